@@ -1,0 +1,25 @@
+"""The one exception class of the package, and the hint that names the nearest valid word.
+
+Everything a user can cause is raised as `OnebranchError` with one clear line: what is wrong, the value, the
+rule and the way out. The command line prints that line and exits with code 2; other exceptions are bugs.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class OnebranchError(Exception):
+    """A mistake that the user can mend; its text is one line, written for the user."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """A hint for an unknown word: the nearest valid one, else all of them.
+
+    >>> nearest("relux", ["relu", "silu"])
+    "did you mean 'relu'?"
+    >>> nearest("tanh", ["relu", "silu"])
+    'valid: relu, silu'
+    """
+    words = list(valid)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(words)}"
