@@ -1,0 +1,1 @@
+"""The algebra of convolutions: a convolution as a value, its laws, and the slow definition they obey."""

@@ -1,0 +1,64 @@
+"""The command line: one module per command, imported only when that command runs."""
+
+import importlib
+import sys
+
+import click
+
+from onebranch import __version__
+from onebranch.errors import OnebranchError
+
+COMMANDS = {
+    "enhance": "Enhance pictures: upscale, downscale or denoise.",
+    "models": "List the models that ship with the package.",
+    "info": "Say what a model file holds: network, scores, plan, proof.",
+    "merge": "Merge branches into fewer convolutions, with a proof.",
+    "verify": "Check a merged file's proof again, from the two files.",
+    "draw": "Draw one network, or two side by side, as SVG.",
+    "evaluate": "Score a model on a folder of pictures.",
+    "new-config": "Print a training config to start from.",
+    "train": "Train a network from a config and a folder of pictures.",
+    "export": "Write a model as ONNX or as a Compact file.",
+    "bench": "Time merged against unmerged networks on this machine.",
+    "demo": "Double a photograph and compare it with bicubic.",
+}
+"""Every command and its one line of help; `onebranch.cli.NAME` holds the click command `command`."""
+
+
+class _Commands(click.Group):
+    """Imports the module of a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"onebranch.cli.{name.replace('-', '_')}")
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="onebranch")
+def onebranch() -> None:
+    """Train image-enhancement networks with many branches, merge them, provably, run them anywhere."""
+
+
+def main() -> None:
+    """Run the command line: the user's mistakes are one line and exit code 2."""
+    try:
+        onebranch(prog_name="onebranch", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except OnebranchError as error:
+        click.echo(f"onebranch: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("onebranch: stopped", err=True)
+        sys.exit(130)

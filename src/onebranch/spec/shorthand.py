@@ -1,0 +1,111 @@
+"""The short way to write a network in a config: a width, a depth and a preset, expanded into the full spec."""
+
+import msgspec
+
+from onebranch.errors import OnebranchError
+from onebranch.spec.network import (
+    Activation,
+    BlockSpec,
+    Colour,
+    Downsampling,
+    NetworkSpec,
+    Residual,
+    Skip,
+    Task,
+)
+from onebranch.spec.presets import PRESETS, preset
+
+
+class BlockShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A block that differs: what is left out is taken from the network; `repeat` writes it several times."""
+
+    branches: str | tuple[str, ...] | None = None
+    width: int | None = None
+    activation: Activation | None = None
+    repeat: int = 1
+
+
+class NetworkShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A network in a few words. `branches` is a preset's name or a list of branches.
+
+    `depth` counts how often the preset's blocks (nearly always one) are repeated; `blocks` replaces it where
+    blocks differ. Head and tail take the preset's `ends`, or the listed branches without identities.
+    """
+
+    task: Task
+    colour: Colour = "y"
+    scale: int | None = None
+    width: int = 16
+    depth: int = 4
+    branches: str | tuple[str, ...] = "sesr"
+    activation: Activation = "prelu"
+    head: BlockShorthand | None = None
+    blocks: tuple[BlockShorthand, ...] | None = None
+    tail: BlockShorthand | None = None
+    skips: tuple[Skip, ...] = ()
+    residual: Residual = "none"
+    downsampling: Downsampling | None = None
+
+
+def expand(short: NetworkShorthand) -> NetworkSpec:
+    """The full spec. Raises OnebranchError for unknown presets and shapes that do not fit.
+
+    >>> spec = expand(NetworkShorthand(task="upscale", branches="repvgg", depth=2))
+    >>> [len(block.branches) for block in spec.all_blocks], spec.tail.width
+    ([2, 3, 3, 2], 4)
+    """
+    scale = short.scale if short.scale is not None else 1 if short.task == "denoise" else 2
+    downsampling = short.downsampling or ("convolution" if short.task == "downscale" else "none")
+    channels = 1 if short.colour == "y" else 3
+    free = downsampling in ("convolution", "unshuffle")
+    tail_width = short.width if free else channels * (scale**2 if short.task == "upscale" else 1)
+    return NetworkSpec(
+        task=short.task,
+        colour=short.colour,
+        scale=scale,
+        head=_end(short, short.head, short.width, short.activation),
+        blocks=tuple(block for item in _listed(short) for block in _repeated(short, item)),
+        tail=_end(short, short.tail, tail_width, "none"),
+        skips=short.skips,
+        residual=short.residual,
+        downsampling=downsampling,
+    )
+
+
+def _listed(short: NetworkShorthand) -> tuple[BlockShorthand, ...]:
+    if short.blocks is not None:
+        return short.blocks
+    if short.depth < 0:
+        raise OnebranchError(f"network: depth must be at least 0, not {short.depth}")
+    return (BlockShorthand(repeat=short.depth),)
+
+
+def _repeated(short: NetworkShorthand, item: BlockShorthand) -> tuple[BlockSpec, ...]:
+    branches = item.branches if item.branches is not None else short.branches
+    width = item.width if item.width is not None else short.width
+    blocks = preset(branches).blocks if isinstance(branches, str) else (branches,)
+    activation = item.activation or short.activation
+    return tuple(BlockSpec(block, width, activation) for block in blocks) * item.repeat
+
+
+def _end(
+    short: NetworkShorthand, item: BlockShorthand | None, width: int, activation: Activation
+) -> BlockSpec:
+    item = item or BlockShorthand()
+    if item.repeat != 1:
+        raise OnebranchError("head and tail are one block each; leave 'repeat' out")
+    branches = item.branches if item.branches is not None else _ends_of(short.branches)
+    if isinstance(branches, str):
+        branches = preset(branches).ends
+    return BlockSpec(
+        branches,
+        item.width if item.width is not None else width,
+        item.activation or activation,
+    )
+
+
+def _ends_of(branches: str | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(branches, str):
+        return preset(branches).ends
+    ends = tuple(text for text in branches if not text.lstrip().startswith("identity"))
+    return ends or PRESETS["plain"].ends
