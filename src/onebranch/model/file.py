@@ -1,0 +1,218 @@
+"""The model file: a safetensors file whose metadata holds the spec, the recipe, the merge and the scores.
+
+Nothing in it is code. What is read is checked completely: a `Model` always holds exactly the tensors of its
+spec, float32 and finite.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from onebranch.algebra.definition import tensor_names
+from onebranch.errors import OnebranchError, nearest
+from onebranch.model.storage import store
+from onebranch.spec.branch import Branch, Convolution
+from onebranch.spec.network import BlockSpec, NetworkSpec, decode_json, from_json, to_json
+
+VERSION = "1"
+"""Version of the file's layout, stored under the metadata key `onebranch`."""
+
+KEYS = ("onebranch", "spec", "recipe", "merge", "scores")
+"""Every metadata key."""
+
+Weights = Mapping[str, np.ndarray]
+"""Float32 arrays by tensor name (see `expected_tensors`)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network's spec with its weights, and what is known about them.
+
+    weights: float32, exactly the tensors of `expected_tensors(spec)`, finite; they become read-only here.
+    recipe: the training recipe's summary. merge: plan and proof. scores: measured scores. All JSON values.
+    Raises OnebranchError that names the tensor which is missing, unknown or wrong.
+    """
+
+    spec: NetworkSpec
+    weights: Weights
+    name: str = ""
+    recipe: dict[str, Any] | None = None
+    merge: dict[str, Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the tensors and make them read-only."""
+        check_tensors(self.spec, self.weights)
+        frozen = {name: _read_only(self.weights[name]) for name in expected_tensors(self.spec)}
+        object.__setattr__(self, "weights", MappingProxyType(frozen))
+
+
+def expected_tensors(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network, in order.
+
+    >>> from onebranch.spec.shorthand import NetworkShorthand, expand
+    >>> spec = expand(NetworkShorthand(task="denoise", width=8, depth=0, branches=("3x3",)))
+    >>> expected_tensors(spec)["head.branches.0.0.weight"], list(expected_tensors(spec))[-1]
+    ((8, 1, 3, 3), 'tail.branches.0.0.bias')
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, block, inputs in spec.walk():
+        shapes |= {f"{name}.{key}": shape for key, shape in _block_tensors(block, inputs).items()}
+    if shape := spec.resampling_shape():
+        shapes |= {"resample.weight": shape, "resample.bias": shape[:1]}
+    return shapes
+
+
+def _block_tensors(block: BlockSpec, inputs: int) -> dict[str, tuple[int, ...]]:
+    shapes = {
+        f"branches.{n}.{key}": shape
+        for n, branch in enumerate(block.parsed)
+        for key, shape in _branch_tensors(branch, inputs, block.width).items()
+    }
+    return shapes | ({"activation.weight": (block.width,)} if block.activation == "prelu" else {})
+
+
+def _branch_tensors(branch: Branch, inputs: int, width: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    current = inputs
+    for index, (step, outputs) in enumerate(zip(branch.steps, branch.channels(inputs, width), strict=True)):
+        for key in tensor_names(step):
+            shapes[f"{index}.{key}"] = (outputs,)
+        if isinstance(step, Convolution):
+            shapes[f"{index}.weight"] = (outputs, current // (step.groups or current), *step.kernel)
+        current = outputs
+    return shapes
+
+
+def check_tensors(spec: NetworkSpec, weights: Weights) -> None:
+    """Raise OnebranchError, naming the tensor, unless `weights` are exactly those of the spec and sound."""
+    shapes = expected_tensors(spec)
+    for name in shapes:
+        if name not in weights:
+            raise OnebranchError(f"tensor '{name}' is missing; the spec has {len(shapes)} tensors")
+    for name, value in weights.items():
+        if name not in shapes:
+            raise OnebranchError(f"tensor '{name}' is not part of the spec; {nearest(name, shapes)}")
+        _check_tensor(name, value, shapes[name])
+
+
+def _check_tensor(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise OnebranchError(f"tensor '{name}' has shape {value.shape} where the spec says {shape}")
+    if value.dtype != np.float32:
+        raise OnebranchError(f"tensor '{name}' holds {value.dtype} values; they must be float32")
+    if not np.isfinite(value).all():
+        raise OnebranchError(f"tensor '{name}' holds NaN or infinite values")
+    if name.endswith(".running_var") and (value < 0).any():
+        raise OnebranchError(f"tensor '{name}' holds negative variances; the statistics are damaged")
+
+
+def _read_only(value: np.ndarray) -> np.ndarray:
+    if value.flags.writeable or not value.flags.c_contiguous:
+        value = value.copy()
+        value.flags.writeable = False
+    return value
+
+
+def fingerprint(model: Model) -> str:
+    """SHA-256 (hex) over names, shapes and bytes of the weights, sorted by name; the same everywhere."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.weights.items()):
+        value = np.ascontiguousarray(tensor, dtype="<f4")
+        digest.update(f"{name} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def read(path: str | os.PathLike[str]) -> Model:
+    """The model in a file, named after the file's stem.
+
+    Raises OnebranchError, one line that names the file, where it is absent, truncated, corrupt, foreign, of
+    another version, or where its tensors are not exactly those of its spec.
+    """
+    file = Path(path)
+    metadata, weights = _parsed(file)
+    try:
+        return _model(metadata, weights, file.stem)
+    except OnebranchError as error:
+        raise OnebranchError(f"{file}: {error}") from None
+
+
+def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and arrays of any safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as content:
+            names = content.keys()
+            return content.metadata() or {}, {name: content.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise OnebranchError(f"{file}: there is no such file") from None
+    except OSError as error:
+        raise OnebranchError(f"cannot read {file}: {error.strerror or error}") from None
+    except (SafetensorError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise OnebranchError(f"{file} is not a whole safetensors file: {error}") from None
+
+
+def _model(metadata: dict[str, str], weights: dict[str, np.ndarray], name: str) -> Model:
+    _check_metadata(metadata)
+    recipe, merge, scores = (_json_object(metadata, key) for key in ("recipe", "merge", "scores"))
+    return Model(from_json(metadata["spec"]), weights, name, recipe, merge, scores or {})
+
+
+def _check_metadata(metadata: dict[str, str]) -> None:
+    if "onebranch" not in metadata:
+        raise OnebranchError("it is a safetensors file, but not one of onebranch's models")
+    if metadata["onebranch"] != VERSION:
+        raise OnebranchError(
+            f"its layout is version {metadata['onebranch']!r}, this program reads version '{VERSION}';"
+            " use the program version that wrote it, or a newer one"
+        )
+    for key in metadata:
+        if key not in KEYS:
+            raise OnebranchError(f"unknown metadata key '{key}'; {nearest(key, KEYS)}")
+    if "spec" not in metadata:
+        raise OnebranchError("the metadata key 'spec' is missing")
+
+
+def _json_object(metadata: dict[str, str], key: str) -> dict[str, Any] | None:
+    if key not in metadata:
+        return None
+    value = decode_json(metadata[key], f"the metadata '{key}'")
+    if not isinstance(value, dict):
+        raise OnebranchError(f"the metadata '{key}' must be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def write(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write the model, whole or not at all; the same model gives the same bytes.
+
+    Raises OnebranchError where the path exists (unless `overwrite`) or cannot be written.
+    """
+    store(path, to_bytes(model), overwrite)
+
+
+def to_bytes(model: Model) -> bytes:
+    """The model file's content: safetensors, tensors and metadata in a fixed order."""
+    header: dict[str, Any] = {"__metadata__": _metadata(model)}
+    offset = 0
+    for name, value in model.weights.items():
+        header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": [offset, offset + value.nbytes]}
+        offset += value.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = (value.astype("<f4", copy=False).tobytes() for value in model.weights.values())
+    return len(text).to_bytes(8, "little") + text + b"".join(data)
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    entries = {"recipe": model.recipe, "merge": model.merge, "scores": model.scores or None}
+    written = {key: json.dumps(value, sort_keys=True) for key, value in entries.items() if value is not None}
+    return {"onebranch": VERSION, "spec": to_json(model.spec), **written}

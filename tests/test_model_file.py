@@ -1,0 +1,195 @@
+"""The model file: what is written is read, and damage of every kind is one clear line."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load, save_file
+
+from onebranch.errors import OnebranchError
+from onebranch.model.file import Model, expected_tensors, fingerprint, read, to_bytes, write
+from onebranch.spec.network import NetworkSpec, parameters
+from onebranch.spec.shorthand import NetworkShorthand, expand
+
+
+def example(seed: int = 0, **options: object) -> Model:
+    """A small model with random weights."""
+    spec = expand(
+        NetworkShorthand(**{"task": "upscale", "width": 4, "depth": 1, "branches": "patent"} | options)
+    )
+    rng = np.random.default_rng(seed)
+    weights = {n: rng.random(s, np.float32) + 0.1 for n, s in expected_tensors(spec).items()}
+    return Model(spec, weights, "example")
+
+
+def learnt(spec: NetworkSpec) -> int:
+    """Learnt numbers among the expected tensors: all but the running statistics."""
+    shapes = expected_tensors(spec).items()
+    return sum(int(np.prod(shape)) for name, shape in shapes if ".running_" not in name)
+
+
+@pytest.mark.parametrize(
+    "preset", ["plain", "patent", "acnet", "repvgg", "dbb", "ecb", "mobileone", "conv3xc"]
+)
+def test_tensors_are_the_parameters_of_the_spec(preset: str) -> None:
+    spec = expand(NetworkShorthand(task="upscale", width=6, depth=2, branches=preset))
+    assert learnt(spec) == parameters(spec)
+
+
+@pytest.mark.parametrize("layer", ["convolution", "unshuffle", "average"])
+def test_tensors_include_the_downsampling_layer(layer: str) -> None:
+    tail = {} if layer != "average" else {"colour": "rgb"}
+    spec = expand(NetworkShorthand(task="downscale", width=3, depth=1, downsampling=layer, **tail))
+    assert learnt(spec) == parameters(spec)
+    assert ("resample.weight" in expected_tensors(spec)) == (layer != "average")
+
+
+def test_what_is_written_is_read(tmp_path) -> None:
+    recipe, merge, scores = {"batch_norm_frozen": True}, {"plan": {"select": "all"}}, {"set5": 37.1}
+    model = replace(example(), recipe=recipe, merge=merge, scores=scores)
+    write(model, tmp_path / "small.safetensors")
+    again = read(tmp_path / "small.safetensors")
+    assert (again.spec, again.name, again.recipe, again.merge, again.scores) == (
+        model.spec,
+        "small",
+        recipe,
+        merge,
+        scores,
+    )
+    assert all(np.array_equal(again.weights[name], model.weights[name]) for name in model.weights)
+    assert list(tmp_path.iterdir()) == [tmp_path / "small.safetensors"]
+
+
+def test_the_file_is_plain_safetensors_and_its_bytes_are_deterministic(tmp_path) -> None:
+    model = example()
+    data = to_bytes(model)
+    tensors = load(data)
+    assert {name: value.tobytes() for name, value in tensors.items()} == {
+        name: value.tobytes() for name, value in model.weights.items()
+    }
+    write(model, tmp_path / "a.safetensors")
+    assert to_bytes(replace(read(tmp_path / "a.safetensors"), name="other")) == data
+
+
+def test_an_existing_file_stays_unless_told(tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"precious")
+    with pytest.raises(OnebranchError, match="exists.*--overwrite"):
+        write(example(), path)
+    assert path.read_bytes() == b"precious"
+    write(example(), path, overwrite=True)
+    assert read(path).spec == example().spec
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "model.safetensors"
+    write(example(), path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OnebranchError, match="No space left on device"):
+        write(example(seed=1), path, overwrite=True)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_one_line(tmp_path) -> None:
+    with pytest.raises(OnebranchError, match="cannot write .*No such file"):
+        write(example(), tmp_path / "absent" / "model.safetensors")
+
+
+def test_weights_are_read_only_and_independent_of_the_caller() -> None:
+    model = example()
+    name = next(iter(model.weights))
+    with pytest.raises(ValueError):
+        model.weights[name][:] = 0
+    mine = {n: v.copy() for n, v in model.weights.items()}
+    again = Model(model.spec, mine)
+    mine[name][:] = 7
+    assert fingerprint(again) == fingerprint(model)
+
+
+def test_fingerprint_sees_every_tensor() -> None:
+    model = example()
+    prints = {fingerprint(model)}
+    for name, value in model.weights.items():
+        changed = value.copy()
+        changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(2))
+        prints.add(fingerprint(Model(model.spec, {**model.weights, name: changed})))
+    assert len(prints) == 1 + len(model.weights)
+
+
+def test_wrong_tensors_are_named() -> None:
+    model = example()
+    name = "blocks.0.branches.1.0.weight"
+
+    def check(value: np.ndarray, message: str, key: str = name) -> None:
+        with pytest.raises(OnebranchError, match=message):
+            Model(model.spec, {**model.weights, key: value})
+
+    good = model.weights[name]
+    check(good[..., :2], rf"'{name}' has shape \(8, 4, 3, 2\) where the spec says \(8, 4, 3, 3\)")
+    check(good.astype(np.float64), "float64")
+    check(np.full_like(good, np.nan), f"'{name}' holds NaN")
+    check(np.full_like(good, np.inf), "infinite")
+    check(good, "'blocks.0.branches.1.0.weights' is not part .*did you mean", f"{name}s")
+    variance = "head.branches.0.1.running_var"
+    check(-model.weights[variance], "negative variances", variance)
+    with pytest.raises(OnebranchError, match=f"'{name}' is missing"):
+        Model(model.spec, {k: v for k, v in model.weights.items() if k != name})
+
+
+def test_foreign_and_damaged_files_are_one_clear_line(tmp_path) -> None:
+    model, path = example(), tmp_path / "bad.safetensors"
+
+    def check(message: str) -> None:
+        with pytest.raises(OnebranchError, match=message) as caught:
+            read(path)
+        assert "bad.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+    check("no such file")
+    for content in (b"", b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00." * 9, to_bytes(model)[:-1]):
+        path.write_bytes(content)
+        check("not a whole safetensors file")
+    metadata = {
+        "onebranch": "1",
+        "spec": json.loads(to_bytes(model)[8:].split(b"\n")[0][: _header(model)])["__metadata__"]["spec"],
+    }
+    for changed, message in [
+        ({}, "not one of onebranch's models"),
+        (metadata | {"onebranch": "9"}, "version '9'"),
+        (metadata | {"speck": "{}"}, "unknown metadata key 'speck'; did you mean 'spec'"),
+        ({"onebranch": "1"}, "'spec' is missing"),
+        (metadata | {"spec": "{"}, "not valid JSON"),
+        (metadata | {"spec": metadata["spec"].replace("colour", "color")}, "'color'.*did you mean 'colour'"),
+        (metadata | {"scores": "[1]"}, "'scores' must be a JSON object"),
+    ]:
+        save_file(dict(model.weights), path, changed)
+        check(message)
+    path.unlink()
+    path.mkdir()
+    check("cannot read|not a whole")
+
+
+def _header(model: Model) -> int:
+    return int.from_bytes(to_bytes(model)[:8], "little")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_damage_is_read_right_or_refused(tmp_path_factory, data) -> None:
+    content = bytearray(to_bytes(example()))
+    place = data.draw(st.integers(0, min(len(content) - 1, _header(example()) + 16)))
+    content[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([len(content), len(content) // 2, place]))
+    path = tmp_path_factory.mktemp("damage") / "damaged.safetensors"
+    path.write_bytes(content[:cut])
+    try:
+        read(path)
+    except OnebranchError as error:
+        assert "\n" not in str(error)
