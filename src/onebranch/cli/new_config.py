@@ -1,0 +1,29 @@
+"""`onebranch new-config`: a training config to start from, every key explained."""
+
+from pathlib import Path
+
+import click
+
+TASKS = ("upscale", "downscale", "denoise")
+
+
+@click.command("new-config")
+@click.argument("task", type=click.Choice(TASKS))
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File [standard output].")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def command(task: str, out: Path | None, overwrite: bool) -> None:
+    """Print (or write) a config for TASK that trains a good network in about an hour on one core."""
+    from onebranch.errors import OnebranchError
+    from onebranch.training.example import example
+
+    text = example(task)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with out.open("w" if overwrite else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise OnebranchError(f"{out}: exists already; choose another name or add --overwrite") from None
+    except OSError as error:
+        raise OnebranchError(f"{out}: cannot write this file: {error.strerror}") from None

@@ -1,0 +1,29 @@
+"""`onebranch train`: a network from a config and a folder of pictures."""
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command("train")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run [runs/NAME].")
+@click.option("--restart", is_flag=True, help="Start over, although the folder holds a checkpoint.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors and the result's path.")
+def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
+    """Train the network that CONFIG (TOML) describes; a run that was stopped goes on where it was.
+
+    Several processes: torchrun --nproc-per-node N -m onebranch train CONFIG.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not spin
+    from onebranch.cli.requirement import require_torch
+
+    require_torch("train")
+    from onebranch.training import config as configs
+    from onebranch.training.loop import train
+
+    read = configs.read(config)
+    path = train(read, out or Path("runs") / read.name, resume=not restart, shown=not quiet)
+    if int(os.environ.get("RANK", "0")) == 0:
+        click.echo(str(path))

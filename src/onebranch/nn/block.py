@@ -1,0 +1,140 @@
+"""A block of branches as a torch module that runs forward in two ways.
+
+`branches` is the definition: every branch runs on the picture. `merged` collapses the branches into one
+kernel by the laws of the algebra, differentiably, and the picture passes through that one convolution.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from onebranch.algebra.branch import collapse, total
+from onebranch.errors import OnebranchError
+from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Convolution, Edge, Step
+from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec
+
+Mode = Literal["branches", "merged"]
+
+TRAINED_WITH_ACTIVATION: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+class FreezableBatchNorm(nn.BatchNorm2d):
+    """Batch normalization that, once frozen, uses population statistics in training too.
+
+    Once `synchronized`, batch statistics are taken over all processes (GPUs only).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=BATCH_NORM_EPSILON)
+        self.frozen = False
+        self.synchronized = False
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name that PyTorch's class has)
+        """Normalized `input` (N, C, H, W)."""
+        if self.frozen:
+            statistics = self.running_mean, self.running_var
+            return functional.batch_norm(input, *statistics, self.weight, self.bias, False, 0.0, self.eps)
+        if self.synchronized:
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+        return super().forward(input)
+
+
+class EdgeFilter(nn.Module):
+    """A fixed edge filter on every channel, times a learnt scale, plus a learnt bias (ECBSR)."""
+
+    taps: Tensor
+
+    def __init__(self, name: str, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(channels) * 1e-3)
+        self.bias = nn.Parameter(torch.randn(channels) * 1e-3)
+        taps = torch.tensor(EDGES[name]).expand(channels, 1, 3, 3).clone()
+        self.register_buffer("taps", taps, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H - 2, W - 2)."""
+        weight = self.taps * self.scale[:, None, None, None]
+        return functional.conv2d(values, weight, self.bias, groups=len(self.scale))
+
+
+class Chain(nn.ModuleList):
+    """One branch: the input padded once by the branch's radius, then its steps, unpadded."""
+
+    def __init__(self, branch: Branch, inputs: int, width: int) -> None:
+        widths = (inputs, *branch.channels(inputs, width))
+        super().__init__(
+            _module(step, widths[k], widths[k + 1]) for k, step in enumerate(branch.steps)
+        )
+        self.branch = branch
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, width, H, W)."""
+        rows, columns = self.branch.radius
+        values = functional.pad(values, (columns, columns, rows, rows)) if rows or columns else values
+        for step in self:
+            values = step(values)
+        return values
+
+
+def _module(step: Step, inputs: int, outputs: int) -> nn.Module:
+    if isinstance(step, Convolution):
+        groups = step.groups or inputs
+        return nn.Conv2d(
+            inputs, outputs, step.kernel, dilation=step.dilation, groups=groups, bias=step.bias
+        )
+    if isinstance(step, BatchNorm):
+        return FreezableBatchNorm(outputs)
+    if isinstance(step, AveragePool):
+        return nn.AvgPool2d(step.kernel, stride=1)
+    return EdgeFilter(step.name, inputs) if isinstance(step, Edge) else nn.Identity()
+
+
+class Block(nn.Module):
+    """The sum of the branches, then the activation. `mode` chooses how the sum is computed."""
+
+    def __init__(self, spec: BlockSpec, inputs: int) -> None:
+        super().__init__()
+        self.spec, self.inputs = spec, inputs
+        self.mode: Mode = "branches"
+        self.branches = nn.ModuleList(Chain(branch, inputs, spec.width) for branch in spec.parsed)
+        self.activation = _activation(spec.activation, spec.width)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, width, H, W)."""
+        if self.mode == "merged":
+            return self.activation(self._merged(values))
+        outputs = [branch(values) for branch in self.branches]
+        return self.activation(torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0])
+
+    def _merged(self, values: Tensor) -> Tensor:
+        with torch.autocast(values.device.type, enabled=False):  # kernels keep their full precision
+            conv = total([self._collapsed(chain, values) for chain in self.branches])
+        return functional.conv2d(values, conv.weight, conv.bias, padding=conv.radius, groups=conv.groups)
+
+    def _collapsed(self, chain: nn.Module, like: Tensor):  # type: ignore[no-untyped-def]
+        assert isinstance(chain, Chain)
+        tensors = {**dict(chain.named_parameters()), **dict(chain.named_buffers())}
+        return collapse(chain.branch, tensors, like, self.inputs, self.spec.width)
+
+    def can_merge(self) -> bool:
+        """Whether `merged` is defined: no BN, or every BN frozen."""
+        return all(m.frozen for m in self.modules() if isinstance(m, FreezableBatchNorm))
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose how forward computes. Raises OnebranchError for `merged` before BN is frozen."""
+        if mode == "merged" and not self.can_merge():
+            raise OnebranchError(
+                "forward = 'merged' needs blocks without batch normalization, or frozen statistics;"
+                " use 'auto', which switches when the statistics are frozen, or 'branches'"
+            )
+        self.mode = mode
+
+
+def _activation(name: Activation, width: int) -> nn.Module:
+    if name == "prelu":
+        return nn.PReLU(width)
+    if name == "leaky_relu":
+        return nn.LeakyReLU(LEAKY_SLOPE)
+    return TRAINED_WITH_ACTIVATION.get(name, nn.Identity)()

@@ -1,0 +1,147 @@
+"""The whole network as a torch module, built from its spec; trained and merged networks alike."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from onebranch.errors import OnebranchError
+from onebranch.images.resize import downscale_phases, upscale_phases
+from onebranch.nn.block import Block, FreezableBatchNorm, Mode
+from onebranch.spec.network import NetworkSpec
+
+
+class Resampling(nn.Module):
+    """The learnt downsampling layer: a strided convolution, or pixel unshuffle and a 3x3 convolution."""
+
+    def __init__(self, spec: NetworkSpec, shape: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.factor, self.unshuffles = spec.scale, spec.downsampling == "unshuffle"
+        like = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
+        self.weight, self.bias = like.weight, like.bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, C, H / s, W / s)."""
+        if self.unshuffles:
+            values = functional.pixel_unshuffle(values, self.factor)
+        stride = 1 if self.unshuffles else self.factor
+        return functional.conv2d(values, self.weight, self.bias, stride=stride, padding=1)
+
+
+class Network(nn.Module):
+    """head -> blocks -> tail -> resampling layer, with skips and the picture residual."""
+
+    residual_taps: Tensor
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        widths = spec.input_widths
+        self.head = Block(spec.head, widths[0])
+        self.blocks = nn.ModuleList(
+            Block(block, inputs) for block, inputs in zip(spec.blocks, widths[1:-1], strict=True)
+        )
+        self.tail = Block(spec.tail, widths[-1])
+        shape = spec.resampling_shape()
+        self.resample = Resampling(spec, shape) if shape else nn.Identity()
+        self.register_buffer("residual_taps", _residual_taps(spec), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) in [0, 1] -> enhanced pictures, unclipped."""
+        pictures = _fill(pictures, self.spec.scale) if self.spec.task == "downscale" else pictures
+        outputs = [self.head(pictures)]
+        for index, block in enumerate(self.blocks):
+            outputs.append(block(self._joined(outputs, index)))
+        features = self.tail(self._joined(outputs, len(self.blocks)))
+        return self._resampled(features, pictures)
+
+    def _joined(self, outputs: list[Tensor], target: int) -> Tensor:
+        """Block `target`'s output with its skips: additions first, then concatenations."""
+        value = outputs[target]
+        skips = [skip for skip in self.spec.skips if skip.target == target]
+        for skip in skips:
+            value = value + outputs[skip.source] if skip.join == "add" else value
+        widening = [outputs[skip.source] for skip in skips if skip.join == "concatenate"]
+        return torch.cat([value, *widening], 1) if widening else value
+
+    def _resampled(self, features: Tensor, pictures: Tensor) -> Tensor:
+        if self.spec.task == "upscale":
+            return functional.pixel_shuffle(self._with_residual(features, pictures), self.spec.scale)
+        if self.spec.downsampling == "average":
+            features = functional.avg_pool2d(features, self.spec.scale)
+        return self._with_residual(self.resample(features), pictures)
+
+    def _with_residual(self, features: Tensor, pictures: Tensor) -> Tensor:
+        """The resized picture added; for upscale before the pixel shuffle, as s^2 phases a channel."""
+        if self.spec.residual == "none":
+            return features
+        if self.spec.task == "denoise":
+            return features + pictures
+        size = self.residual_taps.shape[-1]
+        stride = self.spec.scale if self.spec.task == "downscale" else 1
+        before = (size - stride) // 2 if self.spec.task == "downscale" else size // 2
+        after = size - stride - before
+        framed = functional.pad(pictures, (before, after, before, after), mode="replicate")
+        taps = self.residual_taps.repeat(self.spec.channels, 1, 1, 1)
+        return features + functional.conv2d(framed, taps, stride=stride, groups=self.spec.channels)
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose how every block runs forward; OnebranchError for `merged` before BN is frozen."""
+        for block in self.each_block():
+            block.set_mode(mode)
+
+    def each_block(self) -> list[Block]:
+        """Head, blocks and tail."""
+        return [module for module in self.modules() if isinstance(module, Block)]
+
+    def batch_norms(self) -> list[FreezableBatchNorm]:
+        """Every batch normalization of the network."""
+        return [module for module in self.modules() if isinstance(module, FreezableBatchNorm)]
+
+    def synchronize_batch_norms(self) -> None:
+        """Let every BN take its batch statistics over all processes (GPUs only)."""
+        for norm in self.batch_norms():
+            norm.synchronized, norm.process_group = True, None
+
+    def freeze_batch_norms(self) -> None:
+        """Use population statistics from now on, in training too."""
+        for norm in self.batch_norms():
+            norm.frozen = True
+
+
+def _fill(pictures: Tensor, factor: int) -> Tensor:
+    """Pictures edge-replicated on the right and bottom to a multiple of `factor`."""
+    rows, columns = -pictures.shape[2] % factor, -pictures.shape[3] % factor
+    return functional.pad(pictures, (0, columns, 0, rows), mode="replicate") if rows or columns else pictures
+
+
+def _residual_taps(spec: NetworkSpec) -> Tensor:
+    """(s^2 or 1, 1, K, K) fixed kernels of the picture residual; empty where there is none."""
+    if spec.residual == "none" or spec.task == "denoise":
+        return torch.empty(0)
+    phases = upscale_phases if spec.task == "upscale" else downscale_phases
+    taps = np.asarray(phases(spec.scale, spec.residual)).copy()
+    return torch.from_numpy(taps).to(torch.get_default_dtype())[:, None]
+
+
+def load(spec: NetworkSpec, weights: Mapping[str, np.ndarray]) -> Network:
+    """A network of that spec with those weights (names as in the model file), in evaluation mode."""
+    network = Network(spec)
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+    counts = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counts, **tensors})
+    except RuntimeError as error:
+        raise OnebranchError(f"the weights do not fit the spec: {error}") from None
+    return network.eval()
+
+
+def weights_of(network: Network) -> dict[str, np.ndarray]:
+    """The network's tensors as float32 arrays, by the names of the model file."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32).numpy().copy()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }

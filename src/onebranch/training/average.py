@@ -1,0 +1,49 @@
+"""Averaged (EMA) weights, and population statistics for batch normalization."""
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from onebranch.nn.network import Network
+
+
+def averaged_copy(network: Network) -> Network:
+    """A copy of the network to hold the average; it is never trained itself."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+@torch.no_grad()
+def update(average: Network, network: Network, decay: float, step: int) -> None:
+    """Move the average towards the network: average = d average + (1 - d) network, in place.
+
+    d is `decay`, but at most (1 + step) / (10 + step), so that the first steps do not linger.
+    """
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), rate)
+
+
+@torch.no_grad()
+def estimate_statistics(network: Network, inputs: Iterable[Tensor]) -> None:
+    """Set every BN's population statistics to the mean over `inputs`, layer by layer in one pass each.
+
+    The batches are weighted equally (momentum None), as in Wu and Johnson, Rethinking "Batch" in
+    BatchNorm, section 3 (precise BN). Nothing happens in networks without BN or with frozen BN.
+    """
+    norms = [norm for norm in network.batch_norms() if not norm.frozen]
+    if not norms:
+        return
+    modes = [block.mode for block in network.each_block()]
+    was_training, momenta = network.training, [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train().set_mode("branches")
+    for batch in inputs:
+        network(batch)
+    network.train(was_training)
+    for block, mode in zip(network.each_block(), modes, strict=True):
+        block.mode = mode
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,84 @@
+"""Checkpoints: everything that training needs to go on bit for bit, in one safetensors file, never pickle."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from onebranch.errors import OnebranchError
+from onebranch.nn.network import Network
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says besides its tensors."""
+
+    step: int
+    frozen: bool
+    threads: int
+    config: dict[str, Any]
+    psnr: float | None
+
+
+def write(path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, facts: Facts) -> None:
+    """Write atomically: a temporary file in the same folder, flushed to disk, renamed."""
+    tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items() if isinstance(v, Tensor)
+        }
+    content = save(tensors, {"facts": json.dumps(facts.__dict__)})
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OnebranchError(f"{path}: cannot write the checkpoint: {error.strerror}") from None
+
+
+def read_facts(path: Path) -> Facts:
+    """What the checkpoint says, its tensors left on disk."""
+    try:
+        with safe_open(path, "pt") as file:
+            return Facts(**json.loads((file.metadata() or {})["facts"]))
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise OnebranchError(
+            f"{path}: not a readable checkpoint ({error}); delete it to start over"
+        ) from None
+
+
+def restore(path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer) -> None:
+    """Load the tensors of a checkpoint into the network, its average and the optimizer, in place."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        network.load_state_dict(_within(tensors, "network."))
+        average.load_state_dict(_within(tensors, "average."))
+        state = optimizer.state_dict()
+        state["state"] = _optimizer_state(_within(tensors, "optimizer."))
+        optimizer.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        raise OnebranchError(f"{path}: this checkpoint does not fit the config: {error}") from None
+
+
+def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    return state

@@ -1,0 +1,94 @@
+"""The config that `onebranch new-config` prints; the tests read it back with the strict reader."""
+
+NETWORKS = {
+    "upscale": """\
+task = "upscale"          # upscale, downscale or denoise
+scale = 2                 # 2, 3 or 4
+colour = "y"              # "y": luma through the network, chroma bicubic; "rgb": three channels
+width = 16                # channels of every block
+depth = 4                 # blocks between head and tail
+branches = "sesr"         # a preset (plain, patent, acnet, repvgg, dbb, ecb, repsr, sesr, conv3xc,
+                          # mobileone) or a list of branches such as ["3x3*2 1x1", "1x1 3x3", "identity"]
+activation = "prelu"      # prelu, relu, leaky_relu, silu, gelu or none
+residual = "nearest"      # none, nearest or bicubic: the resized input is added to the output
+skips = []                # for example [{ source = 0, target = 4, join = "add" }] (or "concatenate")
+""",
+    "downscale": """\
+task = "downscale"        # upscale, downscale or denoise
+scale = 2                 # 2, 3 or 4: to a half, a third, a quarter
+colour = "y"              # "y": luma through the network, chroma bicubic; "rgb": three channels
+width = 16                # channels of every block
+depth = 3                 # blocks between head and tail
+branches = "sesr"         # a preset, or a list of branches such as ["3x3*2 1x1", "identity"]
+activation = "prelu"      # prelu, relu, leaky_relu, silu, gelu or none
+downsampling = "convolution"   # convolution, average or unshuffle: the layer after the tail
+residual = "bicubic"      # none, nearest or bicubic: the resized input is added to the output
+skips = []                # for example [{ source = 0, target = 3, join = "add" }]
+""",
+    "denoise": """\
+task = "denoise"          # upscale, downscale or denoise
+colour = "rgb"            # "rgb": three channels; "y": luma only, chroma left as it is
+width = 32                # channels of every block
+depth = 4                 # blocks between head and tail
+branches = "sesr"         # a preset, or a list of branches such as ["3x3*2 1x1", "identity"]
+activation = "prelu"      # prelu, relu, leaky_relu, silu, gelu or none
+residual = "nearest"      # none, or nearest: the input is added to the output
+skips = []                # for example [{ source = 0, target = 4, join = "add" }]
+""",
+}
+
+DATA = {
+    "upscale": "patch = 32                # side of a crop in low-quality pixels",
+    "downscale": "patch = 32                # side of a crop in reduced pixels",
+    "denoise": "patch = 48                # side of a crop in pixels\n"
+    "sigma = [0.0, 50.0]       # noise levels in 8-bit grey levels, one drawn for every crop",
+}
+
+RESTORER = """\
+# restorer = "photo-x2"   # an upscaler (name or file): the result, rounded to 8 bits and enlarged by it,
+                          # is compared with the original ...
+# restorer_weight = 1.0   # ... with this weight,
+# picture_weight = 1.0    # beside this weight of the difference to the bicubic reduction
+"""
+
+TEMPLATE = """\
+# A training config for onebranch. Run it with: onebranch train THIS_FILE
+name = "my-{task}"
+seed = 0
+
+[network]
+{network}
+[data]
+train = "pictures/train"            # a folder of pictures, searched recursively
+# low_quality = "pictures/train-lq" # the degraded halves, same names; left out: made by the task
+validation = "pictures/validation"  # leave out to train without validation
+validation_pictures = 16            # how many of them are scored
+{data}
+augment = true            # flips and turns
+cache = ".cache/onebranch"          # decoded pictures, made once (relative to where you run it)
+
+[training]
+steps = 150_000           # about an hour on one core for this network
+batch = 16                # crops a step, over all processes
+optimizer = "adam"        # adam or sgd
+learning_rate = 2e-3
+warm_up = 200             # steps of linear warm-up, then a cosine to final_rate
+final_rate = 0.0
+loss = "l1"               # l1, charbonnier or mse
+clip = 1.0                # largest norm of the gradient; 0: no clipping
+average = 0.999           # decay of the averaged (EMA) weights, which are what is saved
+freeze_batch_norm = 0.2   # last fraction of the steps with BN frozen to population statistics
+forward = "auto"          # branches, merged, or auto: merged as soon as it is defined
+precision = "float32"     # float32, bfloat16 or float64
+device = "auto"           # auto, cpu or cuda
+threads = "auto"          # a number, or auto: found by timing a few steps
+validate_every = 2000
+checkpoint_every = 2000
+# init_from = "model.safetensors"   # fine-tune; a network of another scale gets a fresh tail
+{restorer}"""
+
+
+def example(task: str) -> str:
+    """The text of a config for a task."""
+    restorer = RESTORER if task == "downscale" else ""
+    return TEMPLATE.format(task=task, network=NETWORKS[task], data=DATA[task], restorer=restorer)

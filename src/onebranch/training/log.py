@@ -1,0 +1,106 @@
+"""The run's log: one JSON object a line, a live display of it, and a plot."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Log:
+    """Appends records to `log.jsonl` and shows them: a live line on a terminal, else a line now and then."""
+
+    def __init__(self, path: Path, steps: int, first: int, shown: bool) -> None:
+        self.path, self.shown, self.steps = path, shown, steps
+        _keep_until(path, first)
+        self.file = path.open("a", encoding="utf-8")
+        self.console = Console(file=sys.stderr)
+        self.words = {"loss": "-", "psnr": "-", "rate": "-"}
+        self.last_line = 0.0
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+        )
+        self.bar = self.progress.add_task("training", total=steps, completed=first, words="")
+
+    def __enter__(self) -> "Log":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        self.file.close()
+
+    def record(self, step: int, **values: Any) -> None:
+        """Write a record and show it."""
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
+        if "loss" in values:
+            self.words |= {"loss": f"{values['loss']:.5f}", "rate": f"{values['steps_per_second']:.1f}/s"}
+        if "psnr" in values:
+            self.words["psnr"] = f"{values['psnr']:.3f} dB"
+        words = f"loss {self.words['loss']}  validation {self.words['psnr']}  {self.words['rate']}"
+        self.progress.update(self.bar, completed=step, words=words)
+        self._line(step, words, values)
+
+    def _line(self, step: int, words: str, values: dict[str, Any]) -> None:
+        """Without a terminal: a line for every validation, and one a half minute between them."""
+        due = "psnr" in values or time.monotonic() - self.last_line > 30
+        if self.shown and not self.console.is_terminal and due:
+            self.last_line = time.monotonic()
+            left = (self.steps - step) / max(float(self.words["rate"].rstrip("/s") or 1), 1e-9) if (
+                self.words["rate"] != "-"
+            ) else 0
+            self.console.print(f"step {step}/{self.steps}  {words}  {left / 60:.0f} min left", soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        if self.shown:
+            self.console.print(text, soft_wrap=True, highlight=False)
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drop records after `step`, which a resumed run will write again."""
+    if path.exists():
+        kept = [r for r in read(path) if r["step"] <= step]
+        path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a log; a last line that was cut off is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def plot(records: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Loss and validation PSNR over the steps, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
+    scores = [(r["step"], r["psnr"]) for r in records if "psnr" in r]
+    figure, left = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    left.semilogy(*zip(*losses, strict=True), color="#9aa7b8", linewidth=0.8) if losses else None
+    left.set(xlabel="step", ylabel="loss", title=title)
+    right = left.twinx()
+    right.plot(*zip(*scores, strict=True), color="#c0392b", linewidth=1.6) if scores else None
+    right.set_ylabel("validation PSNR in dB", color="#c0392b")
+    for axes in (left, right):
+        axes.spines["top"].set_visible(False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
