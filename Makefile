@@ -1,0 +1,58 @@
+# `make help` lists the targets. CI runs `make check test slow readme`, nothing else.
+# Everything is installed into .venv; a stamp file there is renewed when a dependency or a pin changes.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+
+WORKERS ?= 2
+FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 1800
+
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check slow readme soak clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: $(VENV)/base.stamp ## double a photograph, compare it with bicubic (no PyTorch is installed)
+	env -u OMP_NUM_THREADS $(BIN)/onebranch demo
+
+test: $(VENV)/dev.stamp ## the tests, in under ten minutes on two cores
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(VENV)/dev.stamp ## lint, format, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
+	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS)
+
+soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzzing time (SOAK_SECONDS)
+	HYPOTHESIS_PROFILE=soak ONEBRANCH_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS) -o timeout=0
+
+readme: $(VENV)/dev.stamp ## run the commands of the README
+	$(BIN)/python scripts/run_readme.py README.md
+
+clean: ## remove caches and results; trained runs and .venv stay
+	rm -rf build dist out demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	touch $@ $(VENV)/base.stamp

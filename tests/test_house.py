@@ -1,0 +1,114 @@
+"""Contracts of the whole package: layers, light imports, names, no paths of any one machine."""
+
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onebranch
+from onebranch.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HEAVY = ("torch", "onnx", "onnxruntime", "pyvips", "matplotlib")
+"""Packages that answering `--help` must not wait for."""
+
+TORCH = re.compile(r"onebranch\.(nn|training|bench)(\.|$)|torch")
+"""The only modules that may need PyTorch to be imported: the torch side, and readers and runtimes named so."""
+
+BLOCKED = "import sys; sys.modules['torch'] = None; "
+"""From here on `import torch` fails, as it does where only the base package is installed."""
+
+
+def python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints; its failure is the test's failure."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT / "src")},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def modules() -> list[str]:
+    """The names of all modules of the package, found without importing any of them."""
+    files = sorted((ROOT / "src" / "onebranch").rglob("*.py"))
+    parts = [file.relative_to(ROOT / "src").with_suffix("").parts for file in files]
+    names = [".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts if p[-1] != "__main__"]
+    assert "onebranch.algebra.conv" in names
+    return names
+
+
+@pytest.mark.fast
+def test_imports_point_down_only():
+    python("import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "act",
+    [
+        "import onebranch",
+        "import onebranch.cli",
+        "from onebranch.cli import onebranch; onebranch(['--help'], standalone_mode=False)",
+    ],
+)
+def test_start_is_light(act):
+    code = f"import sys; {act}; print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
+    assert python(code).splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.fast
+def test_help_lists_every_command():
+    text = python("from onebranch.cli import onebranch; onebranch(['--help'], standalone_mode=False)")
+    assert set(COMMANDS) <= set(text.split())
+
+
+@pytest.mark.fast
+def test_only_the_torch_side_needs_torch_to_import():
+    light = [name for name in modules() if not TORCH.search(name)]
+    python(BLOCKED + "import importlib; [importlib.import_module(name) for name in sys.argv[1:]]", *light)
+
+
+@pytest.mark.fast
+def test_base_functions_load_without_torch():
+    base = {"enhance", "merge", "verify", "evaluate", "info"} & set(getattr(onebranch, "__all__", ()))
+    python(BLOCKED + "import onebranch; [getattr(onebranch, name) for name in sys.argv[1:]]", *sorted(base))
+
+
+@pytest.mark.fast
+def test_base_layers_never_mention_torch():
+    """Not even inside a function: these modules work on arrays, whoever made them."""
+    base = ("errors", "images", "metrics", "spec", "algebra", "proof", "blocks", "lowering", "model")
+    imports = re.compile(r"^\s*(import|from) torch\b", re.MULTILINE)
+    folder = ROOT / "src" / "onebranch"
+    files = [f for name in base for f in (*folder.glob(f"{name}.py"), *(folder / name).rglob("*.py"))]
+    assert len(files) > 5
+    assert [str(f) for f in files if imports.search(f.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.fast
+def test_no_submodule_has_the_name_of_a_public_name():
+    """Lazy loading would return the one or the other by order of access."""
+    submodules = {module.name for module in pkgutil.iter_modules(onebranch.__path__)}
+    assert "algebra" in submodules
+    assert submodules & set(getattr(onebranch, "__all__", ())) == set()
+
+
+@pytest.mark.fast
+def test_nothing_committed_names_a_machine_path():
+    path = re.compile(rb"(?<![\w./~}])/(work|root|tmp|home/\w+)/")
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: what is committed is not known here")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    files = [ROOT / name.decode() for name in listed.split(b"\0") if name]
+    assert Path(__file__) in files
+    own = [f for f in files if f.is_file() and f.suffix != ".png"]
+    assert [str(f) for f in own if path.search(f.read_bytes())] == []
