@@ -17,7 +17,7 @@ HEAVY = ("torch", "onnx", "onnxruntime", "pyvips", "matplotlib")
 """Packages that answering `--help` must not wait for."""
 
 TORCH = re.compile(r"onebranch\.(nn|training|bench)(\.|$)|torch")
-"""The only modules that may need PyTorch to be imported: the torch side, and readers and runtimes named so."""
+"""The only modules that may import PyTorch at once: the torch side, and readers and runtimes named so."""
 
 BLOCKED = "import sys; sys.modules['torch'] = None; "
 """From here on `import torch` fails, as it does where only the base package is installed."""
