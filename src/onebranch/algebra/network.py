@@ -1,0 +1,126 @@
+"""What a whole network means: a slow numpy reference that every runtime is held against.
+
+It follows the spec word by word, in the precision of the pictures, and shares no code with the lowering or
+the torch modules.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from onebranch.algebra.definition import Floats, correlate, run_branch, zero_pad
+from onebranch.images.resize import downscale_phases, upscale_phases
+from onebranch.spec.network import LEAKY_SLOPE, Activation, BlockSpec, NetworkSpec
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def run_network(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats) -> Floats:
+    """Enhanced pictures, unclipped, computed in the precision of `pictures` (float64 or float32).
+
+    pictures: (N, C, H, W) in [0, 1]. Result for upscale: (N, C, s H, s W); downscale: (N, C, ceil(H / s),
+    ceil(W / s)); denoise: (N, C, H, W). weights: any float type, by the names of the model file.
+    """
+    pictures = filled(pictures, spec.scale) if spec.task == "downscale" else pictures
+    features = _run_blocks(spec, weights, pictures)
+    if spec.task == "upscale":
+        features = pixel_shuffle(features, spec.scale)
+    elif spec.task == "downscale":
+        features = _downsampled(spec, weights, features)
+    return features if spec.residual == "none" else features + _resized(spec, pictures)
+
+
+def _run_blocks(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats) -> Floats:
+    """Head, blocks and tail, joined by the skips: additions first, then concatenations."""
+    outputs: list[Floats] = []
+    value = pictures
+    for index, (name, block, _) in enumerate(spec.walk()):
+        output = run_block(block, within(weights, name), value)
+        outputs.append(output)
+        skips = [skip for skip in spec.skips if skip.target == index]
+        value = sum((outputs[skip.source] for skip in skips if skip.join == "add"), output)
+        widening = [outputs[skip.source] for skip in skips if skip.join == "concatenate"]
+        value = np.concatenate([value, *widening], 1)
+    return value
+
+
+def within(tensors: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
+    """The tensors below `prefix.`, by the rest of their names."""
+    return {n[len(prefix) + 1 :]: tensor for n, tensor in tensors.items() if n.startswith(f"{prefix}.")}
+
+
+def run_block(block: BlockSpec, tensors: Mapping[str, Floats], pictures: Floats) -> Floats:
+    """The sum of a block's branches, then its activation; tensors by names such as branches.0.0.weight."""
+    branches = enumerate(block.parsed)
+    outputs = (run_branch(b, within(tensors, f"branches.{n}"), pictures, block.width) for n, b in branches)
+    return activate(block.activation, sum(outputs, np.zeros((), pictures.dtype)), tensors)
+
+
+def activate(name: Activation, values: Floats, tensors: Mapping[str, Floats]) -> Floats:
+    """The activation of `values`; PReLU takes its slopes from tensors["activation.weight"]."""
+    if name == "prelu":
+        slopes = tensors["activation.weight"].astype(values.dtype)[:, None, None]
+        return np.where(values < 0, slopes * values, values)
+    if name == "leaky_relu":
+        return np.where(values < 0, values.dtype.type(LEAKY_SLOPE) * values, values)
+    if name == "silu":
+        gate = (1 + np.tanh(values / 2)) / 2  # the logistic function, without overflow
+        return np.asarray(values * gate)
+    if name == "gelu":
+        gate = (1 + _erf(values / math.sqrt(2)).astype(values.dtype)) / 2
+        return np.asarray(values * gate)
+    return np.maximum(values, 0) if name == "relu" else values
+
+
+def filled(pictures: Floats, factor: int) -> Floats:
+    """Pictures edge-replicated on the right and bottom to a multiple of `factor`."""
+    rows, columns = -pictures.shape[2] % factor, -pictures.shape[3] % factor
+    return np.pad(pictures, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
+
+
+def pixel_shuffle(features: Floats, factor: int) -> Floats:
+    """(N, C s s, H, W) -> (N, C, s H, s W), in PyTorch's channel order."""
+    n, channels, height, width = features.shape
+    split = features.reshape(n, channels // factor**2, factor, factor, height, width)
+    return split.transpose(0, 1, 4, 2, 5, 3).reshape(n, -1, height * factor, width * factor)
+
+
+def pixel_unshuffle(features: Floats, factor: int) -> Floats:
+    """(N, C, s H, s W) -> (N, C s s, H, W), the inverse of `pixel_shuffle`."""
+    n, channels, height, width = features.shape
+    split = features.reshape(n, channels, height // factor, factor, width // factor, factor)
+    return split.transpose(0, 1, 3, 5, 2, 4).reshape(n, -1, height // factor, width // factor)
+
+
+def _downsampled(spec: NetworkSpec, weights: Mapping[str, Floats], features: Floats) -> Floats:
+    n, channels, height, width = features.shape
+    factor = spec.scale
+    if spec.downsampling == "average":
+        squares = features.reshape(n, channels, height // factor, factor, width // factor, factor)
+        return np.asarray(squares.mean((3, 5)))
+    weight, bias = (weights[f"resample.{key}"].astype(features.dtype) for key in ("weight", "bias"))
+    unshuffles = spec.downsampling == "unshuffle"
+    framed = zero_pad(pixel_unshuffle(features, factor) if unshuffles else features, (1, 1))
+    stride = 1 if unshuffles else factor
+    reduced = correlate(framed, weight, 1, 1)[:, :, ::stride, ::stride]
+    return np.asarray(reduced + bias[:, None, None])
+
+
+def _resized(spec: NetworkSpec, pictures: Floats) -> Floats:
+    """The network's input at the size of its output: by the fixed kernels of the picture residual."""
+    if spec.task == "denoise":
+        return pictures
+    if spec.task == "upscale":
+        return pixel_shuffle(_by_phases(upscale_phases(spec.scale, spec.residual), pictures, 1), spec.scale)
+    return _by_phases(downscale_phases(spec.scale, spec.residual), pictures, spec.scale)
+
+
+def _by_phases(kernels: Floats, pictures: Floats, stride: int) -> Floats:
+    """Every channel of the edge-replicated pictures through every kernel (P, K, K): (N, C P, H', W')."""
+    size, channels = kernels.shape[-1], pictures.shape[1]
+    before = (size - stride) // 2 if stride > 1 else size // 2
+    margin = before, size - stride - before
+    framed = np.pad(pictures, ((0, 0), (0, 0), margin, margin), mode="edge")
+    weight = np.tile(kernels.reshape(-1, 1, size, size).astype(pictures.dtype), (channels, 1, 1, 1))
+    return np.asarray(correlate(framed, weight, channels, 1)[:, :, ::stride, ::stride])
