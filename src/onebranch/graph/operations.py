@@ -1,0 +1,107 @@
+"""A graph of operations as frozen values. It knows nothing of file formats.
+
+The vocabulary is ONNX's, so that any operation has a place in it, and one operation of our own, `EdgeFill`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from onebranch.errors import OnebranchError
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
+Shape = tuple[int | str, ...]
+"""Sizes of an array; a name stands for a size that is open."""
+
+EDGE_FILL = "EdgeFill"
+"""Ours: (N, C, H, W) edge-replicated on the right and bottom to a multiple of the attribute `multiple`."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: its kind, the names of the values it reads and makes, its attributes.
+
+    An empty name among `inputs` is an optional input that is left out.
+    """
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operations in an order in which they can run, from named inputs and constants to named outputs.
+
+    inputs, outputs: name -> shape. Raises OnebranchError where a value is used before it is made, made twice
+    or never made.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that every value is made once, before it is used."""
+        made = {*self.inputs, *self.constants}
+        for node in self.nodes:
+            _check_node(node, made)
+            made.update(node.outputs)
+        for name in self.outputs:
+            if name not in made:
+                raise OnebranchError(f"the graph's output '{name}' is made by no operation")
+        object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
+
+
+def _check_node(node: Node, made: set[str]) -> None:
+    for name in node.inputs:
+        if name and name not in made:
+            raise OnebranchError(f"{node.kind} '{node.outputs[0]}' reads '{name}' before anything makes it")
+    for name in node.outputs:
+        if name in made:
+            raise OnebranchError(f"the value '{name}' is made twice")
+
+
+class Builder:
+    """Collects operations and constants, one after the other, into a graph.
+
+    >>> builder = Builder({"input": ("batch", 1, "height", "width")})
+    >>> doubled = builder.add("Add", ("input", "input"), "doubled")
+    >>> [node.kind for node in builder.graph({doubled: ("batch", 1, "height", "width")}).nodes]
+    ['Add']
+    """
+
+    def __init__(self, inputs: Mapping[str, Shape]) -> None:
+        self._inputs = dict(inputs)
+        self._nodes: list[Node] = []
+        self._constants: dict[str, np.ndarray] = {}
+
+    def add(self, kind: str, inputs: tuple[str, ...], output: str, **attributes: Attribute) -> str:
+        """Append an operation with one output; returns the output's name."""
+        self._nodes.append(Node(kind, inputs, (output,), MappingProxyType(attributes)))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Add a constant; returns its name."""
+        self._constants[name] = value
+        return name
+
+    def name(self, value: str, name: str) -> None:
+        """Give a value its final name; an input that is passed on gets an `Identity`."""
+        if value in self._inputs or value in self._constants:
+            self.add("Identity", (value,), name)
+        else:
+            self._nodes = [_renamed(node, value, name) for node in self._nodes]
+
+    def graph(self, outputs: Mapping[str, Shape]) -> Graph:
+        """Everything added so far, as a graph with these outputs."""
+        return Graph(tuple(self._nodes), dict(self._inputs), dict(outputs), self._constants)
+
+
+def _renamed(node: Node, value: str, name: str) -> Node:
+    inputs = tuple(name if n == value else n for n in node.inputs)
+    return Node(node.kind, inputs, tuple(name if n == value else n for n in node.outputs), node.attributes)

@@ -1,0 +1,218 @@
+"""A spec and its weights become a graph of operations, merged networks and unmerged ones alike.
+
+A merged network becomes convolutions and activations, nothing else but its skips and its resampling.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onebranch.algebra.network import within
+from onebranch.graph.operations import EDGE_FILL, Builder, Graph
+from onebranch.images.resize import downscale_phases, upscale_phases
+from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Edge, Identity, Step
+from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec, NetworkSpec
+
+Tensors = Mapping[str, np.ndarray]
+"""Float32 arrays by the names of the model file, or by the rest of those names below a prefix."""
+
+INPUT, OUTPUT = "input", "output"
+"""Names of the picture that goes in and the one that comes out."""
+
+
+def lower(spec: NetworkSpec, weights: Tensors) -> Graph:
+    """The network as a graph: `input` (N, C, H, W) in [0, 1] -> `output`, batch, height and width open.
+
+    weights: exactly the tensors of the spec, float32.
+    """
+    builder = Builder({INPUT: ("batch", spec.channels, "height", "width")})
+    picture = INPUT
+    if spec.task == "downscale":
+        picture = builder.add(EDGE_FILL, (INPUT,), "filled", multiple=spec.scale)
+    features = _blocks(builder, spec, weights, picture)
+    result = _resampled(builder, spec, weights, features, picture)
+    shape = ("batch", spec.channels, "output_height", "output_width")
+    builder.name(result, OUTPUT)
+    return builder.graph({OUTPUT: shape})
+
+
+def _blocks(builder: Builder, spec: NetworkSpec, weights: Tensors, picture: str) -> str:
+    """Head, blocks and tail, joined by the skips: additions first, then concatenations."""
+    outputs: list[str] = []
+    value = picture
+    for index, (name, block, inputs) in enumerate(spec.walk()):
+        output = _block(builder, name, block, inputs, within(weights, name), value)
+        outputs.append(output)
+        value = output
+        skips = [skip for skip in spec.skips if skip.target == index]
+        for n, skip in enumerate(s for s in skips if s.join == "add"):
+            value = builder.add("Add", (value, outputs[skip.source]), f"{name}.added.{n}")
+        widening = tuple(outputs[skip.source] for skip in skips if skip.join == "concatenate")
+        if widening:
+            value = builder.add("Concat", (value, *widening), f"{name}.concatenated", axis=1)
+    return value
+
+
+def _block(builder: Builder, name: str, block: BlockSpec, inputs: int, tensors: Tensors, value: str) -> str:
+    """The sum of the branches, then the activation. Branches with equal padding share it."""
+    total = ""
+    padded: dict[tuple[int, int], str] = {(0, 0): value}
+    for n, branch in enumerate(block.parsed):
+        prefix = f"{name}.branches.{n}"
+        chain = _Chain(prefix, branch, (inputs, *branch.channels(inputs, block.width)))
+        output = _branch(builder, chain, within(tensors, f"branches.{n}"), padded)
+        total = builder.add("Add", (total, output), f"{prefix}.sum") if total else output
+    return _activation(builder, f"{name}.activation", block.activation, tensors, total)
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A branch with its name and the channels before, between and after its steps."""
+
+    name: str
+    branch: Branch
+    channels: tuple[int, ...]
+
+
+def _branch(builder: Builder, chain: _Chain, tensors: Tensors, padded: dict[tuple[int, int], str]) -> str:
+    """A chain whose padding, once, first, is its first step's own where that reaches as far as the chain."""
+    branch = chain.branch
+    own = branch.steps[0].reach if branch.steps[0].reach == branch.radius else (0, 0)
+    rest = branch.radius if own == (0, 0) else (0, 0)
+    if rest not in padded:
+        frame = builder.constant(f"{chain.name}.pads", np.array([0, 0, *rest, 0, 0, *rest], np.int64))
+        padded[rest] = builder.add("Pad", (padded[0, 0], frame), f"{chain.name}.padded")
+    value = padded[rest]
+    for k, step in enumerate(branch.steps):
+        pads = (own if k == 0 else (0, 0)) * 2
+        name = f"{chain.name}.{k}"
+        value = _step(builder, name, step, within(tensors, str(k)), value, pads, chain.channels[k])
+    return value
+
+
+def _step(
+    builder: Builder, name: str, step: Step, own: Tensors, value: str, pads: tuple[int, ...], channels: int
+) -> str:
+    """One step of a chain; `own` are its tensors, `channels` those of its input."""
+    if isinstance(step, Identity):
+        return value
+    if isinstance(step, BatchNorm):
+        order = ("weight", "bias", "running_mean", "running_var")
+        statistics = tuple(builder.constant(f"{name}.{key}", own[key]) for key in order)
+        return builder.add("BatchNormalization", (value, *statistics), name, epsilon=BATCH_NORM_EPSILON)
+    if isinstance(step, AveragePool):
+        return builder.add(
+            "AveragePool", (value,), name, kernel_shape=step.kernel, pads=pads, count_include_pad=1
+        )
+    if isinstance(step, Edge):
+        taps = own["scale"][:, None, None, None] * np.asarray(EDGES[step.name], np.float32)
+        return _convolution(builder, name, value, taps, own["bias"], pads=pads, group=channels)
+    groups, spread = step.groups or channels, (step.dilation,) * 2
+    weight, bias = own["weight"], own.get("bias")
+    return _convolution(builder, name, value, weight, bias, pads=pads, group=groups, dilations=spread)
+
+
+def _convolution(
+    builder: Builder,
+    name: str,
+    value: str,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    **attributes: int | tuple[int, ...],
+) -> str:
+    inputs: tuple[str, ...] = (value, builder.constant(f"{name}.weight", weight))
+    if bias is not None:
+        inputs += (builder.constant(f"{name}.bias", bias),)
+    return builder.add("Conv", inputs, name, kernel_shape=weight.shape[2:], **attributes)
+
+
+def _activation(builder: Builder, name: str, kind: Activation, tensors: Tensors, value: str) -> str:
+    if kind == "none":
+        return value
+    if kind == "prelu":
+        slopes = builder.constant(f"{name}.weight", tensors["activation.weight"].reshape(-1, 1, 1))
+        return builder.add("PRelu", (value, slopes), name)
+    if kind == "leaky_relu":
+        return builder.add("LeakyRelu", (value,), name, alpha=LEAKY_SLOPE)
+    if kind == "relu":
+        return builder.add("Relu", (value,), name)
+    return _silu(builder, name, value) if kind == "silu" else _gelu(builder, name, value)
+
+
+def _silu(builder: Builder, name: str, value: str) -> str:
+    sigmoid = builder.add("Sigmoid", (value,), f"{name}.sigmoid")
+    return builder.add("Mul", (value, sigmoid), name)
+
+
+def _gelu(builder: Builder, name: str, value: str) -> str:
+    """x (1 + erf(x / sqrt 2)) / 2, in the order of operations that runtimes recognize and fuse."""
+    numbers = {"root": math.sqrt(2), "one": 1.0, "half": 0.5}
+    root, one, half = (
+        builder.constant(f"{name}.{key}", np.array(x, np.float32)) for key, x in numbers.items()
+    )
+    divided = builder.add("Div", (value, root), f"{name}.divided")
+    error = builder.add("Erf", (divided,), f"{name}.erf")
+    shifted = builder.add("Add", (error, one), f"{name}.shifted")
+    product = builder.add("Mul", (value, shifted), f"{name}.product")
+    return builder.add("Mul", (product, half), name)
+
+
+def _resampled(builder: Builder, spec: NetworkSpec, weights: Tensors, features: str, picture: str) -> str:
+    """The resampling layer and the picture residual, which upscaling adds before its pixel shuffle."""
+    if spec.task == "upscale":
+        summed = _with_residual(builder, spec, features, picture)
+        return builder.add("DepthToSpace", (summed,), "shuffled", blocksize=spec.scale, mode="CRD")
+    if spec.task == "downscale":
+        features = _downsampled(builder, spec, weights, features)
+    return _with_residual(builder, spec, features, picture)
+
+
+def _downsampled(builder: Builder, spec: NetworkSpec, weights: Tensors, features: str) -> str:
+    strides = (spec.scale, spec.scale)
+    if spec.downsampling == "average":
+        return builder.add("AveragePool", (features,), "resample", kernel_shape=strides, strides=strides)
+    weight, pad = weights["resample.weight"], 1
+    if spec.downsampling == "unshuffle":
+        weight, pad = unshuffled(weight, spec.scale), spec.scale
+    bias = weights["resample.bias"]
+    return _convolution(builder, "resample", features, weight, bias, strides=strides, pads=(pad,) * 4)
+
+
+def unshuffled(weight: np.ndarray, factor: int) -> np.ndarray:
+    """Pixel unshuffle, then a convolution (O, C s s, K, L), as one convolution (O, C, s K, s L) of stride s.
+
+    Its padding is s times the padding of the convolution after the unshuffle.
+    """
+    o, _, k, l = weight.shape
+    split = weight.reshape(o, -1, factor, factor, k, l)
+    return split.transpose(0, 1, 4, 2, 5, 3).reshape(o, -1, factor * k, factor * l)
+
+
+def _with_residual(builder: Builder, spec: NetworkSpec, features: str, picture: str) -> str:
+    if spec.residual == "none":
+        return features
+    resized = picture if spec.task == "denoise" else _resized(builder, spec, picture)
+    return builder.add("Add", (features, resized), "residual.sum")
+
+
+def _resized(builder: Builder, spec: NetworkSpec, picture: str) -> str:
+    """The picture residual: edges replicated, then a fixed convolution of every channel by itself.
+
+    For upscaling it makes s^2 phases a channel, which the pixel shuffle lays out.
+    """
+    reduces = spec.task == "downscale"
+    phases = downscale_phases if reduces else upscale_phases
+    stride = spec.scale if reduces else 1
+    kernels = np.asarray(phases(spec.scale, spec.residual), np.float32)
+    size = kernels.shape[-1]
+    before = (size - stride) // 2 if reduces else size // 2
+    after = size - stride - before
+    if before or after:
+        pads = np.array([0, 0, before, before, 0, 0, after, after], np.int64)
+        pads_name = builder.constant("residual.pads", pads)
+        picture = builder.add("Pad", (picture, pads_name), "residual.padded", mode="edge")
+    weight = np.tile(kernels.reshape(-1, 1, size, size), (spec.channels, 1, 1, 1))
+    strides = (stride, stride)
+    return _convolution(builder, "residual", picture, weight, None, strides=strides, group=spec.channels)

@@ -1,0 +1,1 @@
+"""What runs a network on arrays: ONNX Runtime or PyTorch, behind one protocol."""
