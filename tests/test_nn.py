@@ -9,7 +9,7 @@ from onebranch.errors import OnebranchError
 from onebranch.nn.network import Network, load, weights_of
 from onebranch.spec.network import Skip
 from onebranch.spec.presets import PRESETS
-from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 
 MIXED = ("1x1*2 3x3*2 1x1", "3x3 5x5", "1x1 sobel_x", "identity", "avg3x5", "5x5 dw d2", "1x3 g2 nobias")
 
@@ -17,6 +17,8 @@ MIXED = ("1x1*2 3x3*2 1x1", "3x3 5x5", "1x1 sobel_x", "identity", "avg3x5", "5x5
 def network(**settings):
     """A network in float64 with random parameters and random BN statistics."""
     torch.manual_seed(0)
+    if settings["branches"] is MIXED:
+        settings |= {"head": BlockShorthand(("3x3*2 1x1", "1x5 nobias")), "tail": BlockShorthand("plain")}
     built = Network(expand(NetworkShorthand(**settings))).double()
     for norm in built.batch_norms():
         norm.running_mean.normal_()

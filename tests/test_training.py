@@ -13,7 +13,7 @@ from onebranch.errors import OnebranchError
 from onebranch.model import file
 from onebranch.nn.network import Network, load
 from onebranch.spec.network import convert
-from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 from onebranch.training import config as configs
 from onebranch.training.average import estimate_statistics
 from onebranch.training.config import Config, Data, Training
@@ -182,8 +182,8 @@ def test_a_damaged_checkpoint_is_one_clear_line(pictures, tmp_path):
 @pytest.mark.parametrize("task", ["upscale", "downscale", "denoise"])
 @pytest.mark.parametrize("colour", ["y", "rgb"])
 def test_every_task_learns(pictures, tmp_path, task, colour):
-    network = {"task": task, "colour": colour, "residual": "none"}
-    config = settings(pictures, tmp_path, network, steps=200, validate_every=20)
+    network = {"task": task, "colour": colour, "residual": "none", "width": 8}
+    config = settings(pictures, tmp_path, network, steps=200, validate_every=20, learning_rate=1e-2, average=0.9)
     model = file.read(train(config, tmp_path / "run", shown=False))
     scores = [r["psnr"] for r in read_log(tmp_path / "run" / "log.jsonl") if "psnr" in r]
     assert scores[-1] > scores[0] + 3
@@ -226,7 +226,7 @@ def test_x2_becomes_x4_by_a_fresh_tail():
 
 def test_population_statistics_are_those_of_the_batches():
     torch.manual_seed(0)
-    spec = expand(NetworkShorthand(task="denoise", width=4, depth=0, head={"branches": ["3x3 bn"]}))  # type: ignore[arg-type]
+    spec = expand(NetworkShorthand(task="denoise", width=4, depth=0, head=BlockShorthand(("3x3 bn",))))
     built = Network(spec).double()
     batches = [torch.randn(3, 1, 8, 8, dtype=torch.float64) for _ in range(4)]
     estimate_statistics(built, batches)

@@ -79,11 +79,12 @@ def read(path: Path) -> Config:
         raise OnebranchError(f"{path}: cannot read this config: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OnebranchError(f"{path}: not valid TOML: {error}") from None
-    config: Config = convert(table, Config, str(path))
     try:
+        config: Config = convert(table, Config, str(path))
         _ = config.spec
     except OnebranchError as error:
-        raise OnebranchError(f"{path}: {error}") from None
+        said = str(error).removeprefix(f"{path}: ").removeprefix("config: ")
+        raise OnebranchError(f"{path}: {said}") from None
     return _with_folders(config, path.resolve().parent)
 
 
