@@ -1,0 +1,38 @@
+"""Which runtimes there are, and how one is opened: only the chosen one is imported."""
+
+import importlib
+from collections.abc import Callable
+
+from onebranch.errors import OnebranchError, nearest
+from onebranch.model.file import Model
+from onebranch.runtime.protocol import Runtime
+
+RUNTIMES = {
+    "onnxruntime": ("onebranch.runtime.onnxruntime", "OnnxRuntime", "pip install onnxruntime"),
+    "torch": ("onebranch.runtime.torch", "TorchRuntime", "pip install 'onebranch[train]'"),
+}
+"""Module, class and what to install, by the name that users write."""
+
+FASTEST = "onnxruntime"
+"""What `auto` means."""
+
+
+def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -> Runtime:
+    """The model, ready to run in the runtime of that name; `auto` takes the fastest there is.
+
+    threads: how many work on one picture, None: every core. Raises OnebranchError for an unknown name, a
+    number of threads below one, or a runtime that is not installed.
+    """
+    if threads is not None and threads < 1:
+        raise OnebranchError(f"threads must be at least 1, not {threads}")
+    name = FASTEST if name == "auto" else name
+    if name not in RUNTIMES:
+        raise OnebranchError(f"unknown runtime '{name}'; {nearest(name, ['auto', *RUNTIMES])}")
+    module, attribute, install = RUNTIMES[name]
+    try:
+        kind: Callable[..., Runtime] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "onebranch":
+            raise
+        raise OnebranchError(f"runtime '{name}' is not installed ({error}); {install}") from None
+    return kind(model, threads)
