@@ -11,7 +11,7 @@ import numpy as np
 
 from onebranch.algebra.network import within
 from onebranch.graph.operations import EDGE_FILL, Builder, Graph
-from onebranch.images.resize import downscale_phases, upscale_phases
+from onebranch.images.resize import PhaseKind, downscale_phases, upscale_phases
 from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Edge, Identity, Step
 from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec, NetworkSpec
 
@@ -193,11 +193,11 @@ def unshuffled(weight: np.ndarray, factor: int) -> np.ndarray:
 def _with_residual(builder: Builder, spec: NetworkSpec, features: str, picture: str) -> str:
     if spec.residual == "none":
         return features
-    resized = picture if spec.task == "denoise" else _resized(builder, spec, picture)
+    resized = picture if spec.task == "denoise" else _resized(builder, spec, spec.residual, picture)
     return builder.add("Add", (features, resized), "residual.sum")
 
 
-def _resized(builder: Builder, spec: NetworkSpec, picture: str) -> str:
+def _resized(builder: Builder, spec: NetworkSpec, kind: PhaseKind, picture: str) -> str:
     """The picture residual: edges replicated, then a fixed convolution of every channel by itself.
 
     For upscaling it makes s^2 phases a channel, which the pixel shuffle lays out.
@@ -205,7 +205,7 @@ def _resized(builder: Builder, spec: NetworkSpec, picture: str) -> str:
     reduces = spec.task == "downscale"
     phases = downscale_phases if reduces else upscale_phases
     stride = spec.scale if reduces else 1
-    kernels = np.asarray(phases(spec.scale, spec.residual), np.float32)
+    kernels = np.asarray(phases(spec.scale, kind), np.float32)
     size = kernels.shape[-1]
     before = (size - stride) // 2 if reduces else size // 2
     after = size - stride - before

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from onebranch.algebra.definition import Floats, correlate, run_branch, zero_pad
-from onebranch.images.resize import downscale_phases, upscale_phases
+from onebranch.images.resize import resize
 from onebranch.spec.network import LEAKY_SLOPE, Activation, BlockSpec, NetworkSpec
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -108,19 +108,17 @@ def _downsampled(spec: NetworkSpec, weights: Mapping[str, Floats], features: Flo
 
 
 def _resized(spec: NetworkSpec, pictures: Floats) -> Floats:
-    """The network's input at the size of its output: by the fixed kernels of the picture residual."""
+    """The network's input at the size of its output; "nearest" keeps the pixel at s // 2 of every cell."""
+    factor = spec.scale
     if spec.task == "denoise":
         return pictures
-    if spec.task == "upscale":
-        return pixel_shuffle(_by_phases(upscale_phases(spec.scale, spec.residual), pictures, 1), spec.scale)
-    return _by_phases(downscale_phases(spec.scale, spec.residual), pictures, spec.scale)
-
-
-def _by_phases(kernels: Floats, pictures: Floats, stride: int) -> Floats:
-    """Every channel of the edge-replicated pictures through every kernel (P, K, K): (N, C P, H', W')."""
-    size, channels = kernels.shape[-1], pictures.shape[1]
-    before = (size - stride) // 2 if stride > 1 else size // 2
-    margin = before, size - stride - before
-    framed = np.pad(pictures, ((0, 0), (0, 0), margin, margin), mode="edge")
-    weight = np.tile(kernels.reshape(-1, 1, size, size).astype(pictures.dtype), (channels, 1, 1, 1))
-    return np.asarray(correlate(framed, weight, channels, 1)[:, :, ::stride, ::stride])
+    if spec.residual == "nearest":
+        if spec.task == "upscale":
+            return pictures.repeat(factor, 2).repeat(factor, 3)
+        return pictures[:, :, factor // 2 :: factor, factor // 2 :: factor]
+    height, width = pictures.shape[2:]
+    enlarges = spec.task == "upscale"
+    size = (height * factor, width * factor) if enlarges else (height // factor, width // factor)
+    planes = pictures.reshape(-1, height, width)
+    resized = [resize(plane, *size, border="edge") for plane in planes]
+    return np.stack(resized).reshape(*pictures.shape[:2], *size)
