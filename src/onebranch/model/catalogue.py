@@ -1,0 +1,79 @@
+"""The models that ship with the package: one literal table, and finding a model by name or by file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from onebranch.errors import OnebranchError, nearest
+from onebranch.model.file import Model, read
+from onebranch.spec.network import Colour, Task
+
+FOLDER = Path(__file__).parent.parent / "data" / "models"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One shipped model. `scale` is 1 for denoise; `about` is one line."""
+
+    name: str
+    task: Task
+    scale: int
+    colour: Colour
+    file: str
+    about: str
+
+    @property
+    def path(self) -> Path:
+        """Where its file lies in this installation."""
+        return FOLDER / self.file
+
+
+CATALOGUE = {
+    entry.name: entry
+    for entry in (
+        Entry("photo-x2", "upscale", 2, "y", "photo-x2.safetensors", "doubles photographs"),
+        Entry(
+            "photo-x2-branches",
+            *("upscale", 2, "y", "photo-x2-branches.safetensors"),
+            "photo-x2 as it was trained, with its branches: something to merge",
+        ),
+        Entry("photo-x4", "upscale", 4, "y", "photo-x4.safetensors", "four times the width and height"),
+        Entry("denoise", "denoise", 1, "rgb", "denoise.safetensors", "removes noise of unknown strength"),
+        Entry(
+            "shrink-x2",
+            *("downscale", 2, "y", "shrink-x2.safetensors"),
+            "halves pictures so that photo-x2 restores them best",
+        ),
+    )
+}
+"""Every shipped model by its name."""
+
+DEFAULT = "photo-x2"
+"""What enlarges a picture when nothing else is said."""
+
+
+def find(name: str | os.PathLike[str]) -> Path:
+    """The file of a shipped model, or the path itself. Raises OnebranchError where it is neither.
+
+    >>> find("photo-x2").name
+    'photo-x2.safetensors'
+    """
+    if str(name) in CATALOGUE:
+        return CATALOGUE[str(name)].path
+    path = Path(name)
+    if not path.exists():
+        raise OnebranchError(
+            f"'{name}' is neither a shipped model nor a file; {nearest(str(name), CATALOGUE)}"
+        )
+    return path
+
+
+def load(name: str | os.PathLike[str]) -> Model:
+    """The shipped model of that name, or the model in that file."""
+    return read(find(name))
+
+
+def enlarging(scale: int) -> Entry | None:
+    """The first shipped model that enlarges by `scale`; None where none does."""
+    fitting = (e for e in CATALOGUE.values() if (e.task, e.scale) == ("upscale", scale))
+    return next((entry for entry in fitting if entry.path.exists()), None)
