@@ -1,0 +1,1 @@
+"""Pictures as arrays: colour conversion, resizing, and reading and writing files."""

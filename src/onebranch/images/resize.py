@@ -1,0 +1,249 @@
+"""Bicubic and bilinear resizing as MATLAB's imresize does it, and as fixed convolutions.
+
+The weights are imresize's `contributions`: the kernel is stretched when reducing (antialiasing) and its
+weights sum to one. A picture is resized along one axis, then the other, by small dense blocks of the sparse
+weight matrix, which the linear algebra library multiplies fast.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onebranch.errors import OnebranchError
+
+FloatArray = npt.NDArray[np.floating]
+Border = Literal["symmetric", "edge"]
+Kernel = Literal["bicubic", "bilinear"]
+PhaseKind = Literal["bicubic", "nearest"]
+
+BLOCK = 32
+"""Output rows or columns that one dense block makes: measured best of 16 to 128 for scales 1/4 to 4."""
+
+
+def cubic(x: FloatArray) -> FloatArray:
+    """Keys' cubic convolution kernel with a = -0.5, zero from distance 2 on.
+
+    Source: R. Keys, Cubic Convolution Interpolation for Digital Image Processing (1981).
+
+    >>> cubic(np.array([0.0, 0.5, 1.0, 1.5, 2.0]))
+    array([ 1.    ,  0.5625,  0.    , -0.0625,  0.    ])
+    """
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    result: FloatArray = np.where(x <= 1, near, np.where(x < 2, far, 0))
+    return result
+
+
+def linear(x: FloatArray) -> FloatArray:
+    """The triangle of bilinear interpolation, zero from distance 1 on."""
+    result: FloatArray = np.maximum(1 - np.abs(x), 0)
+    return result
+
+
+_KERNELS: dict[str, tuple[Callable[[FloatArray], FloatArray], int]] = {
+    "bicubic": (cubic, 4),
+    "bilinear": (linear, 2),
+}
+"""Each kernel and its width."""
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What every output position takes: its taps' input positions, as yet outside too, and their weights."""
+
+    positions: npt.NDArray[np.int64]  # (output length, taps)
+    weights: npt.NDArray[np.float64]  # (output length, taps)
+
+
+def contributions(
+    length: int, output: int, scale: float, kernel: Kernel = "bicubic", *, antialias: bool = True
+) -> Contributions:
+    """The taps along an axis of `length`, resized to `output` by the factor `scale`.
+
+    Positions count from 0 and may lie outside [0, length). Source: imresize.m (R2020a), `contributions`.
+    """
+    shape, width = _KERNELS[kernel]
+    stretch = min(scale, 1.0) if antialias else 1.0
+    centre = (np.arange(output) + 0.5) / scale - 0.5
+    first = np.floor(centre - width / stretch / 2).astype(np.int64)
+    positions = first[:, None] + np.arange(math.ceil(width / stretch) + 2)
+    weights = np.asarray(shape((centre[:, None] - positions) * stretch), np.float64)
+    weights /= weights.sum(axis=1, keepdims=True)
+    used = np.any(weights != 0, axis=0)
+    return Contributions(positions[:, used], weights[:, used])
+
+
+def inside(positions: npt.NDArray[np.int64], length: int, border: Border) -> npt.NDArray[np.int64]:
+    """Positions brought into [0, length): mirrored with the border pixel repeated, or clamped to the edge.
+
+    >>> inside(np.array([-2, -1, 0, 3, 4]), 4, "symmetric").tolist()
+    [1, 0, 0, 3, 3]
+    """
+    if border == "edge":
+        return np.clip(positions, 0, length - 1)
+    place = positions % (2 * length)
+    return np.minimum(place, 2 * length - 1 - place)
+
+
+def resize(
+    picture: FloatArray,
+    height: int,
+    width: int,
+    *,
+    border: Border = "symmetric",
+    kernel: Kernel = "bicubic",
+    antialias: bool = True,
+    scale: float | None = None,
+) -> FloatArray:
+    """The picture (H, W[, C]) at (height, width[, C]), unclipped, in its own float type.
+
+    scale: the factor that the kernel is placed and stretched by; by default each axis's own, output / input.
+    The axis that shrinks most goes first, as in imresize. OnebranchError if a side is less than 1.
+    """
+    if min(height, width, *picture.shape[:2]) < 1:
+        raise OnebranchError(
+            f"cannot resize {picture.shape[1]}x{picture.shape[0]} to {width}x{height}:"
+            " every side must be at least 1 pixel"
+        )
+    factors = tuple(scale or to / at for to, at in zip((height, width), picture.shape, strict=False))
+    planes = _planes(picture)
+    for axis in sorted((0, 1), key=lambda axis: factors[axis]):
+        length, output = planes.shape[1 + axis], (height, width)[axis]
+        taps = contributions(length, output, factors[axis], kernel, antialias=antialias)
+        planes = (_along_height, _along_width)[axis](planes, taps, border)
+    return _picture(planes, picture.ndim)
+
+
+def imresize(
+    picture: FloatArray,
+    scale: float,
+    *,
+    border: Border = "symmetric",
+    kernel: Kernel = "bicubic",
+    antialias: bool = True,
+) -> FloatArray:
+    """The picture (H, W[, C]) resized by a factor: (ceil(H scale), ceil(W scale)[, C]), unclipped.
+
+    Equals imresize(picture, scale, kernel) of current MATLAB, in floating point.
+
+    >>> imresize(np.ones((5, 6)), 1 / 2).shape
+    (3, 3)
+    """
+    height, width = (_ceil(side * scale) for side in picture.shape[:2])
+    return resize(picture, height, width, border=border, kernel=kernel, antialias=antialias, scale=scale)
+
+
+def resize_as_old_matlab(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+    """The uint8 picture (H, W[, C]) resized as MATLAB's imresize did for years: what old test pairs are.
+
+    Borders are clamped, and the values are rounded to 8 bits (half up) between the vertical pass, which goes
+    first, and the horizontal one.
+    """
+    planes = _planes(picture.astype(np.float64))
+    for axis, pass_along in enumerate((_along_height, _along_width)):
+        length = planes.shape[1 + axis]
+        taps = contributions(length, _ceil(length * scale), scale)
+        planes = np.floor(np.clip(pass_along(planes, taps, "edge"), 0, 255) + 0.5)
+    return _picture(planes, picture.ndim).astype(np.uint8)
+
+
+def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
+    """Kernels (S², K, K), K odd, that enlarge `scale` times as a convolution and a pixel shuffle.
+
+    The picture, edge-replicated by K // 2 on every side and correlated with kernel S y + x, gives the pixels
+    (y, x) of every S×S cell: `resize` with border "edge", or every pixel repeated for "nearest".
+
+    >>> upscale_phases(2).shape, upscale_phases(3, "nearest").shape
+    ((4, 5, 5), (9, 1, 1))
+    """
+    if kind == "nearest":
+        return np.ones((scale * scale, 1, 1))
+    taps = contributions(1, scale, scale)
+    radius = int(np.abs(taps.positions[taps.weights != 0]).max())
+    lines = _spread(taps, -radius, radius)
+    kernels = lines[:, None, :, None] * lines[None, :, None, :]
+    return kernels.reshape(scale * scale, 2 * radius + 1, 2 * radius + 1)
+
+
+def downscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
+    """The kernel (1, K, K) that reduces `scale` times as a convolution of stride `scale`.
+
+    The picture, its sides multiples of S, is edge-replicated by (K - S) // 2 on the left and top and by the
+    rest of K - S on the right and bottom: `resize` with border "edge", antialiased; or for "nearest" every
+    S-th pixel, from S // 2 on.
+
+    >>> downscale_phases(2).shape, downscale_phases(3).shape, downscale_phases(3, "nearest").shape
+    ((1, 8, 8), (1, 11, 11), (1, 3, 3))
+    """
+    if kind == "nearest":
+        line = np.eye(scale)[scale // 2]
+    else:
+        taps = contributions(scale, 1, 1 / scale)
+        held = taps.positions[taps.weights != 0]
+        line = _spread(taps, int(held.min()), int(held.max()))[0]
+    return np.outer(line, line)[None]
+
+
+def _spread(taps: Contributions, first: int, last: int) -> npt.NDArray[np.float64]:
+    """The weights at every position from `first` to `last`: (output length, last - first + 1)."""
+    lines = np.zeros((len(taps.weights), last - first + 1))
+    rows, columns = np.nonzero(taps.weights)
+    lines[rows, taps.positions[rows, columns] - first] = taps.weights[rows, columns]
+    return lines
+
+
+def _ceil(length: float) -> int:
+    """Rounded up, but not for the last bits of a float: 3 x (1/3) is 1."""
+    return max(1, math.ceil(length - 1e-9))
+
+
+def _planes(picture: FloatArray) -> FloatArray:
+    """(H, W[, C]) of any type as float (C, H, W)."""
+    values = picture.astype(np.result_type(picture.dtype, np.float32), copy=False)
+    return values[None] if picture.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def _picture(planes: FloatArray, dimensions: int) -> FloatArray:
+    """(C, H, W) as (H, W) or (H, W, C)."""
+    return planes[0] if dimensions == 2 else np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def _along_height(planes: FloatArray, taps: Contributions, border: Border) -> FloatArray:
+    """(C, H, W) -> (C, output, W)."""
+    result = np.empty((planes.shape[0], len(taps.weights), planes.shape[2]), planes.dtype)
+    for out, into, matrix in _blocks(taps, planes.shape[1], border, planes.dtype):
+        np.matmul(matrix, planes[:, into], out=result[:, out])
+    return result
+
+
+def _along_width(planes: FloatArray, taps: Contributions, border: Border) -> FloatArray:
+    """(C, H, W) -> (C, H, output)."""
+    result = np.empty((*planes.shape[:2], len(taps.weights)), planes.dtype)
+    for out, into, matrix in _blocks(taps, planes.shape[2], border, planes.dtype):
+        np.matmul(planes[:, :, into], matrix.T, out=result[:, :, out])
+    return result
+
+
+def _blocks(
+    taps: Contributions, length: int, border: Border, dtype: npt.DTypeLike
+) -> list[tuple[slice, slice, FloatArray]]:
+    """The weight matrix (output, length) in dense blocks: which outputs, which inputs, the weights."""
+    positions = inside(taps.positions, length, border)
+    return [
+        _block(positions[at : at + BLOCK], taps.weights[at : at + BLOCK], at, dtype)
+        for at in range(0, len(positions), BLOCK)
+    ]
+
+
+def _block(
+    positions: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], at: int, dtype: npt.DTypeLike
+) -> tuple[slice, slice, FloatArray]:
+    first, end = int(positions.min()), int(positions.max()) + 1
+    matrix = np.zeros((len(positions), end - first))
+    np.add.at(matrix, (np.arange(len(positions))[:, None], positions - first), weights)
+    return slice(at, at + len(positions)), slice(first, end), matrix.astype(dtype)
