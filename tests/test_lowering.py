@@ -7,6 +7,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
 
 from network_specs import ACTIVATIONS, network_specs, random_model
 from onebranch.algebra.network import run_network
@@ -14,6 +15,7 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.halo import Halo, halo
 from onebranch.graph.onnx import to_onnx
 from onebranch.graph.operations import Builder, Graph, Node
+from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.lowering import lower
 from onebranch.runtime.onnxruntime import OnnxRuntime
 from onebranch.spec.network import BlockSpec, NetworkSpec
@@ -81,6 +83,22 @@ def test_a_merged_network_is_convolutions_and_activations_only() -> None:
     spec = spec_of(task="upscale", width=16, depth=4, activation="leaky_relu")
     kinds = [node.kind for node in lower(spec, random_model(spec).weights).nodes]
     assert kinds == ["Conv", "LeakyRelu"] * 5 + ["Conv", "DepthToSpace"]
+
+
+def test_prelu_becomes_convolutions_only_where_its_slopes_are_constants_of_channels() -> None:
+    shape = ("batch", 3, "height", "width")
+    builder = Builder({"input": shape, "slopes": (3, 1, 1)})
+    slopes = np.array([0.2, -1.5, 3.0], np.float32)
+    first = builder.add("PRelu", ("input", builder.constant("a", slopes.reshape(3, 1, 1))), "first")
+    second = builder.add("PRelu", (first, "slopes"), "second")
+    third = builder.add("PRelu", (second, builder.constant("b", slopes[:1])), "third")
+    graph = builder.graph({third: shape})
+    rewritten = prelu_as_convolutions(graph)
+    assert [node.kind for node in rewritten.nodes] == ["Relu", "Conv", "Conv", "Add", "PRelu", "PRelu"]
+    feeds = {"input": np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)}
+    feeds["slopes"] = np.full((3, 1, 1), 0.5, np.float32)
+    one, other = (ReferenceEvaluator(to_onnx(g)).run(None, feeds)[0] for g in (graph, rewritten))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 def test_chains_pad_by_their_first_convolution_where_it_reaches_as_far() -> None:

@@ -5,6 +5,7 @@ import onnxruntime
 
 from onebranch.graph.halo import halo
 from onebranch.graph.onnx import to_onnx
+from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.lowering import INPUT, OUTPUT, lower
 from onebranch.model.file import Model
 
@@ -21,7 +22,7 @@ class OnnxRuntime:
         graph = lower(model.spec, model.weights)
         self.halo = halo(graph)
         self._session = onnxruntime.InferenceSession(
-            to_onnx(graph), _options(threads), providers=["CPUExecutionProvider"]
+            to_onnx(prelu_as_convolutions(graph)), _options(threads), providers=["CPUExecutionProvider"]
         )
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
