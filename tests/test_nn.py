@@ -70,7 +70,11 @@ def test_a_block_equals_the_definition_of_its_branches(branches):
     expected = sum(
         run_branch(
             branch,
-            {k.removeprefix(f"branches.{n}."): v for k, v in tensors.items() if k.startswith(f"branches.{n}.")},
+            {
+                k.removeprefix(f"branches.{n}."): v
+                for k, v in tensors.items()
+                if k.startswith(f"branches.{n}.")
+            },
             pictures,
             4,
         )

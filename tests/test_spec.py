@@ -73,7 +73,10 @@ def test_wrong_branches_are_named(text, message):
         ({"head": BlockSpec(("3x3 g3",), 8)}, "groups must divide both"),
         ({"skips": (Skip(1, 1),)}, "source < target"),
         ({"skips": (Skip(0, 3),)}, "<= 2"),
-        ({"blocks": (BlockSpec(("3x3",), 8), BlockSpec(("3x3",), 6)), "skips": (Skip(0, 2),)}, "equal widths"),
+        (
+            {"blocks": (BlockSpec(("3x3",), 8), BlockSpec(("3x3",), 6)), "skips": (Skip(0, 2),)},
+            "equal widths",
+        ),
     ],
 )
 def test_specs_that_do_not_fit_are_refused(change, message):
@@ -99,7 +102,9 @@ def test_every_preset_builds_and_travels_as_json(name):
 
 
 def test_a_concatenating_skip_widens_what_follows():
-    spec = expand(NetworkShorthand(task="denoise", width=8, branches="plain", skips=(Skip(0, 4, "concatenate"),)))
+    spec = expand(
+        NetworkShorthand(task="denoise", width=8, branches="plain", skips=(Skip(0, 4, "concatenate"),))
+    )
     assert spec.input_widths == (1, 8, 8, 8, 8, 16)
 
 

@@ -1,5 +1,6 @@
 """Training: configs are strict, crops are a function of their arguments, runs resume bit for bit."""
 
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -37,20 +38,15 @@ def pictures(tmp_path_factory) -> Path:
 
 
 def settings(pictures, tmp_path, network=None, **training) -> Config:
+    basic = {"task": "upscale", "width": 4, "depth": 1, "branches": ("3x3*2 1x1", "identity")}
+    short = {"steps": 12, "batch": 4, "warm_up": 2, "validate_every": 6, "checkpoint_every": 4, "threads": 1}
+    folders = {"train": str(pictures), "validation": str(pictures), "cache": str(tmp_path / "cache")}
     return Config(
         name="tiny",
-        network=NetworkShorthand(
-            **{"task": "upscale", "width": 4, "depth": 1, "branches": ("3x3*2 1x1", "identity"), **(network or {})}
-        ),
-        data=Data(
-            train=str(pictures), validation=str(pictures), patch=8, cache=str(tmp_path / "cache"),
-            validation_pictures=2,
-        ),
-        training=Training(
-            **{"steps": 12, "batch": 4, "warm_up": 2, "validate_every": 6, "checkpoint_every": 4, "threads": 1,
-               **training}
-        ),
-    )  # fmt: skip
+        network=NetworkShorthand(**{**basic, **(network or {})}),
+        data=Data(**folders, patch=8, validation_pictures=2),
+        training=Training(**{**short, **training}),
+    )
 
 
 @pytest.mark.parametrize("task", ["upscale", "downscale", "denoise"])
@@ -133,7 +129,7 @@ def test_paired_folders_are_read_and_checked(tmp_path, pictures):
     with pytest.raises(OnebranchError, match="does not fit scale 2"):
         load_pairs(str(pictures), str(paired), spec, tmp_path / "cache", 8)
     (paired / "p0.bmp").unlink()
-    with pytest.raises(OnebranchError, match="no partner for 'p0.png'"):
+    with pytest.raises(OnebranchError, match=r"no partner for 'p0\.png'"):
         load_pairs(str(pictures), str(paired), spec, tmp_path / "cache", 8)
 
 
@@ -183,7 +179,8 @@ def test_a_damaged_checkpoint_is_one_clear_line(pictures, tmp_path):
 @pytest.mark.parametrize("colour", ["y", "rgb"])
 def test_every_task_learns(pictures, tmp_path, task, colour):
     network = {"task": task, "colour": colour, "residual": "none", "width": 8}
-    config = settings(pictures, tmp_path, network, steps=200, validate_every=20, learning_rate=1e-2, average=0.9)
+    rates = {"learning_rate": 1e-2, "average": 0.9}
+    config = settings(pictures, tmp_path, network, steps=200, validate_every=20, **rates)
     model = file.read(train(config, tmp_path / "run", shown=False))
     scores = [r["psnr"] for r in read_log(tmp_path / "run" / "log.jsonl") if "psnr" in r]
     assert scores[-1] > scores[0] + 3
@@ -240,10 +237,17 @@ def test_the_learning_rate_warms_up_and_falls_to_the_final_one():
     options = Training(steps=100, warm_up=10, learning_rate=1.0, final_rate=0.1)
     rates = [learning_rate(options, step) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and abs(rates[100] - 0.1) < 1e-12
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_an_untouched_network_loads_as_it_was_saved(pictures, tmp_path):
     model = file.read(train(settings(pictures, tmp_path), tmp_path / "run", shown=False))
     network = load(model.spec, model.weights)
     assert network(torch.rand(1, 1, 6, 6)).shape == (1, 1, 12, 12)
+
+
+def test_the_documentation_names_every_key_of_the_config():
+    text = (Path(__file__).parent.parent / "docs" / "config.md").read_text(encoding="utf-8")
+    for part in (Config, NetworkShorthand, Data, Training):
+        for key in part.__struct_fields__:
+            assert f"`{key}`" in text or f"`[{key}]`" in text, key

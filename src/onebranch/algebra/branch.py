@@ -26,9 +26,7 @@ def collapse(branch: Branch, tensors: Mapping[str, Array], like: Array, inputs: 
     """
     result: Conv | None = None
     channels = inputs
-    for index, (step, outputs) in enumerate(
-        zip(branch.steps, branch.channels(inputs, width), strict=True)
-    ):
+    for index, (step, outputs) in enumerate(zip(branch.steps, branch.channels(inputs, width), strict=True)):
         own = {name[len(f"{index}.") :]: t for name, t in tensors.items() if name.startswith(f"{index}.")}
         if isinstance(step, BatchNorm):
             result = _normalized(result or identity(like, channels), own)

@@ -18,7 +18,8 @@ Floats = np.ndarray
 def apply(conv: Conv, pictures: Floats) -> Floats:
     """The convolution of pictures (N, I, H, W), unpadded: (N, O, H - K + 1, W - L + 1) at stride 1."""
     result = correlate(pictures, conv.weight, conv.groups, 1)
-    return result[:, :, :: conv.stride, :: conv.stride] + conv.bias[:, None, None]
+    sums: Floats = result[:, :, :: conv.stride, :: conv.stride] + conv.bias[:, None, None]
+    return sums
 
 
 def correlate(pictures: Floats, weight: Floats, groups: int, dilation: int) -> Floats:
@@ -78,7 +79,8 @@ def tensor_names(step: object) -> tuple[str, ...]:
 
 def _averaged(values: Floats, kernel: tuple[int, int]) -> Floats:
     windows = np.lib.stride_tricks.sliding_window_view(values, kernel, (2, 3))
-    return windows.mean((-2, -1))
+    means: Floats = windows.mean((-2, -1))
+    return means
 
 
 def matrix(conv: Conv, height: int, width: int) -> Floats:

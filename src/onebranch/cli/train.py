@@ -8,7 +8,9 @@ import click
 
 @click.command("train")
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run [runs/NAME].")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run [runs/NAME]."
+)
 @click.option("--restart", is_flag=True, help="Start over, although the folder holds a checkpoint.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors and the result's path.")
 def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:

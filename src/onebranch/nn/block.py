@@ -30,8 +30,9 @@ class FreezableBatchNorm(nn.BatchNorm2d):
         super().__init__(channels, eps=BATCH_NORM_EPSILON)
         self.frozen = False
         self.synchronized = False
+        self.process_group = None  # every process, where synchronized
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name that PyTorch's class has)
+    def forward(self, input: Tensor) -> Tensor:
         """Normalized `input` (N, C, H, W)."""
         if self.frozen:
             statistics = self.running_mean, self.running_var
@@ -64,9 +65,7 @@ class Chain(nn.ModuleList):
 
     def __init__(self, branch: Branch, inputs: int, width: int) -> None:
         widths = (inputs, *branch.channels(inputs, width))
-        super().__init__(
-            _module(step, widths[k], widths[k + 1]) for k, step in enumerate(branch.steps)
-        )
+        super().__init__(_module(step, widths[k], widths[k + 1]) for k, step in enumerate(branch.steps))
         self.branch = branch
 
     def forward(self, values: Tensor) -> Tensor:
@@ -81,9 +80,7 @@ class Chain(nn.ModuleList):
 def _module(step: Step, inputs: int, outputs: int) -> nn.Module:
     if isinstance(step, Convolution):
         groups = step.groups or inputs
-        return nn.Conv2d(
-            inputs, outputs, step.kernel, dilation=step.dilation, groups=groups, bias=step.bias
-        )
+        return nn.Conv2d(inputs, outputs, step.kernel, dilation=step.dilation, groups=groups, bias=step.bias)
     if isinstance(step, BatchNorm):
         return FreezableBatchNorm(outputs)
     if isinstance(step, AveragePool):
@@ -103,10 +100,13 @@ class Block(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, width, H, W)."""
-        if self.mode == "merged":
-            return self.activation(self._merged(values))
+        summed = self._merged(values) if self.mode == "merged" else self._summed(values)
+        result: Tensor = self.activation(summed)
+        return result
+
+    def _summed(self, values: Tensor) -> Tensor:
         outputs = [branch(values) for branch in self.branches]
-        return self.activation(torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0])
+        return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
 
     def _merged(self, values: Tensor) -> Tensor:
         with torch.autocast(values.device.type, enabled=False):  # kernels keep their full precision

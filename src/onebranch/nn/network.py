@@ -103,7 +103,7 @@ class Network(nn.Module):
     def synchronize_batch_norms(self) -> None:
         """Let every BN take its batch statistics over all processes (GPUs only)."""
         for norm in self.batch_norms():
-            norm.synchronized, norm.process_group = True, None
+            norm.synchronized = True
 
     def freeze_batch_norms(self) -> None:
         """Use population statistics from now on, in training too."""

@@ -173,7 +173,7 @@ def _keys(to: type, place: str) -> list[str]:
 
 
 def _choices(to: type, place: str) -> list[str]:
-    arguments = getattr(_at(to, place), "__args__", ())
+    arguments: Any = getattr(_at(to, place), "__args__", None) or ()
     return [str(choice) for choice in arguments if isinstance(choice, str)]
 
 
@@ -182,7 +182,7 @@ def _at(to: Any, place: str) -> Any:
     for part in [p for p in re.split(r"\.|(?=\[)", place) if p]:
         to = _struct_within(to)
         if part.startswith("["):
-            to = next((a for a in getattr(to, "__args__", ()) if a is not Ellipsis), to)
+            to = next((a for a in getattr(to, "__args__", None) or () if a is not Ellipsis), to)
         else:
             to = next((f.type for f in msgspec.structs.fields(to) if f.encode_name == part), None)
             if to is None:
@@ -263,7 +263,9 @@ def branch_parameters(branch: Branch, inputs: int, width: int) -> int:
     total, current = 0, inputs
     for step, outputs in zip(branch.steps, branch.channels(inputs, width), strict=True):
         if isinstance(step, Convolution):
-            total += outputs * (current // _groups(step, current)) * math.prod(step.kernel) + outputs * step.bias
+            total += (
+                outputs * (current // _groups(step, current)) * math.prod(step.kernel) + outputs * step.bias
+            )
         elif isinstance(step, Edge) or str(step) == "bn":
             total += 2 * outputs
         current = outputs

@@ -26,7 +26,9 @@ class Facts:
     psnr: float | None
 
 
-def write(path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, facts: Facts) -> None:
+def write(
+    path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, facts: Facts
+) -> None:
     """Write atomically: a temporary file in the same folder, flushed to disk, renamed."""
     tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}

@@ -82,7 +82,8 @@ class Crops:
 def channels_first(picture: Bytes, colour: str) -> np.ndarray:
     """uint8 RGB (H, W, 3) as float32 (1, H, W) studio luma / 255, or (3, H, W) RGB, in [0, 1]."""
     values = picture.astype(np.float32) / np.float32(255)
-    return luma(values)[None] if colour == "y" else np.ascontiguousarray(values.transpose(2, 0, 1))
+    planes: np.ndarray = luma(values)[None] if colour == "y" else values.transpose(2, 0, 1)
+    return np.ascontiguousarray(planes)
 
 
 def _turned(picture: Bytes, turn: int) -> Bytes:
@@ -94,7 +95,8 @@ def _turned(picture: Bytes, turn: int) -> Bytes:
 def _noisy(label: np.ndarray, sigma: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise of one level for the crop, drawn from the range (in 8-bit grey levels), unclipped."""
     level = np.float32(rng.uniform(*sigma) / 255)
-    return label + level * rng.standard_normal(label.shape, np.float32)
+    noisy: np.ndarray = label + level * rng.standard_normal(label.shape, np.float32)
+    return noisy
 
 
 def load_pairs(folder: str, paired: str | None, spec: NetworkSpec, cache: Path, patch: int) -> Pairs:
@@ -143,7 +145,8 @@ def rgb_bytes(path: Path) -> Bytes:
 def reduced(picture: Bytes, scale: int) -> Bytes:
     """The low-quality half: our bicubic of the picture, rounded to 8 bits."""
     small = imresize(picture.astype(np.float32) / np.float32(255), 1 / scale)
-    return np.floor(np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
+    rounded: Bytes = np.floor(np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return rounded
 
 
 def _decode(

@@ -56,9 +56,11 @@ class Log:
         due = "psnr" in values or time.monotonic() - self.last_line > 30
         if self.shown and not self.console.is_terminal and due:
             self.last_line = time.monotonic()
-            left = (self.steps - step) / max(float(self.words["rate"].rstrip("/s") or 1), 1e-9) if (
-                self.words["rate"] != "-"
-            ) else 0
+            left = (
+                (self.steps - step) / max(float(self.words["rate"].rstrip("/s") or 1), 1e-9)
+                if (self.words["rate"] != "-")
+                else 0
+            )
             self.console.print(f"step {step}/{self.steps}  {words}  {left / 60:.0f} min left", soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -114,7 +114,7 @@ def train(config: Config, out: Path, *, resume: bool = True, shown: bool = True)
     return out / f"{config.name}.safetensors"
 
 
-def _loop(  # noqa: PLR0913
+def _loop(
     config: Config,
     crops: Crops,
     state: State,
@@ -204,7 +204,8 @@ class Objective:
         assert self.restorer is not None
         clipped = small.clamp(0, 1)
         rounded = clipped + ((clipped * 255).round() / 255 - clipped).detach()
-        return self.restorer(rounded)[..., : shape[2], : shape[3]]
+        enlarged: Tensor = self.restorer(rounded)
+        return enlarged[..., : shape[2], : shape[3]]
 
 
 def difference(loss: str, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -240,7 +241,7 @@ def _fresh(config: Config, spec: NetworkSpec, device: torch.device, dtype: torch
     network = Network(spec)
     if config.training.init_from:
         initialize_from(network, file.read(catalogue.find(config.training.init_from)))
-    network = network.to(device, dtype, memory_format=torch.channels_last)  # a quarter faster on CPUs
+    network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     options = config.training
     if options.optimizer == "adam":
         optimizer: torch.optim.Optimizer = torch.optim.Adam(
@@ -319,9 +320,7 @@ def _freeze_step(options: Training) -> int:
     return options.steps - round(options.steps * options.freeze_batch_norm)
 
 
-def _freeze(
-    state: State, crops: Crops, options: Training, device: torch.device, dtype: torch.dtype
-) -> None:
+def _freeze(state: State, crops: Crops, options: Training, device: torch.device, dtype: torch.dtype) -> None:
     """Estimate the population statistics, freeze them, and let the average start anew from here.
 
     From now on the statistics are constants of the optimized function; the average shares them, since an
@@ -416,7 +415,7 @@ def _tensor(values: np.ndarray, device: torch.device, dtype: torch.dtype) -> Ten
     return torch.from_numpy(values).to(device, dtype).contiguous(memory_format=torch.channels_last)
 
 
-def _choose_threads(  # noqa: PLR0913
+def _choose_threads(
     options: Training,
     state: State,
     crops: Crops,
@@ -428,12 +427,12 @@ def _choose_threads(  # noqa: PLR0913
     """The number of threads at which a few steps of the real batch are fastest, no weight changed."""
     if device.type != "cpu" or world.size > 1:
         return max(1, (os.cpu_count() or 1) // world.size)
-    inputs, labels = (
-        _tensor(half, device, dtype) for half in crops.batch(0, world.share(options.batch))
-    )
+    inputs, labels = (_tensor(half, device, dtype) for half in crops.batch(0, world.share(options.batch)))
     buffers = {name: value.clone() for name, value in state.network.named_buffers()}
     seconds: dict[int, float] = {}
-    for threads in sorted({1, *(2**k for k in range(1, 8) if 2**k <= (os.cpu_count() or 1)), os.cpu_count() or 1}):
+    for threads in sorted(
+        {1, *(2**k for k in range(1, 8) if 2**k <= (os.cpu_count() or 1)), os.cpu_count() or 1}
+    ):
         torch.set_num_threads(threads)
         taken = []
         for _ in range(4):
@@ -462,7 +461,7 @@ def _validation(config: Config, spec: NetworkSpec, cache: Path) -> Pairs | None:
 
 
 @torch.no_grad()
-def _validated(  # noqa: PLR0913
+def _validated(
     state: State,
     crops: Crops,
     pairs: Pairs,
@@ -536,7 +535,9 @@ def _greeting(config: Config, spec: NetworkSpec, pairs: Pairs, state: State, dev
 
 def _device(options: Training) -> torch.device:
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise OnebranchError("config: training.device = 'cuda', but PyTorch finds no GPU; use 'auto' or 'cpu'")
+        raise OnebranchError(
+            "config: training.device = 'cuda', but PyTorch finds no GPU; use 'auto' or 'cpu'"
+        )
     wants = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if wants else torch.device("cpu")
 

@@ -1,0 +1,1 @@
+"""Timings on this machine: interleaved runs, medians and ratios. Commands, never tests."""
