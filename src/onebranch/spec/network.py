@@ -173,8 +173,8 @@ def _keys(to: type, place: str) -> list[str]:
 
 
 def _choices(to: type, place: str) -> list[str]:
-    arguments: Any = getattr(_at(to, place), "__args__", None) or ()
-    return [str(choice) for choice in arguments if isinstance(choice, str)]
+    kind: Any = _at(to, place)
+    return [choice for choice in getattr(kind, "__args__", []) if isinstance(choice, str)]
 
 
 def _at(to: Any, place: str) -> Any:
@@ -182,7 +182,8 @@ def _at(to: Any, place: str) -> Any:
     for part in [p for p in re.split(r"\.|(?=\[)", place) if p]:
         to = _struct_within(to)
         if part.startswith("["):
-            to = next((a for a in getattr(to, "__args__", None) or () if a is not Ellipsis), to)
+            inner: Any = getattr(to, "__args__", [])
+            to = next((a for a in inner if a is not Ellipsis), to)
         else:
             to = next((f.type for f in msgspec.structs.fields(to) if f.encode_name == part), None)
             if to is None:
@@ -195,7 +196,7 @@ def _struct_within(kind: Any) -> Any:
     arguments = getattr(kind, "__args__", ())
     if getattr(kind, "__origin__", None) in (tuple, list) or not arguments:
         return kind
-    inner = [a for a in arguments if hasattr(a, "__struct_fields__") or getattr(a, "__args__", ())]
+    inner = [a for a in arguments if hasattr(a, "__struct_fields__") or getattr(a, "__args__", None)]
     return inner[-1] if inner else kind
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
 from onebranch.images.files import find_pictures, read
+from onebranch.images.picture import as_depth
 from onebranch.images.resize import imresize
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
@@ -135,18 +136,14 @@ def _partners(paths: list[Path], folder: Path, paired: Path) -> list[Path]:
 
 def rgb_bytes(path: Path) -> Bytes:
     """A picture as uint8 RGB (H, W, 3); greyscale is repeated, 16 bits are rounded to 8, alpha is dropped."""
-    pixels = read(path).pixels
-    if pixels.dtype != np.uint8:
-        top = 65535 if pixels.dtype == np.uint16 else 1
-        pixels = np.floor(np.clip(pixels / top, 0, 1) * 255 + 0.5).astype(np.uint8)
+    pixels = as_depth(read(path).pixels, "uint8")
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
 def reduced(picture: Bytes, scale: int) -> Bytes:
     """The low-quality half: our bicubic of the picture, rounded to 8 bits."""
     small = imresize(picture.astype(np.float32) / np.float32(255), 1 / scale)
-    rounded: Bytes = np.floor(np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return rounded
+    return as_depth(small, "uint8")
 
 
 def _decode(
