@@ -17,7 +17,7 @@ import numpy as np
 
 from onebranch.algebra.definition import tensor_names
 from onebranch.errors import OnebranchError, nearest
-from onebranch.model.storage import store
+from onebranch.images.files import write_atomically
 from onebranch.spec.branch import Branch, Convolution
 from onebranch.spec.network import BlockSpec, NetworkSpec, decode_json, from_json, to_json
 
@@ -196,7 +196,7 @@ def write(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -
 
     Raises OnebranchError where the path exists (unless `overwrite`) or cannot be written.
     """
-    store(path, to_bytes(model), overwrite)
+    write_atomically(Path(path), to_bytes(model), overwrite=overwrite)
 
 
 def to_bytes(model: Model) -> bytes:
