@@ -251,3 +251,21 @@ def test_the_documentation_names_every_key_of_the_config():
     for part in (Config, NetworkShorthand, Data, Training):
         for key in part.__struct_fields__:
             assert f"`{key}`" in text or f"`[{key}]`" in text, key
+
+
+def test_a_full_disk_is_one_clear_line(pictures, tmp_path, monkeypatch):
+    config = settings(pictures, tmp_path)
+    train(config, tmp_path / "run", shown=False)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    from onebranch.training import checkpoint
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    longer = settings(pictures, tmp_path, steps=16)
+    with pytest.raises(OnebranchError, match="cannot write the checkpoint: No space left"):
+        train(longer, tmp_path / "new", shown=False)
+    assert not list((tmp_path / "new").glob("*.part"))
+    with pytest.raises(OnebranchError, match="cannot make this folder"):
+        train(longer, tmp_path / "run" / "log.jsonl" / "below", shown=False)

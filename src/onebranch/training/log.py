@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from onebranch.errors import OnebranchError
+
 
 class Log:
     """Appends records to `log.jsonl` and shows them: a live line on a terminal, else a line now and then."""
@@ -41,8 +43,11 @@ class Log:
 
     def record(self, step: int, **values: Any) -> None:
         """Write a record and show it."""
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise OnebranchError(f"{self.path}: cannot write the log: {error.strerror}") from None
         if "loss" in values:
             self.words |= {"loss": f"{values['loss']:.5f}", "rate": f"{values['steps_per_second']:.1f}/s"}
         if "psnr" in values:

@@ -82,7 +82,12 @@ def train(config: Config, out: Path, *, resume: bool = True, shown: bool = True)
     world = _join_world()
     device = _device(options)
     dtype = torch.float64 if options.precision == "float64" else torch.float32
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnebranchError(
+            f"{out}: cannot make this folder: {error.strerror}; choose another --out"
+        ) from None
     cache = Path(config.data.cache)
     if world.rank == 0:
         load_pairs(config.data.train, config.data.low_quality, spec, cache, config.data.patch)
@@ -539,7 +544,11 @@ def _device(options: Training) -> torch.device:
             "config: training.device = 'cuda', but PyTorch finds no GPU; use 'auto' or 'cpu'"
         )
     wants = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if wants else torch.device("cpu")
+    if not wants:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
 
 
 def _autocast(options: Training, device: torch.device) -> Any:
