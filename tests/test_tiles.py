@@ -1,5 +1,8 @@
 """A picture in tiles equals the picture as a whole, borders and all."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +20,11 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 
 TOLERANCE = 1e-5
 """Of the largest value: float32 in another order, because runtimes block by size."""
+
+
+def as_picture(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """A network on (N, C, H, W) as a function of one picture (H, W, C)."""
+    return lambda picture: np.moveaxis(run(np.ascontiguousarray(np.moveaxis(picture, 2, 0)[None]))[0], 0, 2)
 
 
 @given(
@@ -43,13 +51,11 @@ def test_tiles_equal_the_whole_exactly_in_float64(
     spec: NetworkSpec, height: int, width: int, tile: int, seed: int
 ) -> None:
     model = random_model(spec, seed)
-    pictures = np.random.default_rng(seed).random((1, spec.channels, height, width))
+    picture = np.random.default_rng(seed).random((height, width, spec.channels))
+    run = as_picture(lambda values: run_network(spec, model.weights, values))
 
-    def run(values: np.ndarray) -> np.ndarray:
-        return run_network(spec, model.weights, values)
-
-    whole = run(pictures)
-    tiled = run_tiled(run, pictures, halo(lower(spec, model.weights)), tile)
+    whole = run(picture)
+    tiled = run_tiled(run, picture, halo(lower(spec, model.weights)), tile)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-12 * max(1, np.abs(whole).max()))
 
 
@@ -68,28 +74,24 @@ def test_tiles_equal_the_whole_exactly_in_float64(
 def test_tiles_equal_the_whole_in_onnxruntime(options: dict, tile: int) -> None:
     spec = expand(NetworkShorthand(width=8, depth=2, branches="plain", **options))
     runtime = open_runtime(random_model(spec), threads=1)
-    pictures = np.random.default_rng(0).random((1, spec.channels, 131, 97), np.float32)
-    whole = runtime.run(pictures)
-    tiled = run_tiled(runtime.run, pictures, runtime.halo, tile)
+    picture = np.random.default_rng(0).random((131, 97, spec.channels), np.float32)
+    run = as_picture(runtime.run)
+    whole = run(picture)
+    tiled = run_tiled(run, picture, runtime.halo, tile)
     assert tiled.shape == whole.shape
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=TOLERANCE * max(1, np.abs(whole).max()))
 
 
 def test_a_halo_one_pixel_too_small_shows() -> None:
     """The comparison is sharp: it fails as soon as the halo is not enough."""
-    from dataclasses import replace
-
     spec = expand(NetworkShorthand(task="upscale", depth=1, branches="plain"))
     model = random_model(spec)
-    pictures = np.random.default_rng(0).random((1, 1, 40, 40))
-
-    def run(values: np.ndarray) -> np.ndarray:
-        return run_network(spec, model.weights, values)
-
+    picture = np.random.default_rng(0).random((40, 40, 1))
+    run = as_picture(lambda values: run_network(spec, model.weights, values))
     exact = halo(lower(spec, model.weights))
     for side in ("top", "bottom", "left", "right"):
         short = replace(exact, **{side: getattr(exact, side) - 1})
-        assert np.abs(run_tiled(run, pictures, short, 16) - run(pictures)).max() > 1e-6, side
+        assert np.abs(run_tiled(run, picture, short, 16) - run(picture)).max() > 1e-6, side
 
 
 def test_tiles_too_small_to_be_meant_are_refused() -> None:

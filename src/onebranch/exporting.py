@@ -65,7 +65,7 @@ def _check_onnx(model: Model, data: bytes) -> None:
 def compact_bytes(model: Model) -> bytes:
     """The model as a safetensors file in the layout of Real-ESRGAN's Compact (SRVGGNetCompact).
 
-    Keys body.0, body.1, ... in turn a 3x3 convolution and the slopes of a PReLU. Programs that know the layout
+    Keys body.0, body.1, ... in turn a 3x3 convolution and a PReLU's slopes. Programs that know the layout
     (spandrel, and through it chaiNNer and ComfyUI) load it as it is. Raises OnebranchError, with the reason,
     for a network that the layout cannot hold.
     """

@@ -49,27 +49,27 @@ def check_tile(tile: int) -> None:
 
 
 def run_tiled(
-    run: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, halo: Halo, tile: int
+    run: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, halo: Halo, tile: int
 ) -> np.ndarray:
-    """`run(pictures)`, computed in tiles of at most `tile` x `tile` pixels plus their halo.
+    """`run(picture)`, computed in tiles of at most `tile` x `tile` pixels plus their halo.
 
-    pictures: (N, C, H, W). `run` must look no further than `halo` says and scale by `halo.scale`.
+    picture: (H, W, ...). `run` must look no further than `halo` says and scale by `halo.scale`; what it gives
+    back, a number type of its own, is written into the result without another copy.
     """
-    height, width = pictures.shape[2:]
+    height, width = picture.shape[:2]
     rows = pieces(height, tile, halo.top, halo.bottom, halo.multiple)
     columns = pieces(width, tile, halo.left, halo.right, halo.multiple)
     if len(rows) == len(columns) == 1:
-        return run(pictures)
+        return run(picture)
     result: np.ndarray | None = None
     for row in rows:
         for column in columns:
-            window = pictures[:, :, row.begin : row.end, column.begin : column.end]
-            done = run(np.ascontiguousarray(window))
+            done = run(picture[row.begin : row.end, column.begin : column.end])
             if result is None:
-                shape = _scaled(height, halo), _scaled(width, halo)
-                result = np.empty((*done.shape[:2], *shape), done.dtype)
-            target = (..., _target(row, halo), _target(column, halo))
-            result[target] = done[..., _wanted(row, halo), _wanted(column, halo)]
+                shape = (_scaled(height, halo), _scaled(width, halo), *done.shape[2:])
+                result = np.empty(shape, done.dtype)
+            wanted = done[_wanted(row, halo), _wanted(column, halo)]
+            result[_target(row, halo), _target(column, halo)] = wanted
     assert result is not None, "a picture has at least one piece"
     return result
 
