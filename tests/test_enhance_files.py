@@ -1,0 +1,180 @@
+"""Picture files in folders: names, bad ones among good ones, nothing lost and nothing overwritten."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from network_specs import random_model
+from onebranch.enhancer.files import Failed, Writing, enhance_files, jobs_for
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import enhance
+from onebranch.errors import OnebranchError
+from onebranch.images.files import read, write
+from onebranch.images.picture import Picture
+from onebranch.spec.shorthand import NetworkShorthand, expand
+
+MODEL = random_model(
+    expand(NetworkShorthand(task="upscale", width=2, depth=0, branches="plain")), name="small"
+)
+OPTIONS = Options(model=MODEL, threads=1)
+
+
+def write_picture(path: Path, seed: int = 0, channels: int = 3) -> Path:
+    """A random picture in a file."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 11, channels), np.uint8)
+    write(Picture(pixels), path)
+    return path
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    names = ["a.png", "b.jpg", "c.webp", "d.bmp", "e.tif", "f.gif"]
+    for seed, name in enumerate(names):
+        write_picture(pictures / name, seed)
+    summary = enhance_files([pictures], tmp_path / "out" / "deep", OPTIONS)
+    assert sorted(content(tmp_path / "out" / "deep")) == [*names[:-1], "f.png"]
+    assert [done.job.source.name for done in summary.done] == names
+    assert all((done.before, done.after) == ((9, 11), (18, 22)) for done in summary.done)
+    assert {(done.models, done.runtime) for done in summary.done} == {(("small",), "onnxruntime")}
+    expected = enhance(pictures / "a.png", MODEL, threads=1)
+    np.testing.assert_array_equal(read(tmp_path / "out" / "deep" / "a.png").pixels, expected.pixels)
+
+
+def test_one_picture_into_one_file_or_a_folder(tmp_path: Path) -> None:
+    source = write_picture(tmp_path / "one.png")
+    enhance_files([source], tmp_path / "two.webp", OPTIONS)
+    enhance_files([source], tmp_path / "folder", OPTIONS)
+    (tmp_path / "dotted.folder").mkdir()
+    enhance_files([source], tmp_path / "dotted.folder", OPTIONS)
+    assert read(tmp_path / "two.webp").pixels.shape == (18, 22, 3)
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["one.png"]
+    assert [p.name for p in (tmp_path / "dotted.folder").iterdir()] == ["one.png"]
+
+
+def test_bad_pictures_among_good_ones_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    good = [write_picture(tmp_path / f"{n}.png", n) for n in range(3)]
+    cut, text, absent = tmp_path / "cut.png", tmp_path / "text.jpg", tmp_path / "absent.png"
+    cut.write_bytes(good[0].read_bytes()[:100])
+    text.write_text("not a picture")
+    shown = []
+    paths = [cut, good[0], text, good[1], absent, good[2]]
+    summary = enhance_files(paths, tmp_path / "out", OPTIONS, shown=shown.append)
+    assert [done.job.source for done in summary.done] == good
+    assert [failed.job.source for failed in summary.failed] == [cut, text, absent]
+    assert all(failed.job.source.name in failed.reason for failed in summary.failed)
+    assert all("\n" not in failed.reason for failed in summary.failed)
+    assert tuple(shown) == summary.results
+    assert [result.job.source for result in shown] == paths
+    assert sorted(content(tmp_path / "out")) == ["0.png", "1.png", "2.png"]
+
+
+def test_an_existing_result_stays_unless_told(tmp_path: Path) -> None:
+    one, two = write_picture(tmp_path / "1.png", 1), write_picture(tmp_path / "2.png", 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "1.png").write_bytes(b"precious")
+    summary = enhance_files([one, two], out, OPTIONS)
+    assert [failed.job.source for failed in summary.failed] == [one]
+    assert "exists" in summary.failed[0].reason
+    assert (out / "1.png").read_bytes() == b"precious"
+    assert not enhance_files([one, two], out, OPTIONS, Writing(overwrite=True)).failed
+    assert read(out / "1.png").pixels.shape == (18, 22, 3)
+
+
+def test_a_picture_is_never_overwritten_by_its_own_result(tmp_path: Path) -> None:
+    source = write_picture(tmp_path / "1.png")
+    before = source.read_bytes()
+    for out in (tmp_path, source):
+        summary = enhance_files([source], out, OPTIONS, Writing(overwrite=True))
+        assert "is the picture itself" in summary.failed[0].reason
+    assert source.read_bytes() == before
+
+
+def test_two_pictures_with_one_result_are_refused_before_any_work(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    one, two = write_picture(tmp_path / "a" / "x.png"), write_picture(tmp_path / "b" / "X.PNG".lower())
+    with pytest.raises(OnebranchError, match="would both become"):
+        enhance_files([one, two], tmp_path / "out", OPTIONS)
+    with pytest.raises(OnebranchError, match="would both become"):
+        jobs_for(["x.gif", "X.png"], "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(OnebranchError, match="for several pictures name a folder"):
+        jobs_for(["a.png", "b.png"], tmp_path / "out.png")
+    with pytest.raises(OnebranchError, match="name at least one"):
+        jobs_for([], tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OnebranchError, match="cannot make the folder"):
+        enhance_files(["a.png", "b.png"], tmp_path / "file", OPTIONS)
+
+
+def test_results_that_their_format_cannot_hold_fail_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_picture(tmp_path / "1.png")
+    wide = tmp_path / "wide.png"
+    write(Picture(np.zeros((1, 9000, 1), np.uint8)), wide)
+    shine = tmp_path / "shine.png"
+    write(Picture(read(source).pixels, np.full((9, 11), 9, np.uint8)), shine)
+    monkeypatch.setattr("onebranch.enhancer.picture.enhanced", None)  # any work would fail otherwise
+    for path, target, reason in [
+        (wide, "wide.webp", "WebP holds at most 16383"),
+        (shine, "shine.jpg", "no transparency"),
+        (source, "1.xyz", "unknown suffix '.xyz'"),
+    ]:
+        summary = enhance_files([path], tmp_path / target, OPTIONS)
+        assert reason in summary.failed[0].reason
+    with pytest.raises(OnebranchError, match="quality 101"):
+        enhance_files([source], tmp_path / "1.jpg", OPTIONS, Writing(quality=101))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [write_picture(tmp_path / f"{n}.png", n) for n in range(2)]
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    summary = enhance_files(sources, tmp_path / "out", OPTIONS)
+    assert len(summary.failed) == 2
+    assert all("no space left on device" in failed.reason for failed in summary.failed)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_model_that_cannot_be_read_is_said_before_any_work(tmp_path: Path) -> None:
+    source = write_picture(tmp_path / "1.png")
+    with pytest.raises(OnebranchError, match="neither a shipped model nor a file"):
+        enhance_files([source], tmp_path / "out", Options(model="photo-x9"))
+    (tmp_path / "bad.safetensors").write_bytes(b"junk")
+    with pytest.raises(OnebranchError, match="not a whole safetensors file"):
+        enhance_files([source], tmp_path / "out", Options(model=tmp_path / "bad.safetensors"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_large_a_picture_is_refused(tmp_path: Path) -> None:
+    source = write_picture(tmp_path / "1.png")
+    summary = enhance_files([source], tmp_path / "out", OPTIONS, Writing(max_pixels=50))
+    assert "1.png" in summary.failed[0].reason
+
+
+def test_odd_pictures_are_done_or_refused_in_one_line(shared_data: Path, tmp_path: Path) -> None:
+    writing = Writing(max_pixels=4_000_000)
+    done = 0
+    for path in sorted(p for p in (shared_data / "odd").iterdir() if p.suffix != ".tsv"):
+        (result,) = enhance_files([path], tmp_path / path.name / "x.png", OPTIONS, writing).results
+        if isinstance(result, Failed):
+            assert "\n" not in result.reason, path
+        else:
+            done += 1
+            assert result.after == (2 * result.before[0], 2 * result.before[1])
+    assert done > 50
