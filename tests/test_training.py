@@ -86,7 +86,7 @@ def test_a_wrong_config_is_one_clear_line(tmp_path, change, message):
 
 
 def test_missing_and_empty_folders_are_one_clear_line(tmp_path, pictures):
-    for folder, message in ((tmp_path / "nowhere", "nowhere"), (tmp_path, "no pictures")):
+    for folder, message in ((tmp_path / "nowhere", "nowhere"), (tmp_path, "no picture in")):
         with pytest.raises(OnebranchError, match=message):
             train(settings(folder, tmp_path / "elsewhere"), tmp_path / "run", shown=False)
     with pytest.raises(OnebranchError, match="no picture is large enough"):

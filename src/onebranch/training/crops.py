@@ -1,7 +1,7 @@
 """Decoded pictures in one memory-mapped file, and the crops of a batch as a function of (seed, step, index).
 
-The pictures are decoded once; the smaller half of an upscale or downscale pair is made then, from the
-whole picture, by the bicubic of `images.resize`, rounded to 8 bits; so is the label of a downscale pair. Noise is drawn when a crop is taken.
+The pictures are decoded once; the smaller half of an upscale or downscale pair is made then, from the whole
+picture, by the bicubic of `images.resize`, rounded to 8 bits. Noise is drawn when a crop is taken.
 """
 
 import hashlib

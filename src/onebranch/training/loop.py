@@ -343,7 +343,7 @@ def _freeze(state: State, crops: Crops, options: Training, device: torch.device,
 def _statistics_inputs(
     crops: Crops, options: Training, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Tensor]:
-    """Fixed batches for population statistics, apart from those of training (steps below zero do not exist)."""
+    """Fixed batches for population statistics: those of the steps after the last one."""
     for index in range(STATISTICS_BATCHES):
         inputs, _ = crops.batch(options.steps + index, range(options.batch))
         yield _tensor(inputs, device, dtype)
