@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from onebranch.errors import OnebranchError
 from onebranch.model.file import Model, expected_tensors
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
+from onebranch.spec.shorthand import NetworkShorthand, expand
 
 BRANCHES = (
     *("3x3", "1x1", "5x3 nobias", "3x3*2 bn 1x1", "1x1 3x3", "1x1*2 bn 3x3*2 nobias bn 1x1", "3x3 5x5"),
@@ -45,6 +46,14 @@ def _random(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
 def random_model(spec: NetworkSpec, seed: int = 0, name: str = "") -> Model:
     """A model of that spec with random weights."""
     return Model(spec, random_weights(spec, seed), name)
+
+
+def calm_model(colour: str = "y", **options: object) -> Model:
+    """A model whose output is near its input, so that rounding and not clipping is what is seen."""
+    usual = {"width": 4, "depth": 1, "branches": "plain", "residual": "bicubic"}
+    spec = expand(NetworkShorthand(**usual | options, colour=colour))
+    weights = {name: value * np.float32(0.3) for name, value in random_weights(spec, 0).items()}
+    return Model(spec, weights, "calm")
 
 
 @st.composite

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from network_specs import random_model
+from network_specs import calm_model
 from onebranch.algebra.network import filled, run_network
 from onebranch.enhancer.options import Options, chain_for, size_asked_for
 from onebranch.enhancer.picture import Enhancer, enhance
@@ -18,7 +18,6 @@ from onebranch.images.picture import DEPTHS, Picture
 from onebranch.images.resize import resize
 from onebranch.model import catalogue
 from onebranch.model.file import Model, write
-from onebranch.spec.shorthand import NetworkShorthand, expand
 
 TASKS = [
     {"task": "upscale", "scale": 2},
@@ -27,17 +26,6 @@ TASKS = [
     {"task": "downscale", "scale": 3, "downsampling": "average"},
     {"task": "denoise"},
 ]
-
-
-def calm_model(colour: str = "y", **options: object) -> Model:
-    """A network whose output is near its input, so that rounding and not clipping is what is tested."""
-    spec = expand(
-        NetworkShorthand(
-            **{"width": 4, "depth": 1, "branches": "plain", "residual": "bicubic", **options}, colour=colour
-        )
-    )
-    wild = random_model(spec)
-    return Model(spec, {name: value * np.float32(0.3) for name, value in wild.weights.items()}, "calm")
 
 
 def picture_of(
