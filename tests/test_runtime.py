@@ -1,13 +1,16 @@
 """The runtimes: they agree, they are found by name, ONNX Runtime needs no PyTorch."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import onebranch
 from network_specs import network_specs, random_model
 from onebranch.errors import OnebranchError
 from onebranch.runtime.selection import open_runtime
@@ -59,4 +62,5 @@ def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch: pytes
 
 def test_onnxruntime_needs_no_torch() -> None:
     code = "import sys, onebranch.runtime.onnxruntime; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    environment = {**os.environ, "PYTHONPATH": str(Path(onebranch.__file__).parent.parent)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

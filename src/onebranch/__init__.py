@@ -1,3 +1,70 @@
-"""Train an image-enhancement network with many branches, merge it, provably, into one convolution per block."""
+"""Train an image-enhancement network with many branches, merge it, provably, into one convolution per block.
+
+Every public name is imported when it is first used, so that `import onebranch` loads nothing else.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from onebranch.enhancer.files import Writing, enhance_files
+    from onebranch.enhancer.options import Options
+    from onebranch.enhancer.picture import enhance
+    from onebranch.errors import OnebranchError
+    from onebranch.evaluation import evaluate
+    from onebranch.exporting import export
+    from onebranch.images.files import read as read_picture
+    from onebranch.images.files import write as write_picture
+    from onebranch.images.picture import Picture
+    from onebranch.model.catalogue import load
+    from onebranch.model.file import Model
+    from onebranch.model.file import write as save
+
+_PLACES = {
+    "Model": ("onebranch.model.file", "Model"),
+    "OnebranchError": ("onebranch.errors", "OnebranchError"),
+    "Options": ("onebranch.enhancer.options", "Options"),
+    "Picture": ("onebranch.images.picture", "Picture"),
+    "Writing": ("onebranch.enhancer.files", "Writing"),
+    "enhance": ("onebranch.enhancer.picture", "enhance"),
+    "enhance_files": ("onebranch.enhancer.files", "enhance_files"),
+    "evaluate": ("onebranch.evaluation", "evaluate"),
+    "export": ("onebranch.exporting", "export"),
+    "load": ("onebranch.model.catalogue", "load"),
+    "read_picture": ("onebranch.images.files", "read"),
+    "save": ("onebranch.model.file", "write"),
+    "write_picture": ("onebranch.images.files", "write"),
+}
+"""Module and name of everything public."""
+
+__all__ = [
+    "Model",
+    "OnebranchError",
+    "Options",
+    "Picture",
+    "Writing",
+    "enhance",
+    "enhance_files",
+    "evaluate",
+    "export",
+    "load",
+    "read_picture",
+    "save",
+    "write_picture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported now."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'onebranch' has no attribute '{name}'")
+    module, attribute = _PLACES[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

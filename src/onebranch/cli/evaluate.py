@@ -1,0 +1,90 @@
+"""`onebranch evaluate`: scores of a model on a folder of pictures."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from onebranch.evaluation import Evaluation, Row
+
+COLUMNS = {
+    "psnr_y": ("PSNR Y", 2),
+    "ssim_y": ("SSIM Y", 4),
+    "psnr_y_rounded": ("PSNR Y rounded", 2),
+    "ssim_y_rounded": ("SSIM Y rounded", 4),
+    "psnr_rgb": ("PSNR RGB", 2),
+}
+"""Heading and decimals of every score."""
+
+
+@click.command("evaluate")
+@click.option("-m", "--model", required=True, help="A shipped model's name or a file.")
+@click.option("-d", "--data", required=True, help="The folder of pictures, 8-bit and opaque.")
+@click.option("--sigma", type=float, help="Noise in grey levels, for a denoising model.")
+@click.option("--then", help="Score a pair: reduced by --model, rounded, enlarged by this model.")
+@click.option("--runtime", default="auto", show_default=True, help="What runs the model: onnxruntime, torch.")
+@click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    model: str,
+    data: str,
+    sigma: float | None,
+    then: str | None,
+    runtime: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Score a model on the pictures in a folder, beside plain bicubic.
+
+    PSNR and SSIM on Y (BT.601 studio range, unrounded as BasicSR does and rounded as MATLAB does) and PSNR on
+    RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their grey values.
+    """
+    from rich.console import Console
+
+    from onebranch.evaluation import evaluate
+
+    messages = Console(stderr=True)
+    with messages.status("reading") as status:
+        found = evaluate(
+            model,
+            data,
+            sigma=sigma,
+            then=then,
+            runtime=runtime,
+            threads=threads,
+            shown=status.update,
+        )
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        Console().print(_table(found))
+
+
+def _table(found: "Evaluation") -> "Table":
+    from rich.table import Table
+
+    table = Table(
+        title=f"{found.model} on {found.data}: {found.method}",
+        caption=None if found.mean.baseline is None else f"in brackets: {found.baseline}",
+    )
+    table.add_column("picture")
+    for heading, _ in COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for row in found.rows:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(found.mean), style="bold")
+    return table
+
+
+def _cells(row: "Row") -> list[str]:
+    cells = [row.name]
+    for name, (_, decimals) in COLUMNS.items():
+        cell = f"{getattr(row.scores, name):.{decimals}f}"
+        if row.baseline is not None:
+            cell += f" ({getattr(row.baseline, name):.{decimals}f})"
+        cells.append(cell)
+    return cells

@@ -1,0 +1,110 @@
+"""`onebranch info`: everything that a model file says about itself."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from onebranch.model.file import Model
+    from onebranch.spec.network import NetworkSpec
+
+
+@click.command("info")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(model: str, as_json: bool) -> None:
+    """Say what a model holds: its network block by block, training recipe, plan, proof and scores.
+
+    MODEL is a shipped model's name or a file.
+    """
+    from onebranch.model.catalogue import load
+
+    found = load(model)
+    if as_json:
+        click.echo(json.dumps(_facts(found), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"[bold]{found.name}[/bold]: {_summary(found.spec)}", highlight=False)
+    console.print(_blocks(found.spec))
+    console.print(_values("cost and reach", _measures(found)))
+    for title, values in (("recipe", found.recipe), ("merge", found.merge), ("scores", found.scores)):
+        if values:
+            console.print(_values(title, values))
+
+
+def _summary(spec: "NetworkSpec") -> str:
+    colour = "luma (BT.601 studio range / 255)" if spec.colour == "y" else "RGB"
+    size = {"upscale": f" x{spec.scale}", "downscale": f" 1/{spec.scale} by {spec.downsampling}"}
+    words = [f"{spec.task}{size.get(spec.task, '')} on {colour}", f"picture residual {spec.residual}"]
+    words += [f"skip {s.source} -> {s.target} ({s.join})" for s in spec.skips]
+    return ", ".join(words)
+
+
+def _blocks(spec: "NetworkSpec") -> "Table":
+    from rich.table import Table
+
+    from onebranch.spec.network import block_macs, block_parameters
+
+    table = Table()
+    for heading in ("block", "channels", "branches", "activation", "parameters", "MACs a pixel"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "MACs a pixel") else "left")
+    for name, block, inputs in spec.walk():
+        table.add_row(
+            name,
+            f"{inputs} -> {block.width}",
+            "\n".join(block.branches),
+            block.activation,
+            f"{block_parameters(block, inputs):,}",
+            f"{block_macs(block, inputs):,}",
+        )
+    return table
+
+
+def _measures(model: "Model") -> dict[str, Any]:
+    """Numbers that follow from spec and weights."""
+    from onebranch.graph.halo import halo
+    from onebranch.lowering import lower
+    from onebranch.model.file import fingerprint
+    from onebranch.spec.network import macs, parameters
+
+    found = halo(lower(model.spec, model.weights))
+    return {
+        "parameters": parameters(model.spec),
+        "macs_per_input_pixel": macs(model.spec),
+        "halo": {side: getattr(found, side) for side in ("top", "bottom", "left", "right")},
+        "precision": "fp32",
+        "weights_sha256": fingerprint(model),
+    }
+
+
+def _facts(model: "Model") -> dict[str, Any]:
+    from onebranch.spec.network import to_json
+
+    spec = json.loads(to_json(model.spec))
+    measured = {"name": model.name, "spec": spec, **_measures(model)}
+    return {**measured, "recipe": model.recipe, "merge": model.merge, "scores": model.scores}
+
+
+def _values(title: str, values: dict[str, Any]) -> "Table":
+    """Nested values as two columns: the path of keys, the value."""
+    from rich.table import Table
+
+    from onebranch.cli.words import leaves
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for path, value in leaves(values):
+        table.add_row(" ".join(path), _text(value))
+    return table
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value)

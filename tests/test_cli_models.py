@@ -1,0 +1,102 @@
+"""`onebranch models`, `info`, `evaluate` and `export` as they are typed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file
+
+from command_line import CommandLine
+from network_specs import calm_model
+from onebranch.evaluation import evaluate
+from onebranch.model import catalogue
+from onebranch.model.catalogue import CATALOGUE
+from onebranch.model.file import fingerprint, to_bytes
+from onebranch.model.file import write as save
+from onebranch.spec.network import parameters
+
+MODEL = replace(
+    calm_model(task="upscale", scale=2, residual="nearest"),
+    recipe={"batch_norm_frozen": True, "steps": 300},
+    merge={"plan": {"select": "all"}, "proof": {"basis_error": 1e-15}},
+    scores={"set5": {"psnr_y": 37.1, "ssim_y": 0.95}},
+)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    monkeypatch.setenv("COLUMNS", "180")
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The small model in a file."""
+    path = tmp_path / "small.safetensors"
+    save(MODEL, path)
+    return path
+
+
+def test_models_lists_every_shipped_model(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
+    save(MODEL, tmp_path / "photo-x2.safetensors")
+    done = run("models")
+    assert done.code == 0
+    assert all(name in done.output for name in CATALOGUE)
+    for word in ("upscale", "rgb", f"{parameters(MODEL.spec)}", "set5 psnr_y 37.10", "not installed"):
+        assert word in done.output
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").output)}
+    assert rows["photo-x2"]["bytes"] == len(to_bytes(MODEL))
+    assert rows["photo-x2"]["scores"] == MODEL.scores
+    assert rows["denoise"]["bytes"] is None
+
+
+def test_info_says_everything(run: CommandLine, model: Path) -> None:
+    done = run("info", model)
+    assert done.code == 0
+    expected = ["small: upscale x2 on luma", "blocks.0", "3x3", "prelu", "batch_norm_frozen", "plan select"]
+    expected += ["basis_error", "37.1", "fp32", fingerprint(MODEL)]
+    for word in expected:
+        assert word in done.output
+    facts = json.loads(run("info", "--json", model).output)
+    assert facts["merge"] == MODEL.merge
+    assert facts["recipe"] == MODEL.recipe
+    assert facts["parameters"] == parameters(MODEL.spec)
+    assert facts["halo"] == {"top": 3, "bottom": 3, "left": 3, "right": 3}
+    assert facts["weights_sha256"] == fingerprint(MODEL)
+
+
+def test_info_refuses_what_is_no_model(run: CommandLine, model: Path, tmp_path: Path) -> None:
+    assert "neither a shipped model nor a file" in run.refused("info", tmp_path / "absent.safetensors")
+    model.write_bytes(model.read_bytes()[:-5])
+    assert "not a whole safetensors file" in run.refused("info", model)
+
+
+def test_evaluate_prints_every_score(run: CommandLine, model: Path, crops: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "sand.png").write_bytes((crops / "sand.png").read_bytes())
+    found = evaluate(MODEL, folder, threads=1)
+    done = run("evaluate", "--model", model, "--data", folder, "--threads", 1)
+    assert done.code == 0, done.errors
+    for word in (f"{found.mean.scores.psnr_y:.2f}", f"{found.mean.baseline.psnr_y:.2f}", "mean", "bicubic"):
+        assert word in done.output
+    values = json.loads(run("evaluate", "-m", model, "-d", folder, "--threads", 1, "--json").output)
+    assert values == {**found.as_json(), "model": "small"}
+    assert "sigma is for denoising" in run.refused("evaluate", "-m", model, "-d", folder, "--sigma", 25)
+    assert "does not exist" in run.refused("evaluate", "-m", model, "-d", tmp_path / "absent")
+
+
+def test_export_writes_both_formats(run: CommandLine, model: Path, tmp_path: Path) -> None:
+    onnx, compact = tmp_path / "small.onnx", tmp_path / "small-compact.safetensors"
+    assert run("export", model, "-o", onnx).code == 0
+    assert run("export", model, "-o", compact, "--format", "compact").code == 0
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    assert [value.name for value in (*session.get_inputs(), *session.get_outputs())] == ["input", "output"]
+    assert load_file(compact)["body.0.weight"].shape == (4, 1, 3, 3)
+    assert "it exists" in run.refused("export", model, "-o", onnx)
+    assert "unknown format 'ncnn'" in run.refused("export", model, "-o", tmp_path / "x", "--format", "ncnn")
