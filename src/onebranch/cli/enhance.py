@@ -47,10 +47,10 @@ def command(
 ) -> None:
     """Enhance pictures, or all pictures in a folder: upscale, downscale or denoise, by the model.
 
-    Without --model: photo-x2; --scale 3 or 4 takes a model that does it, or a chain of them. --scale, --width
-    and --height are reached by resampling after the model. Models of luma (colour y) leave chroma to
-    interpolation; a denoising one leaves it as it is. Bad pictures are reported, the others are done; the exit
-    code is then 2.
+    Without --model: photo-x2; --scale 3 or 4 takes a model that does it, or a chain of them. --scale,
+    --width and --height are reached by resampling after the model. Models of luma (colour y) leave chroma to
+    interpolation; a denoising one leaves it as it is. Bad pictures are reported, the others are done; the
+    exit code is then 2.
     """
     from onebranch.enhancer.files import Writing, enhance_files
     from onebranch.enhancer.options import DEFAULT_TILE, Options
