@@ -14,7 +14,7 @@ from onebranch.algebra.network import run_network
 from onebranch.errors import OnebranchError
 from onebranch.graph.halo import Halo, halo
 from onebranch.graph.onnx import to_onnx
-from onebranch.graph.operations import Builder, Graph, Node
+from onebranch.graph.operations import Builder, Graph, Node, Value
 from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.lowering import lower
 from onebranch.runtime.onnxruntime import OnnxRuntime
@@ -86,8 +86,8 @@ def test_a_merged_network_is_convolutions_and_activations_only() -> None:
 
 
 def test_prelu_becomes_convolutions_only_where_its_slopes_are_constants_of_channels() -> None:
-    shape = ("batch", 3, "height", "width")
-    builder = Builder({"input": shape, "slopes": (3, 1, 1)})
+    shape = Value(("batch", 3, "height", "width"))
+    builder = Builder({"input": shape, "slopes": Value((3, 1, 1))})
     slopes = np.array([0.2, -1.5, 3.0], np.float32)
     first = builder.add("PRelu", ("input", builder.constant("a", slopes.reshape(3, 1, 1))), "first")
     second = builder.add("PRelu", (first, "slopes"), "second")
@@ -182,7 +182,7 @@ def test_halo_is_exact(options: dict, expected: tuple[int, int, int, int]) -> No
 
 
 def test_halo_of_convolutions_after_a_pixel_shuffle_counts_fine_pixels() -> None:
-    open_shape = ("batch", 1, "height", "width")
+    open_shape = Value(("batch", 1, "height", "width"))
     builder = Builder({"input": open_shape})
     kernel = builder.constant("kernel", np.ones((4, 1, 1, 1), np.float32))
     fine = builder.constant("fine", np.ones((1, 1, 3, 3), np.float32))
@@ -194,12 +194,12 @@ def test_halo_of_convolutions_after_a_pixel_shuffle_counts_fine_pixels() -> None
 
 
 def test_graphs_and_halos_refuse_what_they_do_not_know() -> None:
-    shape = {"x": ("n", 1, "h", "w")}
+    shape = {"x": Value(("n", 1, "h", "w"))}
     with pytest.raises(OnebranchError, match=r"'ReduceMean' .* is not known"):
-        halo(Graph((Node("ReduceMean", ("x",), ("y",)),), shape, {"y": ()}))
+        halo(Graph((Node("ReduceMean", ("x",), ("y",)),), shape, {"y": Value(())}))
     with pytest.raises(OnebranchError, match="reads 'z' before"):
-        Graph((Node("Relu", ("z",), ("y",)),), shape, {"y": ()})
+        Graph((Node("Relu", ("z",), ("y",)),), shape, {"y": Value(())})
     with pytest.raises(OnebranchError, match="made twice"):
-        Graph((Node("Relu", ("x",), ("x",)),), shape, {"x": ()})
+        Graph((Node("Relu", ("x",), ("x",)),), shape, {"x": Value(())})
     with pytest.raises(OnebranchError, match="made by no operation"):
-        Graph((), shape, {"y": ()})
+        Graph((), shape, {"y": Value(())})

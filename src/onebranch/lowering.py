@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebranch.algebra.network import within
-from onebranch.graph.operations import EDGE_FILL, Builder, Graph
+from onebranch.graph.operations import EDGE_FILL, Builder, Graph, Value
 from onebranch.images.resize import PhaseKind, downscale_phases, upscale_phases
 from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Edge, Identity, Step
 from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec, NetworkSpec
@@ -27,15 +27,27 @@ def lower(spec: NetworkSpec, weights: Tensors) -> Graph:
 
     weights: exactly the tensors of the spec, float32.
     """
-    builder = Builder({INPUT: ("batch", spec.channels, "height", "width")})
-    picture = INPUT
-    if spec.task == "downscale":
-        picture = builder.add(EDGE_FILL, (INPUT,), "filled", multiple=spec.scale)
-    features = _blocks(builder, spec, weights, picture)
-    result = _resampled(builder, spec, weights, features, picture)
-    shape = ("batch", spec.channels, "output_height", "output_width")
+    builder = Builder({INPUT: Value(("batch", spec.channels, "height", "width"))})
+    result = add_network(builder, spec, weights, add_fill(builder, spec, INPUT))
+    if spec.task == "upscale":
+        result = builder.add("DepthToSpace", (result,), "shuffled", blocksize=spec.scale, mode="CRD")
     builder.name(result, OUTPUT)
-    return builder.graph({OUTPUT: shape})
+    return builder.graph({OUTPUT: Value(("batch", spec.channels, "output_height", "output_width"))})
+
+
+def add_fill(builder: Builder, spec: NetworkSpec, picture: str) -> str:
+    """Adds what a network that reduces begins with: edges replicated to a multiple of its scale."""
+    if spec.task != "downscale":
+        return picture
+    return builder.add(EDGE_FILL, (picture,), "filled", multiple=spec.scale)
+
+
+def add_network(builder: Builder, spec: NetworkSpec, weights: Tensors, picture: str) -> str:
+    """Adds the network on a filled `picture`; returns its output, for upscaling before the pixel shuffle."""
+    features = _blocks(builder, spec, weights, picture)
+    if spec.task == "downscale":
+        features = _downsampled(builder, spec, weights, features)
+    return _with_residual(builder, spec, features, picture)
 
 
 def _blocks(builder: Builder, spec: NetworkSpec, weights: Tensors, picture: str) -> str:
@@ -157,16 +169,6 @@ def _gelu(builder: Builder, name: str, value: str) -> str:
     shifted = builder.add("Add", (error, one), f"{name}.shifted")
     product = builder.add("Mul", (value, shifted), f"{name}.product")
     return builder.add("Mul", (product, half), name)
-
-
-def _resampled(builder: Builder, spec: NetworkSpec, weights: Tensors, features: str, picture: str) -> str:
-    """The resampling layer and the picture residual, which upscaling adds before its pixel shuffle."""
-    if spec.task == "upscale":
-        summed = _with_residual(builder, spec, features, picture)
-        return builder.add("DepthToSpace", (summed,), "shuffled", blocksize=spec.scale, mode="CRD")
-    if spec.task == "downscale":
-        features = _downsampled(builder, spec, weights, features)
-    return _with_residual(builder, spec, features, picture)
 
 
 def _downsampled(builder: Builder, spec: NetworkSpec, weights: Tensors, features: str) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from onebranch.graph.operations import EDGE_FILL, Graph, Node
+from onebranch.graph.operations import EDGE_FILL, Graph, Node, Value
 
 OPSET = 18
 """The oldest opset that the newest exporters of the field write, so that the most runtimes read it."""
@@ -19,7 +19,7 @@ IR_VERSION = 8
 def to_onnx(graph: Graph, metadata: Mapping[str, str] | None = None) -> bytes:
     """The graph as an ONNX file's content; the same graph gives the same bytes.
 
-    metadata: stored as the file's properties. Inputs and outputs are float32.
+    metadata: stored as the file's properties.
     """
     nodes: list[onnx.NodeProto] = []
     constants = dict(graph.constants)
@@ -31,8 +31,8 @@ def to_onnx(graph: Graph, metadata: Mapping[str, str] | None = None) -> bytes:
     proto = helper.make_graph(
         nodes,
         "onebranch",
-        [_value(name, shape) for name, shape in graph.inputs.items()],
-        [_value(name, shape) for name, shape in graph.outputs.items()],
+        [_value(name, value) for name, value in graph.inputs.items()],
+        [_value(name, value) for name, value in graph.outputs.items()],
         [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -46,8 +46,9 @@ def _node(kind: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **attrib
     return helper.make_node(kind, inputs, outputs, name=outputs[0], **attributes)
 
 
-def _value(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def _value(name: str, value: Value) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.kind))
+    return helper.make_tensor_value_info(name, kind, value.shape)
 
 
 def _edge_fill(node: Node, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:

@@ -20,6 +20,14 @@ EDGE_FILL = "EdgeFill"
 
 
 @dataclass(frozen=True)
+class Value:
+    """What goes in or comes out of a graph: its shape, and its type by numpy's name."""
+
+    shape: Shape
+    kind: str = "float32"
+
+
+@dataclass(frozen=True)
 class Node:
     """One operation: its kind, the names of the values it reads and makes, its attributes.
 
@@ -36,13 +44,13 @@ class Node:
 class Graph:
     """Operations in an order in which they can run, from named inputs and constants to named outputs.
 
-    inputs, outputs: name -> shape. Raises OnebranchError where a value is used before it is made, made twice
+    inputs, outputs: by name. Raises OnebranchError where a value is used before it is made, made twice
     or never made.
     """
 
     nodes: tuple[Node, ...]
-    inputs: Mapping[str, Shape]
-    outputs: Mapping[str, Shape]
+    inputs: Mapping[str, Value]
+    outputs: Mapping[str, Value]
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,13 +77,14 @@ def _check_node(node: Node, made: set[str]) -> None:
 class Builder:
     """Collects operations and constants, one after the other, into a graph.
 
-    >>> builder = Builder({"input": ("batch", 1, "height", "width")})
+    >>> picture = Value(("batch", 1, "height", "width"))
+    >>> builder = Builder({"input": picture})
     >>> doubled = builder.add("Add", ("input", "input"), "doubled")
-    >>> [node.kind for node in builder.graph({doubled: ("batch", 1, "height", "width")}).nodes]
+    >>> [node.kind for node in builder.graph({doubled: picture}).nodes]
     ['Add']
     """
 
-    def __init__(self, inputs: Mapping[str, Shape]) -> None:
+    def __init__(self, inputs: Mapping[str, Value]) -> None:
         self._inputs = dict(inputs)
         self._nodes: list[Node] = []
         self._constants: dict[str, np.ndarray] = {}
@@ -97,7 +106,7 @@ class Builder:
         else:
             self._nodes = [_renamed(node, value, name) for node in self._nodes]
 
-    def graph(self, outputs: Mapping[str, Shape]) -> Graph:
+    def graph(self, outputs: Mapping[str, Value]) -> Graph:
         """Everything added so far, as a graph with these outputs."""
         return Graph(tuple(self._nodes), dict(self._inputs), dict(outputs), self._constants)
 
