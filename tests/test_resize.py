@@ -146,7 +146,7 @@ def correlated(picture, kernel, stride, before):
 @pytest.mark.fast
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 1), (6, 9), (13, 35)])
-@pytest.mark.parametrize("kind", ["bicubic", "nearest"])
+@pytest.mark.parametrize("kind", ["bicubic", "bilinear", "nearest"])
 def test_upscale_phases_are_the_enlargement(scale, size, kind):
     picture = noise(*size)
     kernels = upscale_phases(scale, kind)
@@ -155,14 +155,14 @@ def test_upscale_phases_are_the_enlargement(scale, size, kind):
     if kind == "nearest":
         expected = picture.repeat(scale, 0).repeat(scale, 1)
     else:
-        expected = resize(picture, size[0] * scale, size[1] * scale, border="edge")
+        expected = resize(picture, size[0] * scale, size[1] * scale, border="edge", kernel=kind)
     np.testing.assert_allclose(shuffled, expected, **EXACT)
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 3), (5, 1), (6, 9), (13, 35)])
-@pytest.mark.parametrize("kind", ["bicubic", "nearest"])
+@pytest.mark.parametrize("kind", ["bicubic", "bilinear", "nearest"])
 def test_downscale_phases_are_the_reduction(scale, size, kind):
     picture = noise(size[0] * scale, size[1] * scale)
     (kernel,) = downscale_phases(scale, kind)
@@ -171,7 +171,7 @@ def test_downscale_phases_are_the_reduction(scale, size, kind):
         places = [math.floor((i + 0.5) * scale) for i in range(max(size))]
         expected = picture[np.ix_(places[: size[0]], places[: size[1]])]
     else:
-        expected = resize(picture, *size, border="edge")
+        expected = resize(picture, *size, border="edge", kernel=kind)
     np.testing.assert_allclose(reduced, expected, **EXACT)
 
 

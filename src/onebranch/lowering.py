@@ -120,13 +120,13 @@ def _step(
         )
     if isinstance(step, Edge):
         taps = own["scale"][:, None, None, None] * np.asarray(EDGES[step.name], np.float32)
-        return _convolution(builder, name, value, taps, own["bias"], pads=pads, group=channels)
+        return add_convolution(builder, name, value, taps, own["bias"], pads=pads, group=channels)
     groups, spread = step.groups or channels, (step.dilation,) * 2
     weight, bias = own["weight"], own.get("bias")
-    return _convolution(builder, name, value, weight, bias, pads=pads, group=groups, dilations=spread)
+    return add_convolution(builder, name, value, weight, bias, pads=pads, group=groups, dilations=spread)
 
 
-def _convolution(
+def add_convolution(
     builder: Builder,
     name: str,
     value: str,
@@ -134,6 +134,7 @@ def _convolution(
     bias: np.ndarray | None,
     **attributes: int | tuple[int, ...],
 ) -> str:
+    """Adds a convolution with constant weight (O, I / group, K, L) and bias (O,); attributes as in ONNX."""
     inputs: tuple[str, ...] = (value, builder.constant(f"{name}.weight", weight))
     if bias is not None:
         inputs += (builder.constant(f"{name}.bias", bias),)
@@ -179,7 +180,7 @@ def _downsampled(builder: Builder, spec: NetworkSpec, weights: Tensors, features
     if spec.downsampling == "unshuffle":
         weight, pad = unshuffled(weight, spec.scale), spec.scale
     bias = weights["resample.bias"]
-    return _convolution(builder, "resample", features, weight, bias, strides=strides, pads=(pad,) * 4)
+    return add_convolution(builder, "resample", features, weight, bias, strides=strides, pads=(pad,) * 4)
 
 
 def unshuffled(weight: np.ndarray, factor: int) -> np.ndarray:
@@ -200,21 +201,31 @@ def _with_residual(builder: Builder, spec: NetworkSpec, features: str, picture: 
 
 
 def _resized(builder: Builder, spec: NetworkSpec, kind: PhaseKind, picture: str) -> str:
-    """The picture residual: edges replicated, then a fixed convolution of every channel by itself.
+    """The picture residual: a fixed convolution of every channel by itself."""
+    kernels = kernels_of(spec, kind)
+    framed = add_frame(builder, "residual", spec, kernels, picture)
+    weight = np.tile(kernels[:, None], (spec.channels, 1, 1, 1)).astype(np.float32)
+    stride = spec.scale if spec.task == "downscale" else 1
+    return add_convolution(
+        builder, "residual", framed, weight, None, strides=(stride, stride), group=spec.channels
+    )
 
-    For upscaling it makes s^2 phases a channel, which the pixel shuffle lays out.
-    """
-    reduces = spec.task == "downscale"
-    phases = downscale_phases if reduces else upscale_phases
-    stride = spec.scale if reduces else 1
-    kernels = np.asarray(phases(spec.scale, kind), np.float32)
-    size = kernels.shape[-1]
-    before = (size - stride) // 2 if reduces else size // 2
+
+def kernels_of(spec: NetworkSpec, kind: PhaseKind) -> np.ndarray:
+    """Kernels (P, K, K) that resize a picture as the network does; P phases for its pixel shuffle, else 1."""
+    if spec.task == "denoise":
+        return np.ones((1, 1, 1))
+    return (downscale_phases if spec.task == "downscale" else upscale_phases)(spec.scale, kind)
+
+
+def add_frame(builder: Builder, name: str, spec: NetworkSpec, kernels: np.ndarray, picture: str) -> str:
+    """Adds the frame of replicated edges that the convolution with such kernels, unpadded, begins with."""
+    size, stride = kernels.shape[-1], spec.scale if spec.task == "downscale" else 1
+    before = (size - stride) // 2
     after = size - stride - before
-    if before or after:
-        pads = np.array([0, 0, before, before, 0, 0, after, after], np.int64)
-        pads_name = builder.constant("residual.pads", pads)
-        picture = builder.add("Pad", (picture, pads_name), "residual.padded", mode="edge")
-    weight = np.tile(kernels.reshape(-1, 1, size, size), (spec.channels, 1, 1, 1))
-    strides = (stride, stride)
-    return _convolution(builder, "residual", picture, weight, None, strides=strides, group=spec.channels)
+    if not before and not after:
+        return picture
+    pads = np.array([0, 0, before, before, 0, 0, after, after], np.int64)
+    return builder.add(
+        "Pad", (picture, builder.constant(f"{name}.pads", pads)), f"{name}.padded", mode="edge"
+    )

@@ -18,7 +18,7 @@ from onebranch.errors import OnebranchError
 FloatArray = npt.NDArray[np.floating]
 Border = Literal["symmetric", "edge"]
 Kernel = Literal["bicubic", "bilinear"]
-PhaseKind = Literal["bicubic", "nearest"]
+PhaseKind = Literal["bicubic", "bilinear", "nearest"]
 
 BLOCK = 32
 """Output rows or columns that one dense block makes: measured best of 16 to 128 for scales 1/4 to 4."""
@@ -163,7 +163,7 @@ def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.fl
     """
     if kind == "nearest":
         return np.ones((scale * scale, 1, 1))
-    taps = contributions(1, scale, scale)
+    taps = contributions(1, scale, scale, kind)
     radius = int(np.abs(taps.positions[taps.weights != 0]).max())
     lines = _spread(taps, -radius, radius)
     kernels = lines[:, None, :, None] * lines[None, :, None, :]
@@ -183,7 +183,7 @@ def downscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.
     if kind == "nearest":
         line = np.eye(scale)[scale // 2]
     else:
-        taps = contributions(scale, 1, 1 / scale)
+        taps = contributions(scale, 1, 1 / scale, kind)
         held = taps.positions[taps.weights != 0]
         line = _spread(taps, int(held.min()), int(held.max()))[0]
     return np.outer(line, line)[None]
