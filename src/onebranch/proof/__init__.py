@@ -1,0 +1,1 @@
+"""Evidence that a convolution equals the branches it replaces, as values; what is not shown is refused."""

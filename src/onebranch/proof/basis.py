@@ -1,0 +1,115 @@
+"""The proof's second part: two affine maps agree on zero and on every unit impulse of every small picture.
+
+An affine map is settled by its value at zero and on a basis. Local, shift-equivariant maps of radius r and
+stride s treat a larger picture like pictures of up to 2r + 1 + s pixels, put together: every pixel is near
+the same borders in one of those.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from onebranch.algebra.definition import Floats
+from onebranch.errors import OnebranchError
+from onebranch.proof.structure import Structure
+
+Map = Callable[[Floats], Floats]
+"""Pictures (N, I, H, W) to features (N, O, H', W'), in the precision of the pictures."""
+
+TOLERANCE = 1e-12
+"""Largest difference between original and replacement in float64, of the largest value."""
+
+LARGE_RADIUS = 3
+"""Up to this radius every size is tried; all sizes of a 9x9 kernel would be 150,000 pixels a channel."""
+
+CHUNK = 1 << 12
+"""Pixels that are worked on at once: 16 MiB in a chain that is 512 channels wide."""
+
+
+class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was tried and how well it agreed.
+
+    heights, widths: the pictures' sizes, every height with every width. complete: whether these are all sizes
+    from 1 to 2r + 1 + s, or (large r) the listed subset. pictures: zeros and impulses in all. error: the
+    largest difference, as a part of `largest`, the largest absolute output of any branch.
+    """
+
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+    complete: bool
+    pictures: int
+    largest: float
+    error: float
+
+
+def sizes(radius: int, stride: int) -> tuple[int, ...]:
+    """Sides of the pictures to try, for one axis.
+
+    >>> sizes(1, 1), sizes(5, 1)
+    ((1, 2, 3, 4), (1, 2, 10, 11, 12))
+    """
+    end = 2 * radius + 1 + stride
+    if radius <= LARGE_RADIUS:
+        return tuple(range(1, end + 1))
+    return (1, 2, *range(2 * radius, end + 1))
+
+
+def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: Structure) -> Basis:
+    """Evidence that the sum of `branches` equals `replacement`, both in float64 and before any rounding.
+
+    Raises OnebranchError that names the size, the channel and the place where they differ by more than
+    1e-12 of the largest output of any branch.
+    """
+    heights, widths = (sizes(radius, structure.stride) for radius in structure.radius)
+    worst, largest, pictures = 0.0, 0.0, 0
+    place = ""
+    for height, width in itertools.product(heights, widths):
+        for first, chunk in _impulses(channels, height, width):
+            outputs = [branch(chunk) for branch in branches]
+            errors = _errors(sum(outputs[1:], outputs[0]), replacement(chunk), height, width)
+            pictures += len(chunk)
+            largest = max(largest, *(float(np.abs(output).max()) for output in outputs))
+            if not errors.max() <= worst:  # NaN is never small enough
+                worst = float(errors.max())
+                place = _place(first + int(errors.argmax()), height, width)
+    error = worst / largest if largest > 0 else worst
+    if not error <= TOLERANCE:
+        raise OnebranchError(
+            f"basis: the replacement differs by {error:.1e} of the largest value ({TOLERANCE:.0e} is allowed)"
+            f" on {place}"
+        )
+    complete = max(structure.radius) <= LARGE_RADIUS
+    return Basis(heights, widths, complete, pictures, largest, error)
+
+
+def _impulses(channels: int, height: int, width: int) -> Iterator[tuple[int, Floats]]:
+    """Zero and every unit impulse (channel, row, column), in chunks, each with the number of its first."""
+    count = channels * height * width + 1
+    step = max(1, CHUNK // (height * width))
+    for first in range(0, count, step):
+        numbers = np.arange(first, min(first + step, count))
+        chunk = np.zeros((len(numbers), channels * height * width))
+        lit = numbers > 0
+        chunk[np.flatnonzero(lit), numbers[lit] - 1] = 1
+        yield first, chunk.reshape(len(numbers), channels, height, width)
+
+
+def _errors(original: Floats, replacement: Floats, height: int, width: int) -> Floats:
+    """The largest absolute difference of every picture."""
+    if original.shape != replacement.shape:
+        raise OnebranchError(
+            f"basis: on a {height}x{width} picture the original gives {original.shape[1:]} values,"
+            f" the replacement {replacement.shape[1:]}"
+        )
+    errors: Floats = np.abs(original - replacement).max((1, 2, 3))
+    return errors
+
+
+def _place(number: int, height: int, width: int) -> str:
+    if number == 0:
+        return f"a {height}x{width} picture of zeros"
+    channel, rest = divmod(number - 1, height * width)
+    row, column = divmod(rest, width)
+    return f"the impulse in channel {channel}, row {row}, column {column} of a {height}x{width} picture"

@@ -1,0 +1,82 @@
+"""The proof's third part: what is stored is the float32 rounding of the merge, and computes as well."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from onebranch.algebra.definition import Floats
+from onebranch.errors import OnebranchError
+from onebranch.proof.basis import Map
+from onebranch.proof.structure import Structure
+
+TOLERANCE = 1e-5
+"""Largest float32 error, of the largest sum of absolute branch outputs (branches may cancel)."""
+
+DRIFT = 1e-14
+"""Float64 sums taken in another order, on another processor, differ by less than this part of the largest
+weight. A weight that lies so near to the middle between two floats may be rounded to either."""
+
+BEYOND = 9
+"""Pixels by which the pictures of the float32 comparison exceed the region's window."""
+
+
+class Rounding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many stored weights were checked one by one, and the float32 error of the outputs, relative."""
+
+    weights: int
+    error: float
+
+
+def rounding(
+    branches: Sequence[Map],
+    stored: Map,
+    weights: Mapping[str, tuple[Floats, Floats]],
+    channels: int,
+    structure: Structure,
+) -> Rounding:
+    """Evidence that rounding is all that happened to the float64 merge, and that it does little.
+
+    stored: the replacement with its stored weights, run in float32. weights: by name, the float64 merge and
+    what is stored. Raises OnebranchError that names the weight, or the error of the outputs.
+    """
+    for name, (merged, kept) in weights.items():
+        _check_weights(name, merged, kept)
+    error = _error(branches, stored, _features(channels, structure))
+    if not error <= TOLERANCE:
+        raise OnebranchError(
+            f"rounding: float32 outputs are off by {error:.1e} of the largest sum of absolute branch outputs"
+            f" ({TOLERANCE:.0e} is allowed)"
+        )
+    return Rounding(sum(kept.size for _, kept in weights.values()), error)
+
+
+def _check_weights(name: str, merged: Floats, kept: Floats) -> None:
+    if kept.dtype != np.float32 or merged.shape != kept.shape:
+        raise OnebranchError(
+            f"rounding: '{name}' is stored as {kept.dtype} {kept.shape}, not float32 {merged.shape}"
+        )
+    drift = DRIFT * np.abs(merged).max(initial=0)
+    with np.errstate(over="ignore"):
+        lowest, highest = (merged - drift).astype(np.float32), (merged + drift).astype(np.float32)
+    wrong = np.flatnonzero(~((lowest <= kept) & (kept <= highest) & np.isfinite(kept)))
+    if wrong.size:
+        raise OnebranchError(
+            f"rounding: {wrong.size} of {kept.size} values of '{name}' are not the float32 rounding of the"
+            f" float64 merge, the first {kept.flat[wrong[0]]!r} for {merged.flat[wrong[0]]!r}"
+        )
+
+
+def _features(channels: int, structure: Structure) -> Floats:
+    """Two pictures of noise in [-1, 1], always the same, larger than the region's window by odd amounts."""
+    height, width = (2 * radius + structure.stride + BEYOND for radius in structure.radius)
+    noise = np.random.default_rng(0).random((2, channels, height, width + 2), np.float32)
+    return 2 * noise - 1
+
+
+def _error(branches: Sequence[Map], stored: Map, features: Floats) -> float:
+    """The float32 error of `stored`, of the largest sum of absolute branch outputs in float64."""
+    outputs = [branch(features.astype(np.float64)) for branch in branches]
+    largest = float(sum((np.abs(output) for output in outputs[1:]), np.abs(outputs[0])).max())
+    difference = float(np.abs(sum(outputs[1:], outputs[0]) - stored(features)).max())
+    return difference / largest if largest > 0 else difference

@@ -1,0 +1,44 @@
+"""The proof's first part: only local, shift-equivariant affine operations, and how far they reach."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from onebranch.errors import OnebranchError
+from onebranch.spec.branch import AveragePool, BatchNorm, Branch, Convolution, Edge, Identity
+
+OPERATIONS: dict[type, str] = {
+    Convolution: "convolution",
+    BatchNorm: "batch normalization with population statistics",
+    AveragePool: "average pool that counts its padding",
+    Edge: "fixed filter, scaled",
+    Identity: "identity",
+}
+"""Every operation that is local, shift-equivariant (its zero padding comes first) and affine, by its step."""
+
+
+class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Radius (rows, columns) and total stride of a region. They bound the pictures that the basis needs."""
+
+    radius: tuple[int, int]
+    stride: int
+
+
+def structure(branches: Sequence[Branch]) -> Structure:
+    """The structure of branches that are summed: reaches add along a chain, the farthest chain counts.
+
+    Raises OnebranchError for an operation that is not on the list.
+
+    >>> from onebranch.spec.branch import parse
+    >>> structure([parse("3x3*2 bn 1x1"), parse("1x5"), parse("identity")])
+    Structure(radius=(1, 2), stride=1)
+    """
+    steps = [step for branch in branches for step in branch.steps]
+    for step in steps:
+        if type(step) not in OPERATIONS:
+            raise OnebranchError(
+                f"structure: '{step}' is not known to be local, shift-equivariant and affine"
+            )
+    rows = max(sum(step.reach[0] for step in branch.steps) for branch in branches)
+    columns = max(sum(step.reach[1] for step in branch.steps) for branch in branches)
+    return Structure((rows, columns), 1)
