@@ -1,0 +1,1 @@
+"""Our merge: which branches of which block become which convolutions (the plan), and doing it."""
