@@ -1,5 +1,6 @@
 """Enhancing pictures: colours, depths, alpha, tiles and sizes, against the float64 definition."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from network_specs import calm_model
 from onebranch.algebra.network import filled, run_network
 from onebranch.enhancer.options import Options, chain_for, size_asked_for
 from onebranch.enhancer.picture import Enhancer, enhance
+from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import to_rgb, to_ycbcr
 from onebranch.images.metadata import Metadata
@@ -18,6 +20,7 @@ from onebranch.images.picture import DEPTHS, Picture
 from onebranch.images.resize import resize
 from onebranch.model import catalogue
 from onebranch.model.file import Model, write
+from onebranch.runtime.selection import open_runtime
 
 TASKS = [
     {"task": "upscale", "scale": 2},
@@ -49,9 +52,9 @@ def interpolated(model: Model, planes: np.ndarray) -> np.ndarray:
     if spec.task == "denoise":
         return planes
     if spec.task == "upscale":
-        return resize(planes, planes.shape[0] * spec.scale, planes.shape[1] * spec.scale)
+        return resize(planes, planes.shape[0] * spec.scale, planes.shape[1] * spec.scale, border="edge")
     whole = filled(planes.transpose(2, 0, 1)[None], spec.scale)[0].transpose(1, 2, 0)
-    return resize(whole, whole.shape[0] // spec.scale, whole.shape[1] // spec.scale)
+    return resize(whole, whole.shape[0] // spec.scale, whole.shape[1] // spec.scale, border="edge")
 
 
 def defined(model: Model, pixels: np.ndarray) -> np.ndarray:
@@ -69,9 +72,12 @@ def defined(model: Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def assert_rounded_from(actual: np.ndarray, expected: np.ndarray) -> None:
-    """`actual` is `expected` clipped and rounded, but where float32 decides a tie differently."""
+    """Whole numbers are `expected` clipped and rounded, ties aside; floats are `expected`."""
     assert actual.shape == expected.shape
     peak = DEPTHS[actual.dtype.name]
+    if peak == 1:
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+        return
     error = np.abs(actual.astype(np.float64) - np.clip(expected, 0, 1) * peak)
     assert error.max() <= 0.5 + 1e-5 * peak
 
@@ -85,10 +91,25 @@ def test_enhancing_is_what_it_is_defined_to_be(options: dict, colour: str, chann
         picture = picture_of(channels, kind)
         result = enhance(picture, model, threads=1)
         assert result.pixels.dtype == picture.pixels.dtype
-        if kind == "float32":
-            np.testing.assert_allclose(result.pixels, defined(model, picture.pixels), rtol=0, atol=1e-5)
-        else:
-            assert_rounded_from(result.pixels, defined(model, picture.pixels))
+        assert_rounded_from(result.pixels, defined(model, picture.pixels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize("options", TASKS)
+def test_both_routes_are_what_they_are_defined_to_be(options: dict, colour: str, channels: int) -> None:
+    model = calm_model(colour, **options)
+    arrays, graph = ArrayStage(model, open_runtime(model, threads=1)), GraphStage(model, threads=1)
+    assert arrays.halo == graph.halo
+    for source, target in itertools.product(DEPTHS, DEPTHS):
+        pixels = picture_of(channels, source).pixels
+        for stage in (arrays, graph):
+            result = stage.pixels(channels, source, target)(pixels)
+            assert result.dtype.name == target
+            assert_rounded_from(result, defined(model, pixels))
+            alpha = stage.alpha(source, target)(pixels[..., :1])
+            expected = interpolated(model, pixels[..., :1].astype(np.float64) / DEPTHS[source])
+            assert_rounded_from(alpha, expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -137,7 +158,7 @@ def test_chroma_may_be_bilinear() -> None:
     model = calm_model("y", task="upscale", scale=2)
     picture = picture_of(3, "float32")
     cubic, linear = (enhance(picture, model, chroma=kind, threads=1) for kind in ("bicubic", "bilinear"))
-    expected = resize(to_ycbcr(picture.pixels)[..., 1:], 90, 76, kernel="bilinear")
+    expected = resize(to_ycbcr(picture.pixels)[..., 1:], 90, 76, kernel="bilinear", border="edge")
     np.testing.assert_allclose(to_ycbcr(linear.pixels)[..., 1:], expected, rtol=0, atol=2e-6)
     assert np.abs(cubic.pixels - linear.pixels).max() > 1e-3
 

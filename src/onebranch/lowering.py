@@ -35,11 +35,11 @@ def lower(spec: NetworkSpec, weights: Tensors) -> Graph:
     return builder.graph({OUTPUT: Value(("batch", spec.channels, "output_height", "output_width"))})
 
 
-def add_fill(builder: Builder, spec: NetworkSpec, picture: str) -> str:
+def add_fill(builder: Builder, spec: NetworkSpec, picture: str, name: str = "filled") -> str:
     """Adds what a network that reduces begins with: edges replicated to a multiple of its scale."""
     if spec.task != "downscale":
         return picture
-    return builder.add(EDGE_FILL, (picture,), "filled", multiple=spec.scale)
+    return builder.add(EDGE_FILL, (picture,), name, multiple=spec.scale)
 
 
 def add_network(builder: Builder, spec: NetworkSpec, weights: Tensors, picture: str) -> str:

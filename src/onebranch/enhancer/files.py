@@ -200,7 +200,7 @@ def _started(
         before=(found.height, found.width),
         after=(result.height, result.width),
         models=tuple(stage.model.name for stage in stages),
-        runtime=stages[0].runtime.name,
+        runtime=stages[0].runtime,
         seconds=time.perf_counter() - begin,
         notes=found.notes,
     )

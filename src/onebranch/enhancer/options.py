@@ -10,6 +10,7 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.images.resize import Kernel
 from onebranch.model.catalogue import DEFAULT, enlarging
 from onebranch.model.file import Model
+from onebranch.runtime.selection import check_threads
 
 LARGEST_SCALE = 16
 """The largest factor that may be asked for; chains of networks invent too much beyond it."""
@@ -51,6 +52,7 @@ class Options:
     def __post_init__(self) -> None:
         """Check every value."""
         check_tile(self.tile)
+        check_threads(self.threads)
         if self.chroma not in ("bicubic", "bilinear"):
             hint = nearest(self.chroma, ["bicubic", "bilinear"])
             raise OnebranchError(f"unknown interpolation of chroma '{self.chroma}'; {hint}")

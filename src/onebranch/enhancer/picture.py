@@ -16,13 +16,13 @@ from onebranch.enhancer.options import (
     factor_asked_for,
     size_asked_for,
 )
-from onebranch.enhancer.stage import Stage
+from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.values import enhanced, interpolated, size_after
 from onebranch.images.files import read
 from onebranch.images.picture import DEPTHS, Picture
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
-from onebranch.runtime.selection import open_runtime
+from onebranch.runtime.selection import open_runtime, resolved
 
 
 def enhance(
@@ -64,7 +64,7 @@ class Enhancer:
     def size_of_result(self, picture: Size) -> Size:
         """(height, width) of the result for a picture of that size."""
         stages = self.stages_for(picture)
-        scale = prod((stage.scale for stage in stages), start=Fraction(1))
+        scale = prod((scale_of(stage) for stage in stages), start=Fraction(1))
         return size_asked_for(self.options, picture, size_after(stages, picture), scale)
 
     def stages_for(self, picture: Size) -> list[Stage]:
@@ -79,5 +79,7 @@ class Enhancer:
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
         found = model if isinstance(model, Model) else load(model)
-        runtime = open_runtime(found, self.options.runtime, self.options.threads)
-        return Stage(found, runtime, self.options.chroma)
+        runtime, threads, chroma = self.options.runtime, self.options.threads, self.options.chroma
+        if resolved(runtime) == "onnxruntime":
+            return GraphStage(found, chroma, threads)
+        return ArrayStage(found, open_runtime(found, runtime, threads), chroma)

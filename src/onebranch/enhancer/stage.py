@@ -1,17 +1,23 @@
-"""One model at work on a picture's float values: its colour channels through the network and back.
+"""One model at work on a picture's samples: its colours through the network and back, by two routes.
 
-A picture that is not in the network's colours is converted, tile by tile, so that no float copy of the whole
-picture is made. Y networks see luma; chroma is resized by interpolation.
+`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` is the fast way: ONNX Runtime does the
+conversions too. Y networks see luma; chroma and alpha are resized by interpolation.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
-from onebranch.graph.halo import Halo
+from onebranch.enhancer.picture_graph import interleaved, interpolation_graph, picture_graph
+from onebranch.graph.halo import Halo, halo
+from onebranch.graph.operations import Graph
 from onebranch.images.colour import luma, to_rgb, to_ycbcr
+from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import Kernel, resize
+from onebranch.lowering import lower
 from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime
 
@@ -21,57 +27,102 @@ BLACK, RANGE = np.float32(16 / 255), np.float32(219 / 255)
 INTERPOLATION_REACH = 2
 """Pixels that bicubic interpolation needs on each side, times the factor where it reduces."""
 
+Function = Callable[[Samples], Samples]
+"""A piece of a picture (H, W, C) -> the same piece, enhanced (H', W', C)."""
 
-@dataclass(frozen=True)
-class Stage:
-    """A network that is ready to run, with its colours and the interpolation of what it does not see."""
+
+class Stage(Protocol):
+    """A model that is ready to run on pieces of pictures.
+
+    Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
+    """
 
     model: Model
-    runtime: Runtime
-    chroma: Kernel = "bicubic"
+    runtime: str
+    halo: Halo
 
-    @property
-    def scale(self) -> Fraction:
-        """Output pixels for one input pixel, along an axis."""
-        return self.runtime.halo.scale
-
-    @property
-    def halo(self) -> Halo:
-        """The larger of the network's halo and the interpolation's."""
-        own = self.runtime.halo
-        reach = INTERPOLATION_REACH * own.multiple if own.scale != 1 else 0
-        sides = {side: max(reach, getattr(own, side)) for side in ("top", "bottom", "left", "right")}
-        return replace(own, **sides)
-
-    def apply(self, picture: np.ndarray) -> np.ndarray:
-        """The enhanced picture, unclipped; picture: (H, W, 1 or 3), float32 in [0, 1], grey or RGB.
+    def pixels(self, channels: int, source: str, target: str) -> Function:
+        """The function for pixels of 1 (grey) or 3 (RGB) channels, from type to type.
 
         A Y network sees the grey value g as the studio luma of (g, g, g), that is 16/255 + g 219/255, and its
-        output is mapped back. An RGB network sees (g, g, g); the studio luma of its output is mapped back.
+        output is mapped back. An RGB network sees (g, g, g); the luma of its output is mapped back.
         """
+
+    def alpha(self, source: str, target: str) -> Function:
+        """The function for alpha (H, W, 1): interpolation to the size of the network's output."""
+
+
+def scale_of(stage: Stage) -> Fraction:
+    """Output pixels for one input pixel, along an axis."""
+    return stage.halo.scale
+
+
+def _with_interpolation(own: Halo) -> Halo:
+    """The larger of the network's halo and the interpolation's, on every side."""
+    reach = INTERPOLATION_REACH * own.multiple if own.scale != 1 else 0
+    sides = {side: max(reach, getattr(own, side)) for side in ("top", "bottom", "left", "right")}
+    return replace(own, **sides)
+
+
+class GraphStage:
+    """A model in ONNX Runtime, the conversions in the graph; a session for every kind of picture it meets."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, model: Model, chroma: Kernel = "bicubic", threads: int | None = None) -> None:
+        self.model, self.chroma, self.threads = model, chroma, threads
+        self.halo = _with_interpolation(halo(lower(model.spec, model.weights)))
+        self._opened: dict[tuple[str | int, ...], Function] = {}
+
+    def pixels(self, channels: int, source: str, target: str) -> Function:
+        """As `Stage.pixels`."""
+        key = channels, source, target
+        if key not in self._opened:
+            graph = picture_graph(self.model, channels, self.chroma, source, target)
+            self._opened[key] = self._function(graph)
+        return self._opened[key]
+
+    def alpha(self, source: str, target: str) -> Function:
+        """As `Stage.alpha`."""
+        key = "alpha", source, target
+        if key not in self._opened:
+            graph = interpolation_graph(self.model.spec, self.chroma, source, target)
+            self._opened[key] = self._function(graph)
+        return self._opened[key]
+
+    def _function(self, graph: Graph) -> Function:
+        from onebranch.runtime.onnxruntime import Session
+
+        session = Session(graph, self.threads)
+        return lambda piece: interleaved(session.run(np.ascontiguousarray(piece)))
+
+
+class ArrayStage:
+    """A model in any runtime, the conversions in numpy."""
+
+    def __init__(self, model: Model, network: Runtime, chroma: Kernel = "bicubic") -> None:
+        self.model, self.network, self.chroma = model, network, chroma
+        self.runtime = network.name
+        self.halo = _with_interpolation(network.halo)
+
+    def pixels(self, channels: int, source: str, target: str) -> Function:
+        """As `Stage.pixels`."""
         if self.model.spec.colour == "rgb":
-            return self._rgb_network(picture)
-        return self._y_network_on_grey(picture) if picture.shape[2] == 1 else self._y_network_on_rgb(picture)
+            apply = self._run if channels == 3 else self._rgb_network_on_grey
+        else:
+            apply = self._y_network_on_rgb if channels == 3 else self._y_network_on_grey
+        return lambda piece: as_depth(apply(_floats(piece)), target)
 
-    def interpolate(self, planes: np.ndarray) -> np.ndarray:
-        """Planes (H, W, C) that the network does not see, at the size of its output, unclipped."""
-        if self.scale == 1:
-            return planes
-        multiple, scale = self.runtime.halo.multiple, self.scale
-        rows, columns = -planes.shape[0] % multiple, -planes.shape[1] % multiple
-        if rows or columns:
-            planes = np.pad(planes, ((0, rows), (0, columns), (0, 0)), mode="edge")
-        height, width = (int(side * scale) for side in planes.shape[:2])
-        return resize(planes, height, width, kernel=self.chroma)
+    def alpha(self, source: str, target: str) -> Function:
+        """As `Stage.alpha`."""
+        return lambda piece: as_depth(self._interpolated(_floats(piece)), target)
 
-    def _run(self, planes: np.ndarray) -> np.ndarray:
+    def _run(self, picture: np.ndarray) -> np.ndarray:
         """(H, W, C) through the network, as (H', W', C)."""
-        pictures = np.ascontiguousarray(planes.transpose(2, 0, 1)[None])
-        return np.asarray(self.runtime.run(pictures)[0].transpose(1, 2, 0))
+        pictures = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+        return np.asarray(self.network.run(pictures)[0].transpose(1, 2, 0))
 
-    def _rgb_network(self, picture: np.ndarray) -> np.ndarray:
-        if picture.shape[2] == 3:
-            return self._run(picture)
+    def _rgb_network_on_grey(self, picture: np.ndarray) -> np.ndarray:
         coloured = self._run(np.broadcast_to(picture, (*picture.shape[:2], 3)))
         return np.asarray((luma(coloured)[..., None] - BLACK) / RANGE)
 
@@ -81,4 +132,19 @@ class Stage:
     def _y_network_on_rgb(self, picture: np.ndarray) -> np.ndarray:
         ycbcr = to_ycbcr(picture)
         enhanced = self._run(ycbcr[..., :1])
-        return to_rgb(np.concatenate([enhanced, self.interpolate(ycbcr[..., 1:])], axis=2))
+        return to_rgb(np.concatenate([enhanced, self._interpolated(ycbcr[..., 1:])], axis=2))
+
+    def _interpolated(self, planes: np.ndarray) -> np.ndarray:
+        """Planes (H, W, C) that the network does not see, at the size of its output, unclipped."""
+        scale = scale_of(self)
+        if scale == 1:
+            return planes
+        rows, columns = (-side % scale.denominator for side in planes.shape[:2])
+        if rows or columns:
+            planes = np.pad(planes, ((0, rows), (0, columns), (0, 0)), mode="edge")
+        height, width = (int(side * scale) for side in planes.shape[:2])
+        return resize(planes, height, width, kernel=self.chroma, border="edge")
+
+
+def _floats(piece: Samples) -> np.ndarray:
+    return as_depth(piece, "float32").astype(np.float32, copy=False)

@@ -1,57 +1,60 @@
 """Samples through a chain of stages: of any depth, in tiles, rounded once at the end."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 
-from onebranch.enhancer.stage import Stage
+from onebranch.enhancer.stage import Function, Stage, scale_of
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import resize
 
-Function = Callable[[Samples], Samples]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 
-def enhanced(pixels: Samples, stages: Sequence[Stage], size: tuple[int, int], tile: int) -> Samples:
+def enhanced(pixels: Samples, stages: Sequence[Stage], size: Size, tile: int) -> Samples:
     """Pixels (H, W, 1 or 3) through the networks of all stages, at (height, width), in their own depth.
 
     Whole numbers are clipped and rounded half up, once; float32 stays float32 and is not clipped.
     """
-    return _through([stage.apply for stage in stages], pixels, stages, size, tile)
+    types = _types(stages, pixels, size)
+    channels = pixels.shape[2]
+    functions = [stage.pixels(channels, *pair) for stage, pair in zip(stages, types, strict=True)]
+    return _through(functions, pixels, stages, size, tile)
 
 
-def interpolated(alpha: Samples, stages: Sequence[Stage], size: tuple[int, int], tile: int) -> Samples:
+def interpolated(alpha: Samples, stages: Sequence[Stage], size: Size, tile: int) -> Samples:
     """Alpha (H, W) at the size that the stages and (height, width) give, by interpolation, in [0, 1]."""
-    functions = [stage.interpolate for stage in stages]
+    types = _types(stages, alpha, size)
+    functions = [stage.alpha(*pair) for stage, pair in zip(stages, types, strict=True)]
     planes = _through(functions, alpha[..., None], stages, size, tile)[..., 0]
     return np.clip(planes, 0, 1) if planes.dtype.kind == "f" else planes
 
 
+def _types(stages: Sequence[Stage], values: Samples, size: Size) -> list[tuple[str, str]]:
+    """What goes into every stage and comes out: floats between stages and before a resampling."""
+    own = values.dtype.name
+    last = own if size_after(stages, values.shape[:2]) == size else "float32"
+    between = ["float32"] * (len(stages) - 1)
+    return list(zip([own, *between], [*between, last], strict=True))
+
+
 def _through(
-    functions: Sequence[Function], values: Samples, stages: Sequence[Stage], size: tuple[int, int], tile: int
+    functions: Sequence[Function], values: Samples, stages: Sequence[Stage], size: Size, tile: int
 ) -> Samples:
-    """Values through the functions of the stages, in tiles, then at the size asked for."""
-    rounded = partial(as_depth, depth=values.dtype.name)
-    resamples = size_after(stages, values.shape[:2]) != size
-    last = _unrounded if resamples else rounded
-    finishes: list[Function] = [*(_unrounded for _ in stages[1:]), last]
-    for function, stage, finish in zip(functions, stages, finishes, strict=True):
-        values = run_tiled(partial(_run_part, function, finish), values, stage.halo, tile)
-    return rounded(resize(values.astype(np.float32, copy=False), *size)) if resamples else values
+    """Values through the functions of the stages, in tiles, then at the size asked for, rounded."""
+    own = values.dtype.name
+    for function, stage in zip(functions, stages, strict=True):
+        values = run_tiled(function, values, stage.halo, tile)
+    if values.shape[:2] == size:
+        return values
+    return as_depth(resize(values.astype(np.float32, copy=False), *size), own)
 
 
-def _run_part(function: Function, finish: Function, part: Samples) -> Samples:
-    return finish(function(as_depth(part, "float32")))
-
-
-def _unrounded(values: Samples) -> Samples:
-    return values
-
-
-def size_after(stages: Sequence[Stage], size: tuple[int, ...]) -> tuple[int, int]:
+def size_after(stages: Sequence[Stage], size: tuple[int, ...]) -> Size:
     """(height, width) after all stages; each reduction rounds up."""
     height, width = size
-    for scale in (stage.scale for stage in stages):
+    for scale in (scale_of(stage) for stage in stages):
         height, width = (-(-n // scale.denominator) * scale.numerator for n in (height, width))
     return height, width

@@ -1,34 +1,47 @@
-"""A model in ONNX Runtime, from a graph that is lowered from the spec and the weights, without PyTorch."""
+"""Graphs in ONNX Runtime: a model lowered from its spec and weights, without PyTorch, or any other graph."""
 
 import numpy as np
 import onnxruntime
 
 from onebranch.graph.halo import halo
 from onebranch.graph.onnx import to_onnx
+from onebranch.graph.operations import Graph
 from onebranch.graph.prelu import prelu_as_convolutions
-from onebranch.lowering import INPUT, OUTPUT, lower
+from onebranch.lowering import lower
 from onebranch.model.file import Model
 
 WARNINGS_OFF = 3
 """ONNX Runtime's log level that shows errors only."""
 
 
+class Session:
+    """A graph of one input and one output on the CPU. `threads`: None takes every core."""
+
+    def __init__(self, graph: Graph, threads: int | None = None) -> None:
+        (self._input,), (self._output,) = graph.inputs, graph.outputs
+        content = to_onnx(prelu_as_convolutions(graph))
+        providers = ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(content, _options(threads), providers=providers)
+
+    def run(self, values: np.ndarray) -> np.ndarray:
+        """The graph's output for its input, in the types and shapes that the graph says."""
+        output: np.ndarray = self._session.run([self._output], {self._input: values})[0]
+        return output
+
+
 class OnnxRuntime:
-    """A session on the CPU. `threads`: how many work on one picture; None takes every core."""
+    """A model on the CPU. `threads`: how many work on one picture; None takes every core."""
 
     name = "onnxruntime"
 
     def __init__(self, model: Model, threads: int | None = None) -> None:
         graph = lower(model.spec, model.weights)
         self.halo = halo(graph)
-        self._session = onnxruntime.InferenceSession(
-            to_onnx(prelu_as_convolutions(graph)), _options(threads), providers=["CPUExecutionProvider"]
-        )
+        self._session = Session(graph, threads)
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
-        output: np.ndarray = self._session.run([OUTPUT], {INPUT: pictures})[0]
-        return output
+        return self._session.run(pictures)
 
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:

@@ -17,18 +17,32 @@ FASTEST = "onnxruntime"
 """What `auto` means."""
 
 
-def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -> Runtime:
-    """The model, ready to run in the runtime of that name; `auto` takes the fastest there is.
+def resolved(name: str) -> str:
+    """The runtime that a name means. Raises OnebranchError for an unknown one.
 
-    threads: how many work on one picture, None: every core. Raises OnebranchError for an unknown name, a
-    number of threads below one, or a runtime that is not installed.
+    >>> resolved("auto")
+    'onnxruntime'
     """
-    if threads is not None and threads < 1:
-        raise OnebranchError(f"threads must be at least 1, not {threads}")
     name = FASTEST if name == "auto" else name
     if name not in RUNTIMES:
         raise OnebranchError(f"unknown runtime '{name}'; {nearest(name, ['auto', *RUNTIMES])}")
-    module, attribute, install = RUNTIMES[name]
+    return name
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise OnebranchError for a number of threads below one."""
+    if threads is not None and threads < 1:
+        raise OnebranchError(f"threads must be at least 1, not {threads}")
+
+
+def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -> Runtime:
+    """The model, ready to run in the runtime of that name; `auto` takes the fastest there is.
+
+    threads: how many work on one picture, None: every core. Raises OnebranchError as `resolved` does, for a
+    number of threads below one, or a runtime that is not installed.
+    """
+    check_threads(threads)
+    module, attribute, install = RUNTIMES[name := resolved(name)]
     try:
         kind: Callable[..., Runtime] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

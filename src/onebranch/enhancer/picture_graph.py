@@ -1,0 +1,168 @@
+"""A picture's way through a network as one graph: samples in, colour, network, colour, samples out.
+
+The graph computes what `stage.ArrayStage` defines, so that the runtime does the conversions, the
+interpolation of chroma and the rounding with all its threads, and no float picture passes through Python. Its
+output is left in phases, before the pixel shuffle: `interleaved` does that faster, on the rounded samples.
+"""
+
+import numpy as np
+
+from onebranch.graph.operations import Builder, Graph, Value
+from onebranch.images.colour import luma
+from onebranch.images.picture import DEPTHS, Samples
+from onebranch.images.resize import Kernel
+from onebranch.lowering import (
+    INPUT,
+    OUTPUT,
+    add_convolution,
+    add_fill,
+    add_frame,
+    add_network,
+    kernels_of,
+)
+from onebranch.model.file import Model
+from onebranch.spec.network import NetworkSpec
+
+TYPES = {"float32": 1, "uint8": 2, "uint16": 4}
+"""ONNX's numbers of types, for `Cast`."""
+
+BLACK, RANGE = 16 / 255, 219 / 255
+"""Studio luma of black, and of white less that of black."""
+
+LUMA = luma(np.eye(3)) - BLACK
+"""What red, green and blue add to luma; luma adds (Y - black) / range to each of them."""
+
+
+def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, target: str) -> Graph:
+    """`input` (H, W, C) of type `source` -> `output` (C, phases, H', W') of type `target`, through the model.
+
+    Types: uint8, uint16, float32. Whole numbers are clipped and rounded half up at the end, floats are not.
+    """
+    spec = model.spec
+    builder = Builder({INPUT: Value(("height", "width", channels), source)})
+    values = INPUT if source == "float32" else builder.add("Cast", (INPUT,), "values", to=TYPES["float32"])
+    into, shift = _into(spec, channels)
+    mixed = _matrix(builder, "into", values, into / DEPTHS[source])
+    shifted = builder.add("Add", (mixed, _number(builder, "black", shift)), "shifted") if shift else mixed
+    features = add_network(builder, spec, model.weights, _picture(builder, spec, "network", shifted))
+    if spec.colour == "rgb" and channels == 1:
+        features = _luma_of(builder, features, phases(spec))
+    gain = DEPTHS[target] / (RANGE if spec.colour == "y" or channels == 1 else 1)
+    constant = _half(target) - gain * shift
+    result = builder.add("Mul", (features, _number(builder, "gain", gain)), "gained")
+    result = _in_phases(builder, spec, result, channels if spec.colour == "rgb" else 1)
+    if spec.colour == "y" and channels == 3:
+        rest = np.eye(3) - np.outer(LUMA, np.ones(3)) / RANGE  # what is left of RGB without its luma
+        colours = _matrix(builder, "colours", values, rest * (DEPTHS[target] / DEPTHS[source]))
+        beside = _interpolated(builder, spec, chroma, _picture(builder, spec, "beside", colours), 3, constant)
+        result = builder.add("Add", (beside, result), "sum")
+    elif constant:
+        result = builder.add("Add", (result, _number(builder, "constant", constant)), "sum")
+    return _written(builder, result, (channels, phases(spec)), target)
+
+
+def interpolation_graph(spec: NetworkSpec, chroma: Kernel, source: str, target: str) -> Graph:
+    """`input` (H, W, 1) -> `output` (1, phases, H', W'): alpha at the network's output size, clipped."""
+    builder = Builder({INPUT: Value(("height", "width", 1), source)})
+    values = INPUT if source == "float32" else builder.add("Cast", (INPUT,), "values", to=TYPES["float32"])
+    scaled = _matrix(builder, "scaled", values, np.full((1, 1), DEPTHS[target] / DEPTHS[source]))
+    picture = _picture(builder, spec, "alpha", scaled)
+    result = _interpolated(builder, spec, chroma, picture, 1, _half(target))
+    return _written(builder, result, (1, phases(spec)), target)
+
+
+def phases(spec: NetworkSpec) -> int:
+    """How many pixels of the result each pixel of a graph's output holds, before the pixel shuffle."""
+    return spec.scale**2 if spec.task == "upscale" else 1
+
+
+def interleaved(planes: Samples) -> Samples:
+    """The pixel shuffle: (C, S², H, W) -> (S H, S W, C), in PyTorch's order of phases.
+
+    >>> interleaved(np.arange(4).reshape(1, 4, 1, 1))[..., 0].tolist()
+    [[0, 1], [2, 3]]
+    """
+    channels, count, height, width = planes.shape
+    scale = round(count**0.5)
+    result = np.empty((height, scale, width, scale, channels), planes.dtype)
+    for channel in range(channels):
+        for phase in range(count):
+            result[:, phase // scale, :, phase % scale, channel] = planes[channel, phase]
+    return result.reshape(height * scale, width * scale, channels)
+
+
+def _into(spec: NetworkSpec, channels: int) -> tuple[np.ndarray, float]:
+    """The matrix (picture's channels, network's channels) and the number added: the network's input."""
+    if spec.colour == "rgb":
+        return (np.eye(3) if channels == 3 else np.ones((1, 3))), 0.0
+    return (LUMA[:, None] if channels == 3 else np.full((1, 1), RANGE)), BLACK
+
+
+def _half(target: str) -> float:
+    """What rounding half up adds before it cuts off."""
+    return 0.0 if target == "float32" else 0.5
+
+
+def _number(builder: Builder, name: str, value: float) -> str:
+    return builder.constant(name, np.array(value, np.float32))
+
+
+def _matrix(builder: Builder, name: str, values: str, matrix: np.ndarray) -> str:
+    """(H, W, I) @ (I, O)."""
+    if np.array_equal(matrix, np.eye(len(matrix))):
+        return values
+    if matrix.shape == (1, 1) or np.array_equal(matrix, matrix[0, 0] * np.eye(len(matrix))):
+        return builder.add("Mul", (values, _number(builder, f"{name}.factor", matrix[0, 0])), name)
+    return builder.add(
+        "MatMul", (values, builder.constant(f"{name}.matrix", matrix.astype(np.float32))), name
+    )
+
+
+def _picture(builder: Builder, spec: NetworkSpec, name: str, values: str) -> str:
+    """(H, W, C) as a filled picture (1, C, H, W)."""
+    planes = builder.add("Transpose", (values,), f"{name}.planes", perm=(2, 0, 1))
+    first = builder.constant(f"{name}.first", np.zeros(1, np.int64))
+    return add_fill(
+        builder, spec, builder.add("Unsqueeze", (planes, first), f"{name}.picture"), f"{name}.filled"
+    )
+
+
+def _luma_of(builder: Builder, features: str, count: int) -> str:
+    """(1, 3 phases, H, W) -> (1, phases, H, W): luma less that of black."""
+    weight = np.kron(LUMA[None], np.eye(count))[:, :, None, None].astype(np.float32)
+    return add_convolution(builder, "luma", features, weight, None)
+
+
+def _in_phases(builder: Builder, spec: NetworkSpec, features: str, channels: int) -> str:
+    """(1, C phases, H, W) as (C, phases, H, W)."""
+    if channels == 1:
+        return features
+    shape = builder.constant("phases.shape", np.array([channels, phases(spec), 0, -1], np.int64))
+    return builder.add("Reshape", (features, shape), "phases")
+
+
+def _interpolated(
+    builder: Builder, spec: NetworkSpec, chroma: Kernel, picture: str, channels: int, constant: float
+) -> str:
+    """A picture (1, C, H, W) as (C, phases, H', W'), resized as the network resizes, plus a constant."""
+    kernels = kernels_of(spec, chroma).astype(np.float32)
+    framed = add_frame(builder, "resized", spec, kernels, picture)
+    weight = np.tile(kernels[:, None], (channels, 1, 1, 1))
+    bias = np.full(len(weight), constant, np.float32)
+    stride = spec.scale if spec.task == "downscale" else 1
+    resized = add_convolution(
+        builder, "resized", framed, weight, bias, strides=(stride, stride), group=channels
+    )
+    shape = builder.constant("resized.shape", np.array([channels, phases(spec), 0, -1], np.int64))
+    return builder.add("Reshape", (resized, shape), "resized.phases")
+
+
+def _written(builder: Builder, value: str, shape: tuple[int, int], target: str) -> Graph:
+    """Floats as samples of the type `target`."""
+    if target != "float32":
+        bounds = {"least": 0, "most": DEPTHS[target] + 0.5}
+        limits = tuple(_number(builder, name, number) for name, number in bounds.items())
+        clipped = builder.add("Clip", (value, *limits), "clipped")
+        value = builder.add("Cast", (clipped,), "samples", to=TYPES[target])
+    builder.name(value, OUTPUT)
+    return builder.graph({OUTPUT: Value((*shape, "output_height", "output_width"), target)})
