@@ -85,16 +85,18 @@ def test_a_merged_network_is_convolutions_and_activations_only() -> None:
     assert kinds == ["Conv", "LeakyRelu"] * 5 + ["Conv", "DepthToSpace"]
 
 
-def test_prelu_becomes_convolutions_only_where_its_slopes_are_constants_of_channels() -> None:
+@pytest.mark.parametrize("steepest", [1.0, 3.0])
+def test_prelu_becomes_convolutions_only_where_its_slopes_are_constants_of_channels(steepest: float) -> None:
     shape = Value(("batch", 3, "height", "width"))
     builder = Builder({"input": shape, "slopes": Value((3, 1, 1))})
-    slopes = np.array([0.2, -1.5, 3.0], np.float32)
+    slopes = np.array([0.2, -1.5, steepest], np.float32)
     first = builder.add("PRelu", ("input", builder.constant("a", slopes.reshape(3, 1, 1))), "first")
     second = builder.add("PRelu", (first, "slopes"), "second")
     third = builder.add("PRelu", (second, builder.constant("b", slopes[:1])), "third")
     graph = builder.graph({third: shape})
     rewritten = prelu_as_convolutions(graph)
-    assert [node.kind for node in rewritten.nodes] == ["Relu", "Conv", "Conv", "Add", "PRelu", "PRelu"]
+    first_four = ["Conv", "Relu", "Conv", "Add"] if steepest == 1 else ["Relu", "Conv", "Conv", "Add"]
+    assert [node.kind for node in rewritten.nodes] == [*first_four, "PRelu", "PRelu"]
     feeds = {"input": np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)}
     feeds["slopes"] = np.full((3, 1, 1), 0.5, np.float32)
     one, other = (ReferenceEvaluator(to_onnx(g)).run(None, feeds)[0] for g in (graph, rewritten))

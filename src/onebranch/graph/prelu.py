@@ -4,8 +4,10 @@ ONNX Runtime's CPU kernels keep feature maps in blocks of channels; PReLU is not
 runs on blocks, so that every PReLU costs two reorderings. The rewrite takes a quarter off the time of the
 shipped networks' shape (4 blocks of 16 channels).
 
-1. PRelu(x, a), a constant with one slope a channel: a x + (1 - a) max(x, 0), both products depthwise 1x1.
-2. Any other PRelu, and every other operation, stays.
+1. PRelu(x, a), a constant with one slope a channel, none above 1: a x + max((1 - a) x, 0), both products
+   depthwise 1x1; the maximum is fused into its product, the sum into the other.
+2. With slopes above 1: a x + (1 - a) max(x, 0).
+3. Any other PRelu, and every other operation, stays.
 """
 
 from dataclasses import replace
@@ -34,6 +36,13 @@ def _rewritten(node: Node, slopes: np.ndarray, constants: dict[str, np.ndarray])
     constants[f"{through}.weight"] = slopes[:, None]
     constants[f"{bent}.weight"] = 1 - slopes[:, None]
     depthwise: dict[str, Attribute] = {"kernel_shape": (1, 1), "group": len(slopes)}
+    if (slopes <= 1).all():
+        return [
+            Node("Conv", (value, f"{bent}.weight"), (bent,), depthwise),
+            Node("Relu", (bent,), (positive,)),
+            Node("Conv", (value, f"{through}.weight"), (through,), depthwise),
+            Node("Add", (through, positive), (output,)),
+        ]
     return [
         Node("Relu", (value,), (positive,)),
         Node("Conv", (value, f"{through}.weight"), (through,), depthwise),
