@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from onebranch.model.file import Model
@@ -32,9 +33,23 @@ def command(model: str, as_json: bool) -> None:
     console.print(f"[bold]{found.name}[/bold]: {_summary(found.spec)}", highlight=False)
     console.print(_blocks(found.spec))
     console.print(_values("cost and reach", _measures(found)))
-    for title, values in (("recipe", found.recipe), ("merge", found.merge), ("scores", found.scores)):
+    for title, values in (("recipe", found.recipe), ("scores", found.scores)):
         if values:
             console.print(_values(title, values))
+    if found.merge:
+        _print_merge(console, found)
+
+
+def _print_merge(console: "Console", model: "Model") -> None:
+    import msgspec
+
+    from onebranch.cli.proof import print_record
+    from onebranch.verification import record_of
+
+    record = record_of(model)
+    plan = ", ".join(f"{key} {value}" for key, value in msgspec.to_builtins(record.plan).items())
+    console.print(f"merged by the plan: {plan}", highlight=False)
+    print_record(console, record)
 
 
 def _summary(spec: "NetworkSpec") -> str:

@@ -1,0 +1,71 @@
+"""`onebranch merge`: branches into fewer convolutions, with a proof."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("merge")
+@click.argument("model")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--plan", type=click.Path(path_type=Path), help="A TOML file with the keys below.")
+@click.option("--select", help="all | random:M:SEED | kernel:3x3 | convs:2 | name:TEXT,...  [all]")
+@click.option("--without-identity", is_flag=True, help="Leave identity branches out of the selection.")
+@click.option("--schedule", help="all | same:M | growing:M | shrinking:M | kernel:3x3 | convs:2  [all]")
+@click.option("--group", help="one | every:J | size | type  [one]")
+@click.option("--without-ends", is_flag=True, help="Leave head and tail as they are.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    model: str,
+    out: Path,
+    plan: Path | None,
+    select: str | None,
+    without_identity: bool,
+    schedule: str | None,
+    group: str | None,
+    without_ends: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Merge the branches of MODEL (a shipped name or a file) and write the merged model.
+
+    By default every block becomes one convolution. A plan says which branches (--select, without identity
+    branches or with them), how many of them in which block (--schedule), and into how many (--group). The
+    proof is printed and stored in the file; a merge that fails its proof writes nothing.
+    """
+    import json
+
+    from rich.console import Console
+
+    from onebranch.blocks.plan import Plan
+    from onebranch.blocks.plan import read as read_plan
+    from onebranch.cli.proof import print_record
+    from onebranch.errors import OnebranchError
+    from onebranch.merging import merge
+    from onebranch.model.file import write
+
+    single = Plan(
+        select=select or "all",
+        identity=not without_identity,
+        schedule=schedule or "all",
+        group=group or "one",
+        ends=not without_ends,
+    )
+    if plan and single != Plan():
+        raise OnebranchError("give --plan or the single options, not both")
+    if out.exists() and not overwrite:
+        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
+    chosen = read_plan(plan) if plan else single
+    merged, report = merge(model, chosen)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        print_record(Console(), report.record)
+        click.echo(report.summary())
+    if not report.changed:
+        click.echo(f"{out}: not written, since it would equal the original", err=True)
+        return
+    write(merged, out, overwrite)
+    if not as_json:
+        click.echo(f"{out}: {out.stat().st_size:,} bytes")
