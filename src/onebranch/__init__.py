@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from onebranch.blocks.plan import Plan
     from onebranch.enhancer.files import Writing, enhance_files
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.picture import enhance
@@ -18,23 +19,28 @@ if TYPE_CHECKING:
     from onebranch.images.files import read as read_picture
     from onebranch.images.files import write as write_picture
     from onebranch.images.picture import Picture
+    from onebranch.merging import merge
     from onebranch.model.catalogue import load
     from onebranch.model.file import Model
     from onebranch.model.file import write as save
+    from onebranch.verification import verify
 
 _PLACES = {
     "Model": ("onebranch.model.file", "Model"),
     "OnebranchError": ("onebranch.errors", "OnebranchError"),
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
+    "Plan": ("onebranch.blocks.plan", "Plan"),
     "Writing": ("onebranch.enhancer.files", "Writing"),
     "enhance": ("onebranch.enhancer.picture", "enhance"),
     "enhance_files": ("onebranch.enhancer.files", "enhance_files"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
     "export": ("onebranch.exporting", "export"),
     "load": ("onebranch.model.catalogue", "load"),
+    "merge": ("onebranch.merging", "merge"),
     "read_picture": ("onebranch.images.files", "read"),
     "save": ("onebranch.model.file", "write"),
+    "verify": ("onebranch.verification", "verify"),
     "write_picture": ("onebranch.images.files", "write"),
 }
 """Module and name of everything public."""
@@ -44,14 +50,17 @@ __all__ = [
     "OnebranchError",
     "Options",
     "Picture",
+    "Plan",
     "Writing",
     "enhance",
     "enhance_files",
     "evaluate",
     "export",
     "load",
+    "merge",
     "read_picture",
     "save",
+    "verify",
     "write_picture",
 ]
 
