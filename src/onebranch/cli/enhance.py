@@ -1,5 +1,6 @@
 """`onebranch enhance`: pictures and folders of pictures through a model."""
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ def command(
     interpolation; a denoising one leaves it as it is. Bad pictures are reported, the others are done; the
     exit code is then 2.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from onebranch.enhancer.files import Writing, enhance_files
     from onebranch.enhancer.options import DEFAULT_TILE, Options
     from onebranch.images.files import MAX_PIXELS

@@ -1,6 +1,7 @@
 """`onebranch evaluate`: scores of a model on a folder of pictures."""
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +43,7 @@ def command(
     PSNR and SSIM on Y (BT.601 studio range, unrounded as BasicSR does and rounded as MATLAB does) and PSNR on
     RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their grey values.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from rich.console import Console
 
     from onebranch.evaluation import evaluate
