@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from command_line import CommandLine
 from network_specs import calm_model
 from onebranch.evaluation import evaluate
+from onebranch.merging import merge
 from onebranch.model import catalogue
 from onebranch.model.catalogue import CATALOGUE
 from onebranch.model.file import fingerprint, to_bytes
@@ -18,9 +19,8 @@ from onebranch.model.file import write as save
 from onebranch.spec.network import parameters
 
 MODEL = replace(
-    calm_model(task="upscale", scale=2, residual="nearest"),
+    merge(calm_model(task="upscale", scale=2, residual="nearest", branches=("3x3*2 bn 1x1", "1x1")))[0],
     recipe={"batch_norm_frozen": True, "steps": 300},
-    merge={"plan": {"select": "all"}, "proof": {"basis_error": 1e-15}},
     scores={"set5": {"psnr_y": 37.1, "ssim_y": 0.95}},
 )
 
@@ -58,8 +58,8 @@ def test_models_lists_every_shipped_model(
 def test_info_says_everything(run: CommandLine, model: Path) -> None:
     done = run("info", model)
     assert done.code == 0
-    expected = ["small: upscale x2 on luma", "blocks.0", "3x3", "prelu", "batch_norm_frozen", "plan select"]
-    expected += ["basis_error", "37.1", "fp32", fingerprint(MODEL)]
+    expected = ["small: upscale x2 on luma", "blocks.0", "3x3*2 bn 1x1", "prelu", "batch_norm_frozen"]
+    expected += ["select all", "unit impulse", "37.1", "fp32", fingerprint(MODEL)]
     for word in expected:
         assert word in done.output
     facts = json.loads(run("info", "--json", model).output)
