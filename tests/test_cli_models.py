@@ -63,7 +63,7 @@ def test_info_says_everything(run: CommandLine, model: Path) -> None:
     for word in expected:
         assert word in done.output
     facts = json.loads(run("info", "--json", model).output)
-    assert facts["merge"] == MODEL.merge
+    assert facts["merge"] == json.loads(json.dumps(MODEL.merge))
     assert facts["recipe"] == MODEL.recipe
     assert facts["parameters"] == parameters(MODEL.spec)
     assert facts["halo"] == {"top": 3, "bottom": 3, "left": 3, "right": 3}
