@@ -1,8 +1,7 @@
-# LEAD: written by the lead while waiting; helper: please keep these files, adapt or add to them, do not replace
 """Merging a model: the plan's merge, its proof, the comparison of the whole networks, and the report."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,10 @@ from onebranch.blocks import plan as plans
 from onebranch.blocks.merge import merge_network
 from onebranch.blocks.plan import Plan
 from onebranch.model.catalogue import load
-from onebranch.model.file import Model, fingerprint
+from onebranch.model.file import Model
 from onebranch.proof.region import Proof
 from onebranch.spec.network import macs, parameters
-from onebranch.verification import VERSION, Record, compare_networks
-
-NEVER_FROZEN = (
-    "its batch normalization was never frozen in training: the merge uses the population statistics, so"
-    " trained (batch statistics) and merged outputs may differ"
-)
+from onebranch.verification import Record, prove_merge
 
 
 @dataclass(frozen=True)
@@ -81,16 +75,7 @@ def merge(
         plan = plans.read(Path(plan))
     done = merge_network(original.spec, original.weights, plan)
     merged = Model(spec=done.spec, weights=done.weights, name=original.name, recipe=original.recipe)
-    record = Record(
-        version=VERSION,
-        plan=plan,
-        blocks=done.blocks,
-        network=compare_networks(original, merged),
-        original=fingerprint(original),
-        merged=fingerprint(merged),
-        notes=_notes(original),
-        earlier=original.merge,
-    )
+    record = prove_merge(original, merged, plan)
     report = Report(
         record,
         (parameters(original.spec), parameters(merged.spec)),
@@ -99,10 +84,4 @@ def merge(
     if not report.changed:
         return original, report
     plain: dict[str, Any] = msgspec.to_builtins(record)
-    return Model(merged.spec, merged.weights, merged.name, merged.recipe, plain), report
-
-
-def _notes(original: Model) -> tuple[str, ...]:
-    normalized = any(branch.has_batch_norm for block in original.spec.all_blocks for branch in block.parsed)
-    frozen = (original.recipe or {}).get("batch_norm_frozen", True)
-    return (NEVER_FROZEN,) if normalized and not frozen else ()
+    return replace(merged, merge=plain), report

@@ -1,0 +1,117 @@
+"""The evidence for a merge: every block before and after, with the proof of every region that was merged."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from onebranch.algebra.conv import Conv
+from onebranch.algebra.definition import Floats, run_branch
+from onebranch.algebra.network import within
+from onebranch.blocks.merge import Part, Weights, in_float64
+from onebranch.errors import OnebranchError
+from onebranch.proof.basis import Map
+from onebranch.proof.region import Proof, prove
+from onebranch.proof.structure import structure
+from onebranch.spec.branch import Branch
+from onebranch.spec.network import BlockSpec, NetworkSpec, block_macs, block_parameters
+
+Parts = Mapping[str, Sequence[Part]]
+"""What a plan makes of every block, by the block's name."""
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Branches that became one convolution, what it is written as, and the proof that it equals their sum."""
+
+    branches: tuple[str, ...]
+    into: str
+    proof: Proof
+
+
+class BlockReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One block before and after: its branches, parameters, MACs a pixel, and what became of every group."""
+
+    name: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    groups: tuple[Group, ...]
+
+
+def prove_network(
+    spec: NetworkSpec, before: Weights, after: Weights, parts: Parts
+) -> tuple[BlockReport, ...]:
+    """The report of every block. spec: the original's; before, after: the weights of original and merged.
+
+    parts: what the plan makes of every block of the original. Whatever is not merged must be the original's,
+    bit for bit. Raises OnebranchError that names the block and the part of the proof that fails.
+    """
+    _check_untouched("resampling layer", within(before, "resample"), within(after, "resample"))
+    return tuple(
+        _report(name, block, inputs, within(before, name), within(after, name), parts[name])
+        for name, block, inputs in spec.walk()
+    )
+
+
+def _report(
+    name: str, block: BlockSpec, inputs: int, before: Weights, after: Weights, parts: Sequence[Part]
+) -> BlockReport:
+    merged = msgspec.structs.replace(block, branches=tuple(part.text for part in parts))
+    _check_untouched(f"{name}, activation", within(before, "activation"), within(after, "activation"))
+    groups = []
+    for n, part in enumerate(parts):
+        own = within(after, f"branches.{n}")
+        if part.merged is None:
+            first = part.sources[0]
+            _check_untouched(
+                f"{name}, branch {first} ('{part.text}')", within(before, f"branches.{first}"), own
+            )
+        else:
+            groups.append(_proven(name, block, part, part.merged, before, own))
+    return BlockReport(
+        name=name,
+        before=block.branches,
+        after=merged.branches,
+        parameters=(block_parameters(block, inputs), block_parameters(merged, inputs)),
+        macs=(block_macs(block, inputs), block_macs(merged, inputs)),
+        groups=tuple(groups),
+    )
+
+
+def _proven(name: str, block: BlockSpec, part: Part, merged: Conv, before: Weights, stored: Weights) -> Group:
+    branches = [block.parsed[n] for n in part.sources]
+    maps = [
+        _map(branch, in_float64(within(before, f"branches.{n}")), block.width)
+        for n, branch in zip(part.sources, branches, strict=True)
+    ]
+    bias = stored.get("0.bias", np.zeros(merged.outputs, np.float32))
+    kept = Conv(stored["0.weight"], bias, merged.groups)
+    texts = tuple(str(branch) for branch in branches)
+    try:
+        return Group(branches=texts, into=part.text, proof=prove(maps, merged, kept, structure(branches)))
+    except OnebranchError as error:
+        raise OnebranchError(f"the merge of {name} ({' + '.join(texts)}) fails its proof: {error}") from None
+
+
+def _map(branch: Branch, tensors: Weights, width: int) -> Map:
+    """The branch by its definition, step by step."""
+
+    def run(pictures: Floats) -> Floats:
+        return run_branch(branch, tensors, pictures, width)
+
+    return run
+
+
+def _check_untouched(place: str, before: Weights, after: Weights) -> None:
+    """Raise OnebranchError unless both hold the same tensors, bit for bit."""
+    for name in sorted({*before, *after}):
+        pair = before.get(name), after.get(name)
+        if pair[0] is None or pair[1] is None or _content(pair[0]) != _content(pair[1]):
+            raise OnebranchError(
+                f"{place}: tensor '{name}' was not to be touched, but it is not the original's"
+            )
+
+
+def _content(values: Floats) -> tuple[str, tuple[int, ...], bytes]:
+    return values.dtype.str, values.shape, values.tobytes()
