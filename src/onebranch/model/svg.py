@@ -42,6 +42,15 @@ def text_width(text: str, size: float) -> float:
     return sum(0.37 if letter in " .,:;'|iljt·" else 0.68 for letter in text) * size
 
 
+def escaped(text: str) -> str:
+    """`text` for XML; characters that cannot be shown (a name may hold them) become U+FFFD.
+
+    >>> escaped("a < b\\x00")
+    'a &lt; b\ufffd'
+    """
+    return escape("".join(c if c.isprintable() else "\ufffd" for c in text), quote=False)
+
+
 def write_text(
     x: float,
     y: float,
@@ -54,7 +63,7 @@ def write_text(
     """A line of text on the baseline `y`."""
     return (
         f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{colour}" text-anchor="{anchor}"'
-        f' font-weight="{weight}">{escape(text, quote=False)}</text>'
+        f' font-weight="{weight}">{escaped(text)}</text>'
     )
 
 
@@ -110,7 +119,7 @@ def document(width: float, height: float, shapes: Iterable[str], described: str)
     return "\n".join(
         (
             opening,
-            f"<title>{escape(described, quote=False)}</title>",
+            f"<title>{escaped(described)}</title>",
             rectangle(0.6, 0.6, width - 1.2, height - 1.2, "paper", 12),
             *shapes,
             "</svg>\n",
