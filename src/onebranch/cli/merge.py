@@ -62,10 +62,8 @@ def command(
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
         print_record(Console(), report.record)
-        click.echo(report.summary())
-    if not report.changed:
-        click.echo(f"{out}: not written, since it would equal the original", err=True)
-        return
-    write(merged, out, overwrite)
+        if report.changed:
+            click.echo(report.summary())
+    write(merged, out, overwrite)  # unchanged where nothing was left to do: who asked for a file gets it
     if not as_json:
         click.echo(f"{out}: {out.stat().st_size:,} bytes")
