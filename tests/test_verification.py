@@ -99,6 +99,7 @@ def test_a_file_on_disk_verifies(pair, tmp_path):
         write(model, tmp_path / f"{name}.safetensors")
     original, merged = (read(tmp_path / f"{name}.safetensors") for name in ("original", "merged"))
     assert verify(original, merged).merged == fingerprint(pair[1])
+    assert verify(tmp_path / "original.safetensors", str(tmp_path / "merged.safetensors")) == verify(*pair)
 
 
 @pytest.mark.parametrize("task", ["upscale", "downscale", "denoise"])

@@ -1,6 +1,7 @@
 """A merged model held against its original: every region proven, the whole networks compared on pictures."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onebranch.blocks.plan import Plan
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
 from onebranch.images.files import read
+from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint
 from onebranch.runtime.selection import open_runtime
 from onebranch.spec.network import convert
@@ -165,12 +167,14 @@ def record_of(merged: Model) -> Record:
     return record
 
 
-def verify(original: Model, merged: Model) -> Record:
+def verify(original: Model | str | os.PathLike[str], merged: Model | str | os.PathLike[str]) -> Record:
     """Everything that the merged model's proof says, done again from the two models; returns the new record.
 
-    Hashes and spec must be those of the proof, every region is proven anew from the original's branches and
-    the stored weights, the networks are compared. Raises OnebranchError that names what does not hold.
+    original, merged: models, shipped models' names or files. Hashes and spec must be those of the proof,
+    every region is proven anew from the original's branches and the stored weights, the networks are compared.
+    Raises OnebranchError that names what does not hold.
     """
+    original, merged = (m if isinstance(m, Model) else load(m) for m in (original, merged))
     if original.spec == merged.spec and fingerprint(original) == fingerprint(merged):
         return _nothing_merged(original)
     stored = record_of(merged)
