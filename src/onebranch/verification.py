@@ -171,8 +171,8 @@ def verify(original: Model | str | os.PathLike[str], merged: Model | str | os.Pa
     """Everything that the merged model's proof says, done again from the two models; returns the new record.
 
     original, merged: models, shipped models' names or files. Hashes and spec must be those of the proof,
-    every region is proven anew from the original's branches and the stored weights, the networks are compared.
-    Raises OnebranchError that names what does not hold.
+    every region is proven anew from the original's branches and the stored weights, and the networks are
+    compared. Raises OnebranchError that names what does not hold.
     """
     original, merged = (m if isinstance(m, Model) else load(m) for m in (original, merged))
     if original.spec == merged.spec and fingerprint(original) == fingerprint(merged):
