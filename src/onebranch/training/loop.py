@@ -1,12 +1,13 @@
 """The training loop: reads top to bottom, one process or many (torchrun), resumable bit for bit."""
 
+import ctypes
 import json
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def train(config: Config, out: Path, *, resume: bool = True, shown: bool = True)
     Raises OnebranchError for whatever the user can mend.
     """
     spec, options = config.spec, config.training
+    _keep_freed_memory()
     world = _join_world()
     device = _device(options)
     dtype = torch.float64 if options.precision == "float64" else torch.float32
@@ -536,6 +538,17 @@ def _greeting(config: Config, spec: NetworkSpec, pairs: Pairs, state: State, dev
     count = sum(p.numel() for p in state.network.parameters())
     start = f"from step {state.step}" if state.step else "from the start"
     return f"{config.name}: {count:,} parameters, {len(pairs)} pictures, on {device}, {start}"
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a step frees for the next: mapping it anew costs a fifth of a step.
+
+    Only glibc has these settings (mallopt: M_MMAP_THRESHOLD -3, M_TRIM_THRESHOLD -1).
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        for setting in (-3, -1):
+            library.mallopt(setting, 1 << 30)
 
 
 def _device(options: Training) -> torch.device:
