@@ -107,7 +107,8 @@ def random_tensors(rng, branch, inputs, width):
     return tensors
 
 
-EVERY_BRANCH = sorted({text for p in PRESETS.values() for block in p.blocks for text in block}) + [
+EVERY_BRANCH = [
+    *sorted({text for p in PRESETS.values() for block in p.blocks for text in block}),
     "3x3 5x5",
     "5x3*2 d2 nobias bn 1x1",
     "3x3 dw d3 bn avg3x5 bn 1x1 g2",

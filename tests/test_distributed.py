@@ -46,7 +46,7 @@ def run(folder: Path, branches: str, processes: int, frozen: float = 0.2) -> sub
     command = [sys.executable, *(start if processes > 1 else []), "-m", "onebranch", "train"]
     out = folder / f"run-{processes}"
     arguments = [str(folder / "config.toml"), "--out", str(out), "--quiet"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=300)
 
 
 def averages(folder: Path, processes: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """The `patent` preset from end to end: trained with its BN and a skip, frozen, merged, verified, run.
 
-US 2025/0259275 A1, claims 8, 10 and 16: several trainable branches with BN, feature connections, replacement of
-the trained block by the merged one.
+US 2025/0259275 A1, claims 8, 10 and 16: several trainable branches with BN, feature connections, replacement
+of the trained block by the merged one.
 """
 
 import numpy as np
@@ -65,5 +65,6 @@ def test_partly_merged_networks_merge_on_to_the_same(trained, plan):
     assert all(1 <= count < 5 for count in counts)
     wholly, _ = onebranch.merge(partly)
     expected = outputs(trained, (7, 8))
+    bound = 1e-5 * np.abs(expected).max()
     for model in (partly, wholly):
-        np.testing.assert_allclose(outputs(model, (7, 8)), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(outputs(model, (7, 8)), expected, rtol=0, atol=bound)

@@ -66,7 +66,7 @@ def _rows(network: str, original: Model, merged: Model, rounds: int, threads: in
 
 
 def branch_form(network: str) -> Model:
-    """A shipped model in its trained multi-branch form, or a preset's 4 x 16 x2 network with random weights."""
+    """A shipped model as it was trained, or a preset's 4 x 16 network for x2 with random weights."""
     if network in catalogue.CATALOGUE:
         return read(catalogue.find(f"{network}-branches"))
     return random_model(expand(NetworkShorthand(task="upscale", branches=network)), np.random.default_rng(0))

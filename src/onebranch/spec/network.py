@@ -60,8 +60,9 @@ class Skip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole network. Raises OnebranchError at construction where its shapes do not fit.
 
-    `scale` is 1 for denoise. Upscale: the tail's width is C * scale^2 (C = 1 for "y", 3 for "rgb"), then pixel
-    shuffle. Downscale: `downsampling` is the layer after the tail; with "average" the tail's width is C.
+    `scale` is 1 for denoise. Upscale: the tail's width is C * scale^2 (C = 1 for "y", 3 for "rgb"), then
+    pixel shuffle. Downscale: `downsampling` is the layer after the tail; with "average" the tail's width is
+    C.
     """
 
     task: Task

@@ -1,4 +1,4 @@
-"""The short way to write a network in a config: a width, a depth and a preset, expanded into the full spec."""
+"""The short way to write a network in a config: width, depth and preset, expanded into the full spec."""
 
 import msgspec
 
