@@ -1,9 +1,10 @@
 """Ship a trained model: merge it with its proof, score it, and put file, log and plot where they belong.
 
-    python scripts/ship_model.py NAME [--data FOLDER]
+    python scripts/ship_model.py NAME [--stages RUN ...] [--branches] [--data FOLDER]
 
-Reads runs/NAME, writes src/onebranch/data/models/NAME.safetensors (merged, with scores) and models/NAME.jsonl
-and models/NAME.png (the log and its plot). With --branches the trained form is shipped too, as NAME-branches.
+Reads the last stage's folder in runs (by default runs/NAME), writes the merged model with its scores to
+src/onebranch/data/models/NAME.safetensors, and every stage's log and plot into models. With --branches the trained form is shipped
+too, as NAME-branches.
 """
 
 import argparse
@@ -34,11 +35,12 @@ def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
+    parser.add_argument("--stages", nargs="*", help="the runs that led to it, in order")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "val")
     parser.add_argument("--branches", action="store_true")
     arguments = parser.parse_args()
-    run = ROOT / "runs" / arguments.name
-    trained = read(run / f"{arguments.name}.safetensors")
+    stages = arguments.stages or [arguments.name]
+    trained = read(ROOT / "runs" / stages[-1] / f"{stages[-1]}.safetensors")
     merged, report = merge(trained)
     print(report.summary())
     scores = measured(merged, arguments.data)
@@ -46,8 +48,9 @@ def main() -> None:
     save(replace(merged, scores=scores), FOLDER / f"{arguments.name}.safetensors", overwrite=True)
     if arguments.branches:
         save(trained, FOLDER / f"{arguments.name}-branches.safetensors", overwrite=True)
-    shutil.copy(run / "log.jsonl", ROOT / "models" / f"{arguments.name}.jsonl")
-    shutil.copy(run / "log.png", ROOT / "models" / f"{arguments.name}.png")
+    for stage in stages:
+        for kind in ("jsonl", "png"):
+            shutil.copy(ROOT / "runs" / stage / f"log.{kind}", ROOT / "models" / f"{stage}.{kind}")
 
 
 def measured(model: Model, data: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from onebranch.errors import OnebranchError
 from onebranch.spec.branch import parse
 from onebranch.spec.presets import PRESETS
 
+pytestmark = pytest.mark.fast
+
 EXACT = dict(rtol=0, atol=1e-12)
 
 

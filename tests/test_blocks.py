@@ -18,6 +18,8 @@ from onebranch.spec.network import BlockSpec, NetworkSpec, block_macs, block_par
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 
+pytestmark = pytest.mark.fast
+
 SELECTIONS = (
     *("all", "random:1:3", "random:2:7", "random:4:0", "kernel:3x3", "kernel:1x1", "kernel:5x5"),
     *("convs:1", "convs:2", "name:0", "name:0,2,1"),

@@ -5,6 +5,8 @@ import pytest
 
 from onebranch.images.colour import luma, to_rgb, to_ycbcr
 
+pytestmark = pytest.mark.fast
+
 PUBLISHED = {  # BT.601 studio range in 8 bits: black, white, red, green, blue (ITU-R BT.601-7, 2.5.3)
     (0, 0, 0): (16, 128, 128),
     (1, 1, 1): (235, 128, 128),

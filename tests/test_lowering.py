@@ -21,6 +21,8 @@ from onebranch.runtime.onnxruntime import OnnxRuntime
 from onebranch.spec.network import BlockSpec, NetworkSpec
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
+pytestmark = pytest.mark.fast
+
 TOLERANCE = 1e-5
 """Of the largest value: float32 sums of up to a few hundred products of magnitude one."""
 

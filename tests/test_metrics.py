@@ -10,6 +10,8 @@ from onebranch.errors import OnebranchError
 from onebranch.images.resize import imresize
 from onebranch.metrics import Scores, grey, psnr, score, ssim
 
+pytestmark = pytest.mark.fast
+
 
 def eight_bits(values):
     return np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)

@@ -16,6 +16,8 @@ from onebranch.spec.network import NetworkSpec, parameters
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
+pytestmark = pytest.mark.fast
+
 
 def example(seed: int = 0, **options: object) -> Model:
     """A small model with random weights."""

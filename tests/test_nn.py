@@ -11,6 +11,8 @@ from onebranch.spec.network import Skip
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 
+pytestmark = pytest.mark.fast
+
 MIXED = ("1x1*2 3x3*2 1x1", "3x3 5x5", "1x1 sobel_x", "identity", "avg3x5", "5x5 dw d2", "1x3 g2 nobias")
 
 

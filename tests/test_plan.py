@@ -9,6 +9,8 @@ from onebranch.errors import OnebranchError
 from onebranch.spec.branch import parse
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 
+pytestmark = pytest.mark.fast
+
 TEXTS = ("3x3*2 bn 1x1", "1x1 5x5", "identity", "3x3", "identity bn", "1x1 bn avg3x3", "1x1 sobel_x")
 BLOCK = [parse(text) for text in TEXTS]
 

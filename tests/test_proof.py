@@ -16,6 +16,8 @@ from onebranch.proof.structure import Structure, structure
 from onebranch.spec.branch import Branch, parse
 from regions import region, rounded
 
+pytestmark = pytest.mark.fast
+
 PATENT = ("3x3*2 bn 1x1",) * 4 + ("identity",)
 
 

@@ -10,6 +10,8 @@ from onebranch.spec.network import BlockSpec, NetworkSpec, Skip, from_json, macs
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 
+pytestmark = pytest.mark.fast
+
 odd = st.sampled_from([1, 3, 5, 7])
 convolution = st.builds(
     lambda k, l, e, d, g, b: f"{k}x{l}{e} {d} {g} {b}",
