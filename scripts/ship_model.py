@@ -3,7 +3,8 @@
     python scripts/ship_model.py NAME [--stages RUN ...] [--branches] [--data FOLDER]
 
 Reads the last stage's folder in runs (by default runs/NAME), writes the merged model with its scores to
-src/onebranch/data/models/NAME.safetensors, and every stage's log and plot into models. With --branches the trained form is shipped
+src/onebranch/data/models/NAME.safetensors, and every stage's log and plot into models. With --branches the
+trained form is shipped
 too, as NAME-branches.
 """
 

@@ -21,7 +21,8 @@ from onebranch.training.config import Config, Data, Training
 from onebranch.training.crops import Crops, load_pairs
 from onebranch.training.example import example
 from onebranch.training.log import read as read_log
-from onebranch.training.loop import initialize_from, learning_rate, train
+from onebranch.training.loop import learning_rate, train
+from onebranch.training.state import initialize_from
 
 
 @pytest.fixture(scope="module")

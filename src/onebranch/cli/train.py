@@ -26,6 +26,6 @@ def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
     from onebranch.training.loop import train
 
     read = configs.read(config)
-    path = train(read, out or Path("runs") / read.name, resume=not restart, shown=not quiet)
+    path = train(read, out or Path("runs") / read.name, continues=not restart, shown=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         click.echo(str(path))

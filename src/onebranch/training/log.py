@@ -15,9 +15,11 @@ from onebranch.errors import OnebranchError
 class Log:
     """Appends records to `log.jsonl` and shows them: a live line on a terminal, else a line now and then."""
 
-    def __init__(self, path: Path, steps: int, first: int, shown: bool) -> None:
+    def __init__(self, path: Path, steps: int, first: int, writes: bool, shown: bool) -> None:
+        shown = shown and writes
         self.path, self.shown, self.steps = path, shown, steps
-        _keep_until(path, first)
+        if writes:
+            _keep_until(path, first)
         self.file = path.open("a", encoding="utf-8")
         self.console = Console(file=sys.stderr)
         self.words = {"loss": "-", "psnr": "-", "rate": "-"}

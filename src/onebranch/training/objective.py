@@ -1,0 +1,65 @@
+"""What training minimizes: the difference of outputs to labels; for reducing also that after enlarging."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from onebranch.errors import OnebranchError
+from onebranch.model import catalogue, file
+from onebranch.nn.network import Network, load
+from onebranch.training.config import Config, Training
+from onebranch.training.place import Place
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch; for downscale with a restorer, also the loss after enlarging again."""
+
+    options: Training
+    restorer: Network | None
+
+    def __call__(self, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of inputs (N, C, h, w) against labels (N, C, H, W)."""
+        outputs = runner(inputs)
+        loss = difference(self.options.loss, outputs, labels)
+        if self.restorer is None:
+            return loss
+        restored = self.restored(outputs, inputs.shape)
+        again = difference(self.options.loss, restored, inputs)
+        return self.options.picture_weight * loss + self.options.restorer_weight * again
+
+    def restored(self, small: Tensor, shape: torch.Size) -> Tensor:
+        """The reduced picture rounded to 8 bits (gradient passed through) and enlarged again."""
+        assert self.restorer is not None
+        clipped = small.clamp(0, 1)
+        rounded = clipped + ((clipped * 255).round() / 255 - clipped).detach()
+        enlarged: Tensor = self.restorer(rounded)
+        return enlarged[..., : shape[2], : shape[3]]
+
+
+def difference(loss: str, outputs: Tensor, labels: Tensor) -> Tensor:
+    """L1, Charbonnier (epsilon 1e-3) or mean squared error, averaged over everything."""
+    if loss == "mse":
+        return functional.mse_loss(outputs, labels)
+    if loss == "charbonnier":
+        return torch.sqrt((outputs - labels) ** 2 + 1e-6).mean()
+    return functional.l1_loss(outputs, labels)
+
+
+def objective_of(config: Config, place: Place) -> Objective:
+    """The config's objective, its restorer loaded. Raises OnebranchError where that does not fit."""
+    name = config.training.restorer
+    if not name:
+        return Objective(config.training, None)
+    model = file.read(catalogue.find(name))
+    wanted = "upscale", config.spec.scale, config.spec.colour
+    if (model.spec.task, model.spec.scale, model.spec.colour) != wanted:
+        raise OnebranchError(
+            f"config: 'training.restorer' must upscale x{config.spec.scale} in '{config.spec.colour}',"
+            f" not {model.spec.task} x{model.spec.scale} in '{model.spec.colour}'"
+        )
+    restorer = load(model.spec, model.weights).to(place.device, place.dtype).requires_grad_(False)
+    return Objective(config.training, restorer)
