@@ -1,0 +1,64 @@
+"""The demo and the shipped models: what `make demo` shows holds."""
+
+import numpy as np
+import pytest
+
+import onebranch
+from onebranch.demo import run
+from onebranch.images.files import read
+from onebranch.model.catalogue import CATALOGUE
+from onebranch.spec.network import parameters
+
+
+def test_the_demo_beats_bicubic_and_writes_both_pictures(tmp_path):
+    outcome = run(tmp_path / "out")
+    assert outcome.merged_equals_shipped
+    assert outcome.network_psnr > outcome.bicubic_psnr + 1
+    assert read(outcome.result).pixels.shape == (512, 512, 3)
+    assert read(outcome.comparison).width > 3 * 400
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_shipped_model_is_there_and_as_small_as_promised(name):
+    model = onebranch.load(name)
+    entry = CATALOGUE[name]
+    assert (model.spec.task, model.spec.scale, model.spec.colour) == (entry.task, entry.scale, entry.colour)
+    most = {"photo-x2": 11_000, "photo-x4": 13_000, "denoise": 50_000, "shrink-x2": 20_000}
+    if name in most:
+        assert parameters(model.spec) <= most[name]
+        assert all(len(block.branches) == 1 for block in model.spec.all_blocks)
+        assert model.merge is not None and model.scores and model.recipe
+
+
+def test_the_shipped_photo_x2_is_its_trained_form_merged():
+    onebranch.verify("photo-x2-branches", "photo-x2")
+
+
+def test_a_shipped_model_doubles_any_picture(crops):
+    picture = read(sorted(crops.glob("*.png"))[0])
+    doubled = onebranch.enhance(picture, "photo-x2")
+    assert doubled.pixels.shape == (2 * picture.height, 2 * picture.width, picture.channels)
+    bicubic = onebranch.enhance(picture, "photo-x2", scale=1)
+    assert np.abs(bicubic.pixels.astype(int) - picture.pixels).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "options", "least"),
+    [
+        ("photo-x2", "set5", {}, 37.1),
+        ("photo-x4", "set5", {}, 30.8),
+        ("denoise", "kodak24", {"sigma": 25.0}, 30.3),
+    ],
+)
+@pytest.mark.slow
+def test_the_shipped_models_reach_their_scores(shared_data, model, data, options, least):
+    mean = onebranch.evaluate(model, shared_data / "val" / data, **options).mean.scores
+    assert (mean.psnr_rgb if "sigma" in options else mean.psnr_y) >= least
+
+
+@pytest.mark.slow
+def test_shrinking_keeps_what_doubling_needs_and_looks_like_bicubic(shared_data):
+    pair = onebranch.evaluate("shrink-x2", shared_data / "val" / "set14", then="photo-x2").mean
+    assert pair.scores.psnr_y >= pair.baseline.psnr_y + 1
+    alone = onebranch.evaluate("shrink-x2", shared_data / "val" / "set14").mean
+    assert alone.scores.psnr_y >= 32
