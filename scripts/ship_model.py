@@ -1,11 +1,9 @@
 """Ship a trained model: merge it with its proof, score it, and put file, log and plot where they belong.
 
-    python scripts/ship_model.py NAME [--stages RUN ...] [--branches] [--data FOLDER]
+    python scripts/ship_model.py NAME [--branches] [--data FOLDER]
 
-Reads the last stage's folder in runs (by default runs/NAME), writes the merged model with its scores to
-src/onebranch/data/models/NAME.safetensors, and every stage's log and plot into models. With --branches the
-trained form is shipped
-too, as NAME-branches.
+Reads runs/NAME, writes the merged model with its scores to src/onebranch/data/models/NAME.safetensors, and
+the log and its plot into models. With --branches the trained form is shipped too, as NAME-branches.
 """
 
 import argparse
@@ -36,12 +34,11 @@ def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
-    parser.add_argument("--stages", nargs="*", help="the runs that led to it, in order")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "val")
     parser.add_argument("--branches", action="store_true")
     arguments = parser.parse_args()
-    stages = arguments.stages or [arguments.name]
-    trained = read(ROOT / "runs" / stages[-1] / f"{stages[-1]}.safetensors")
+    run = ROOT / "runs" / arguments.name
+    trained = read(run / f"{arguments.name}.safetensors")
     merged, report = merge(trained)
     print(report.summary())
     scores = measured(merged, arguments.data)
@@ -49,9 +46,8 @@ def main() -> None:
     save(replace(merged, scores=scores), FOLDER / f"{arguments.name}.safetensors", overwrite=True)
     if arguments.branches:
         save(trained, FOLDER / f"{arguments.name}-branches.safetensors", overwrite=True)
-    for stage in stages:
-        for kind in ("jsonl", "png"):
-            shutil.copy(ROOT / "runs" / stage / f"log.{kind}", ROOT / "models" / f"{stage}.{kind}")
+    for kind in ("jsonl", "png"):
+        shutil.copy(run / f"log.{kind}", ROOT / "models" / f"{arguments.name}.{kind}")
 
 
 def measured(model: Model, data: Path) -> dict[str, Any]:
