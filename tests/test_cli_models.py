@@ -47,7 +47,7 @@ def test_models_lists_every_shipped_model(
     done = run("models")
     assert done.code == 0
     assert all(name in done.output for name in CATALOGUE)
-    for word in ("upscale", "rgb", f"{parameters(MODEL.spec)}", "set5 psnr_y 37.10", "not installed"):
+    for word in ("upscale", "rgb", f"{parameters(MODEL.spec)}", "set5: 37.10 dB", "not installed"):
         assert word in done.output
     rows = {row["name"]: row for row in json.loads(run("models", "--json").output)}
     assert rows["photo-x2"]["bytes"] == len(to_bytes(MODEL))

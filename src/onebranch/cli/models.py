@@ -24,21 +24,22 @@ def command(as_json: bool) -> None:
 
     from onebranch.cli.words import score_words
 
-    table = Table()
-    for heading in ("name", "task", "scale", "colour", "parameters", "size", "scores", "what it does"):
-        table.add_column(heading, justify="right" if heading in ("scale", "parameters", "size") else "left")
+    table = Table(show_lines=True)
+    for heading in ("model", "what it does, mean PSNR"):
+        table.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(
-            row["name"],
-            row["task"],
-            str(row["scale"]),
-            row["colour"],
-            f"{row['parameters']:,}" if row["parameters"] else "-",
-            f"{row['bytes'] / 1024:.0f} KiB" if row["bytes"] else "not installed",
-            score_words(row["scores"]),
-            row["about"],
-        )
+        scores = score_words(row["scores"], row["colour"])
+        table.add_row(_model_words(row), f"{row['about']}\n{scores}".strip())
     Console().print(table)
+
+
+def _model_words(row: dict[str, Any]) -> str:
+    """Name, task and size, one line each."""
+    scale = {"upscale": f" x{row['scale']}", "downscale": f" 1/{row['scale']}"}.get(row["task"], "")
+    size = "not installed"
+    if row["bytes"]:
+        size = f"{row['parameters']:,} parameters, {row['bytes'] / 1024:.0f} KiB"
+    return f"{row['name']}\n{row['task']}{scale}, {row['colour']}\n{size}"
 
 
 def _facts(entry: "Entry") -> dict[str, Any]:

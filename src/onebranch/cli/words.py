@@ -4,19 +4,20 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def score_words(scores: dict[str, Any]) -> str:
-    """Scores on one line each.
+def score_words(scores: dict[str, Any], colour: str) -> str:
+    """Mean PSNR on one line for each set, on luma or (colour "rgb") on RGB, the baseline's in brackets.
 
-    >>> score_words({"set5": {"psnr_y": 37.1234, "ssim_y": 0.95}})
-    'set5 psnr_y 37.12\\nset5 ssim_y 0.9500'
+    >>> score_words({"set5": {"psnr_y": 37.1234, "baseline": {"method": "bicubic", "psnr_y": 33.68}}}, "y")
+    'set5: 37.12 dB (bicubic 33.68)'
     """
-    return "\n".join(f"{' '.join(path)} {_number(path, value)}" for path, value in leaves(scores))
+    key = "psnr_rgb" if colour == "rgb" else "psnr_y"
+    return "\n".join(f"{name}: {_score(found, key)}" for name, found in scores.items())
 
 
-def _number(path: tuple[str, ...], value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4f}" if path[-1].startswith("ssim") else f"{value:.2f}"
+def _score(found: dict[str, Any], key: str) -> str:
+    baseline = found.get("baseline")
+    beside = f" ({baseline['method']} {baseline[key]:.2f})" if baseline else ""
+    return f"{found[key]:.2f} dB{beside}"
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -35,14 +35,14 @@ CATALOGUE = {
         Entry(
             "photo-x2-branches",
             *("upscale", 2, "y", "photo-x2-branches.safetensors"),
-            "photo-x2 as it was trained, with its branches: something to merge",
+            "photo-x2 with its branches, to merge",
         ),
         Entry("photo-x4", "upscale", 4, "y", "photo-x4.safetensors", "four times the width and height"),
         Entry("denoise", "denoise", 1, "rgb", "denoise.safetensors", "removes noise of unknown strength"),
         Entry(
             "shrink-x2",
             *("downscale", 2, "y", "shrink-x2.safetensors"),
-            "halves pictures so that photo-x2 restores them best",
+            "halves; photo-x2 restores it best",
         ),
     )
 }
