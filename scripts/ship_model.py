@@ -1,9 +1,10 @@
 """Ship a trained model: merge it with its proof, score it, and put file, log and plot where they belong.
 
-    python scripts/ship_model.py NAME [--branches] [--data FOLDER]
+    python scripts/ship_model.py NAME [--run RUN] [--branches] [--data FOLDER]
 
-Reads runs/NAME, writes the merged model with its scores to src/onebranch/data/models/NAME.safetensors, and
-the log and its plot into models. With --branches the trained form is shipped too, as NAME-branches.
+Reads runs/RUN (by default runs/NAME), writes the merged model with its scores to
+src/onebranch/data/models/NAME.safetensors, and the log and its plot into models. With --branches the trained
+form is shipped too, as NAME-branches.
 """
 
 import argparse
@@ -34,11 +35,13 @@ def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
+    parser.add_argument("--run", help="the last run that led to it")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "val")
     parser.add_argument("--branches", action="store_true")
     arguments = parser.parse_args()
-    run = ROOT / "runs" / arguments.name
-    trained = read(run / f"{arguments.name}.safetensors")
+    name = arguments.run or arguments.name
+    run = ROOT / "runs" / name
+    trained = read(run / f"{name}.safetensors")
     merged, report = merge(trained)
     print(report.summary())
     scores = measured(merged, arguments.data)
@@ -47,7 +50,7 @@ def main() -> None:
     if arguments.branches:
         save(trained, FOLDER / f"{arguments.name}-branches.safetensors", overwrite=True)
     for kind in ("jsonl", "png"):
-        shutil.copy(run / f"log.{kind}", ROOT / "models" / f"{arguments.name}.{kind}")
+        shutil.copy(run / f"log.{kind}", ROOT / "models" / f"{name}.{kind}")
 
 
 def measured(model: Model, data: Path) -> dict[str, Any]:

@@ -21,6 +21,9 @@ class Resampling(nn.Module):
         self.factor, self.unshuffles = spec.scale, spec.downsampling == "unshuffle"
         like = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
         self.weight, self.bias = like.weight, like.bias
+        if spec.residual != "none":  # training starts from the plain reduction, not from noise upon it
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, C, H / s, W / s)."""
