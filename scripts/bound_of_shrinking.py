@@ -3,9 +3,9 @@
     python scripts/bound_of_shrinking.py FOLDER [--model photo-x2] [--steps 60]
 
 The reduced luma of every picture starts as the bicubic reduction and is improved by gradient descent on the
-error after enlarging, with the original at hand: more than a network that sees the picture once can do. Prints
-PSNR on luma, `scale` pixels of border cropped: bicubic, best found (rounded to 8 bits), and the best found's PSNR
-to the bicubic reduction.
+error after enlarging, with the original at hand: more than a network that sees the picture once can do.
+Prints PSNR on luma, `scale` pixels of border cropped: bicubic, best found (rounded to 8 bits), and the best
+found's PSNR to the bicubic reduction.
 """
 
 import argparse
