@@ -22,8 +22,8 @@ class Resampling(nn.Module):
         like = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
         self.weight, self.bias = like.weight, like.bias
         if spec.residual != "none":  # training starts from the plain reduction, not from noise upon it
-            nn.init.zeros_(self.weight)
-            nn.init.zeros_(self.bias)
+            for parameter in self.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, C, H / s, W / s)."""
