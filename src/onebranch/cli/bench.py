@@ -7,11 +7,22 @@ import click
 
 
 @click.command("bench")
-@click.option("--network", "networks", multiple=True, help="photo-x2, or a preset [photo-x2, patent].")
 @click.option(
-    "--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds that are counted."
+    "--network",
+    "networks",
+    multiple=True,
+    help="photo-x2, or a preset [photo-x2, patent]; not with --training.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads of every runtime [all cores].")
+@click.option(
+    "--rounds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Rounds that are counted; at least 20 with --training.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of every runtime [all cores]; training: one."
+)
 @click.option("--training", is_flag=True, help="Time training steps instead: plain, merged, branches.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(

@@ -7,7 +7,12 @@ import click
 
 @click.command("demo")
 @click.option(
-    "-o", "--out", default="demo-out", show_default=True, type=click.Path(file_okay=False, path_type=Path)
+    "-o",
+    "--out",
+    default="demo-out",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the two pictures; earlier ones are replaced.",
 )
 def command(out: Path) -> None:
     """Merge photo-x2 with its proof, double a real photograph, and compare it with bicubic."""

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 @click.option("--scale", type=float, help="Size of the result over that of the picture [the model's own].")
 @click.option("--width", type=int, help="Width of the result in pixels; alone it keeps the proportions.")
 @click.option("--height", type=int, help="Height of the result in pixels; alone it keeps the proportions.")
-@click.option("--chroma", default="bicubic", show_default=True, help="Interpolation of chroma: or bilinear.")
-@click.option("--runtime", default="auto", show_default=True, help="What runs the model: onnxruntime, torch.")
+@click.option(
+    "--chroma", default="bicubic", show_default=True, help="Resizing of chroma: bicubic or bilinear."
+)
+@click.option(
+    "--runtime", default="auto", show_default=True, help="What runs it: auto, onnxruntime or torch."
+)
 @click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
 @click.option("--tile", type=int, help="Edge of a tile in pixels; less takes less memory [512].")
 @click.option("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF.")

@@ -26,7 +26,9 @@ COLUMNS = {
 @click.option("-d", "--data", required=True, help="The folder of pictures, 8-bit and opaque.")
 @click.option("--sigma", type=float, help="Noise in grey levels, for a denoising model.")
 @click.option("--then", help="Score a pair: reduced by --model, rounded, enlarged by this model.")
-@click.option("--runtime", default="auto", show_default=True, help="What runs the model: onnxruntime, torch.")
+@click.option(
+    "--runtime", default="auto", show_default=True, help="What runs it: auto, onnxruntime or torch."
+)
 @click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(

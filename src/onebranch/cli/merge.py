@@ -8,7 +8,11 @@ import click
 @click.command("merge")
 @click.argument("model")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--plan", type=click.Path(path_type=Path), help="A TOML file with the keys below.")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    help="TOML: select, schedule, group; identity, ends: true or false.",
+)
 @click.option("--select", help="all | random:M:SEED | kernel:3x3 | convs:2 | name:TEXT,...  [all]")
 @click.option("--without-identity", is_flag=True, help="Leave identity branches out of the selection.")
 @click.option("--schedule", help="all | same:M | growing:M | shrinking:M | kernel:3x3 | convs:2  [all]")

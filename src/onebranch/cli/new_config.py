@@ -24,6 +24,6 @@ def command(task: str, out: Path | None, overwrite: bool) -> None:
         with out.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise OnebranchError(f"{out}: exists already; choose another name or add --overwrite") from None
+        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite") from None
     except OSError as error:
         raise OnebranchError(f"{out}: cannot write this file: {error.strerror}") from None

@@ -134,7 +134,7 @@ def _place(temporary: Path, path: Path) -> None:
 
 
 def _exists(path: Path) -> str:
-    return f"cannot write '{path}': it exists; choose another name or allow overwriting"
+    return f"cannot write '{path}': it exists; choose another name or allow overwriting (--overwrite)"
 
 
 def _why(error: Exception) -> str:
