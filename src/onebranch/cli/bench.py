@@ -52,7 +52,8 @@ def _print_inference(networks: list[str], rounds: int, threads: int | None, as_j
         title=f"{WIDTH}x{HEIGHT} to {2 * WIDTH}x{2 * HEIGHT}, medians of {rounds} interleaved rounds"
     )
     for heading in ("network", "runtime", "unmerged", "merged", "faster", "parameters", "MACs a pixel"):
-        table.add_column(heading, justify="left" if heading in ("network", "runtime") else "right")
+        named = heading in ("network", "runtime")
+        table.add_column(heading, justify="left" if named else "right", no_wrap=named)
     for row in rows:
         table.add_row(
             row.network,
