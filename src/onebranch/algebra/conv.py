@@ -76,9 +76,9 @@ def compose(second: Conv, first: Conv) -> Conv:
     groups = math.gcd(second.groups, first.groups)
     outer, inner = regroup(second, groups), regroup(first, groups)
     weight = _convolved(_dilated(outer.weight, inner.stride), inner.weight, groups)
-    xp = namespace(outer.weight)
-    sums = outer.weight.sum((2, 3)).reshape(groups, outer.outputs // groups, -1)
-    shift = xp.einsum("gom,gm->go", sums, inner.bias.reshape(groups, -1)).reshape(-1)
+    sums = outer.weight[..., 0, 0] if outer.kernel == (1, 1) else outer.weight.sum((2, 3))
+    sums = sums.reshape(groups, outer.outputs // groups, -1)
+    shift = (sums @ inner.bias.reshape(groups, -1, 1)).reshape(-1)
     return Conv(weight, outer.bias + shift, groups, second.stride * first.stride)
 
 
@@ -94,8 +94,8 @@ def _convolved(outer: Array, inner: Array, groups: int) -> Array:
     grouped_outer = outer.reshape(groups, outputs // groups, between, a, b)
     grouped_inner = inner.reshape(groups, between, inputs, k, l)
     if (a, b) == (1, 1):
-        product = xp.einsum("gom,gmikl->goikl", grouped_outer[..., 0, 0], grouped_inner)
-        return product.reshape(outputs, inputs, k, l)
+        flat = inner.reshape(groups, between, inputs * k * l)
+        return (outer.reshape(groups, outputs // groups, between) @ flat).reshape(outputs, inputs, k, l)
     if (k, l) == (1, 1):
         product = xp.einsum("gomkl,gmi->goikl", grouped_outer, grouped_inner[..., 0, 0])
         return product.reshape(outputs, inputs, a, b)
