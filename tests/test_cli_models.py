@@ -100,3 +100,18 @@ def test_export_writes_both_formats(run: CommandLine, model: Path, tmp_path: Pat
     assert load_file(compact)["body.0.weight"].shape == (4, 1, 3, 3)
     assert "it exists" in run.refused("export", model, "-o", onnx)
     assert "unknown format 'ncnn'" in run.refused("export", model, "-o", tmp_path / "x", "--format", "ncnn")
+
+
+def test_a_mistyped_command_names_the_nearest(run: CommandLine) -> None:
+    assert "did you mean 'enhance'" in run.refused("enhence")
+
+
+def test_export_refuses_a_name_of_another_format(run: CommandLine, tmp_path: Path) -> None:
+    assert "is named *.onnx" in run.refused("export", "photo-x2", "-o", str(tmp_path / "model.pth"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_the_size_is_the_halving_models_work() -> None:
+    from onebranch.enhancer.options import chain_for
+
+    assert chain_for(0.5) == ["shrink-x2"] and chain_for(0.6) == ["photo-x2"]

@@ -80,7 +80,9 @@ def compact_bytes(model: Model) -> bytes:
             tensors[f"body.{2 * index + 1}.weight"] = _slopes(model, name, block)
     facts = {"scale": model.spec.scale, "colour": model.spec.colour, "name": model.name}
     return bytes(
-        save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {"onebranch": json.dumps(facts)})
+        save(
+            {k: np.ascontiguousarray(v) for k, v in tensors.items()}, {"onebranch_compact": json.dumps(facts)}
+        )
     )
 
 

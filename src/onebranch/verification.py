@@ -155,7 +155,10 @@ def _pictures(channels: int) -> Iterator[Floats]:
 def record_of(merged: Model) -> Record:
     """The record that a merged model carries. Raises OnebranchError where it has none, or a damaged one."""
     if merged.merge is None:
-        raise OnebranchError("this model carries no proof: it was not written by 'onebranch merge'")
+        raise OnebranchError(
+            f"'{merged.name}' carries no proof: it was not written by 'onebranch merge' (the order is"
+            " ORIGINAL MERGED)"
+        )
     version = merged.merge.get("version")
     if version != VERSION:
         raise OnebranchError(f"the stored proof has version {version}; this onebranch reads {VERSION}")

@@ -6,7 +6,7 @@ import sys
 import click
 
 from onebranch import __version__
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, nearest
 
 COMMANDS = {
     "enhance": "Enhance pictures: upscale, downscale or denoise.",
@@ -37,6 +37,14 @@ class _Commands(click.Group):
         module = importlib.import_module(f"onebranch.cli.{name.replace('-', '_')}")
         found: click.Command = module.command
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or an error that names the nearest one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise OnebranchError(f"there is no command '{args[0]}'; {nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

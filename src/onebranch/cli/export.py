@@ -22,8 +22,12 @@ def command(model: str, out: Path, form: str, overwrite: bool) -> None:
     MODEL is a shipped model's name or a file. ONNX holds any network, merged or not; Compact holds merged
     networks of 3x3 convolutions with PReLU, leaky ReLU or ReLU, a nearest residual and no feature skips.
     """
+    from onebranch.errors import OnebranchError
     from onebranch.exporting import export
     from onebranch.model.catalogue import load
 
+    suffix = {"onnx": ".onnx", "compact": ".safetensors"}.get(form)
+    if suffix and out.suffix.lower() != suffix:
+        raise OnebranchError(f"{out}: a file of format '{form}' is named *{suffix}")
     export(load(model), out, form, overwrite)
     click.echo(f"{out}: {out.stat().st_size:,} bytes")

@@ -38,7 +38,7 @@ def _model_words(row: dict[str, Any]) -> str:
     scale = {"upscale": f" x{row['scale']}", "downscale": f" 1/{row['scale']}"}.get(row["task"], "")
     size = "not installed"
     if row["bytes"]:
-        size = f"{row['parameters']:,} parameters, {row['bytes'] / 1024:.0f} KiB"
+        size = f"{row['parameters']:,} parameters\n{row['bytes'] / 1024:.0f} KiB"
     return f"{row['name']}\n{row['task']}{scale}, {row['colour']}\n{size}"
 
 

@@ -9,5 +9,6 @@ def require_torch(command: str) -> None:
     """Raise OnebranchError with the way out unless PyTorch can be imported."""
     if importlib.util.find_spec("torch") is None:
         raise OnebranchError(
-            f"'onebranch {command}' needs PyTorch; install it with: pip install 'onebranch[train]'"
+            f"'onebranch {command}' needs PyTorch; install it with: pip install 'onebranch[train]' (in a"
+            " checkout: pip install -e '.[train]')"
         )

@@ -11,12 +11,12 @@ def score_words(scores: dict[str, Any], colour: str) -> str:
     'set5: 37.12 dB (bicubic 33.68)'
     """
     key = "psnr_rgb" if colour == "rgb" else "psnr_y"
-    return "\n".join(f"{name}: {_score(found, key)}" for name, found in scores.items())
+    return "\n".join(f"{name.replace('.0', '')}: {_score(found, key)}" for name, found in scores.items())
 
 
 def _score(found: dict[str, Any], key: str) -> str:
     baseline = found.get("baseline")
-    beside = f" ({baseline['method']} {baseline[key]:.2f})" if baseline else ""
+    beside = f" ({baseline['method'].partition(',')[0]} {baseline[key]:.2f})" if baseline else ""
     return f"{found[key]:.2f} dB{beside}"
 
 

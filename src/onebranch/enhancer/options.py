@@ -8,7 +8,7 @@ from typing import TypedDict
 from onebranch.enhancer.tiles import check_tile
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.resize import Kernel
-from onebranch.model.catalogue import DEFAULT, enlarging
+from onebranch.model.catalogue import CATALOGUE, DEFAULT, HALVING, enlarging
 from onebranch.model.file import Model
 from onebranch.runtime.selection import check_threads
 
@@ -103,7 +103,10 @@ def chain_for(wanted: float) -> list[str]:
     """Names of the shipped models that together enlarge by at least `wanted`: at least one.
 
     One model where one is enough, and then the one that enlarges least; else the largest and more after it.
+    For a half or less the model that halves.
     """
+    if wanted <= 0.5 and CATALOGUE[HALVING].path.exists():
+        return [HALVING]
     available = {scale: entry.name for scale in (2, 3, 4) if (entry := enlarging(scale))}
     if not available:
         return [DEFAULT]

@@ -42,7 +42,7 @@ CATALOGUE = {
         Entry(
             "shrink-x2",
             *("downscale", 2, "y", "shrink-x2.safetensors"),
-            "halves; photo-x2 restores it best",
+            "halves; photo-x2 restores it a little better",
         ),
     )
 }
@@ -50,6 +50,9 @@ CATALOGUE = {
 
 DEFAULT = "photo-x2"
 """What enlarges a picture when nothing else is said."""
+
+HALVING = "shrink-x2"
+"""What reduces a picture to a half or less when no model is named."""
 
 
 def find(name: str | os.PathLike[str]) -> Path:
