@@ -1,6 +1,7 @@
 """`onebranch enhance` as it is typed: what it prints, its exit codes, and that it never loads PyTorch."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_every_option_reaches_the_picture(run: CommandLine, model: Path, tmp_pat
         (["--model", "MODEL", "--chroma", "cubic"], "did you mean 'bicubic'"),
         (["--model", "MODEL", "--tile", "1"], "tile must be at least 8"),
         (["--model", "MODEL", "--threads", "0"], "threads must be at least 1"),
+        (["--model", "MODEL", "--threads", "99999"], "threads must be at most 1024"),
+        (["--model", "."], "it is a folder"),
+        (["--model", "x" * 300], "File name too long"),
         (["--model", "MODEL", "--quality", "0"], "quality 0"),
         (["--model", "MODEL", "--max-pixels", "9"], "sand.png"),
     ],
@@ -107,6 +111,26 @@ def test_mistakes_are_one_line(
     typed = [str(model) if word == "MODEL" else word for word in words]
     assert message in run.refused("enhance", crops / "sand.png", "-o", tmp_path / "big.png", "-q", *typed)
     assert not (tmp_path / "big.png").exists()
+
+
+def test_a_name_that_ends_with_a_slash_is_a_folder(
+    run: CommandLine, model: Path, crops: Path, tmp_path: Path
+) -> None:
+    done = run("enhance", crops / "sand.png", "-o", f"{tmp_path}/v1.2/", "-m", model, "--threads", 1)
+    assert done.code == 0 and (tmp_path / "v1.2" / "sand.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are text")
+def test_names_that_are_no_text_are_read_and_shown_escaped(
+    run: CommandLine, model: Path, crops: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / os.fsdecode(b"b\xff.png")
+    shutil.copy(crops / "sand.png", source)
+    done = run("enhance", source, "-o", tmp_path / "big", "-m", model, "--threads", 1)
+    assert done.code == 0 and "b\\udcff.png" in done.output
+    assert (tmp_path / "big" / source.name).exists()
+    source.write_bytes(b"")
+    assert "b\\udcff.png': it is empty" in run.refused("enhance", source, "-o", tmp_path / "new", "-m", model)
 
 
 def test_what_click_refuses_has_exit_code_2(run: CommandLine, crops: Path) -> None:

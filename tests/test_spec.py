@@ -42,6 +42,9 @@ def test_text_and_value_are_one(text):
     ("text", "message"),
     [
         ("", "empty"),
+        ("1x1 " * 1001, "at most 1000"),
+        ("9" * 5000 + "x3", "must be from 1 to 1000000"),
+        ("3x3 d9999999", "must be from 1 to 1000000"),
         ("3x3 relu", "unknown word 'relu'"),
         ("2x3", "even side"),
         ("bn 3x3", "'bn' must follow"),
@@ -131,3 +134,27 @@ def test_parameters_and_macs_of_a_plain_network_are_those_counted_by_hand():
     by_hand = (9 * 16 + 16) + 4 * (9 * 256 + 16) + (9 * 64 + 4) + 5 * 16
     assert parameters(spec) == by_hand
     assert macs(spec) == 9 * 16 + 4 * 9 * 256 + 9 * 64
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"depth": 10**9}, "depth must be at most 1000"),
+        ({"depth": -1}, "depth must be at least 0"),
+        ({"blocks": (BlockShorthand(repeat=-1),)}, "repeat must be at least 1"),
+        ({"blocks": (BlockShorthand(repeat=600),) * 2}, "1200 blocks is too large"),
+        ({"branches": ("3x3",) + ("identity",) * 20_000}, "branches is too large"),
+        ({"skips": (Skip(0, 1),) * 20_000}, "20000 skips is too large"),
+        ({"width": 10**9}, "width must be at most 65536"),
+        ({"width": 65536, "branches": "plain"}, "parameters is too large"),
+        ({"branches": ("3x3*99999 1x1",)}, "must be at most 65536"),
+        (
+            {"blocks": (BlockShorthand(("avg99999x99999",)),)},
+            "radius of 'avg99999x99999' must be at most 512",
+        ),
+        ({"branches": ("3x3 d999999",)}, "must be at most 512"),
+    ],
+)
+def test_networks_made_to_harm_are_refused_before_any_work(network, message):
+    with pytest.raises(OnebranchError, match=message):
+        expand(NetworkShorthand(**{"task": "upscale", **network}))

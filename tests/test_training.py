@@ -63,6 +63,9 @@ def test_the_example_config_is_valid_and_has_every_key(task):
             assert special != task or unusual or f"{key} =" in text or key == "validation_low_quality", key
 
 
+UPSCALE = "[network]\ntask = 'upscale'\n"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -72,18 +75,42 @@ def test_the_example_config_is_valid_and_has_every_key(task):
         ("[network]\ntask = 'upscal'", "did you mean 'upscale'"),
         ("[network]\ntask = 'upscale'\nbranches = ['2x2']", "both sides must be odd"),
         ("[network]\ntask = 'upscale'\nskips = [{source = 3, target = 1}]", "source < target"),
+        (UPSCALE + "[training]\nlearning_rate = nan", "'training.learning_rate' must be from 0"),
+        (UPSCALE + "[training]\nlearning_rate = -1.0", "must be at least 0"),
+        (UPSCALE + "[training]\nfinal_rate = nan", "'training.final_rate' must be"),
+        (UPSCALE + "[training]\nclip = nan", "'training.clip' must be"),
+        (UPSCALE + "[training]\nthreads = 0", "'training.threads' must be at least 1"),
+        (UPSCALE + "[training]\npicture_weight = -1.0", "'training.picture_weight' must be at least 0"),
+        (UPSCALE + "[training]\nbatch = 1000000000", "'training.batch' must be from 1 to 65536"),
         ("[network]\ntask = 'upscale'\n[training]\nsteps = 0", "'training.steps' must be at least 1"),
+        (UPSCALE + "[data]\nsigma = [0.0, inf]", "'data.sigma[1]' must be from 0 to 255"),
+        (UPSCALE + "depth = 1000000000", "depth must be at most 1000"),
+        ("seed = -1\n" + UPSCALE, "'seed' must be at least 0"),
         ("[network", "not valid TOML"),
     ],
 )
 def test_a_wrong_config_is_one_clear_line(tmp_path, change, message):
     path = tmp_path / "config.toml"
-    path.write_text("name = 'x'\n" + change + "\n[data]\ntrain = 'nowhere'\n")
+    data = "\ntrain = 'nowhere'\n"
+    path.write_text("name = 'x'\n" + change + (data if "[data]" in change else "\n[data]" + data))
     with pytest.raises(OnebranchError) as caught:
         configs.read(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value) or "TOML" in message
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", "..", "a\nb", "x" * 300])
+def test_a_name_that_is_no_file_name_is_refused(pictures, tmp_path, name):
+    basic = settings(pictures, tmp_path)
+    with pytest.raises(OnebranchError, match="'name' must be a file's name"):
+        Config(name=name, network=basic.network, data=basic.data)
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(pictures, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OnebranchError, match="taken: cannot write the picture cache"):
+        load_pairs(str(pictures), None, settings(pictures, tmp_path).spec, tmp_path / "taken", 8)
 
 
 def test_missing_and_empty_folders_are_one_clear_line(tmp_path, pictures):

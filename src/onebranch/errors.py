@@ -9,7 +9,16 @@ from collections.abc import Iterable
 
 
 class OnebranchError(Exception):
-    """A mistake that the user can mend; its text is one line, written for the user."""
+    """A mistake that the user can mend; its text is one line, written for the user.
+
+    >>> str(OnebranchError("unknown key 'a\\nb'"))
+    "unknown key 'a\\\\nb'"
+    """
+
+    def __init__(self, text: str) -> None:
+        """Keep the text, what is not printable in it (a foreign file may hold anything) escaped."""
+        shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        super().__init__("".join(shown))
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

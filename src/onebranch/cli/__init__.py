@@ -1,6 +1,7 @@
 """The command line: one module per command, imported only when that command runs."""
 
 import importlib
+import io
 import sys
 
 import click
@@ -60,7 +61,10 @@ def onebranch() -> None:
 
 
 def main() -> None:
-    """Run the command line: the user's mistakes are one line and exit code 2."""
+    """Run the command line: mistakes, and what the system refuses, are one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         onebranch(prog_name="onebranch", standalone_mode=False)
     except click.ClickException as error:
@@ -68,6 +72,12 @@ def main() -> None:
         sys.exit(2)
     except OnebranchError as error:
         click.echo(f"onebranch: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, such as head, has enough
+        sys.exit(1)
+    except OSError as error:
+        place = "" if error.filename is None else f": '{error.filename}'"
+        click.echo(f"onebranch: {OnebranchError(f'{error.strerror or error}{place}')}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("onebranch: stopped", err=True)

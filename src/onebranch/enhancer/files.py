@@ -112,13 +112,18 @@ def jobs_for(paths: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str
     sources = [source for path in given for source in (find_pictures(path) if path.is_dir() else [path])]
     if not sources:
         raise OnebranchError("there is no picture to enhance; name at least one")
-    if len(given) == 1 and not given[0].is_dir() and target.suffix and not target.is_dir():
+    if len(given) == 1 and not given[0].is_dir() and target.suffix and not _means_a_folder(out):
         return [Job(given[0], target)]
-    if target.suffix.lower() in BY_SUFFIX and not target.is_dir():
+    if target.suffix.lower() in BY_SUFFIX and not _means_a_folder(out):
         raise OnebranchError(f"'{target}' is one picture's name; for several pictures name a folder")
     jobs = [Job(source, target / _result_name(source)) for source in sources]
     _refuse_shared_targets(jobs)
     return jobs
+
+
+def _means_a_folder(out: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder, or its name ends as only a folder's does."""
+    return os.fspath(out).endswith(("/", os.sep)) or Path(out).is_dir()
 
 
 def check_quality(quality: int | None) -> None:
@@ -192,6 +197,8 @@ def _started(
         result = enhancer.enhance(found)
     except OnebranchError as error:
         return _settled(Failed(job, str(error)))
+    except OSError as error:
+        return _settled(Failed(job, f"'{job.source}' to '{job.target}': {error.strerror or error}"))
     except MemoryError:
         return _settled(Failed(job, f"'{job.source}' needs more memory than there is; try a smaller --tile"))
     stages = enhancer.stages_for((found.height, found.width))

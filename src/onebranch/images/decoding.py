@@ -1,5 +1,6 @@
 """Files of each format become pictures: libvips decodes what it knows, Pillow the rest."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def decode(path: Path, form: Format, max_pixels: int) -> Picture:
 def _decode_by_libvips(path: Path, form: Format, max_pixels: int) -> Picture:
     load = getattr(pyvips.Image, LOADERS[form.name])
     try:
-        image = load(str(path), access="sequential", fail_on="error", revalidate=True)
+        image = load(os.fsencode(path), access="sequential", fail_on="error", revalidate=True)
         _check_size(path, image.width, image.height, max_pixels)
         return _from_libvips(path, form, image)
     except pyvips.Error as error:

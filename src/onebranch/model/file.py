@@ -156,7 +156,8 @@ def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     except FileNotFoundError:
         raise OnebranchError(f"{file}: there is no such file") from None
     except OSError as error:
-        raise OnebranchError(f"cannot read {file}: {error.strerror or error}") from None
+        why = "it is a folder" if file.is_dir() else error.strerror or error
+        raise OnebranchError(f"cannot read {file}: {why}") from None
     except (SafetensorError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise OnebranchError(f"{file} is not a whole safetensors file: {error}") from None
 

@@ -13,6 +13,9 @@ RUNTIMES = {
 }
 """Module, class and what to install, by the name that users write."""
 
+MOST_THREADS = 1024
+"""More threads than that are no number of cores, and starting them takes minutes."""
+
 FASTEST = "onnxruntime"
 """What `auto` means."""
 
@@ -30,16 +33,17 @@ def resolved(name: str) -> str:
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise OnebranchError for a number of threads below one."""
-    if threads is not None and threads < 1:
-        raise OnebranchError(f"threads must be at least 1, not {threads}")
+    """Raise OnebranchError for a number of threads that is not from 1 to `MOST_THREADS`."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        rule = "at least 1" if threads < 1 else f"at most {MOST_THREADS}"
+        raise OnebranchError(f"threads must be {rule}, not {threads}")
 
 
 def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -> Runtime:
     """The model, ready to run in the runtime of that name; `auto` takes the fastest there is.
 
     threads: how many work on one picture, None: every core. Raises OnebranchError as `resolved` does, for a
-    number of threads below one, or a runtime that is not installed.
+    number of threads out of range, or a runtime that is not installed.
     """
     check_threads(threads)
     module, attribute, install = RUNTIMES[name := resolved(name)]

@@ -19,6 +19,12 @@ EDGES = {
 WORDS = ("KxL", "KxL*E", "dD", "gG", "dw", "nobias", "bn", "avgKxL", *EDGES, "identity")
 """Every word of the grammar; K and L odd, E (expansion), D (dilation) and G (groups) positive integers."""
 
+MOST_WORDS = 1000
+"""Words in a branch; a foreign file's text may be of any length."""
+
+LARGEST_NUMBER = 1_000_000
+"""Largest number in a branch's text."""
+
 _CONVOLUTION = re.compile(r"(\d+)x(\d+)(?:\*(\d+))?")
 _AVERAGE = re.compile(r"avg(\d+)x(\d+)")
 
@@ -183,7 +189,10 @@ def parse(text: str) -> Branch:
     '3x3*2 d2 nobias bn 1x1'
     """
     steps: list[Step] = []
-    for word in text.split():
+    words = text.split()
+    if len(words) > MOST_WORDS:
+        raise OnebranchError(f"a branch has {len(words)} words; at most {MOST_WORDS} are allowed")
+    for word in words:
         steps = _extended(steps, word, text)
     if not steps:
         raise OnebranchError("a branch is empty; write at least one step, for example '3x3'")
@@ -235,7 +244,7 @@ def _identity(steps: list[Step], text: str) -> Identity:
 
 
 def _odd(match: re.Match[str], text: str) -> tuple[int, int]:
-    kernel = int(match[1]), int(match[2])
+    kernel = _positive(match[1], match[0], text), _positive(match[2], match[0], text)
     if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
         raise OnebranchError(
             f"branch '{text}': kernel {match[1]}x{match[2]} has an even side; both sides must be odd"
@@ -244,6 +253,7 @@ def _odd(match: re.Match[str], text: str) -> tuple[int, int]:
 
 
 def _positive(digits: str, word: str, text: str) -> int:
-    if int(digits) < 1:
-        raise OnebranchError(f"branch '{text}': the number in '{word}' must be at least 1")
+    if len(digits) > len(str(LARGEST_NUMBER)) or not 1 <= int(digits) <= LARGEST_NUMBER:
+        rule = "at least 1" if not int(digits[:20]) else f"from 1 to {LARGEST_NUMBER}"
+        raise OnebranchError(f"branch '{text[:60]}': the number in '{word[:60]}' must be {rule}")
     return int(digits)

@@ -26,6 +26,15 @@ Activation = Literal["prelu", "relu", "leaky_relu", "silu", "gelu", "none"]
 LEAKY_SLOPE = 0.1
 """Negative slope of `leaky_relu`, as in Real-ESRGAN's Compact."""
 
+MOST = {"blocks": 1000, "skips": 10_000, "branches": 10_000, "parameters": 2**31}
+"""Of what a network has at most: far beyond any use, and soon said of a file that was made to harm."""
+
+LARGEST_WIDTH = 2**16
+"""Channels, inside branches too."""
+
+LARGEST_RADIUS = 512
+"""Pixels that a branch looks up, down, left or right."""
+
 BATCH_NORM_EPSILON = 1e-5
 """The constant added to the variance by every batch normalization (PyTorch's default)."""
 
@@ -78,10 +87,13 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         """Check every rule that the types alone do not."""
         _check_task(self)
+        counted = {"blocks": len(self.blocks), "skips": len(self.skips)}
+        _check_counts(counted | {"branches": sum(len(block.branches) for block in self.all_blocks)})
         _check_skips(self)
         for name, block, inputs in self.walk():
             _check_block(name, block, inputs)
         _check_tail(self)
+        _check_counts({"parameters": parameters(self)})
 
     @property
     def channels(self) -> int:
@@ -212,6 +224,12 @@ def _check_task(spec: NetworkSpec) -> None:
         raise OnebranchError(f"task '{spec.task}' has no downsampling layer; leave 'downsampling' out")
 
 
+def _check_counts(counted: dict[str, int]) -> None:
+    for what, count in counted.items():
+        if count > MOST[what]:
+            raise OnebranchError(f"a network of {count} {what} is too large; {MOST[what]} are the most")
+
+
 def _check_skips(spec: NetworkSpec) -> None:
     blocks, last = (spec.head, *spec.blocks), len(spec.blocks)
     for skip in spec.skips:
@@ -231,13 +249,21 @@ def _check_skips(spec: NetworkSpec) -> None:
 def _check_block(name: str, block: BlockSpec, inputs: int) -> None:
     if block.width < 1:
         raise OnebranchError(f"{name}: width must be at least 1, not {block.width}")
+    _check_largest(name, "width", block.width, LARGEST_WIDTH)
     if not block.branches:
         raise OnebranchError(f"{name}: a block needs at least one branch, for example '3x3'")
     for branch in block.parsed:
         try:
-            branch.channels(inputs, block.width)
+            widest = max(branch.channels(inputs, block.width))
         except OnebranchError as error:
             raise OnebranchError(f"{name} ({inputs} to {block.width} channels): {error}") from None
+        _check_largest(name, f"the width inside '{branch}'", widest, LARGEST_WIDTH)
+        _check_largest(name, f"the radius of '{branch}'", max(branch.radius), LARGEST_RADIUS)
+
+
+def _check_largest(name: str, what: str, value: int, most: int) -> None:
+    if value > most:
+        raise OnebranchError(f"{name}: {what} must be at most {most}, not {value}")
 
 
 def _check_tail(spec: NetworkSpec) -> None:

@@ -4,6 +4,7 @@ import msgspec
 
 from onebranch.errors import OnebranchError
 from onebranch.spec.network import (
+    MOST,
     Activation,
     BlockSpec,
     Colour,
@@ -74,10 +75,18 @@ def expand(short: NetworkShorthand) -> NetworkSpec:
 
 def _listed(short: NetworkShorthand) -> tuple[BlockShorthand, ...]:
     if short.blocks is not None:
+        for item in short.blocks:
+            _check_count("repeat", item.repeat, 1)
         return short.blocks
-    if short.depth < 0:
-        raise OnebranchError(f"network: depth must be at least 0, not {short.depth}")
+    _check_count("depth", short.depth, 0)
     return (BlockShorthand(repeat=short.depth),)
+
+
+def _check_count(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise OnebranchError(f"network: {key} must be at least {least}, not {value}")
+    if value > MOST["blocks"]:
+        raise OnebranchError(f"network: {key} must be at most {MOST['blocks']}, not {value}")
 
 
 def _repeated(short: NetworkShorthand, item: BlockShorthand) -> tuple[BlockSpec, ...]:

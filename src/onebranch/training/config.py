@@ -10,6 +10,9 @@ from onebranch.errors import OnebranchError
 from onebranch.spec.network import NetworkSpec, convert
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
+MOST = 2**62
+"""Largest number where nothing else is the limit."""
+
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Pictures to learn from. Relative folders are taken from the config file's own folder."""
@@ -121,25 +124,35 @@ def _file_or_name(value: str | None, base: Path) -> str | None:
 
 def _check(config: Config) -> None:
     training, data = config.training, config.data
-    at_least = {
-        "training.steps": (training.steps, 1),
-        "training.batch": (training.batch, 1),
-        "training.warm_up": (training.warm_up, 0),
-        "training.validate_every": (training.validate_every, 1),
-        "training.checkpoint_every": (training.checkpoint_every, 1),
-        "training.clip": (training.clip, 0),
-        "training.learning_rate": (training.learning_rate, 0),
-        "data.patch": (data.patch, 4),
-        "data.validation_pictures": (data.validation_pictures, 1),
-        "data.sigma": (data.sigma[0], 0),
+    ranges: dict[str, tuple[float, float, float]] = {
+        "seed": (config.seed, 0, MOST),
+        "training.steps": (training.steps, 1, MOST),
+        "training.batch": (training.batch, 1, 2**16),
+        "training.warm_up": (training.warm_up, 0, MOST),
+        "training.validate_every": (training.validate_every, 1, MOST),
+        "training.checkpoint_every": (training.checkpoint_every, 1, MOST),
+        "training.threads": (1 if training.threads == "auto" else training.threads, 1, 1024),
+        "training.clip": (training.clip, 0, MOST),
+        "training.learning_rate": (training.learning_rate, 0, MOST),
+        "training.final_rate": (training.final_rate, 0, MOST),
+        "training.restorer_weight": (training.restorer_weight, 0, MOST),
+        "training.picture_weight": (training.picture_weight, 0, MOST),
+        "training.average": (training.average, 0, 1),
+        "training.freeze_batch_norm": (training.freeze_batch_norm, 0, 1),
+        "data.patch": (data.patch, 4, 2**16),
+        "data.validation_pictures": (data.validation_pictures, 1, MOST),
+        "data.sigma": (data.sigma[0], 0, 255),
+        "data.sigma[1]": (data.sigma[1], 0, 255),
     }
-    for key, (value, least) in at_least.items():
-        if value < least:
-            raise OnebranchError(f"config: '{key}' must be at least {least}, not {value}")
-    within = {"training.average": training.average, "training.freeze_batch_norm": training.freeze_batch_norm}
-    for key, fraction in within.items():
-        if not 0 <= fraction <= 1:
-            raise OnebranchError(f"config: '{key}' must be from 0 to 1, not {fraction}")
+    for key, (value, least, most) in ranges.items():
+        if not least <= value <= most:  # NaN is nowhere
+            rule = f"at least {least}" if value < least else f"from {least} to {most}"
+            raise OnebranchError(f"config: '{key}' must be {rule}, not {value}")
+    name = config.name
+    if name in ("", "..") or name != Path(name).name or not name.isprintable() or len(name) > 100:
+        raise OnebranchError(
+            f"config: 'name' must be a file's name of 1 to 100 characters, without '/', not '{name}'"
+        )
     if data.sigma[1] < data.sigma[0]:
         raise OnebranchError(f"config: 'data.sigma' must be [least, most], not {list(data.sigma)}")
     if training.restorer and config.network.task != "downscale":

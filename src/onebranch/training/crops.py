@@ -16,7 +16,7 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
-from onebranch.images.files import find_pictures, read
+from onebranch.images.files import find_pictures, read, write_atomically
 from onebranch.images.picture import as_depth
 from onebranch.images.resize import imresize
 from onebranch.spec.network import NetworkSpec
@@ -166,9 +166,12 @@ def _decode(
             return high, low
         return high, reduced(high, scale) if makes_low and min(high.shape) > 0 else None
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     entries, offset = [], 0
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    except OSError as error:
+        raise _no_cache(target.parent, error) from None
     try:
         with os.fdopen(handle, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             for path, (high, low) in zip(paths, pool.map(halves, range(len(paths))), strict=True):
@@ -180,15 +183,15 @@ def _decode(
                         offset += half.size
                 entries.append({"name": path.stem, "places": places})
         os.replace(temporary, target)
+        write_atomically(index, json.dumps(entries).encode(), overwrite=True)
     except OSError as error:
+        raise _no_cache(target.parent, error) from None
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise OnebranchError(f"{target.parent}: cannot write the picture cache: {error.strerror}") from None
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    partial = index.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(entries))
-    os.replace(partial, index)
+
+
+def _no_cache(folder: Path, error: OSError) -> OnebranchError:
+    return OnebranchError(f"{folder}: cannot write the picture cache: {error.strerror}")
 
 
 def _check_partner(high: Bytes, low: Bytes, spec: NetworkSpec, path: Path) -> None:
