@@ -113,6 +113,22 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(pictures, tmp_path):
         load_pairs(str(pictures), None, settings(pictures, tmp_path).spec, tmp_path / "taken", 8)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "content"), [("npy", b"\0" * 100), ("json", b""), ("json", b'[{"name": 1}]')]
+)
+def test_a_damaged_cache_is_made_again(pictures, tmp_path, suffix, content):
+    spec = settings(pictures, tmp_path).spec
+    first = load_pairs(str(pictures), None, spec, tmp_path / "cache", 8)
+    expected = [high.copy() for high in first.high]
+    (damaged,) = (tmp_path / "cache").glob(f"*.{suffix}")
+    damaged.unlink()
+    damaged.write_bytes(content)
+    again = load_pairs(str(pictures), None, spec, tmp_path / "cache", 8)
+    for mine, theirs in zip(again.high, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_missing_and_empty_folders_are_one_clear_line(tmp_path, pictures):
     for folder, message in ((tmp_path / "nowhere", "nowhere"), (tmp_path, "no picture in")):
         with pytest.raises(OnebranchError, match=message):

@@ -112,9 +112,21 @@ def load_pairs(folder: str, paired: str | None, spec: NetworkSpec, cache: Path, 
     key = _key(paths + (partners or []), spec.scale if makes_low else 0)
     target = cache / f"{key}.npy"
     index = cache / f"{key}.json"
-    if not (target.exists() and index.exists()):
+    entries = _entries(target, index)
+    if entries is None:
         _decode(paths, partners, spec, makes_low, target, index)
-    return _mapped(target, json.loads(index.read_text()), spec.scale, patch)
+        entries = json.loads(index.read_text())
+    return _mapped(target, entries, spec.scale, patch)
+
+
+def _entries(target: Path, index: Path) -> list[dict] | None:  # type: ignore[type-arg]
+    """The index of pictures that were decoded before; None where it or they are absent or damaged."""
+    try:
+        entries: list[dict] = json.loads(index.read_text())  # type: ignore[type-arg]
+        size = sum(height * width * 3 for entry in entries for _, height, width in entry["places"])
+        return entries if target.stat().st_size == size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _key(paths: list[Path], scale: int) -> str:
@@ -182,6 +194,8 @@ def _decode(
                         places.append((offset, half.shape[0], half.shape[1]))
                         offset += half.size
                 entries.append({"name": path.stem, "places": places})
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
         write_atomically(index, json.dumps(entries).encode(), overwrite=True)
     except OSError as error:
