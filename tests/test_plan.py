@@ -214,3 +214,11 @@ def test_a_bad_plan_file_is_one_line(tmp_path, text, message):
 def test_a_plan_file_that_is_not_there():
     with pytest.raises(OnebranchError, match=r"nowhere\.toml: cannot read this plan: No such file"):
         read(Path("nowhere.toml"))
+
+
+@pytest.mark.parametrize(
+    "text", ["random:" + "9" * 5000 + ":1", "kernel:" + "9" * 5000 + "x3", "convs:" + "9" * 50, ""]
+)
+def test_numbers_without_measure_and_empty_texts_are_refused(text):
+    with pytest.raises(OnebranchError):
+        Plan(select=text)

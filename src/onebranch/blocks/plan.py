@@ -56,10 +56,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 _FORMS = {
     **dict.fromkeys(("all", "one", "size", "type"), ""),
-    **dict.fromkeys(("same", "growing", "shrinking", "every"), r":[1-9]\d*"),
-    "random": r":[1-9]\d*:\d+",
-    "kernel": r":\d*[13579]x\d*[13579]",
-    "convs": r":\d+",
+    **dict.fromkeys(("same", "growing", "shrinking", "every"), r":[1-9]\d{0,8}"),
+    "random": r":[1-9]\d{0,8}:\d{1,18}",
+    "kernel": r":\d{0,3}[13579]x\d{0,3}[13579]",
+    "convs": r":\d{1,9}",
     "name": r":.+",
 }
 """What follows the first word of every form; kernels have odd sides, counts begin at 1."""

@@ -50,10 +50,10 @@ def command(
     from onebranch.model.file import write
 
     single = Plan(
-        select=select or "all",
+        select="all" if select is None else select,
         identity=not without_identity,
-        schedule=schedule or "all",
-        group=group or "one",
+        schedule="all" if schedule is None else schedule,
+        group="one" if group is None else group,
         ends=not without_ends,
     )
     if plan and single != Plan():
