@@ -1,13 +1,18 @@
-"""What a torch module really computes: every convolution it runs, seen below the module and the graph.
+"""What a network really computes: every convolution that runs, counted by watching it run.
 
-A dispatch mode sees the operators that PyTorch executes, whoever wrote the module: eager code, torch.fx or
-torch.export. It shares nothing with the package.
+A torch module is watched by a dispatch mode, which sees the operators that PyTorch executes, whoever wrote
+the module: eager code, torch.fx or torch.export. An ONNX model runs in ONNX Runtime with the inputs and
+results of its convolutions and products among its outputs. Neither shares anything with the package.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -81,3 +86,72 @@ def counted(module: nn.Module, *inputs: Tensor) -> Work:
     with torch.no_grad(), _Counting() as counting:
         module(*inputs)
     return counting.work
+
+
+@dataclass(frozen=True)
+class OnnxWork:
+    """What an ONNX model runs: counts of its nodes by type, and multiply-accumulates as in `Work`."""
+
+    nodes: Counter[str]
+    macs: int
+
+    @property
+    def convolutions(self) -> int:
+        """Convolutions, transposed ones among them."""
+        return self.nodes["Conv"] + self.nodes["ConvTranspose"]
+
+
+def counted_onnx(model: onnx.ModelProto, picture: np.ndarray) -> OnnxWork:
+    """What `model` runs on a picture, its one input, nothing optimized."""
+    watched = [node for node in model.graph.node if node.op_type in ONNX_MACS]
+    shapes = _shapes(model, watched, picture)
+    macs = sum(ONNX_MACS[node.op_type](*(shapes[name] for name in _seen(node))) for node in watched)
+    return OnnxWork(Counter(node.op_type for node in model.graph.node), macs)
+
+
+def _convolution_macs(inputs: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...]) -> int:
+    return math.prod(result) * math.prod(weight[1:])
+
+
+def _transposed_macs(inputs: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...]) -> int:
+    return math.prod(inputs) * math.prod(weight[1:])
+
+
+def _product_macs(left: tuple[int, ...], right: tuple[int, ...], result: tuple[int, ...]) -> int:
+    return math.prod(result) * left[-1]
+
+
+def _elementwise_macs(*shapes: tuple[int, ...]) -> int:
+    return math.prod(shapes[-1])
+
+
+ONNX_MACS = {
+    "Conv": _convolution_macs,
+    "ConvTranspose": _transposed_macs,
+    "Gemm": _product_macs,
+    "MatMul": _product_macs,
+    **dict.fromkeys(("BatchNormalization", "Add", "Sub", "Mul", "Div"), _elementwise_macs),
+}
+"""What a node costs, from the shapes of its first two inputs and its result; no Gemm transposes its first."""
+
+
+def _seen(node: onnx.NodeProto) -> tuple[str, ...]:
+    return *node.input[:2], node.output[0]
+
+
+def _shapes(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], picture: np.ndarray
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of what the nodes take and give, found by running the model with them as outputs."""
+    shapes = {stored.name: tuple(stored.dims) for stored in model.graph.initializer}
+    shapes[model.graph.input[0].name] = picture.shape
+    wanted = sorted({name for node in nodes for name in _seen(node)} - set(shapes))
+    watching = onnx.ModelProto()
+    watching.CopyFrom(model)
+    del watching.graph.output[:]
+    watching.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(watching.SerializeToString(), options)
+    results = session.run(None, {model.graph.input[0].name: picture})
+    return shapes | {name: result.shape for name, result in zip(wanted, results, strict=True)}

@@ -30,3 +30,31 @@ def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
     if "bias" in name or parameter.dim() == 0:
         return 0.3 * torch.randn(parameter.shape, generator=generator)
     return torch.rand(parameter.shape, generator=generator) + 0.5
+
+
+def settle(module: nn.Module, inputs: Tensor, seed: int = 0) -> nn.Module:
+    """The module itself with the statistics of `inputs`, shifted and scaled at random.
+
+    Deep random networks drift: values grow or no longer depend on the picture, and rounding errors grow with
+    them. Every batch normalization near the statistics of what it sees keeps both at the size they have in
+    trained networks.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train().momentum = 1.0
+    with torch.no_grad():
+        module(inputs)
+    generator = torch.Generator().manual_seed(seed)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.eval().momentum = momentum
+        _disturb(norm, generator)
+    return module
+
+
+def _disturb(norm: _BatchNorm, generator: torch.Generator) -> None:
+    """Means off by 0.3 deviations, variances by up to a factor of 2, none near 0."""
+    mean, variance = norm.running_mean, norm.running_var
+    variance += 0.1 * variance.mean()
+    mean += 0.3 * variance.sqrt() * torch.randn(mean.shape, generator=generator)
+    variance *= 1.5 * torch.rand(variance.shape, generator=generator) + 0.5

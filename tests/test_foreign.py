@@ -1,0 +1,158 @@
+"""Other people's networks, unmodified, merged through PyTorch and through ONNX: equal, never more work."""
+
+import importlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import foreign
+import onebranch
+from convolutions import Work, counted, counted_onnx
+from foreign import NETWORKS, SPANDREL, TIMM, Network, pictures
+from onebranch.errors import OnebranchError
+
+TOLERANCE = 1e-4
+"""Of float32 outputs, against the largest value; float32's own rounding reaches 1e-5 in the deepest."""
+
+
+def each(networks: dict[str, Network]) -> list[object]:
+    """Their names as parameters of a test, the slow ones marked."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if network.slow else [])
+        for name, network in networks.items()
+    ]
+
+
+def reparameterized(module: nn.Module) -> nn.Module:
+    """The module merged by timm's own code, as far as timm has any for it."""
+    return importlib.import_module("timm.utils").reparameterize_model(module)
+
+
+def run(session: onnxruntime.InferenceSession, picture: torch.Tensor) -> np.ndarray:
+    """What ONNX Runtime makes of a picture."""
+    return session.run(None, {session.get_inputs()[0].name: picture.numpy()})[0]
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    """Within TOLERANCE of the largest value."""
+    assert found.shape == expected.shape
+    assert np.isfinite(expected).all()
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def outputs(module: nn.Module, network: Network) -> list[np.ndarray]:
+    """What the module makes of a picture of every size; some networks write into their input."""
+    with torch.no_grad():
+        return [module(pictures(*size)).numpy() for size in network.sizes]
+
+
+def assert_no_more(after: Work, before: Work) -> None:
+    """Not one convolution, normalization or multiply-accumulate more."""
+    assert len(after.convolutions) <= len(before.convolutions)
+    assert after.normalizations <= before.normalizations
+    assert after.macs <= before.macs
+
+
+@pytest.mark.parametrize("name", each(NETWORKS))
+def test_modules_stay_equal_and_cost_no_more(name):
+    network = NETWORKS[name]
+    module = network.module()
+    expected = outputs(module, network)
+    stored = {key: value.clone() for key, value in module.state_dict().items()}
+    merged, report = onebranch.merge(module, network.example())
+    for found, wanted in zip(outputs(merged, network), expected, strict=True):
+        assert_close(found, wanted)
+    assert all(torch.equal(value, stored[key]) for key, value in module.state_dict().items())
+    before, after = (counted(each, network.example()) for each in (module, merged))
+    assert_no_more(after, before)
+    assert report.changed or report.left
+    assert all(left.reason for left in report.left)
+    if name in TIMM:
+        assert_no_more(after, counted(reparameterized(module), network.example()))
+
+
+@pytest.mark.parametrize("name", each(NETWORKS))
+def test_onnx_models_stay_equal_and_cost_no_more(name, tmp_path):
+    network = NETWORKS[name]
+    module, path = network.module(), tmp_path / "model.onnx"
+    original = network.exported(module)
+    onnx.save(original, path)
+    merged, report = onebranch.merge(path)
+    assert_runs_alike(merged, module, network)
+    assert [value.name for value in merged.graph.input] == ["input"]
+    assert merged.graph.input[0].type == original.graph.input[0].type
+    before, after = (counted_onnx(each, network.example().numpy()) for each in (original, merged))
+    assert after.convolutions <= before.convolutions
+    assert after.macs <= before.macs
+    assert report.changed or report.left
+    if name in TIMM:
+        assert after.convolutions <= len(counted(reparameterized(module), network.example()).convolutions)
+
+
+def assert_runs_alike(merged: onnx.ModelProto, module: nn.Module, network: Network) -> None:
+    """The merged model is valid and, in ONNX Runtime, equals the original module at every size."""
+    onnx.checker.check_model(merged, full_check=True)
+    session = onnxruntime.InferenceSession(merged.SerializeToString())
+    for size, expected in zip(network.sizes, outputs(module, network), strict=True):
+        assert_close(run(session, pictures(*size)), expected)
+
+
+@pytest.mark.parametrize("name", each(NETWORKS))
+def test_exports_are_unmerged(name):
+    """What the ONNX route gets still has every convolution and every normalization."""
+    network = NETWORKS[name]
+    module = network.module()
+    nodes = Counter(node.op_type for node in network.exported(module).graph.node)
+    assert nodes["Conv"] == calls(module, nn.Conv2d, network.example())
+    assert nodes["BatchNormalization"] == calls(module, _BatchNorm, network.example())
+
+
+def calls(module: nn.Module, kind: type[nn.Module], example: torch.Tensor) -> int:
+    """How often submodules of that kind are called."""
+    counts: list[nn.Module] = []
+    hooks = [
+        part.register_forward_pre_hook(lambda part, _: counts.append(part))
+        for part in module.modules()
+        if isinstance(part, kind)
+    ]
+    with torch.no_grad():
+        module(example)
+    for hook in hooks:
+        hook.remove()
+    return len(counts)
+
+
+def test_span_as_it_trains_merges_through_onnx(tmp_path):
+    """Every Conv3XC, four convolutions while it trains, becomes the one that it evaluates with."""
+    network = SPANDREL["SPAN"]
+    module, path = network.module(), tmp_path / "span.onnx"
+    original = network.exported(module.train())
+    onnx.save(original, path)
+    merged, _ = onebranch.merge(path)
+    assert_runs_alike(merged, module.eval(), network)
+    blocks = 1 + 3 * 6 + 1
+    before, after = (counted_onnx(each, network.example().numpy()) for each in (original, merged))
+    assert before.convolutions == 4 * blocks + 2
+    assert after.convolutions == blocks + 2
+
+
+def test_a_network_in_training_mode_is_refused_by_name():
+    network = TIMM["resnet10t"]
+    module = network.module()
+    module.layer2[0].bn1.train()
+    with pytest.raises(OnebranchError, match=r"layer2\.0\.bn1"):
+        onebranch.merge(module, network.example())
+
+
+def test_foreign_networks_are_themselves():
+    """Nothing of timm or spandrel is replaced but torchvision."""
+    for package in ("timm", "spandrel"):
+        assert "site-packages" in str(Path(importlib.import_module(package).__file__))
+    assert foreign.torchvision_placeholder.__name__ == "torchvision_placeholder"
