@@ -4,7 +4,7 @@ import numpy as np
 
 from onebranch.bench.inference import random_model
 from onebranch.bench.interleaved import interleaved, ratio
-from onebranch.merging import merge
+from onebranch.merging.dispatch import merge
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from command_line import CommandLine
 from network_specs import calm_model
 from onebranch.evaluation import evaluate
-from onebranch.merging import merge
+from onebranch.merging.dispatch import merge
 from onebranch.model import catalogue
 from onebranch.model.catalogue import CATALOGUE
 from onebranch.model.file import fingerprint, to_bytes

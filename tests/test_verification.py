@@ -18,7 +18,7 @@ from onebranch.blocks import merge as block_merge
 from onebranch.blocks.plan import Plan
 from onebranch.cli.proof import words
 from onebranch.errors import OnebranchError
-from onebranch.merging import merge
+from onebranch.merging.dispatch import merge
 from onebranch.model.file import Model, fingerprint, read, write
 from onebranch.runtime.onnxruntime import OnnxRuntime
 from onebranch.spec.network import Skip
@@ -315,7 +315,7 @@ def test_merging_and_verifying_need_no_torch(pair, tmp_path):
     write(pair[0], tmp_path / "a.safetensors")
     code = (
         "import sys; sys.modules['torch'] = None; from onebranch.model.file import read;"
-        "from onebranch.merging import merge; from onebranch.verification import verify;"
+        "from onebranch.merging.dispatch import merge; from onebranch.verification import verify;"
         "a = read(sys.argv[1]); verify(a, merge(a)[0]); print('done')"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.safetensors")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onebranch.images.files import read as read_picture
     from onebranch.images.files import write as write_picture
     from onebranch.images.picture import Picture
-    from onebranch.merging import merge
+    from onebranch.merging.dispatch import merge
     from onebranch.model.catalogue import load
     from onebranch.model.file import Model
     from onebranch.model.file import write as save
@@ -37,7 +37,7 @@ _PLACES = {
     "evaluate": ("onebranch.evaluation", "evaluate"),
     "export": ("onebranch.exporting", "export"),
     "load": ("onebranch.model.catalogue", "load"),
-    "merge": ("onebranch.merging", "merge"),
+    "merge": ("onebranch.merging.dispatch", "merge"),
     "read_picture": ("onebranch.images.files", "read"),
     "save": ("onebranch.model.file", "write"),
     "verify": ("onebranch.verification", "verify"),

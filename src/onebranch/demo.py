@@ -14,7 +14,7 @@ from onebranch.images.comparison import Panel, busiest, side_by_side
 from onebranch.images.files import read, write
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.resize import imresize, resize
-from onebranch.merging import merge
+from onebranch.merging.own import merge_model
 from onebranch.model import catalogue
 from onebranch.model.file import fingerprint
 
@@ -39,7 +39,7 @@ def run(out: Path) -> Outcome:
 
     The photograph is halved first, so that the doubled one has an original to be compared with.
     """
-    merged, _ = merge("photo-x2-branches")
+    merged, _ = merge_model("photo-x2-branches")
     shipped = catalogue.load("photo-x2")
     original = read(PHOTOGRAPH)
     small = Picture(as_depth(imresize(original.pixels.astype(np.float32) / 255, 0.5), "uint8"))

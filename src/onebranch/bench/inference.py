@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onebranch.bench.interleaved import interleaved, ratio
-from onebranch.merging import merge
+from onebranch.merging.own import merge_model
 from onebranch.model import catalogue
 from onebranch.model.file import Model, expected_tensors, read
 from onebranch.runtime.selection import open_runtime
@@ -37,7 +37,7 @@ def compare(networks: list[str], rounds: int, threads: int | None) -> list[Row]:
     rows = []
     for network in networks:
         original = branch_form(network)
-        merged, _ = merge(original)
+        merged, _ = merge_model(original)
         rows += _rows(network, original, merged, rounds, threads)
     return rows
 

@@ -1,4 +1,4 @@
-"""Merging a model: the plan's merge, its proof, the comparison of the whole networks, and the report."""
+"""Merging a model of ours: the plan's merge, its proof, the comparison of the whole networks, and the report."""
 
 import os
 from dataclasses import dataclass, replace
@@ -59,7 +59,7 @@ class Report:
         return {**plain, "parameters": list(self.parameters), "macs": list(self.macs)}
 
 
-def merge(
+def merge_model(
     model: Model | str | os.PathLike[str], plan: Plan | str | os.PathLike[str] | None = None
 ) -> tuple[Model, Report]:
     """A model with the plan's branches merged, and the report; the model that is given stays as it is.

@@ -41,7 +41,7 @@ def rounding(
     what is stored. Raises OnebranchError that names the weight, or the error of the outputs.
     """
     for name, (merged, kept) in weights.items():
-        _check_weights(name, merged, kept)
+        check_weights(name, merged, kept)
     error = _error(branches, stored, _features(channels, structure))
     if not error <= TOLERANCE:
         raise OnebranchError(
@@ -51,7 +51,8 @@ def rounding(
     return Rounding(sum(kept.size for _, kept in weights.values()), error)
 
 
-def _check_weights(name: str, merged: Floats, kept: Floats) -> None:
+def check_weights(name: str, merged: Floats, kept: Floats) -> None:
+    """Raise OnebranchError unless `kept` is the float32 rounding of `merged`, value by value."""
     if kept.dtype != np.float32 or merged.shape != kept.shape:
         raise OnebranchError(
             f"rounding: '{name}' is stored as {kept.dtype} {kept.shape}, not float32 {merged.shape}"

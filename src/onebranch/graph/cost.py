@@ -1,0 +1,70 @@
+"""What operations cost: multiply-accumulates first, then memory traffic, both counted on the example's size."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onebranch.graph.form import Form
+from onebranch.graph.linear import Average, Convolve, Linear, Normalize, Pass, Plane, Scale, Step, Sum
+
+
+@dataclass(frozen=True)
+class Cost:
+    """macs: additions and scalings count one each. traffic: numbers read and written. changes: values that are
+    not computed by their own operation.
+    """
+
+    macs: int = 0
+    traffic: int = 0
+    operations: int = 0
+    changes: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Both, one after the other."""
+        return Cost(
+            self.macs + other.macs,
+            self.traffic + other.traffic,
+            self.operations + other.operations,
+            self.changes + other.changes,
+        )
+
+
+def cost_of_step(step: Step, planes: Mapping[str, Plane]) -> Cost:
+    """The cost of an operation as it stands."""
+    if isinstance(step.operation, Pass):
+        return Cost()
+    result = planes[step.value]
+    numbers = result.channels * result.pixels
+    read = sum(planes[name].channels * planes[name].pixels for name in step.inputs)
+    return Cost(_factor(step.operation, len(step.inputs)) * numbers, read + numbers, 1)
+
+
+def _factor(operation: Linear, inputs: int) -> int:
+    """Multiply-accumulates for one number of the result."""
+    match operation:
+        case Convolve():
+            return int(operation.weight[0].size)
+        case Average():
+            return operation.kernel[0] * operation.kernel[1]
+        case Normalize() | Scale():
+            return 1
+        case Sum():
+            return inputs - 1
+    return 0
+
+
+def cost_of_form(form: Form, value: str, planes: Mapping[str, Plane]) -> Cost:
+    """The cost of a value that is computed from its form: a convolution of every source, then additions.
+
+    A source that is passed on costs its addition only. A constant is part of the first convolution.
+    """
+    result = planes[value]
+    numbers = result.channels * result.pixels
+    convolutions = [(key, term) for key, term in form.terms.items() if not term.plain]
+    macs = sum(term.macs for _, term in convolutions) * result.pixels
+    traffic = sum(
+        (1 if key.ones else planes[key.value].channels) * planes[key.value].pixels + numbers
+        for key, _ in convolutions
+    )
+    additions = max(0, len(form.terms) - 1) + int(not convolutions)
+    operations = len(convolutions) + additions
+    return Cost(macs + additions * numbers, traffic + 3 * additions * numbers, operations, 1)

@@ -1,0 +1,141 @@
+"""The proof of one replaced value: its own operations against what replaces them."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from onebranch.graph.definition import run
+from onebranch.graph.form import Form
+from onebranch.graph.linear import Convolve, Floats, Plane, Scale, Step
+from onebranch.graph.window import Window
+from onebranch.proof.affine import AffineProof, Pictures, Region, Shapes, prove_affine
+
+
+def prove(
+    original: Sequence[Step],
+    replacement: Sequence[Step],
+    form: Form,
+    value: str,
+    planes: Mapping[str, Plane],
+    proof: str,
+) -> AffineProof:
+    """The proof that `replacement` computes `value` as `original` does, from the form's sources.
+
+    proof: "auto" or "full". Raises OnebranchError that names the part that fails.
+    """
+    stored = [rounded(step, planes[value].precision) for step in replacement]
+    own = list(_needed(original, value, {key.value for key in form.terms}))
+    digest = hashlib.sha256()
+    weights = {}
+    for before, after in zip(replacement, stored, strict=True):
+        for name, (exact, kept) in _numbers(before, after).items():
+            digest.update(kept.tobytes())
+            if kept.dtype == np.float32:
+                weights[f"{before.value}.{name}"] = exact, kept
+    rows, columns = ([getattr(term, axis) for term in form.terms.values()] for axis in ("rows", "columns"))
+    region = Region(
+        original=lambda batch: _met(own, batch, value),
+        merged=lambda batch: run(replacement, batch, value)[value],
+        stored=lambda batch: run(stored, batch, value)[value],
+        shapes=_shapes(form, planes),
+        weights=weights,
+        radius=(_radius(rows), _radius(columns)),
+        stride=(max(w.stride for w in rows), max(w.stride for w in columns)),
+        macs=_macs(own) + _macs(replacement),
+        seed=int.from_bytes(digest.digest()[:8], "big"),
+    )
+    return prove_affine(region, full=proof == "full")
+
+
+def rounded(step: Step, precision: str) -> Step:
+    """The operation as it is stored: numbers in this precision."""
+    operation = step.operation
+    kind = np.dtype(precision)
+    if isinstance(operation, Convolve):
+        bias = None if operation.bias is None else operation.bias.astype(kind)
+        shape = operation.strides, operation.dilations, operation.pads
+        stored = Convolve(operation.weight.astype(kind), bias, operation.groups, *shape)
+        return Step(step.value, stored, step.inputs)
+    if isinstance(operation, Scale):
+        stored_scale = Scale(operation.factor.astype(kind), operation.shift.astype(kind))
+        return Step(step.value, stored_scale, step.inputs)
+    return step
+
+
+def _numbers(before: Step, after: Step) -> dict[str, tuple[Floats, Floats]]:
+    """Weights before and after rounding, by name."""
+    names = {Convolve: ("weight", "bias"), Scale: ("factor", "shift")}.get(type(before.operation), ())
+    pairs = {name: (getattr(before.operation, name), getattr(after.operation, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] is not None}
+
+
+def _met(steps: Sequence[Step], batch: Pictures, value: str) -> tuple[Floats, float]:
+    values = run(steps, batch, value)
+    largest = max(float(np.abs(array).max(initial=0)) for array in values.values())
+    return values[value], largest
+
+
+def _needed(steps: Sequence[Step], value: str, sources: set[str]) -> list[Step]:
+    """The operations between the sources and the value."""
+    by_value = {step.value: step for step in steps}
+    wanted, found = [value], dict[str, Step]()
+    while wanted:
+        name = wanted.pop()
+        if name in by_value and name not in sources and name not in found:
+            found[name] = by_value[name]
+            wanted += by_value[name].inputs
+    return list(found.values())
+
+
+def _macs(steps: Sequence[Step]) -> int:
+    return sum(step.operation.weight.size for step in steps if isinstance(step.operation, Convolve)) or 1
+
+
+def _radius(windows: Sequence[Window]) -> int:
+    """Half of the extent of all windows, at least what they look beyond either end of the output."""
+    first, last = min(w.first for w in windows), max(w.last for w in windows)
+    return max((last - first + 1) // 2, -first, max(w.after for w in windows))
+
+
+def _shapes(form: Form, planes: Mapping[str, Plane]) -> Callable[[int, int], Shapes | None]:
+    """Shapes of every source for a size of one of them, where all windows give outputs of one size."""
+    names = dict.fromkeys(key.value for key in form.terms)
+    base = max(names, key=lambda name: max(_strides(form, name)))
+
+    def shapes(height: int, width: int) -> Shapes | None:
+        if planes[base].vector and (height, width) != (1, 1):
+            return None
+        rows = _lengths([(key.value, term.rows) for key, term in form.terms.items()], 0, base, height, planes)
+        columns = _lengths(
+            [(key.value, term.columns) for key, term in form.terms.items()], 1, base, width, planes
+        )
+        if rows is None or columns is None:
+            return None
+        return {name: (planes[name].channels, rows[name], columns[name]) for name in names}
+
+    return shapes
+
+
+def _strides(form: Form, name: str) -> list[int]:
+    terms = [term for key, term in form.terms.items() if key.value == name]
+    return [window.stride for term in terms for window in (term.rows, term.columns)]
+
+
+def _lengths(
+    windows: Sequence[tuple[str, Window]], axis: int, base: str, length: int, planes: Mapping[str, Plane]
+) -> dict[str, int] | None:
+    """The sources' lengths along one axis; values with equal keys are equally long. None where none fit."""
+    wanted = next(_length(window, length) for name, window in windows if name == base)
+    if wanted < 1:
+        return None
+    by_key: dict[object, int] = {planes[base].size[axis]: length}
+    for name, window in windows:
+        by_key.setdefault(planes[name].size[axis], (wanted - 1) * window.stride - window.slack)
+    lengths = {name: by_key[planes[name].size[axis]] for name, _ in windows}
+    fits = all(lengths[name] >= 1 and _length(window, lengths[name]) == wanted for name, window in windows)
+    return lengths if fits else None
+
+
+def _length(window: Window, length: int) -> int:
+    return (length + window.slack) // window.stride + 1

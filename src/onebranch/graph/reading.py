@@ -1,0 +1,119 @@
+"""What every reader checks in the same way before it calls an operation linear."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from onebranch.graph.linear import Convolve, Floats, Normalize, Scale, Sides
+from onebranch.graph.window import Window, after
+
+
+class NotLinear(Exception):
+    """An operation that looks linear is not understood as one; the text says why, in a user's words."""
+
+
+def per_channel(numbers: Floats, channels: int, rank: int) -> Floats:
+    """A constant as (C,) that broadcasts over a value (N, C, H, W) or (N, C). Raises NotLinear."""
+    array = np.asarray(numbers, np.float64)
+    if array.ndim > rank:
+        raise NotLinear(f"its constant of shape {array.shape} changes the shape of the value")
+    shape = (1,) * (rank - array.ndim) + array.shape
+    if any(side != 1 for axis, side in enumerate(shape) if axis != 1) or shape[1] not in (1, channels):
+        raise NotLinear(f"its constant of shape {array.shape} is not one number for each channel")
+    return np.broadcast_to(array.reshape(shape[1]), (channels,)).copy()
+
+
+def scale(channels: int, factor: Floats | float = 1.0, shift: Floats | float = 0.0) -> Scale:
+    """factor * x + shift. Raises NotLinear where they are not finite."""
+    both = Scale(*(np.broadcast_to(np.asarray(part, np.float64), (channels,)) for part in (factor, shift)))
+    if not (np.isfinite(both.factor).all() and np.isfinite(both.shift).all()):
+        raise NotLinear("its constant is not finite")
+    return both
+
+
+def normalize(weight: Floats, bias: Floats, mean: Floats, variance: Floats, epsilon: float) -> Normalize:
+    """Batch normalization, its statistics checked. Raises NotLinear."""
+    parts = [np.asarray(part, np.float64).reshape(-1) for part in (weight, bias, mean, variance)]
+    if not all(np.isfinite(part).all() for part in parts):
+        raise NotLinear("its statistics or weights are not finite")
+    if (parts[3] + epsilon <= 0).any() or (parts[3] < 0).any():
+        raise NotLinear("its variance is negative, or zero without an epsilon")
+    return Normalize(parts[0], parts[1], parts[2], parts[3], float(epsilon))
+
+
+def convolve(
+    weight: Floats,
+    bias: Floats | None,
+    groups: int,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+) -> Convolve:
+    """A convolution, its numbers checked. Raises NotLinear."""
+    if weight.ndim != 4:
+        raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
+    if min(pads) < 0:
+        raise NotLinear("its padding is negative")
+    kernel = np.asarray(weight, np.float64)
+    shift = None if bias is None else np.asarray(bias, np.float64).reshape(-1)
+    if not np.isfinite(kernel).all() or not (shift is None or np.isfinite(shift).all()):
+        raise NotLinear("its weights are not finite")
+    first, second = (tuple(int(n) for n in numbers) for numbers in (strides, dilations))
+    sides: Sides = tuple(int(n) for n in pads)  # type: ignore[assignment]
+    return Convolve(kernel, shift, int(groups), first, second, sides)  # type: ignore[arg-type]
+
+
+def transposed(
+    weight: Floats,
+    bias: Floats | None,
+    groups: int,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+    more: Sequence[int],
+) -> Convolve:
+    """A transposed convolution of stride 1, as the convolution that it is.
+
+    weight: (I, O / groups, K, L). Its kernel is turned by half a turn and its padding is what the kernel reaches
+    beyond it. more: output padding. Raises NotLinear.
+    """
+    if weight.ndim != 4:
+        raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
+    if any(stride != 1 for stride in strides):
+        raise NotLinear(f"a transposed convolution of stride {max(strides)} is not a convolution")
+    if any(more):
+        raise NotLinear("its output padding adds rows that are no convolution")
+    i, o, k, l = weight.shape
+    turned = weight[:, :, ::-1, ::-1].reshape(groups, i // groups, o, k, l).swapaxes(1, 2)
+    reach = dilations[0] * (k - 1), dilations[1] * (l - 1)
+    sides = (reach[0] - pads[0], reach[1] - pads[1], reach[0] - pads[2], reach[1] - pads[3])
+    return convolve(turned.reshape(groups * o, i // groups, k, l), bias, groups, strides, dilations, sides)
+
+
+def same_pads(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool) -> Sides:
+    """Padding that keeps the size; an odd row goes after, or before (`lower`). Raises NotLinear at strides."""
+    if any(stride != 1 for stride in strides):
+        raise NotLinear(f"its padding depends on the picture's size ('same' with stride {max(strides)})")
+    totals = [dilation * (taps - 1) for dilation, taps in zip(dilations, kernel, strict=True)]
+    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    before, behind = (large, small) if lower else (small, large)
+    return before[0], before[1], behind[0], behind[1]
+
+
+def size_after(size: Hashable, window: Window) -> Hashable:
+    """The key of a length after a window of that slack and stride; a number where the length is one.
+
+    >>> size_after(8, Window(slack=-3)), size_after("h", Window(slack=-1))
+    (6, 'h')
+    >>> size_after(size_after("h", Window(slack=-2, stride=2)), Window(slack=-1, stride=2))
+    ('window', 'h', -2, 4)
+    """
+    if isinstance(size, int):
+        return (size + window.slack) // window.stride + 1
+    if isinstance(size, tuple) and size and size[0] == "window":
+        base, inner = size[1], Window(slack=size[2], stride=size[3])
+        window = after(Window(slack=window.slack, stride=window.stride), inner)
+        size = base
+    if (window.slack, window.stride) == (-1, 1):
+        return size
+    return "window", size, window.slack, window.stride

@@ -1,0 +1,1 @@
+"""Merging, with a proof: our own models by a plan, anybody's PyTorch modules and ONNX files by their graph."""

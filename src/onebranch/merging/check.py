@@ -1,0 +1,85 @@
+"""Original and merged model, whole, on the same random inputs."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from onebranch.errors import OnebranchError
+from onebranch.merging.report import Check
+
+BOUND = 1e-4
+"""Largest float32 difference, of the largest number in an output."""
+
+FACTOR = 16
+"""A model that multiplies rounding errors may exceed the bound: by so many times what a relative change of its
+input by one float32 rounding does to its output."""
+
+TRIED = 3
+"""Sizes, or where the size is fixed different inputs, that are compared."""
+
+ROUNDING = 2.0**-23
+
+Run = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]]) -> Check:
+    """The comparison on the first `TRIED` lists of inputs that the original itself does not refuse.
+
+    Raises OnebranchError where the outputs differ, or no size could be tried.
+    """
+    sizes, worst, allowed = [], 0.0, BOUND
+    refused = ""
+    for values in inputs:
+        if len(sizes) == TRIED:
+            break
+        try:
+            expected = original(values)
+        except Exception as error:  # a runtime's own exceptions; the model does not take this size
+            refused = refused or str(error).splitlines()[0]
+            continue
+        given = merged(values)
+        error = _difference(expected, given)
+        if not error <= BOUND:
+            allowed = max(allowed, FACTOR * _difference(expected, original([_nudged(v) for v in values])))
+        if not error <= allowed:
+            raise OnebranchError(
+                f"check: on an input of {_words(values[0])} the merged model differs from the original by"
+                f" {error:.1e} of the largest output ({allowed:.0e} is allowed)"
+            )
+        worst = max(worst, error)
+        sizes.append(tuple(values[0].shape))
+    if not sizes:
+        raise OnebranchError(f"check: the original model runs on none of the inputs tried: {refused}")
+    return Check(tuple(sizes), worst, allowed)
+
+
+def _difference(expected: list[np.ndarray], given: list[np.ndarray]) -> float:
+    """The largest difference of any float output, of the largest number in it."""
+    if [array.shape for array in expected] != [array.shape for array in given]:
+        return float("inf")
+    return max((_of_one(a, b) for a, b in zip(expected, given, strict=True)), default=0.0)
+
+
+def _of_one(expected: np.ndarray, given: np.ndarray) -> float:
+    """Places that are not finite must be the same; whole numbers, which a rounding may turn, are not compared."""
+    if expected.dtype.kind != "f" or not expected.size:
+        return 0.0
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(given)):
+        return float("inf")
+    wide = expected.astype(np.float64)
+    difference = np.abs(np.where(finite, wide - given, 0)).max()
+    largest = np.abs(np.where(finite, wide, 0)).max()
+    return float(difference / largest) if largest > 0 else float(difference)
+
+
+def _nudged(values: np.ndarray) -> np.ndarray:
+    """The input with every number changed by about its last bit."""
+    if values.dtype.kind != "f":
+        return values
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], values.shape)
+    return np.asarray(values * (1 + ROUNDING * signs), values.dtype)
+
+
+def _words(array: np.ndarray) -> str:
+    return "x".join(map(str, array.shape)) or "one number"

@@ -1,0 +1,88 @@
+"""`onebranch.merge`: which kind of merge is meant follows from what is given, and is never guessed."""
+
+import os
+import sys
+from typing import Any, overload
+
+from onebranch.blocks.plan import Plan
+from onebranch.errors import OnebranchError, nearest
+from onebranch.graph.rewriting import Rules
+from onebranch.merging.own import Report, merge_model
+from onebranch.merging.report import GraphReport
+from onebranch.model.file import Model
+
+PROOFS = ("auto", "full")
+
+
+@overload
+def merge(model: Model, plan: Plan | str | os.PathLike[str] | None = None) -> tuple[Model, Report]: ...
+
+
+@overload
+def merge(
+    model: str | os.PathLike[str], plan: Plan | str | os.PathLike[str] | None = None, **rules: Any
+) -> tuple[Any, Any]: ...
+
+
+@overload
+def merge(model: Any, example_inputs: Any = None, **rules: Any) -> tuple[Any, GraphReport]: ...
+
+
+def merge(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
+    """The merged model, a new one, and the report.
+
+    * A `Model`, a shipped model's name or a `.safetensors` file of ours, and a plan (a `Plan` or a TOML file; by
+      default everything in every block becomes one convolution): a `Model` and a `Report`.
+    * A PyTorch module in evaluation mode and `example_inputs` (a tensor or a tuple of them): a new module, the
+      given one untouched, and a `GraphReport`.
+    * An ONNX model or a `.onnx` file: an `onnx.ModelProto` and a `GraphReport`. Needs no PyTorch.
+
+    For the last two: force=True merges whatever can be merged, cheaper or not; proof="full" insists on a full
+    basis; border_maps=True allows a bias that differs at the borders, written as a convolution of ones.
+    Raises OnebranchError where the model cannot be read, or where a proof fails: then there is no result.
+    """
+    if _is_module(model):
+        from onebranch.merging.torch import merge_module
+
+        example = options.pop("example_inputs", plan)
+        if example is None or isinstance(example, Plan | str | os.PathLike):
+            raise OnebranchError(
+                "a PyTorch module is merged with example inputs: merge(module, example_inputs)"
+            )
+        return merge_module(model, example, _rules(options))
+    if _is_onnx(model):
+        from onebranch.merging.onnx import merge_onnx
+
+        if plan is not None or "plan" in options or "example_inputs" in options:
+            raise OnebranchError(
+                "an ONNX model is merged by its graph; a plan is for models of onebranch's own"
+            )
+        return merge_onnx(model, _rules(options))
+    if options:
+        raise OnebranchError(
+            f"'{next(iter(options))}' is for PyTorch modules and ONNX files; a model of ours takes a plan"
+        )
+    return merge_model(model, plan)
+
+
+def _is_module(model: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _is_onnx(model: Any) -> bool:
+    if isinstance(model, str | os.PathLike):
+        return os.fspath(model).lower().endswith(".onnx")
+    onnx = sys.modules.get("onnx")
+    return onnx is not None and isinstance(model, onnx.ModelProto)
+
+
+def _rules(options: dict[str, Any]) -> Rules:
+    valid = list(Rules.__dataclass_fields__)
+    for name in options:
+        if name not in valid:
+            raise OnebranchError(f"unknown option '{name}'; {nearest(name, valid)}")
+    rules = Rules(**options)
+    if rules.proof not in PROOFS:
+        raise OnebranchError(f"proof is 'auto' or 'full', not '{rules.proof}'")
+    return rules
