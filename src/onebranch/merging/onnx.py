@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def merge_onnx(
     if not report.changed:
         return original, report
     found = check(_runner(original), _runner(merged), _inputs(original))
-    report = GraphReport(**{**vars(report), "check": found})
+    report = replace(report, check=found)
     helper.set_model_props(merged, {**_properties(original), METADATA: _record(original, rules, report)})
     return merged, report
 

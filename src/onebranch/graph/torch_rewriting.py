@@ -1,0 +1,147 @@
+"""Merged regions put into a traced PyTorch module; what is not replaced keeps its parameters."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+from onebranch.graph.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
+from onebranch.graph.rewriting import Merged, MergedRegion
+from onebranch.graph.torch_linear import names
+
+
+def rewritten(module: GraphModule, graph: LinearGraph, regions: Iterable[MergedRegion]) -> GraphModule:
+    """A new module with the merged values computed anew, and without what nothing reads any more.
+
+    It shares no parameter with the given one.
+    """
+    result = copy.deepcopy(module)
+    by_name = {name: node for node, name in names(result).items()}
+    trainable = any(parameter.requires_grad for parameter in module.parameters())
+    for number, done in enumerate(done for region in regions for done in region.merged):
+        _replace(result, by_name, done, graph.planes[done.value].vector, f"merged_{number}", trainable)
+    gone = {name for region in regions for name in region.removed}
+    for name in gone:
+        _erase(result.graph, by_name[name])
+    result.graph.lint()
+    plain = GraphModule(result, result.graph, type(module).__name__)
+    plain.recompile()
+    return plain.eval()
+
+
+def _replace(
+    module: GraphModule, by_name: dict[str, Node], done: Merged, vector: bool, name: str, trainable: bool
+) -> None:
+    old = by_name[done.value]
+    writer = _Writer(module, name, old.meta["val"].device, trainable)
+    known = dict(by_name)
+    with module.graph.inserting_before(old):
+        for step in done.steps:
+            inputs = [known[value] for value in step.inputs]
+            known[step.value] = writer.node(step.operation, inputs, vector)
+    new = known[done.value]
+    old.replace_all_uses_with(new)
+    new.meta.setdefault("val", old.meta["val"])
+    by_name[done.value] = new
+    _erase(module.graph, old)
+
+
+def _erase(graph: Graph, node: Node) -> None:
+    """Remove a node that nothing reads, and what it alone has read."""
+    wanted = [node]
+    while wanted:
+        found = wanted.pop()
+        if found.users or found.op in ("placeholder", "output", "call_module") or found.graph is not graph:
+            continue
+        if found not in graph.nodes:
+            continue
+        inputs = found.all_input_nodes
+        graph.erase_node(found)
+        wanted += inputs
+
+
+class _Writer:
+    """Nodes for operations; their parameters become submodules and parameters of the module."""
+
+    def __init__(self, module: GraphModule, name: str, device: torch.device, trainable: bool) -> None:
+        self.module, self.name, self.device, self.trainable = module, name, device, trainable
+        self.count = 0
+
+    def node(self, operation: Linear, inputs: list[Node], vector: bool) -> Node:
+        """The node that computes the operation's value."""
+        graph = self.module.graph
+        match operation:
+            case Convolve():
+                return self.dense(operation, inputs[0]) if vector else self.convolution(operation, inputs[0])
+            case Scale():
+                return self.scale(operation, inputs[0], (-1,) if vector else (-1, 1, 1))
+            case Sum():
+                total = inputs[0]
+                if operation.signs[0] < 0:
+                    total = graph.call_function(torch.neg, (total,))
+                for sign, value in zip(operation.signs[1:], inputs[1:], strict=True):
+                    total = graph.call_function(torch.add if sign > 0 else torch.sub, (total, value))
+                return total
+            case Ones():
+                first = graph.call_function(torch.narrow, (inputs[0], 1, 0, 1))
+                return graph.call_function(torch.ones_like, (first,))
+            case Pass():
+                return inputs[0]
+        raise AssertionError(f"{operation} is never written")
+
+    def convolution(self, operation: Convolve, value: Node) -> Node:
+        top, left, bottom, right = operation.pads
+        if (top, left) != (bottom, right):
+            sides = [left, right, top, bottom]
+            value = self.module.graph.call_function(torch.nn.functional.pad, (value, sides))
+            top = left = 0
+        outputs, per_group, k, l = operation.weight.shape
+        layer = torch.nn.Conv2d(
+            per_group * operation.groups,
+            outputs,
+            (k, l),
+            operation.strides,
+            (top, left),
+            operation.dilations,
+            operation.groups,
+            operation.bias is not None,
+        )
+        return self.layer(layer, operation, value, operation.weight)
+
+    def dense(self, operation: Convolve, value: Node) -> Node:
+        outputs, inputs = operation.weight.shape[:2]
+        layer = torch.nn.Linear(inputs, outputs, operation.bias is not None)
+        return self.layer(layer, operation, value, operation.weight[:, :, 0, 0])
+
+    def layer(self, layer: Any, operation: Convolve, value: Node, weight: np.ndarray) -> Node:
+        layer.weight = self.parameter(weight)
+        if operation.bias is not None:
+            layer.bias = self.parameter(operation.bias)
+        name = self.fresh()
+        self.module.add_submodule(name, layer.eval())
+        return self.module.graph.call_module(name, (value,))
+
+    def scale(self, operation: Scale, value: Node, shape: tuple[int, ...]) -> Node:
+        graph = self.module.graph
+        shifts = bool(operation.shift.any())
+        if (operation.factor != 1).any() or not shifts:
+            value = graph.call_function(torch.mul, (value, self.attribute(operation.factor.reshape(shape))))
+        if shifts:
+            value = graph.call_function(torch.add, (value, self.attribute(operation.shift.reshape(shape))))
+        return value
+
+    def attribute(self, array: np.ndarray) -> Node:
+        name = self.fresh()
+        self.module.register_parameter(name, self.parameter(array))
+        return self.module.graph.get_attr(name)
+
+    def parameter(self, array: np.ndarray) -> torch.nn.Parameter:
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.nn.Parameter(tensor, requires_grad=self.trainable)
+
+    def fresh(self) -> str:
+        self.count += 1
+        return self.name if self.count == 1 else f"{self.name}_{self.count}"

@@ -1,0 +1,125 @@
+"""Merging a PyTorch module: traced, merged by its graph, written as a new module, run against the original."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import GraphModule
+from torch.utils import _pytree
+
+from onebranch.graph.cost import cost_of_step
+from onebranch.graph.rewriting import Rules, merge_regions
+from onebranch.graph.torch_linear import read_linear, trace
+from onebranch.graph.torch_rewriting import rewritten
+from onebranch.merging.check import Run, check
+from onebranch.merging.report import GraphReport, all_left
+
+STRETCHES = (
+    *((1, 1), (1, 3), (5, -1), (32, 64), (-32, 32), (64, 0)),
+    *((0, 0), (0, 0)),
+)
+"""What is added to the example's open heights and widths, in the order in which sizes are tried."""
+
+
+def merge_module(
+    module: torch.nn.Module, example_inputs: Any, rules: Rules
+) -> tuple[torch.nn.Module, GraphReport]:
+    """The merged module, a new one, and the report; the given module is untouched.
+
+    Where nothing can be merged the new module is the traced one. Raises OnebranchError where the module cannot
+    be traced, a proof fails, or the outputs differ.
+    """
+    examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    traced = trace(module, examples)
+    graph = read_linear(traced)
+    regions = merge_regions(graph, rules)
+    merged = rewritten(traced, graph, regions)
+    macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
+    saved = sum(region.before.macs - region.after.macs for region in regions)
+    report = GraphReport(
+        regions=regions,
+        left=all_left(graph.left, regions),
+        convolutions=(_convolutions(traced), _convolutions(merged)),
+        parameters=(_parameters(traced), _parameters(merged)),
+        macs=(macs, macs - saved),
+        check=None,
+        notes=tuple(_notes(traced)),
+    )
+    if not report.changed:
+        return merged, report
+    found = check(_runner(module, examples), _runner(merged, examples), _inputs(traced, examples))
+    return merged, replace(report, check=found)
+
+
+def _convolutions(module: GraphModule) -> int:
+    layers = dict(module.named_modules())
+    return sum(
+        isinstance(layers.get(str(node.target)), torch.nn.Conv2d)
+        if node.op == "call_module"
+        else "conv" in str(node.target) and node.op == "call_function"
+        for node in module.graph.nodes
+    )
+
+
+def _parameters(module: GraphModule) -> int:
+    """Numbers in the floating-point parameters and buffers that the graph reads."""
+    read = {str(node.target) for node in module.graph.nodes if node.op in ("get_attr", "call_module")}
+    found = {}
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if (name in read or name.rpartition(".")[0] in read) and tensor.is_floating_point():
+            found[tensor.data_ptr() if tensor.numel() else name] = tensor.numel()
+    return sum(found.values())
+
+
+def _notes(module: GraphModule) -> Iterator[str]:
+    """Inputs whose height or width the module's own code fixes."""
+    for node in module.graph.nodes:
+        value = node.meta.get("val") if node.op == "placeholder" else None
+        if isinstance(value, torch.Tensor) and value.ndim == 4:
+            fixed = [side for side in value.shape[2:] if isinstance(side, int)]
+            if fixed:
+                sides = "x".join(str(side) if isinstance(side, int) else "any" for side in value.shape[2:])
+                yield f"the module's code fixes the size of its input '{node.name}' to {sides}"
+
+
+def _runner(module: torch.nn.Module, examples: tuple[Any, ...]) -> Run:
+    """The module on arrays in the order of the examples' tensors."""
+    leaves, structure = _pytree.tree_flatten(examples)
+    places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+    def run(values: list[np.ndarray]) -> list[np.ndarray]:
+        given = list(leaves)
+        for place, value in zip(places, values, strict=True):
+            given[place] = torch.from_numpy(value.copy()).to(leaves[place].device, leaves[place].dtype)
+        with torch.no_grad():
+            outputs = module(*_pytree.tree_unflatten(given, structure))
+        found = _pytree.tree_leaves(outputs)
+        return [value.detach().cpu().numpy() for value in found if isinstance(value, torch.Tensor)]
+
+    return run
+
+
+def _inputs(traced: GraphModule, examples: tuple[Any, ...]) -> Iterator[list[np.ndarray]]:
+    """Random inputs of the example's size and of others where sizes are open; always the same."""
+    values = [node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"]
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    leaves = [leaf for leaf in _pytree.tree_leaves(examples) if isinstance(leaf, torch.Tensor)]
+    random = np.random.default_rng(0)
+    for stretch in ((0, 0), *STRETCHES):
+        yield [_random(value, leaf, stretch, random) for value, leaf in zip(tensors, leaves, strict=True)]
+
+
+def _random(
+    value: torch.Tensor, leaf: torch.Tensor, stretch: tuple[int, int], random: np.random.Generator
+) -> np.ndarray:
+    shape = list(leaf.shape)
+    if len(shape) == 4:
+        for axis, more in zip((2, 3), stretch, strict=True):
+            if not isinstance(value.shape[axis], int):
+                shape[axis] = max(1, shape[axis] + more)
+    kind = np.dtype(str(leaf.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
+    if kind.kind == "f":
+        return np.asarray(random.random(shape), kind)
+    return np.asarray(leaf.detach().cpu().numpy(), kind)
