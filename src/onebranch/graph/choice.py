@@ -7,6 +7,7 @@ optimal over all sets of kept values, for chains, series-parallel and any other 
 states than `STATES`: then it is the best found.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from onebranch.graph.form import Form, apply, settled, source
 from onebranch.graph.linear import Plane, Step
 from onebranch.graph.window import Inexact
 
-STATES = 400
+STATES = 3000
 """States that are followed at once; beyond them the cheapest are, and the choice is no longer called optimal."""
+
+NARROW = 64
+"""States of the first, narrow search."""
 
 Frontier = frozenset[str]
 """The kept values that a value is a function of."""
@@ -120,89 +124,105 @@ def choose(
 ) -> Choice:
     """The cheapest choice for a region; steps in an order in which they can run.
 
-    kept: values that others read and that must be computed.
+    kept: values that others read and that must be computed. A narrow search comes first: what costs more than
+    the choice that it finds is not followed in the wide one.
     """
-    uses = {step.value: 0 for step in steps}
-    for step in steps:
-        for name in step.inputs:
-            if name in uses:
-                uses[name] += 1
-    alive: dict[Key, _State] = {(): _State(Cost())}
-    optimal = True
-    for step in steps:
-        gone = set()
-        for name in step.inputs:
-            if name in uses:
-                uses[name] -= 1
-                if uses[name] == 0:
-                    gone.add(name)
-        needed = uses[step.value] > 0
+    problem = _Problem(steps, planes, kept, forms, order)
+    narrow = problem.searched(min(NARROW, states), None)
+    if narrow.optimal:
+        return narrow
+    return problem.searched(states, narrow.cost)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A region, and what is looked for in it."""
+
+    steps: Sequence[Step]
+    planes: Mapping[str, Plane]
+    kept: Frontier
+    forms: Forms
+    order: Order
+
+    def searched(self, states: int, bound: Cost | None) -> Choice:
+        """The cheapest choice, following at most so many states, and none that costs more than the bound."""
+        uses = Counter(name for step in self.steps for name in step.inputs)
+        alive: dict[Key, _State] = {(): _State(Cost())}
+        optimal = True
+        for step in self.steps:
+            uses.subtract(step.inputs)
+            alive = self._after(step, alive, uses, bound)
+            if len(alive) > states:
+                optimal, alive = False, self._best(alive, states)
+        best = min(alive.values(), key=lambda state: self.order(state.cost))
+        return Choice(_history(best), best.cost, optimal)
+
+    def _after(
+        self, step: Step, alive: Mapping[Key, _State], uses: Mapping[str, int], bound: Cost | None
+    ) -> dict[Key, _State]:
+        """The states after one more operation; of those that are equal from here on, the cheapest."""
         after: dict[Key, _State] = {}
         for key, state in alive.items():
-            for frontier, option in _options(step, dict(key), state, planes, kept, forms):
-                live = {name: found for name, found in key if name not in gone}
-                if needed:
-                    live[step.value] = frontier
-                place = tuple(sorted(live.items(), key=lambda item: item[0]))
-                if place not in after or order(option.cost) < order(after[place].cost):
+            live = dict(key)
+            reads = {name: live.get(name, frozenset((name,))) for name in step.inputs}
+            rest = {name: frontier for name, frontier in key if uses[name]}
+            for frontier, option in _options(step, reads, state, self.planes, self.kept, self.forms):
+                if bound is not None and self.order(option.cost) > self.order(bound):
+                    continue
+                if uses[step.value]:
+                    rest[step.value] = frontier
+                place = tuple(sorted(rest.items(), key=lambda item: item[0]))
+                if place not in after or self.order(option.cost) < self.order(after[place].cost):
                     after[place] = option
-        if len(after) > states:
-            optimal = False
-            after = _best(after, states, lambda item: order(_estimate(*item, planes, forms)))
-        alive = after
-    best = min(alive.values(), key=lambda state: order(state.cost))
-    return Choice(_history(best), best.cost, optimal)
+        return after
+
+    def _best(self, found: Mapping[Key, _State], states: int) -> dict[Key, _State]:
+        """The cheapest states, and the one that keeps every value: from that one there is always a way on."""
+        ranked = sorted(found.items(), key=lambda item: self.order(self._estimate(*item)))
+        safe = [item for item in ranked[states:] if all(frontier == {name} for name, frontier in item[0])]
+        return dict(ranked[:states] + safe)
+
+    def _estimate(self, key: Key, state: _State) -> Cost:
+        """The cost if every value that is still needed were computed now."""
+        total = state.cost
+        for value, frontier in key:
+            if frontier != {value}:
+                try:
+                    total += cost_of_form(self.forms.final(value, frontier), value, self.planes)
+                except Inexact:
+                    total += Cost(macs=self.planes[value].channels * self.planes[value].pixels)
+        return total
 
 
 def _options(
     step: Step,
-    live: Mapping[str, Frontier],
+    reads: Mapping[str, Frontier],
     state: _State,
     planes: Mapping[str, Plane],
     kept: Frontier,
     forms: Forms,
 ) -> list[tuple[Frontier, _State]]:
     """What can be done with one more operation: compute it as it stands, from its form, or not yet."""
-    reads = {name: live.get(name, frozenset((name,))) for name in step.inputs}
-    frontier = frozenset().union(*reads.values())
+    frontier = frozenset[str]().union(*reads.values())
     alone = frozenset((step.value,))
-    direct = all(found == {name} for name, found in reads.items())
     options: list[tuple[Frontier, _State]] = []
+    direct = all(found == {name} for name, found in reads.items())
     if direct:
         cost = state.cost + cost_of_step(step, planes)
         options.append((alone, _State(cost, (Kept(step.value, None), state))))
     try:
         if not direct:
-            final = forms.final(step.value, frontier)
-            cost = state.cost + cost_of_form(final, step.value, planes)
+            cost = state.cost + cost_of_form(forms.final(step.value, frontier), step.value, planes)
             options.append((alone, _State(cost, (Kept(step.value, frontier), state))))
+    except Inexact:
+        pass
+    try:
         if step.value not in kept:
             forms.of(step.value, frontier)
             options.append((frontier, state))
     except Inexact:
         pass
     return options
-
-
-def _best(
-    found: Mapping[Key, _State], states: int, rank: Callable[[tuple[Key, _State]], tuple[int, ...]]
-) -> dict[Key, _State]:
-    """The cheapest states, and the one in which every value is kept: from that one there is always a way on."""
-    ranked = sorted(found.items(), key=rank)
-    safe = [item for item in ranked[states:] if all(frontier == {value} for value, frontier in item[0])]
-    return dict(ranked[:states] + safe)
-
-
-def _estimate(key: Key, state: _State, planes: Mapping[str, Plane], forms: Forms) -> Cost:
-    """The cost if every value that is still needed were computed now."""
-    total = state.cost
-    for value, frontier in key:
-        if frontier != {value}:
-            try:
-                total += cost_of_form(forms.final(value, frontier), value, planes)
-            except Inexact:
-                total += Cost(macs=planes[value].channels * planes[value].pixels)
-    return total
 
 
 def _history(state: _State) -> tuple[Kept, ...]:

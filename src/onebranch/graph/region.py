@@ -1,9 +1,9 @@
 """Regions: connected linear operations, and the parts of them that can be chosen for independently."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from onebranch.graph.linear import LinearGraph, Step
+from onebranch.graph.linear import LinearGraph, Pass, Step
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,28 @@ class Region:
     parts: tuple[tuple[Step, ...], ...]
 
 
+def simplified(graph: LinearGraph) -> LinearGraph:
+    """The graph without operations that only pass a value on, or that nothing needs.
+
+    They stay in the model: what they pass on is called by the name of what they read.
+    """
+    same: dict[str, str] = {}
+    steps = []
+    for step in graph.steps:
+        inputs = tuple(same.get(name, name) for name in step.inputs)
+        if isinstance(step.operation, Pass) and step.value not in graph.kept:
+            same[step.value] = inputs[0]
+        else:
+            steps.append(Step(step.value, step.operation, inputs))
+    needed = set(graph.kept)
+    for step in reversed(steps):
+        if step.value in needed:
+            needed.update(step.inputs)
+    return replace(graph, steps=tuple(step for step in steps if step.value in needed))
+
+
 def regions(graph: LinearGraph) -> list[Region]:
-    """Every region of the graph, in the order of their first operation."""
+    """Every region of a simplified graph, in the order of their first operation."""
     return [_region(steps, graph) for steps in _connected(graph.steps, lambda value: True)]
 
 

@@ -13,7 +13,7 @@ from onebranch.graph.emission import written
 from onebranch.graph.evidence import prove, rounded
 from onebranch.graph.form import Form
 from onebranch.graph.linear import Convolve, Left, LinearGraph, Plane, Scale, Step, Sum
-from onebranch.graph.region import Region, regions
+from onebranch.graph.region import Region, regions, simplified
 from onebranch.graph.window import Inexact
 from onebranch.proof.affine import AffineProof
 
@@ -65,7 +65,8 @@ def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
 
     Raises OnebranchError where a proof fails.
     """
-    return tuple(_merged(region, graph, rules) for region in regions(graph) if len(region.steps) > 1)
+    simple = simplified(graph)
+    return tuple(_merged(region, simple, rules) for region in regions(simple) if len(region.steps) > 1)
 
 
 def _merged(region: Region, graph: LinearGraph, rules: Rules) -> MergedRegion:
@@ -139,7 +140,7 @@ def _left(
     found = []
     for step in region.steps:
         own = computed.get(step.value)
-        inner = [name for name in _read(own, region) if name in computed] if own else []
+        inner = [name for name in _read(own, region) if name in computed]
         if own is None or not inner or (step.value not in needed and step.value not in region.outputs):
             continue
         found.append(Left(step.value, _reason(step, inner, region, forms, planes, computed)))
@@ -182,7 +183,7 @@ def _reason(
         if merged.macs < apart.macs:
             reasons.append(f"'{name}' is needed by several operations; one with each of them costs more")
         else:
-            reasons.append(f"one with '{name}' it costs {merged.macs:,} MACs instead of {apart.macs:,}")
+            reasons.append(f"one with '{name}' costs {merged.macs:,} MACs, two cost {apart.macs:,}")
     return "; ".join(dict.fromkeys(reasons))
 
 

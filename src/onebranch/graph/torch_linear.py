@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.fx import GraphModule, Node
+from torch.utils import _pytree
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.linear import (
@@ -61,7 +62,130 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
     on data, or one that keeps something from call to call.
     """
     _check_evaluation(module)
-    automatic = torch.utils._pytree.tree_map(_all_open, example_inputs)
+    doubled = _pytree.tree_map(_of_two, example_inputs)
+    try:
+        found = _traced(module, doubled)
+    except _Untraceable as error:
+        return _traced_or_refused(module, example_inputs, str(error))
+    _admit_one(found, module, _pytree.tree_map(_of_one, example_inputs))
+    return found
+
+
+def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...], reason: str) -> GraphModule:
+    """The trace with a batch of exactly this size, for a module that takes no other."""
+    try:
+        return _traced(module, example_inputs)
+    except _Untraceable:
+        raise OnebranchError(reason) from None
+
+
+class _Untraceable(Exception):
+    """torch.export refused the module with these inputs."""
+
+
+def _of_two(value: Any) -> Any:
+    """A batch of one as a batch of two: of one, torch.export would conclude that it is always one."""
+    if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
+        return torch.cat([value, value])
+    return value
+
+
+def _of_one(value: Any) -> Any:
+    return value[:1] if isinstance(value, torch.Tensor) and value.ndim > 1 else value
+
+
+class _BatchBlind(torch.nn.Module):
+    """A trace's guards, which see a batch of one as one of two."""
+
+    def __init__(self, guards: torch.nn.Module) -> None:
+        super().__init__()
+        self.guards = guards
+
+    def forward(self, *inputs: Any) -> None:
+        """Raise AssertionError where the trace does not hold for inputs of these sizes."""
+        self.guards(*(_two_of(value) for value in inputs))
+
+
+def _two_of(value: Any) -> Any:
+    """A batch of one seen as one of two, without a copy."""
+    if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
+        return value.expand(2, *value.shape[1:])
+    return value
+
+
+def _admit_one(found: GraphModule, module: torch.nn.Module, alone: tuple[Any, ...]) -> None:
+    """Let a batch of one through, where torch.export's guards exclude it although the operations are the same.
+
+    Broadcasting to the batch (y[:, :, :1] = b) makes such a guard, and so does code that treats one differently;
+    a second trace tells them apart.
+    """
+    guards = getattr(found, "_guards_fn", None)
+    if guards is None:
+        return
+    try:
+        guards(*_pytree.tree_leaves(alone))
+    except AssertionError:
+        try:
+            if _same_operations(found, _traced(module, alone)):
+                found._guards_fn = _BatchBlind(guards)
+        except _Untraceable:
+            return
+
+
+def _same_operations(many: GraphModule, one: GraphModule) -> bool:
+    """Whether two traces do the same with their values; a size of the batch may be the number 1 in the second."""
+    first, second = _skeleton(many), _skeleton(one)
+    return len(first) == len(second) and all(
+        a[0] == b[0] and _same_arguments(a[1], b[1]) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _skeleton(module: GraphModule) -> list[tuple[Any, Any]]:
+    """Operations and arguments, values by number; slices that take everything are what they are taken of."""
+    numbers: dict[Node, Any] = {}
+    found: list[tuple[Any, Any]] = []
+    for node in module.graph.nodes:
+        if _is_size(node):
+            numbers[node] = "size"
+        elif node.target in (aten.slice.Tensor, aten.slice_scatter.default) and _takes_all(node):
+            numbers[node] = numbers[node.args[node.target is aten.slice_scatter.default]]
+        else:
+            arguments = torch.fx.node.map_arg((node.args, node.kwargs), lambda value: _Number(numbers[value]))
+            numbers[node] = len(found)
+            found.append(((node.op, node.target), arguments))
+    return found
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A value in a skeleton, or "size"."""
+
+    number: int | str
+
+
+def _takes_all(node: Node) -> bool:
+    first = 3 if node.target is aten.slice_scatter.default else 2
+    start, end, step = _arguments(node, *(None,) * first, None, None, 1)[first:]
+    return _is_all(start, end, step)
+
+
+def _is_size(node: Node) -> bool:
+    """Whether a node computes with sizes only."""
+    return node.op == "call_function" and not isinstance(node.meta.get("val"), torch.Tensor | tuple | list)
+
+
+def _same_arguments(many: Any, one: Any) -> bool:
+    if isinstance(many, tuple | list) and isinstance(one, tuple | list):
+        return len(many) == len(one) and all(_same_arguments(a, b) for a, b in zip(many, one, strict=True))
+    if isinstance(many, dict) and isinstance(one, dict):
+        return many.keys() == one.keys() and all(_same_arguments(many[key], one[key]) for key in many)
+    if many == _Number("size"):
+        return one in (many, 1)
+    return bool(many == one)
+
+
+def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+    automatic = _pytree.tree_map(_all_open, example_inputs)
     try:
         # 0 and 1 are sizes like others; a module that treats them differently gets a guard.
         with warnings.catch_warnings(), torch.fx.experimental._config.patch(backed_size_oblivious=True):
@@ -72,7 +196,7 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
         reason = next(
             (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
         )
-        raise OnebranchError(
+        raise _Untraceable(
             f"torch.export cannot trace {type(module).__name__} ({reason}); control flow that depends on data must"
             " be taken out"
         ) from None
@@ -646,7 +770,10 @@ def _copy(node: Node, trace: _Trace) -> Read | None:
     over, x = node.args[:2]
     if x in trace.uniform:
         trace.uniform[node] = trace.uniform[x]  # type: ignore[index]
-        trace.absorbed |= {node} | ({over} if isinstance(over, Node) else set())
+        trace.absorbed.add(node)
+        while isinstance(over, Node) and over.target is aten.slice.Tensor:  # it gives its size only
+            trace.absorbed.add(over)
+            over = over.args[0]
     return None
 
 
