@@ -21,7 +21,7 @@ class Session:
         (self._input,), (self._output,) = graph.inputs, graph.outputs
         content = to_onnx(prelu_as_convolutions(graph))
         providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(content, _options(threads), providers=providers)
+        self._session = onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
 
     def run(self, values: np.ndarray) -> np.ndarray:
         """The graph's output for its input, in the types and shapes that the graph says."""
@@ -44,7 +44,8 @@ class OnnxRuntime:
         return self._session.run(pictures)
 
 
-def _options(threads: int | None) -> onnxruntime.SessionOptions:
+def session_options(threads: int | None) -> onnxruntime.SessionOptions:
+    """The optimizer in full, operators one after the other; `threads` None takes every core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
