@@ -4,12 +4,14 @@ Floats are computed in float64, so that a padding that should equal a bias does.
 weights and whatever a caller may replace are no constants.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from onebranch.graph.onnx_file import opset_of
 
 LARGEST = 1 << 27
 """Numbers in the largest constant that is computed."""
@@ -70,10 +72,17 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         for tensor in graph.initializer
         if tensor.name not in replaceable
     }
-    opsets = [opset for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
-    for node in graph.node:
-        known |= dict(_computed(node, known, opsets[0].version if opsets else 1))
-    return known
+    return with_computed(graph.node, known, opset_of(model))
+
+
+def with_computed(
+    nodes: Iterable[onnx.NodeProto], known: Mapping[str, np.ndarray], opset: int
+) -> dict[str, np.ndarray]:
+    """Known values, and those that operations, in order, compute from them alone."""
+    result = dict(known)
+    for node in nodes:
+        result |= dict(_computed(node, result, opset))
+    return result
 
 
 def _computed(

@@ -196,13 +196,13 @@ def _taken(view: View, parts: list[Part], wanted: Size) -> tuple[View, Axis, lis
 
 
 def _ratio(size: Size, divisor: Size) -> Size | None:
-    """size / divisor where that is a whole number for every picture; None where it is not."""
+    """size / divisor; None where that is no size, or a broken number."""
     try:
         result = quotient(size, divisor)
     except Undecided:
         return None
-    whole = all(factor.denominator == 1 for _, factor in result.terms)
-    return result if whole and result.terms else None
+    broken = result.number is not None and result.number.denominator != 1
+    return result if result.terms and not broken else None
 
 
 def _merged(view: View) -> View:
