@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onebranch.graph.cost import Cost, cost_of_form, cost_of_step
+from onebranch.graph.cost import Cost, cost_of_form, cost_of_step, least_costs
 from onebranch.graph.form import Form, apply, settled, source
 from onebranch.graph.linear import Plane, Step
 from onebranch.graph.window import Inexact
 
-STATES = 3000
+STATES = 1000
 """States that are followed at once; beyond them the cheapest are, and the choice is no longer called optimal."""
 
 NARROW = 64
@@ -149,16 +149,31 @@ class _Problem:
         uses = Counter(name for step in self.steps for name in step.inputs)
         alive: dict[Key, _State] = {(): _State(Cost())}
         optimal = True
-        for step in self.steps:
+        for step, ahead in zip(self.steps, self._ahead(), strict=True):
             uses.subtract(step.inputs)
-            alive = self._after(step, alive, uses, bound)
+            alive = self._after(step, alive, uses, lambda cost, ahead=ahead: self._pays(cost + ahead, bound))
             if len(alive) > states:
                 optimal, alive = False, self._best(alive, states)
         best = min(alive.values(), key=lambda state: self.order(state.cost))
         return Choice(_history(best), best.cost, optimal)
 
+    def _pays(self, cost: Cost, bound: Cost | None) -> bool:
+        return bound is None or self.order(cost) <= self.order(bound)
+
+    def _ahead(self) -> list[Cost]:
+        """After every operation: what the values that must be kept later on cost at least."""
+        least = least_costs(self.steps, self.planes)
+        ahead = [Cost()]
+        for step in reversed(self.steps[1:]):
+            ahead.append(ahead[-1] + least[step.value] if step.value in self.kept else ahead[-1])
+        return ahead[::-1]
+
     def _after(
-        self, step: Step, alive: Mapping[Key, _State], uses: Mapping[str, int], bound: Cost | None
+        self,
+        step: Step,
+        alive: Mapping[Key, _State],
+        uses: Mapping[str, int],
+        pays: Callable[[Cost], bool],
     ) -> dict[Key, _State]:
         """The states after one more operation; of those that are equal from here on, the cheapest."""
         after: dict[Key, _State] = {}
@@ -167,7 +182,7 @@ class _Problem:
             reads = {name: live.get(name, frozenset((name,))) for name in step.inputs}
             rest = {name: frontier for name, frontier in key if uses[name]}
             for frontier, option in _options(step, reads, state, self.planes, self.kept, self.forms):
-                if bound is not None and self.order(option.cost) > self.order(bound):
+                if not pays(option.cost):
                     continue
                 if uses[step.value]:
                     rest[step.value] = frontier

@@ -1,6 +1,6 @@
 """What operations cost: multiply-accumulates first, then memory traffic, both counted on the example's size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onebranch.graph.form import Form
@@ -68,3 +68,25 @@ def cost_of_form(form: Form, value: str, planes: Mapping[str, Plane]) -> Cost:
     additions = max(0, len(form.terms) - 1) + int(not convolutions)
     operations = len(convolutions) + additions
     return Cost(macs + additions * numbers, traffic + 3 * additions * numbers, operations, 1)
+
+
+def least_costs(steps: Sequence[Step], planes: Mapping[str, Plane]) -> dict[str, Cost]:
+    """What computing each value costs at least, from whatever values before it.
+
+    Windows only grow when operations are composed, and a dense convolution stays dense: it reads at least as many
+    channels as the narrowest value before it has.
+    """
+    narrowest: dict[str, int] = {}
+    found = {}
+    for step in steps:
+        reached = [narrowest.get(name, planes[name].channels) for name in step.inputs]
+        result = planes[step.value]
+        numbers = result.channels * result.pixels
+        operation = step.operation
+        factor = 0
+        if isinstance(operation, Convolve):
+            k, l = operation.weight.shape[2:]
+            factor = k * l * (min(reached) if operation.groups == 1 else 1)
+        found[step.value] = Cost(factor * numbers, 0, 0)
+        narrowest[step.value] = min([*reached, *(planes[name].channels for name in step.inputs)])
+    return found

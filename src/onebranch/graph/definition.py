@@ -1,7 +1,6 @@
 """What linear operations mean: slow numpy, one after the other, on pictures. Shares nothing with the laws."""
 
 from collections.abc import Iterable, Mapping
-from itertools import product
 
 import numpy as np
 
@@ -22,6 +21,9 @@ from onebranch.graph.linear import (
     Step,
     Sum,
 )
+
+LARGEST = 1 << 23
+"""Numbers in the windows that are multiplied at once."""
 
 
 def run(steps: Iterable[Step], values: Mapping[str, Floats], result: str) -> dict[str, Floats]:
@@ -89,40 +91,51 @@ def _framed(x: Floats, pads: Sides, value: float = 0.0) -> Floats:
 
 
 def _convolved(operation: Convolve, x: Floats) -> Floats:
-    """Tap by tap: every tap multiplies a shifted, strided part of the padded picture."""
+    """Every output is the product of a window of the padded picture with the kernel, summed."""
     weight = operation.weight.astype(x.dtype)
     outputs, per_group, k, l = weight.shape
     framed = _framed(x, operation.pads)
-    n = len(x)
-    height, width = (
-        (side - dilation * (taps - 1) - 1) // stride + 1
-        for side, dilation, taps, stride in zip(
-            framed.shape[2:], operation.dilations, (k, l), operation.strides, strict=True
-        )
-    )
-    if min(height, width) < 1:
-        return np.zeros((n, outputs, max(0, height), max(0, width)), x.dtype)
-    groups = operation.groups
-    result = np.zeros((groups, outputs // groups, n * height * width), x.dtype)
-    split = framed.reshape(n, groups, per_group, *framed.shape[2:])
-    for a, b in product(range(k), range(l)):
-        window = _strided(split, (a, b), operation, (height, width))
-        taps = weight[:, :, a, b].reshape(groups, outputs // groups, per_group)
-        flat = np.moveaxis(window, 0, 2).reshape(groups, per_group, -1)
-        result += taps * flat if per_group == 1 else taps @ flat
-    pictures = np.moveaxis(result.reshape(outputs, n, height, width), 0, 1)
+    if per_group == 1:  # channels last in memory: a tap multiplies all of them at once
+        framed = np.ascontiguousarray(framed.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
+    reach = [d * (taps - 1) + 1 for d, taps in zip(operation.dilations, (k, l), strict=True)]
+    if framed.shape[2] < reach[0] or framed.shape[3] < reach[1]:
+        return np.zeros((len(x), outputs, 0, 0), x.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(framed, reach, (2, 3))
+    (down, right), (rows, columns) = operation.strides, operation.dilations
+    windows = windows[:, :, ::down, ::right, ::rows, ::columns]
+    batch = max(1, LARGEST * len(x) // windows.size)
+    parts = [
+        _products(weight, windows[first : first + batch], operation.groups)
+        for first in range(0, len(x), batch)
+    ]
+    pictures = np.concatenate(parts)
     return pictures if operation.bias is None else pictures + _column(operation.bias, x)
 
 
-def _strided(split: Floats, tap: tuple[int, int], operation: Convolve, size: tuple[int, int]) -> Floats:
-    """The pixels that one tap meets, (N, groups, I, height, width)."""
-    spots = [
-        slice(index * dilation, index * dilation + (count - 1) * stride + 1, stride)
-        for index, dilation, stride, count in zip(
-            tap, operation.dilations, operation.strides, size, strict=True
-        )
-    ]
-    return split[..., spots[0], spots[1]]
+def _products(weight: Floats, windows: Floats, groups: int) -> Floats:
+    """weight: (O, I / groups, K, L); windows: (N, I, H, W, K, L)."""
+    outputs, per_group, k, l = weight.shape
+    taps = weight.reshape(groups, outputs // groups, per_group, k, l)
+    if per_group == 1:
+        return _tap_by_tap(taps[:, :, 0], windows)
+    n, _, height, width = windows.shape[:4]
+    split = windows.reshape(n, groups, per_group, height, width, k, l)
+    flat = split.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, n * height * width, per_group * k * l)
+    sums = flat @ taps.reshape(groups, outputs // groups, -1).transpose(0, 2, 1)
+    pictures = sums.reshape(groups, n, height, width, -1).transpose(1, 0, 4, 2, 3)
+    return np.asarray(pictures.reshape(n, outputs, height, width))
+
+
+def _tap_by_tap(taps: Floats, windows: Floats) -> Floats:
+    """One input for each group. taps: (G, O / G, K, L); windows: (N, G, H, W, K, L)."""
+    groups, outputs, k, l = taps.shape
+    n, _, height, width = windows.shape[:4]
+    sums = np.zeros((outputs, height, width, n, groups), windows.dtype)
+    for a, b in np.ndindex(k, l):
+        shifted = windows[..., a, b].transpose(2, 3, 0, 1)
+        for output in range(outputs):
+            sums[output] += taps[:, output, a, b] * shifted
+    return sums.transpose(3, 4, 0, 1, 2).reshape(n, groups * outputs, height, width)
 
 
 def _filled(operation: Fill, x: Floats) -> Floats:

@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     model = _parsed(file)
     try:
         _check_versions(model)
-        for tensor in _tensors(model):
+        for tensor in tensors_of(model):
             if tensor.data_location == TensorProto.EXTERNAL:
                 _load(tensor, file.parent)
             _check_size(tensor)
@@ -104,7 +104,7 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max(versions, default=1)
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
     """Every stored array: weights, constants in operations, those of inner graphs and functions."""
     yield from _of_graph(model.graph)
     for function in model.functions:
@@ -218,7 +218,7 @@ def _check(model: onnx.ModelProto) -> None:
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:
-    return sum(_bytes_of(tensor) for tensor in _tensors(model))
+    return sum(_bytes_of(tensor) for tensor in tensors_of(model))
 
 
 def write(model: onnx.ModelProto, path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -39,9 +39,15 @@ def graph_of(model: onnx.ModelProto) -> Graph:
         node, own = _modern(_node(proto), opset)
         constants |= own
         nodes.append(node)
-    inputs = {value.name: _value(value) for value in graph.input if value.name not in weights}
-    outputs = {value.name: _value(value) for value in graph.output}
+    inputs, outputs = ends_of(model)
     return Graph(tuple(nodes), inputs, outputs, _used(constants, nodes, outputs))
+
+
+def ends_of(model: onnx.ModelProto) -> tuple[dict[str, Value], dict[str, Value]]:
+    """What must be given to a model, and what it gives, by name. Raises OnebranchError for what is no array."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    inputs = {value.name: _value(value) for value in model.graph.input if value.name not in given}
+    return inputs, {value.name: _value(value) for value in model.graph.output}
 
 
 def _refuse_control_flow(graph: onnx.GraphProto) -> None:

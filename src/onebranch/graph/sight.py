@@ -13,7 +13,7 @@ from onebranch.graph.number_rules import numbers_of
 from onebranch.graph.operations import Graph, Node
 from onebranch.graph.pixel_rules import PIXEL_RULES
 from onebranch.graph.reach import Reach, beyond_cell
-from onebranch.graph.scope import Scope, Unknown, Value
+from onebranch.graph.scope import Scope, Unknown, Value, integer
 from onebranch.graph.size import HEIGHT, WIDTH, Size, as_size
 from onebranch.graph.view import COLUMNS, ROWS, View, is_plain, length, plain
 
@@ -152,3 +152,24 @@ def _scale(view: View, index: int, output: str) -> Fraction:
             " onebranch runs networks that keep the picture's border"
         )
     return reach.scale
+
+
+def channels_read(graph: Graph, picture: str) -> int | None:
+    """Channels of the picture, as the first convolution of it has them; None where none reads it directly.
+
+    Operations with constants that come before it are looked through.
+    """
+    same = {picture}
+    for node in graph.nodes:
+        if not node.inputs or node.inputs[0] not in same:
+            continue
+        weight = graph.constants.get(node.inputs[1]) if node.kind == "Conv" else None
+        if weight is not None:
+            return int(weight.shape[1]) * integer(node, "group", 1)
+        if node.kind in BEFORE_CONVOLUTIONS:
+            same.add(node.outputs[0])
+    return None
+
+
+BEFORE_CONVOLUTIONS = ("Identity", "Cast", "Add", "Sub", "Mul", "Div", "Pad", "Clip")
+"""Operations that networks begin with and that keep the channels."""

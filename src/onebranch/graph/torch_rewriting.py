@@ -1,6 +1,7 @@
 """Merged regions put into a traced PyTorch module; what is not replaced keeps its parameters."""
 
 import copy
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +19,9 @@ def rewritten(module: GraphModule, graph: LinearGraph, regions: Iterable[MergedR
 
     It shares no parameter with the given one.
     """
-    result = copy.deepcopy(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.export's own specs, copied, warn of themselves
+        result = copy.deepcopy(module)
     by_name = {name: node for node, name in names(result).items()}
     trainable = any(parameter.requires_grad for parameter in module.parameters())
     for number, done in enumerate(done for region in regions for done in region.merged):

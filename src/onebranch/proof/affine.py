@@ -14,12 +14,15 @@ import numpy as np
 
 from onebranch.algebra.definition import Floats
 from onebranch.errors import OnebranchError
-from onebranch.proof.basis import TOLERANCE, sizes
+from onebranch.proof.basis import LARGE_RADIUS, TOLERANCE, sizes
 from onebranch.proof.rounding import BEYOND, Rounding, check_weights
 from onebranch.proof.rounding import TOLERANCE as ROUNDING_TOLERANCE
 
 COMBINATIONS = 40
 """Independent random signs for every size."""
+
+LARGE_FOR_SIGNS = 2
+"""Up to this radius every size is tried with random signs; kernels of 7x7 and more take the listed subset."""
 
 NUMBERS = 1 << 21
 """Numbers that are put in at once."""
@@ -94,29 +97,16 @@ def prove_affine(region: Region, *, full: bool = False) -> AffineProof:
 
 def agreement(region: Region, *, full: bool = False) -> Agreement:
     """Both maps, in float64 and before any rounding, on zero and on a basis, or on random signs."""
-    heights, widths = (
-        sizes(radius, stride) for radius, stride in zip(region.radius, region.stride, strict=True)
-    )
-    found = [(size, region.shapes(*size)) for size in itertools.product(heights, widths)]
-    tried = [(size, shapes) for size, shapes in found if shapes is not None]
-    if not tried:
-        raise OnebranchError("basis: there is no size of picture that the region has an output for")
-    whole = full or sum(_numbers(shapes) * size[0] * size[1] for size, shapes in tried) * region.macs <= FULL
-    worst, largest, pictures = 0.0, 0.0, 0
-    place = ""
-    for (height, width), shapes in tried:
-        inputs = _impulses(shapes) if whole else _signs(shapes, [region.seed, height, width])
-        for batch in inputs:
-            expected, met = region.original(batch)
-            given = region.merged(batch)
-            if expected.shape != given.shape:
-                raise OnebranchError(
-                    f"basis: on a {height}x{width} picture the original gives {expected.shape[1:]} values,"
-                    f" the replacement {given.shape[1:]}"
-                )
-            error = float(np.abs(expected - given).max(initial=0))
-            pictures += len(expected)
-            largest = max(largest, met)
+    tried = _tried(region, LARGE_RADIUS)
+    whole = full or sum(_numbers(shapes) * h * w for (h, w), shapes in tried.items()) * region.macs <= FULL
+    if not whole:
+        tried = _tried(region, LARGE_FOR_SIGNS)
+    worst, largest, pictures, place = 0.0, 0.0, 0, ""
+    for (height, width), shapes in tried.items():
+        batches = _impulses(shapes) if whole else _signs(shapes, [region.seed, height, width])
+        for batch in batches:
+            error, met, count = _difference(region, batch, f"{height}x{width}")
+            pictures, largest = pictures + count, max(largest, met)
             if not error <= worst:  # NaN is never small enough
                 worst, place = error, f"a {height}x{width} picture"
     error = worst / largest if largest > 0 else worst
@@ -125,9 +115,31 @@ def agreement(region: Region, *, full: bool = False) -> Agreement:
             f"basis: the replacement differs by {error:.1e} of the largest value ({TOLERANCE:.0e} is allowed)"
             f" on {place}"
         )
-    complete = sizes(region.radius[0], region.stride[0]) == tuple(range(1, heights[-1] + 1))
-    complete = complete and widths == tuple(range(1, widths[-1] + 1))
+    heights, widths = (tuple(sorted({size[axis] for size in tried})) for axis in (0, 1))
+    complete = max(region.radius) <= (LARGE_RADIUS if whole else LARGE_FOR_SIGNS)
     return Agreement(heights, widths, complete, 0 if whole else COMBINATIONS, pictures, largest, error)
+
+
+def _tried(region: Region, large: int) -> dict[tuple[int, int], Shapes]:
+    """Sizes of pictures, and the inputs' shapes for each. Raises OnebranchError where there are none."""
+    heights, widths = (sizes(r, s, large) for r, s in zip(region.radius, region.stride, strict=True))
+    found = {size: region.shapes(*size) for size in itertools.product(heights, widths)}
+    tried = {size: shapes for size, shapes in found.items() if shapes is not None}
+    if not tried:
+        raise OnebranchError("basis: there is no size of picture that the region has an output for")
+    return tried
+
+
+def _difference(region: Region, batch: Pictures, size: str) -> tuple[float, float, int]:
+    """The largest difference, the largest value met, and the number of pictures."""
+    expected, met = region.original(batch)
+    given = region.merged(batch)
+    if expected.shape != given.shape:
+        raise OnebranchError(
+            f"basis: on a {size} picture the original gives {expected.shape[1:]} values, the replacement"
+            f" {given.shape[1:]}"
+        )
+    return float(np.abs(expected - given).max(initial=0)), met, len(expected)
 
 
 def _numbers(shapes: Shapes) -> int:

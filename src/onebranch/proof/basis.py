@@ -44,14 +44,14 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: float
 
 
-def sizes(radius: int, stride: int) -> tuple[int, ...]:
-    """Sides of the pictures to try, for one axis.
+def sizes(radius: int, stride: int, large: int = LARGE_RADIUS) -> tuple[int, ...]:
+    """Sides of the pictures to try, for one axis; large: the largest radius for which all are tried.
 
     >>> sizes(1, 1), sizes(5, 1)
     ((1, 2, 3, 4), (1, 2, 10, 11, 12))
     """
     end = 2 * radius + 1 + stride
-    if radius <= LARGE_RADIUS:
+    if radius <= large:
         return tuple(range(1, end + 1))
     return (1, 2, *range(2 * radius, end + 1))
 
