@@ -22,11 +22,12 @@ class Piece:
     end: int
 
 
-def pieces(length: int, tile: int, before: int, after: int, multiple: int) -> list[Piece]:
+def pieces(length: int, tile: int, before: int, after: int, multiple: int, smallest: int = 1) -> list[Piece]:
     """Stretches of about equal length, at most `tile`, that cover 0 to `length`.
 
     They begin at multiples of `multiple`; what is needed beyond them (`before`, `after`) is rounded up to one
-    and ends with the picture, so that the picture's border stays the network's own border.
+    and ends with the picture, so that the picture's border stays the network's own border. smallest: pixels
+    that are needed at least, of the picture's.
 
     >>> pieces(10, 6, 1, 1, 2)
     [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=4, end=10)]
@@ -34,8 +35,31 @@ def pieces(length: int, tile: int, before: int, after: int, multiple: int) -> li
     count = -(-length // max(tile, multiple))
     step = _rounded_up(-(-length // count), multiple)
     before, after = _rounded_up(before, multiple), _rounded_up(after, multiple)
-    edges = [(first, min(first + step, length)) for first in range(0, length, step)]
-    return [Piece(a, b, max(0, a - before), min(length, b + after)) for a, b in edges]
+    least = _rounded_up(smallest, multiple)
+    found = []
+    for first in range(0, length, step):
+        last = min(first + step, length)
+        begin, end = max(0, first - before), min(length, last + after)
+        end = min(length, max(end, begin + least))
+        begin = max(0, min(begin, _rounded_up(end, multiple) - least))
+        found.append(Piece(first, last, begin, end))
+    return found
+
+
+def exact_pieces(length: int, size: int, before: int, after: int, multiple: int) -> list[Piece]:
+    """Stretches of which exactly `size` pixels are needed each; length and size are multiples of `multiple`.
+
+    >>> exact_pieces(10, 8, 1, 1, 2)
+    [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=2, end=10)]
+    """
+    before, after = _rounded_up(before, multiple), _rounded_up(after, multiple)
+    found: list[Piece] = []
+    last = 0
+    while last < length:
+        first, begin = last, min(max(0, last - before), length - size)
+        last = length if begin + size == length else begin + size - after
+        found.append(Piece(first, last, begin, begin + size))
+    return found
 
 
 def _rounded_up(number: int, multiple: int) -> int:
@@ -54,19 +78,49 @@ def run_tiled(
     """`run(picture)`, computed in tiles of at most `tile` x `tile` pixels plus their halo.
 
     picture: (H, W, ...). `run` must look no further than `halo` says and scale by `halo.scale`; what it gives
-    back, a number type of its own, is written into the result without another copy.
+    back, a number type of its own, is written into the result without another copy. A halo that is the whole
+    picture makes one tile; a network of one exact size gets tiles of that size from a picture that has it.
     """
+    if halo.whole:
+        return run(picture)
+    if halo.exact is not None and all(a >= b for a, b in zip(picture.shape, halo.exact, strict=False)):
+        return _run_exact(run, picture, halo, halo.exact)
     height, width = picture.shape[:2]
-    rows = pieces(height, tile, halo.top, halo.bottom, halo.multiple)
-    columns = pieces(width, tile, halo.left, halo.right, halo.multiple)
+    rows = pieces(height, tile, halo.top, halo.bottom, halo.multiple, halo.smallest)
+    columns = pieces(width, tile, halo.left, halo.right, halo.multiple, halo.smallest)
+    return _run_pieces(run, picture, halo, rows, columns)
+
+
+def _run_exact(
+    run: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, halo: Halo, size: tuple[int, int]
+) -> np.ndarray:
+    """In tiles of that size, of the picture filled up to a multiple by its last row and column."""
+    height, width = picture.shape[:2]
+    tall, wide = _rounded_up(height, halo.multiple), _rounded_up(width, halo.multiple)
+    if (tall, wide) != (height, width):
+        rest = ((0, 0),) * (picture.ndim - 2)
+        picture = np.pad(picture, ((0, tall - height), (0, wide - width), *rest), mode="edge")
+    rows = exact_pieces(tall, size[0], halo.top, halo.bottom, halo.multiple)
+    columns = exact_pieces(wide, size[1], halo.left, halo.right, halo.multiple)
+    return _run_pieces(run, picture, halo, rows, columns)[: halo.scaled(height), : halo.scaled(width)]
+
+
+def _run_pieces(
+    run: Callable[[np.ndarray], np.ndarray],
+    picture: np.ndarray,
+    halo: Halo,
+    rows: list[Piece],
+    columns: list[Piece],
+) -> np.ndarray:
     if len(rows) == len(columns) == 1:
         return run(picture)
+    height, width = picture.shape[:2]
     result: np.ndarray | None = None
     for row in rows:
         for column in columns:
             done = run(picture[row.begin : row.end, column.begin : column.end])
             if result is None:
-                shape = (_scaled(height, halo), _scaled(width, halo), *done.shape[2:])
+                shape = (halo.scaled(height), halo.scaled(width), *done.shape[2:])
                 result = np.empty(shape, done.dtype)
             wanted = done[_wanted(row, halo), _wanted(column, halo)]
             result[_target(row, halo), _target(column, halo)] = wanted
@@ -74,15 +128,10 @@ def run_tiled(
     return result
 
 
-def _scaled(length: int, halo: Halo) -> int:
-    """Output pixels of so many input pixels: every cell, begun or whole, gives scale x multiple."""
-    return -(-length // halo.multiple) * halo.scale.numerator
-
-
 def _target(piece: Piece, halo: Halo) -> slice:
-    return slice(_scaled(piece.first, halo), _scaled(piece.last, halo))
+    return slice(halo.scaled(piece.first), halo.scaled(piece.last))
 
 
 def _wanted(piece: Piece, halo: Halo) -> slice:
-    start = _scaled(piece.first - piece.begin, halo)
-    return slice(start, start + _scaled(piece.last, halo) - _scaled(piece.first, halo))
+    start = halo.scaled(piece.first - piece.begin)
+    return slice(start, start + halo.scaled(piece.last) - halo.scaled(piece.first))

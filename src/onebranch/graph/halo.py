@@ -38,6 +38,10 @@ class Halo:
         """Whether the graph needs the whole picture."""
         return self.top == WHOLE
 
+    def scaled(self, length: int) -> int:
+        """Output pixels of so many input pixels along an axis, a begun one counted."""
+        return -(-length * self.scale.numerator // self.scale.denominator)
+
 
 def halo(graph: Graph) -> Halo:
     """The halo of a graph with one picture (N, C, H, W) in and one out.
@@ -56,7 +60,16 @@ def halo(graph: Graph) -> Halo:
 def halo_of(sight: Sight) -> Halo:
     """The halo of a graph that was looked through; `WHOLE` on every side if it needs the whole picture."""
     assert sight.scale is not None, "a graph whose scale is not known has no halo"
-    sides = sight.sides or (WHOLE,) * 4
-    height, width = sight.size
-    exact = None if height is None or width is None else (height, width)
-    return Halo(*sides, sight.scale, sight.multiple, sight.smallest, exact)
+    if sight.sides is None:
+        return whole_picture(sight.scale, sight.multiple, sight.size)
+    return Halo(*sight.sides, sight.scale, sight.multiple, sight.smallest, _exact(sight.size))
+
+
+def whole_picture(scale: Fraction, multiple: int, size: tuple[int | None, int | None]) -> Halo:
+    """The halo of a graph that needs the whole picture. size: (height, width) where they are fixed."""
+    return Halo(WHOLE, WHOLE, WHOLE, WHOLE, scale, multiple, 1, _exact(size))
+
+
+def _exact(size: tuple[int | None, int | None]) -> tuple[int, int] | None:
+    height, width = size
+    return None if height is None or width is None else (height, width)

@@ -134,7 +134,17 @@ def _seen(
     if view.whole or (size != (None, None) and whole):
         return Sight(*facts, rows, scope.multiple, scope.smallest, None, tuple(whole), "", elements)
     sides = (*beyond_cell(view.reaches[ROWS]), *beyond_cell(view.reaches[COLUMNS]))
+    if not _leaves_something(size, sides, scope):
+        whole.append("its halo, which leaves nothing of its fixed size, needs the whole picture")
+        return Sight(*facts, rows, scope.multiple, scope.smallest, None, tuple(whole), "", elements)
     return Sight(*facts, rows, scope.multiple, scope.smallest, sides, (), "", elements)
+
+
+def _leaves_something(size: Sequence[int | None], sides: Sequence[int], scope: Scope) -> bool:
+    """Whether tiles of a fixed size have pixels that the halo does not take, and as many as they need."""
+    taken = [-(-side // scope.multiple) * scope.multiple for side in sides]
+    least = [max(sum(taken[:2]) + 1, scope.smallest), max(sum(taken[2:]) + 1, scope.smallest)]
+    return all(side is None or side >= enough for side, enough in zip(size, least, strict=True))
 
 
 def _scale(view: View, index: int, output: str) -> Fraction:

@@ -119,7 +119,7 @@ def _check_ends(model: ForeignModel) -> None:
 
 
 def _with_channels(graph: Graph) -> Graph:
-    """The graph with the picture's number of channels, where it leaves that open, as its first kernel has it."""
+    """The graph with the number of channels that its first kernel has, where its input leaves it open."""
     ((name, value),) = graph.inputs.items()
     if len(value.shape) != 4 or isinstance(value.shape[1], int):
         return graph

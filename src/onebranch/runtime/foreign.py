@@ -1,0 +1,138 @@
+"""An ONNX file in ONNX Runtime, as it is: pictures filled to the sizes that it runs on, results checked."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import onnxruntime
+
+from onebranch.errors import OnebranchError
+from onebranch.graph.halo import Halo, halo_of, whole_picture
+from onebranch.model.foreign import ForeignModel
+from onebranch.runtime.memory import allowed, in_words, needed
+from onebranch.runtime.onnxruntime import session_options
+
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+"""Multiples that are tried, in this order, for a network that is not understood."""
+
+
+class ForeignRuntime:
+    """Somebody else's network on the CPU, with its halo.
+
+    threads: None takes every core. memory: bytes that it may take, None: half of what is free. Raises
+    OnebranchError, with the reason, for a network that cannot run.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, model: ForeignModel, threads: int | None = None, memory: int | None = None) -> None:
+        self.model, self._memory = model, memory
+        self._graph, self._sight = model.usable()
+        ((self._input, value),) = self._graph.inputs.items()
+        (self._output,) = self._graph.outputs
+        self._kind = value.kind
+        self._session = _opened(model, threads)
+        self.halo = self._tried() if self._sight.unknown else halo_of(self._sight)
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped.
+
+        A size that is no multiple of the network's is filled up by its last row and column, then cut again.
+        Raises OnebranchError for a size that it does not run on or that takes too much memory.
+        """
+        results = [self._one(picture[None]) for picture in pictures]
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _one(self, picture: np.ndarray) -> np.ndarray:
+        height, width = picture.shape[2:]
+        self._check_size(height, width)
+        rows, columns = (-side % self.halo.multiple for side in (height, width))
+        self._check_memory(height + rows, width + columns)
+        if rows or columns:
+            picture = np.pad(picture, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
+        output = self._computed(picture)
+        self._check_output(picture.shape, output.shape)
+        tall, wide = (self.halo.scaled(side) for side in (height, width))
+        return np.asarray(output[:, :, :tall, :wide], np.float32)
+
+    def _computed(self, picture: np.ndarray) -> np.ndarray:
+        values = np.ascontiguousarray(picture.astype(self._kind, copy=False))
+        try:
+            output: np.ndarray = self._session.run([self._output], {self._input: values})[0]
+        except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
+            height, width = picture.shape[2:]
+            why = " ".join(str(error).split())
+            raise OnebranchError(
+                f"{self.model.path} does not run on {width}x{height} pixels: {why}"
+            ) from None
+        return output
+
+    def _check_size(self, height: int, width: int) -> None:
+        exact = self.halo.exact
+        if exact and exact != (height, width):
+            rule = f"it runs on pictures of {exact[1]}x{exact[0]} pixels only"
+            if not self.halo.whole:
+                rule = f"its size is fixed, to {exact[1]}x{exact[0]} pixels, and pictures must not be smaller"
+            raise OnebranchError(
+                f"{self.model.path} cannot run on {width}x{height} pixels: {rule}; export it with open sizes"
+            )
+
+    def _check_memory(self, height: int, width: int) -> None:
+        """Raise OnebranchError where a picture of that size would take more memory than is allowed."""
+        if self._sight.unknown:
+            return
+        need, limit = needed(self._graph, self._sight, height, width), allowed(self._memory)
+        if need <= limit:
+            return
+        why = f" at once ({self._sight.whole[0]})" if self.halo.whole else ""
+        smaller = "picture" if self.halo.whole else "--tile"
+        raise OnebranchError(
+            f"{self.model.path} needs about {in_words(need)} of memory for {width}x{height} pixels{why}, and"
+            f" {in_words(limit)} are allowed; choose a smaller {smaller}, or allow more with --memory"
+        )
+
+    def _check_output(self, given: tuple[int, ...], made: tuple[int, ...]) -> None:
+        expected = (1, given[1], *(self.halo.scaled(side) for side in given[2:]))
+        if made != expected:
+            raise OnebranchError(
+                f"{self.model.path} gives an output of shape {made} for one of {given}, where {expected} was"
+                " expected; it is no network of one scale"
+            )
+
+    def _tried(self) -> Halo:
+        """Scale and multiple of a network that is not understood, found by running it on small pictures."""
+        reason = ""
+        for multiple, (height, width) in _trials(self._sight.size):
+            picture = np.full((1, self._sight.channels[0], height, width), 0.5, np.float32)
+            try:
+                made = self._computed(picture).shape
+            except OnebranchError as error:
+                reason = reason or str(error)
+                continue
+            scales = {Fraction(side, own) for side, own in zip(made[2:], (height, width), strict=False)}
+            if len(made) == 4 and made[1] == picture.shape[1] and len(scales) == 1:
+                return whole_picture(scales.pop(), multiple, self._sight.size)
+            reason = reason or f"{self.model.path} makes {made} of {picture.shape}; it has no one scale"
+        raise OnebranchError(reason)
+
+
+def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Multiples, and sizes that are odd multiples of them; of a fixed size only that."""
+    height, width = size
+    if height is not None and width is not None:
+        yield 1, (height, width)
+        return
+    for multiple in MULTIPLES:
+        odd = 36 // multiple | 1
+        yield multiple, (multiple * odd, multiple * (odd + 2))
+
+
+def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(
+            model.path, session_options(threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
+        raise OnebranchError(
+            f"ONNX Runtime cannot open {model.path}: {' '.join(str(error).split())}"
+        ) from None
