@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--out", required=True, help="A folder; or a file, for one picture, if the name has a suffix."
 )
-@click.option("-m", "--model", help="A shipped model's name (onebranch models) or a file [by the scale].")
+@click.option("-m", "--model", help="A shipped model's name, a file of ours or any ONNX file [by the scale].")
 @click.option("--scale", type=float, help="Size of the result over that of the picture [the model's own].")
 @click.option("--width", type=int, help="Width of the result in pixels; alone it keeps the proportions.")
 @click.option("--height", type=int, help="Height of the result in pixels; alone it keeps the proportions.")
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
 @click.option("--tile", type=int, help="Edge of a tile in pixels; less takes less memory [512].")
+@click.option(
+    "--memory", help="What an ONNX file's network may take, like 500M or 2G [half of what is free]."
+)
 @click.option("--quality", type=int, help="1 to 100, for JPEG, WebP and AVIF.")
 @click.option("--lossless", is_flag=True, help="Lossless WebP and AVIF.")
 @click.option("--max-pixels", type=int, help="Largest picture that is read, in pixels [1000000000].")
@@ -44,6 +47,7 @@ def command(
     runtime: str,
     threads: int | None,
     tile: int | None,
+    memory: str | None,
     quality: int | None,
     lossless: bool,
     max_pixels: int | None,
@@ -54,13 +58,15 @@ def command(
 
     Without --model: photo-x2; --scale 3 or 4 takes a model that does it, or a chain of them. --scale,
     --width and --height are reached by resampling after the model. Models of luma (colour y) leave chroma to
-    interpolation; a denoising one leaves it as it is. Bad pictures are reported, the others are done; the
-    exit code is then 2.
+    interpolation; a denoising one leaves it as it is. An ONNX file may be anybody's: one picture (1, C, H, W)
+    from 0 to 1 in and one out, luma or RGB. Bad pictures are reported, the others are done; the exit code is
+    then 2.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from onebranch.enhancer.files import Writing, enhance_files
     from onebranch.enhancer.options import DEFAULT_TILE, Options
     from onebranch.images.files import MAX_PIXELS
+    from onebranch.runtime.memory import bytes_of
 
     options = Options(
         model=model,
@@ -70,6 +76,7 @@ def command(
         runtime=runtime,
         threads=threads,
         tile=DEFAULT_TILE if tile is None else tile,
+        memory=None if memory is None else bytes_of(memory),
         chroma=chroma,  # type: ignore[arg-type]  # checked by Options
     )
     writing = Writing(quality, lossless, overwrite, MAX_PIXELS if max_pixels is None else max_pixels)

@@ -29,15 +29,17 @@ class OptionValues(TypedDict, total=False):
     threads: int | None
     tile: int
     chroma: Kernel
+    memory: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How pictures are enhanced. Raises OnebranchError at construction where the options contradict.
 
-    model: a shipped model's name, a file or a `Model`; None chooses by the scale. scale: of both sides.
-    width, height: in pixels; one of them keeps the proportions. runtime: "auto", "onnxruntime", "torch".
-    threads: None takes every core. tile: edge in pixels. chroma: how Y models' chroma is resized.
+    model: a shipped model's name, a file (anybody's ONNX file too) or a `Model`; None chooses by the scale.
+    scale: of both sides. width, height: in pixels; one of them keeps the proportions. runtime: "auto",
+    "onnxruntime", "torch". threads: None takes every core. tile: edge in pixels. chroma: how Y models' chroma
+    is resized. memory: bytes that an ONNX file's network may take, None: half of what is free.
     """
 
     model: str | os.PathLike[str] | Model | None = None
@@ -48,11 +50,14 @@ class Options:
     threads: int | None = None
     tile: int = DEFAULT_TILE
     chroma: Kernel = "bicubic"
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
         check_tile(self.tile)
         check_threads(self.threads)
+        if self.memory is not None and self.memory < 1:
+            raise OnebranchError(f"memory must be at least 1 byte, not {self.memory}")
         if self.chroma not in ("bicubic", "bilinear"):
             hint = nearest(self.chroma, ["bicubic", "bilinear"])
             raise OnebranchError(f"unknown interpolation of chroma '{self.chroma}'; {hint}")

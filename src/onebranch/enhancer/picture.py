@@ -20,9 +20,10 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.values import enhanced, interpolated, size_after
 from onebranch.images.files import read
 from onebranch.images.picture import DEPTHS, Picture
-from onebranch.model.catalogue import load
+from onebranch.model.catalogue import find, load
 from onebranch.model.file import Model
-from onebranch.runtime.selection import open_runtime, resolved
+from onebranch.model.foreign import is_foreign, read_foreign
+from onebranch.runtime.selection import open_foreign, open_runtime, resolved
 
 
 def enhance(
@@ -32,9 +33,9 @@ def enhance(
 ) -> Picture:
     """The enhanced picture, in the depth and colours of the one given, alpha and metadata kept.
 
-    picture: a `Picture` or a file. model: a shipped model's name, a file or a `Model`; by default photo-x2,
-    or what reaches the scale asked for. options: see `Options`. A greyscale picture stays one. Raises
-    OnebranchError for what cannot be read or contradicts.
+    picture: a `Picture` or a file. model: a shipped model's name, a file (anybody's ONNX file too) or a
+    `Model`; by default photo-x2, or what reaches the scale asked for. options: see `Options`. A greyscale
+    picture stays one. Raises OnebranchError for what cannot be read or run, or contradicts.
     """
     found = picture if isinstance(picture, Picture) else read(os.fspath(picture))
     return Enhancer(Options(model=model, **options)).enhance(found)
@@ -78,8 +79,16 @@ class Enhancer:
         return [self._opened[name] for name in names]
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
-        found = model if isinstance(model, Model) else load(model)
         runtime, threads, chroma = self.options.runtime, self.options.threads, self.options.chroma
+        if isinstance(model, str | os.PathLike) and is_foreign(model):
+            return self._foreign_stage_of(model)
+        found = model if isinstance(model, Model) else load(model)
         if resolved(runtime) == "onnxruntime":
             return GraphStage(found, chroma, threads)
         return ArrayStage(found, open_runtime(found, runtime, threads), chroma)
+
+    def _foreign_stage_of(self, model: str | os.PathLike[str]) -> Stage:
+        options = self.options
+        found = read_foreign(find(model))
+        network = open_foreign(found, options.runtime, options.threads, options.memory)
+        return ArrayStage(found, network, options.chroma)

@@ -19,6 +19,7 @@ from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import Kernel, resize
 from onebranch.lowering import lower
 from onebranch.model.file import Model
+from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.protocol import Runtime
 
 BLACK, RANGE = np.float32(16 / 255), np.float32(219 / 255)
@@ -37,7 +38,7 @@ class Stage(Protocol):
     Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
     """
 
-    model: Model
+    model: Model | ForeignModel
     runtime: str
     halo: Halo
 
@@ -59,7 +60,7 @@ def scale_of(stage: Stage) -> Fraction:
 
 def _with_interpolation(own: Halo) -> Halo:
     """The larger of the network's halo and the interpolation's, on every side."""
-    reach = INTERPOLATION_REACH * own.multiple if own.scale != 1 else 0
+    reach = INTERPOLATION_REACH * own.scale.denominator if own.scale != 1 else 0
     sides = {side: max(reach, getattr(own, side)) for side in ("top", "bottom", "left", "right")}
     return replace(own, **sides)
 
@@ -100,14 +101,15 @@ class GraphStage:
 class ArrayStage:
     """A model in any runtime, the conversions in numpy."""
 
-    def __init__(self, model: Model, network: Runtime, chroma: Kernel = "bicubic") -> None:
+    def __init__(self, model: Model | ForeignModel, network: Runtime, chroma: Kernel = "bicubic") -> None:
         self.model, self.network, self.chroma = model, network, chroma
+        self.colour = model.colour if isinstance(model, ForeignModel) else model.spec.colour
         self.runtime = network.name
         self.halo = _with_interpolation(network.halo)
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """As `Stage.pixels`."""
-        if self.model.spec.colour == "rgb":
+        if self.colour == "rgb":
             apply = self._run if channels == 3 else self._rgb_network_on_grey
         else:
             apply = self._y_network_on_rgb if channels == 3 else self._y_network_on_grey
@@ -139,11 +141,13 @@ class ArrayStage:
         scale = scale_of(self)
         if scale == 1:
             return planes
-        rows, columns = (-side % scale.denominator for side in planes.shape[:2])
+        height, width = planes.shape[:2]
+        rows, columns = (-side % scale.denominator for side in (height, width))
         if rows or columns:
             planes = np.pad(planes, ((0, rows), (0, columns), (0, 0)), mode="edge")
+        tall, wide = (self.halo.scaled(side) for side in (height, width))
         height, width = (int(side * scale) for side in planes.shape[:2])
-        return resize(planes, height, width, kernel=self.chroma, border="edge")
+        return resize(planes, height, width, kernel=self.chroma, border="edge")[:tall, :wide]
 
 
 def _floats(piece: Samples) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onebranch.enhancer.stage import Function, Stage, scale_of
+from onebranch.enhancer.stage import Function, Stage
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import resize
@@ -55,6 +55,6 @@ def _through(
 def size_after(stages: Sequence[Stage], size: tuple[int, ...]) -> Size:
     """(height, width) after all stages; each reduction rounds up."""
     height, width = size
-    for scale in (scale_of(stage) for stage in stages):
-        height, width = (-(-n // scale.denominator) * scale.numerator for n in (height, width))
+    for stage in stages:
+        height, width = stage.halo.scaled(height), stage.halo.scaled(width)
     return height, width

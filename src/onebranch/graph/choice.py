@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onebranch.graph.cost import Cost, cost_of_form, cost_of_step, least_costs
-from onebranch.graph.form import Form, apply, settled, source
-from onebranch.graph.linear import Plane, Step
+from onebranch.graph.form import Form, apply, convolutions, settled, source
+from onebranch.graph.linear import Average, Convolve, Plane, Step
 from onebranch.graph.window import Inexact
 
 STATES = 1000
@@ -85,8 +85,25 @@ class Forms:
         return found
 
     def final(self, value: str, frontier: Frontier) -> Form:
-        """The form as it can be computed: without a frame. Raises Inexact."""
-        return self._allowed(settled(self.of(value, frontier)))
+        """The form as it can be computed: without a frame, in at most as many convolutions as it replaces.
+
+        Raises Inexact.
+        """
+        form = self._allowed(settled(self.of(value, frontier)))
+        count, replaced = convolutions(form), self._convolutions(value, frontier)
+        if count > max(1, replaced):
+            raise Inexact(f"it would take {count} convolutions to replace {replaced}")
+        return form
+
+    def _convolutions(self, value: str, frontier: Frontier) -> int:
+        """How many convolutions there are between the frontier and the value."""
+        wanted, found = [value], set[str]()
+        while wanted:
+            name = wanted.pop()
+            if name in self.steps and name not in frontier and name not in found:
+                found.add(name)
+                wanted += self.steps[name].inputs
+        return sum(isinstance(self.steps[name].operation, Convolve | Average) for name in found)
 
     def _worked_out(self, value: str, frontier: Frontier) -> Form | Inexact:
         if value in frontier or value not in self.steps:

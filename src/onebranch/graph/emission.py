@@ -70,8 +70,7 @@ def _finished(
 
 def _operation(term: Term, bias: Floats | None) -> Convolve | Scale:
     weight = term.weight()
-    pointwise = (term.rows, term.columns) == (Window(), Window())
-    if pointwise and term.groups == term.inputs == term.outputs:
+    if term.scales:
         return Scale(weight[:, 0, 0, 0], np.zeros(term.outputs) if bias is None else bias)
     (top, bottom, first, last_row) = _sides(term.rows)
     (left, right, begin, last_column) = _sides(term.columns)

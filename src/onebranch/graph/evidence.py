@@ -45,7 +45,8 @@ def prove(
         macs=_macs(own) + _macs(replacement),
         seed=int.from_bytes(digest.digest()[:8], "big"),
     )
-    return prove_affine(region, full=proof == "full")
+    with np.errstate(all="ignore"):  # what is not finite fails the proof, in words
+        return prove_affine(region, full=proof == "full")
 
 
 def rounded(step: Step, precision: str) -> Step:

@@ -62,6 +62,12 @@ class Term:
         return self.rows.taps * self.columns.taps
 
     @property
+    def scales(self) -> bool:
+        """Whether it only scales every channel."""
+        pointwise = (self.rows, self.columns) == (Window(), Window())
+        return pointwise and self.groups == self.inputs == self.outputs
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates for one output pixel; none where the source is only passed on."""
         return 0 if self.plain else self.outputs * (self.inputs // self.groups) * self.taps
@@ -98,6 +104,11 @@ class Form:
     def needs_border_map(self) -> bool:
         """Whether its constant differs at the borders."""
         return any(source.ones for source in self.terms)
+
+
+def convolutions(form: Form) -> int:
+    """How many convolutions it takes; scalings, border maps and sources that are passed on are none."""
+    return sum(not (term.plain or term.scales or key.ones) for key, term in form.terms.items())
 
 
 def source(name: str, channels: int) -> Form:

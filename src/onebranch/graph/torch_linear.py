@@ -67,14 +67,13 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
         found = _traced(module, doubled)
     except _Untraceable as error:
         return _traced_or_refused(module, example_inputs, str(error))
-    _admit_one(found, module, _pytree.tree_map(_of_one, example_inputs))
-    return found
+    return _for_example(found, module, example_inputs)
 
 
 def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...], reason: str) -> GraphModule:
     """The trace with a batch of exactly this size, for a module that takes no other."""
     try:
-        return _traced(module, example_inputs)
+        return _guarded(_traced(module, example_inputs), many=False)
     except _Untraceable:
         raise OnebranchError(reason) from None
 
@@ -94,16 +93,23 @@ def _of_one(value: Any) -> Any:
     return value[:1] if isinstance(value, torch.Tensor) and value.ndim > 1 else value
 
 
-class _BatchBlind(torch.nn.Module):
-    """A trace's guards, which see a batch of one as one of two."""
+class _Guards(torch.nn.Module):
+    """A trace's guards, refusing in a user's words. `many`: a batch of one is seen as one of two."""
 
-    def __init__(self, guards: torch.nn.Module) -> None:
+    def __init__(self, guards: torch.nn.Module, many: bool) -> None:
         super().__init__()
-        self.guards = guards
+        self.guards, self.many = guards, many
 
     def forward(self, *inputs: Any) -> None:
-        """Raise AssertionError where the trace does not hold for inputs of these sizes."""
-        self.guards(*(_two_of(value) for value in inputs))
+        """Raise OnebranchError where the trace does not hold for inputs of these sizes."""
+        try:
+            self.guards(*(_two_of(value) if self.many else value for value in inputs))
+        except AssertionError as error:
+            reason = str(error).removeprefix("Guard failed: ")
+            raise OnebranchError(
+                f"the merged module holds for sizes like its example's only ({reason} does not hold); merge the"
+                " original again with an example of this size"
+            ) from None
 
 
 def _two_of(value: Any) -> Any:
@@ -113,23 +119,37 @@ def _two_of(value: Any) -> Any:
     return value
 
 
-def _admit_one(found: GraphModule, module: torch.nn.Module, alone: tuple[Any, ...]) -> None:
-    """Let a batch of one through, where torch.export's guards exclude it although the operations are the same.
+def _for_example(found: GraphModule, module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+    """The trace, with guards that let the example through, and a batch of one where that makes no difference.
 
-    Broadcasting to the batch (y[:, :, :1] = b) makes such a guard, and so does code that treats one differently;
-    a second trace tells them apart.
+    Broadcasting to the batch (y[:, :, :1] = b) makes a guard against one, and so does code that treats one
+    differently; a second trace tells them apart.
     """
-    guards = getattr(found, "_guards_fn", None)
-    if guards is None:
-        return
+    alone = _pytree.tree_map(_of_one, example_inputs)
+    if _admits(found, alone):
+        return _guarded(found, many=False)
     try:
-        guards(*_pytree.tree_leaves(alone))
+        other = _traced(module, alone)
+    except _Untraceable:
+        return _guarded(found, many=False)
+    if _same_operations(found, other):
+        return _guarded(found, many=True)
+    return _guarded(found if _admits(found, example_inputs) else other, many=False)
+
+
+def _admits(found: GraphModule, example_inputs: tuple[Any, ...]) -> bool:
+    guards = getattr(found, "_guards_fn", None)
+    try:
+        return guards is None or guards(*_pytree.tree_leaves(example_inputs)) is None
     except AssertionError:
-        try:
-            if _same_operations(found, _traced(module, alone)):
-                found._guards_fn = _BatchBlind(guards)
-        except _Untraceable:
-            return
+        return False
+
+
+def _guarded(found: GraphModule, many: bool) -> GraphModule:
+    guards = getattr(found, "_guards_fn", None)
+    if guards is not None:
+        found._guards_fn = _Guards(guards, many)
+    return found
 
 
 def _same_operations(many: GraphModule, one: GraphModule) -> bool:

@@ -72,8 +72,13 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def load(name: str | os.PathLike[str]) -> Model:
-    """The shipped model of that name, or the model in that file."""
-    return read(find(name))
+    """The shipped model of that name, or the model in that file, which must be one of ours."""
+    path = find(name)
+    if path.suffix.lower() == ".onnx":
+        raise OnebranchError(
+            f"{path} is an ONNX file; enhance, info and merge take those, this needs a model of onebranch's own"
+        )
+    return read(path)
 
 
 def enlarging(scale: int) -> Entry | None:

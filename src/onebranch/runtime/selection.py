@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from onebranch.errors import OnebranchError, nearest
 from onebranch.model.file import Model
+from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.protocol import Runtime
 
 RUNTIMES = {
@@ -54,3 +55,21 @@ def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -
             raise
         raise OnebranchError(f"runtime '{name}' is not installed ({error}); {install}") from None
     return kind(model, threads)
+
+
+def open_foreign(
+    model: ForeignModel, name: str = "auto", threads: int | None = None, memory: int | None = None
+) -> Runtime:
+    """An ONNX file, ready to run. memory: bytes that it may take, None: half of what is free.
+
+    Raises OnebranchError as `open_runtime` does, for a network that cannot run, and for a runtime that takes no
+    ONNX files.
+    """
+    check_threads(threads)
+    if resolved(name) != "onnxruntime":
+        raise OnebranchError(
+            f"runtime '{name}' does not take ONNX files such as {model.path}; onnxruntime does"
+        )
+    from onebranch.runtime.foreign import ForeignRuntime
+
+    return ForeignRuntime(model, threads, memory)
