@@ -20,9 +20,8 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.values import enhanced, interpolated, size_after
 from onebranch.images.files import read
 from onebranch.images.picture import DEPTHS, Picture
-from onebranch.model.catalogue import find, load
+from onebranch.model.catalogue import find, is_foreign, load
 from onebranch.model.file import Model
-from onebranch.model.foreign import is_foreign, read_foreign
 from onebranch.runtime.selection import open_foreign, open_runtime, resolved
 
 
@@ -80,7 +79,7 @@ class Enhancer:
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
         runtime, threads, chroma = self.options.runtime, self.options.threads, self.options.chroma
-        if isinstance(model, str | os.PathLike) and is_foreign(model):
+        if not isinstance(model, Model) and is_foreign(model):
             return self._foreign_stage_of(model)
         found = model if isinstance(model, Model) else load(model)
         if resolved(runtime) == "onnxruntime":
@@ -88,6 +87,8 @@ class Enhancer:
         return ArrayStage(found, open_runtime(found, runtime, threads), chroma)
 
     def _foreign_stage_of(self, model: str | os.PathLike[str]) -> Stage:
+        from onebranch.model.foreign import read_foreign  # imported late: our own models do without it
+
         options = self.options
         found = read_foreign(find(model))
         network = open_foreign(found, options.runtime, options.threads, options.memory)

@@ -19,8 +19,8 @@ from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import Kernel, resize
 from onebranch.lowering import lower
 from onebranch.model.file import Model
-from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.protocol import Runtime
+from onebranch.spec.network import Colour
 
 BLACK, RANGE = np.float32(16 / 255), np.float32(219 / 255)
 """Studio luma of black, and of white less that of black."""
@@ -32,15 +32,30 @@ Function = Callable[[Samples], Samples]
 """A piece of a picture (H, W, C) -> the same piece, enhanced (H', W', C)."""
 
 
+class Described(Protocol):
+    """What is asked of a model whose network runs: a `Model`, or a `ForeignModel`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def colour(self) -> Colour:
+        """The colours of the pictures that its network takes."""
+
+
 class Stage(Protocol):
     """A model that is ready to run on pieces of pictures.
 
     Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
     """
 
-    model: Model | ForeignModel
     runtime: str
     halo: Halo
+
+    @property
+    def model(self) -> Described:
+        """The model."""
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """The function for pixels of 1 (grey) or 3 (RGB) channels, from type to type.
@@ -101,15 +116,14 @@ class GraphStage:
 class ArrayStage:
     """A model in any runtime, the conversions in numpy."""
 
-    def __init__(self, model: Model | ForeignModel, network: Runtime, chroma: Kernel = "bicubic") -> None:
+    def __init__(self, model: Described, network: Runtime, chroma: Kernel = "bicubic") -> None:
         self.model, self.network, self.chroma = model, network, chroma
-        self.colour = model.colour if isinstance(model, ForeignModel) else model.spec.colour
         self.runtime = network.name
         self.halo = _with_interpolation(network.halo)
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """As `Stage.pixels`."""
-        if self.colour == "rgb":
+        if self.model.colour == "rgb":
             apply = self._run if channels == 3 else self._rgb_network_on_grey
         else:
             apply = self._y_network_on_rgb if channels == 3 else self._y_network_on_grey

@@ -71,12 +71,20 @@ def find(name: str | os.PathLike[str]) -> Path:
     return path
 
 
+def is_foreign(name: str | os.PathLike[str]) -> bool:
+    """Whether it names an ONNX file, which may be anybody's.
+
+    >>> is_foreign("x.ONNX"), is_foreign("photo-x2")
+    (True, False)
+    """
+    return Path(name).suffix.lower() == ".onnx"
+
+
 def load(name: str | os.PathLike[str]) -> Model:
     """The shipped model of that name, or the model in that file, which must be one of ours."""
-    path = find(name)
-    if path.suffix.lower() == ".onnx":
+    if is_foreign(path := find(name)):
         raise OnebranchError(
-            f"{path} is an ONNX file; enhance, info and merge take those, this needs a model of onebranch's own"
+            f"{path} is an ONNX file; enhance, info and merge take those, this needs a model of our own"
         )
     return read(path)
 

@@ -19,7 +19,7 @@ from onebranch.algebra.definition import tensor_names
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.files import write_atomically
 from onebranch.spec.branch import Branch, Convolution
-from onebranch.spec.network import BlockSpec, NetworkSpec, decode_json, from_json, to_json
+from onebranch.spec.network import BlockSpec, Colour, NetworkSpec, decode_json, from_json, to_json
 
 VERSION = "1"
 """Version of the file's layout, stored under the metadata key `onebranch`."""
@@ -52,6 +52,11 @@ class Model:
         check_tensors(self.spec, self.weights)
         frozen = {name: _read_only(self.weights[name]) for name in expected_tensors(self.spec)}
         object.__setattr__(self, "weights", MappingProxyType(frozen))
+
+    @property
+    def colour(self) -> Colour:
+        """The colours of the pictures that the network takes."""
+        return self.spec.colour
 
 
 def expected_tensors(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:

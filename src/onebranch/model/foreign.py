@@ -18,8 +18,6 @@ from onebranch.graph.operations import Graph, Value
 from onebranch.graph.sight import Sight, channels_read, look
 from onebranch.spec.network import Colour
 
-SUFFIX = ".onnx"
-
 KINDS = ("float32", "float16", "float64")
 """Types of pictures that are understood: values from 0 to 1."""
 
@@ -58,15 +56,6 @@ class ForeignModel:
     def colour(self) -> Colour:
         """`y` for one channel, `rgb` for three."""
         return "y" if self.usable()[1].channels[0] == 1 else "rgb"
-
-
-def is_foreign(model: object) -> bool:
-    """Whether it is the name of an ONNX file.
-
-    >>> is_foreign("x.ONNX"), is_foreign("photo-x2")
-    (True, False)
-    """
-    return isinstance(model, str | os.PathLike) and Path(model).suffix.lower() == SUFFIX
 
 
 def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:

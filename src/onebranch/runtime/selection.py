@@ -2,11 +2,14 @@
 
 import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from onebranch.errors import OnebranchError, nearest
 from onebranch.model.file import Model
-from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.protocol import Runtime
+
+if TYPE_CHECKING:
+    from onebranch.model.foreign import ForeignModel
 
 RUNTIMES = {
     "onnxruntime": ("onebranch.runtime.onnxruntime", "OnnxRuntime", "pip install onnxruntime"),
@@ -58,12 +61,12 @@ def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -
 
 
 def open_foreign(
-    model: ForeignModel, name: str = "auto", threads: int | None = None, memory: int | None = None
+    model: "ForeignModel", name: str = "auto", threads: int | None = None, memory: int | None = None
 ) -> Runtime:
     """An ONNX file, ready to run. memory: bytes that it may take, None: half of what is free.
 
-    Raises OnebranchError as `open_runtime` does, for a network that cannot run, and for a runtime that takes no
-    ONNX files.
+    Raises OnebranchError as `open_runtime` does, for a network that cannot run, and for a runtime that takes
+    no ONNX files.
     """
     check_threads(threads)
     if resolved(name) != "onnxruntime":
