@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from onebranch.images.files import read as read_picture
     from onebranch.images.files import write as write_picture
     from onebranch.images.picture import Picture
-    from onebranch.merging.dispatch import merge
+    from onebranch.merging.dispatch import merge, verify
     from onebranch.model.catalogue import load
     from onebranch.model.file import Model
     from onebranch.model.file import write as save
-    from onebranch.verification import verify
 
 _PLACES = {
     "Model": ("onebranch.model.file", "Model"),
@@ -40,7 +39,7 @@ _PLACES = {
     "merge": ("onebranch.merging.dispatch", "merge"),
     "read_picture": ("onebranch.images.files", "read"),
     "save": ("onebranch.model.file", "write"),
-    "verify": ("onebranch.verification", "verify"),
+    "verify": ("onebranch.merging.dispatch", "verify"),
     "write_picture": ("onebranch.images.files", "write"),
 }
 """Module and name of everything public."""

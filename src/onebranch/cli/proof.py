@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from onebranch.graph.linear import Left
+    from onebranch.merging.report import GraphReport
     from onebranch.proof.region import Proof
     from onebranch.verification import Record
 
@@ -34,6 +36,68 @@ def print_record(console: "Console", record: "Record") -> None:
     console.print(table)
     for line in words(record):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_graph_report(console: "Console", report: "GraphReport") -> None:
+    """The table of regions that were merged, what was left and why, and the proof in words."""
+    from rich import box
+    from rich.table import Table
+
+    if report.merged:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("value", overflow="fold")
+        table.add_column("operations", justify="right", no_wrap=True)
+        table.add_column("into", overflow="fold")
+        table.add_column("basis", justify="right", no_wrap=True)
+        for done in report.merged:
+            error = f"{done.proof.agreement.error:.1e}"
+            table.add_row(done.value, str(len(done.replaces)), done.into, error)
+        console.print(table)
+    for line in (*_left(report), *graph_words(report)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _left(report: "GraphReport") -> list[str]:
+    """What was left, one line for each reason (without the names and numbers in it), with an example."""
+    import re
+
+    kinds: dict[str, list[Left]] = {}
+    for left in report.left:
+        kinds.setdefault(re.sub(r"'[^']*'|[\d,]+", "", left.reason), []).append(left)
+    return [
+        f"Left       {found[0].name}: {found[0].reason}"
+        + (f" (and {len(found) - 1} more like it)" if len(found) > 1 else "")
+        for found in kinds.values()
+    ]
+
+
+def graph_words(report: "GraphReport") -> list[str]:
+    """The proof of a merge by the graph, one line per part."""
+    proofs = [done.proof for done in report.merged]
+    notes = [f"{'Note':<10} {note}" for note in report.notes]
+    if not proofs or report.check is None:
+        return ["Nothing to merge in this model.", *notes]
+    full = sum(not proof.agreement.combinations for proof in proofs)
+    signs = len(proofs) - full
+    radius = max(max(proof.radius) for proof in proofs)
+    pictures = sum(proof.agreement.pictures for proof in proofs)
+    how = [f"{full} on every unit impulse"] * bool(full)
+    how += [f"{signs} on 40 random signs for each size (a chance of 2^-40 to miss an error)"] * bool(signs)
+    best = sum(not region.optimal for region in report.regions)
+    sizes = ", ".join("x".join(map(str, size)) for size in report.check.sizes)
+    parts = {
+        "Structure": f"{len(proofs)} values, all local, shift-equivariant and affine; radius up to {radius}",
+        "Basis": f"{' and '.join(how)}: {pictures:,} pictures of all small sizes, largest difference"
+        f" {max(proof.agreement.error for proof in proofs):.1e} of the largest value (at most 1e-12)",
+        "Rounding": f"{sum(proof.rounding.weights for proof in proofs):,} stored weights are the rounding of the"
+        f" float64 merge; float32 error {max(proof.rounding.error for proof in proofs):.1e} (at most 1e-5)",
+        "Network": f"on random inputs of {sizes}: float32 difference {report.check.error:.1e} of the largest"
+        f" output (at most {report.check.allowed:.0e})",
+        "Choice": "the cheapest in every region"
+        if not best
+        else f"the cheapest in all but {best} regions, the best found in those",
+    }
+    return [*(f"{part:<10} {text}" for part, text in parts.items()), *notes]
 
 
 def words(record: "Record") -> list[str]:

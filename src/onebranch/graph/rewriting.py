@@ -183,7 +183,7 @@ def _reason(
         if merged.macs < apart.macs:
             reasons.append(f"'{name}' is needed by several operations; one with each of them costs more")
         else:
-            reasons.append(f"one with '{name}' costs {merged.macs:,} MACs, two cost {apart.macs:,}")
+            reasons.append(f"one with '{name}' costs {merged.macs:,} MACs, no less than both ({apart.macs:,})")
     return "; ".join(dict.fromkeys(reasons))
 
 

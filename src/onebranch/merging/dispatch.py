@@ -1,9 +1,10 @@
-"""`onebranch.merge`: which kind of merge is meant follows from what is given, and is never guessed."""
+"""`onebranch.merge` and `verify`: which kind of merge is meant follows from what is given, and is never guessed."""
 
 import os
 import sys
 from typing import Any, overload
 
+from onebranch import verification
 from onebranch.blocks.plan import Plan
 from onebranch.errors import OnebranchError, nearest
 from onebranch.graph.rewriting import Rules
@@ -63,6 +64,21 @@ def merge(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
             f"'{next(iter(options))}' is for PyTorch modules and ONNX files; a model of ours takes a plan"
         )
     return merge_model(model, plan)
+
+
+def verify(original: Any, merged: Any) -> Any:
+    """Evidence that `merged` is what its stored plan or rules make of `original`; everything is proven anew.
+
+    Both are models of ours (`Model`, name or file; a `Record` comes back) or ONNX models (a `GraphReport`).
+    Raises OnebranchError that names the first thing that does not hold.
+    """
+    if _is_onnx(original) != _is_onnx(merged):
+        raise OnebranchError("one of the two is an ONNX model, the other a model of onebranch's own")
+    if _is_onnx(original):
+        from onebranch.merging.onnx import verify_onnx
+
+        return verify_onnx(original, merged)
+    return verification.verify(original, merged)
 
 
 def _is_module(model: Any) -> bool:

@@ -56,14 +56,53 @@ def merge_onnx(
     return merged, report
 
 
+def verify_onnx(
+    original: onnx.ModelProto | str | os.PathLike[str], merged: onnx.ModelProto | str | os.PathLike[str]
+) -> GraphReport:
+    """Evidence that `merged` is what its stored rules make of `original`, everything proven anew.
+
+    Raises OnebranchError that names the first thing that does not hold.
+    """
+    first, second = (m if isinstance(m, onnx.ModelProto) else read(Path(m)) for m in (original, merged))
+    record = _properties(second).get(METADATA)
+    if record is None:
+        raise OnebranchError("the merged file carries no record of a merge by onebranch: nothing to verify")
+    try:
+        stored = json.loads(record)
+        rules, digest = Rules(**stored["rules"]), stored["original"]
+    except (ValueError, TypeError, KeyError):
+        raise OnebranchError("the merged file's record of its merge is damaged") from None
+    if digest != _digest(first):
+        raise OnebranchError(
+            "the original is not the model that was merged: its hash differs from the record's"
+        )
+    again, report = merge_onnx(first, rules)
+    for part in ("node", "initializer", "input", "output"):
+        if _bytes(again, part) != _bytes(second, part):
+            raise OnebranchError(
+                f"the merged file is not what its rules make of the original: its {part}s differ"
+            )
+    if json.loads(_record(first, rules, report)) != stored:
+        raise OnebranchError("the merged file's record is not what its rules make of the original")
+    return report
+
+
+def _bytes(model: onnx.ModelProto, part: str) -> list[bytes]:
+    return [entry.SerializeToString(deterministic=True) for entry in getattr(model.graph, part)]
+
+
+def _digest(model: onnx.ModelProto) -> str:
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
 def _properties(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport) -> str:
     """What was done, for the file: rules, hash of the original, report."""
-    digest = hashlib.sha256(original.SerializeToString(deterministic=True)).hexdigest()
-    return json.dumps({"rules": vars(rules), "original": digest, "report": report.as_json()})
+    stored = {"rules": vars(rules), "original": _digest(original), "report": report.as_json()}
+    return json.dumps(stored)
 
 
 def _convolutions(graph: onnx.GraphProto) -> int:
