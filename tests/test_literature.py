@@ -40,7 +40,7 @@ def both_routes(
 
 
 def coarsen(block: nn.Module) -> None:
-    """Make DBB's sum of identity and weight exact: the preset stores it in float32, the graph adds in float64."""
+    """Make DBB's sum of identity and weight exact: the preset stores it in float32, the graph in float64."""
     for part in block.modules():
         if isinstance(part, literature.IdentityBasedConv1x1):
             part.weight.data = torch.round(part.weight.data * 2**20) / 2**20
