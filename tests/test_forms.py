@@ -1,0 +1,247 @@
+"""The laws on forms, against the slow definition: whatever has a form equals it, at every size and border."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onebranch.graph.definition import compute, run
+from onebranch.graph.emission import written
+from onebranch.graph.form import Form, apply, settled, source
+from onebranch.graph.linear import (
+    Average,
+    Convolve,
+    Fill,
+    Join,
+    Normalize,
+    Pad,
+    Pass,
+    Scale,
+    Select,
+    Step,
+    Sum,
+)
+from onebranch.graph.window import Inexact, Window, after, joined, outside, padded, window
+
+pytestmark = pytest.mark.fast
+
+CHANNELS = 4
+
+SIZES = [(1, 1), (1, 7), (2, 3), (5, 4), (9, 8)]
+
+
+def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.normal(0, 1, shape)
+
+
+def convolution(rng, draw) -> Convolve:
+    kernel = draw(st.sampled_from([(1, 1), (3, 3), (1, 3), (2, 2), (5, 1)]))
+    dilations = draw(st.sampled_from([(1, 1), (1, 1), (2, 3)]))
+    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    pads = draw(
+        st.sampled_from([(0, 0, 0, 0), (reach[0] // 2, reach[1] // 2) * 2, (1, 0, 0, 2), tuple(reach) * 2])
+    )
+    groups = draw(st.sampled_from([1, 1, 2, CHANNELS]))
+    weight = numbers(rng, CHANNELS, CHANNELS // groups, *kernel)
+    bias = numbers(rng, CHANNELS) if draw(st.booleans()) else None
+    return Convolve(
+        weight, bias, groups, draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2)])), dilations, pads
+    )
+
+
+def operation(rng, draw):
+    kind = draw(
+        st.sampled_from(["conv", "conv", "conv", "bn", "scale", "pad", "average", "select", "fill", "pass"])
+    )
+    if kind == "conv":
+        return convolution(rng, draw)
+    if kind == "bn":
+        parts = [numbers(rng, CHANNELS) for _ in range(3)]
+        return Normalize(*parts, rng.uniform(0.2, 2, CHANNELS), 1e-5)
+    if kind == "scale":
+        return Scale(numbers(rng, CHANNELS), numbers(rng, CHANNELS) * draw(st.sampled_from([0, 1])))
+    if kind == "pad":
+        return Pad(draw(st.sampled_from([(1, 1, 1, 1), (2, 0, 1, 3)])), draw(st.sampled_from([0.0, 0.5])))
+    if kind == "average":
+        return Average((2, 2), draw(st.sampled_from([(1, 1), (2, 2)])), (1, 1, 0, 0), 4)
+    if kind == "select":
+        return Select(tuple(draw(st.permutations(range(CHANNELS)))))
+    if kind == "fill":
+        return Fill(draw(st.sampled_from([2, 3])), draw(st.sampled_from([0, -1])), 1, numbers(rng, CHANNELS))
+    return Pass()
+
+
+@st.composite
+def graphs(draw) -> list[Step]:
+    """Up to six operations, each of an earlier value or of two: sums, differences and concatenations among them."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    names, steps = ["x"], []
+    for number in range(draw(st.integers(1, 6))):
+        name = f"v{number}"
+        read = draw(st.sampled_from(names))
+        kind = draw(st.sampled_from(["one", "one", "sum", "join"]))
+        if kind == "one":
+            steps.append(Step(name, operation(rng, draw), (read,)))
+        elif kind == "sum":
+            signs = (1, draw(st.sampled_from([1, -1])))
+            steps.append(Step(name, Sum(signs), (read, draw(st.sampled_from(names)))))
+        else:
+            other = draw(st.sampled_from(names))
+            steps.append(Step(f"{name}j", Join(), (read, other)))
+            weight = numbers(rng, CHANNELS, 2 * CHANNELS, 1, 1)
+            steps.append(Step(name, Convolve(weight), (f"{name}j",)))
+        names.append(name)
+    return steps
+
+
+def form_of(steps: list[Step], value: str) -> Form:
+    forms = {"x": source("x", CHANNELS)}
+    for step in steps:
+        forms[step.value] = apply(step.operation, [forms[name] for name in step.inputs])
+    return settled(forms[value])
+
+
+@given(graphs(), st.integers(0, 100))
+def test_what_has_a_form_equals_it_at_every_size(steps, seed):
+    value = steps[-1].value
+    try:
+        form = form_of(steps, value)
+    except Inexact:
+        return
+    rng = np.random.default_rng(seed)
+    replacement = written(form, value, ())
+    for height, width in SIZES:
+        picture = {"x": rng.normal(0, 1, (2, CHANNELS, height, width))}
+        try:
+            met = run(steps, picture, value)
+        except (ValueError, IndexError):
+            continue  # the operations themselves do not take this size: broadcasting, or no pixel to fill
+        if any(array.size == 0 for array in met.values()) or not uniform(steps, met):
+            continue
+        found = run(replacement, picture, value)[value]
+        largest = max(np.abs(array).max() for array in met.values())
+        assert found.shape == met[value].shape
+        assert np.abs(found - met[value]).max() <= 1e-12 * largest
+
+
+def uniform(steps: list[Step], met: dict[str, np.ndarray]) -> bool:
+    """Whether no sum broadcasts: readers never call such a sum linear."""
+    sums = [step for step in steps if isinstance(step.operation, Sum | Join) and step.value in met]
+    return all(len({met[name].shape[2:] for name in step.inputs}) == 1 for step in sums)
+
+
+def test_the_search_for_forms_finds_many():
+    """The property above would be empty if most graphs had no form."""
+    found = []
+
+    @given(graphs())
+    def count(steps):
+        try:
+            form_of(steps, steps[-1].value)
+            found.append(True)
+        except Inexact:
+            found.append(False)
+
+    count()
+    assert sum(found) > 0.4 * len(found) > 10
+
+
+WINDOWS = [
+    window(k, d, s, a, b)
+    for k in (1, 2, 3)
+    for d in (1, 2)
+    for s in (1, 2, 3)
+    for a in (0, 1, 2)
+    for b in (0, 1)
+]
+
+
+def reads(own: Window, length: int) -> list[set[int]]:
+    """The input pixels of every output pixel, those beyond the ends left out."""
+    count = (length + own.slack) // own.stride + 1
+    return [
+        {p for i in range(own.taps) if 0 <= (p := y * own.stride + own.first + own.step * i) < length}
+        for y in range(count)
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_windows_read_what_their_arithmetic_says(length):
+    for inner in WINDOWS:
+        middle = reads(inner, length)
+        for outer in WINDOWS:
+            if outer.before or outer.after or not middle:
+                continue
+            expected = [set().union(*(middle[y] for y in places)) for places in reads(outer, len(middle))]
+            given = reads(after(outer, inner), length)
+            assert len(given) == len(expected)
+            assert all(wide >= exact for wide, exact in zip(given, expected, strict=True))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_padding_reads_nothing_of_the_picture_or_is_refused(length):
+    for inner in WINDOWS:
+        middle = reads(inner, length)
+        for before, end in ((1, 0), (0, 1), (2, 1)):
+            try:
+                framed = padded(inner, before, end)
+            except Inexact:
+                continue
+            given = reads(framed, length)
+            assert given == [set()] * before + middle + [set()] * end
+
+
+def test_windows_of_different_lengths_are_not_added():
+    with pytest.raises(Inexact, match="different sizes"):
+        joined(window(2, 1, 2, 0, 0), window(1, 1, 2, 0, 0))
+
+
+def test_a_dilated_kernel_with_an_identity_stays_dilated():
+    both = joined(window(3, 4, 1, 4, 4), Window())
+    assert (both.taps, both.step) == (3, 4)
+
+
+def test_rows_outside_are_those_that_read_zeros():
+    framed = padded(Window(), 1, 1)
+    assert outside(framed, 0, 1) and outside(framed, -1, 1)
+    assert not outside(framed, 1, 1) and not outside(framed, -2, 1)
+
+
+def test_a_bias_before_zero_padding_needs_a_border_map_and_is_exact_with_it():
+    rng = np.random.default_rng(0)
+    steps = [
+        Step("a", Convolve(numbers(rng, 6, CHANNELS, 1, 1), numbers(rng, 6)), ("x",)),
+        Step(
+            "b", Convolve(numbers(rng, CHANNELS, 6, 3, 3), numbers(rng, CHANNELS), pads=(1, 1, 1, 1)), ("a",)
+        ),
+    ]
+    form = form_of(steps, "b")
+    assert form.needs_border_map
+    replacement = written(form, "b", ())
+    for height, width in ((1, 1), (1, 7), (3, 3), (5, 5)):
+        picture = {"x": rng.normal(0, 1, (1, CHANNELS, height, width))}
+        expected, found = run(steps, picture, "b")["b"], run(replacement, picture, "b")["b"]
+        assert np.abs(expected - found).max() < 1e-12
+
+
+def test_two_padded_convolutions_are_not_one():
+    kernel = np.ones((CHANNELS, CHANNELS, 3, 3))
+    first = apply(Convolve(kernel, pads=(1, 1, 1, 1)), [source("x", CHANNELS)])
+    with pytest.raises(Inexact, match="cuts off"):
+        apply(Convolve(kernel, pads=(1, 1, 1, 1)), [first])
+
+
+def test_the_definition_of_convolution_agrees_with_an_independent_one():
+    scipy_like = np.zeros((1, 2, 3, 3))
+    rng = np.random.default_rng(1)
+    weight, picture = rng.normal(0, 1, (2, 1, 2, 2)), rng.normal(0, 1, (1, 2, 5, 5))
+    for o in range(2):
+        for y in range(3):
+            for x in range(3):
+                for k in range(2):
+                    for l in range(2):
+                        v, u = 2 * y + k - 1, 2 * x + l - 1
+                        if 0 <= v < 5 and 0 <= u < 5:
+                            scipy_like[0, o, y, x] += weight[o, 0, k, l] * picture[0, o, v, u]
+    found = compute(Convolve(weight, None, 2, (2, 2), (1, 1), (1, 1, 1, 1)), [picture])
+    assert np.abs(found - scipy_like).max() < 1e-14
