@@ -79,8 +79,6 @@ class ForeignRuntime:
 
     def _check_memory(self, height: int, width: int) -> None:
         """Raise OnebranchError where a picture of that size would take more memory than is allowed."""
-        if self._sight.unknown:
-            return
         need, limit = needed(self._graph, self._sight, height, width), allowed(self._memory)
         if need <= limit:
             return
@@ -128,10 +126,10 @@ def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[in
 
 
 def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSession:
+    options = session_options(threads)
+    options.enable_mem_pattern = False  # it would keep a second copy of everything for every size of tile
     try:
-        return onnxruntime.InferenceSession(
-            model.path, session_options(threads), providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
         raise OnebranchError(
             f"ONNX Runtime cannot open {model.path}: {' '.join(str(error).split())}"

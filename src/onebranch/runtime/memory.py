@@ -2,22 +2,34 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.operations import Graph
+from onebranch.graph.operations import Graph, Node
 from onebranch.graph.sight import Sight
 
 BYTES = 4
 """Of a number in float32; float16 is computed in float32 on the CPU."""
 
-MARGIN = 1.3
+MARGIN = 1.6
 """What ONNX Runtime takes over the values that are alive together: alignment, packed weights, workspaces."""
 
 SHARE = 0.5
 """Part of the free memory that a network takes unless more is allowed."""
+
+BLOCK = 16
+"""Channels that ONNX Runtime keeps together in convolutions, on the processors that have the most."""
+
+IN_PLACE = frozenset(
+    (
+        *("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid"),
+        *("Softmax", "BatchNormalization", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Gelu"),
+    )
+)
+"""Operations that write over an input that is needed no more."""
 
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -44,19 +56,56 @@ def in_words(size: float) -> str:
 
 
 def needed(graph: Graph, sight: Sight, height: int, width: int) -> int:
-    """Bytes that a graph takes for a picture of that size, about: the most that is alive at one time."""
+    """Bytes that a graph takes for a picture of that size, about: the most that is alive at one time.
+
+    A value of which no size is known counts as the largest of those that are.
+    """
+    sizes = {name: int(size.at(height, width)) for name, size in sight.elements.items()}
+    elements = defaultdict(lambda: max(sizes.values()), sizes)
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-    alive = {name: int(sight.elements[name].at(height, width)) for name in graph.inputs}
-    total = most = sum(alive.values())
+    blocked = _blocked(graph, elements)
+    alive = {name: elements[name] for name in graph.inputs}
+    most = 0
     for index, node in enumerate(graph.nodes):
-        for name in node.outputs:
-            alive[name] = int(sight.elements[name].at(height, width)) if name in sight.elements else 0
-            total += alive[name]
-        most = max(most, total)
-        for name in {*node.inputs, *node.outputs}:
-            if name in alive and last.get(name, index) == index and name not in graph.outputs:
-                total -= alive.pop(name)
+        made = [name for name in node.outputs if name in last or name in graph.outputs]
+        ending = {n for n in alive if last.get(n, -1) == index and n not in graph.outputs}
+        new = 0 if _in_place(node, ending, elements) else sum(blocked.get(n, elements[n]) for n in made)
+        most = max(most, sum(alive.values()) + new + _workspace(node, graph, elements, blocked))
+        alive = {name: size for name, size in alive.items() if name not in ending}
+        alive |= {name: blocked.get(name, elements[name]) for name in made}
     return int(MARGIN * BYTES * most)
+
+
+def _in_place(node: Node, ending: Collection[str], elements: Mapping[str, int]) -> bool:
+    """Whether the output takes the place of an input that nothing reads any more."""
+    size = elements[node.outputs[0]]
+    return node.kind in IN_PLACE and any(elements[n] == size for n in node.inputs if n in ending)
+
+
+def _blocked(graph: Graph, elements: Mapping[str, int]) -> dict[str, int]:
+    """Numbers in the outputs of convolutions, and of what follows in place: channels in whole blocks."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        weight = graph.constants.get(node.inputs[1]) if node.kind == "Conv" else None
+        size = elements[node.outputs[0]]
+        if weight is not None:
+            found[node.outputs[0]] = size * -(-len(weight) // BLOCK) * BLOCK // len(weight)
+        elif node.kind in IN_PLACE:
+            before = [found[name] for name in node.inputs if name in found and elements[name] == size]
+            found |= {node.outputs[0]: max(before)} if before else {}
+    return found
+
+
+def _workspace(node: Node, graph: Graph, elements: Mapping[str, int], blocked: Mapping[str, int]) -> int:
+    """Numbers that an operation makes for itself: its inputs in blocks, out of blocks, or times its taps."""
+    if node.kind in IN_PLACE or not node.inputs:
+        return 0
+    picture = node.inputs[0]
+    if node.kind == "Conv":
+        return 0 if picture in blocked else elements[picture]
+    if node.kind == "ConvTranspose" and (weight := graph.constants.get(node.inputs[1])) is not None:
+        return elements[picture] * int(weight[0].size) // len(weight)
+    return sum(elements[name] for name in node.inputs if name in blocked)
 
 
 def allowed(limit: int | None) -> int:
