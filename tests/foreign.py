@@ -86,22 +86,22 @@ FREE = ((64, 64), (96, 64), (64, 128))
 """Sizes of classifiers that take any multiple of 32."""
 
 TIMM = {
-    "repvgg_a0": Network(from_timm("repvgg_a0"), FREE),
+    "repvgg_a0": Network(from_timm("repvgg_a0"), FREE, slow=True),
     "mobileone_s0": Network(from_timm("mobileone_s0"), FREE, slow=True),
     "mobileone_s1": Network(from_timm("mobileone_s1"), FREE),
-    "repvit_m0_9": Network(from_timm("repvit_m0_9"), FREE),
-    "fastvit_t8": Network(from_timm("fastvit_t8"), FREE),
-    "repghostnet_050": Network(from_timm("repghostnet_050"), FREE),
+    "repvit_m0_9": Network(from_timm("repvit_m0_9"), FREE, slow=True),
+    "fastvit_t8": Network(from_timm("fastvit_t8"), FREE, slow=True),
+    "repghostnet_050": Network(from_timm("repghostnet_050"), FREE, slow=True),
     "ghostnetv3_050": Network(from_timm("ghostnetv3_050"), FREE, slow=True),
     "resnet10t": Network(from_timm("resnet10t"), FREE),
     "efficientnet_b0": Network(from_timm("efficientnet_b0"), FREE, slow=True),
     "levit_conv_128s": Network(from_timm("levit_conv_128s", img_size=64), FREE[:1], slow=True),
     "levit_128s": Network(from_timm("levit_128s", img_size=64), FREE[:1], slow=True),
-    "efficientformerv2_s0": Network(from_timm("efficientformerv2_s0", img_size=64), FREE[:1]),
+    "efficientformerv2_s0": Network(from_timm("efficientformerv2_s0", img_size=64), FREE[:1], slow=True),
     "tiny_vit_5m_224": Network(from_timm("tiny_vit_5m_224"), FREE, slow=True),
     "shvit_s1": Network(from_timm("shvit_s1"), FREE, slow=True),
     "ghostnet_050": Network(from_timm("ghostnet_050"), FREE, slow=True),
-    "mobilenetv4_conv_small": Network(from_timm("mobilenetv4_conv_small"), FREE),
+    "mobilenetv4_conv_small": Network(from_timm("mobilenetv4_conv_small"), FREE, slow=True),
     "efficientvit_m0": Network(from_timm("efficientvit_m0"), FREE, slow=True),
     "swiftformer_xs": Network(from_timm("swiftformer_xs"), FREE, slow=True),
     "starnet_s050": Network(from_timm("starnet_s050"), FREE),
@@ -116,8 +116,8 @@ TIMM = {
 ODD = ((24, 24), (17, 23), (8, 40))
 """Sizes of picture-to-picture networks that take any."""
 
-PADDED = ((24, 24), (25, 31), (30, 20))
-"""Sizes for networks that pad by reflection: larger than their padding."""
+PADDED = ((24, 24), (28, 36), (40, 20))
+"""Sizes for networks that pad by reflection: larger than the padding, multiples of 4."""
 
 SPANDREL = {
     "SPAN": Network(
