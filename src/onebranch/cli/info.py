@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 def command(model: str, as_json: bool) -> None:
     """Say what a model holds: its network block by block, training recipe, plan, proof and scores.
 
-    MODEL is a shipped model's name or a file.
+    MODEL is a shipped model's name or a file. Of an ONNX file, which may be anybody's: what goes in and out,
+    scale, halo, the multiple that sizes need, operations, parameters, and whether it can run, or why not.
     """
-    from onebranch.model.catalogue import load
+    from onebranch.model.catalogue import find, is_foreign, load
 
+    if is_foreign(model):
+        _print_foreign(str(find(model)), as_json)
+        return
     found = load(model)
     if as_json:
         click.echo(json.dumps(_facts(found), indent=2))
@@ -38,6 +42,22 @@ def command(model: str, as_json: bool) -> None:
             console.print(_values(title, values))
     if found.merge:
         _print_merge(console, found)
+
+
+def _print_foreign(path: str, as_json: bool) -> None:
+    from onebranch.cli.foreign import foreign_facts, shown_facts
+    from onebranch.model.foreign import read_foreign
+
+    facts = foreign_facts(read_foreign(path))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_values(facts["name"], shown_facts(facts)))
+    if facts["refusal"]:
+        console.print(f"it cannot run: {facts['refusal']}", highlight=False, markup=False)
 
 
 def _print_merge(console: "Console", model: "Model") -> None:

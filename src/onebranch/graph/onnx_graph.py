@@ -44,7 +44,7 @@ def graph_of(model: onnx.ModelProto) -> Graph:
 
 
 def ends_of(model: onnx.ModelProto) -> tuple[dict[str, Value], dict[str, Value]]:
-    """What must be given to a model, and what it gives, by name. Raises OnebranchError for what is no array."""
+    """What must be given to a model, and what it gives, by name. Raises OnebranchError for no arrays."""
     given = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: _value(value) for value in model.graph.input if value.name not in given}
     return inputs, {value.name: _value(value) for value in model.graph.output}

@@ -132,8 +132,8 @@ def _smallest(holds: Callable[[int], bool], near: int, scale: Fraction) -> int:
 def smallest_piece(reach: Reach, before: int, after: int) -> int:
     """Input pixels that a piece at the picture's border needs, where pixels near the border are read twice.
 
-    Beyond the value's begin its pixels up to `before` are read, beyond its end those from the last but `after`
-    on; they must be right although the piece ends somewhere. -1: none is read.
+    Beyond the value's begin its pixels up to `before` are read, beyond its end those from the last but
+    `after` on; they must be right although the piece ends somewhere. -1: none is read.
     """
     from_begin = (reach.q * before + reach.last) // reach.p + 1 if before >= 0 else 1
     from_end = -((reach.first - reach.q * (1 + after - reach.extra)) // reach.p) if after >= 0 else 1

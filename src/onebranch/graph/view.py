@@ -1,7 +1,8 @@
-"""What is known of a value in a graph without its numbers: its axes, and where the picture's pixels are in them.
+"""What is known of a value in a graph without its numbers: its axes, and where in them the picture is.
 
-An axis is a product of parts, outermost first: plain numbers (channels, heads, the pixels of a window) and the
-picture's rows and columns. So reshapes and transpositions are followed exactly: shuffles, windows, tokens.
+An axis is a product of parts, outermost first: plain numbers (channels, heads, the pixels of a window) and
+the picture's rows and columns. So reshapes and transpositions are followed exactly: shuffles, windows,
+tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class View:
         return [prod((self.size(part) for part in axis), start=as_size(1)) for axis in self.axes]
 
     def size(self, part: Part) -> Size:
-        """How many elements a part has. Raises Undecided where a fixed picture has a broken number of them."""
+        """How many elements a part has. Raises Undecided where a fixed picture has a broken number."""
         if not isinstance(part, str):
             return as_size(part)
         reach = self.reaches[part]

@@ -26,9 +26,9 @@ KINDS = ("float32", "float16", "float64")
 class ForeignModel:
     """An ONNX file, and whether it is a network from a picture of luma or RGB in [0, 1] to another.
 
-    inputs, outputs: by name. operations: how many of each kind. parameters: numbers in its weights. graph,
-    sight: what it computes and sees. refusal: why it cannot run, in one line; then there may be no graph or
-    sight. Empty where it can.
+    inputs, outputs: by name. operations: how many of each kind. parameters: numbers in its weights.
+    properties: what its author wrote into it. graph, sight: what it computes and sees. refusal: why it cannot
+    run, in one line; then there may be no graph or sight. Empty where it can.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class ForeignModel:
     outputs: Mapping[str, Value]
     operations: Mapping[str, int]
     parameters: int
+    properties: Mapping[str, str]
     graph: Graph | None = None
     sight: Sight | None = None
     refusal: str = ""
@@ -72,6 +73,7 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
         outputs={},
         operations=Counter(node.op_type for node in model.graph.node if node.op_type != "Constant"),
         parameters=sum(prod(t.dims) for t in tensors_of(model) if t.data_type != onnx.TensorProto.INT64),
+        properties={entry.key: entry.value for entry in model.metadata_props},
     )
     try:
         inputs, outputs = ends_of(model)
