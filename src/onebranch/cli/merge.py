@@ -42,7 +42,8 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Merge the branches of MODEL (a shipped name, a file of ours or any ONNX file) and write the merged model.
+    """Merge the branches of MODEL (a shipped name, a file of ours or any ONNX file) and write the merged
+    model.
 
     A model of ours: by default every block becomes one convolution. A plan says which branches (--select,
     without identity branches or with them), how many of them in which block (--schedule), and into how many

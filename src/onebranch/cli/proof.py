@@ -89,8 +89,9 @@ def graph_words(report: "GraphReport") -> list[str]:
         "Structure": f"{len(proofs)} values, all local, shift-equivariant and affine; radius up to {radius}",
         "Basis": f"{' and '.join(how)}: {pictures:,} pictures of all small sizes, largest difference"
         f" {max(proof.agreement.error for proof in proofs):.1e} of the largest value (at most 1e-12)",
-        "Rounding": f"{sum(proof.rounding.weights for proof in proofs):,} stored weights are the rounding of the"
-        f" float64 merge; float32 error {max(proof.rounding.error for proof in proofs):.1e} (at most 1e-5)",
+        "Rounding": f"{sum(proof.rounding.weights for proof in proofs):,} stored weights are the rounding of"
+        f" the float64 merge; float32 error {max(proof.rounding.error for proof in proofs):.1e}"
+        " (at most 1e-5)",
         "Network": f"on random inputs of {sizes}: float32 difference {report.check.error:.1e} of the largest"
         f" output (at most {report.check.allowed:.0e})",
         "Choice": "the cheapest in every region"

@@ -10,8 +10,8 @@ import click
 def command(original: str, merged: str, as_json: bool) -> None:
     """Check that MERGED is what its stored plan or rules make of ORIGINAL, proving every region anew.
 
-    Both are shipped models' names, files of ours, or ONNX files. Hashes, spec, weights, the proof of every region and the whole
-    networks are checked; the first thing that does not hold is named, with exit code 2.
+    Both are shipped models' names, files of ours, or ONNX files. Hashes, spec, weights, the proof of every
+    region and the whole networks are checked; the first thing that does not hold is named, with exit code 2.
     """
     import json
 

@@ -1,15 +1,16 @@
 """Which inner values of a region are kept and which disappear into convolutions: the cheapest choice.
 
-A kept value is computed by its own operation where everything that it reads is kept, else from its form in the
-nearest kept values before it. A dynamic programme walks the operations in order; its state is, for every value
-that is still needed, the kept values that it is a function of. That determines all later cost, so the choice is
-optimal over all sets of kept values, for chains, series-parallel and any other regions, unless there were more
-states than `STATES`: then it is the best found.
+A kept value is computed by its own operation where everything that it reads is kept, else from its form in
+the nearest kept values before it. A dynamic programme walks the operations in order; its state is, for every
+value that is still needed, the kept values that it is a function of. That determines all later cost, so the
+choice is optimal over all sets of kept values, for chains, series-parallel and any other regions, unless
+there were more states than `STATES`: then it is the best found.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from onebranch.graph.cost import Cost, cost_of_form, cost_of_step, least_costs
 from onebranch.graph.form import Form, apply, convolutions, settled, source
@@ -17,7 +18,8 @@ from onebranch.graph.linear import Average, Convolve, Plane, Step
 from onebranch.graph.window import Inexact
 
 STATES = 1000
-"""States that are followed at once; beyond them the cheapest are, and the choice is no longer called optimal."""
+"""States that are followed at once; beyond them the cheapest are, and the choice is no longer called
+optimal."""
 
 NARROW = 64
 """States of the first, narrow search."""
@@ -49,7 +51,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Choice:
-    """Kept values in an order in which they can be computed, what they cost, and whether nothing is cheaper."""
+    """Kept values in an order in which they can be computed, what they cost, and whether nothing is
+    cheaper."""
 
     kept: tuple[Kept, ...]
     cost: Cost
@@ -168,14 +171,15 @@ class _Problem:
         optimal = True
         for step, ahead in zip(self.steps, self._ahead(), strict=True):
             uses.subtract(step.inputs)
-            alive = self._after(step, alive, uses, lambda cost, ahead=ahead: self._pays(cost + ahead, bound))
+            alive = self._after(step, alive, uses, partial(self._pays, ahead, bound))
             if len(alive) > states:
                 optimal, alive = False, self._best(alive, states)
         best = min(alive.values(), key=lambda state: self.order(state.cost))
         return Choice(_history(best), best.cost, optimal)
 
-    def _pays(self, cost: Cost, bound: Cost | None) -> bool:
-        return bound is None or self.order(cost) <= self.order(bound)
+    def _pays(self, ahead: Cost, bound: Cost | None, cost: Cost) -> bool:
+        """Whether a state of this cost may still end at no more than the bound."""
+        return bound is None or self.order(cost + ahead) <= self.order(bound)
 
     def _ahead(self) -> list[Cost]:
         """After every operation: what the values that must be kept later on cost at least."""

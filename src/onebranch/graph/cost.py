@@ -1,4 +1,5 @@
-"""What operations cost: multiply-accumulates first, then memory traffic, both counted on the example's size."""
+"""What operations cost: multiply-accumulates first, then memory traffic, both counted on the example's
+size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from onebranch.graph.linear import Average, Convolve, Linear, Normalize, Pass, P
 
 @dataclass(frozen=True)
 class Cost:
-    """macs: additions and scalings count one each. traffic: numbers read and written. changes: values that are
-    not computed by their own operation.
+    """macs: additions and scalings count one each. traffic: numbers read and written. changes: values that
+    are not computed by their own operation.
     """
 
     macs: int = 0
@@ -73,8 +74,8 @@ def cost_of_form(form: Form, value: str, planes: Mapping[str, Plane]) -> Cost:
 def least_costs(steps: Sequence[Step], planes: Mapping[str, Plane]) -> dict[str, Cost]:
     """What computing each value costs at least, from whatever values before it.
 
-    Windows only grow when operations are composed, and a dense convolution stays dense: it reads at least as many
-    channels as the narrowest value before it has.
+    Windows only grow when operations are composed, and a dense convolution stays dense: it reads at least as
+    many channels as the narrowest value before it has.
     """
     narrowest: dict[str, int] = {}
     found = {}

@@ -29,8 +29,8 @@ LARGEST = 1 << 23
 def run(steps: Iterable[Step], values: Mapping[str, Floats], result: str) -> dict[str, Floats]:
     """The value of that name, and every value on the way to it.
 
-    values: pictures (N, C, H, W) of what the steps read from elsewhere. Only what the result needs is computed,
-    in the precision of the values.
+    values: pictures (N, C, H, W) of what the steps read from elsewhere. Only what the result needs is
+    computed, in the precision of the values.
     """
     by_value = {step.value: step for step in steps}
     known = dict(values)

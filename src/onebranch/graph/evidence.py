@@ -96,7 +96,7 @@ def _macs(steps: Sequence[Step]) -> int:
 def _radius(windows: Sequence[Window]) -> int:
     """Half of the extent of all windows, at least what they look beyond either end of the output."""
     first, last = min(w.first for w in windows), max(w.last for w in windows)
-    return max((last - first + 1) // 2, -first, max(w.after for w in windows))
+    return max((last - first + 1) // 2, -first, *(w.after for w in windows))
 
 
 def _shapes(form: Form, planes: Mapping[str, Plane]) -> Callable[[int, int], Shapes | None]:

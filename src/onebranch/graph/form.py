@@ -1,4 +1,5 @@
-"""A value as an affine function of other values: one convolution of each, and a constant. The laws, in a table.
+"""A value as an affine function of other values: one convolution of each, and a constant. The laws, in a
+table.
 
 A form is exact at every pixel of every picture, borders included. What has no exact form raises `Inexact`.
 Windows (integers) are worked out at once, so that choices are cheap; weights only when they are asked for.
@@ -35,7 +36,8 @@ CONSTANT_DRIFT = 1e-13
 
 @dataclass(frozen=True)
 class Source:
-    """What a form reads: a value, or (`ones`) a plane of ones as large as it, zero outside like everything."""
+    """What a form reads: a value, or (`ones`) a plane of ones as large as it, zero outside like
+    everything."""
 
     value: str
     ones: bool = False
@@ -81,8 +83,8 @@ class Term:
 class Form:
     """A value of `channels` channels: the sum of its terms, and a constant.
 
-    constant: (C, T + 1 + B, L + 1 + R): a value of its own for each of the T first and B last rows and each of
-    the L first and R last columns, and one for all that is between. frame: (T, L, B, R).
+    constant: (C, T + 1 + B, L + 1 + R): a value of its own for each of the T first and B last rows and each
+    of the L first and R last columns, and one for all that is between. frame: (T, L, B, R).
     """
 
     terms: Mapping[Source, Term]
@@ -118,15 +120,16 @@ def source(name: str, channels: int) -> Form:
 
 
 def apply(operation: Linear, inputs: Sequence[Form]) -> Form:
-    """The form of an operation's value, from the forms of its inputs: the law in the table. Raises Inexact."""
+    """The form of an operation's value, from the forms of its inputs: the law in the table. Raises
+    Inexact."""
     return _LAWS[type(operation)](operation, inputs)
 
 
 def settled(form: Form) -> Form:
     """The same form without a frame.
 
-    Where the frame's constant is another than the middle's, the difference is a convolution of a plane of ones:
-    exact at every size, where the middle is the source's own extent. Raises Inexact where it is not.
+    Where the frame's constant is another than the middle's, the difference is a convolution of a plane of
+    ones: exact at every size, where the middle is the source's own extent. Raises Inexact where it is not.
     """
     if form.frame == (0, 0, 0, 0):
         return form
@@ -275,8 +278,7 @@ def _added(one: Term, other: Term) -> Term:
     groups = math.gcd(one.groups, other.groups)
 
     def weight() -> Floats:
-        first, second = (_placed(term, rows, columns, groups) for term in (one, other))
-        return first + second
+        return _placed(one, rows, columns, groups) + _placed(other, rows, columns, groups)
 
     return Term(rows, columns, groups, one.outputs, one.inputs, cache(weight))
 

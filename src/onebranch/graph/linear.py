@@ -1,7 +1,7 @@
 """The linear operations that a merge understands, as values, and the graph of them that a reader hands over.
 
-The vocabulary is small on purpose: a reader (ONNX, PyTorch) says everything it can in these words, exactly for
-every size of picture, and leaves the rest alone. It knows no file format and no framework.
+The vocabulary is small on purpose: a reader (ONNX, PyTorch) says everything it can in these words, exactly
+for every size of picture, and leaves the rest alone. It knows no file format and no framework.
 """
 
 from collections.abc import Hashable, Mapping
@@ -89,7 +89,8 @@ class Fill:
 
 @dataclass(frozen=True)
 class Average:
-    """Sum over a window of the zero-padded input, divided by `divisor`: average pooling that counts padding."""
+    """Sum over a window of the zero-padded input, divided by `divisor`: average pooling that counts
+    padding."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -152,8 +153,8 @@ class LinearGraph:
     """The linear operations of a model, in an order in which they can run.
 
     planes: every value that they read or make. kept: values that something else reads (a nonlinear operation,
-    a subgraph, the model's outputs). names: every name that the model has given away. left: operations that look
-    linear but are not, exactly; each with why.
+    a subgraph, the model's outputs). names: every name that the model has given away. left: operations that
+    look linear but are not, exactly; each with why.
     """
 
     steps: tuple[Step, ...]

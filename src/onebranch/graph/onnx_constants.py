@@ -60,7 +60,8 @@ FOLDED = frozenset(
         "Min",
     ]
 )
-"""Operations without a state or chance; DequantizeLinear is left out so that int8 weights stay what they are."""
+"""Operations without a state or chance; DequantizeLinear is left out so that int8 weights stay what they
+are."""
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:

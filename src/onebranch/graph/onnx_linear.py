@@ -1,7 +1,7 @@
 """The linear operations of an ONNX model, read into the graph of `graph.linear`.
 
-Whatever the operators' specification leaves open, or a caller may change, is left alone. Sizes are followed as
-keys: values are added only where their sizes are equal for every picture.
+Whatever the operators' specification leaves open, or a caller may change, is left alone. Sizes are followed
+as keys: values are added only where their sizes are equal for every picture.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -58,7 +58,8 @@ Read = tuple[Linear, tuple[str, ...]]
 
 @dataclass
 class _Model:
-    """What the rules may ask about values. kinds: element types; shapes: static, named (str) or open (None)."""
+    """What the rules may ask about values. kinds: element types; shapes: static, named (str) or open
+    (None)."""
 
     opset: int
     constants: dict[str, np.ndarray]
@@ -99,8 +100,8 @@ class _Model:
 def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXAMPLE)) -> LinearGraph:
     """The linear operations of the main graph.
 
-    example: height and width on which MACs are counted where the model leaves them open. Raises OnebranchError
-    for operators that are too old.
+    example: height and width on which MACs are counted where the model leaves them open. Raises
+    OnebranchError for operators that are too old.
     """
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST:
@@ -156,7 +157,8 @@ def _facts(model: onnx.ModelProto, opset: int) -> _Model:
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes that follow from its inputs; annotations, which may be wrong, are not believed."""
+    """The model with the shapes that follow from its inputs; annotations, which may be wrong, are not
+    believed."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.value_info[:]
@@ -230,7 +232,7 @@ def _read_by(graph: onnx.GraphProto) -> Iterator[str]:
                 yield from _read_by(inner)
 
 
-# Sizes -------------------------------------------------------------------------------------------------------
+# Sizes
 
 Sizes = tuple[Hashable, Hashable]
 
@@ -359,7 +361,7 @@ _FOLLOWED: dict[str, Callable[[onnx.NodeProto, _Model], Sizes | None]] = {
 """What operations do to sizes; a value of any other has a size of its own."""
 
 
-# Operations --------------------------------------------------------------------------------------------------
+# Operations
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -405,7 +407,7 @@ def _geometry(
     pads = tuple(attributes.get("pads", (0, 0, 0, 0)))
     if len(pads) != 4:
         raise NotLinear(f"it moves along {len(pads) // 2} axes, not 2")
-    return strides, dilations, pads  # type: ignore[return-value]
+    return strides, dilations, pads
 
 
 def _bias(node: onnx.NodeProto, facts: _Model) -> Floats | None:
@@ -675,7 +677,7 @@ def _tile(node: onnx.NodeProto, facts: _Model) -> list[Read] | None:
 
 
 def _reshape(node: onnx.NodeProto, facts: _Model) -> list[Read] | None:
-    """The last step of a channel shuffle: (N, G C, H, W) as (N, G, C, H, W), axes 1 and 2 exchanged, and back."""
+    """The last step of a channel shuffle: (N, G C, H, W) as (N, G, C, H, W), axes 1 and 2 exchanged, back."""
     exchange = facts.makers.get(node.input[0])
     first = facts.makers.get(exchange.input[0]) if exchange and exchange.op_type == "Transpose" else None
     if exchange is None or first is None or first.op_type != "Reshape":

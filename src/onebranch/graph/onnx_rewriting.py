@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ class _Writer:
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array), fresh))
         return fresh
 
-    def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: object) -> onnx.NodeProto:
+    def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(
             kind, list(inputs), [output], name=_fresh(f"{output}.{kind}", self.names), **attributes
         )
@@ -134,17 +135,16 @@ class _Writer:
             total = output
 
     def scale(self, operation: Scale, value: str, shape: tuple[int, ...]) -> Iterator[onnx.NodeProto]:
-        """A product and a sum, either left out where it does nothing."""
-        shifts = bool(operation.shift.any())
-        if (operation.factor != 1).any() or not shifts:
-            output = _fresh(f"{self.output}.scaled", self.names) if shifts else self.output
-            factor = self.constant("factor", operation.factor.reshape(shape))
-            yield self.node("Mul", (value, factor), output)
-            value = output
-        if shifts:
-            yield self.node(
-                "Add", (value, self.constant("shift", operation.shift.reshape(shape))), self.output
-            )
+        """One node: a product, a sum, or both at once as a batch normalization of mean 0 and variance 1."""
+        factor, shift = operation.factor, operation.shift
+        if not shift.any():
+            yield self.node("Mul", (value, self.constant("factor", factor.reshape(shape))), self.output)
+        elif (factor == 1).all():
+            yield self.node("Add", (value, self.constant("shift", shift.reshape(shape))), self.output)
+        else:
+            parts = {"factor": factor, "shift": shift, "mean": 0 * factor, "variance": 0 * factor + 1}
+            read = [value, *(self.constant(name, array) for name, array in parts.items())]
+            yield self.node("BatchNormalization", read, self.output, epsilon=0.0)
 
     def ones(self, value: str) -> Iterator[onnx.NodeProto]:
         """A plane (1, 1, H, W) of ones as large as the value."""

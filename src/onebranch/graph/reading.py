@@ -74,8 +74,8 @@ def transposed(
 ) -> Convolve:
     """A transposed convolution of stride 1, as the convolution that it is.
 
-    weight: (I, O / groups, K, L). Its kernel is turned by half a turn and its padding is what the kernel reaches
-    beyond it. more: output padding. Raises NotLinear.
+    weight: (I, O / groups, K, L). Its kernel is turned by half a turn and its padding is what the kernel
+    reaches beyond it. more: output padding. Raises NotLinear.
     """
     if weight.ndim != 4:
         raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
@@ -91,7 +91,8 @@ def transposed(
 
 
 def same_pads(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool) -> Sides:
-    """Padding that keeps the size; an odd row goes after, or before (`lower`). Raises NotLinear at strides."""
+    """Padding that keeps the size; an odd row goes after, or before (`lower`). Raises NotLinear at
+    strides."""
     if any(stride != 1 for stride in strides):
         raise NotLinear(f"its padding depends on the picture's size ('same' with stride {max(strides)})")
     totals = [dilation * (taps - 1) for dilation, taps in zip(dilations, kernel, strict=True)]

@@ -10,8 +10,9 @@ from onebranch.graph.linear import LinearGraph, Pass, Step
 class Region:
     """Linear operations that are connected through values which they make.
 
-    inputs: values that come from elsewhere. outputs: values that are read elsewhere. parts: the operations, in
-    groups that meet only at values which must be kept; each in an order in which few values are open at once.
+    inputs: values that come from elsewhere. outputs: values that are read elsewhere. parts: the operations,
+    in groups that meet only at values which must be kept; each in an order in which few values are open at
+    once.
     """
 
     steps: tuple[Step, ...]

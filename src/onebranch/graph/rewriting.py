@@ -1,7 +1,7 @@
 """The merge of anybody's model: regions found, the cheapest choice made for each, written, and proven.
 
-It knows neither architectures nor file formats. A reader hands over the linear operations of a model, a writer
-puts the replacements in their place.
+It knows neither architectures nor file formats. A reader hands over the linear operations of a model, a
+writer puts the replacements in their place.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,8 @@ from onebranch.proof.affine import AffineProof
 class Rules:
     """How to merge. force: whatever can be merged is, cheaper or not. proof: "auto" or "full".
 
-    border_maps: whether a bias that differs at the borders may be written as a convolution of a plane of ones.
+    border_maps: whether a bias that differs at the borders may be written as a convolution of a plane of
+    ones.
     """
 
     force: bool = False
@@ -32,7 +33,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Merged:
-    """A value that is computed anew. replaces: the operations that it stands for; into: the new ones in words.
+    """A value that is computed anew. replaces: the operations that it stands for; into: the new ones in
+    words.
 
     steps: how it is computed, numbers in the precision in which they are stored.
     """
@@ -183,7 +185,9 @@ def _reason(
         if merged.macs < apart.macs:
             reasons.append(f"'{name}' is needed by several operations; one with each of them costs more")
         else:
-            reasons.append(f"one with '{name}' costs {merged.macs:,} MACs, no less than both ({apart.macs:,})")
+            reasons.append(
+                f"one with '{name}' costs {merged.macs:,} MACs, no less than both ({apart.macs:,})"
+            )
     return "; ".join(dict.fromkeys(reasons))
 
 

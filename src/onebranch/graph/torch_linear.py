@@ -5,7 +5,6 @@ through, and names every value. Floats that depend on parameters alone are compu
 """
 
 import operator
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree
 
-from onebranch.errors import OnebranchError
 from onebranch.graph.linear import (
     Average,
     Fill,
@@ -41,210 +38,16 @@ from onebranch.graph.reading import (
     scale,
     transposed,
 )
+from onebranch.graph.torch_tracing import END, arguments, is_all
 
 aten = torch.ops.aten
 
 LARGEST = 1 << 27
 """Numbers in the largest constant that is computed."""
 
-END = 1 << 62
-"""Ends of slices from here on mean all."""
-
 PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 
 Read = tuple[Linear, tuple[Node, ...]]
-
-
-def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
-    """The module as a functional graph, every input of any batch, height and width that its code allows.
-
-    Raises OnebranchError for a module in training mode (the submodule is named), one whose control flow depends
-    on data, or one that keeps something from call to call.
-    """
-    _check_evaluation(module)
-    doubled = _pytree.tree_map(_of_two, example_inputs)
-    try:
-        found = _traced(module, doubled)
-    except _Untraceable as error:
-        return _traced_or_refused(module, example_inputs, str(error))
-    return _for_example(found, module, example_inputs)
-
-
-def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...], reason: str) -> GraphModule:
-    """The trace with a batch of exactly this size, for a module that takes no other."""
-    try:
-        return _guarded(_traced(module, example_inputs), many=False)
-    except _Untraceable:
-        raise OnebranchError(reason) from None
-
-
-class _Untraceable(Exception):
-    """torch.export refused the module with these inputs."""
-
-
-def _of_two(value: Any) -> Any:
-    """A batch of one as a batch of two: of one, torch.export would conclude that it is always one."""
-    if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
-        return torch.cat([value, value])
-    return value
-
-
-def _of_one(value: Any) -> Any:
-    return value[:1] if isinstance(value, torch.Tensor) and value.ndim > 1 else value
-
-
-class _Guards(torch.nn.Module):
-    """A trace's guards, refusing in a user's words. `many`: a batch of one is seen as one of two."""
-
-    def __init__(self, guards: torch.nn.Module, many: bool) -> None:
-        super().__init__()
-        self.guards, self.many = guards, many
-
-    def forward(self, *inputs: Any) -> None:
-        """Raise OnebranchError where the trace does not hold for inputs of these sizes."""
-        try:
-            self.guards(*(_two_of(value) if self.many else value for value in inputs))
-        except AssertionError as error:
-            reason = str(error).removeprefix("Guard failed: ")
-            raise OnebranchError(
-                f"the merged module holds for sizes like its example's only ({reason} does not hold); merge the"
-                " original again with an example of this size"
-            ) from None
-
-
-def _two_of(value: Any) -> Any:
-    """A batch of one seen as one of two, without a copy."""
-    if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
-        return value.expand(2, *value.shape[1:])
-    return value
-
-
-def _for_example(found: GraphModule, module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
-    """The trace, with guards that let the example through, and a batch of one where that makes no difference.
-
-    Broadcasting to the batch (y[:, :, :1] = b) makes a guard against one, and so does code that treats one
-    differently; a second trace tells them apart.
-    """
-    alone = _pytree.tree_map(_of_one, example_inputs)
-    if _admits(found, alone):
-        return _guarded(found, many=False)
-    try:
-        other = _traced(module, alone)
-    except _Untraceable:
-        return _guarded(found, many=False)
-    if _same_operations(found, other):
-        return _guarded(found, many=True)
-    return _guarded(found if _admits(found, example_inputs) else other, many=False)
-
-
-def _admits(found: GraphModule, example_inputs: tuple[Any, ...]) -> bool:
-    guards = getattr(found, "_guards_fn", None)
-    try:
-        return guards is None or guards(*_pytree.tree_leaves(example_inputs)) is None
-    except AssertionError:
-        return False
-
-
-def _guarded(found: GraphModule, many: bool) -> GraphModule:
-    guards = getattr(found, "_guards_fn", None)
-    if guards is not None:
-        found._guards_fn = _Guards(guards, many)
-    return found
-
-
-def _same_operations(many: GraphModule, one: GraphModule) -> bool:
-    """Whether two traces do the same with their values; a size of the batch may be the number 1 in the second."""
-    first, second = _skeleton(many), _skeleton(one)
-    return len(first) == len(second) and all(
-        a[0] == b[0] and _same_arguments(a[1], b[1]) for a, b in zip(first, second, strict=True)
-    )
-
-
-def _skeleton(module: GraphModule) -> list[tuple[Any, Any]]:
-    """Operations and arguments, values by number; slices that take everything are what they are taken of."""
-    numbers: dict[Node, Any] = {}
-    found: list[tuple[Any, Any]] = []
-    for node in module.graph.nodes:
-        if _is_size(node):
-            numbers[node] = "size"
-        elif node.target in (aten.slice.Tensor, aten.slice_scatter.default) and _takes_all(node):
-            numbers[node] = numbers[node.args[node.target is aten.slice_scatter.default]]
-        else:
-            arguments = torch.fx.node.map_arg((node.args, node.kwargs), lambda value: _Number(numbers[value]))
-            numbers[node] = len(found)
-            found.append(((node.op, node.target), arguments))
-    return found
-
-
-@dataclass(frozen=True)
-class _Number:
-    """A value in a skeleton, or "size"."""
-
-    number: int | str
-
-
-def _takes_all(node: Node) -> bool:
-    first = 3 if node.target is aten.slice_scatter.default else 2
-    start, end, step = _arguments(node, *(None,) * first, None, None, 1)[first:]
-    return _is_all(start, end, step)
-
-
-def _is_size(node: Node) -> bool:
-    """Whether a node computes with sizes only."""
-    return node.op == "call_function" and not isinstance(node.meta.get("val"), torch.Tensor | tuple | list)
-
-
-def _same_arguments(many: Any, one: Any) -> bool:
-    if isinstance(many, tuple | list) and isinstance(one, tuple | list):
-        return len(many) == len(one) and all(_same_arguments(a, b) for a, b in zip(many, one, strict=True))
-    if isinstance(many, dict) and isinstance(one, dict):
-        return many.keys() == one.keys() and all(_same_arguments(many[key], one[key]) for key in many)
-    if many == _Number("size"):
-        return one in (many, 1)
-    return bool(many == one)
-
-
-def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
-    automatic = _pytree.tree_map(_all_open, example_inputs)
-    try:
-        # 0 and 1 are sizes like others; a module that treats them differently gets a guard.
-        with warnings.catch_warnings(), torch.fx.experimental._config.patch(backed_size_oblivious=True):
-            warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
-            program = torch.export.export(module, example_inputs, dynamic_shapes=automatic)
-            program = program.run_decompositions({})
-    except Exception as error:  # torch.export raises many kinds, all of them about the module
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        raise _Untraceable(
-            f"torch.export cannot trace {type(module).__name__} ({reason}); control flow that depends on data must"
-            " be taken out"
-        ) from None
-    mutated = [*program.graph_signature.buffers_to_mutate.values()]
-    if mutated:
-        raise OnebranchError(
-            f"the module writes to its buffer '{mutated[0]}' while it runs; take that out first"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return program.module()  # type: ignore[return-value]
-
-
-def _all_open(value: Any) -> Any:
-    """Every dimension but that of the channels may be open."""
-    if not isinstance(value, torch.Tensor):
-        return None
-    return {axis: torch.export.Dim.AUTO for axis in range(value.ndim) if axis != 1}
-
-
-def _check_evaluation(module: torch.nn.Module) -> None:
-    for name, child in module.named_modules():
-        if child.training:
-            called = f"its submodule '{name}'" if name else "the module"
-            raise OnebranchError(
-                f"{called} ({type(child).__name__}) is in training mode: batch normalization and dropout mean"
-                " something else there; call .eval() on the module first"
-            )
 
 
 @dataclass
@@ -339,7 +142,7 @@ def _read(node: Node, trace: _Trace) -> Read | None:
     """The linear operation that computes a value; None where it is nothing of the kind. Raises NotLinear."""
     if not isinstance(node.meta.get("val"), torch.Tensor):
         return None
-    rule = _RULES.get(node.target)  # type: ignore[arg-type]
+    rule = _RULES.get(node.target)
     found = rule(node, trace) if rule else None
     if found is not None:
         trace.channels(node)
@@ -400,13 +203,14 @@ def _computed(node: Node, found: Mapping[Node, torch.Tensor]) -> Any:
         tensor = found[value]
         return tensor.double() if tensor.dtype == torch.float32 else tensor
 
+    target: Any = node.target
     arguments = torch.fx.node.map_arg(node.args, wide)
     keywords = torch.fx.node.map_arg(node.kwargs, wide)
     if keywords.get("dtype") is torch.float32:
         keywords = {**keywords, "dtype": torch.float64}
     try:
         with torch.no_grad():
-            return node.target(*arguments, **keywords)  # type: ignore[operator]
+            return target(*arguments, **keywords)
     except Exception:  # what cannot be computed now is no constant, whatever is raised
         return None
 
@@ -423,17 +227,12 @@ def _read_elsewhere(module: GraphModule, made: set[Node], trace: _Trace) -> Iter
             yield from node.all_input_nodes
 
 
-# Operations --------------------------------------------------------------------------------------------------
+# Operations
 
 
-def _arguments(node: Node, *defaults: Any) -> list[Any]:
-    """Positional arguments, completed by defaults; keywords by the operation's own names."""
-    given = dict(enumerate(node.args))
-    target: Any = node.target
-    for index, argument in enumerate(target._schema.arguments):
-        if argument.name in node.kwargs:
-            given[index] = node.kwargs[argument.name]
-    return [given.get(index, default) for index, default in enumerate(defaults)]
+def _given(node: Node) -> Any:
+    """Positional arguments of what is no operation of torch's own."""
+    return node.args
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -460,7 +259,7 @@ def _picture(node: Any, trace: _Trace, rank: int = 4) -> Node:
 
 
 def _conv2d(node: Node, trace: _Trace) -> Read:
-    x, weight, bias, stride, padding, dilation, groups = _arguments(node, None, None, None, 1, 0, 1, 1)
+    x, weight, bias, stride, padding, dilation, groups = arguments(node, None, None, None, 1, 0, 1, 1)
     kernel = trace.constant(weight, "weight")
     strides, dilations = _pair(stride), _pair(dilation)
     if padding == "same":
@@ -472,7 +271,7 @@ def _conv2d(node: Node, trace: _Trace) -> Read:
 
 
 def _convolution(node: Node, trace: _Trace) -> Read:
-    x, weight, bias, stride, padding, dilation, turned, more, groups = _arguments(
+    x, weight, bias, stride, padding, dilation, turned, more, groups = arguments(
         node, None, None, None, [1], [0], [1], False, [0], 1
     )
     parts = trace.constant(weight, "weight"), trace.optional(bias, "bias"), groups
@@ -483,7 +282,7 @@ def _convolution(node: Node, trace: _Trace) -> Read:
 
 
 def _conv_transpose2d(node: Node, trace: _Trace) -> Read:
-    x, weight, bias, stride, padding, more, groups, dilation = _arguments(
+    x, weight, bias, stride, padding, more, groups, dilation = arguments(
         node, None, None, None, 1, 0, 0, 1, 1
     )
     parts = trace.constant(weight, "weight"), trace.optional(bias, "bias"), groups
@@ -493,7 +292,7 @@ def _conv_transpose2d(node: Node, trace: _Trace) -> Read:
 
 
 def _linear(node: Node, trace: _Trace) -> Read | None:
-    x, weight, bias = _arguments(node, None, None, None)
+    x, weight, bias = arguments(node, None, None, None)
     if not trace.is_plane(x) or x.meta["val"].ndim != 2:
         return None
     matrix, shift = trace.constant(weight, "weight"), trace.optional(bias, "bias")
@@ -504,15 +303,15 @@ def _linear(node: Node, trace: _Trace) -> Read | None:
 
 def _item(node: Node, trace: _Trace) -> Read | None:
     """One of several results: of batch normalization, or of a split of the channels."""
-    made, index = node.args
-    rule = _SEVERAL.get(made.target) if isinstance(made, Node) else None  # type: ignore[arg-type]
-    return rule(made, int(index), trace) if rule else None  # type: ignore[arg-type]
+    made, index = _given(node)
+    rule = _SEVERAL.get(made.target) if isinstance(made, Node) else None
+    return rule(made, int(index), trace) if rule else None
 
 
 def _batch_norm(node: Node, index: int, trace: _Trace) -> Read | None:
     if index != 0:
         return None
-    x, weight, bias, mean, variance, _, epsilon = _arguments(node, *(None,) * 5, 0.1, 1e-5)
+    x, weight, bias, mean, variance, _, epsilon = arguments(node, *(None,) * 5, 0.1, 1e-5)
     channels = trace.channels(x)
     numbers = [
         np.full(channels, default) if given is None else trace.constant(given, what)
@@ -531,7 +330,7 @@ def _training(node: Node, index: int, trace: _Trace) -> Read | None:
 
 def _part(node: Node, index: int, trace: _Trace) -> Read | None:
     """A part of the channels; split.Tensor by a width, split_with_sizes by a list, chunk by a count."""
-    x, parts, axis = _arguments(node, None, None, 0)
+    x, _, axis = arguments(node, None, None, 0)
     if not trace.is_plane(x) or axis % x.meta["val"].ndim != 1:
         return None
     widths = [int(value.shape[1]) for value in node.meta["val"]]
@@ -541,18 +340,17 @@ def _part(node: Node, index: int, trace: _Trace) -> Read | None:
 
 
 def _add(node: Node, trace: _Trace) -> Read | None:
-    one, other, alpha = *node.args[:2], node.kwargs.get("alpha", 1)
+    one, other, alpha = arguments(node, None, None, 1)
     return _added(node, trace, one, other, alpha)
 
 
 def _sub(node: Node, trace: _Trace) -> Read | None:
-    one, other, alpha = *node.args[:2], node.kwargs.get("alpha", 1)
+    one, other, alpha = arguments(node, None, None, 1)
     return _added(node, trace, one, other, -alpha if isinstance(alpha, int | float) else alpha)
 
 
 def _rsub(node: Node, trace: _Trace) -> Read | None:
-    other, one = node.args[:2]
-    alpha = node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1)
+    other, one, alpha = arguments(node, None, None, 1)
     return _added(node, trace, one, other, -alpha if isinstance(alpha, int | float) else alpha)
 
 
@@ -584,7 +382,7 @@ def _combined(one: Node, other: Node, alpha: float, trace: _Trace) -> Read:
 
 
 def _mul(node: Node, trace: _Trace) -> Read | None:
-    one, other = node.args[:2]
+    one, other = arguments(node, None, None)
     planes = [value for value in (one, other) if trace.is_plane(value)]
     if len(planes) != 1:
         return None
@@ -596,25 +394,35 @@ def _mul(node: Node, trace: _Trace) -> Read | None:
     return scale(channels, per_channel(trace.constant(fixed, "constant"), channels, x.meta["val"].ndim)), (x,)
 
 
+def _addcmul(node: Node, trace: _Trace) -> Read | None:
+    """shift + x * factor, as merges write it."""
+    shift, x, factor, value = arguments(node, None, None, None, 1)
+    if not trace.is_plane(x) or value != 1 or not {shift, factor} <= trace.constants.keys():
+        return None
+    channels, rank = trace.channels(x), x.meta["val"].ndim
+    parts = [per_channel(trace.constant(part, "constant"), channels, rank) for part in (factor, shift)]
+    return scale(channels, parts[0], parts[1]), (x,)
+
+
 def _div(node: Node, trace: _Trace) -> Read | None:
-    x, by = node.args[:2]
+    x, by = arguments(node, None, None)
     if not trace.is_plane(x) or (isinstance(by, Node) and by not in trace.constants):
         return None
-    channels = trace.channels(x)  # type: ignore[arg-type]
-    numbers = per_channel(trace.constant(by, "constant"), channels, x.meta["val"].ndim)  # type: ignore[union-attr]
+    channels = trace.channels(x)
+    numbers = per_channel(trace.constant(by, "constant"), channels, x.meta["val"].ndim)
     if not numbers.all():
         raise NotLinear("it divides by zero")
-    return scale(channels, 1 / numbers), (x,)  # type: ignore[return-value]
+    return scale(channels, 1 / numbers), (x,)
 
 
 def _neg(node: Node, trace: _Trace) -> Read | None:
-    x = node.args[0]
-    return (scale(trace.channels(x), -1.0), (x,)) if trace.is_plane(x) else None  # type: ignore[arg-type,return-value]
+    (x,) = arguments(node, None)
+    return (scale(trace.channels(x), -1.0), (x,)) if trace.is_plane(x) else None
 
 
 def _passed(node: Node, trace: _Trace) -> Read | None:
-    x: Any = node.args[0]
-    if node.args[0] in trace.uniform:
+    (x,) = arguments(node, None)
+    if x in trace.uniform:
         trace.uniform[node] = trace.uniform[x]
         trace.absorbed.add(node)
         return None
@@ -624,14 +432,14 @@ def _passed(node: Node, trace: _Trace) -> Read | None:
 
 
 def _dropout(node: Node, trace: _Trace) -> Read | None:
-    x, _, training = _arguments(node, None, 0.5, True)
+    x, _, training = arguments(node, None, 0.5, True)
     if training:
         raise NotLinear("dropout in training mode is random")
     return (Pass(), (x,)) if trace.is_plane(x) else None
 
 
 def _cat(node: Node, trace: _Trace) -> Read | None:
-    values, axis = _arguments(node, (), 0)
+    values, axis = arguments(node, (), 0)
     if not values or not all(isinstance(value, Node) for value in values):
         return None
     if axis % node.meta["val"].ndim != 1 or node.meta["val"].ndim not in (2, 4):
@@ -643,39 +451,35 @@ def _cat(node: Node, trace: _Trace) -> Read | None:
 
 def _slice(node: Node, trace: _Trace) -> Read | None:
     """A slice of the channels, or one that takes everything."""
-    x, axis, start, end, step = _arguments(node, None, 0, None, None, 1)
+    x, axis, start, end, step = arguments(node, None, 0, None, None, 1)
     if not trace.is_plane(x):
         return None
-    if _is_all(start, end, step):
+    if is_all(start, end, step):
         return Pass(), (x,)
     if axis % x.meta["val"].ndim != 1 or not all(isinstance(n, int | None) for n in (start, end, step)):
         return None
     return Select(tuple(range(trace.channels(x))[start:end:step])), (x,)
 
 
-def _is_all(start: Any, end: Any, step: Any) -> bool:
-    return start in (0, None) and step == 1 and (end is None or (isinstance(end, int) and end >= END))
-
-
 def _index_select(node: Node, trace: _Trace) -> Read | None:
-    x, axis, indices = node.args
-    if not trace.is_plane(x) or axis % x.meta["val"].ndim != 1 or indices not in trace.constants:  # type: ignore
+    x, axis, indices = arguments(node, None, 0, None)
+    if not trace.is_plane(x) or axis % x.meta["val"].ndim != 1 or indices not in trace.constants:
         return None
-    chosen = trace.constants[indices].reshape(-1).tolist()  # type: ignore[index]
-    return Select(tuple(int(index) for index in chosen)), (x,)  # type: ignore[return-value]
+    chosen = trace.constants[indices].reshape(-1).tolist()
+    return Select(tuple(int(index) for index in chosen)), (x,)
 
 
 def _repeat(node: Node, trace: _Trace) -> Read | None:
-    x, repeats = node.args
-    if not trace.is_plane(x) or len(repeats) != x.meta["val"].ndim:  # type: ignore[arg-type,union-attr]
+    x, repeats = arguments(node, None, ())
+    if not trace.is_plane(x) or len(repeats) != x.meta["val"].ndim:
         return None
-    if any(count != 1 for axis, count in enumerate(repeats) if axis != 1):  # type: ignore[arg-type]
+    if any(count != 1 for axis, count in enumerate(repeats) if axis != 1):
         return None
-    return Select(tuple(range(trace.channels(x))) * repeats[1]), (x,)  # type: ignore
+    return Select(tuple(range(trace.channels(x))) * repeats[1]), (x,)
 
 
 def _repeat_interleave(node: Node, trace: _Trace) -> Read | None:
-    x, count, axis = _arguments(node, None, None, None)
+    x, count, axis = arguments(node, None, None, None)
     if not trace.is_plane(x) or axis is None or axis % x.meta["val"].ndim != 1 or not isinstance(count, int):
         return None
     return Select(tuple(np.repeat(np.arange(trace.channels(x)), count).tolist())), (x,)
@@ -683,10 +487,10 @@ def _repeat_interleave(node: Node, trace: _Trace) -> Read | None:
 
 def _pad(node: Node, trace: _Trace) -> Read | None:
     if node.target is aten.constant_pad_nd.default:
-        x, pads, value = _arguments(node, None, (), 0)
+        x, pads, value = arguments(node, None, (), 0)
         mode = "constant"
     else:
-        x, pads, mode, value = _arguments(node, None, (), "constant", None)
+        x, pads, mode, value = arguments(node, None, (), "constant", None)
     if mode != "constant" or not trace.is_plane(x) or x.meta["val"].ndim != 4:
         return None
     if not all(isinstance(side, int) for side in pads):
@@ -703,7 +507,7 @@ def _pad(node: Node, trace: _Trace) -> Read | None:
 
 
 def _avg_pool2d(node: Node, trace: _Trace) -> Read:
-    x, kernel, stride, padding, ceil, counted, divisor = _arguments(node, None, 1, (), 0, False, True, None)
+    x, kernel, stride, padding, ceil, counted, divisor = arguments(node, None, 1, (), 0, False, True, None)
     k, l = _pair(kernel)
     pads = _both(padding)
     if ceil:
@@ -716,9 +520,9 @@ def _avg_pool2d(node: Node, trace: _Trace) -> Read:
 
 def _view(node: Node, trace: _Trace) -> Read | None:
     """A view that changes nothing, or the last step of a channel shuffle."""
-    x = node.args[0]
+    (x,) = arguments(node, None)
     if trace.is_plane(x) and _shape(x) == _shape(node):
-        return Pass(), (x,)  # type: ignore[return-value]
+        return Pass(), (x,)
     exchange = _unwrapped(x, trace)
     if exchange is None or exchange.target not in (aten.transpose.int, aten.permute.default):
         return None
@@ -752,8 +556,8 @@ def _shape(node: Any) -> tuple[Hashable, ...]:
 def _exchanges(node: Node) -> bool:
     """Whether axes 1 and 2 are exchanged, and no others."""
     if node.target is aten.transpose.int:
-        return {axis % 5 for axis in node.args[1:3]} == {1, 2}  # type: ignore[operator]
-    return [axis % 5 for axis in node.args[1]] == [0, 2, 1, 3, 4]  # type: ignore[union-attr,operator]
+        return {axis % 5 for axis in _given(node)[1:3]} == {1, 2}
+    return [axis % 5 for axis in _given(node)[1]] == [0, 2, 1, 3, 4]
 
 
 def _unwrapped(node: Any, trace: _Trace) -> Node | None:
@@ -773,7 +577,7 @@ def _copies(node: Any) -> set[Node]:
 
 def _expand(node: Node, trace: _Trace) -> Read | None:
     """A constant of one number for each channel, spread over all pixels: noted for writing rows."""
-    x = node.args[0]
+    (x,) = arguments(node, None)
     if x in trace.constants and node.meta["val"].ndim == 4:
         channels = node.meta["val"].shape[1]
         if isinstance(channels, int):
@@ -787,9 +591,9 @@ def _expand(node: Node, trace: _Trace) -> Read | None:
 
 def _copy(node: Node, trace: _Trace) -> Read | None:
     """A value written over another of its size: the value itself."""
-    over, x = node.args[:2]
+    over, x = arguments(node, None, None)
     if x in trace.uniform:
-        trace.uniform[node] = trace.uniform[x]  # type: ignore[index]
+        trace.uniform[node] = trace.uniform[x]
         trace.absorbed.add(node)
         while isinstance(over, Node) and over.target is aten.slice.Tensor:  # it gives its size only
             trace.absorbed.add(over)
@@ -802,8 +606,8 @@ def _slice_scatter(node: Node, trace: _Trace) -> Read | None:
 
     torch.export writes y[:, :, 0:1] = b as slices of slices, each written back into the one around it.
     """
-    base, written, axis, start, end, step = _arguments(node, None, None, 0, None, None, 1)
-    if _is_all(start, end, step):
+    base, written, axis, start, end, step = arguments(node, None, None, 0, None, None, 1)
+    if is_all(start, end, step):
         if written in trace.uniform:
             trace.uniform[node] = trace.uniform[written]
             trace.absorbed |= {node, base}
@@ -858,6 +662,7 @@ _RULES: dict[Any, Callable[[Node, _Trace], Read | None]] = {
     **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _mul),
     **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _div),
     aten.neg.default: _neg,
+    aten.addcmul.default: _addcmul,
     **dict.fromkeys((*_COPIES, aten.detach.default, aten._to_copy.default, aten.to.dtype), _passed),
     **dict.fromkeys((aten.dropout.default, aten.feature_dropout.default), _dropout),
     aten.cat.default: _cat,

@@ -128,13 +128,14 @@ class _Writer:
         return self.module.graph.call_module(name, (value,))
 
     def scale(self, operation: Scale, value: Node, shape: tuple[int, ...]) -> Node:
+        """One operation: a product, a sum, or both at once."""
         graph = self.module.graph
-        shifts = bool(operation.shift.any())
-        if (operation.factor != 1).any() or not shifts:
-            value = graph.call_function(torch.mul, (value, self.attribute(operation.factor.reshape(shape))))
-        if shifts:
-            value = graph.call_function(torch.add, (value, self.attribute(operation.shift.reshape(shape))))
-        return value
+        factor, shift = (part.reshape(shape) for part in (operation.factor, operation.shift))
+        if not shift.any():
+            return graph.call_function(torch.mul, (value, self.attribute(factor)))
+        if (factor == 1).all():
+            return graph.call_function(torch.add, (value, self.attribute(shift)))
+        return graph.call_function(torch.addcmul, (self.attribute(shift), value, self.attribute(factor)))
 
     def attribute(self, array: np.ndarray) -> Node:
         name = self.fresh()

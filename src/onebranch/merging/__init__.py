@@ -1,1 +1,2 @@
-"""Merging, with a proof: our own models by a plan, anybody's PyTorch modules and ONNX files by their graph."""
+"""Merging, with a proof: our own models by a plan, anybody's PyTorch modules and ONNX files by their
+graph."""

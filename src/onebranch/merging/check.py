@@ -11,8 +11,8 @@ BOUND = 1e-4
 """Largest float32 difference, of the largest number in an output."""
 
 FACTOR = 16
-"""A model that multiplies rounding errors may exceed the bound: by so many times what a relative change of its
-input by one float32 rounding does to its output."""
+"""A model that multiplies rounding errors may exceed the bound: by so many times what a relative change of
+its input by one float32 rounding does to its output."""
 
 TRIED = 3
 """Sizes, or where the size is fixed different inputs, that are compared."""
@@ -27,20 +27,20 @@ def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]]) -> Che
 
     Raises OnebranchError where the outputs differ, or no size could be tried.
     """
-    sizes, worst, allowed = [], 0.0, BOUND
-    refused = ""
+    sizes: list[tuple[int, ...]] = []
+    worst, allowed, refused = 0.0, BOUND, ""
     for values in inputs:
         if len(sizes) == TRIED:
             break
         try:
             expected = original(values)
-        except Exception as error:  # a runtime's own exceptions; the model does not take this size
-            refused = refused or str(error).splitlines()[0]
+        except Exception as reason:  # a runtime's own exceptions; the model does not take this size
+            refused = refused or str(reason).splitlines()[0]
             continue
         try:
             given = merged(values)
-        except OnebranchError as error:  # the trace holds for other sizes
-            refused = refused or str(error)
+        except OnebranchError as reason:  # the trace holds for other sizes
+            refused = refused or str(reason)
             continue
         error = _difference(expected, given)
         if not error <= BOUND:
@@ -65,7 +65,8 @@ def _difference(expected: list[np.ndarray], given: list[np.ndarray]) -> float:
 
 
 def _of_one(expected: np.ndarray, given: np.ndarray) -> float:
-    """Places that are not finite must be the same; whole numbers, which a rounding may turn, are not compared."""
+    """Places that are not finite must be the same; whole numbers, which a rounding may turn, are not
+    compared."""
     if expected.dtype.kind != "f" or not expected.size:
         return 0.0
     finite = np.isfinite(expected)

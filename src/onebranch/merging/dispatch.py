@@ -1,41 +1,26 @@
-"""`onebranch.merge` and `verify`: which kind of merge is meant follows from what is given, and is never guessed."""
+"""`onebranch.merge` and `verify`: which kind of merge is meant follows from what is given, and is never
+guessed."""
 
 import os
 import sys
-from typing import Any, overload
+from typing import Any
 
 from onebranch import verification
 from onebranch.blocks.plan import Plan
 from onebranch.errors import OnebranchError, nearest
 from onebranch.graph.rewriting import Rules
-from onebranch.merging.own import Report, merge_model
-from onebranch.merging.report import GraphReport
-from onebranch.model.file import Model
+from onebranch.merging.own import merge_model
 
 PROOFS = ("auto", "full")
-
-
-@overload
-def merge(model: Model, plan: Plan | str | os.PathLike[str] | None = None) -> tuple[Model, Report]: ...
-
-
-@overload
-def merge(
-    model: str | os.PathLike[str], plan: Plan | str | os.PathLike[str] | None = None, **rules: Any
-) -> tuple[Any, Any]: ...
-
-
-@overload
-def merge(model: Any, example_inputs: Any = None, **rules: Any) -> tuple[Any, GraphReport]: ...
 
 
 def merge(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
     """The merged model, a new one, and the report.
 
-    * A `Model`, a shipped model's name or a `.safetensors` file of ours, and a plan (a `Plan` or a TOML file; by
-      default everything in every block becomes one convolution): a `Model` and a `Report`.
-    * A PyTorch module in evaluation mode and `example_inputs` (a tensor or a tuple of them): a new module, the
-      given one untouched, and a `GraphReport`.
+    * A `Model`, a shipped model's name or a `.safetensors` file of ours, and a plan (a `Plan` or a TOML
+    file; by default everything in every block becomes one convolution): a `Model` and a `Report`.
+    * A PyTorch module in evaluation mode and `example_inputs` (a tensor or a tuple of them): a new module,
+    the given one untouched, and a `GraphReport`.
     * An ONNX model or a `.onnx` file: an `onnx.ModelProto` and a `GraphReport`. Needs no PyTorch.
 
     For the last two: force=True merges whatever can be merged, cheaper or not; proof="full" insists on a full

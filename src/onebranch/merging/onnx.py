@@ -1,4 +1,5 @@
-"""Merging an ONNX model: read, merged by its graph, written, and run against the original. Needs no PyTorch."""
+"""Merging an ONNX model: read, merged by its graph, written, and run against the original. Needs no
+PyTorch."""
 
 import hashlib
 import json

@@ -1,4 +1,5 @@
-"""Merging a model of ours: the plan's merge, its proof, the comparison of the whole networks, and the report."""
+"""Merging a model of ours: the plan's merge, its proof, the comparison of the whole networks, and the
+report."""
 
 import os
 from dataclasses import dataclass, replace

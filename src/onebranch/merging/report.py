@@ -1,4 +1,5 @@
-"""What a merge of anybody's model did, as a value: regions, what was left and why, sizes, proofs, the check."""
+"""What a merge of anybody's model did, as a value: regions, what was left and why, sizes, proofs, the
+check."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from onebranch.graph.rewriting import Merged, MergedRegion
 class Check:
     """Original and merged model on random inputs in [0, 1), in float32.
 
-    sizes: shapes of the first input. error: the largest difference of any output, of the largest number in it.
-    allowed: what the error must not exceed, see `merging.check`.
+    sizes: shapes of the first input. error: the largest difference of any output, of the largest number in
+    it. allowed: what the error must not exceed, see `merging.check`.
     """
 
     sizes: tuple[tuple[int, ...], ...]

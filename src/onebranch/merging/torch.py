@@ -1,4 +1,5 @@
-"""Merging a PyTorch module: traced, merged by its graph, written as a new module, run against the original."""
+"""Merging a PyTorch module: traced, merged by its graph, written as a new module, run against the
+original."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,8 +12,9 @@ from torch.utils import _pytree
 
 from onebranch.graph.cost import cost_of_step
 from onebranch.graph.rewriting import Rules, merge_regions
-from onebranch.graph.torch_linear import read_linear, trace
+from onebranch.graph.torch_linear import read_linear
 from onebranch.graph.torch_rewriting import rewritten
+from onebranch.graph.torch_tracing import trace
 from onebranch.merging.check import Run, check
 from onebranch.merging.report import GraphReport, all_left
 
@@ -28,8 +30,8 @@ def merge_module(
 ) -> tuple[torch.nn.Module, GraphReport]:
     """The merged module, a new one, and the report; the given module is untouched.
 
-    Where nothing can be merged the new module is the traced one. Raises OnebranchError where the module cannot
-    be traced, a proof fails, or the outputs differ.
+    Where nothing can be merged the new module is the traced one. Raises OnebranchError where the module
+    cannot be traced, a proof fails, or the outputs differ.
     """
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     traced = trace(module, examples)

@@ -1,9 +1,9 @@
 """The proof of a region with any number of inputs: two affine maps agree on a basis, or on random signs.
 
-A full basis lights one channel of one pixel at a time. Where that would be too many pictures, every position of
-every channel of every input is lit at once with independent random signs, `COMBINATIONS` times for each size
-(Freivalds, MFCS 1979): a map that differs by more than the tolerance anywhere differs visibly on such a picture
-with a chance of at least one half, so that all miss it with one of at most 2^-40.
+A full basis lights one channel of one pixel at a time. Where that would be too many pictures, every position
+of every channel of every input is lit at once with independent random signs, `COMBINATIONS` times for each
+size (Freivalds, MFCS 1979): a map that differs by more than the tolerance anywhere differs visibly on such a
+picture with a chance of at least one half, so that all miss it with one of at most 2^-40.
 """
 
 import itertools
@@ -46,8 +46,8 @@ class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was tried and how well it agreed.
 
     heights, widths: of the first input; every height with every width that the region has an output for.
-    complete: whether these are all sizes from 1 to 2r + 1 + s, or (large r) the listed subset. combinations: 0
-    for a full basis, else the number of random signs for each size. pictures: in all. error: the largest
+    complete: whether these are all sizes from 1 to 2r + 1 + s, or (large r) the listed subset. combinations:
+    0 for a full basis, else the number of random signs for each size. pictures: in all. error: the largest
     difference, as a part of `largest`, the largest absolute value met in the original.
     """
 
