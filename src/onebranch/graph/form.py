@@ -278,7 +278,7 @@ def _added(one: Term, other: Term) -> Term:
     groups = math.gcd(one.groups, other.groups)
 
     def weight() -> Floats:
-        return _placed(one, rows, columns, groups) + _placed(other, rows, columns, groups)
+        return np.asarray(_placed(one, rows, columns, groups) + _placed(other, rows, columns, groups))
 
     return Term(rows, columns, groups, one.outputs, one.inputs, cache(weight))
 
