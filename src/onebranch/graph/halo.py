@@ -17,11 +17,11 @@ class WholePicture(OnebranchError):
 
 @dataclass(frozen=True)
 class Halo:
-    """Input pixels needed beyond an output pixel's own cell, per side, and the output's scale.
+    """Input pixels needed beyond an output pixel's own cell, in whole cells per side, and the output's scale.
 
-    A cell is as many input pixels on a side as the scale divides by, and becomes whole pixels. multiple: of
-    the sides of pieces and of their places, for which a piece equals the whole. smallest: the least side of a
-    piece at the picture's border. exact: the only (height, width) that the graph runs on, where there is one.
+    A cell is `multiple` input pixels on a side and becomes multiple * scale output pixels; pieces of a picture
+    are made of whole cells. smallest: the least side of a piece at the picture's border. exact: the only
+    (height, width) that the graph runs on, where there is one.
     """
 
     top: int

@@ -37,7 +37,13 @@ def numbers_of(node: Node, scope: Scope) -> list[Numbers] | None:
     rule = _RULES.get(node.kind)
     if rule is None or None in found or not any(name in scope.values for name in node.inputs):
         return None
+    if node.kind in ("ConstantOfShape", "Expand") and not _is_fixed(found[-1]):
+        return None
     return rule(node, [numbers for numbers in found if numbers is not None], scope)
+
+
+def _is_fixed(numbers: Numbers) -> bool:
+    return all(size.number is not None for size in numbers.flat())
 
 
 def _array(sizes: Sequence[Size]) -> Objects:

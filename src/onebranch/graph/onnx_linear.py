@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.linear import (
@@ -63,7 +63,7 @@ class _Model:
 
     opset: int
     constants: dict[str, np.ndarray]
-    kinds: Mapping[str, int]
+    kinds: dict[str, int]
     shapes: dict[str, list[int | str | None]]
     makers: dict[str, onnx.NodeProto]
     sizes: dict[str, tuple[Hashable, Hashable]] = field(default_factory=dict)
@@ -122,7 +122,7 @@ def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXA
             continue
         steps += found
         made |= {step.value for step in found}
-    counted = _counted_shapes(model, example)
+    counted = _counted_shapes(model, example, facts.constants)
     used = {name for step in steps for name in (step.value, *step.inputs)}
     planes = {name: _plane(name, facts, counted) for name in used}
     return LinearGraph(
@@ -135,7 +135,8 @@ def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXA
 
 
 def _facts(model: onnx.ModelProto, opset: int) -> _Model:
-    inferred = _inferred(model)
+    known = constants(model)
+    inferred = _inferred(model, known)
     kinds, shapes = {}, {}
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         tensor = value.type.tensor_type
@@ -145,7 +146,9 @@ def _facts(model: onnx.ModelProto, opset: int) -> _Model:
                 d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim
             ]
     makers = {name: node for node in model.graph.node for name in node.output}
-    facts = _Model(opset, constants(model), kinds, shapes, makers)
+    facts = _Model(opset, known, kinds, shapes, makers)
+    for node in model.graph.node:
+        _complete(node, facts)
     for name in [value.name for value in model.graph.input]:
         _follow(name, facts, None)
     for node in model.graph.node:
@@ -156,7 +159,26 @@ def _facts(model: onnx.ModelProto, opset: int) -> _Model:
     return facts
 
 
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+def _complete(node: onnx.NodeProto, facts: _Model) -> None:
+    """Note what a convolution or batch normalization says of the values around it: they could not run else."""
+    if node.domain not in ("", "ai.onnx") or len(node.input) < 2 or node.input[1] not in facts.constants:
+        return
+    weight, groups = facts.constants[node.input[1]], _attributes(node).get("group", 1)
+    if node.op_type == "Conv" and weight.ndim == 4:
+        known = {node.input[0]: weight.shape[1] * groups, node.output[0]: weight.shape[0]}
+    elif node.op_type == "BatchNormalization" and facts.rank(node.input[0]) == 4:
+        known = dict.fromkeys((node.input[0], node.output[0]), len(weight))
+    else:
+        return
+    for name, channels in known.items():
+        shape = facts.shapes.get(name) or [None] * 4
+        facts.shapes[name] = [shape[0], channels, *shape[2:]]
+    kinds = {facts.kinds.get(name) or 0 for name in known} - {0}
+    for name in known if len(kinds) == 1 else ():
+        facts.kinds[name] = next(iter(kinds))
+
+
+def _inferred(model: onnx.ModelProto, known: Mapping[str, np.ndarray]) -> onnx.ModelProto:
     """The model with the shapes that follow from its inputs; annotations, which may be wrong, are not
     believed."""
     copy = onnx.ModelProto()
@@ -164,13 +186,26 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.value_info[:]
     for value in copy.graph.output:
         value.type.tensor_type.ClearField("shape")
+    _write_out(copy.graph, known)
     try:
         return shape_inference.infer_shapes(copy, data_prop=True)
     except Exception:  # what cannot be inferred is not known, whatever is raised
         return copy
 
 
-def _counted_shapes(model: onnx.ModelProto, example: tuple[int, int]) -> dict[str, list[int]]:
+def _write_out(graph: onnx.GraphProto, known: Mapping[str, np.ndarray]) -> None:
+    """Replace whole numbers that are computed by what they are: shape inference does not compute all of them."""
+    whole = {name for name, array in known.items() if array.dtype.kind in "iub"}
+    nodes = [node for node in graph.node if not (node.output and whole.issuperset(node.output))]
+    gone = {name for node in graph.node for name in node.output if whole.issuperset(node.output)}
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(known[name]), name) for name in sorted(gone))
+
+
+def _counted_shapes(
+    model: onnx.ModelProto, example: tuple[int, int], known: Mapping[str, np.ndarray]
+) -> dict[str, list[int]]:
     """Every value's shape when open heights and widths are those of the example, and other open sizes 1."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -179,7 +214,7 @@ def _counted_shapes(model: onnx.ModelProto, example: tuple[int, int]) -> dict[st
         for axis, dim in enumerate(dims):
             if not dim.HasField("dim_value"):
                 dim.dim_value = example[axis - len(dims) + 2] if len(dims) == 4 and axis > 1 else 1
-    inferred = _inferred(copy)
+    inferred = _inferred(copy, known)
     return {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)

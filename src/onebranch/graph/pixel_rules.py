@@ -213,9 +213,17 @@ def _sliced_axis(view: View, index: int, bounds: tuple[Size, Size], step: int) -
 
         return _along(view, index, change, count)
     if step < 0:
-        raise Unknown("it turns the picture round")
+        return _turned(view, index, bounds, step)
     left = (_cut(bounds[1], size) - cuts[0]) * Fraction(1, step)
     return of_shape([*view.shape[:index], rounded_down(left)[0], *view.shape[index + 1 :]], view)
+
+
+def _turned(view: View, index: int, bounds: tuple[Size, Size], step: int) -> View:
+    """The whole axis backwards."""
+    start, end = (bound.number for bound in bounds)
+    if step != -1 or start is None or end is None or not (start == -1 or start >= FAR) or end > -FAR:
+        raise Unknown("it turns a part of the picture round")
+    return of_shape(view.shape, view)
 
 
 def _at_least_zero(number: Fraction) -> int:

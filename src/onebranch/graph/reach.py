@@ -114,6 +114,9 @@ def resized(reach: Reach, scale: Fraction, shift: Fraction, taps: Taps) -> Reach
     def read(pixel: int) -> tuple[int, int]:
         return taps((pixel + shift) / scale - shift)
 
+    if scale.numerator == 1:  # every pixel reads as the first does
+        (low, high), stride = read(0), scale.denominator
+        return windowed(reach, high - low + 1, stride=stride, pads=(-low, high + 1 - stride))
     least = _smallest(lambda y: read(y)[0] >= reach.least, floor(reach.least * scale), scale)
     beyond = _smallest(lambda y: read(y)[1] >= reach.beyond, floor(reach.beyond * scale), scale)
     return _between(reach.scale * scale, least, beyond, floor(reach.extra * scale))
@@ -140,8 +143,12 @@ def smallest_piece(reach: Reach, before: int, after: int) -> int:
     return max(1, from_begin, from_end)
 
 
-def beyond_cell(reach: Reach) -> tuple[int, int]:
-    """Input pixels needed before and after the cell of q input pixels that makes p pixels."""
+def beyond_cell(reach: Reach, cell: int) -> tuple[int, int]:
+    """Input pixels needed before and after a cell of so many (a multiple of q), rounded up to whole cells.
+
+    >>> beyond_cell(windowed(windowed(Reach(), taps=3, pads=(1, 1)), taps=3, stride=2, pads=(1, 1)), 2)
+    (2, 2)
+    """
     before = -(reach.first // reach.p)
     after = (reach.q * (reach.p - 1) + reach.last) // reach.p - (reach.q - 1)
-    return max(0, before), max(0, after)
+    return -(-max(0, before) // cell) * cell, -(-max(0, after) // cell) * cell

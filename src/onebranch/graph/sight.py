@@ -24,10 +24,10 @@ _RULES = {**AXIS_RULES, **PIXEL_RULES}
 class Sight:
     """What is known of a graph with one picture (1, C, H, W) in and one out.
 
-    sides: input pixels needed beyond a cell, top, bottom, left, right, unless the whole picture is. whole:
-    the operations that need it, in words. unknown: the first operation of which no shape is known, in words;
-    then there is no scale. smallest: pixels that a piece at the picture's border needs. elements: of every
-    value.
+    sides: input pixels needed beyond a cell of `multiple` pixels, in whole cells: top, bottom, left, right;
+    None where the whole picture is. whole: the operations that need it, in words. unknown: the first operation
+    of which no shape is known, in words; then there is no scale. smallest: pixels that a piece at the picture's
+    border needs. elements: of every value.
     """
 
     channels: tuple[int, int]
@@ -133,17 +133,23 @@ def _seen(
         raise OnebranchError("the graph scales rows and columns differently; such a graph has no halo")
     if view.whole or (size != (None, None) and whole):
         return Sight(*facts, rows, scope.multiple, scope.smallest, None, tuple(whole), "", elements)
-    sides = (*beyond_cell(view.reaches[ROWS]), *beyond_cell(view.reaches[COLUMNS]))
-    if not _leaves_something(size, sides, scope):
+    sides = _in_cells(view, scope.multiple)
+    if not _leaves_something(size, sides, scope.smallest):
         whole.append("its halo, which leaves nothing of its fixed size, needs the whole picture")
         return Sight(*facts, rows, scope.multiple, scope.smallest, None, tuple(whole), "", elements)
     return Sight(*facts, rows, scope.multiple, scope.smallest, sides, (), "", elements)
 
 
-def _leaves_something(size: Sequence[int | None], sides: Sequence[int], scope: Scope) -> bool:
+def _in_cells(view: View, multiple: int) -> tuple[int, int, int, int]:
+    """Pixels needed beyond a cell of `multiple` pixels, rounded up to cells: top, bottom, left, right."""
+    top, bottom = beyond_cell(view.reaches[ROWS], multiple)
+    left, right = beyond_cell(view.reaches[COLUMNS], multiple)
+    return top, bottom, left, right
+
+
+def _leaves_something(size: Sequence[int | None], sides: Sequence[int], smallest: int) -> bool:
     """Whether tiles of a fixed size have pixels that the halo does not take, and as many as they need."""
-    taken = [-(-side // scope.multiple) * scope.multiple for side in sides]
-    least = [max(sum(taken[:2]) + 1, scope.smallest), max(sum(taken[2:]) + 1, scope.smallest)]
+    least = max(sum(sides[:2]) + 1, smallest), max(sum(sides[2:]) + 1, smallest)
     return all(side is None or side >= enough for side, enough in zip(size, least, strict=True))
 
 

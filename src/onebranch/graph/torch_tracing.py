@@ -195,8 +195,8 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
             (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
         )
         raise _Untraceable(
-            f"torch.export cannot trace {type(module).__name__} ({reason}); control flow that depends on data"
-            " must be taken out"
+            f"torch.export cannot trace {type(module).__name__} ({reason}); control flow that"
+            " depends on data, and weights that are written while it runs, must be taken out"
         ) from None
     mutated = [*program.graph_signature.buffers_to_mutate.values()]
     if mutated:
