@@ -62,6 +62,13 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert read(path) == small_model()
 
 
+def test_outputs_may_have_no_shape(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    write(model, tmp_path / "x.onnx")
+    assert read(tmp_path / "x.onnx") == model
+
+
 def test_external_data_is_read_into_the_model(beside: Path, tmp_path: Path) -> None:
     model = read(beside)
     assert {tensor.data_location for tensor in model.graph.initializer} == {TensorProto.DEFAULT}

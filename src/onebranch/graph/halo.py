@@ -19,9 +19,9 @@ class WholePicture(OnebranchError):
 class Halo:
     """Input pixels needed beyond an output pixel's own cell, in whole cells per side, and the output's scale.
 
-    A cell is `multiple` input pixels on a side and becomes multiple * scale output pixels; pieces of a picture
-    are made of whole cells. smallest: the least side of a piece at the picture's border. exact: the only
-    (height, width) that the graph runs on, where there is one.
+    A cell is `multiple` input pixels on a side and becomes multiple * scale output pixels; pieces of a
+    picture are made of whole cells. least: sides below which the graph does not run. smallest: sides of a
+    piece at the picture's border. exact: the only (height, width) that the graph runs on, where there is one.
     """
 
     top: int
@@ -30,6 +30,7 @@ class Halo:
     right: int
     scale: Fraction = Fraction(1)
     multiple: int = 1
+    least: int = 1
     smallest: int = 1
     exact: tuple[int, int] | None = None
 
@@ -61,13 +62,14 @@ def halo_of(sight: Sight) -> Halo:
     """The halo of a graph that was looked through; `WHOLE` on every side if it needs the whole picture."""
     assert sight.scale is not None, "a graph whose scale is not known has no halo"
     if sight.sides is None:
-        return whole_picture(sight.scale, sight.multiple, sight.size)
-    return Halo(*sight.sides, sight.scale, sight.multiple, sight.smallest, _exact(sight.size))
+        return whole_picture(sight.scale, sight.multiple, sight.least, sight.size)
+    own = sight.multiple, sight.least, sight.smallest
+    return Halo(*sight.sides, sight.scale, *own, _exact(sight.size))
 
 
-def whole_picture(scale: Fraction, multiple: int, size: tuple[int | None, int | None]) -> Halo:
+def whole_picture(scale: Fraction, multiple: int, least: int, size: tuple[int | None, int | None]) -> Halo:
     """The halo of a graph that needs the whole picture. size: (height, width) where they are fixed."""
-    return Halo(WHOLE, WHOLE, WHOLE, WHOLE, scale, multiple, 1, _exact(size))
+    return Halo(WHOLE, WHOLE, WHOLE, WHOLE, scale, multiple, least, 1, _exact(size))
 
 
 def _exact(size: tuple[int | None, int | None]) -> tuple[int, int] | None:

@@ -33,13 +33,14 @@ def numbers_of(node: Node, scope: Scope) -> list[Numbers] | None:
     """What an operation on sizes gives; None where it is not one, or is not on sizes alone."""
     if node.kind in ("Shape", "Size"):
         return [_shape(node, scope)]
-    found = [scope.numbers(name) for name in node.inputs if name]
+    names = [name for name in node.inputs if name]
+    found = [numbers for name in names if (numbers := scope.numbers(name)) is not None]
     rule = _RULES.get(node.kind)
-    if rule is None or None in found or not any(name in scope.values for name in node.inputs):
+    if rule is None or len(found) < len(names) or not any(name in scope.values for name in names):
         return None
     if node.kind in ("ConstantOfShape", "Expand") and not _is_fixed(found[-1]):
         return None
-    return rule(node, [numbers for numbers in found if numbers is not None], scope)
+    return rule(node, found, scope)
 
 
 def _is_fixed(numbers: Numbers) -> bool:

@@ -210,11 +210,24 @@ def _check(model: onnx.ModelProto) -> None:
     """ONNX's own check, where the model is small enough for it."""
     if _weight_bytes(model) > LARGEST:
         return
+    model = _with_shapes(model)
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:  # ValueError: names are no text
         why = " ".join(str(error).partition("==> Context")[0].split())
         raise OnebranchError(f"it breaks ONNX's rules: {why}") from None
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as the check wants it: with a shape for every output, though runtimes do not ask for one."""
+    if all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in copy.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return copy
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:

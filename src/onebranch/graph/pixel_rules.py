@@ -178,6 +178,7 @@ def _padded_axis(view: View, index: int, pads: tuple[int, int], mode: str, scope
         if mode != "constant":
             repeated = [(pad if mode == "reflect" else 0) if pad > 0 else -1 for pad in pads]
             scope.smallest = max(scope.smallest, smallest_piece(reach, repeated[0], repeated[1]))
+            scope.least = max(scope.least, reach.pixels_for(max(repeated) + 1))
         return windowed(reach, 1, pads=pads)
 
     return _along(view, index, change, lambda size: size + sum(pads))
@@ -286,7 +287,7 @@ def _resized_axis(node: Node, view: View, index: int, scale: Fraction, size: Siz
         scope.smallest = max(scope.smallest, smallest_piece(reach, 0, 0))
         result = resized(reach, scale, shift[mode], taps)
         if mode == "pytorch_half_pixel":  # a single pixel is taken from elsewhere than the first of several
-            scope.smallest = max(scope.smallest, ceil((2 - result.extra) / result.scale))
+            scope.smallest = max(scope.smallest, result.pixels_for(2))
         return result
 
     return _along(view, index, change, lambda _: size)

@@ -30,6 +30,10 @@ class Reach:
         """Pixels of this value for one input pixel."""
         return Fraction(self.p, self.q)
 
+    def pixels_for(self, pixels: int) -> int:
+        """Input pixels for which there are at least so many of this value."""
+        return ceil((pixels - self.extra) / self.scale)
+
     @property
     def least(self) -> int:
         """Pixel y is right from that y on: the smallest y with q y + first >= 0."""

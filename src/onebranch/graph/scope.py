@@ -50,12 +50,17 @@ Rule = Callable[[Node, "Scope"], Sequence[Value]]
 
 @dataclass
 class Scope:
-    """Values by name. multiple: of the picture's sides. smallest: pixels of a piece at its border."""
+    """Values by name, and what sides must be.
+
+    multiple: of the picture's sides. least: sides for which every value has a pixel, and one to reflect where
+    it is reflected. smallest: sides of a piece at the picture's border.
+    """
 
     graph: Graph
     picture: tuple[Size, Size]
     values: dict[str, Value] = field(default_factory=dict)
     multiple: int = 1
+    least: int = 1
     smallest: int = 1
 
     def view(self, name: str) -> View:

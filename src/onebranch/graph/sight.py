@@ -24,18 +24,20 @@ _RULES = {**AXIS_RULES, **PIXEL_RULES}
 class Sight:
     """What is known of a graph with one picture (1, C, H, W) in and one out.
 
-    sides: input pixels needed beyond a cell of `multiple` pixels, in whole cells: top, bottom, left, right;
-    None where the whole picture is. whole: the operations that need it, in words. unknown: the first operation
-    of which no shape is known, in words; then there is no scale. smallest: pixels that a piece at the picture's
-    border needs. elements: of every value.
+    channels: in and out. size: height and width where they are fixed. least: sides below which the graph does
+    not run. smallest: sides of a piece at the picture's border. sides: input pixels needed beyond a cell of
+    `multiple` pixels, in whole cells: top, bottom, left, right; None where the whole picture is. whole: the
+    operations that need it, in words. unknown: the first operation of which no shape is known, in words; then
+    there is no scale. elements: how many there are in every value.
     """
 
     channels: tuple[int, int]
     size: tuple[int | None, int | None]
-    scale: Fraction | None
-    multiple: int
-    smallest: int
-    sides: tuple[int, int, int, int] | None
+    scale: Fraction | None = None
+    multiple: int = 1
+    least: int = 1
+    smallest: int = 1
+    sides: tuple[int, int, int, int] | None = None
     whole: tuple[str, ...] = ()
     unknown: str = ""
     elements: Mapping[str, Size] = field(default_factory=dict)
@@ -59,7 +61,7 @@ def look(graph: Graph) -> Sight:
             found = _found(node, scope)
         except OnebranchError as error:
             unknown = f"{words(node)}: {error}"
-            return Sight((channels, 0), size, None, 1, 1, None, tuple(whole), unknown, elements)
+            return Sight((channels, 0), size, whole=tuple(whole), unknown=unknown, elements=elements)
         if _becomes_whole(node, found, scope):
             whole.append(f"{words(node)} needs the whole picture")
         for made, value in zip(node.outputs, found, strict=False):
@@ -99,6 +101,7 @@ def _found(node: Node, scope: Scope) -> Sequence[Value]:
     for value in found:
         for reach in value.reaches.values() if isinstance(value, View) else ():
             scope.multiple = lcm(scope.multiple, reach.q)
+            scope.least = max(scope.least, reach.pixels_for(1))
     return found
 
 
@@ -127,17 +130,23 @@ def _seen(
         raise OnebranchError(f"its output '{output}' is no picture (1, C, H, W)")
     if any(side and side % scope.multiple for side in size):
         whole.append(f"its fixed size, no multiple of {scope.multiple}, needs the whole picture")
-    facts = (channels, length(view.axes[1])), size
     rows, columns = (_scale(view, index, output) for index in (2, 3))
     if rows != columns:
         raise OnebranchError("the graph scales rows and columns differently; such a graph has no halo")
-    if view.whole or (size != (None, None) and whole):
-        return Sight(*facts, rows, scope.multiple, scope.smallest, None, tuple(whole), "", elements)
-    sides = _in_cells(view, scope.multiple)
-    if not _leaves_something(size, sides, scope.smallest):
+    sides = None if view.whole else _in_cells(view, scope.multiple)
+    if sides and not _leaves_something(size, sides, scope.smallest):
         whole.append("its halo, which leaves nothing of its fixed size, needs the whole picture")
-        return Sight(*facts, rows, scope.multiple, scope.smallest, None, tuple(whole), "", elements)
-    return Sight(*facts, rows, scope.multiple, scope.smallest, sides, (), "", elements)
+    return Sight(
+        channels=(channels, length(view.axes[1])),
+        size=size,
+        scale=rows,
+        multiple=scope.multiple,
+        least=scope.least,
+        smallest=scope.smallest,
+        sides=None if whole and (view.whole or size != (None, None)) else sides,
+        whole=tuple(whole) if view.whole or size != (None, None) else (),
+        elements=elements,
+    )
 
 
 def _in_cells(view: View, multiple: int) -> tuple[int, int, int, int]:

@@ -12,6 +12,9 @@ from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.memory import allowed, in_words, needed
 from onebranch.runtime.onnxruntime import session_options
 
+NO_LOG = 4
+"""ONNX Runtime's log level that shows what ends the program only; what fails is raised, and said by us."""
+
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 """Multiples that are tried, in this order, for a network that is not understood."""
 
@@ -37,7 +40,7 @@ class ForeignRuntime:
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped.
 
-        A size that is no multiple of the network's is filled up by its last row and column, then cut again.
+        A size that the network does not run on is filled up by its last row and column, then cut again.
         Raises OnebranchError for a size that it does not run on or that takes too much memory.
         """
         results = [self._one(picture[None]) for picture in pictures]
@@ -46,7 +49,7 @@ class ForeignRuntime:
     def _one(self, picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[2:]
         self._check_size(height, width)
-        rows, columns = (-side % self.halo.multiple for side in (height, width))
+        rows, columns = (self._filled(side) - side for side in (height, width))
         self._check_memory(height + rows, width + columns)
         if rows or columns:
             picture = np.pad(picture, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
@@ -54,6 +57,11 @@ class ForeignRuntime:
         self._check_output(picture.shape, output.shape)
         tall, wide = (self.halo.scaled(side) for side in (height, width))
         return np.asarray(output[:, :, :tall, :wide], np.float32)
+
+    def _filled(self, side: int) -> int:
+        """The next side that the network runs on."""
+        cells = max(-(-side // self.halo.multiple), -(-self.halo.least // self.halo.multiple))
+        return cells * self.halo.multiple
 
     def _computed(self, picture: np.ndarray) -> np.ndarray:
         values = np.ascontiguousarray(picture.astype(self._kind, copy=False))
@@ -109,7 +117,7 @@ class ForeignRuntime:
                 continue
             scales = {Fraction(side, own) for side, own in zip(made[2:], (height, width), strict=False)}
             if len(made) == 4 and made[1] == picture.shape[1] and len(scales) == 1:
-                return whole_picture(scales.pop(), multiple, self._sight.size)
+                return whole_picture(scales.pop(), multiple, 1, self._sight.size)
             reason = reason or f"{self.model.path} makes {made} of {picture.shape}; it has no one scale"
         raise OnebranchError(reason)
 
@@ -127,6 +135,7 @@ def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[in
 
 def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSession:
     options = session_options(threads)
+    options.log_severity_level = NO_LOG
     options.enable_mem_pattern = False  # it would keep a second copy of everything for every size of tile
     try:
         return onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])

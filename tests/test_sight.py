@@ -1,0 +1,125 @@
+"""What is found out about a picture network is what running it shows: scale, multiple, halo, the whole."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from onebranch.enhancer.tiles import run_tiled
+from onebranch.graph.halo import Halo, WholePicture, halo, halo_of
+from onebranch.graph.onnx_file import write
+from onebranch.graph.onnx_graph import graph_of
+from onebranch.graph.sight import look
+from onebranch.model.foreign import read_foreign
+from onebranch.runtime.foreign import ForeignRuntime
+from picture_networks import GLOBAL, LOCAL, Net
+
+TOLERANCE = 1e-5
+"""Of the largest value: float32 in another order, because runtimes block by size."""
+
+named = pytest.mark.parametrize("net", LOCAL, ids=lambda net: net.name)
+named_global = pytest.mark.parametrize("net", GLOBAL, ids=lambda net: net.name)
+
+
+@pytest.fixture
+def opened(tmp_path) -> Callable[[onnx.ModelProto], ForeignRuntime]:
+    def open_model(model: onnx.ModelProto) -> ForeignRuntime:
+        write(model, tmp_path / "x.onnx", overwrite=True)
+        return ForeignRuntime(read_foreign(tmp_path / "x.onnx"), threads=1)
+
+    return open_model
+
+
+def as_picture(runtime: ForeignRuntime) -> Callable[[np.ndarray], np.ndarray]:
+    """A network on (N, C, H, W) as a function of one picture (H, W, C)."""
+    return lambda p: np.moveaxis(runtime.run(np.ascontiguousarray(np.moveaxis(p, 2, 0)[None]))[0], 0, 2)
+
+
+def picture_of(runtime: ForeignRuntime, height: int, width: int) -> np.ndarray:
+    channels = runtime.model.usable()[1].channels[0]
+    return np.random.default_rng(0).random((height, width, channels), np.float32)
+
+
+def measured(runtime: ForeignRuntime) -> tuple[int, int, int, int]:
+    """The halo found by changing every row and column of a picture and seeing where the output changes.
+
+    In whole cells, of the output pixels of a cell in the middle, `multiple` input pixels on a side.
+    """
+    own, run = runtime.halo, as_picture(runtime)
+    reach = max(own.top, own.bottom, own.left, own.right)
+    middle = -(-(reach + own.multiple) // own.multiple) * own.multiple
+    end = middle + own.multiple
+    picture = picture_of(runtime, *(2 * middle + own.multiple,) * 2)
+    base, sides = run(picture), []
+    for axis in (0, 1):
+        before = after = 0
+        for line in range(len(picture)):
+            changed = picture.copy()
+            np.moveaxis(changed, axis, 0)[line] += 0.5
+            lines = np.moveaxis(run(changed) != base, axis, 0).any((1, 2))
+            if lines[own.scaled(middle) : own.scaled(end)].any():
+                before, after = max(before, middle - line), max(after, line - end + 1)
+        sides += [before, after]
+    return tuple(-(-side // own.multiple) * own.multiple for side in sides)
+
+
+@named
+def test_scale_multiple_and_halo_are_found(net: Net) -> None:
+    sight = look(graph_of(net.build(net)))
+    assert (sight.scale, sight.multiple, sight.sides) == (net.scale, net.multiple, net.sides)
+    assert (sight.whole, sight.unknown) == ((), "")
+
+
+@named
+def test_the_halo_is_what_the_network_needs(net: Net, opened) -> None:
+    needed = measured(opened(net.build(net)))
+    if net.exact:
+        assert needed == net.sides
+    assert all(found >= need for found, need in zip(net.sides, needed, strict=True))
+
+
+@named
+@pytest.mark.parametrize(("height", "width"), [(61, 83), (37, 18), (1, 40), (5, 3)])
+def test_tiles_equal_the_whole(net: Net, opened, height: int, width: int) -> None:
+    runtime = opened(net.build(net))
+    run, picture = as_picture(runtime), picture_of(runtime, height, width)
+    whole = run(picture)
+    assert whole.shape[:2] == (runtime.halo.scaled(height), runtime.halo.scaled(width))
+    for tile in (8, 13, 32):
+        tiled = run_tiled(run, picture, runtime.halo, tile)
+        np.testing.assert_allclose(tiled, whole, rtol=0, atol=TOLERANCE * max(1, np.abs(whole).max()))
+
+
+@named
+def test_a_halo_too_small_shows(net: Net, opened) -> None:
+    """One cell less, and tiles differ: the comparison is sharp, and so is the halo."""
+    runtime = opened(net.build(net))
+    run, picture = as_picture(runtime), picture_of(runtime, 64, 64)
+    whole, own = run(picture), replace(runtime.halo, smallest=1)
+    for side in ("top", "bottom", "left", "right"):
+        if getattr(own, side):
+            short = replace(own, **{side: getattr(own, side) - own.multiple})
+            assert np.abs(run_tiled(run, picture, short, 16) - whole).max() > 1e-6, side
+
+
+@named_global
+def test_what_needs_the_whole_picture_is_named(net: Net) -> None:
+    graph = graph_of(net.build(net))
+    sight = look(graph)
+    assert (sight.scale, sight.multiple, sight.sides) == (net.scale, net.multiple, None)
+    assert sight.whole[0] == f"{net.whole} needs the whole picture"
+    assert halo_of(sight).whole
+    with pytest.raises(WholePicture, match=f"the graph has no halo: {net.whole}"):
+        halo(graph)
+
+
+@named_global
+def test_what_needs_the_whole_picture_would_differ_in_tiles(net: Net, opened) -> None:
+    runtime = opened(net.build(net))
+    run, picture = as_picture(runtime), picture_of(runtime, 45, 38)
+    whole = run(picture)
+    np.testing.assert_array_equal(run_tiled(run, picture, runtime.halo, 16), whole)
+    pretended = Halo(4, 4, 4, 4, runtime.halo.scale, 1)
+    assert np.abs(run_tiled(run, picture, pretended, 16) - whole).max() > 1e-6
