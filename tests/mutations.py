@@ -87,13 +87,15 @@ def judge(variant: Variant, merge: Merge = onebranch.merge, **options: Any) -> V
 
 
 def _reference(variant: Variant) -> list[tuple[Arrays, Arrays]]:
-    """Inputs and the original's outputs, at every size at which it runs."""
+    """Inputs and the original's outputs, at every size at which these are more than empty pictures."""
     run, pairs = variant.runner(None), []
     for inputs in variant.inputs():
         try:
-            pairs.append((inputs, run(inputs)))
+            outputs = run(inputs)
         except Exception:
             continue
+        if all(output.size for output in outputs):
+            pairs.append((inputs, outputs))
     return pairs
 
 
