@@ -303,7 +303,7 @@ def _operand(values: Sequence[Any], back: int) -> Any:
 
 
 def graph(program: Sequence[Instruction], seed: int, also: int = 0) -> onnx.ModelProto:
-    """The program as an ONNX graph; outputs are what nothing reads, and inner values by the bits of `also`."""
+    """The program as an ONNX graph; outputs: what nothing reads, and inner values by the bits of `also`."""
     s = Sketch(seed, x=("N", 3, "H", "W"))
     values = [Value("x", 3, *EXAMPLE)]
     for number, step in enumerate(program):
