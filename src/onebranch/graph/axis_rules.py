@@ -226,6 +226,12 @@ def _uniform(shape: list[Size], scope: Scope) -> View:
     return replace(view, whole=False)
 
 
+def _counted(node: Node, scope: Scope) -> list[Value]:
+    """The numbers from one to another: places in the picture, where there are as many as it has rows."""
+    (start,), (end,), (step,) = (scope.sizes(name) for name in node.inputs)
+    return [of_shape([scope.rounded(quotient(end - start, step))], View((), picture=scope.picture))]
+
+
 def _tiled(node: Node, scope: Scope) -> list[Value]:
     view, repeats = scope.view(node.inputs[0]), scope.sizes(node.inputs[1])
     for axis, times in enumerate(repeats):
@@ -369,6 +375,7 @@ AXIS_RULES: dict[str, Rule] = {
     "Expand": _expanded,
     "ConstantOfShape": _filled,
     "Tile": _tiled,
+    "Range": _counted,
     "Gemm": _gemm,
     "Einsum": _einsum,
 }

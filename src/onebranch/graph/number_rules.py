@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import trunc
+from math import ceil, trunc
 
 import numpy as np
 
 from onebranch.graph.operations import Node
 from onebranch.graph.scope import (
+    MANY,
     Numbers,
     Objects,
     Scope,
@@ -38,7 +39,7 @@ def numbers_of(node: Node, scope: Scope) -> list[Numbers] | None:
     rule = _RULES.get(node.kind)
     if rule is None or len(found) < len(names) or not any(name in scope.values for name in names):
         return None
-    if node.kind in ("ConstantOfShape", "Expand") and not _is_fixed(found[-1]):
+    if node.kind in ("ConstantOfShape", "Expand", "Range") and not all(map(_is_fixed, found[-2:])):
         return None
     return rule(node, found, scope)
 
@@ -205,6 +206,14 @@ def _filled(node: Node, found: list[Numbers], scope: Scope) -> list[Numbers]:
     return [Numbers(result, isinstance(value, int))]
 
 
+def _counted(node: Node, found: list[Numbers], scope: Scope) -> list[Numbers]:
+    start, end, step = (exact(numbers.flat()[0]) for numbers in found)
+    count = max(0, ceil((end - start) / step))
+    if count > MANY:
+        raise Unknown(f"it counts to {count}")
+    return [Numbers(_array([as_size(start + k * step) for k in range(count)]), found[0].integers)]
+
+
 def _split(node: Node, found: list[Numbers], scope: Scope) -> list[Numbers]:
     values, name = found[0].values, input_name(node, 1)
     axis = integer(node, "axis", 0)
@@ -251,5 +260,6 @@ _RULES: dict[str, Operation] = {
     "Where": _where,
     "ConstantOfShape": _filled,
     "Split": _split,
+    "Range": _counted,
 }
 """What operations on sizes give."""

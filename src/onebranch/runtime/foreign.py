@@ -34,13 +34,15 @@ class ForeignRuntime:
         ((self._input, value),) = self._graph.inputs.items()
         (self._output,) = self._graph.outputs
         self._kind = value.kind
+        self._refused: set[tuple[int, int]] = set()
         self._session = _opened(model, threads)
         self.halo = self._tried() if self._sight.unknown else halo_of(self._sight)
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped.
 
-        A size that the network does not run on is filled up by its last row and column, then cut again.
+        A picture whose sides are no multiple of the network's is filled up by its last row and column, and its
+        result cut again; a network that needs the whole picture gets it as it is, where it runs on that.
         Raises OnebranchError for a size that it does not run on or that takes too much memory.
         """
         results = [self._one(picture[None]) for picture in pictures]
@@ -51,12 +53,26 @@ class ForeignRuntime:
         self._check_size(height, width)
         rows, columns = (self._filled(side) - side for side in (height, width))
         self._check_memory(height + rows, width + columns)
+        if self.halo.whole and (rows or columns) and (height, width) not in self._refused:
+            try:
+                return self._checked(picture)
+            except OnebranchError:
+                self._refused.add((height, width))
         if rows or columns:
             picture = np.pad(picture, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
-        output = self._computed(picture)
-        self._check_output(picture.shape, output.shape)
         tall, wide = (self.halo.scaled(side) for side in (height, width))
-        return np.asarray(output[:, :, :tall, :wide], np.float32)
+        return self._checked(picture)[:, :, :tall, :wide]
+
+    def _checked(self, picture: np.ndarray) -> np.ndarray:
+        """The network's output, which must be as large as its scale says."""
+        output = self._computed(picture)
+        expected = (*picture.shape[:2], *(self.halo.scaled(side) for side in picture.shape[2:]))
+        if output.shape != expected:
+            raise OnebranchError(
+                f"{self.model.path} gives an output of shape {output.shape} for one of {picture.shape}, where"
+                f" {expected} was expected; it is no network of one scale"
+            )
+        return np.asarray(output, np.float32)
 
     def _filled(self, side: int) -> int:
         """The next side that the network runs on."""
@@ -90,20 +106,13 @@ class ForeignRuntime:
         need, limit = needed(self._graph, self._sight, height, width), allowed(self._memory)
         if need <= limit:
             return
-        why = f" at once ({self._sight.whole[0]})" if self.halo.whole else ""
+        reasons = (*self._sight.whole, self._sight.unknown)
+        why = f" at once ({reasons[0]})" if self.halo.whole else ""
         smaller = "picture" if self.halo.whole else "--tile"
         raise OnebranchError(
             f"{self.model.path} needs about {in_words(need)} of memory for {width}x{height} pixels{why}, and"
             f" {in_words(limit)} are allowed; choose a smaller {smaller}, or allow more with --memory"
         )
-
-    def _check_output(self, given: tuple[int, ...], made: tuple[int, ...]) -> None:
-        expected = (1, given[1], *(self.halo.scaled(side) for side in given[2:]))
-        if made != expected:
-            raise OnebranchError(
-                f"{self.model.path} gives an output of shape {made} for one of {given}, where {expected} was"
-                " expected; it is no network of one scale"
-            )
 
     def _tried(self) -> Halo:
         """Scale and multiple of a network that is not understood, found by running it on small pictures."""
