@@ -41,8 +41,8 @@ class ForeignRuntime:
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped.
 
-        A picture whose sides are no multiple of the network's is filled up by its last row and column, and its
-        result cut again; a network that needs the whole picture gets it as it is, where it runs on that.
+        A picture whose sides are no multiple of the network's is filled up by its last row and column, and
+        the result cut again; a network that needs the whole picture gets it as it is, if it runs on that.
         Raises OnebranchError for a size that it does not run on or that takes too much memory.
         """
         results = [self._one(picture[None]) for picture in pictures]
@@ -128,7 +128,7 @@ class ForeignRuntime:
             if len(made) == 4 and made[1] == picture.shape[1] and len(scales) == 1:
                 return whole_picture(scales.pop(), multiple, 1, self._sight.size)
             reason = reason or f"{self.model.path} makes {made} of {picture.shape}; it has no one scale"
-        raise OnebranchError(reason)
+        raise OnebranchError(f"none of the sizes that were tried suits the network: {reason}")
 
 
 def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[int, int]]]:
