@@ -26,12 +26,14 @@ class Network:
     """How to build a network, and at which sizes it runs.
 
     sizes: heights and widths; the first is the example's. A network that runs at one size only has one.
-    slow: whether its tests are among the slow ones.
+    slow: whether its tests are among the slow ones. windowed: whether its code takes another way at other
+    sizes, as attention in windows does: what PyTorch traces then holds for the example's size only.
     """
 
     build: Callable[[], nn.Module]
     sizes: tuple[tuple[int, int], ...]
     slow: bool = False
+    windowed: bool = False
 
     def module(self) -> nn.Module:
         """A new module in evaluation mode with random weights, always the same."""
@@ -99,10 +101,10 @@ TIMM = {
     "levit_128s": Network(from_timm("levit_128s", img_size=64), FREE[:1], slow=True),
     "efficientformerv2_s0": Network(from_timm("efficientformerv2_s0", img_size=64), FREE[:1], slow=True),
     "tiny_vit_5m_224": Network(from_timm("tiny_vit_5m_224"), FREE, slow=True),
-    "shvit_s1": Network(from_timm("shvit_s1"), FREE, slow=True),
+    "shvit_s1": Network(from_timm("shvit_s1"), FREE, slow=True, windowed=True),
     "ghostnet_050": Network(from_timm("ghostnet_050"), FREE, slow=True),
     "mobilenetv4_conv_small": Network(from_timm("mobilenetv4_conv_small"), FREE, slow=True),
-    "efficientvit_m0": Network(from_timm("efficientvit_m0"), FREE, slow=True),
+    "efficientvit_m0": Network(from_timm("efficientvit_m0"), FREE, slow=True, windowed=True),
     "swiftformer_xs": Network(from_timm("swiftformer_xs"), FREE, slow=True),
     "starnet_s050": Network(from_timm("starnet_s050"), FREE),
     "fasternet_t0": Network(from_timm("fasternet_t0"), FREE, slow=True),
