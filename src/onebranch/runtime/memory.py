@@ -26,7 +26,7 @@ BLOCK = 16
 IN_PLACE = frozenset(
     (
         *("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid"),
-        *("Softmax", "BatchNormalization", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Gelu"),
+        *("BatchNormalization", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Gelu"),
     )
 )
 """Operations that write over an input that is needed no more."""
