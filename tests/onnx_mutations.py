@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from mutations import Expectation
 from onnx_editing import Edge, Edit, OnnxVariant, edges, shapes
-from onnx_networks import NETWORKS
+from onnx_networks import NETWORKS, Sketch, picture
 
 Made = tuple[str, onnx.ModelProto, Expectation]
 Maker = Callable[[onnx.ModelProto], Iterator[Made]]
@@ -591,7 +591,7 @@ def _drawn_weight(edit: Edit, weight: np.ndarray) -> Steps:
 
 
 def _weight_as_node(edit: Edit, weight: np.ndarray) -> Steps:
-    return [("Constant", [], {"value": onnx.numpy_helper.from_array(weight, "value")})]
+    return [("Constant", [], {"value": numpy_helper.from_array(weight, "value")})]
 
 
 def _filled_weight(edit: Edit, weight: np.ndarray) -> Steps:
@@ -908,7 +908,7 @@ def dead(model: onnx.ModelProto) -> Iterator[Made]:
     name = inner_values(model)[0]
     edit.graph.node.append(helper.make_node("Exp", [name], ["unread"], name="unread"))
     made = edit.done()
-    made.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3, np.float32), "nobody"))
+    made.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "nobody"))
     yield name, made, FREE
 
 
@@ -1236,6 +1236,183 @@ MUTATIONS: Mapping[str, Maker] = {
 }
 
 
+def _older(opset: int, draw: Callable[[Sketch], tuple[str, ...]], version: int = 8) -> onnx.ModelProto:
+    s = picture(7)
+    return s.model(*draw(s), opset=opset, version=version)
+
+
+def _trained_by_outputs(s: Sketch) -> tuple[str, ...]:
+    """Opset 9 trains where BN has more than one output."""
+    s.bn(s.conv("x", "conv", 4), "bn")
+    s.nodes[-1].output.extend(["mean", "var", "saved_mean", "saved_var"])
+    return (s.add("Relu", "bn", "relu"),)
+
+
+def _sliced_by_attributes(s: Sketch) -> tuple[str, ...]:
+    s.add("Slice", "x", "top", starts=[0], ends=[2], axes=[1])
+    s.channels["top"] = 2
+    s.add("Slice", "x", "bottom", starts=[-2], ends=[9], axes=[-3])
+    s.channels["bottom"] = 2
+    s.add("Concat", ["bottom", s.bn("top", "bn")], "join", axis=1)
+    s.channels["join"] = 4
+    return (s.conv("join", "point", 4, 1),)
+
+
+def _old_words(s: Sketch) -> tuple[str, ...]:
+    """Dropout, Pad, Clip and BN as they were written then."""
+    s.add("Pad", "x", "pad", pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="constant", value=0.0)
+    s.conv("pad", "conv", 4, pad=0)
+    s.nodes[-1].attribute.append(helper.make_attribute("auto_pad", "NOTSET"))
+    s.add("Dropout", s.bn("conv", "bn"), "dropout", ratio=0.3)
+    s.nodes[-2].attribute.append(helper.make_attribute("momentum", 0.7))
+    return (s.add("Clip", "dropout", "clip", min=-0.5, max=0.5),)
+
+
+def _padded_with_value(s: Sketch) -> tuple[str, ...]:
+    s.add("Pad", s.conv("x", "first", 4, 1, bias=False), "pad", pads=[0, 0, 1, 1, 0, 0, 1, 1], value=0.5)
+    return (s.conv("pad", "second", 4, pad=0),)
+
+
+def _automatic_with_dilation(s: Sketch) -> tuple[str, ...]:
+    s.conv("x", "conv", 4, 1)
+    s.conv("x", "wide", 4, 3, strides=[1, 1], dilations=[1, 1])
+    del s.nodes[-1].attribute[:]
+    s.nodes[-1].attribute.append(helper.make_attribute("auto_pad", "SAME_LOWER"))
+    return (s.add("Add", ["conv", "wide"], "sum"),)
+
+
+def _valid(s: Sketch) -> tuple[str, ...]:
+    s.conv(s.conv("x", "wide", 8, 1), "conv", 4)
+    del s.nodes[-1].attribute[:]
+    s.nodes[-1].attribute.append(helper.make_attribute("auto_pad", "VALID"))
+    return ("conv",)
+
+
+def _quantized_convolution(s: Sketch) -> tuple[str, ...]:
+    """QLinearConv: int8 from end to end."""
+    for name, value in {"step": np.float32(0.04), "zero": np.uint8(100), "level": np.int8(0)}.items():
+        s.constant(name, np.asarray(value))
+    s.constant("weight", s.random.integers(-50, 50, (4, 4, 3, 3)).astype(np.int8))
+    s.add("QuantizeLinear", ["x", "step", "zero"], "quantized")
+    names = ["quantized", "step", "zero", "weight", "step", "level", "step", "zero"]
+    s.add("QLinearConv", names, "conv", pads=[1, 1, 1, 1])
+    return (s.bn(s.add("DequantizeLinear", ["conv", "step", "zero"], "real"), "bn"),)
+
+
+def _integer_convolution(s: Sketch) -> tuple[str, ...]:
+    s.constant("weight", s.random.integers(0, 5, (4, 4, 1, 1)).astype(np.uint8))
+    s.add("Cast", s.add("Abs", "x", "abs"), "bytes", to=TensorProto.UINT8)
+    s.add("ConvInteger", ["bytes", "weight"], "conv")
+    s.add("Cast", "conv", "real", to=TensorProto.FLOAT)
+    s.channels["real"] = 4
+    return (s.conv(s.conv("real", "wide", 8, 1), "narrow", 2, 1),)
+
+
+def _multiplied_as_matrix(s: Sketch) -> tuple[str, ...]:
+    """A matrix product along the columns of the picture: no convolution."""
+    s.add("MatMul", ["x", s.normal("matrix", 8, 8)], "product")
+    return (s.add("Add", [s.conv("x", "conv", 4), s.bn("product", "bn")], "sum"),)
+
+
+def _multiplied_along_channels(s: Sketch) -> tuple[str, ...]:
+    """A matrix product along the channels, which are last for a while: a pointwise convolution."""
+    s.add("Transpose", s.conv("x", "wide", 8, 1), "last", perm=[0, 2, 3, 1])
+    s.add("MatMul", ["last", s.normal("matrix", 8, 4)], "product")
+    return (s.add("Transpose", "product", "back", perm=[0, 3, 1, 2]),)
+
+
+def _shadowed(s: Sketch) -> tuple[str, ...]:
+    """An If body has a value of its own under the name of a weight."""
+    s.bn(s.conv("x", "conv", 4, 1), "bn")
+    weight = numpy_helper.from_array(np.full((4, 4, 1, 1), 7, np.float32), "inner")
+    node = helper.make_node("Conv", ["bn", "inner"], ["out"])
+    result = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
+    body = helper.make_graph([node], "body", [], result, [weight])
+    s.constant("condition", np.array(True))
+    s.add("If", "condition", "chosen", then_branch=body, else_branch=body)
+    return ("chosen",)
+
+
+def _scanned(s: Sketch) -> tuple[str, ...]:
+    """A Scan over the batch, whose body captures a constant that is merged outside."""
+    s.bn(s.conv("x", "conv", 4, 1), "bn")
+    node = helper.make_node("Mul", ["one", "conv.bias4"], ["out"])
+    s.constant("conv.bias4", s.random.normal(size=(4, 1, 1)).astype(np.float32))
+    inputs = [helper.make_tensor_value_info("one", TensorProto.FLOAT, None)]
+    body = helper.make_graph([node], "body", inputs, [helper.make_tensor_value_info("out", 1, None)])
+    s.add("Scan", "bn", "scanned", body=body, num_scan_inputs=1)
+    return (s.add("Mul", ["bn", "conv.bias4"], "product"), "scanned")
+
+
+def _constants_as_words(s: Sketch) -> tuple[str, ...]:
+    """Constant nodes that hold their numbers as attributes."""
+    s.add("Constant", [], "half", value_float=0.5)
+    s.add("Constant", [], "three", value_floats=[0.5])
+    s.add("Mul", [s.conv("x", "conv", 4), "half"], "scaled")
+    return (s.add("Add", ["scaled", "three"], "sum"),)
+
+
+def _split(s: Sketch) -> tuple[str, ...]:
+    s.conv("x", "wide", 8, 1)
+    names = ["wide", s.constant("lengths", np.array([3, 1, 4]))]
+    s.nodes.append(helper.make_node("Split", names, ["a", "b", "c"], name="a", axis=1))
+    s.channels |= {"a": 3, "b": 1, "c": 4}
+    s.conv("a", "first", 4, 1)
+    s.add("Add", ["first", "c"], "sum")
+    return (s.add("Add", ["sum", "b"], "all"),)
+
+
+def _missing_inputs(s: Sketch) -> tuple[str, ...]:
+    """Optional inputs that are left out by an empty name."""
+    s.conv("x", "conv", 4, bias=False)
+    s.nodes[-1].input.append("")
+    s.add("Clip", ["conv", "", s.constant("most", np.float32(0.5))], "clip")
+    return (s.bn("clip", "bn"),)
+
+
+def _halved_range(s: Sketch) -> tuple[str, ...]:
+    """Weights whose product is beyond float32, though neither is."""
+    s.conv(s.conv("x", "first", 4, 1, bias=False), "second", 4, 1, bias=False)
+    for name in ("first", "second"):
+        s.constants[f"{name}.weight"] = (s.constants[f"{name}.weight"] * 1e25).astype(np.float32)
+    return ("second",)
+
+
+def _vanishing(s: Sketch) -> tuple[str, ...]:
+    """Weights whose product is below float32, though the result of a later factor is not."""
+    s.conv(s.conv("x", "first", 4, 1, bias=False), "second", 4, 1, bias=False)
+    for name in ("first", "second"):
+        s.constants[f"{name}.weight"] = (s.constants[f"{name}.weight"] * 1e-23).astype(np.float32)
+    s.add("Relu", "second", "relu")
+    s.add("Mul", ["relu", s.constant("huge", np.float32(1e30))], "large")
+    return (s.add("Mul", ["large", s.constant("larger", np.float32(1e16))], "larger_still"),)
+
+
+MODELS: Mapping[str, Callable[[], onnx.ModelProto]] = {
+    "BN of opset 9 with five outputs": lambda: _older(9, _trained_by_outputs),
+    "BN of opset 13 with five outputs": lambda: _older(13, _trained_by_outputs),
+    "opset 8": lambda: _older(8, lambda s: (s.bn(s.conv("x", "conv", 4), "bn"),)),
+    "opset 9 slices": lambda: _older(9, _sliced_by_attributes),
+    "opset 9 words": lambda: _older(9, _old_words),
+    "opset 10 words": lambda: _older(10, _old_words),
+    "opset 9 padding with a value": lambda: _older(9, _padded_with_value),
+    "weights below the normal range": lambda: _older(21, _vanishing, 10),
+    "weights beyond the range": lambda: _older(21, _halved_range, 10),
+    "automatic padding without a kernel size": lambda: _older(21, _automatic_with_dilation, 10),
+    "automatic padding: none": lambda: _older(21, _valid, 10),
+    "QLinearConv": lambda: _older(21, _quantized_convolution, 10),
+    "ConvInteger": lambda: _older(21, _integer_convolution, 10),
+    "matrix product along columns": lambda: _older(21, _multiplied_as_matrix, 10),
+    "matrix product along channels": lambda: _older(21, _multiplied_along_channels, 10),
+    "names of an inner graph": lambda: _older(21, _shadowed, 10),
+    "scan": lambda: _older(21, _scanned, 10),
+    "constants as attributes": lambda: _older(21, _constants_as_words, 10),
+    "split in three": lambda: _older(21, _split, 10),
+    "inputs left out": lambda: _older(21, _missing_inputs, 10),
+}
+"""Single models that no network above grows into."""
+
+
 def _kinds(model: onnx.ModelProto, kind: str, other: str, without: tuple[str, ...]) -> Iterator[Made]:
     """Operations of one kind become another kind."""
     for node in model.graph.node:
@@ -1244,6 +1421,11 @@ def _kinds(model: onnx.ModelProto, kind: str, other: str, without: tuple[str, ..
             edit.node(node.name).op_type = other
             edit.set(node.name, **dict.fromkeys(without))
             yield node.name, edit.done(), Expectation(outside=(node.name,))
+
+
+def single(name: str) -> OnnxVariant:
+    """The model of that name as a variant."""
+    return OnnxVariant(name, MODELS[name](), FREE)
 
 
 def variants(kind: str, seed: int = 1) -> Iterator[OnnxVariant]:

@@ -42,7 +42,7 @@ class Sketch:
         """Append an operation with one output, which has its name; channels are those of its first input."""
         names = [inputs] if isinstance(inputs, str) else list(inputs)
         self.nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
-        self.channels[name] = self.channels.get(names[0], 0)
+        self.channels[name] = self.channels.get(names[0], 0) if names else 0
         return name
 
     def conv(

@@ -57,6 +57,12 @@ def test_mutated_graphs(kind):
     assert held(spread(onnx_mutations.variants(kind), FEW)) > 0
 
 
+@pytest.mark.parametrize("options", [{}, BOTH])
+@pytest.mark.parametrize("name", onnx_mutations.MODELS)
+def test_single_models(name, options):
+    assert held([onnx_mutations.single(name)], **options) == 1
+
+
 @pytest.mark.parametrize("kind", torch_mutations.KINDS)
 def test_mutated_modules(kind):
     assert held(spread(torch_mutations.variants(kind), 1)) > 0
