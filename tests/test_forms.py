@@ -73,7 +73,7 @@ def operation(rng, draw):
 
 @st.composite
 def graphs(draw) -> list[Step]:
-    """Up to six operations, each of an earlier value or of two: sums, differences and concatenations among them."""
+    """Up to six operations, each of one earlier value or of two: sums, differences, concatenations too."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     names, steps = ["x"], []
     for number in range(draw(st.integers(1, 6))):

@@ -160,7 +160,7 @@ def _facts(model: onnx.ModelProto, opset: int) -> _Model:
 
 
 def _complete(node: onnx.NodeProto, facts: _Model) -> None:
-    """Note what a convolution or batch normalization says of the values around it: they could not run else."""
+    """Note what a convolution or batch normalization says of the values around it: else it could not run."""
     if node.domain not in ("", "ai.onnx") or len(node.input) < 2 or node.input[1] not in facts.constants:
         return
     weight, groups = facts.constants[node.input[1]], _attributes(node).get("group", 1)

@@ -267,7 +267,27 @@ def _conv2d(node: Node, trace: _Trace) -> Read:
     else:
         pads = _both(0 if padding == "valid" else padding)
     shift = trace.optional(bias, "bias")
+    framed = _framed(x, trace)
+    if framed is not None:
+        pads, x = _together(pads, framed.pads), x.args[0]
     return convolve(kernel, shift, groups, strides, dilations, pads), (_picture(x, trace),)
+
+
+def _framed(x: Any, trace: _Trace) -> Pad | None:
+    """Zero padding that a convolution alone reads: PyTorch's way to write uneven padding."""
+    if not isinstance(x, Node) or x.target not in _PADS or len(x.users) > 1:
+        return None
+    try:
+        found = _pad(x, trace)
+    except NotLinear:
+        return None
+    padding = found[0] if found else None
+    return padding if isinstance(padding, Pad) and padding.value == 0 else None
+
+
+def _together(one: Sides, other: Sides) -> Sides:
+    top, left, bottom, right = (a + b for a, b in zip(one, other, strict=True))
+    return top, left, bottom, right
 
 
 def _convolution(node: Node, trace: _Trace) -> Read:
@@ -633,6 +653,8 @@ def _rows(start: Any, end: Any) -> tuple[int, int] | None:
     return (first, end - first) if first < end < 0 else None
 
 
+_PADS = (aten.pad.default, aten.constant_pad_nd.default)
+
 _COPIES = {aten.clone.default, aten.contiguous.default, aten.alias.default}
 
 _SEVERAL: dict[Any, Callable[[Node, int, _Trace], Read | None]] = {
@@ -670,7 +692,7 @@ _RULES: dict[Any, Callable[[Node, _Trace], Read | None]] = {
     aten.index_select.default: _index_select,
     aten.repeat.default: _repeat,
     aten.repeat_interleave.self_int: _repeat_interleave,
-    **dict.fromkeys((aten.pad.default, aten.constant_pad_nd.default), _pad),
+    **dict.fromkeys(_PADS, _pad),
     aten.avg_pool2d.default: _avg_pool2d,
     **dict.fromkeys((aten.view.default, aten._unsafe_view.default, aten.reshape.default), _view),
     aten.expand.default: _expand,
