@@ -29,7 +29,7 @@ ALONE = ("Compact",)
 
 
 TOKENS = ("levit_128s",)
-"""Networks whose batch normalizations follow linear layers on tokens: timm merges those, onebranch does not."""
+"""Networks that normalize what linear layers make of tokens: timm merges those, onebranch does not."""
 
 
 def each(networks: dict[str, Network]) -> list[object]:
