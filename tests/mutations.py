@@ -164,8 +164,10 @@ def _off(output: np.ndarray, expected: np.ndarray, jumps: int) -> float:
     """The relative error where it is too large, 0 where it is not; that many numbers may be anything."""
     tolerance = TOLERANCES.get(str(expected.dtype), TOLERANCE)
     error = relative_error(output, expected)
-    if error <= tolerance or np.isnan(error):
-        return float("inf") if np.isnan(error) else 0.0
+    if error <= tolerance:
+        return 0.0
+    if not jumps or not np.isfinite(error):
+        return float("inf") if np.isnan(error) else error
     off = np.abs(output.astype(np.float64) - expected) > tolerance * np.abs(expected).max(initial=SMALLEST)
     return 0.0 if off.sum() <= jumps else error
 

@@ -271,7 +271,7 @@ CHANGING = [
     *("residual from another place", "convolved from another place", "an operation left out", "tied weights"),
     *("weight turned in the graph", "weight normalized in the graph", "convolution as a function with ReLU"),
     *("dropout in training mode", "noise slipped in", "batch and channels mixed", "divided by its size"),
-    *("inner result returned too", "inner result captured by if", "weight as an input with a default"),
+    *("inner result returned too", "inner result captured by if"),
     *(
         "padding moved",
         "pad reflects",
@@ -348,7 +348,7 @@ def _spoiled_weight(change: Callable[[np.ndarray], None]) -> Callable[[onnx.Mode
 
 
 def _scale_one(weight: np.ndarray) -> None:
-    weight[0, 0] *= 1.003
+    weight[0, 0] *= 1.02
 
 
 def _not_a_number(weight: np.ndarray) -> None:
@@ -376,7 +376,7 @@ def _region(*names: str) -> tuple[Any, ...]:
 
 
 SPOILED = {
-    "weight off by 0.3 %": Spoiled(_spoiled_weight(_scale_one), "differs by"),
+    "weight off by 2 %": Spoiled(_spoiled_weight(_scale_one), "differs by"),
     "not a number": Spoiled(_spoiled_weight(_not_a_number), "differs by"),
     "crash": Spoiled(_crash, "KeyError"),
     "empty refusal": Spoiled(_refuse(" "), "one line"),

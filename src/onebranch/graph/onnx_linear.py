@@ -194,7 +194,7 @@ def _inferred(model: onnx.ModelProto, known: Mapping[str, np.ndarray]) -> onnx.M
 
 
 def _write_out(graph: onnx.GraphProto, known: Mapping[str, np.ndarray]) -> None:
-    """Replace whole numbers that are computed by what they are: shape inference does not compute all of them."""
+    """Replace whole numbers that are computed by what they are: shape inference computes some only."""
     whole = {name for name, array in known.items() if array.dtype.kind in "iub"}
     nodes = [node for node in graph.node if not (node.output and whole.issuperset(node.output))]
     gone = {name for node in graph.node for name in node.output if whole.issuperset(node.output)}

@@ -142,7 +142,7 @@ def _seen(
         scale=rows,
         multiple=scope.multiple,
         least=scope.least,
-        smallest=scope.smallest,
+        smallest=max(scope.smallest, scope.least),
         sides=None if whole and (view.whole or size != (None, None)) else sides,
         whole=tuple(whole) if view.whole or size != (None, None) else (),
         elements=elements,
