@@ -780,9 +780,7 @@ def padded_after_bias(padded: dict[str, Any]) -> Maker:
                     ("AveragePool", ["_"], padded) if padded else ("Conv", ["_", "three"], {"pads": [1] * 4})
                 )
                 edit.chain_on_edge(edge, [("Conv", ["_", "one", "bias"], {}), second])
-                expectation = Expectation(
-                    apart=(("slipped0", "slipped"),), named=("border map", "zero padding")
-                )
+                expectation = Expectation(apart=(("slipped0", "slipped"),), named=("border", "zero padding"))
                 yield _place(model, edge), edit.done(), expectation
 
     return make
@@ -822,7 +820,7 @@ def normalized_then_padded(model: onnx.ModelProto) -> Iterator[Made]:
             edit, width = Edit(model), known[edge.value][1]
             parts = [edit.constant(f"slipped.{k}", _random((width,)) ** 2 + 0.2) for k in range(4)]
             edit.on_edge(edge, "BatchNormalization", *parts)
-            apart = Expectation(apart=(("slipped", node.name),), named=("border map", "zero padding"))
+            apart = Expectation(apart=(("slipped", node.name),), named=("border", "zero padding"))
             yield _place(model, edge), edit.done(), apart
 
 
@@ -1012,7 +1010,9 @@ MUTATIONS: Mapping[str, Maker] = {
     "divided by its size": slipped(_masked_by_size),
     "noise slipped in": slipped(one("RandomNormalLike", seed=3.0), Expectation(outside=("slipped",))),
     "dropout in training mode": slipped(
-        with_constants("Dropout", lambda shape: [np.array(0.5, np.float32), np.array(True)], seed=5), NAMED
+        with_constants("Dropout", lambda shape: [np.array(0.5, np.float32), np.array(True)], seed=5),
+        NAMED,
+        ranks=[4],
     ),
     "flipped rows": slipped(
         with_constants(

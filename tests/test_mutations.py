@@ -91,7 +91,7 @@ def test_many_mutated_modules_with_everything_allowed(kind):
 def relaxed(variant: Any) -> Any:
     """The variant where a border map is allowed: what a missing one keeps apart may become one."""
     expectation = variant.expectation
-    named = () if "border map" in expectation.named else expectation.named
+    named = () if "border" in expectation.named else expectation.named
     return replace(variant, expectation=replace(expectation, apart=(), named=named))
 
 
@@ -115,7 +115,7 @@ def _runs(variant: OnnxVariant) -> bool:
 # The networks themselves can be merged: a tool that leaves everything alone does not pass.
 
 
-@pytest.mark.parametrize("network", set(NETWORKS) - {"line", "volume"})
+@pytest.mark.parametrize("network", sorted(set(NETWORKS) - {"line", "volume"}))
 def test_the_networks_themselves_are_merged(network):
     variant = OnnxVariant(network, NETWORKS[network](1), Expectation(merges=True))
     held([variant])
@@ -347,8 +347,8 @@ def _spoiled_weight(change: Callable[[np.ndarray], None]) -> Callable[[onnx.Mode
     return merge
 
 
-def _scale_one(weight: np.ndarray) -> None:
-    weight[0, 0] *= 1.02
+def _scale_all(weight: np.ndarray) -> None:
+    weight *= 1.003
 
 
 def _not_a_number(weight: np.ndarray) -> None:
@@ -376,7 +376,7 @@ def _region(*names: str) -> tuple[Any, ...]:
 
 
 SPOILED = {
-    "weight off by 2 %": Spoiled(_spoiled_weight(_scale_one), "differs by"),
+    "weights off by 0.3 %": Spoiled(_spoiled_weight(_scale_all), "differs by"),
     "not a number": Spoiled(_spoiled_weight(_not_a_number), "differs by"),
     "crash": Spoiled(_crash, "KeyError"),
     "empty refusal": Spoiled(_refuse(" "), "one line"),
