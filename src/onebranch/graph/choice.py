@@ -76,6 +76,11 @@ class Forms:
         self.planes, self.border_maps = planes, border_maps
         self._known: dict[tuple[str, Frontier], Form | Inexact] = {}
         self._reached: dict[tuple[str, Frontier], Frontier] = {}
+        self._refused: dict[tuple[str, Frontier], str] = {}
+
+    def refuse(self, value: str, frontier: Frontier, reason: str) -> None:
+        """From now on, the value cannot be computed from its form in this frontier."""
+        self._refused[value, frontier] = reason
 
     def of(self, value: str, frontier: Frontier) -> Form:
         """The form of a value in these kept values. Raises Inexact where it has none."""
@@ -92,6 +97,8 @@ class Forms:
 
         Raises Inexact.
         """
+        if (value, frontier) in self._refused:
+            raise Inexact(self._refused[value, frontier])
         form = self._allowed(settled(self.of(value, frontier)))
         count, replaced = convolutions(form), self._convolutions(value, frontier)
         if count > max(1, replaced):

@@ -4,7 +4,7 @@ size."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onebranch.graph.form import Form
+from onebranch.graph.form import Form, effective
 from onebranch.graph.linear import Average, Convolve, Linear, Normalize, Pass, Plane, Scale, Step, Sum
 
 
@@ -60,13 +60,14 @@ def cost_of_form(form: Form, value: str, planes: Mapping[str, Plane]) -> Cost:
     """
     result = planes[value]
     numbers = result.channels * result.pixels
-    convolutions = [(key, term) for key, term in form.terms.items() if not term.plain]
+    terms = effective(form)
+    convolutions = [(key, term) for key, term in terms.items() if not term.plain]
     macs = sum(term.macs for _, term in convolutions) * result.pixels
     traffic = sum(
         (1 if key.ones else planes[key.value].channels) * planes[key.value].pixels + numbers
         for key, _ in convolutions
     )
-    additions = max(0, len(form.terms) - 1) + int(not convolutions)
+    additions = max(0, len(terms) - 1) + int(not convolutions)
     operations = len(convolutions) + additions
     return Cost(macs + additions * numbers, traffic + 3 * additions * numbers, operations, 1)
 

@@ -5,7 +5,7 @@ from itertools import count
 
 import numpy as np
 
-from onebranch.graph.form import Form, Source, Term
+from onebranch.graph.form import Form, Source, Term, effective
 from onebranch.graph.linear import Convolve, Floats, Ones, Pass, Scale, Step, Sum
 from onebranch.graph.window import Window
 
@@ -35,7 +35,9 @@ def written(form: Form, value: str, taken: Collection[str]) -> tuple[Step, ...]:
 
 def _in_order(form: Form) -> list[tuple[Source, Term]]:
     """Convolutions first, so that one of them takes the constant; border maps after them, sources last."""
-    return sorted(form.terms.items(), key=lambda item: (bool(item[1].plain), item[0].ones, -item[1].plain))
+    return sorted(
+        effective(form).items(), key=lambda item: (bool(item[1].plain), item[0].ones, -item[1].plain)
+    )
 
 
 def _names(value: str, taken: Collection[str]) -> Iterator[str]:

@@ -24,7 +24,8 @@ def prove(
 
     proof: "auto" or "full". Raises OnebranchError that names the part that fails.
     """
-    stored = [rounded(step, planes[value].precision) for step in replacement]
+    with np.errstate(all="ignore"):
+        stored = [rounded(step, planes[value].precision) for step in replacement]
     own = list(_needed(original, value, {key.value for key in form.terms}))
     digest = hashlib.sha256()
     weights = {}

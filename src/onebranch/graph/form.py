@@ -45,7 +45,8 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A convolution of one source. plain: +1 or -1 where it only passes the source on, else 0.
+    """A convolution of one source. plain: +1 or -1 where it only passes the source on, else 0. zero: whether
+    what was added has been subtracted again.
 
     weight(): (O, I / groups, K, L), float64, its taps `step` apart; computed when asked for.
     """
@@ -57,6 +58,7 @@ class Term:
     inputs: int
     weight: Callable[[], Floats]
     plain: int = 0
+    zero: bool = False
 
     @property
     def taps(self) -> int:
@@ -108,9 +110,15 @@ class Form:
         return any(source.ones for source in self.terms)
 
 
+def effective(form: Form) -> dict[Source, Term]:
+    """The terms that must be computed: those that are not zero, or one of them where all are."""
+    found = {key: term for key, term in form.terms.items() if not term.zero}
+    return found or dict(list(form.terms.items())[:1])
+
+
 def convolutions(form: Form) -> int:
     """How many convolutions it takes; scalings, border maps and sources that are passed on are none."""
-    return sum(not (term.plain or term.scales or key.ones) for key, term in form.terms.items())
+    return sum(not (term.plain or term.scales or key.ones) for key, term in effective(form).items())
 
 
 def source(name: str, channels: int) -> Form:
@@ -208,7 +216,7 @@ def _composed(own: Conv, rows: Window, columns: Window, term: Term) -> Term:
         return composed
 
     groups = math.gcd(own.groups, term.groups)
-    return Term(tall, wide, groups, own.outputs, term.inputs, cache(weight))
+    return Term(tall, wide, groups, own.outputs, term.inputs, cache(weight), zero=term.zero)
 
 
 def _on_grid(
@@ -275,6 +283,11 @@ def _framed_alike(inputs: Sequence[Form]) -> tuple[list[Form], Sides]:
 
 def _added(one: Term, other: Term) -> Term:
     rows, columns = joined(one.rows, other.rows), joined(one.columns, other.columns)
+    if one.zero or other.zero:
+        return other if one.zero else one
+    if one.plain and one.plain == -other.plain:
+        nothing = cache(lambda: np.zeros((one.outputs, 1, 1, 1)))
+        return replace(one, weight=nothing, plain=0, zero=True)
     groups = math.gcd(one.groups, other.groups)
 
     def weight() -> Floats:

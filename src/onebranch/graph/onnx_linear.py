@@ -328,6 +328,22 @@ def _windowed(node: onnx.NodeProto, facts: _Model) -> Sizes | None:
     return size_after(size[0], windows[0]), size_after(size[1], windows[1])
 
 
+def _turned_size(node: onnx.NodeProto, facts: _Model) -> Sizes | None:
+    """Transposed convolution of stride 1."""
+    attributes, size = _attributes(node), facts.sizes.get(node.input[0])
+    if size is None or node.input[1] not in facts.constants or "output_shape" in attributes:
+        return None
+    kernel = facts.constants[node.input[1]].shape[2:]
+    try:
+        strides, dilations, pads = _geometry(attributes, kernel)
+    except NotLinear:
+        return None
+    if any(stride != 1 for stride in strides) or any(attributes.get("output_padding", ())):
+        return None
+    grown = [dilations[a] * (kernel[a] - 1) - pads[a] - pads[a + 2] for a in (0, 1)]
+    return size_after(size[0], Window(slack=grown[0] - 1)), size_after(size[1], Window(slack=grown[1] - 1))
+
+
 def _padded_size(node: onnx.NodeProto, facts: _Model) -> Sizes | None:
     size = facts.sizes.get(node.input[0])
     try:
@@ -389,6 +405,7 @@ _FOLLOWED: dict[str, Callable[[onnx.NodeProto, _Model], Sizes | None]] = {
     ),
     **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow", "Sum", "Mean", "Max", "Min"], _broadcast),
     **dict.fromkeys(["Conv", "MaxPool", "AveragePool", "LpPool"], _windowed),
+    "ConvTranspose": _turned_size,
     "Concat": _joined_size,
     "Pad": _padded_size,
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _rearranged),
@@ -486,8 +503,10 @@ def _gemm(node: onnx.NodeProto, facts: _Model) -> list[Read]:
 
 
 def _matmul(node: onnx.NodeProto, facts: _Model) -> list[Read] | None:
-    if node.input[1] not in facts.constants or facts.rank(node.input[0]) != 2:
+    if node.input[1] not in facts.constants:
         return None
+    if facts.rank(node.input[0]) != 2:
+        raise NotLinear(f"it works on tokens (rank {facts.rank(node.input[0])})")
     name, _ = _input(node, facts, rank=2)
     matrix = facts.constants[node.input[1]]
     if matrix.ndim != 2:

@@ -16,6 +16,7 @@ from onebranch.graph.linear import Convolve, Left, LinearGraph, Plane, Scale, St
 from onebranch.graph.region import Region, regions, simplified
 from onebranch.graph.window import Inexact
 from onebranch.proof.affine import AffineProof
+from onebranch.proof.rounding import RoundingError
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,19 @@ def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
 def _merged(region: Region, graph: LinearGraph, rules: Rules) -> MergedRegion:
     forms = Forms(region.steps, graph.planes, rules.border_maps)
     order = fewest if rules.force else cheapest
-    choices = [choose(part, graph.planes, graph.kept, forms, order) for part in region.parts]
-    kept = [found for choice in choices for found in choice.kept]
-    merged = tuple(_replaced(found, region, forms, graph, rules) for found in kept if found.frontier)
+    done: dict[Kept, Merged] = {}
+    while True:
+        choices = [choose(part, graph.planes, graph.kept, forms, order) for part in region.parts]
+        kept = [found for choice in choices for found in choice.kept]
+        missing = [found for found in kept if found.frontier and found not in done]
+        if not missing:
+            break
+        for found in missing:
+            try:
+                done[found] = _replaced(found, region, forms, graph, rules)
+            except RoundingError as error:  # left, and chosen again without it
+                forms.refuse(found.value, found.frontier or frozenset(), str(error))
+    merged = tuple(done[found] for found in kept if found.frontier)
     computed = {found.value for found in kept}
     return MergedRegion(
         name=region.steps[-1].value,

@@ -313,8 +313,10 @@ def _conv_transpose2d(node: Node, trace: _Trace) -> Read:
 
 def _linear(node: Node, trace: _Trace) -> Read | None:
     x, weight, bias = arguments(node, None, None, None)
-    if not trace.is_plane(x) or x.meta["val"].ndim != 2:
+    if not isinstance(x, Node) or x in trace.constants:
         return None
+    if x.meta["val"].ndim != 2:
+        raise NotLinear(f"it works on tokens (rank {x.meta['val'].ndim})")
     matrix, shift = trace.constant(weight, "weight"), trace.optional(bias, "bias")
     if matrix.ndim != 2:
         return None

@@ -15,7 +15,7 @@ import numpy as np
 from onebranch.algebra.definition import Floats
 from onebranch.errors import OnebranchError
 from onebranch.proof.basis import LARGE_RADIUS, TOLERANCE, sizes
-from onebranch.proof.rounding import BEYOND, Rounding, check_weights
+from onebranch.proof.rounding import BEYOND, Rounding, RoundingError, check_weights
 from onebranch.proof.rounding import TOLERANCE as ROUNDING_TOLERANCE
 
 COMBINATIONS = 40
@@ -191,7 +191,7 @@ def _rounding(region: Region) -> Rounding:
     difference = float(np.abs(expected - region.stored(batch)).max(initial=0))
     error = difference / largest if largest > 0 else difference
     if not error <= ROUNDING_TOLERANCE:
-        raise OnebranchError(
+        raise RoundingError(
             f"rounding: float32 outputs are off by {error:.1e} of the largest value met"
             f" ({ROUNDING_TOLERANCE:.0e} is allowed)"
         )

@@ -21,6 +21,10 @@ BEYOND = 9
 """Pixels by which the pictures of the float32 comparison exceed the region's window."""
 
 
+class RoundingError(OnebranchError):
+    """The merge is right, but what is stored of it is not good enough."""
+
+
 class Rounding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many stored weights were checked one by one, and the float32 error of the outputs, relative."""
 
@@ -44,7 +48,7 @@ def rounding(
         check_weights(name, merged, kept)
     error = _error(branches, stored, _features(channels, structure))
     if not error <= TOLERANCE:
-        raise OnebranchError(
+        raise RoundingError(
             f"rounding: float32 outputs are off by {error:.1e} of the largest sum of absolute branch outputs"
             f" ({TOLERANCE:.0e} is allowed)"
         )
@@ -54,7 +58,7 @@ def rounding(
 def check_weights(name: str, merged: Floats, kept: Floats) -> None:
     """Raise OnebranchError unless `kept` is the float32 rounding of `merged`, value by value."""
     if kept.dtype != np.float32 or merged.shape != kept.shape:
-        raise OnebranchError(
+        raise RoundingError(
             f"rounding: '{name}' is stored as {kept.dtype} {kept.shape}, not float32 {merged.shape}"
         )
     drift = DRIFT * np.abs(merged).max(initial=0)
@@ -62,7 +66,7 @@ def check_weights(name: str, merged: Floats, kept: Floats) -> None:
         lowest, highest = (merged - drift).astype(np.float32), (merged + drift).astype(np.float32)
     wrong = np.flatnonzero(~((lowest <= kept) & (kept <= highest) & np.isfinite(kept)))
     if wrong.size:
-        raise OnebranchError(
+        raise RoundingError(
             f"rounding: {wrong.size} of {kept.size} values of '{name}' are not the float32 rounding of the"
             f" float64 merge, the first {kept.flat[wrong[0]]!r} for {merged.flat[wrong[0]]!r}"
         )
