@@ -28,12 +28,14 @@ class Network:
     sizes: heights and widths; the first is the example's. A network that runs at one size only has one.
     slow: whether its tests are among the slow ones. windowed: whether its code takes another way at other
     sizes, as attention in windows does: what PyTorch traces then holds for the example's size only.
+    traceable: whether PyTorch can trace it; through ONNX it can be merged all the same.
     """
 
     build: Callable[[], nn.Module]
     sizes: tuple[tuple[int, int], ...]
     slow: bool = False
     windowed: bool = False
+    traceable: bool = True
 
     def module(self) -> nn.Module:
         """A new module in evaluation mode with random weights, always the same."""
@@ -127,6 +129,7 @@ SPANDREL = {
             "SPAN.__arch.span", "SPAN", num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2, norm=False
         ),
         ODD,
+        traceable=False,  # it merges its own branches anew, into its weights, whenever it runs
     ),
     "Compact": Network(
         from_spandrel("Compact.__arch.SRVGG", "SRVGGNetCompact", num_feat=16, num_conv=4, upscale=2), ODD

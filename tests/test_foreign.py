@@ -76,7 +76,10 @@ def assert_explained(name: str, report: GraphReport) -> None:
     assert all(left.name and left.reason and "\n" not in left.reason for left in report.left)
 
 
-@pytest.mark.parametrize("name", each(NETWORKS))
+TRACEABLE = {name: network for name, network in NETWORKS.items() if network.traceable}
+
+
+@pytest.mark.parametrize("name", each(TRACEABLE))
 def test_modules_stay_equal_and_cost_no_more(name):
     network = NETWORKS[name]
     module = network.module()
@@ -156,17 +159,29 @@ def calls(module: nn.Module, kind: type[nn.Module], example: torch.Tensor) -> in
 
 
 def test_span_as_it_trains_merges_through_onnx(tmp_path):
-    """Every Conv3XC, four convolutions while it trains, becomes the one that it evaluates with."""
+    """Every Conv3XC, four convolutions while it trains, becomes the one that it evaluates with, or less."""
     network = SPANDREL["SPAN"]
     module, path = network.module(), tmp_path / "span.onnx"
     original = network.exported(module.train())
     onnx.save(original, path)
-    merged, _ = onebranch.merge(path)
+    merged, report = onebranch.merge(path)
     assert_runs_alike(merged, module.eval(), network)
-    blocks = 1 + 3 * 6 + 1
-    before, after = (counted_onnx(each, network.example().numpy()) for each in (original, merged))
-    assert before.convolutions == 4 * blocks + 2
-    assert after.convolutions == blocks + 2
+    models = original, merged, network.exported(module)
+    before, after, evaluating = (counted_onnx(each, network.example().numpy()) for each in models)
+    assert (before.convolutions, evaluating.convolutions) == (4 * 20 + 2, 20 + 2)
+    assert after.macs <= evaluating.macs < before.macs / 4
+    assert len(report.merged) >= 20
+
+
+def test_span_as_it_evaluates_is_not_traced():
+    """It computes its weights and stores them while it runs; nothing of it is changed by the attempt."""
+    network = SPANDREL["SPAN"]
+    module = network.module()
+    expected = outputs(module, network.sizes)
+    with pytest.raises(OnebranchError, match=r"cannot trace .*weights"):
+        onebranch.merge(module, network.example())
+    for found, wanted in zip(outputs(module, network.sizes), expected, strict=True):
+        assert (found == wanted).all()
 
 
 def test_a_network_in_training_mode_is_refused_by_name():
