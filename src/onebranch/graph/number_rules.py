@@ -34,10 +34,12 @@ def numbers_of(node: Node, scope: Scope) -> list[Numbers] | None:
     """What an operation on sizes gives; None where it is not one, or is not on sizes alone."""
     if node.kind in ("Shape", "Size"):
         return [_shape(node, scope)]
-    names = [name for name in node.inputs if name]
+    names, rule = [name for name in node.inputs if name], _RULES.get(node.kind)
+    known = [scope.values[name] for name in names if name in scope.values]
+    if rule is None or not known or not all(isinstance(value, Numbers) for value in known):
+        return None
     found = [numbers for name in names if (numbers := scope.numbers(name)) is not None]
-    rule = _RULES.get(node.kind)
-    if rule is None or len(found) < len(names) or not any(name in scope.values for name in names):
+    if len(found) < len(names):
         return None
     if node.kind in ("ConstantOfShape", "Expand", "Range") and not all(map(_is_fixed, found[-2:])):
         return None

@@ -32,7 +32,7 @@ class Reach:
 
     def pixels_for(self, pixels: int) -> int:
         """Input pixels for which there are at least so many of this value."""
-        return ceil((pixels - self.extra) / self.scale)
+        return -((self.extra - pixels) * self.q // self.p)
 
     @property
     def least(self) -> int:

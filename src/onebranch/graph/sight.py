@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import lcm, prod
 
 from onebranch.errors import OnebranchError
@@ -28,7 +29,7 @@ class Sight:
     not run. smallest: sides of a piece at the picture's border. sides: input pixels needed beyond a cell of
     `multiple` pixels, in whole cells: top, bottom, left, right; None where the whole picture is. whole: the
     operations that need it, in words. unknown: the first operation of which no shape is known, in words; then
-    there is no scale. elements: how many there are in every value.
+    there is no scale. values: every value's axes.
     """
 
     channels: tuple[int, int]
@@ -40,7 +41,12 @@ class Sight:
     sides: tuple[int, int, int, int] | None = None
     whole: tuple[str, ...] = ()
     unknown: str = ""
-    elements: Mapping[str, Size] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @cached_property
+    def elements(self) -> dict[str, Size]:
+        """How many numbers every value has."""
+        return {name: _elements(value) for name, value in self.values.items()}
 
 
 def look(graph: Graph) -> Sight:
@@ -54,20 +60,17 @@ def look(graph: Graph) -> Sight:
     scope = Scope(graph, sides)
     own = {ROWS: Reach(), COLUMNS: Reach()}
     scope.values[name] = View(((), plain(channels), (ROWS,), (COLUMNS,)), own, False, sides)
-    elements = {name: prod(sides, start=as_size(channels))}
     whole: list[str] = []
     for node in graph.nodes:
         try:
             found = _found(node, scope)
         except OnebranchError as error:
             unknown = f"{words(node)}: {error}"
-            return Sight((channels, 0), size, whole=tuple(whole), unknown=unknown, elements=elements)
+            return Sight((channels, 0), size, whole=tuple(whole), unknown=unknown, values=scope.values)
         if _becomes_whole(node, found, scope):
             whole.append(f"{words(node)} needs the whole picture")
-        for made, value in zip(node.outputs, found, strict=False):
-            scope.values[made] = value
-            elements[made] = _elements(value)
-    return _seen(scope, output, channels, size, whole, elements)
+        scope.values.update(zip(node.outputs, found, strict=False))
+    return _seen(scope, output, channels, size, whole)
 
 
 def words(node: Node) -> str:
@@ -123,7 +126,6 @@ def _seen(
     channels: int,
     size: tuple[int | None, int | None],
     whole: list[str],
-    elements: Mapping[str, Size],
 ) -> Sight:
     view = scope.view(output)
     if len(view.axes) != 4 or view.axes[0] or not is_plain(view.axes[1]):
@@ -145,7 +147,7 @@ def _seen(
         smallest=max(scope.smallest, scope.least),
         sides=None if whole and (view.whole or size != (None, None)) else sides,
         whole=tuple(whole) if view.whole or size != (None, None) else (),
-        elements=elements,
+        values=scope.values,
     )
 
 

@@ -35,6 +35,7 @@ class ForeignRuntime:
         (self._output,) = self._graph.outputs
         self._kind = value.kind
         self._refused: set[tuple[int, int]] = set()
+        self._needs: dict[tuple[int, int], int] = {}
         self._session = _opened(model, threads)
         self.halo = self._tried() if self._sight.unknown else halo_of(self._sight)
 
@@ -103,7 +104,9 @@ class ForeignRuntime:
 
     def _check_memory(self, height: int, width: int) -> None:
         """Raise OnebranchError where a picture of that size would take more memory than is allowed."""
-        need, limit = needed(self._graph, self._sight, height, width), allowed(self._memory)
+        if (height, width) not in self._needs:
+            self._needs[height, width] = needed(self._graph, self._sight, height, width)
+        need, limit = self._needs[height, width], allowed(self._memory)
         if need <= limit:
             return
         reasons = (*self._sight.whole, self._sight.unknown)
