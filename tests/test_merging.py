@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 import onebranch
 from command_line import CommandLine
+from foreign import exported
 from onebranch.graph.onnx_linear import read_linear
 from onebranch.graph.rewriting import Rules, merge_regions
 from onebranch.lowering import lower
@@ -226,3 +227,17 @@ def test_what_costs_more_is_merged_only_by_force():
     assert not report.changed and "MACs" in report.left[0].reason
     forced, report = onebranch.merge(model, force=True)
     assert [node.op_type for node in forced.graph.node] == ["Conv"] and report.macs[1] > report.macs[0]
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_the_constants_of_a_written_out_activation_are_its_own(approximate):
+    """ONNX Runtime makes one operation of the pattern; a constant merged out of it would cost that."""
+    layers = (torch.nn.Conv2d(3, 8, 1), torch.nn.GELU(approximate), torch.nn.Conv2d(8, 3, 3))
+    module = torch.nn.Sequential(*layers, torch.nn.BatchNorm2d(3)).eval()
+    original = exported(module, torch.rand(1, 3, 9, 9), free=True)
+    merged, report = onebranch.merge(original)
+    before, after = ([node.op_type for node in m.graph.node] for m in (original, merged))
+    assert report.changed and "BatchNormalization" in before and "BatchNormalization" not in after
+    assert set(before) >= {"Mul", "Add", "Erf" if approximate == "none" else "Tanh"}
+    before.remove("BatchNormalization")
+    assert sorted(before) == sorted(after)

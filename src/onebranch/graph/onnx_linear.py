@@ -29,6 +29,7 @@ from onebranch.graph.linear import (
     Step,
     Sum,
 )
+from onebranch.graph.onnx_activations import parts_of_activations
 from onebranch.graph.onnx_constants import constants
 from onebranch.graph.reading import (
     NotLinear,
@@ -112,8 +113,9 @@ def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXA
     steps: list[Step] = []
     left: list[Left] = []
     made: set[str] = set()
+    activations = parts_of_activations(model, facts.constants)
     for node in model.graph.node:
-        if all(name in facts.constants for name in node.output if name):
+        if all(name in facts.constants for name in node.output if name) or activations & set(node.output):
             continue
         try:
             found = list(_read(node, facts))
