@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
 from typing import Any
 
@@ -29,11 +30,15 @@ Line = list[Any]
 
 @dataclass(frozen=True)
 class Law:
-    """A step: what it does to reaches, and, by definition, to pixels."""
+    """A step: what it does to reaches, and, by definition, to pixels.
+
+    gaps: whether some pixels between others are made of fewer, so that a later step may skip those of the most.
+    """
 
     name: str
     law: Callable[[Reach], Reach]
     definition: Callable[[Line], Line]
+    gaps: bool = False
 
 
 def read(line: Line, index: int) -> Any:
@@ -68,7 +73,8 @@ def spread(taps: int, dilation: int, stride: int, before: int, after: int, added
         return [hash(("spread", *sorted(pixels))) for pixels in found]
 
     name = f"spread {taps} {dilation} {stride} {before} {after} {added}"
-    return Law(name, lambda r: transposed(r, taps, dilation, stride, (before, after), added), definition)
+    law = partial(transposed, taps=taps, dilation=dilation, stride=stride, pads=(before, after), added=added)
+    return Law(name, law, definition, gaps=dilation > 1 or taps < stride)
 
 
 def finer(factor: int) -> Law:
@@ -140,6 +146,8 @@ def test_reach_says_exactly_which_pixels_a_piece_gets_right(steps: list[Law]) ->
     least, beyond = max(0, reach.least), int(size) + reach.beyond
     assume(least < beyond)
     assert piece[least:beyond] == whole[int(start) + least : int(start) + beyond]
+    if any(step.gaps for step in steps):
+        return
     if least > 0:
         assert piece[least - 1] != whole[int(start) + least - 1]
     if beyond < len(piece):
