@@ -239,5 +239,5 @@ def test_the_constants_of_a_written_out_activation_are_its_own(approximate):
     before, after = ([node.op_type for node in m.graph.node] for m in (original, merged))
     assert report.changed and "BatchNormalization" in before and "BatchNormalization" not in after
     assert set(before) >= {"Mul", "Add", "Erf" if approximate == "none" else "Tanh"}
-    before.remove("BatchNormalization")
-    assert sorted(before) == sorted(after)
+    gone = ("BatchNormalization", "Identity")  # its statistics are passed on by identities
+    assert sorted(kind for kind in before if kind not in gone) == sorted(after)
