@@ -482,6 +482,22 @@ def test_constants_are_folded(file) -> None:
     assert model.usable()[1].sides == (1, 1, 1, 1)
 
 
+def test_quantized_weights_are_understood(file) -> None:
+    """A kernel stored as int8, made float where it is used, and values quantized in between."""
+    d = Drawing()
+    d.constant("stored", np.random.default_rng(0).integers(-99, 99, (3, 3, 3, 3), np.int8))
+    d.constant("step", np.array(0.01, np.float32))
+    d.constant("zero", np.array(0, np.uint8))
+    d.add("DequantizeLinear", ["stored", "step"], "kernel")
+    d.add("QuantizeLinear", ["x", "step", "zero"], "rounded")
+    d.add("DequantizeLinear", ["rounded", "step", "zero"], "again")
+    d.add("Conv", ["again", "kernel"], "y", pads=[1] * 4)
+    path = file(d.model("y", opset=18))
+    assert read_foreign(path).usable()[1].sides == (1, 1, 1, 1)
+    whole = enhance(photograph(), path, threads=1).pixels
+    np.testing.assert_array_equal(enhance(photograph(), path, threads=1, tile=16).pixels, whole)
+
+
 def test_sparse_weights_are_refused(file) -> None:
     edit = Edit(of_channels(3, 3))
     values = numpy_helper.from_array(np.ones(2, np.float32), "rare")

@@ -32,7 +32,7 @@ Line = list[Any]
 class Law:
     """A step: what it does to reaches, and, by definition, to pixels.
 
-    gaps: whether some pixels between others are made of fewer, so that a later step may skip those of the most.
+    gaps: whether pixels between others are made of fewer, so that a later step may skip those made of most.
     """
 
     name: str
