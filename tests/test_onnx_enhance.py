@@ -273,6 +273,34 @@ def test_a_fixed_size_without_room_for_tiles_runs_on_that_only(name: str, file) 
         enhance(photograph(20, 20), path, threads=1)
 
 
+def test_a_fixed_size_without_room_for_interpolation_is_refused(file) -> None:
+    """The network looks at nothing around a pixel, but chroma is interpolated from two on every side."""
+    d = Drawing(1)
+    d.conv("x", "a", 4, 1)
+    d.add("DepthToSpace", "a", "y", blocksize=2)
+    path = file(with_shape(d.model("y", opset=18), 1, 1, 4, 4))
+    assert enhance(photograph(4, 4), path, threads=1).height == 8
+    with pytest.raises(OnebranchError, match="4 pixels leave nothing beside the 2 and 2"):
+        enhance(photograph(9, 9), path, threads=1)
+
+
+def test_sizes_that_are_not_above_zero_are_open(file) -> None:
+    """Some exporters write 0 or -1 for what is open."""
+    model = with_shape(NETS["edsr"].build(NETS["edsr"]), 0, 3, -1, 0)
+    assert read_foreign(file(model)).usable()[1].size == (None, None)
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_an_old_softmax_goes_along_all_axes_that_follow(axis: int, file) -> None:
+    d = Drawing()
+    d.add("Softmax", d.conv("x", "a", 4), "soft", axis=axis)
+    d.channels["soft"] = 4
+    old, new = d.last("soft", opset=11), d.model("y", opset=18, version=8)
+    named = ("Softmax 'soft' needs the whole picture",)
+    assert read_foreign(file(old)).usable()[1].whole == named
+    assert read_foreign(file(new)).usable()[1].whole == (() if axis == 1 else named)
+
+
 def test_exact_pieces_cover_everything_once() -> None:
     for length in range(24, 120, 4):
         found = exact_pieces(length, 24, 3, 8, 4)

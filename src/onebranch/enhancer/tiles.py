@@ -49,10 +49,17 @@ def pieces(length: int, tile: int, before: int, after: int, multiple: int, small
 def exact_pieces(length: int, size: int, before: int, after: int, multiple: int) -> list[Piece]:
     """Stretches of which exactly `size` pixels are needed each; length and size are multiples of `multiple`.
 
+    Raises OnebranchError where what is needed beyond them leaves nothing of `size`.
+
     >>> exact_pieces(10, 8, 1, 1, 2)
     [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=2, end=10)]
     """
     before, after = _rounded_up(before, multiple), _rounded_up(after, multiple)
+    if size < length and size <= before + after:
+        raise OnebranchError(
+            f"the network's size is fixed: {size} pixels leave nothing beside the {before} and {after} that"
+            " a tile needs around it; export it with open sizes"
+        )
     found: list[Piece] = []
     last = 0
     while last < length:

@@ -77,7 +77,7 @@ def _value(value: onnx.ValueInfoProto) -> Value:
         raise OnebranchError(f"'{value.name}' is no array but a {value.type.WhichOneof('value')}")
     tensor = value.type.tensor_type
     shape = tuple(
-        side.dim_value if side.HasField("dim_value") else side.dim_param or f"{value.name}.{index}"
+        side.dim_value if side.dim_value > 0 else side.dim_param or f"{value.name}.{index}"
         for index, side in enumerate(tensor.shape.dim)
     )
     kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
