@@ -28,6 +28,9 @@ ALONE = ("Compact",)
 """Networks in which no two linear operations meet: nothing to merge, nothing to leave."""
 
 
+FUSED = ("Gelu", "QuickGelu", "BiasGelu", "LayerNormalization", "FastGelu")
+"""What ONNX Runtime recognizes in several nodes, and runs as one."""
+
 TOKENS = ("levit_128s",)
 """Networks that normalize what linear layers make of tokens: timm merges those, onebranch does not."""
 
@@ -120,9 +123,21 @@ def test_onnx_models_stay_equal_and_cost_no_more(name, tmp_path):
     before, after = (counted_onnx(each, network.example().numpy()) for each in (original, merged))
     assert after.convolutions <= before.convolutions
     assert after.macs <= before.macs
+    assert fused(original, tmp_path) <= fused(merged, tmp_path)
     assert_explained(name, report)
     if name in TIMM:
         assert after.convolutions <= len(counted(reparameterized(module), network.example()).convolutions)
+
+
+def fused(model: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """The operations that ONNX Runtime's optimizer puts in the place of several: no merge may hide one."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options)
+    nodes = onnx.load(folder / "optimized.onnx").graph.node
+    return Counter(node.op_type for node in nodes if node.op_type in FUSED)
 
 
 def assert_runs_alike(merged: onnx.ModelProto, module: nn.Module, network: Network) -> None:
