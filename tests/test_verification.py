@@ -12,7 +12,7 @@ import pytest
 
 from command_line import CommandLine
 from network_specs import random_model
-from onebranch import merging, verification
+from onebranch import verification
 from onebranch.algebra.network import run_network
 from onebranch.blocks import merge as block_merge
 from onebranch.blocks.plan import Plan
@@ -415,6 +415,6 @@ def test_verify_refuses_a_file_without_a_proof(onebranch, pair, file, tmp_path):
 def test_a_large_kernel_says_which_sizes_were_tried():
     plain = BlockShorthand("plain")
     original = network(("11x1", "3x3"), depth=1, skips=(), width=2, head=plain, tail=plain)
-    _, report = merging.merge(original)
+    _, report = merge(original)
     basis = next(line for line in words(report.record) if line.startswith("Basis"))
     assert "radii of 5 or more only 1, 2, 2r, 2r + 1 and 2r + 2" in basis

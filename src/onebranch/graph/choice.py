@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from onebranch.graph.cost import Cost, cost_of_form, cost_of_step, least_costs
-from onebranch.graph.form import Form, apply, convolutions, settled, source
+from onebranch.graph.form import Form, apply, convolutions, effective, settled, source
 from onebranch.graph.linear import Average, Convolve, Plane, Step
 from onebranch.graph.window import Inexact
 
@@ -69,11 +69,21 @@ Key = tuple[tuple[str, Frontier], ...]
 
 
 class Forms:
-    """Forms of a region's values, each worked out once for every frontier that it is asked for."""
+    """Forms of a region's values, each worked out once for every frontier that it is asked for.
 
-    def __init__(self, steps: Sequence[Step], planes: Mapping[str, Plane], border_maps: bool) -> None:
+    border_maps: whether a form may need one. split: whether a convolution of several values may become one of
+    each; that takes more convolutions and additions, although it may take fewer multiply-accumulates.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        planes: Mapping[str, Plane],
+        border_maps: bool,
+        split: bool = False,
+    ) -> None:
         self.steps = {step.value: step for step in steps}
-        self.planes, self.border_maps = planes, border_maps
+        self.planes, self.border_maps, self.split = planes, border_maps, split
         self._known: dict[tuple[str, Frontier], Form | Inexact] = {}
         self._reached: dict[tuple[str, Frontier], Frontier] = {}
         self._refused: dict[tuple[str, Frontier], str] = {}
@@ -121,6 +131,8 @@ class Forms:
         step = self.steps[value]
         try:
             inputs = [self.of(name, self.reached(name, frontier)) for name in step.inputs]
+            if isinstance(step.operation, Convolve | Average) and not self.split and _sources(inputs[0]) > 1:
+                raise Inexact("a convolution of several values is not split into one of each")
             return self._allowed(apply(step.operation, inputs))
         except Inexact as reason:
             return reason
@@ -139,6 +151,11 @@ class Forms:
         if form.needs_border_map and not self.border_maps:
             raise Inexact("a bias before zero padding would need a border map (allow it with --border-maps)")
         return form
+
+
+def _sources(form: Form) -> int:
+    """How many values the form is a function of."""
+    return sum(not key.ones for key in effective(form))
 
 
 def choose(

@@ -81,7 +81,7 @@ def least_costs(steps: Sequence[Step], planes: Mapping[str, Plane]) -> dict[str,
     narrowest: dict[str, int] = {}
     found = {}
     for step in steps:
-        reached = [narrowest.get(name, planes[name].channels) for name in step.inputs]
+        reached = [min(narrowest.get(n, planes[n].channels), planes[n].channels) for n in step.inputs]
         result = planes[step.value]
         numbers = result.channels * result.pixels
         operation = step.operation
@@ -90,5 +90,5 @@ def least_costs(steps: Sequence[Step], planes: Mapping[str, Plane]) -> dict[str,
             k, l = operation.weight.shape[2:]
             factor = k * l * (min(reached) if operation.groups == 1 else 1)
         found[step.value] = Cost(factor * numbers, 0, 0)
-        narrowest[step.value] = min([*reached, *(planes[name].channels for name in step.inputs)])
+        narrowest[step.value] = min(reached)
     return found

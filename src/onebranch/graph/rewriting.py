@@ -73,7 +73,7 @@ def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
 
 
 def _merged(region: Region, graph: LinearGraph, rules: Rules) -> MergedRegion:
-    forms = Forms(region.steps, graph.planes, rules.border_maps)
+    forms = Forms(region.steps, graph.planes, rules.border_maps, split=rules.force)
     order = fewest if rules.force else cheapest
     done: dict[Kept, Merged] = {}
     while True:
