@@ -49,8 +49,8 @@ def bytes_of(text: str) -> int:
 def in_words(size: float) -> str:
     """Bytes in words.
 
-    >>> in_words(3 * 1024**3), in_words(1500)
-    ('3.0 GB', '0.001 MB')
+    >>> in_words(3 * 1024**3), in_words(1500 * 1024)
+    ('3.0 GB', '1.46 MB')
     """
     return f"{size / 1024**3:.1f} GB" if size >= 1024**3 else f"{size / 1024**2:.3g} MB"
 
