@@ -56,8 +56,8 @@ def _factor(operation: Linear, inputs: int) -> int:
 def cost_of_form(form: Form, value: str, planes: Mapping[str, Plane]) -> Cost:
     """The cost of a value that is computed from its form: a convolution of every source, then additions.
 
-    A source that is passed on costs its addition only. A constant is part of the first convolution, and a border
-    map counts as no operation of its own, or forcing merges would never allow one.
+    A source that is passed on costs its addition only. A constant is part of the first convolution, and a
+    border map counts as no operation of its own, or forcing merges would never allow one.
     """
     result = planes[value]
     numbers = result.channels * result.pixels
