@@ -26,7 +26,7 @@ from onebranch.errors import OnebranchError
 from onnx_editing import Edit, OnnxVariant
 from onnx_networks import NETWORKS, picture
 
-FEW, MANY = 2, 8
+FEW, MANY = 2, 6
 """Variants of a kind: here, and in the slow tests."""
 
 BOTH = {"force": True, "border_maps": True}
@@ -84,7 +84,7 @@ def test_many_mutated_graphs(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", onnx_mutations.MUTATIONS)
 def test_many_mutated_graphs_with_everything_allowed(kind):
-    forced = [relaxed(variant) for variant in spread(onnx_mutations.variants(kind), MANY - 1)]
+    forced = [relaxed(variant) for variant in spread(onnx_mutations.variants(kind), MANY - 2)]
     assert held(forced, **BOTH) > 0
 
 
@@ -105,7 +105,7 @@ def test_there_are_more_than_500_variants_that_run():
     every = [v for kind in onnx_mutations.MUTATIONS for v in spread(onnx_mutations.variants(kind), MANY)]
     working = sum(_runs(variant) for variant in every)
     assert len({variant.name for variant in every}) == len(every)
-    assert working > 800, f"only {working} of {len(every)}"
+    assert working > 700, f"only {working} of {len(every)}"
 
 
 def _runs(variant: OnnxVariant) -> bool:

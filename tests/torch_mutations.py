@@ -733,6 +733,11 @@ def _strides_swapped(first: int, second: int) -> Build:
     return _chain(lambda: conv(4, 8, 1, stride=first, bias=False), lambda: conv(8, 4, 3, stride=second))
 
 
+def _unshuffled() -> nn.Module:
+    """Pixel unshuffle of the example, with one row more, and of others of an odd height."""
+    return nn.Sequential(nn.ZeroPad2d((0, 0, 0, 1)), nn.PixelUnshuffle(2))
+
+
 def _cast_module(dtype: torch.dtype) -> Build:
     def forward(n: Any, x: Tensor) -> Tensor:
         return (n.conv3(x.to(dtype)) + n.conv1(x.to(dtype))).float()
@@ -938,7 +943,7 @@ SPECIALS: Mapping[str, Sequence[Special]] = {
         ("nearest, smaller", lambda: _plain(_nearest_down, **_repvgg_parts()), FREE),
         ("sliced by its size", lambda: _plain(_shape_sliced, **_repvgg_parts()), LOUD),
         ("pixel shuffle between", _chain(lambda: nn.PixelShuffle(2), lambda: conv(1, 4)), FREE),
-        ("pixel unshuffle", _chain(lambda: nn.PixelUnshuffle(2), lambda: conv(16, 4)), LOUD),
+        ("pixel unshuffle", _chain(_unshuffled, lambda: conv(16, 4)), LOUD),
     ],
     "precision": [
         ("half", _cast_module(torch.float16), FREE),
