@@ -53,7 +53,7 @@ def export(folder: Path) -> list[Path]:
 
 
 @click.command()
-@click.option("--rounds", default=10, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", default=30, show_default=True, type=click.IntRange(1))
 @click.option("--threads", type=click.IntRange(1), help="Threads [all cores].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--folder", type=click.Path(path_type=Path, exists=True, file_okay=False))

@@ -24,7 +24,7 @@ from onebranch.graph.rewriting import Rules
 from onebranch.merging.onnx import merge_onnx
 from onebranch.runtime.onnxruntime import session_options
 
-TURN = 0.05
+TURN = 0.02
 """Seconds for which a candidate runs at least when it is its turn: less is lost in the clock's noise."""
 
 Inputs = dict[str, np.ndarray]
