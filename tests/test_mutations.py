@@ -192,6 +192,11 @@ def test_data_dependent_control_flow_is_refused_by_name(kind):
     assert "depend" in text and "\n" not in text
 
 
+def test_what_a_trace_would_freeze_is_refused():
+    """Python's own counters and random numbers, and modules that ask whether they are traced."""
+    held(modules("numbers that a trace freezes", "state"))
+
+
 def test_dynamic_shapes_are_handled_exactly():
     held(graphs("no shapes in the file", "fixed sizes", "fixed sizes of 1", "fixed batch of 3"))
     held(graphs("divided by its size", "reshaped and back", "stale shapes in the file"))

@@ -3,6 +3,7 @@
 A network is a forward function over named parts; `net.at(k, value)` are the places where something slips in.
 """
 
+import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -246,9 +247,9 @@ class TorchVariant:
 
     def inputs(self) -> list[Arrays]:
         """A random picture of each size."""
-        random = np.random.default_rng(zlib.crc32(self.name.encode()))
+        numbers = np.random.default_rng(zlib.crc32(self.name.encode()))
         shapes = [(batch, self.channels, height, width) for batch, height, width in self.sizes]
-        return [[random.normal(0.3, 1, shape).astype(np.float32)] for shape in shapes]
+        return [[numbers.normal(0.3, 1, shape).astype(np.float32)] for shape in shapes]
 
     def runner(self, model: Any) -> Callable[[Arrays], Arrays]:
         """What runs a merged module twice on the inputs, or the original, in float64 where it can."""
@@ -773,6 +774,41 @@ def _inplace_relu(n: Any, x: Tensor) -> Tensor:
     return n.conv3(activated) + inner
 
 
+class _Counting(nn.Module):
+    """Multiplies by how often it was called: a number of Python's, which no trace sees change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input, times the number of calls."""
+        self.calls += 1
+        return x * self.calls
+
+
+class _Drawing(nn.Module):
+    """Multiplies by a random number of Python's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input, times a number between 1 and 2."""
+        return x * random.uniform(1, 2)
+
+
+class _Exported(nn.Module):
+    """Does something else where it is traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input; its double where it is exported."""
+        return x * 2 if torch.compiler.is_exporting() else x
+
+
+def _with_part(part: Callable[[], nn.Module], merges: bool) -> Build:
+    """A convolution, BN if something shall be merged, and the part."""
+    between = bn if merges else nn.ReLU
+    return lambda: nn.Sequential(conv(4, 4), between(), part()).eval()
+
+
 NAMES_BN3 = Expectation(named=("bn3",))
 LOUD = Expectation(one_size=True)
 FREE = Expectation()
@@ -918,6 +954,11 @@ SPECIALS: Mapping[str, Sequence[Special]] = {
             lambda: _plain(_counting, conv=conv(4, 4), skip=conv(4, 4, 1), count=torch.zeros(())),
             FREE,
         ),
+    ],
+    "numbers that a trace freezes": [
+        (f"{part.__name__[1:].lower()}, {words}", _with_part(part, merges), FREE)
+        for part in (_Counting, _Drawing, _Exported)
+        for words, merges in (("merged", True), ("left", False))
     ],
     "several outputs": [("nested", lambda: _plain(_several_outputs, **_repvgg_parts()), FREE)],
     "strides": [
