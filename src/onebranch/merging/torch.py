@@ -49,8 +49,7 @@ def merge_module(
         check=None,
         notes=tuple(_notes(traced)),
     )
-    if not report.changed:
-        return merged, report
+    # Also where nothing was merged: numbers that Python makes are frozen in the trace.
     found = check(_runner(module, examples), _runner(merged, examples), _inputs(traced, examples))
     return merged, replace(report, check=found)
 
@@ -95,7 +94,8 @@ def _runner(module: torch.nn.Module, examples: tuple[Any, ...]) -> Run:
         given = list(leaves)
         for place, value in zip(places, values, strict=True):
             given[place] = torch.from_numpy(value.copy()).to(leaves[place].device, leaves[place].dtype)
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
             outputs = module(*_pytree.tree_unflatten(given, structure))
         found = _pytree.tree_leaves(outputs)
         return [value.detach().cpu().numpy() for value in found if isinstance(value, torch.Tensor)]
