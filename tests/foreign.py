@@ -97,7 +97,7 @@ TIMM = {
     "fastvit_t8": Network(from_timm("fastvit_t8"), FREE, slow=True),
     "repghostnet_050": Network(from_timm("repghostnet_050"), FREE, slow=True),
     "ghostnetv3_050": Network(from_timm("ghostnetv3_050"), FREE, slow=True),
-    "resnet10t": Network(from_timm("resnet10t"), FREE),
+    "resnet10t": Network(from_timm("resnet10t"), FREE, slow=True),
     "efficientnet_b0": Network(from_timm("efficientnet_b0"), FREE, slow=True),
     "levit_conv_128s": Network(from_timm("levit_conv_128s", img_size=64), FREE[:1], slow=True),
     "levit_128s": Network(from_timm("levit_128s", img_size=64), FREE[:1], slow=True),
@@ -134,7 +134,7 @@ SPANDREL = {
     "Compact": Network(
         from_spandrel("Compact.__arch.SRVGG", "SRVGGNetCompact", num_feat=16, num_conv=4, upscale=2), ODD
     ),
-    "RealCUGAN": Network(from_spandrel("RealCUGAN.__arch.upcunet_v3", "UpCunet2x"), PADDED),
+    "RealCUGAN": Network(from_spandrel("RealCUGAN.__arch.upcunet_v3", "UpCunet2x"), PADDED, slow=True),
     "RealCUGAN pro": Network(
         from_spandrel("RealCUGAN.__arch.upcunet_v3", "UpCunet3x", pro=True), PADDED, slow=True
     ),
@@ -154,6 +154,7 @@ SPANDREL = {
             with_idt=True,
         ),
         ODD,
+        slow=True,
     ),
     "RealPLKSR": Network(
         from_spandrel("PLKSR.__arch.RealPLKSR", "RealPLKSR", dim=16, n_blocks=2, upscaling_factor=2), ODD

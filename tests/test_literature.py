@@ -1,6 +1,6 @@
 """Blocks of the literature as plain modules: the graph route finds the kernel that the block route finds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -26,6 +26,15 @@ SIZES = ((1, 1), (1, 7), (7, 1), (3, 3), (2, 5), (9, 11), (16, 15))
 
 TOLERANCE = 1e-5
 """Of float32 outputs, against the largest value."""
+
+
+SLOW = ("dbb", "ecb", "edbb", "dbb stride 2")
+"""Blocks that overwrite their padding: tracing the many slices takes PyTorch seconds."""
+
+
+def each(names: Iterable[str]) -> list[object]:
+    """Names as parameters of a test, the slow ones marked."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
 
 
 def both_routes(
@@ -166,7 +175,7 @@ def test_blocks_merge_to_the_kernel_of_the_block_route(name):
     assert_same_outputs(nn.Sequential(*activated(blocks, nn.ReLU)), merged, WIDTH)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", each(PRESETS))
 def test_heads_merge_to_the_kernel_of_the_block_route(name):
     inputs, width = 3, WIDTH
     block = literature.ENDS[name](inputs, width)
@@ -175,7 +184,7 @@ def test_heads_merge_to_the_kernel_of_the_block_route(name):
     assert_same_outputs(block, merged, inputs)
 
 
-@pytest.mark.parametrize("name", literature.WITHOUT_PRESET)
+@pytest.mark.parametrize("name", each(literature.WITHOUT_PRESET))
 def test_blocks_without_a_preset_become_one_convolution(name):
     block = randomize(literature.WITHOUT_PRESET[name](WIDTH))
     merged, report = onebranch.merge(block, torch.zeros(1, WIDTH, 9, 11))
