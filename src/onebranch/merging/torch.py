@@ -15,7 +15,7 @@ from onebranch.graph.rewriting import Rules, merge_regions
 from onebranch.graph.torch_linear import read_linear
 from onebranch.graph.torch_rewriting import rewritten
 from onebranch.graph.torch_tracing import trace
-from onebranch.merging.check import Run, check
+from onebranch.merging.check import Run, check, check_repeats
 from onebranch.merging.report import GraphReport, all_left
 
 STRETCHES = (
@@ -50,7 +50,9 @@ def merge_module(
         notes=tuple(_notes(traced)),
     )
     # Also where nothing was merged: numbers that Python makes are frozen in the trace.
-    found = check(_runner(module, examples), _runner(merged, examples), _inputs(traced, examples))
+    original = _runner(module, examples)
+    check_repeats(original, next(_inputs(traced, examples)))
+    found = check(original, _runner(merged, examples), _inputs(traced, examples))
     return merged, replace(report, check=found)
 
 
