@@ -4,8 +4,10 @@ size."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from onebranch.graph.form import Form, effective
-from onebranch.graph.linear import Average, Convolve, Linear, Normalize, Pass, Plane, Scale, Step, Sum
+from onebranch.graph.linear import Average, Convolve, Linear, Normalize, Pass, Plane, Scale, Select, Step, Sum
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,15 @@ def cost_of_step(step: Step, planes: Mapping[str, Plane]) -> Cost:
         return Cost()
     result = planes[step.value]
     numbers = result.channels * result.pixels
+    if isinstance(step.operation, Select) and _is_slice(step.operation):
+        return Cost(operations=1)
     read = sum(planes[name].channels * planes[name].pixels for name in step.inputs)
     return Cost(_factor(step.operation, len(step.inputs)) * numbers, read + numbers, 1)
+
+
+def _is_slice(operation: Select) -> bool:
+    """Whether it takes neighbouring channels, of which no copy is made."""
+    return bool((np.diff(operation.indices) == 1).all())
 
 
 def _factor(operation: Linear, inputs: int) -> int:
