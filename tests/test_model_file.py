@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,10 @@ from safetensors.numpy import load, save_file
 
 from onebranch.errors import OnebranchError
 from onebranch.model.file import Model, expected_tensors, fingerprint, read, to_bytes, write
-from onebranch.spec.network import NetworkSpec, parameters
+from onebranch.spec.network import NetworkSpec, Skip, parameters
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import NetworkShorthand, expand
+from quantized_models import random_quantized
 
 pytestmark = pytest.mark.fast
 
@@ -190,3 +192,87 @@ def test_any_damage_is_read_right_or_refused(tmp_path_factory, data) -> None:
     path.write_bytes(content[:cut])
     with contextlib.suppress(OnebranchError):
         read(path)
+
+
+def quantized_example() -> Model:
+    """A small quantized model, with one of every kind of layer."""
+    spec = expand(
+        NetworkShorthand(task="upscale", width=4, depth=2, branches=("3x3",), skips=(Skip(0, 1), Skip(1, 2)))
+    )
+    return random_quantized(spec)
+
+
+def test_a_record_of_quantization_travels_with_the_model(tmp_path) -> None:
+    model = quantized_example()
+    write(model, tmp_path / "small.safetensors")
+    assert read(tmp_path / "small.safetensors").quantization == model.quantization
+    assert b"quantization" not in to_bytes(replace(model, quantization=None))
+
+
+def edited(record: dict, path: str, value: object) -> dict:
+    """A copy of the record with the value at a path such as "layers.1.name" replaced; None removes it."""
+    copy = json.loads(json.dumps(record))
+    place, (*keys, last) = copy, [int(k) if k.isdigit() else k for k in path.split(".")]
+    for key in keys:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("version", 2, "2"),
+        ("version", None, "version"),
+        ("layer", [], "unknown key 'layer'"),
+        ("layers.1.output.zeropoint", 3, "unknown key 'zeropoint'"),
+        ("layers", [], "must be head, blocks.0, blocks.1, tail, not none"),
+        ("layers.1.name", "blocks.7", "not head, blocks.7"),
+        ("layers.0.output", None, "head must have 'output'"),
+        ("layers.0.weight_scales", [1.0] * 4, "head must have no 'weight_scales'"),
+        ("layers.1.raw", None, "blocks.0 must have 'raw'"),
+        ("layers.2.raw", {"scale": 1.0, "zero_point": 0}, "blocks.1 must have no 'raw'"),
+        ("layers.3.output", {"scale": 1.0, "zero_point": 0}, "tail must have no 'output'"),
+        ("layers.1.weight_scales", [1.0] * 3, "3 weight scales, not 4"),
+        ("layers.1.weight_scales", [1.0, 1.0, -1.0, 1.0], "scale -1"),
+        ("layers.1.output.scale", 0.0, "scale 0"),
+        ("layers.1.output.scale", float("inf"), "scale inf"),
+        ("layers.1.output.scale", float("nan"), "scale nan"),
+        ("layers.1.output.scale", "1", "float"),
+        ("layers.1.output.zero_point", -1, ">= 0"),
+        ("layers.1.output.zero_point", 256, "<= 255"),
+        ("layers.1.output.zero_point", 1.5, "int"),
+        ("weights", "0" * 64, "other weights"),
+        ("calibration", [1], "object"),
+    ],
+)
+def test_a_record_of_quantization_that_does_not_fit_is_refused(path, value, said) -> None:
+    model = quantized_example()
+    with pytest.raises(OnebranchError, match=re.escape(said)):
+        replace(model, quantization=edited(model.quantization, path, value))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"branches": "patent"}, "merge the network first"),
+        ({"branches": ("3x3 bn",)}, "merge the network first"),
+        ({"branches": ("3x3 d2",)}, "without groups and dilation"),
+        ({"branches": ("3x3",), "activation": "silu"}, "activation 'silu'"),
+        ({"branches": ("3x3",), "depth": 2, "skips": (Skip(0, 1, "concatenate"),)}, "concatenates"),
+    ],
+)
+def test_networks_that_integers_do_not_take_have_no_record(options, said) -> None:
+    with pytest.raises(OnebranchError, match=said):
+        replace(example(**options), quantization={"version": 1, "layers": []})
+
+
+def test_other_weights_do_not_keep_a_record_that_names_its_own() -> None:
+    model = quantized_example()
+    model = replace(model, quantization={**model.quantization, "weights": fingerprint(model)})
+    weights = {name: value * np.float32(2) for name, value in model.weights.items()}
+    with pytest.raises(OnebranchError, match="made for other weights"):
+        replace(model, weights=weights)

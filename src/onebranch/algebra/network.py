@@ -5,7 +5,7 @@ the torch modules.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -23,7 +23,15 @@ def run_network(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floa
     ceil(W / s)); denoise: (N, C, H, W). weights: any float type, by the names of the model file.
     """
     pictures = filled(pictures, spec.scale) if spec.task == "downscale" else pictures
-    features = _run_blocks(spec, weights, pictures)
+    *_, (_, features) = run_layers(spec, weights, pictures)
+    return finished(spec, weights, pictures, features)
+
+
+def finished(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats, features: Floats) -> Floats:
+    """What the network makes of its tail's output: the resampling layer and the picture residual.
+
+    pictures: as the head sees them, so `filled` for downscale. features: (N, O, H, W).
+    """
     if spec.task == "upscale":
         features = pixel_shuffle(features, spec.scale)
     elif spec.task == "downscale":
@@ -31,8 +39,13 @@ def run_network(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floa
     return features if spec.residual == "none" else features + _resized(spec, pictures)
 
 
-def _run_blocks(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats) -> Floats:
-    """Head, blocks and tail, joined by the skips: additions first, then concatenations."""
+def run_layers(
+    spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats
+) -> Iterator[tuple[Floats, Floats]]:
+    """Of head, blocks and tail in order: the layer's own output (N, O, H, W), and what the next layer reads.
+
+    These differ where skips end: additions come first, then concatenations.
+    """
     outputs: list[Floats] = []
     value = pictures
     for index, (name, block, _) in enumerate(spec.walk()):
@@ -42,7 +55,7 @@ def _run_blocks(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floa
         value = sum((outputs[skip.source] for skip in skips if skip.join == "add"), output)
         widening = [outputs[skip.source] for skip in skips if skip.join == "concatenate"]
         value = np.concatenate([value, *widening], 1)
-    return value
+        yield output, value
 
 
 def within(tensors: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from onebranch.algebra.definition import tensor_names
+from onebranch.algebra.integer import integer_layers
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.files import write_atomically
 from onebranch.spec.branch import Branch, Convolution
 from onebranch.spec.network import BlockSpec, Colour, NetworkSpec, decode_json, from_json, to_json
+from onebranch.spec.quantization import quantization_of
 
 VERSION = "1"
 """Version of the file's layout, stored under the metadata key `onebranch`."""
 
-KEYS = ("onebranch", "spec", "recipe", "merge", "scores")
+KEYS = ("onebranch", "spec", "recipe", "merge", "scores", "quantization")
 """Every metadata key."""
 
 Weights = Mapping[str, np.ndarray]
@@ -36,8 +38,10 @@ class Model:
     """A network's spec with its weights, and what is known about them.
 
     weights: float32, exactly the tensors of `expected_tensors(spec)`, finite; they become read-only here.
-    recipe: the training recipe's summary. merge: plan and proof. scores: measured scores. All JSON values.
-    Raises OnebranchError that names the tensor which is missing, unknown or wrong.
+    recipe: the training recipe's summary. merge: plan and proof. scores: measured scores. quantization: how
+    it runs in integers (`spec.quantization.Quantization`). All JSON values. Raises OnebranchError that names
+    the tensor which is missing, unknown or wrong, and for a record of quantization that does not fit the spec
+    or was made for other weights.
     """
 
     spec: NetworkSpec
@@ -46,12 +50,15 @@ class Model:
     recipe: dict[str, Any] | None = None
     merge: dict[str, Any] | None = None
     scores: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Check the tensors and make them read-only."""
+        """Check the tensors and make them read-only; check the record of quantization against them."""
         check_tensors(self.spec, self.weights)
         frozen = {name: _read_only(self.weights[name]) for name in expected_tensors(self.spec)}
         object.__setattr__(self, "weights", MappingProxyType(frozen))
+        if self.quantization is not None:
+            _check_quantization(self.quantization, self)
 
     @property
     def colour(self) -> Colour:
@@ -119,6 +126,15 @@ def _check_tensor(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
         raise OnebranchError(f"tensor '{name}' holds negative variances; the statistics are damaged")
 
 
+def _check_quantization(record: dict[str, Any], model: Model) -> None:
+    made_for = quantization_of(record, model.spec).weights
+    if made_for is not None and made_for != fingerprint(model):
+        raise OnebranchError(
+            "the record of quantization was made for other weights; quantize the model again, or leave it out"
+        )
+    integer_layers(model.spec, model.weights, record)
+
+
 def _read_only(value: np.ndarray) -> np.ndarray:
     if value.flags.writeable or not value.flags.c_contiguous:
         value = value.copy()
@@ -169,8 +185,9 @@ def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 def _model(metadata: dict[str, str], weights: dict[str, np.ndarray], name: str) -> Model:
     _check_metadata(metadata)
-    recipe, merge, scores = (_json_object(metadata, key) for key in ("recipe", "merge", "scores"))
-    return Model(from_json(metadata["spec"]), weights, name, recipe, merge, scores or {})
+    keys = ("recipe", "merge", "scores", "quantization")
+    recipe, merge, scores, quantization = (_json_object(metadata, key) for key in keys)
+    return Model(from_json(metadata["spec"]), weights, name, recipe, merge, scores or {}, quantization)
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:
@@ -219,6 +236,11 @@ def to_bytes(model: Model) -> bytes:
 
 
 def _metadata(model: Model) -> dict[str, str]:
-    entries = {"recipe": model.recipe, "merge": model.merge, "scores": model.scores or None}
+    entries = {
+        "recipe": model.recipe,
+        "merge": model.merge,
+        "scores": model.scores or None,
+        "quantization": model.quantization,
+    }
     written = {key: json.dumps(value, sort_keys=True) for key, value in entries.items() if value is not None}
     return {"onebranch": VERSION, "spec": to_json(model.spec), **written}
