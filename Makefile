@@ -1,5 +1,5 @@
 # `make help` lists the targets. CI runs `make check test slow readme`, nothing else.
-# Everything is installed into .venv; a stamp file there is renewed when a dependency or a pin changes.
+# Everything is installed into .venv; a stamp file there is renewed when a dependency, a pin or the engine changes.
 
 SHELL := /bin/bash
 VENV := .venv
@@ -10,6 +10,11 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 1800
+
+# What an installation is made from, beside Python files.
+ENGINE := CMakeLists.txt $(wildcard src/engine/*.cpp src/engine/*.h)
+# Where there is a compiler, an engine that does not compile is an error; elsewhere the package goes without it.
+export ONEBRANCH_ENGINE_REQUIRED ?= $(if $(shell command -v c++ g++ clang++),1,0)
 
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -49,11 +54,11 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt | $(BIN)/python
+$(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt -r tests/foreign.txt
 	touch $@ $(VENV)/base.stamp
