@@ -1,0 +1,101 @@
+// AVX-512 (F, BW, VL, DQ). Two of its operations have instructions of their own in later processors: see VNNI, BF16.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace ob {
+namespace {
+
+template <bool VNNI, bool BF16>
+struct Avx512 {
+    static constexpr int W = 16, WIDEST = 8;
+    static constexpr bool BFLOAT16 = BF16;
+    using F = __m512;
+    using I = __m512i;
+
+    static OB_INLINE float as_float(int32_t bits) {
+        float value;
+        std::memcpy(&value, &bits, 4);
+        return value;
+    }
+    static OB_INLINE F set(float value) { return _mm512_set1_ps(value); }
+    static OB_INLINE F load(const float *at) { return _mm512_loadu_ps(at); }
+    static OB_INLINE void store(float *at, F value) { _mm512_storeu_ps(at, value); }
+    static OB_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
+    static OB_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+    static OB_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+    static OB_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+    static OB_INLINE F leak(F f, F slope) {
+        return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
+    }
+    static OB_INLINE F clamp(F f, float least, float most) { return _mm512_min_ps(_mm512_max_ps(f, set(least)), set(most)); }
+
+    static OB_INLINE I set_cells(int32_t value) { return _mm512_set1_epi32(value); }
+    static OB_INLINE I load_cells(const int32_t *at) { return _mm512_loadu_si512(at); }
+    static OB_INLINE void store_cells(int32_t *at, I value) { _mm512_storeu_si512(at, value); }
+    static OB_INLINE I sub_cells(I a, I b) { return _mm512_sub_epi32(a, b); }
+    static OB_INLINE F to_float(I value) { return _mm512_cvtepi32_ps(value); }
+    static OB_INLINE I round(F value) { return _mm512_cvtps_epi32(value); }
+    static OB_INLINE I byte_of(I cells, int which) {
+        return _mm512_and_si512(_mm512_srl_epi32(cells, _mm_cvtsi32_si128(8 * which)), set_cells(255));
+    }
+    static OB_INLINE I pack_bytes(const I (&q)[4], int32_t zero_point) {
+        const I zero = _mm512_set1_epi16(int16_t(zero_point));
+        I low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
+        I high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
+        const I order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
+    }
+    static OB_INLINE F lower_bfloat16(I cells) { return _mm512_castsi512_ps(_mm512_slli_epi32(cells, 16)); }
+    static OB_INLINE F upper_bfloat16(I cells) {
+        return _mm512_castsi512_ps(_mm512_and_si512(cells, set_cells(int32_t(0xffff0000u))));
+    }
+    // Rounded to nearest, ties to even, in the upper half.
+    static OB_INLINE I round_bfloat16(F value) {
+        I bits = _mm512_castps_si512(value);
+        I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), set_cells(1));
+        return _mm512_add_epi32(bits, _mm512_add_epi32(odd, set_cells(0x7fff)));
+    }
+    static OB_INLINE I pack_bfloat16(F low, F high) {
+        return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(round_bfloat16(low), 16), round_bfloat16(high));
+    }
+    static OB_INLINE F dot_bfloat16(F sum, I a, I b) {
+#if defined(__AVX512BF16__)
+        if constexpr (BF16) return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+#endif
+        return fma(upper_bfloat16(a), upper_bfloat16(b), fma(lower_bfloat16(a), lower_bfloat16(b), sum));
+    }
+
+    // u8 x s8 by way of 16 bits, exactly: bytes 0 and 2, bytes 1 and 3.
+    struct Pair {
+        I even, odd;
+    };
+    using Weight = std::conditional_t<VNNI, I, Pair>;
+    static OB_INLINE I byte_input(I cells) { return cells; }
+    static OB_INLINE Weight byte_weight(int32_t bytes) {
+        if constexpr (VNNI) {
+            return set_cells(bytes);
+        } else {
+            I both = set_cells(bytes);
+            return {_mm512_srai_epi16(_mm512_slli_epi16(both, 8), 8), _mm512_srai_epi16(both, 8)};
+        }
+    }
+    static OB_INLINE I dot_bytes(I sum, I in, Weight weight) {
+        if constexpr (VNNI) {
+#if defined(__AVX512VNNI__)
+            return _mm512_dpbusd_epi32(sum, in, weight);
+#else
+            return sum;
+#endif
+        } else {
+            I even = _mm512_and_si512(in, set_cells(0x00ff00ff)), odd = _mm512_srli_epi16(in, 8);
+            I products = _mm512_add_epi32(_mm512_madd_epi16(even, weight.even), _mm512_madd_epi16(odd, weight.odd));
+            return _mm512_add_epi32(sum, products);
+        }
+    }
+};
+
+}  // namespace
+}  // namespace ob

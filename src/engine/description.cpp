@@ -1,0 +1,216 @@
+// The layout of a description, little-endian, nothing between the fields and nothing after them:
+//
+//   8 bytes "OBNET\0\0\1"
+//   int32 task, precision, channels, scale, layers, skips, residual (0 or 1)
+//   resampler residual (if 1), resampler chroma:
+//     int32 phases, stride, taps, before; float32 weight[phases * taps]
+//   reduction: int32 kind (0 none, 1 average, 2 convolution); for 2:
+//     int32 in, out, kernel, pad; float32 weight[out * in * kernel * kernel], bias[out]
+//   each layer: int32 in, out, rows, columns, integer (0 or 1);
+//     integer 0: float32 weight[out * in * rows * columns], bias[out]
+//     integer 1: int8 weight[out * in * rows * columns], int32 start[out], float32 multiplier[out]
+//     float32 slope[out]
+//     precision int8: float32 scale, inverse, int32 zero_point of the output, the same of the raw output
+//   each skip: int32 source, target
+#include "description.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace ob {
+namespace {
+
+constexpr int32_t MOST_LAYERS = 1024, MOST_SKIPS = 4096, MOST_CHANNELS = 4096, MOST_KERNEL = 31, MOST_TAPS = 64;
+constexpr double LARGEST_SUM = 2147483647.0, LARGEST_VALUE = 1073741824.0;
+
+class Reader {
+  public:
+    Reader(const uint8_t *bytes, size_t size) : at_(bytes), left_(size) {}
+
+    int32_t integer(int64_t least, int64_t most) {
+        int32_t value;
+        take(&value, 1, sizeof value);
+        if (value < least || value > most) throw Error("the description of the network is damaged: a number is out of range");
+        return value;
+    }
+
+    float number() {
+        float value;
+        take(&value, 1, sizeof value);
+        if (!std::isfinite(value)) throw Error("the description of the network is damaged: a number is not finite");
+        return value;
+    }
+
+    template <class T>
+    std::vector<T> numbers(size_t count) {
+        if (count > left_ / sizeof(T)) throw Error("the description of the network is truncated");
+        std::vector<T> values(count);
+        take(values.data(), count, sizeof(T));
+        if constexpr (std::is_same_v<T, float>)
+            for (float value : values)
+                if (!std::isfinite(value)) throw Error("the description of the network is damaged: a weight is not finite");
+        return values;
+    }
+
+    void magic() {
+        static const uint8_t expected[8] = {'O', 'B', 'N', 'E', 'T', 0, 0, 1};
+        if (left_ < 8 || std::memcmp(at_, expected, 8) != 0) throw Error("these bytes describe no network of this version");
+        at_ += 8;
+        left_ -= 8;
+    }
+
+    void end() const {
+        if (left_) throw Error("the description of the network is damaged: something follows its end");
+    }
+
+  private:
+    void take(void *into, size_t count, size_t each) {
+        if (count > left_ / each) throw Error("the description of the network is truncated");
+        if (count) std::memcpy(into, at_, count * each);
+        at_ += count * each;
+        left_ -= count * each;
+    }
+
+    const uint8_t *at_;
+    size_t left_;
+};
+
+Resampler read_resampler(Reader &reader, const Description &network) {
+    Resampler result;
+    result.phases = reader.integer(1, 4);
+    result.stride = reader.integer(1, 4);
+    result.taps = reader.integer(1, MOST_TAPS);
+    result.before = reader.integer(0, result.taps - 1);
+    result.weight = reader.numbers<float>(size_t(result.phases) * result.taps);
+    if (result.phases != network.enlarges() || result.stride != network.reduces())
+        throw Error("the description of the network is damaged: a resampling has another scale than the network");
+    return result;
+}
+
+Reduction read_reduction(Reader &reader, const Description &network) {
+    Reduction result;
+    int32_t kind = reader.integer(0, 2);
+    if ((kind != 0) != (network.task == Task::Downscale))
+        throw Error("the description of the network is damaged: its task and its downsampling layer disagree");
+    result.present = kind != 0;
+    result.average = kind == 1;
+    if (kind == 2) {
+        result.in = reader.integer(1, MOST_CHANNELS);
+        result.out = reader.integer(network.channels, network.channels);
+        result.kernel = reader.integer(network.scale, MOST_KERNEL);
+        result.pad = reader.integer(0, result.kernel - 1);
+        if (result.kernel != network.scale + 2 * result.pad)
+            throw Error("the description of the network is damaged: its downsampling layer does not fit its scale");
+        result.weight = reader.numbers<float>(size_t(result.out) * result.in * result.kernel * result.kernel);
+        result.bias = reader.numbers<float>(result.out);
+    }
+    return result;
+}
+
+Grid read_grid(Reader &reader) {
+    Grid grid;
+    grid.scale = reader.number();
+    grid.inverse = reader.number();
+    grid.zero_point = reader.integer(0, 255);
+    if (!(grid.scale > 0) || !(grid.inverse > 0)) throw Error("the description of the network is damaged: a scale is not above 0");
+    return grid;
+}
+
+// No sum may leave 32 bits, no value the range that rounds exactly.
+void check_sums(const Layer &layer) {
+    size_t each = layer.integer_weight.size() / layer.out;
+    for (int32_t o = 0; o < layer.out; o++) {
+        double sum = std::fabs(double(layer.start[o]));
+        for (size_t k = 0; k < each; k++) sum += 255.0 * std::abs(int(layer.integer_weight[o * each + k]));
+        // Twice: some instruction sets subtract 128 from every input and correct the start.
+        if (2 * sum >= LARGEST_SUM) throw Error("a layer is too large for int8: its sums leave 32 bits; use another precision");
+        double most = sum * std::fabs(double(layer.multiplier[o])) * std::fmax(1.0, std::fabs(double(layer.slope[o])));
+        if (most * std::fmax(1.0, double(layer.output.inverse)) >= LARGEST_VALUE)
+            throw Error("a layer's values are too large for int8; use another precision");
+    }
+}
+
+Layer read_layer(Reader &reader, const Description &network, bool head, bool tail) {
+    Layer layer;
+    layer.in = reader.integer(1, MOST_CHANNELS);
+    layer.out = reader.integer(1, MOST_CHANNELS);
+    layer.rows = reader.integer(1, MOST_KERNEL);
+    layer.columns = reader.integer(1, MOST_KERNEL);
+    if (!(layer.rows & 1) || !(layer.columns & 1)) throw Error("the description of the network is damaged: a kernel is even");
+    layer.integer = reader.integer(0, 1) != 0;
+    bool quantized = network.precision == Precision::Int8;
+    if (layer.integer != (quantized && !head)) throw Error("the description of the network is damaged: a layer's precision does not fit");
+    size_t count = size_t(layer.out) * layer.in * layer.rows * layer.columns;
+    if (layer.integer) {
+        layer.integer_weight = reader.numbers<int8_t>(count);
+        layer.start = reader.numbers<int32_t>(layer.out);
+        layer.multiplier = reader.numbers<float>(layer.out);
+    } else {
+        layer.weight = reader.numbers<float>(count);
+        layer.bias = reader.numbers<float>(layer.out);
+    }
+    layer.slope = reader.numbers<float>(layer.out);
+    if (quantized) {
+        layer.output = read_grid(reader);
+        layer.raw = read_grid(reader);
+        if (layer.integer) check_sums(layer);
+    }
+    if (tail)
+        for (float slope : layer.slope)
+            if (slope != 1.0f) throw Error("the description of the network is damaged: its tail has an activation");
+    return layer;
+}
+
+void read_skips(Reader &reader, Description &network, int32_t count) {
+    std::vector<bool> joined(network.layers.size(), false);
+    int32_t last = int32_t(network.layers.size()) - 2;
+    for (int32_t k = 0; k < count; k++) {
+        int32_t source = reader.integer(0, last - 1), target = reader.integer(source + 1, last);
+        if (network.layers[source].out != network.layers[target].out)
+            throw Error("the description of the network is damaged: a skip joins unequal widths");
+        network.layers[target].sources.push_back(source);
+        joined[target] = true;
+    }
+    for (const Layer &layer : network.layers)
+        for (int32_t source : layer.sources) network.layers[source].keeps_raw = joined[source];
+}
+
+void check_shapes(const Description &network) {
+    int32_t width = network.channels;
+    for (const Layer &layer : network.layers) {
+        if (layer.in != width) throw Error("the description of the network is damaged: a layer's input is not its predecessor's output");
+        width = layer.out;
+    }
+    int32_t tail = network.reduction.present && !network.reduction.average
+                       ? network.reduction.in
+                       : network.channels * network.enlarges() * network.enlarges();
+    if (width != tail) throw Error("the description of the network is damaged: its tail's width does not fit its task");
+}
+
+}  // namespace
+
+Description parse(const uint8_t *bytes, size_t size) {
+    Reader reader(bytes, size);
+    Description network;
+    reader.magic();
+    network.task = Task(reader.integer(0, 2));
+    network.precision = Precision(reader.integer(0, 2));
+    network.channels = reader.integer(1, 3);
+    if (network.channels == 2) throw Error("the description of the network is damaged: pictures have 1 or 3 channels");
+    network.scale = reader.integer(1, 4);
+    if ((network.scale == 1) != (network.task == Task::Denoise))
+        throw Error("the description of the network is damaged: its task and its scale disagree");
+    int32_t layers = reader.integer(2, MOST_LAYERS), skips = reader.integer(0, MOST_SKIPS);
+    network.has_residual = reader.integer(0, 1) != 0;
+    if (network.has_residual) network.residual = read_resampler(reader, network);
+    network.chroma = read_resampler(reader, network);
+    network.reduction = read_reduction(reader, network);
+    for (int32_t k = 0; k < layers; k++) network.layers.push_back(read_layer(reader, network, k == 0, k == layers - 1));
+    if (skips && layers < 3) throw Error("the description of the network is damaged: there is nothing for a skip to join");
+    read_skips(reader, network, skips);
+    check_shapes(network);
+    reader.end();
+    return network;
+}
+
+}  // namespace ob

@@ -1,0 +1,75 @@
+// What a network is: read from bytes that are trusted in nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace ob {
+
+// A user's mistake or a machine's limit, in one line.
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+enum class Task { Upscale = 0, Downscale = 1, Denoise = 2 };
+enum class Precision { Float32 = 0, BFloat16 = 1, Int8 = 2 };
+
+// Steps of a quantized value: real = scale * (q - zero_point). inverse: 1 / scale, 1 where it is already applied.
+struct Grid {
+    float scale = 1, inverse = 1;
+    int32_t zero_point = 0;
+};
+
+// One convolution with its activation f < 0 ? f * slope : f. Weights are [out][in][rows][columns].
+struct Layer {
+    int32_t in = 0, out = 0, rows = 0, columns = 0;
+    std::vector<float> weight, bias, slope;
+    // int8, but for the head: the product is exact, then times the multiplier.
+    bool integer = false;
+    std::vector<int8_t> integer_weight;
+    std::vector<int32_t> start;
+    std::vector<float> multiplier;
+    // int8: of the value that the next layer reads, and of the value before skips are added to it.
+    Grid output, raw;
+    bool keeps_raw = false;        // somebody reads the value before the skips, which has a row of its own
+    std::vector<int32_t> sources;  // layers whose raw output is added to this one's
+
+    int32_t row_radius() const { return rows / 2; }
+    int32_t column_radius() const { return columns / 2; }
+};
+
+// Resizing along an axis. Enlarging: `phases` outputs for each input position x, output p the sum of
+// weight[p][k] * input[x + k - before]. Reducing by `stride`: one output, of input[x * stride + k - before].
+struct Resampler {
+    int32_t phases = 1, stride = 1, taps = 1, before = 0;
+    std::vector<float> weight;  // [phases][taps]
+    int32_t after() const { return taps - 1 - before; }
+};
+
+// What makes a reduced picture of the tail's rows: average of scale x scale, or a convolution of that stride.
+struct Reduction {
+    bool present = false, average = false;
+    int32_t in = 0, out = 0, kernel = 0, pad = 0;
+    std::vector<float> weight, bias;  // [out][in][kernel][kernel]
+};
+
+struct Description {
+    Task task = Task::Upscale;
+    Precision precision = Precision::Float32;
+    int32_t channels = 1, scale = 1;
+    std::vector<Layer> layers;  // head, blocks, tail
+    Reduction reduction;
+    bool has_residual = false;
+    Resampler residual, chroma;
+
+    int32_t enlarges() const { return task == Task::Upscale ? scale : 1; }
+    int32_t reduces() const { return task == Task::Downscale ? scale : 1; }
+};
+
+// The network of a description; throws Error for anything that is not exactly one.
+Description parse(const uint8_t *bytes, size_t size);
+
+}  // namespace ob

@@ -1,0 +1,79 @@
+#include "instructions.h"
+
+#include <cstring>
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace ob {
+
+KernelSet avx512_bf16_kernels();
+KernelSet avx512_vnni_kernels();
+KernelSet avx512_kernels();
+KernelSet avx2_kernels();
+KernelSet neon_dot_kernels();
+KernelSet neon_kernels();
+KernelSet portable_kernels();
+
+namespace {
+
+#if defined(__x86_64__) || defined(__i386__)
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+}
+#endif
+
+#if defined(ONEBRANCH_HAS_NEON_DOT)
+bool has_dot_product() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & (1ul << 20);  // HWCAP_ASIMDDP
+#else
+    return true;  // every 64-bit Apple processor that runs this
+#endif
+}
+#endif
+
+std::vector<KernelSet> found() {
+    std::vector<KernelSet> sets;
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_cpu_init();
+#if defined(ONEBRANCH_HAS_AVX512_BF16)
+    if (has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
+        sets.push_back(avx512_bf16_kernels());
+#endif
+#if defined(ONEBRANCH_HAS_AVX512_VNNI)
+    if (has_avx512() && __builtin_cpu_supports("avx512vnni")) sets.push_back(avx512_vnni_kernels());
+#endif
+#if defined(ONEBRANCH_HAS_AVX512)
+    if (has_avx512()) sets.push_back(avx512_kernels());
+#endif
+#if defined(ONEBRANCH_HAS_AVX2)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(avx2_kernels());
+#endif
+#endif
+#if defined(ONEBRANCH_HAS_NEON_DOT)
+    if (has_dot_product()) sets.push_back(neon_dot_kernels());
+#endif
+#if defined(ONEBRANCH_HAS_NEON)
+    sets.push_back(neon_kernels());
+#endif
+    sets.push_back(portable_kernels());
+    return sets;
+}
+
+}  // namespace
+
+const std::vector<KernelSet> &kernel_sets() {
+    static const std::vector<KernelSet> sets = found();
+    return sets;
+}
+
+const KernelSet *kernel_set_named(const char *name) {
+    for (const KernelSet &set : kernel_sets())
+        if (!name || !std::strcmp(name, set.name)) return &set;
+    return nullptr;
+}
+
+}  // namespace ob

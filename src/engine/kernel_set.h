@@ -1,0 +1,113 @@
+// The functions that every set of instructions has of its own, and the values that they work on.
+//
+// A *cell* is 32 bits of a feature map: one float32 channel, two bfloat16 channels or four 8-bit channels of one
+// pixel. A *plane* is a row of cells of one group of channels. Rows of float32 networks are kept in four *phases*:
+// plane 4 g + p holds the pixels 4 t + p, so that a one-dimensional Winograd transform needs no shuffling.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ob {
+
+constexpr int MOST_PHASES = 4, MOST_COLUMNS = 31, MARGIN = 16, FREQUENCIES = 6;
+
+// Where values go, or come from as a skip. `kind` also says how cells are packed.
+enum class Cell { Float32, BFloat16, Int8 };
+
+struct Target {
+    int32_t *base = nullptr;  // plane 0, cell 0
+    size_t stride = 0;        // cells from plane to plane
+    float scale = 1, inverse = 1;
+    int32_t zero_point = 0;
+    Cell kind = Cell::Float32;
+};
+
+// What follows a convolution: times the multiplier (int8), the activation, the raw value kept, skips added, stored.
+struct Epilogue {
+    const float *multiplier = nullptr, *slope = nullptr;
+    bool sloped = true;   // false: every slope is 1
+    bool clamped = false; // values may leave the range of 32-bit numbers
+    bool keeps_raw = false;
+    Target raw, out;
+    const Target *skips = nullptr;
+    int skip_count = 0;
+    int phases = 1;
+};
+
+enum class Arithmetic { Fused, Strict, BFloat16, Int8 };
+
+// One row of a convolution.
+struct Convolution {
+    Arithmetic arithmetic = Arithmetic::Fused;
+    int out = 0;  // channels that are stored, padded as the packing of `weights` is
+    int groups = 0, rows = 0, columns = 0, phases = 1;
+    const int32_t *const *row = nullptr;  // [rows]: plane 0, cell 0
+    size_t stride = 0;                    // cells from plane to plane
+    ptrdiff_t tap[MOST_PHASES][MOST_COLUMNS] = {};  // from a group's first plane and the cell
+    const int32_t *weights = nullptr;     // [block of channels][row][group][column][channel of the block]
+    const int32_t *start = nullptr;       // [out]: float32 or int32
+    size_t cells = 0;                     // to be made, rounded up to whole vectors
+    Epilogue epilogue;
+};
+
+// One row of a 3x3 float32 convolution from transformed rows [vector of tiles][frequency][channel][lane].
+struct Winograd {
+    int in = 0, out = 0;
+    const float *row[3] = {};      // null: a row of zeros
+    const float *weights = nullptr;  // [block of channels][frequency][row][in][channel of the block]
+    const float *bias = nullptr;
+    float *scratch = nullptr;      // FREQUENCIES * out * 4 * lanes
+    size_t cells = 0;
+    Epilogue epilogue;
+};
+
+struct PictureRow {
+    const void *base = nullptr;  // of the row's first pixel
+    int type = 0;                // enum ob_type
+    ptrdiff_t pixel = 1, channel = 1;  // samples from pixel to pixel and from channel to channel
+};
+
+struct KernelSet {
+    const char *name;
+    int lanes, widest;  // pixels of a vector, channels of a block
+    bool bfloat16;      // in hardware
+
+    void (*convolve)(const Convolution &);
+    void (*winograd)(const Winograd &);
+    // Planes of four phases (stride, cells) -> a transformed row.
+    void (*transform)(const float *planes, size_t stride, int channels, size_t cells, float *row);
+
+    // `count` samples of one channel as floats in [0, 1]; back: clipped and rounded half up, floats as they are.
+    void (*read)(const PictureRow &, int channel, size_t count, float *values);
+    void (*write)(const float *const *channels, int channel_count, int type, size_t count, void *row, ptrdiff_t pixel,
+                  ptrdiff_t channel);
+    // Studio Y, Cb, Cr of RGB and back, in place; grey <-> studio luma.
+    void (*to_ycbcr)(float *r, float *g, float *b, size_t count);
+    void (*to_rgb)(float *y, float *cb, float *cr, size_t count);
+    void (*scale_and_shift)(float *values, float scale, float shift, size_t count);
+    void (*luma)(const float *r, const float *g, const float *b, float *y, size_t count);
+
+    // Pixels in order <-> planes of four phases.
+    void (*split_phases)(const float *values, size_t count, float *planes, size_t stride);
+    void (*join_phases)(const float *planes, size_t stride, size_t count, float *values);
+
+    // sum = weight[k] * rows[k] over all k, in order.
+    void (*weighted)(const float *const *rows, const float *weights, int taps, size_t count, float *sum);
+    // Along a row: enlarging and reducing (see Resampler); values[0] is the tap of weight 0 of output 0.
+    void (*enlarge)(const float *values, const float *weights, int phases, int taps, size_t count, float *result);
+    void (*reduce)(const float *values, const float *weights, int stride, int taps, size_t count, float *result);
+    // result[s x + p] = rows[p][x] + result[s x + p]
+    void (*interleave_add)(const float *const *rows, int phases, size_t count, float *result);
+
+    double (*peak)(int precision, double seconds);
+};
+
+// Blocks of output channels, as the packing of weights and the kernels agree on.
+inline int block_of(int left, int widest) {
+    int block = widest;
+    while (block > left) block /= 2;
+    return block;
+}
+
+}  // namespace ob

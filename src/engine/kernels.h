@@ -1,0 +1,523 @@
+// The kernels, written once over a type S that wraps a set of instructions. Included by kernels_*.cpp alone.
+//
+// S: W lanes, WIDEST channels of a block, F and I vectors of float32 and int32, and the operations used below.
+// Multiplications and additions outside S::fma round each by itself (-ffp-contract=off), so that everything but
+// `Fused` and `BFloat16` convolutions gives the same bits with every set.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "kernel_set.h"
+#include "onebranch_engine.h"
+
+#define OB_INLINE inline __attribute__((always_inline))
+#define OB_UNROLL _Pragma("GCC unroll 16")
+
+namespace ob {
+namespace {
+
+// Vectors of pixels that are made at once with a block of so many channels.
+template <class S>
+constexpr int pixels_for(int channels) {
+    if (S::WIDEST == 8) return channels == 8 ? 3 : channels == 4 ? 6 : 8;
+    return channels == 4 ? 3 : channels == 2 ? 4 : 6;
+}
+
+// ---- arithmetic: a cell of the input times a cell of weights, added ------------------------------------------
+
+template <class S>
+struct Fused {
+    using A = typename S::F;
+    static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
+    static OB_INLINE typename S::F in(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
+    static OB_INLINE typename S::F weight(const int32_t *at) { return S::set(*reinterpret_cast<const float *>(at)); }
+    static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::fma(in, weight, sum); }
+    static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
+};
+
+template <class S>
+struct Strict : Fused<S> {
+    using A = typename S::F;
+    static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::add(sum, S::mul(in, weight)); }
+};
+
+template <class S>
+struct Half {
+    using A = typename S::F;
+    static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
+    static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
+    static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
+    static OB_INLINE A step(A sum, typename S::I in, typename S::I weight) { return S::dot_bfloat16(sum, in, weight); }
+    static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
+};
+
+template <class S>
+struct Bytes {
+    using A = typename S::I;
+    static OB_INLINE A start(int32_t bits) { return S::set_cells(bits); }
+    static OB_INLINE typename S::I in(const int32_t *at) { return S::byte_input(S::load_cells(at)); }
+    static OB_INLINE typename S::Weight weight(const int32_t *at) { return S::byte_weight(*at); }
+    static OB_INLINE A step(A sum, typename S::I in, typename S::Weight weight) { return S::dot_bytes(sum, in, weight); }
+    static OB_INLINE typename S::F value(A sum, const float *multiplier, int channel) {
+        return S::mul(S::to_float(sum), S::set(multiplier[channel]));
+    }
+};
+
+// ---- epilogue -----------------------------------------------------------------------------------------------
+
+template <class S, int O>
+OB_INLINE void store(const Target &to, const typename S::F (&f)[O], bool clamped, int channel, int phase, int phases,
+                     size_t cell) {
+    using I = typename S::I;
+    if (to.kind == Cell::Float32) {
+        OB_UNROLL for (int o = 0; o < O; o++)
+            S::store(reinterpret_cast<float *>(to.base) + (size_t(channel + o) * phases + phase) * to.stride + cell, f[o]);
+    } else if (to.kind == Cell::BFloat16) {
+        if constexpr (O % 2 == 0) {
+            OB_UNROLL for (int o = 0; o < O; o += 2)
+                S::store_cells(to.base + size_t((channel + o) / 2) * to.stride + cell, S::pack_bfloat16(f[o], f[o + 1]));
+        }
+    } else {
+        if constexpr (O % 4 == 0) {
+            OB_UNROLL for (int o = 0; o < O; o += 4) {
+                I q[4];
+                OB_UNROLL for (int k = 0; k < 4; k++) {
+                    typename S::F v = f[o + k];
+                    if (to.inverse != 1.0f) v = S::mul(v, S::set(to.inverse));
+                    if (clamped) v = S::clamp(v, -1024.0f, 1024.0f);
+                    q[k] = S::round(v);
+                }
+                S::store_cells(to.base + size_t((channel + o) / 4) * to.stride + cell, S::pack_bytes(q, to.zero_point));
+            }
+        }
+    }
+}
+
+template <class S>
+OB_INLINE typename S::F skip_value(const Target &from, int channel, int phase, int phases, size_t cell) {
+    if (from.kind == Cell::Float32)
+        return S::load(reinterpret_cast<const float *>(from.base) + (size_t(channel) * phases + phase) * from.stride + cell);
+    if (from.kind == Cell::BFloat16) {
+        typename S::I cells = S::load_cells(from.base + size_t(channel / 2) * from.stride + cell);
+        return channel & 1 ? S::upper_bfloat16(cells) : S::lower_bfloat16(cells);
+    }
+    typename S::I cells = S::load_cells(from.base + size_t(channel / 4) * from.stride + cell);
+    typename S::I q = S::byte_of(cells, channel & 3);
+    return S::mul(S::to_float(S::sub_cells(q, S::set_cells(from.zero_point))), S::set(from.scale));
+}
+
+template <class S, int O>
+OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int phase, size_t cell) {
+    if (e.sloped) {
+        OB_UNROLL for (int o = 0; o < O; o++) f[o] = S::leak(f[o], S::set(e.slope[channel + o]));
+    }
+    if (e.keeps_raw) store<S, O>(e.raw, f, e.clamped, channel, phase, e.phases, cell);
+    for (int s = 0; s < e.skip_count; s++) {
+        OB_UNROLL for (int o = 0; o < O; o++)
+            f[o] = S::add(f[o], skip_value<S>(e.skips[s], channel + o, phase, e.phases, cell));
+    }
+    store<S, O>(e.out, f, e.clamped, channel, phase, e.phases, cell);
+}
+
+// ---- direct convolution -------------------------------------------------------------------------------------
+
+// O channels of P vectors of pixels. COLUMNS 0: as many as the convolution says.
+template <class S, class A, int O, int P, int COLUMNS>
+OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, int phase, size_t cell) {
+    typename A::A sum[O][P];
+    OB_UNROLL for (int o = 0; o < O; o++) {
+        OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::start(c.start[channel + o]);
+    }
+    const int columns = COLUMNS ? COLUMNS : c.columns;
+    const size_t group_stride = c.stride * c.phases;
+    const ptrdiff_t *tap = c.tap[phase];
+    for (int r = 0; r < c.rows; r++) {
+        const int32_t *plane = c.row[r] + cell;
+        for (int g = 0; g < c.groups; g++, plane += group_stride) {
+            OB_UNROLL for (int l = 0; l < columns; l++) {
+                const int32_t *at = plane + tap[l];
+                decltype(A::in(at)) in[P];
+                OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * S::W);
+                OB_UNROLL for (int o = 0; o < O; o++) {
+                    auto weight = A::weight(weights + o);
+                    OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
+                }
+                weights += O;
+            }
+        }
+    }
+    OB_UNROLL for (int p = 0; p < P; p++) {
+        typename S::F f[O];
+        OB_UNROLL for (int o = 0; o < O; o++) f[o] = A::value(sum[o][p], c.epilogue.multiplier, channel + o);
+        finish<S, O>(c.epilogue, f, channel, phase, cell + size_t(p) * S::W);
+    }
+}
+
+template <class S, class A, int O, int COLUMNS>
+void block(const Convolution &c, const int32_t *weights, int channel) {
+    constexpr int P = pixels_for<S>(O);
+    for (int phase = 0; phase < c.phases; phase++) {
+        size_t cell = 0;
+        for (; cell + P * S::W <= c.cells; cell += P * S::W) tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
+        for (; cell < c.cells; cell += S::W) tile<S, A, O, 1, COLUMNS>(c, weights, channel, phase, cell);
+    }
+}
+
+template <class S, class A, int COLUMNS>
+void blocks(const Convolution &c) {
+    const int32_t *weights = c.weights;
+    const size_t each = size_t(c.rows) * c.groups * c.columns;
+    for (int channel = 0; channel < c.out;) {
+        int width = block_of(c.out - channel, S::WIDEST);
+        if constexpr (S::WIDEST == 8) {
+            if (width == 8) block<S, A, 8, COLUMNS>(c, weights, channel);
+        }
+        if (width == 4) block<S, A, 4, COLUMNS>(c, weights, channel);
+        if (width == 2) block<S, A, 2, COLUMNS>(c, weights, channel);
+        if (width == 1) block<S, A, 1, COLUMNS>(c, weights, channel);
+        weights += each * width;
+        channel += width;
+    }
+}
+
+template <class S, class A>
+void by_columns(const Convolution &c) {
+    if (c.columns == 3) return blocks<S, A, 3>(c);
+    if (c.columns == 1) return blocks<S, A, 1>(c);
+    blocks<S, A, 0>(c);
+}
+
+template <class S>
+void convolve(const Convolution &c) {
+    switch (c.arithmetic) {
+        case Arithmetic::Fused: return by_columns<S, Fused<S>>(c);
+        case Arithmetic::Strict: return by_columns<S, Strict<S>>(c);
+        case Arithmetic::BFloat16: return by_columns<S, Half<S>>(c);
+        case Arithmetic::Int8: return by_columns<S, Bytes<S>>(c);
+    }
+}
+
+// ---- Winograd F(4, 3) along the row ---------------------------------------------------------------------------
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in one dimension, points 0, 1, -1, 2, -2.
+
+template <class S>
+void transform(const float *planes, size_t stride, int channels, size_t cells, float *row) {
+    using F = typename S::F;
+    const F two = S::set(2.0f), four = S::set(4.0f), five = S::set(5.0f);
+    for (size_t cell = 0; cell < cells; cell += S::W) {
+        float *to = row + cell * FREQUENCIES * channels;
+        for (int c = 0; c < channels; c++) {
+            const float *at = planes + size_t(c) * 4 * stride + cell;
+            // Pixels 4 t - 1 ... 4 t + 4.
+            F d0 = S::load(at + 3 * stride - 1), d1 = S::load(at), d2 = S::load(at + stride);
+            F d3 = S::load(at + 2 * stride), d4 = S::load(at + 3 * stride), d5 = S::load(at + 1);
+            F a = S::sub(d4, S::mul(four, d2)), b = S::sub(d3, S::mul(four, d1));
+            F e = S::sub(d4, d2), f = S::mul(two, S::sub(d3, d1));
+            size_t each = size_t(channels) * S::W;
+            float *out = to + size_t(c) * S::W;
+            S::store(out, S::add(S::sub(S::mul(four, d0), S::mul(five, d2)), d4));
+            S::store(out + each, S::add(a, b));
+            S::store(out + 2 * each, S::sub(a, b));
+            S::store(out + 3 * each, S::add(e, f));
+            S::store(out + 4 * each, S::sub(e, f));
+            S::store(out + 5 * each, S::add(S::sub(S::mul(four, d1), S::mul(five, d3)), d5));
+        }
+    }
+}
+
+template <class S, int O, int P>
+OB_INLINE void multiply(const Winograd &w, const float *weights, int channel, size_t cell, float *scratch) {
+    const size_t each = size_t(w.in) * S::W, next = FREQUENCIES * each;
+    for (int k = 0; k < FREQUENCIES; k++) {
+        typename S::F sum[O][P];
+        OB_UNROLL for (int o = 0; o < O; o++) {
+            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = S::set(0.0f);
+        }
+        for (int r = 0; r < 3; r++) {
+            if (!w.row[r]) {
+                weights += size_t(w.in) * O;
+                continue;
+            }
+            const float *at = w.row[r] + cell * FREQUENCIES * w.in + k * each;
+            for (int i = 0; i < w.in; i++, at += S::W, weights += O) {
+                typename S::F in[P];
+                OB_UNROLL for (int p = 0; p < P; p++) in[p] = S::load(at + p * next);
+                OB_UNROLL for (int o = 0; o < O; o++) {
+                    typename S::F weight = S::set(weights[o]);
+                    OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = S::fma(in[p], weight, sum[o][p]);
+                }
+            }
+        }
+        OB_UNROLL for (int o = 0; o < O; o++) {
+            OB_UNROLL for (int p = 0; p < P; p++) S::store(scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
+        }
+    }
+    using F = typename S::F;
+    const F two = S::set(2.0f), four = S::set(4.0f), eight = S::set(8.0f);
+    for (int p = 0; p < P; p++) {
+        F f[4][O];
+        OB_UNROLL for (int o = 0; o < O; o++) {
+            F m[FREQUENCIES];
+            OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] = S::load(scratch + ((size_t(k) * O + o) * P + p) * S::W);
+            F sum = S::add(m[1], m[2]), difference = S::sub(m[1], m[2]);
+            F outer = S::add(m[3], m[4]), outer_difference = S::sub(m[3], m[4]);
+            F bias = S::set(w.bias[channel + o]);
+            f[0][o] = S::add(S::add(S::add(m[0], sum), outer), bias);
+            f[1][o] = S::add(S::add(difference, S::mul(two, outer_difference)), bias);
+            f[2][o] = S::add(S::add(sum, S::mul(four, outer)), bias);
+            f[3][o] = S::add(S::add(S::add(difference, S::mul(eight, outer_difference)), m[5]), bias);
+        }
+        OB_UNROLL for (int phase = 0; phase < 4; phase++)
+            finish<S, O>(w.epilogue, f[phase], channel, phase, cell + size_t(p) * S::W);
+    }
+}
+
+template <class S, int O>
+void winograd_block(const Winograd &w, const float *weights, int channel) {
+    constexpr int P = pixels_for<S>(O) > 4 ? 4 : pixels_for<S>(O);
+    size_t cell = 0;
+    for (; cell + P * S::W <= w.cells; cell += P * S::W) multiply<S, O, P>(w, weights, channel, cell, w.scratch);
+    for (; cell < w.cells; cell += S::W) multiply<S, O, 1>(w, weights, channel, cell, w.scratch);
+}
+
+template <class S>
+void winograd(const Winograd &w) {
+    const float *weights = w.weights;
+    for (int channel = 0; channel < w.out;) {
+        int width = block_of(w.out - channel, S::WIDEST);
+        if constexpr (S::WIDEST == 8) {
+            if (width == 8) winograd_block<S, 8>(w, weights, channel);
+        }
+        if (width == 4) winograd_block<S, 4>(w, weights, channel);
+        if (width == 2) winograd_block<S, 2>(w, weights, channel);
+        if (width == 1) winograd_block<S, 1>(w, weights, channel);
+        weights += size_t(FREQUENCIES) * 3 * w.in * width;
+        channel += width;
+    }
+}
+
+// ---- pictures: plain loops, left to the compiler's vectorizer ---------------------------------------------------
+
+template <class T>
+OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white, float *values) {
+    if (pixel == 1)
+        for (size_t x = 0; x < count; x++) values[x] = float(from[x]) / white;
+    else if (pixel == 3)
+        for (size_t x = 0; x < count; x++) values[x] = float(from[3 * x]) / white;
+    else
+        for (size_t x = 0; x < count; x++) values[x] = float(from[ptrdiff_t(x) * pixel]) / white;
+}
+
+inline void read(const PictureRow &row, int channel, size_t count, float *values) {
+    ptrdiff_t at = row.channel * channel;
+    if (row.type == OB_UINT8) return read_as(static_cast<const uint8_t *>(row.base) + at, row.pixel, count, 255.0f, values);
+    if (row.type == OB_UINT16) return read_as(static_cast<const uint16_t *>(row.base) + at, row.pixel, count, 65535.0f, values);
+    read_as(static_cast<const float *>(row.base) + at, row.pixel, count, 1.0f, values);
+}
+
+// Clipped and rounded half up. What is not a number becomes 0.
+OB_INLINE float rounded(float value, float white) {
+    value = value > 0.0f ? value : 0.0f;
+    value = value < 1.0f ? value : 1.0f;
+    return value * white + 0.5f;
+}
+
+template <class T>
+OB_INLINE void write_one(const float *values, float white, size_t count, T *to, ptrdiff_t pixel) {
+    if (pixel == 1)
+        for (size_t x = 0; x < count; x++) to[x] = T(int32_t(rounded(values[x], white)));
+    else
+        for (size_t x = 0; x < count; x++) to[ptrdiff_t(x) * pixel] = T(int32_t(rounded(values[x], white)));
+}
+
+template <class T>
+OB_INLINE void write_three(const float *r, const float *g, const float *b, float white, size_t count, T *to) {
+    for (size_t x = 0; x < count; x++) {
+        to[3 * x] = T(int32_t(rounded(r[x], white)));
+        to[3 * x + 1] = T(int32_t(rounded(g[x], white)));
+        to[3 * x + 2] = T(int32_t(rounded(b[x], white)));
+    }
+}
+
+template <class T>
+OB_INLINE void write_as(const float *const *values, int channels, float white, size_t count, T *to, ptrdiff_t pixel,
+                        ptrdiff_t channel) {
+    if (channels == 3 && pixel == 3 && channel == 1) return write_three(values[0], values[1], values[2], white, count, to);
+    for (int c = 0; c < channels; c++) write_one(values[c], white, count, to + c * channel, pixel);
+}
+
+inline void write(const float *const *values, int channels, int type, size_t count, void *row, ptrdiff_t pixel,
+                  ptrdiff_t channel) {
+    if (type == OB_UINT8) return write_as(values, channels, 255.0f, count, static_cast<uint8_t *>(row), pixel, channel);
+    if (type == OB_UINT16) return write_as(values, channels, 65535.0f, count, static_cast<uint16_t *>(row), pixel, channel);
+    for (int c = 0; c < channels; c++) {
+        float *to = static_cast<float *>(row) + c * channel;
+        for (size_t x = 0; x < count; x++) to[ptrdiff_t(x) * pixel] = values[c][x];
+    }
+}
+
+// ITU-R BT.601, studio range / 255.
+constexpr float FROM_RGB[3][3] = {{float(65.481 / 255), float(128.553 / 255), float(24.966 / 255)},
+                                  {float(-37.797 / 255), float(-74.203 / 255), float(112.0 / 255)},
+                                  {float(112.0 / 255), float(-93.786 / 255), float(-18.214 / 255)}};
+constexpr float OFFSET[3] = {float(16.0 / 255), float(128.0 / 255), float(128.0 / 255)};
+// The inverse of the matrix, to 17 digits (numpy.linalg.inv).
+constexpr float TO_RGB[3][3] = {{float(1.1643835616438356), float(3.0112439735697965e-07), float(1.5960268873357042)},
+                                {float(1.1643835616438356), float(-0.3917625399414501), float(-0.8129682921622053)},
+                                {float(1.1643835616438358), float(2.0172326395564593), float(3.054261745313201e-06)}};
+
+inline void luma(const float *r, const float *g, const float *b, float *y, size_t count) {
+    for (size_t x = 0; x < count; x++)
+        y[x] = FROM_RGB[0][0] * r[x] + FROM_RGB[0][1] * g[x] + FROM_RGB[0][2] * b[x] + OFFSET[0];
+}
+
+inline void to_ycbcr(float *r, float *g, float *b, size_t count) {
+    for (size_t x = 0; x < count; x++) {
+        float red = r[x], green = g[x], blue = b[x];
+        r[x] = FROM_RGB[0][0] * red + FROM_RGB[0][1] * green + FROM_RGB[0][2] * blue + OFFSET[0];
+        g[x] = FROM_RGB[1][0] * red + FROM_RGB[1][1] * green + FROM_RGB[1][2] * blue + OFFSET[1];
+        b[x] = FROM_RGB[2][0] * red + FROM_RGB[2][1] * green + FROM_RGB[2][2] * blue + OFFSET[2];
+    }
+}
+
+inline void to_rgb(float *y, float *cb, float *cr, size_t count) {
+    for (size_t x = 0; x < count; x++) {
+        float l = y[x] - OFFSET[0], u = cb[x] - OFFSET[1], v = cr[x] - OFFSET[2];
+        y[x] = TO_RGB[0][0] * l + TO_RGB[0][1] * u + TO_RGB[0][2] * v;
+        cb[x] = TO_RGB[1][0] * l + TO_RGB[1][1] * u + TO_RGB[1][2] * v;
+        cr[x] = TO_RGB[2][0] * l + TO_RGB[2][1] * u + TO_RGB[2][2] * v;
+    }
+}
+
+inline void scale_and_shift(float *values, float scale, float shift, size_t count) {
+    for (size_t x = 0; x < count; x++) values[x] = values[x] * scale + shift;
+}
+
+inline void split_phases(const float *values, size_t count, float *planes, size_t stride) {
+    float *p0 = planes, *p1 = planes + stride, *p2 = planes + 2 * stride, *p3 = planes + 3 * stride;
+    size_t whole = count / 4;
+    for (size_t t = 0; t < whole; t++) {
+        p0[t] = values[4 * t];
+        p1[t] = values[4 * t + 1];
+        p2[t] = values[4 * t + 2];
+        p3[t] = values[4 * t + 3];
+    }
+    for (size_t x = 4 * whole; x < count; x++) planes[(x % 4) * stride + x / 4] = values[x];
+}
+
+inline void join_phases(const float *planes, size_t stride, size_t count, float *values) {
+    const float *p0 = planes, *p1 = planes + stride, *p2 = planes + 2 * stride, *p3 = planes + 3 * stride;
+    size_t whole = count / 4;
+    for (size_t t = 0; t < whole; t++) {
+        values[4 * t] = p0[t];
+        values[4 * t + 1] = p1[t];
+        values[4 * t + 2] = p2[t];
+        values[4 * t + 3] = p3[t];
+    }
+    for (size_t x = 4 * whole; x < count; x++) values[x] = planes[(x % 4) * stride + x / 4];
+}
+
+inline void weighted(const float *const *rows, const float *weights, int taps, size_t count, float *sum) {
+    for (size_t x = 0; x < count; x++) sum[x] = weights[0] * rows[0][x];
+    for (int k = 1; k < taps; k++) {
+        const float *row = rows[k], weight = weights[k];
+        if (weight == 0.0f) continue;
+        for (size_t x = 0; x < count; x++) sum[x] = sum[x] + weight * row[x];
+    }
+}
+
+template <int PHASES, int TAPS>
+OB_INLINE void enlarge_by(const float *values, const float *weights, int taps, size_t count, float *result) {
+    const int n = TAPS ? TAPS : taps;
+    for (size_t x = 0; x < count; x++)
+        for (int p = 0; p < PHASES; p++) {
+            float sum = 0.0f;
+            for (int k = 0; k < n; k++) sum += weights[p * n + k] * values[x + k];
+            result[PHASES * x + p] = sum;
+        }
+}
+
+inline void enlarge(const float *values, const float *weights, int phases, int taps, size_t count, float *result) {
+    if (phases == 2 && taps == 5) return enlarge_by<2, 5>(values, weights, taps, count, result);
+    if (phases == 3 && taps == 5) return enlarge_by<3, 5>(values, weights, taps, count, result);
+    if (phases == 4 && taps == 5) return enlarge_by<4, 5>(values, weights, taps, count, result);
+    if (phases == 2) return enlarge_by<2, 0>(values, weights, taps, count, result);
+    if (phases == 3) return enlarge_by<3, 0>(values, weights, taps, count, result);
+    if (phases == 4) return enlarge_by<4, 0>(values, weights, taps, count, result);
+    enlarge_by<1, 0>(values, weights, taps, count, result);
+}
+
+inline void reduce(const float *values, const float *weights, int stride, int taps, size_t count, float *result) {
+    for (size_t x = 0; x < count; x++) {
+        float sum = 0.0f;
+        for (int k = 0; k < taps; k++) sum += weights[k] * values[x * stride + k];
+        result[x] = sum;
+    }
+}
+
+inline void interleave_add(const float *const *rows, int phases, size_t count, float *result) {
+    if (phases == 2)
+        for (size_t x = 0; x < count; x++) {
+            result[2 * x] = rows[0][x] + result[2 * x];
+            result[2 * x + 1] = rows[1][x] + result[2 * x + 1];
+        }
+    else if (phases == 1)
+        for (size_t x = 0; x < count; x++) result[x] = rows[0][x] + result[x];
+    else
+        for (int p = 0; p < phases; p++)
+            for (size_t x = 0; x < count; x++) result[phases * x + p] = rows[p][x] + result[phases * x + p];
+}
+
+// ---- the machine's peak: the direct kernel on data in the first cache --------------------------------------------
+
+template <class S, class A>
+double peak_of(int group, double seconds) {
+    constexpr int O = S::WIDEST, P = pixels_for<S>(O), GROUPS = 12;
+    alignas(64) static thread_local int32_t cells[GROUPS * (P * S::W + 2 * MARGIN)];
+    alignas(64) static thread_local int32_t weights[GROUPS * 9 * O], out[O * P * S::W], start[O];
+    static thread_local float multiplier[O];
+    const int32_t *rows[3] = {cells, cells, cells};
+    Convolution c;
+    c.out = O;
+    c.groups = GROUPS;
+    c.rows = c.columns = 3;
+    c.row = rows;
+    c.stride = P * S::W + 2 * MARGIN;
+    for (int l = 0; l < 3; l++) c.tap[0][l] = 16;  // aligned loads: this is the machine's limit, not ours
+    c.weights = weights;
+    c.start = start;
+    c.cells = P * S::W;
+    c.epilogue.multiplier = multiplier;
+    c.epilogue.sloped = false;
+    c.epilogue.out.base = out;
+    c.epilogue.out.stride = P * S::W;
+    using Clock = std::chrono::steady_clock;
+    double macs = double(O) * P * S::W * group * GROUPS * 9, best = 0;
+    auto end = Clock::now() + std::chrono::duration<double>(seconds);
+    do {
+        auto begin = Clock::now();
+        for (int k = 0; k < 200; k++) tile<S, A, O, P, 3>(c, weights, 0, 0, 0);
+        double rate = 200 * macs / std::chrono::duration<double>(Clock::now() - begin).count();
+        best = rate > best ? rate : best;
+    } while (Clock::now() < end);
+    return best;
+}
+
+template <class S>
+double peak(int precision, double seconds) {
+    if (precision == 0) return peak_of<S, Fused<S>>(1, seconds);
+    if (precision == 1) return peak_of<S, Half<S>>(2, seconds);
+    return peak_of<S, Bytes<S>>(4, seconds);
+}
+
+template <class S>
+KernelSet kernel_set(const char *name) {
+    return {name,     S::W,   S::WIDEST,       S::BFLOAT16, convolve<S>,  winograd<S>, transform<S>, read,   write,
+            to_ycbcr, to_rgb, scale_and_shift, luma,        split_phases, join_phases, weighted,     enlarge, reduce,
+            interleave_add, peak<S>};
+}
+
+}  // namespace
+}  // namespace ob

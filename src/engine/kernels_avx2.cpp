@@ -1,0 +1,82 @@
+// The kernels for AVX2 with FMA.
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace ob {
+namespace {
+
+struct Avx2 {
+    static constexpr int W = 8, WIDEST = 4;
+    static constexpr bool BFLOAT16 = false;
+    using F = __m256;
+    using I = __m256i;
+
+    static OB_INLINE float as_float(int32_t bits) {
+        float value;
+        std::memcpy(&value, &bits, 4);
+        return value;
+    }
+    static OB_INLINE F set(float value) { return _mm256_set1_ps(value); }
+    static OB_INLINE F load(const float *at) { return _mm256_loadu_ps(at); }
+    static OB_INLINE void store(float *at, F value) { _mm256_storeu_ps(at, value); }
+    static OB_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
+    static OB_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+    static OB_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+    static OB_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+    static OB_INLINE F leak(F f, F slope) { return _mm256_blendv_ps(f, _mm256_mul_ps(f, slope), _mm256_cmp_ps(f, _mm256_setzero_ps(), _CMP_LT_OQ)); }
+    static OB_INLINE F clamp(F f, float least, float most) { return _mm256_min_ps(_mm256_max_ps(f, set(least)), set(most)); }
+
+    static OB_INLINE I set_cells(int32_t value) { return _mm256_set1_epi32(value); }
+    static OB_INLINE I load_cells(const int32_t *at) { return _mm256_loadu_si256(reinterpret_cast<const I *>(at)); }
+    static OB_INLINE void store_cells(int32_t *at, I value) { _mm256_storeu_si256(reinterpret_cast<I *>(at), value); }
+    static OB_INLINE I sub_cells(I a, I b) { return _mm256_sub_epi32(a, b); }
+    static OB_INLINE F to_float(I value) { return _mm256_cvtepi32_ps(value); }
+    static OB_INLINE I round(F value) { return _mm256_cvtps_epi32(value); }
+    static OB_INLINE I byte_of(I cells, int which) {
+        return _mm256_and_si256(_mm256_srl_epi32(cells, _mm_cvtsi32_si128(8 * which)), set_cells(255));
+    }
+    static OB_INLINE I pack_bytes(const I (&q)[4], int32_t zero_point) {
+        const I zero = _mm256_set1_epi16(int16_t(zero_point));
+        I low = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), zero);
+        I high = _mm256_adds_epi16(_mm256_packs_epi32(q[2], q[3]), zero);
+        const I order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        return _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), order);
+    }
+    static OB_INLINE F lower_bfloat16(I cells) { return _mm256_castsi256_ps(_mm256_slli_epi32(cells, 16)); }
+    static OB_INLINE F upper_bfloat16(I cells) {
+        return _mm256_castsi256_ps(_mm256_and_si256(cells, set_cells(int32_t(0xffff0000u))));
+    }
+    static OB_INLINE I round_bfloat16(F value) {
+        I bits = _mm256_castps_si256(value);
+        I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), set_cells(1));
+        return _mm256_add_epi32(bits, _mm256_add_epi32(odd, set_cells(0x7fff)));
+    }
+    static OB_INLINE I pack_bfloat16(F low, F high) {
+        return _mm256_blend_epi16(_mm256_srli_epi32(round_bfloat16(low), 16), round_bfloat16(high), 0xaa);
+    }
+    static OB_INLINE F dot_bfloat16(F sum, I a, I b) {
+        return fma(upper_bfloat16(a), upper_bfloat16(b), fma(lower_bfloat16(a), lower_bfloat16(b), sum));
+    }
+
+    // u8 x s8 by way of 16 bits, exactly: bytes 0 and 2, bytes 1 and 3. (maddubs would saturate.)
+    struct Weight {
+        I even, odd;
+    };
+    static OB_INLINE I byte_input(I cells) { return cells; }
+    static OB_INLINE Weight byte_weight(int32_t bytes) {
+        I both = set_cells(bytes);
+        return {_mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8), _mm256_srai_epi16(both, 8)};
+    }
+    static OB_INLINE I dot_bytes(I sum, I in, Weight weight) {
+        I even = _mm256_and_si256(in, set_cells(0x00ff00ff)), odd = _mm256_srli_epi16(in, 8);
+        I products = _mm256_add_epi32(_mm256_madd_epi16(even, weight.even), _mm256_madd_epi16(odd, weight.odd));
+        return _mm256_add_epi32(sum, products);
+    }
+};
+
+}  // namespace
+
+KernelSet avx2_kernels() { return kernel_set<Avx2>("avx2"); }
+
+}  // namespace ob

@@ -1,0 +1,224 @@
+"""The native engine as a runtime: merged networks on the CPU, row by row, without PyTorch or ONNX Runtime."""
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+from onebranch.errors import OnebranchError
+from onebranch.graph.halo import halo
+from onebranch.images.picture import Samples
+from onebranch.images.resize import Kernel
+from onebranch.lowering import lower
+from onebranch.model.file import Model
+from onebranch.runtime.engine_library import COLOURS, ROOM, TYPES, Format, instruction_sets, library
+from onebranch.runtime.engine_network import describe
+
+
+class Engine:
+    """A network in the engine, opened.
+
+    description: as `engine_network.describe` writes it. instructions: one of `instruction_sets()`, None: the
+    best. threads: None takes every core that this process may use. Raises OnebranchError for a description or
+    a set of instructions that the engine does not take.
+    """
+
+    def __init__(
+        self, description: bytes, threads: int | None = None, instructions: str | None = None
+    ) -> None:
+        functions = library()
+        self.threads = (
+            threads or len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        message = ctypes.create_string_buffer(ROOM)
+        chosen = None if instructions is None else instructions.encode()
+        self._network = functions.ob_open(description, len(description), chosen, message, ROOM)
+        if not self._network:
+            raise OnebranchError(f"the engine cannot take this network: {message.value.decode()}")
+        self.instructions = instructions or instruction_sets()[0]
+        self._close = weakref.finalize(self, functions.ob_close, self._network)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the result for a picture of that size."""
+        functions = library()
+        size = (
+            functions.ob_output_height(self._network, height),
+            functions.ob_output_width(self._network, width),
+        )
+        return size
+
+    def run(
+        self,
+        samples: Samples,
+        target: str,
+        colour: str = "own",
+        *,
+        planar: bool = False,
+        strip: int = 0,
+        band: int = 0,
+    ) -> Samples:
+        """The result for a picture, of type `target` ("uint8", "uint16" or "float32").
+
+        samples: (H, W, C), or (C, H, W) where planar. colour: see `COLOURS`. strip, band: the largest columns
+        and rows of a piece, 0: the engine chooses; the result does not depend on them. Raises OnebranchError
+        where there is not enough memory; an interrupt ends it early.
+        """
+        samples = np.ascontiguousarray(samples)
+        channels, height, width = samples.shape if planar else (samples.shape[2], *samples.shape[:2])
+        tall, wide = self.output_size(height, width)
+        result = _empty((channels, tall, wide) if planar else (tall, wide, channels), target)
+        form = Format(height, width, TYPES[samples.dtype.name], TYPES[target], COLOURS[colour], int(planar))
+
+        def call(cancel: "ctypes.c_int32", message: "ctypes.Array[ctypes.c_char]") -> int:
+            found: int = library().ob_run(
+                self._network,
+                ctypes.byref(form),
+                samples.ctypes.data,
+                result.ctypes.data,
+                self.threads,
+                strip,
+                band,
+                ctypes.byref(cancel),
+                message,
+                ROOM,
+            )
+            return found
+
+        _interruptible(call)
+        return result
+
+    def stream(
+        self, height: int, width: int, channels: int, source: str, target: str, colour: str = "own"
+    ) -> "Stream":
+        """A picture of that size, given row by row from the top; see `Stream`."""
+        return Stream(self, Format(height, width, TYPES[source], TYPES[target], COLOURS[colour], 0), channels)
+
+    def peak(self, precision: int, seconds: float) -> float:
+        """Multiply-accumulates a second of one thread, measured: 0 float32, 1 bfloat16, 2 int8."""
+        found: float = library().ob_peak(self._network, precision, seconds)
+        return found
+
+
+class Stream:
+    """Rows of a picture in, rows of the result out; memory grows with the width alone."""
+
+    def __init__(self, engine: Engine, form: Format, channels: int) -> None:
+        self._engine, self._format, self._channels = engine, form, channels
+        functions, message = library(), ctypes.create_string_buffer(ROOM)
+        self._stream = functions.ob_stream_open(
+            engine._network, ctypes.byref(form), engine.threads, message, ROOM
+        )
+        if not self._stream:
+            raise OnebranchError(f"the engine cannot start: {message.value.decode()}")
+        self._close = weakref.finalize(self, _close_stream, functions, self._stream, engine)
+        self._types = {number: name for name, number in TYPES.items()}
+        self.taken = 0
+
+    def push(self, rows: Samples) -> Samples:
+        """The rows of the result (M, W', C) that `rows` (N, W, C) make ready, M from 0 on.
+
+        Once it has all rows of the picture, it has given all rows of the result. Raises OnebranchError for rows
+        of another type or width, or too many.
+        """
+        rows = np.ascontiguousarray(rows)
+        form = self._format
+        if rows.shape[1:] != (form.width, self._channels) or rows.dtype.name != self._types[form.source]:
+            expected = f"(rows, {form.width}, {self._channels}) of {self._types[form.source]}"
+            raise OnebranchError(
+                f"rows of shape {rows.shape} of {rows.dtype.name} where the stream takes {expected}"
+            )
+        functions = library()
+        count = rows.shape[0]
+        if self.taken + count > form.height:
+            raise OnebranchError(f"{self.taken + count} rows for a stream whose picture has {form.height}")
+        ready = functions.ob_stream_ready
+        made = ready(self._stream, self.taken + count) - ready(self._stream, self.taken)
+        wide = self._engine.output_size(1, form.width)[1]
+        result = _empty((made, wide, self._channels), self._types[form.target])
+
+        def call(cancel: "ctypes.c_int32", message: "ctypes.Array[ctypes.c_char]") -> int:
+            found: int = functions.ob_stream_push(
+                self._stream,
+                rows.ctypes.data,
+                count,
+                0,
+                result.ctypes.data,
+                0,
+                ctypes.byref(cancel),
+                message,
+                ROOM,
+            )
+            return found
+
+        _interruptible(call)
+        self.taken += count
+        return result
+
+
+def _close_stream(functions: ctypes.CDLL, stream: int, engine: Engine) -> None:
+    """Closes a stream while its network, which `engine` holds, is still there."""
+    functions.ob_stream_close(stream)
+
+
+def _empty(shape: tuple[int, ...], kind: str) -> Samples:
+    try:
+        return np.empty(shape, kind)
+    except (MemoryError, ValueError):
+        raise OnebranchError(
+            f"there is not enough memory for a result of {shape[1]}x{shape[0]} pixels"
+        ) from None
+
+
+def _interruptible(call: Callable[["ctypes.c_int32", "ctypes.Array[ctypes.c_char]"], int]) -> None:
+    """Run a C function that takes a flag to end it early and room for a message; Ctrl-C sets the flag.
+
+    Python handles signals in its main thread, between its own steps: there the function runs in another thread.
+    """
+    cancel, message = ctypes.c_int32(0), ctypes.create_string_buffer(ROOM)
+    if threading.current_thread() is not threading.main_thread():
+        done = call(cancel, message)
+    else:
+        done = _run_beside(lambda: call(cancel, message), cancel)
+    if not done:
+        raise OnebranchError(f"the engine stopped: {message.value.decode()}")
+
+
+def _run_beside(call: Callable[[], int], cancel: "ctypes.c_int32") -> int:
+    results: list[int] = []
+    worker = threading.Thread(target=lambda: results.append(call()), name="onebranch engine")
+    worker.start()
+    try:
+        worker.join()
+    except BaseException:
+        cancel.value = 1
+        worker.join()
+        raise
+    return results[0]
+
+
+class EngineRuntime:
+    """A model in the engine. threads: how many work on one picture; None takes every core."""
+
+    name = "engine"
+
+    def __init__(
+        self,
+        model: Model,
+        threads: int | None = None,
+        precision: str = "fp32",
+        chroma: Kernel = "bicubic",
+        instructions: str | None = None,
+    ) -> None:
+        self.halo = halo(lower(model.spec, model.weights))
+        self.precision = precision
+        self.engine = Engine(describe(model, precision, chroma), threads, instructions)
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
+        results = [self.engine.run(picture, "float32", planar=True) for picture in pictures]
+        return np.stack(results).astype(np.float32, copy=False)
