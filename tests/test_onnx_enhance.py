@@ -208,7 +208,7 @@ def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say what a process took")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc says what a process took")
 @pytest.mark.parametrize("name", ["edsr", "unet", "attention", "cubic", "channels last"])
 def test_memory_is_estimated_neither_far_too_low_nor_far_too_high(name: str, file) -> None:
     """Against what the process takes: too low would kill it, too high would refuse what fits."""

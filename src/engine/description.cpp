@@ -21,7 +21,7 @@ namespace ob {
 namespace {
 
 constexpr int32_t MOST_LAYERS = 1024, MOST_SKIPS = 4096, MOST_CHANNELS = 4096, MOST_KERNEL = 31, MOST_TAPS = 64;
-constexpr double LARGEST_SUM = 2147483647.0, LARGEST_VALUE = 1073741824.0;
+constexpr double LARGEST_SUM = 2147483647.0, LARGEST_VALUE = 2147483000.0;
 
 class Reader {
   public:
@@ -116,16 +116,15 @@ Grid read_grid(Reader &reader) {
     return grid;
 }
 
-// No sum may leave 32 bits, no value the range that rounds exactly.
-void check_sums(const Layer &layer) {
-    size_t each = layer.integer_weight.size() / layer.out;
-    for (int32_t o = 0; o < layer.out; o++) {
+// No sum may leave 32 bits, and no value that is rounded without being clamped before.
+void check_sums(const Layer &layer, bool tail) {
+    size_t each = layer.integer_weight.size() / size_t(layer.out);
+    for (size_t o = 0; o < size_t(layer.out); o++) {
         double sum = std::fabs(double(layer.start[o]));
         for (size_t k = 0; k < each; k++) sum += 255.0 * std::abs(int(layer.integer_weight[o * each + k]));
-        // Twice: some instruction sets subtract 128 from every input and correct the start.
-        if (2 * sum >= LARGEST_SUM) throw Error("a layer is too large for int8: its sums leave 32 bits; use another precision");
+        if (sum > LARGEST_SUM) throw Error("a layer is too large for int8: its sums leave 32 bits; use another precision");
         double most = sum * std::fabs(double(layer.multiplier[o])) * std::fmax(1.0, std::fabs(double(layer.slope[o])));
-        if (most * std::fmax(1.0, double(layer.output.inverse)) >= LARGEST_VALUE)
+        if (!tail && layer.sources.empty() && most * layer.output.inverse > LARGEST_VALUE)
             throw Error("a layer's values are too large for int8; use another precision");
     }
 }
@@ -153,7 +152,6 @@ Layer read_layer(Reader &reader, const Description &network, bool head, bool tai
     if (quantized) {
         layer.output = read_grid(reader);
         layer.raw = read_grid(reader);
-        if (layer.integer) check_sums(layer);
     }
     if (tail)
         for (float slope : layer.slope)
@@ -208,6 +206,8 @@ Description parse(const uint8_t *bytes, size_t size) {
     for (int32_t k = 0; k < layers; k++) network.layers.push_back(read_layer(reader, network, k == 0, k == layers - 1));
     if (skips && layers < 3) throw Error("the description of the network is damaged: there is nothing for a skip to join");
     read_skips(reader, network, skips);
+    for (const Layer &layer : network.layers)
+        if (layer.integer) check_sums(layer, &layer == &network.layers.back());
     check_shapes(network);
     reader.end();
     return network;

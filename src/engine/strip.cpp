@@ -308,6 +308,11 @@ void Strip::State::allocate() {
     }
     int behind = 0;
     for (size_t k = 0; k < layers; k++) stages[k].lag = behind += network.layers[k].layer->row_radius();
+    // The result's row y (of the input, the first of a cell) is made when the rows that it needs are there.
+    Range reach = resampling_reach(description, interpolated > 0);
+    int reduces = description.reduces();
+    int pad = description.reduction.present && !description.reduction.average ? description.reduction.pad : 0;
+    lag = std::max(network.lag + reduces - 1 + pad, std::max(int(reach.end), reduces - 1));
     for (size_t k = 0; k < layers; k++) {
         const Packed &packed = network.layers[k];
         Stage &stage = stages[k];
@@ -316,6 +321,7 @@ void Strip::State::allocate() {
         int depth = 1, raw_depth = 1;
         bool next_winograd = k + 1 < layers && network.layers[k + 1].winograd;
         if (k + 1 < layers && !next_winograd) depth = network.layers[k + 1].layer->rows;
+        if (k + 1 == layers && reduces == 1) depth = lag - stage.lag + 1;
         bool source = false;
         for (size_t j = k + 1; j < layers; j++)
             for (int32_t s : network.layers[j].layer->sources)
@@ -343,17 +349,11 @@ void Strip::State::allocate() {
     }
     head_rows = make_ring(network.layers[0].layer->rows, size_t(description.channels) * network.phases * stride);
 
-    Range reach = resampling_reach(description, interpolated > 0);
-    int64_t reduces = description.reduces();
-    int pad = description.reduction.present && !description.reduction.average ? description.reduction.pad : 0;
-    // The result's row y (of the input, the first of a cell) is made when the rows that it needs are there.
-    lag = int(std::max<int64_t>(network.lag + pad, reach.end)) + int(reduces > 1 ? reduces - 1 : 0);
-    if (reduces > 1) lag = int(std::max<int64_t>(network.lag + reduces - 1 + pad, std::max<int64_t>(reach.end, reduces - 1)));
     int kept = lag + 1 - int(reach.begin);
     planes = make_float_ring(description.channels + interpolated, kept, span);
     const Packed &last = network.layers.back();
     tail = Buffer<float>(size_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
-    if (reduces > 1) tail_rows = make_float_ring(last.layer->out, int(2 * lag + reduces + 2), span);
+    if (reduces > 1) tail_rows = make_float_ring(last.layer->out, 2 * lag + reduces + 2, span);
     scratch = Buffer<float>(size_t(FREQUENCIES) * 8 * 4 * 16 + 64);
     output_width = size_t(round_up(span, 64)) * size_t(description.enlarges()) + 64;
     output = Buffer<float>(output_width * 3);

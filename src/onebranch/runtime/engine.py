@@ -46,11 +46,9 @@ class Engine:
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the result for a picture of that size."""
         functions = library()
-        size = (
-            functions.ob_output_height(self._network, height),
-            functions.ob_output_width(self._network, width),
-        )
-        return size
+        tall: int = functions.ob_output_height(self._network, height)
+        wide: int = functions.ob_output_width(self._network, width)
+        return tall, wide
 
     def run(
         self,
@@ -68,10 +66,15 @@ class Engine:
         and rows of a piece, 0: the engine chooses; the result does not depend on them. Raises OnebranchError
         where there is not enough memory; an interrupt ends it early.
         """
-        samples = np.ascontiguousarray(samples)
         channels, height, width = samples.shape if planar else (samples.shape[2], *samples.shape[:2])
         tall, wide = self.output_size(height, width)
-        result = _empty((channels, tall, wide) if planar else (tall, wide, channels), target)
+        try:
+            samples = np.ascontiguousarray(samples)
+            result = np.empty((channels, tall, wide) if planar else (tall, wide, channels), target)
+        except (MemoryError, ValueError):
+            raise OnebranchError(
+                f"there is not enough memory for a picture of {width}x{height} pixels"
+            ) from None
         form = Format(height, width, TYPES[samples.dtype.name], TYPES[target], COLOURS[colour], int(planar))
 
         def call(cancel: "ctypes.c_int32", message: "ctypes.Array[ctypes.c_char]") -> int:
@@ -122,8 +125,8 @@ class Stream:
     def push(self, rows: Samples) -> Samples:
         """The rows of the result (M, W', C) that `rows` (N, W, C) make ready, M from 0 on.
 
-        Once it has all rows of the picture, it has given all rows of the result. Raises OnebranchError for rows
-        of another type or width, or too many.
+        Once it has all rows of the picture, it has given all rows of the result. Raises OnebranchError for
+        rows of another type or width, or too many.
         """
         rows = np.ascontiguousarray(rows)
         form = self._format
@@ -139,7 +142,7 @@ class Stream:
         ready = functions.ob_stream_ready
         made = ready(self._stream, self.taken + count) - ready(self._stream, self.taken)
         wide = self._engine.output_size(1, form.width)[1]
-        result = _empty((made, wide, self._channels), self._types[form.target])
+        result = np.empty((made, wide, self._channels), self._types[form.target])
 
         def call(cancel: "ctypes.c_int32", message: "ctypes.Array[ctypes.c_char]") -> int:
             found: int = functions.ob_stream_push(
@@ -160,24 +163,22 @@ class Stream:
         return result
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _close_stream(functions: ctypes.CDLL, stream: int, engine: Engine) -> None:
     """Closes a stream while its network, which `engine` holds, is still there."""
     functions.ob_stream_close(stream)
 
 
-def _empty(shape: tuple[int, ...], kind: str) -> Samples:
-    try:
-        return np.empty(shape, kind)
-    except (MemoryError, ValueError):
-        raise OnebranchError(
-            f"there is not enough memory for a result of {shape[1]}x{shape[0]} pixels"
-        ) from None
-
-
 def _interruptible(call: Callable[["ctypes.c_int32", "ctypes.Array[ctypes.c_char]"], int]) -> None:
     """Run a C function that takes a flag to end it early and room for a message; Ctrl-C sets the flag.
 
-    Python handles signals in its main thread, between its own steps: there the function runs in another thread.
+    Python handles signals in its main thread, between its own steps: there, the function runs in another.
     """
     cancel, message = ctypes.c_int32(0), ctypes.create_string_buffer(ROOM)
     if threading.current_thread() is not threading.main_thread():

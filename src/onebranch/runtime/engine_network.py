@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from onebranch.algebra.integer import IntegerLayer, integer_layers
 from onebranch.errors import OnebranchError
-from onebranch.images.resize import Kernel, contributions, downscale_phases, upscale_phases
+from onebranch.images.resize import Kernel, PhaseKind, downscale_phases, upscale_phases
 from onebranch.lowering import unshuffled
 from onebranch.model.file import Model
 from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
+from onebranch.spec.quantization import Range, quantization_of
 
 MAGIC = b"OBNET\0\0\1"
 
@@ -64,13 +66,12 @@ def describe(model: Model, precision: str = "fp32", chroma: Kernel = "bicubic") 
     if reason := reason_against(model, precision):
         raise OnebranchError(f"the engine does not run this network in {precision}: {reason}")
     spec = model.spec
-    has_residual = spec.residual != "none"
     parts = [
         MAGIC,
         _integers(TASKS[spec.task], PRECISIONS[precision], spec.channels, spec.scale),
-        _integers(len(spec.all_blocks), len(spec.skips), int(has_residual)),
+        _integers(len(spec.all_blocks), len(spec.skips), int(spec.residual != "none")),
     ]
-    if has_residual:
+    if spec.residual != "none":
         parts.append(_resampler(spec, spec.residual))
     parts += [_resampler(spec, chroma), _reduction(model)]
     parts += _quantized_layers(model) if precision == "int8" else _layers(model)
@@ -86,8 +87,8 @@ def _floats(values: Any) -> bytes:
     return np.ascontiguousarray(values, "<f4").tobytes()
 
 
-def _resampler(spec: NetworkSpec, kind: str) -> bytes:
-    """Resizing along one axis, by the network's scale: of the phases' kernels, which are products of lines."""
+def _resampler(spec: NetworkSpec, kind: PhaseKind) -> bytes:
+    """Resizing along one axis, by the network's scale: of the phases' kernels' lines."""
     if spec.task == "denoise":
         return _integers(1, 1, 1, 0) + _floats([1.0])
     if spec.task == "upscale":
@@ -97,16 +98,16 @@ def _resampler(spec: NetworkSpec, kind: str) -> bytes:
     return _integers(1, spec.scale, len(line), (len(line) - spec.scale) // 2) + _floats(line)
 
 
-def _enlarging_lines(scale: int, kind: str) -> np.ndarray:
+def _enlarging_lines(scale: int, kind: PhaseKind) -> np.ndarray:
     """(S, K): the weights of every output position in a cell, K odd and centred on the input position."""
-    kernels = upscale_phases(scale, kind)  # type: ignore[arg-type]
+    kernels = upscale_phases(scale, kind)
     size = kernels.shape[-1]
     square = kernels.reshape(scale, scale, size, size)
     return np.asarray(square[:, 0].sum(axis=2))
 
 
-def _reducing_line(scale: int, kind: str) -> np.ndarray:
-    return np.asarray(downscale_phases(scale, kind)[0].sum(axis=1))  # type: ignore[arg-type]
+def _reducing_line(scale: int, kind: PhaseKind) -> np.ndarray:
+    return np.asarray(downscale_phases(scale, kind)[0].sum(axis=1))
 
 
 def _reduction(model: Model) -> bytes:
@@ -150,5 +151,32 @@ def _layers(model: Model) -> list[bytes]:
 
 
 def _quantized_layers(model: Model) -> list[bytes]:
-    """The layers of an int8 network, its constants rounded as onebranch.algebra.integer says."""
-    raise OnebranchError("int8 is not there yet")
+    """The layers of an int8 network, its constants rounded as `algebra.integer` rounds them."""
+    record = quantization_of(model.quantization or {}, model.spec)
+    integers = integer_layers(model.spec, model.weights, record)
+    parts = []
+    for index, (name, block, _) in enumerate(model.spec.walk()):
+        own, skipped = record.layers[index], any(skip.target == index for skip in model.spec.skips)
+        if index == 0:
+            weight, bias = _weight_and_bias(model, name, block)
+            parts += [_shape(weight, False), _floats(weight), _floats(bias)]
+        else:
+            parts += _integer_layer(integers[index - 1], record.layers[index - 1].output)
+        parts.append(_floats(_slopes(model, name, block)))
+        parts += [_grid(own.output, index == 0 or skipped), _grid(own.raw, True)]
+    return parts
+
+
+def _integer_layer(layer: IntegerLayer, read: Range | None) -> list[bytes]:
+    """Weight, start and multiplier; the input's zero point is part of the start."""
+    zero = 0 if read is None else read.zero_point
+    start = layer.bias - zero * layer.weight.sum((1, 2, 3))
+    weight = np.ascontiguousarray(layer.weight, "i1").tobytes()
+    return [_shape(layer.weight, True), weight, start.astype("<i4").tobytes(), _floats(layer.multiplier)]
+
+
+def _grid(found: Range | None, unapplied: bool) -> bytes:
+    """Scale, its inverse (1 where the multiplier has it already) and zero point."""
+    if found is None:
+        return struct.pack("<ffi", 1, 1, 0)
+    return struct.pack("<ffi", found.scale, 1 / found.scale if unapplied else 1, found.zero_point)

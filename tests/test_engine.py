@@ -1,0 +1,354 @@
+"""The native engine: equal to the slow definitions, however a picture is cut and whatever the machine."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from engine_networks import model_of, quantized, seeds, sizes, specs
+from onebranch.algebra.integer import run_integer_network
+from onebranch.algebra.network import run_network
+from onebranch.bench.inference import random_model
+from onebranch.enhancer.stage import ArrayStage
+from onebranch.errors import OnebranchError
+from onebranch.images.picture import as_depth
+from onebranch.model.catalogue import load
+from onebranch.runtime.engine import Engine, EngineRuntime
+from onebranch.runtime.engine_library import available, instruction_sets
+from onebranch.runtime.engine_network import describe, reason_against
+from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
+from onebranch.spec.shorthand import NetworkShorthand, expand
+
+pytestmark = pytest.mark.skipif(bool(available()), reason=available())
+
+TOLERANCE = 1e-5
+"""Of the largest value: float32."""
+
+BF16 = 2.0**-8
+"""Relative rounding of bfloat16, weights and feature maps alike; a layer adds two of them."""
+
+SETS = instruction_sets() if not available() else []
+
+
+def largest_value(spec: NetworkSpec, model, pictures: np.ndarray) -> float:
+    """Of the network with absolute weights: what rounding errors are relative to where sums cancel."""
+    weights = {name: np.abs(value) for name, value in model.weights.items()}
+    return float(np.abs(run_network(spec, weights, pictures.astype(np.float64))).max())
+
+
+def picture_of(spec: NetworkSpec, size: tuple[int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((1, spec.channels, *size), np.float32)
+
+
+@pytest.mark.parametrize("instructions", SETS)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=specs(), size=sizes, seed=seeds)
+def test_float32_is_the_definition(
+    instructions: str, spec: NetworkSpec, size: tuple[int, int], seed: int
+) -> None:
+    model, picture = model_of(spec, seed), picture_of(spec, size, seed)
+    expected = run_network(spec, model.weights, picture.astype(np.float64))
+    found = EngineRuntime(model, 1, instructions=instructions).run(picture)
+    assert found.shape == expected.shape
+    limit = TOLERANCE * max(1.0, largest_value(spec, model, picture))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("instructions", SETS)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=specs(), size=sizes, seed=seeds)
+def test_int8_is_the_integer_reference_bit_for_bit(
+    instructions: str, spec: NetworkSpec, size: tuple[int, int], seed: int
+) -> None:
+    # Without the layers after the tail, which are float32 in an order of their own.
+    channels = spec.channels
+    assume(spec.task != "downscale")
+    plain = {
+        "residual": "none",
+        "scale": 1,
+        "task": "denoise",
+        "tail": BlockSpec(spec.tail.branches, channels, "none"),
+    }
+    spec = NetworkSpec(colour=spec.colour, head=spec.head, blocks=spec.blocks, skips=spec.skips, **plain)
+    model = quantized(model_of(spec, seed), seed)
+    picture = picture_of(spec, size, seed)
+    expected = run_integer_network(spec, model.weights, model.quantization, picture)
+    found = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
+    np.testing.assert_array_equal(found, expected)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=specs(), size=sizes, seed=seeds)
+def test_int8_with_its_last_layers_is_the_reference_but_for_their_rounding(
+    spec: NetworkSpec, size: tuple[int, int], seed: int
+) -> None:
+    model, picture = quantized(model_of(spec, seed), seed), picture_of(spec, size, seed)
+    expected = run_integer_network(spec, model.weights, model.quantization, picture)
+    found = EngineRuntime(model, 1, "int8").run(picture)
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    )
+
+
+@pytest.mark.parametrize("instructions", SETS)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=specs(), size=sizes, seed=seeds)
+def test_bfloat16_is_near_the_definition(
+    instructions: str, spec: NetworkSpec, size: tuple[int, int], seed: int
+) -> None:
+    model, picture = model_of(spec, seed), picture_of(spec, size, seed)
+    expected = run_network(spec, model.weights, picture.astype(np.float64))
+    found = EngineRuntime(model, 1, "bf16", instructions=instructions).run(picture)
+    layers = 2 * len(spec.all_blocks)
+    limit = layers * BF16 * max(1.0, largest_value(spec, model, picture))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    spec=specs(),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 150)),
+    seed=seeds,
+    strip=st.integers(1, 80),
+    band=st.integers(1, 30),
+    threads=st.integers(1, 5),
+    precision=st.sampled_from(("fp32", "bf16", "int8")),
+    instructions=st.sampled_from(SETS or ["none"]),
+)
+def test_the_result_does_not_depend_on_pieces_and_threads(
+    spec, size, seed, strip, band, threads, precision, instructions
+) -> None:
+    model = quantized(model_of(spec, seed), seed)
+    picture = picture_of(spec, size, seed)[0]
+    description = describe(model, precision)
+    whole = Engine(description, 1, instructions).run(picture, "float32", planar=True, strip=10**6, band=10**6)
+    pieces = Engine(description, threads, instructions).run(
+        picture, "float32", planar=True, strip=strip, band=band
+    )
+    np.testing.assert_array_equal(pieces, whole)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(spec=specs(), size=sizes, seed=seeds, most=st.integers(1, 20), threads=st.integers(1, 3))
+def test_a_stream_gives_the_rows_of_the_whole(spec, size, seed, most: int, threads: int) -> None:
+    model, random = model_of(spec, seed), np.random.default_rng(seed)
+    picture = random.integers(0, 256, (*size, spec.channels), np.uint8)
+    engine = Engine(describe(model), threads)
+    whole = engine.run(picture, "uint8")
+    stream, rows, at = engine.stream(*size, spec.channels, "uint8", "uint8"), [], 0
+    while at < size[0]:
+        count = int(random.integers(0, most + 1))
+        rows.append(stream.push(picture[at : at + count]))
+        at += count
+    np.testing.assert_array_equal(np.concatenate(rows), whole)
+
+
+COLOURS = {("y", 3): "y of rgb", ("y", 1): "y of grey", ("rgb", 3): "own", ("rgb", 1): "rgb of grey"}
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    spec=specs(),
+    size=sizes,
+    seed=seeds,
+    channels=st.sampled_from((1, 3)),
+    source=st.sampled_from(("uint8", "uint16", "float32")),
+    target=st.sampled_from(("uint8", "uint16", "float32")),
+    chroma=st.sampled_from(("bicubic", "bilinear")),
+)
+def test_pictures_are_converted_as_the_definition_does(
+    spec, size, seed, channels, source, target, chroma
+) -> None:
+    model = model_of(spec, seed)
+    random = np.random.default_rng(seed).random((*size, channels), np.float32)
+    picture = as_depth(random, source)
+    stage = ArrayStage(model, EngineRuntime(model, 1), chroma)
+    expected = stage.pixels(channels, source, "float32")(picture)
+    engine = Engine(describe(model, "fp32", chroma), 1)
+    found = engine.run(picture, target, COLOURS[spec.colour, channels])
+    assert found.dtype == target and found.shape == expected.shape
+    if target == "float32":
+        limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
+    else:
+        white = np.iinfo(target).max
+        off = np.abs(found.astype(float) - np.clip(expected, 0, 1) * white)
+        assert off.max() <= 0.5 + white * TOLERANCE * max(1.0, float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("instructions", SETS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["photo-x2", "photo-x4", "denoise", "shrink-x2"])
+def test_shipped_models_run(name: str, precision: str, instructions: str) -> None:
+    model = load(name)
+    picture = picture_of(model.spec, (37, 70), 0)
+    expected = run_network(model.spec, model.weights, picture.astype(np.float64))
+    found = EngineRuntime(model, 2, precision, instructions=instructions).run(picture)
+    if precision == "fp32":
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    else:  # noise is the hardest picture; photographs are scored by `onebranch evaluate`
+        assert np.sqrt(np.mean((found - expected) ** 2)) < BF16
+
+
+@pytest.mark.parametrize("width", [8, 32, 64])
+def test_wide_networks_run(width: int) -> None:
+    spec = expand(NetworkShorthand(task="upscale", colour="rgb", width=width, depth=3, branches=("3x3",)))
+    model, picture = model_of(spec, 0), picture_of(spec, (21, 67), 0)
+    expected = run_network(spec, model.weights, picture.astype(np.float64))
+    limit = TOLERANCE * largest_value(spec, model, picture)
+    np.testing.assert_allclose(EngineRuntime(model).run(picture), expected, rtol=0, atol=limit)
+
+
+def small(**changes: object) -> NetworkSpec:
+    facts = dict(
+        task="denoise", colour="y", scale=1, head=BlockSpec(("3x3",), 4), tail=BlockSpec(("3x3",), 1, "none")
+    )
+    return NetworkSpec(**{**facts, "blocks": (BlockSpec(("3x3",), 4),), **changes})
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (
+            small(head=BlockSpec(("3x3", "1x1"), 4)),
+            "head is not one convolution (onebranch merge makes it one)",
+        ),
+        (small(head=BlockSpec(("3x3 1x1",), 4)), "head is not one convolution"),
+        (small(blocks=(BlockSpec(("3x3",), 4, "silu"),)), "blocks.0 has the activation 'silu'"),
+        (
+            small(blocks=(BlockSpec(("3x3 dw",), 4),)),
+            "blocks.0 is '3x3 dw', a convolution in groups or dilated",
+        ),
+        (
+            small(blocks=(BlockSpec(("3x3 d2",), 4),)),
+            "blocks.0 is '3x3 d2', a convolution in groups or dilated",
+        ),
+        (small(blocks=(BlockSpec(("33x33",), 4),)), "blocks.0 is '33x33', larger than 31 pixels"),
+        (small(skips=(Skip(0, 1, "concatenate"),)), "it has skips that concatenate"),
+    ],
+)
+def test_what_the_engine_does_not_run_is_named(spec: NetworkSpec, reason: str) -> None:
+    model = random_model(spec, np.random.default_rng(0))
+    assert reason in reason_against(model)
+    with pytest.raises(OnebranchError, match="the engine does not run this network"):
+        EngineRuntime(model)
+
+
+def test_int8_needs_a_record() -> None:
+    model = model_of(small(), 0)
+    assert "not quantized" in reason_against(model, "int8") and not reason_against(model, "bf16")
+
+
+@settings(deadline=None, max_examples=400)
+@given(seed=seeds, data=st.data())
+def test_damaged_descriptions_are_refused_or_run_within_bounds(seed: int, data: st.DataObject) -> None:
+    """Run under AddressSanitizer too, which sees what goes out of bounds."""
+    precision = data.draw(st.sampled_from(("fp32", "bf16", "int8")))
+    description = bytearray(describe(quantized(model_of(data.draw(specs()), seed), seed), precision))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(description) - 1, data.draw(st.sampled_from((64, 10**6))))))
+        description[at] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del description[data.draw(st.integers(0, len(description))) :]
+    try:
+        engine = Engine(bytes(description), 1)
+    except OnebranchError:
+        return
+    channels = description[16]
+    engine.run(np.zeros((5, 9, channels), np.float32), "uint8")
+
+
+@pytest.mark.parametrize("junk", [b"", b"OBNET\0\0\1", b"\0" * 400, b"OBNET\0\0\1" + b"\xff" * 400])
+def test_junk_is_refused(junk: bytes) -> None:
+    with pytest.raises(OnebranchError, match="the engine cannot take this network"):
+        Engine(junk, 1)
+
+
+def test_unknown_instructions_are_refused() -> None:
+    with pytest.raises(OnebranchError, match="does not run the instruction set sse9"):
+        EngineRuntime(load("photo-x2"), instructions="sse9")
+
+
+def test_too_large_a_picture_is_an_error_not_a_crash() -> None:
+    engine = Engine(describe(load("photo-x2")), 1)
+    with pytest.raises(OnebranchError, match="too large: at most 16777216 columns"):
+        engine.stream(10, 2**25, 1, "uint8", "uint8")
+    picture = np.broadcast_to(np.zeros(1, np.uint8), (2**20, 2**24, 1))
+    with pytest.raises(OnebranchError, match="there is not enough memory for a picture of 16777216x1048576"):
+        engine.run(picture, "float32")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are others there")
+def test_a_failed_allocation_inside_is_an_error() -> None:
+    code = """
+import resource
+from onebranch.errors import OnebranchError
+from onebranch.model.catalogue import load
+from onebranch.runtime.engine import Engine
+from onebranch.runtime.engine_network import describe
+engine = Engine(describe(load("photo-x2")), 1)
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+try:
+    engine.stream(100, 1 << 22, 1, "uint8", "uint8")
+except OnebranchError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert "there is not enough memory for a picture of this size" in done.stdout, done.stderr
+
+
+def test_a_stream_refuses_other_rows() -> None:
+    stream = Engine(describe(load("photo-x2")), 1).stream(4, 6, 1, "uint8", "uint8")
+    with pytest.raises(OnebranchError, match="where the stream takes"):
+        stream.push(np.zeros((1, 5, 1), np.uint8))
+    with pytest.raises(OnebranchError, match="5 rows for a stream whose picture has 4"):
+        stream.push(np.zeros((5, 6, 1), np.uint8))
+
+
+INTERRUPTED = """
+import numpy as np, os, signal, threading, time
+from onebranch.model.catalogue import load
+from onebranch.runtime.engine import EngineRuntime
+runtime = EngineRuntime(load("photo-x4"), 1, instructions="portable")
+picture = np.zeros((1, 1, 4000, 4000), np.float32)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    runtime.run(picture)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_an_interrupt_ends_a_run_early() -> None:
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], check=True, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout == "interrupted\n", done.stderr
+    assert time.monotonic() - start < 60  # whole, it takes minutes
+
+
+def test_many_threads_may_run_one_network() -> None:
+    runtime = EngineRuntime(load("photo-x2"), 2)
+    pictures = [np.random.default_rng(k).random((1, 1, 40, 50), np.float32) for k in range(8)]
+    expected = [runtime.run(picture) for picture in pictures]
+    found: dict[int, np.ndarray] = {}
+
+    def work(k: int) -> None:
+        found[k] = runtime.run(pictures[k])
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for k, result in enumerate(expected):
+        np.testing.assert_array_equal(found[k], result)
