@@ -53,23 +53,16 @@ def run_integer(spec: NetworkSpec, weights: Mapping[str, Floats], record: Record
     picture: finite; what a downscaling network is given must have been `filled` before.
     """
     found = quantization_of(record, spec)
-    kept: list[Floats] = []  # what a skip from there adds
-    value = _head_output(spec, weights, _given(found.layers[0].output), picture)
-    kept.append(_real(value, _given(found.layers[0].output)))
-    layers = integer_layers(spec, weights, found)
-    for index, layer in enumerate(layers[:-1], start=1):
-        read, own = _given(found.layers[index - 1].output), found.layers[index]
-        output = _activated(_sums(layer, value, read) * layer.multiplier[:, None, None], layer.slopes)
-        if skips := [skip for skip in spec.skips if skip.target == index]:
-            kept.append(_real(_quantized(output, own.raw, 1 / own.raw.scale), own.raw) if own.raw else output)
-            for skip in skips:
-                output = output + kept[skip.source]
-            value = _quantized(output, _given(own.output), 1 / _given(own.output).scale)
-        else:
-            value = _quantized(output, _given(own.output), 1)
-            kept.append(_real(value, _given(own.output)))
-    tail = layers[-1]
-    return np.asarray(_sums(tail, value, _given(found.layers[-2].output)) * tail.multiplier[:, None, None])
+    value, own = head_output(spec, weights, found.layers[0], picture)
+    kept = [own]
+    for index, layer in enumerate(integer_layers(spec, weights, found), start=1):
+        read = _given(found.layers[index - 1].output)
+        if index == len(found.layers) - 1:
+            return tail_output(layer, value, read)
+        added = [kept[skip.source] for skip in spec.skips if skip.target == index]
+        value, own = block_output(layer, value, read, found.layers[index], added)
+        kept.append(own)
+    raise AssertionError("the last layer is the tail")
 
 
 def run_integer_network(
@@ -97,24 +90,25 @@ def integer_layers(
         read, own = _given(found.layers[index - 1].output), found.layers[index]
         sources = [found.layers[skip.source] for skip in spec.skips if skip.target == index]
         added = sum(LEVELS * _given(source.raw or source.output).scale for source in sources)
-        unit = 1.0 if sources or own.output is None else own.output.scale
-        layer = _integer_layer(block, within(weights, name), own, read, unit)
+        layer = integer_layer(block, within(weights, name), own, read, bool(sources))
         _check_sums(name, layer, read)
         _check_values(name, layer, read, own, added)
         layers.append(layer)
     return tuple(layers)
 
 
-def _integer_layer(
-    block: BlockSpec, tensors: Mapping[str, Floats], own: Layer, read: Range, unit: float
+def integer_layer(
+    block: BlockSpec, tensors: Mapping[str, Floats], own: Layer, read: Range, joined: bool
 ) -> IntegerLayer:
+    """One layer in integers. read: the range of its input. joined: whether skips end here."""
+    unit = 1.0 if joined or own.output is None else own.output.scale
     scales = np.array(own.weight_scales, np.float64)
     weight, bias = convolution_of(tensors)
     levels = np.clip(np.rint(weight / scales[:, None, None, None]), -WEIGHT_LEVELS, WEIGHT_LEVELS)
     units = np.rint(bias / (read.scale * scales))
     if not (np.abs(units) <= LARGEST_SUM).all():
         raise OnebranchError(
-            "quantization: a bias is too large for 32-bit sums; its weight scale is too small"
+            f"quantization: a bias of {own.name} is too large for 32-bit sums; its weight scale is too small"
         )
     multiplier = (read.scale * scales / unit).astype(np.float32)
     return IntegerLayer(
@@ -137,10 +131,15 @@ def slopes_of(block: BlockSpec, tensors: Mapping[str, Floats]) -> Floats:
     return np.full(block.width, slope, np.float32)
 
 
-def _head_output(spec: NetworkSpec, weights: Mapping[str, Floats], to: Range, picture: Floats) -> np.ndarray:
-    """The head in float32: the bias, then row by row, channel by channel, column by column, each product
-    rounded and each sum rounded; its activation; in 8 bits."""
-    tensors = within(weights, "head")
+def head_output(
+    spec: NetworkSpec, weights: Mapping[str, Floats], own: Layer, picture: Floats
+) -> tuple[np.ndarray, Floats]:
+    """The head's output (O, H, W) as uint8, and as the real float32 values that skips add.
+
+    In float32: the bias, then row by row, channel by channel, column by column, each product rounded and each
+    sum rounded; then the activation.
+    """
+    tensors, to = within(weights, "head"), _given(own.output)
     weight, bias = (value.astype(np.float32) for value in convolution_of(tensors))
     _, inputs, k, l = weight.shape
     rows, columns = picture.shape[1:]
@@ -148,7 +147,31 @@ def _head_output(spec: NetworkSpec, weights: Mapping[str, Floats], to: Range, pi
     total = np.broadcast_to(bias[:, None, None], (len(bias), rows, columns))
     for y, i, x in np.ndindex(k, inputs, l):
         total = total + framed[i, y : y + rows, x : x + columns] * weight[:, i, y, x, None, None]
-    return _quantized(_activated(total, slopes_of(spec.head, tensors)), to, 1 / to.scale)
+    value = _quantized(_activated(total, slopes_of(spec.head, tensors)), to, 1 / to.scale)
+    return value, _real(value, to)
+
+
+def block_output(
+    layer: IntegerLayer, value: np.ndarray, read: Range, own: Layer, added: list[Floats]
+) -> tuple[np.ndarray, Floats]:
+    """A block's output (O, H, W) as uint8, what the next layer reads; and the real values that skips add.
+
+    value: uint8, what it reads. added: what the skips that end here add, in their order.
+    """
+    to = _given(own.output)
+    output = _activated(_sums(layer, value, read) * layer.multiplier[:, None, None], layer.slopes)
+    if not added:
+        value = _quantized(output, to, 1)
+        return value, _real(value, to)
+    kept = _real(_quantized(output, own.raw, 1 / own.raw.scale), own.raw) if own.raw else output
+    for other in added:
+        output = output + other
+    return _quantized(output, to, 1 / to.scale), kept
+
+
+def tail_output(layer: IntegerLayer, value: np.ndarray, read: Range) -> Floats:
+    """The tail's output (O, H, W), float32."""
+    return np.asarray(_sums(layer, value, read) * layer.multiplier[:, None, None])
 
 
 def _sums(layer: IntegerLayer, value: np.ndarray, read: Range) -> Floats:

@@ -1,0 +1,1 @@
+"""Merged networks into 8-bit integers: calibration, equalization, ranges, rounding, and what it costs."""

@@ -1,0 +1,255 @@
+"""Quantizing: exact equalization, ranges and rounding that lose least, crops, and what the whole loses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from network_specs import random_model
+from onebranch.algebra.integer import integer_layers, run_integer_network
+from onebranch.algebra.network import filled, run_layers, run_network
+from onebranch.errors import OnebranchError
+from onebranch.images.files import write
+from onebranch.images.picture import Picture as StillPicture
+from onebranch.model.file import fingerprint, read, to_bytes
+from onebranch.quantization.calibration import Crop, held_out, read_crops
+from onebranch.quantization.equalization import Extent, equalized, equalizing_scales, joined_layers
+from onebranch.quantization.layers import channel_extents, quantize
+from onebranch.quantization.ranges import best_range, rounded
+from onebranch.quantization.rounding import Products, rounded_weights
+from onebranch.spec.network import NetworkSpec, Skip
+from onebranch.spec.quantization import Range
+from onebranch.spec.shorthand import NetworkShorthand, expand
+from quantized_models import integer_specs
+
+F = np.float32
+
+
+def smooth_crops(spec: NetworkSpec, count: int, edge: int = 24) -> list[Crop]:
+    """Crops of random waves; what is wanted is nothing in particular."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:edge, :edge] / edge
+    crops = []
+    for _ in range(count):
+        waves = [
+            0.5 + 0.4 * np.sin(rng.uniform(0, 20) * rows + rng.uniform(0, 20) * columns + rng.uniform(0, 6))
+            for _ in range(spec.channels)
+        ]
+        given = np.stack(waves).astype(F)
+        wanted = run_network(spec, random_model(spec, 7).weights, given[None])[0]
+        crops.append(Crop(given, wanted))
+    return crops
+
+
+def random_scales(spec: NetworkSpec, seed: int) -> list[np.ndarray]:
+    """Scales from 1/30 to 30 of head and every block, the same for what additions join."""
+    rng = np.random.default_rng(seed)
+    drawn = [np.exp(rng.uniform(-3.4, 3.4, block.width)) for block in (spec.head, *spec.blocks)]
+    return [drawn[first] for first in joined_layers(spec)]
+
+
+@given(integer_specs(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_equalization_is_exact(spec: NetworkSpec, seed: int) -> None:
+    model = random_model(spec, seed)
+    weights = {name: value.astype(np.float64) for name, value in model.weights.items()}
+    pictures = np.random.default_rng(seed).random((2, spec.channels, 7, 6))
+    exact = run_network(spec, weights, pictures)
+    again = run_network(spec, equalized(spec, weights, random_scales(spec, seed)), pictures)
+    assert np.abs(again - exact).max() <= 1e-12 * max(1.0, float(np.abs(exact).max()))
+
+
+@given(integer_specs(), st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_equalization_multiplies_every_layer_by_its_scales(spec: NetworkSpec, seed: int) -> None:
+    model = random_model(spec, seed)
+    scales = random_scales(spec, seed)
+    pictures = np.random.default_rng(seed).random((1, spec.channels, 8, 12))
+    pictures = filled(pictures, spec.scale) if spec.task == "downscale" else pictures
+    before = run_layers(spec, model.weights, pictures)
+    after = run_layers(spec, equalized(spec, model.weights, scales), pictures)
+    for scale, (_, one), (_, other) in zip(scales, before, after, strict=False):
+        np.testing.assert_allclose(other, one * scale[:, None, None], rtol=1e-9, atol=1e-9)
+
+
+def test_scales_that_skips_do_not_share_would_not_be_exact() -> None:
+    short = NetworkShorthand(task="denoise", width=4, depth=2, branches=("3x3",), skips=(Skip(0, 2),))
+    model = random_model(expand(short))
+    rng = np.random.default_rng(0)
+    scales = [np.exp(rng.normal(0, 1, 4)) for _ in range(3)]
+    pictures = rng.random((1, 1, 6, 6))
+    other = run_network(model.spec, equalized(model.spec, model.weights, scales), pictures)
+    assert np.abs(other - run_network(model.spec, model.weights, pictures)).max() > 1e-3
+
+
+@given(integer_specs(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5, 1.0]))
+@settings(max_examples=25, deadline=None)
+def test_scales_fit_the_skips_and_are_moderate(spec: NetworkSpec, seed: int, strength: float) -> None:
+    model = random_model(spec, seed)
+    pictures = [np.random.default_rng(seed).random((spec.channels, 12, 12)).astype(F)]
+    scales = equalizing_scales(spec, channel_extents(model, pictures), strength)
+    for index, first in enumerate(joined_layers(spec)):
+        assert np.array_equal(scales[index], scales[first])
+        assert np.isfinite(scales[index]).all() and (scales[index] > 0).all()
+        assert scales[index].max() / scales[index].min() <= 64.01
+        assert strength > 0 or np.allclose(scales[index], 1)
+
+
+def test_channels_get_all_of_the_range_they_can_have() -> None:
+    spec = expand(NetworkShorthand(task="denoise", width=3, depth=0, branches=("1x1",)))
+    extent = Extent(np.array([0.0, -1.0, -0.1]), np.array([4.0, 1.0, 0.0]), np.ones(3))
+    (scales,) = equalizing_scales(spec, [extent], 1.0)
+    low, high = (extent.lowest * scales).min(), (extent.highest * scales).max()
+    touching = np.isclose(extent.lowest * scales, low) | np.isclose(extent.highest * scales, high)
+    assert touching.all()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-2, 2), st.floats(0.01, 3))
+@settings(max_examples=40, deadline=None)
+def test_ranges_lose_no_more_than_the_whole_range(seed: int, shift: float, spread: float) -> None:
+    values = np.random.default_rng(seed).normal(shift, spread, (2, 30, 30))
+    found = best_range([values], [1.0])
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    whole = Range((high - low) / 255, round(-low / ((high - low) / 255)))
+    errors = [float(np.square(values - rounded(values, to)).mean()) for to in (found, whole)]
+    assert errors[0] <= errors[1] * 1.02  # a histogram stands for the values
+    assert rounded(np.zeros(1), found) == 0
+
+
+def test_a_range_of_nothing_but_zeros_is_a_range() -> None:
+    found = best_range([np.zeros((2, 3, 3))], [1.0])
+    assert rounded(np.zeros(1), found) == 0
+
+
+def products_of(read: np.ndarray, wanted: np.ndarray) -> Products:
+    return Products(read @ read.T, wanted @ read.T)
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_rounding_makes_up_for_itself(seed: int, with_bias: bool) -> None:
+    """It loses less than nearest rounding on inputs that go together, and gives whole multiples."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(0, 1, (18, 18)) @ rng.normal(0, 1, (18, 400)) + 3
+    read = np.concatenate([mixed, np.ones((1, 400))]) if with_bias else mixed
+    weight = rng.normal(0, 1, (5, 18)) * np.exp(rng.normal(0, 1, (5, 1)))
+    bias = rng.normal(0, 1, 5) if with_bias else None
+    exact = weight @ mixed + (0 if bias is None else bias[:, None])
+    found = rounded_weights(weight, bias, products_of(read, exact), 0.01)
+    levels = found.weight / found.scales[:, None]
+    assert np.abs(levels - np.rint(levels)).max() < 1e-9 and np.abs(levels).max() < 127.5
+    given = found.weight @ mixed + (0 if found.bias is None else found.bias[:, None])
+    scales = np.abs(weight).max(1, keepdims=True) / 127
+    nearest = np.rint(weight / scales) * scales @ mixed + (0 if bias is None else bias[:, None])
+    assert np.square(given - exact).mean() < np.square(nearest - exact).mean()
+
+
+def test_a_bias_takes_up_what_is_left() -> None:
+    """Inputs with a mean, outputs that are off by a constant: the bias is corrected by it."""
+    rng = np.random.default_rng(0)
+    read = np.concatenate([rng.normal(2, 1, (8, 500)), np.ones((1, 500))])
+    weight, bias = rng.normal(0, 1, (3, 8)), np.zeros(3)
+    wanted = weight @ read[:-1] + np.array([[1.0], [-2.0], [3.0]])
+    found = rounded_weights(weight, bias, products_of(read, wanted), 0.01)
+    left = found.weight @ read[:-1] + found.bias[:, None] - wanted
+    assert np.abs(left.mean(1)).max() < 1e-3
+
+
+def test_silent_channels_and_their_biases_are_kept() -> None:
+    read = np.concatenate([np.zeros((4, 50)), np.ones((1, 50))])
+    found = rounded_weights(
+        np.zeros((2, 4)), np.array([5.0, 0.0]), products_of(read, np.array([[5.0] * 50, [0.0] * 50])), 1e-3
+    )
+    assert np.allclose(found.bias, [5, 0], atol=1e-2) and not found.weight.any()
+    assert np.abs(found.bias / (1e-3 * found.scales)).max() <= 2**22 * 1.01
+
+
+@given(integer_specs(deepest=2), st.integers(0, 2**32 - 1))
+@settings(max_examples=8, deadline=None)
+def test_every_kind_of_network_is_quantized(spec: NetworkSpec, seed: int) -> None:
+    """Better than cutting the tail's output to its mean: the loss is small against the signal."""
+    model = random_model(spec, seed)
+    crops = smooth_crops(spec, 3)
+    found = quantize(model, crops)
+    assert found.quantization["weights"] == fingerprint(found)
+    for crop in crops:
+        picture = filled(crop.given[None], spec.scale) if spec.task == "downscale" else crop.given[None]
+        exact = run_network(spec, model.weights, picture)
+        integer = run_integer_network(spec, found.weights, found.quantization, picture)
+        assert integer.shape == exact.shape
+        assert np.square(integer - exact).mean() <= 0.01 * np.square(exact).mean() + 1e-6
+
+
+def test_integer_weights_follow_from_the_stored_floats() -> None:
+    spec = expand(NetworkShorthand(task="upscale", width=4, depth=1, branches=("3x3",)))
+    found = quantize(random_model(spec), smooth_crops(spec, 3))
+    for index, layer in enumerate(integer_layers(spec, found.weights, found.quantization), start=1):
+        stored = found.weights[f"{spec.names[index]}.branches.0.0.weight"]
+        scales = np.array(found.quantization["layers"][index]["weight_scales"])[:, None, None, None]
+        assert np.abs(stored / scales - layer.weight).max() < 1e-4
+
+
+def test_quantizing_is_deterministic_and_travels_in_the_file(tmp_path) -> None:
+    spec = expand(NetworkShorthand(task="denoise", colour="rgb", width=4, depth=1, branches=("3x3",)))
+    model, crops = random_model(spec, name="noise"), smooth_crops(spec, 4)
+    found = quantize(model, crops)
+    assert to_bytes(found) == to_bytes(quantize(model, crops))
+    (tmp_path / "noise.safetensors").write_bytes(to_bytes(found))
+    assert read(tmp_path / "noise.safetensors").quantization == found.quantization
+
+
+def test_unmerged_networks_are_told_to_merge() -> None:
+    spec = expand(NetworkShorthand(task="upscale", width=4, depth=1, branches="patent"))
+    with pytest.raises(OnebranchError, match="merge the network first"):
+        quantize(random_model(spec, name="big"), smooth_crops(spec, 1))
+
+
+def a_folder(tmp_path, count: int = 6) -> str:
+    """Pictures of awkward sizes, grey and coloured, 8 and 16 bits, in two folders."""
+    rng = np.random.default_rng(5)
+    (tmp_path / "more").mkdir()
+    for index in range(count):
+        shape = 31 + 7 * index, 42 - 3 * index, 1 if index % 2 else 3
+        pixels = rng.integers(0, 2**16, shape).astype(np.uint16)
+        pixels = pixels if index % 3 == 0 else (pixels >> 8).astype(np.uint8)
+        write(StillPicture(pixels), tmp_path / ("more" if index > 3 else ".") / f"{index}.png")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize(
+    ("task", "scale"), [("upscale", 2), ("upscale", 3), ("downscale", 2), ("denoise", 1)]
+)
+def test_crops_are_what_the_network_takes_and_gives(tmp_path, task: str, scale: int, colour: str) -> None:
+    spec = expand(
+        NetworkShorthand(task=task, scale=scale, colour=colour, width=4, depth=0, branches=("3x3",))
+    )
+    folder = a_folder(tmp_path)
+    crops = read_crops(folder, spec, 5)
+    assert len(crops) == 5
+    for crop, again in zip(crops, read_crops(folder, spec, 5), strict=True):
+        assert np.array_equal(crop.given, again.given) and crop.given.dtype == F
+        assert run_network(spec, random_model(spec).weights, crop.given[None])[0].shape == crop.wanted.shape
+    if task != "denoise":
+        assert all(crop.given.min() >= 0 and crop.given.max() <= 1 for crop in crops)
+    else:
+        noise = [float(np.std(crop.given - crop.wanted)) for crop in crops]
+        assert noise[0] == 0 and noise == sorted(noise) and 40 / 255 < noise[-1] < 60 / 255
+
+
+def test_held_out_crops_are_not_calibrated_on() -> None:
+    crops = [Crop(np.full((1, 1, 1), k), np.zeros((1, 1, 1))) for k in range(9)]
+    chosen, measured = held_out(crops)
+    assert len(chosen) == 7 and [crop.given.item() for crop in measured] == [3, 7]
+    assert held_out(crops[:2]) == (crops[:2], crops[:2])
+
+
+def test_folders_without_enough_are_refused(tmp_path) -> None:
+    spec = expand(NetworkShorthand(task="upscale", width=4, depth=0, branches=("3x3",)))
+    with pytest.raises(OnebranchError, match="no picture"):
+        read_crops(tmp_path, spec)
+    write(StillPicture(np.zeros((7, 7, 3), np.uint8)), tmp_path / "tiny.png")
+    with pytest.raises(OnebranchError, match="too small"):
+        read_crops(tmp_path, spec)
+    with pytest.raises(OnebranchError, match="at least 1"):
+        read_crops(tmp_path, spec, 0)
