@@ -93,16 +93,31 @@ def evaluate(
     found = model if isinstance(model, Model) else load(model)
     second = then if then is None or isinstance(then, Model) else load(then)
     _check(found.spec, sigma, second.spec if second else None)
-    paths = find_pictures(os.fspath(data))
+    find_pictures(os.fspath(data))  # before the models are opened
     run = _runner(found, runtime, threads)
     after = _runner(second, runtime, threads) if second else None
-    protocol = _protocol(found.spec, run, sigma, after)
+    names = [m.name or "model" for m in (found, second) if m]
+    return measure(run, found.spec, data, " then ".join(names), sigma=sigma, after=after, shown=shown)
+
+
+def measure(
+    run: Run,
+    spec: NetworkSpec,
+    data: str | os.PathLike[str],
+    name: str,
+    *,
+    sigma: float | None = None,
+    after: Run | None = None,
+    shown: Progress = lambda name: None,
+) -> Evaluation:
+    """As `evaluate`, of any function that does what a network of that spec does. after: what enlarges."""
+    _check(spec, sigma, None)
+    protocol = _protocol(spec, run, sigma, after)
     rows = []
-    for index, path in enumerate(paths):
+    for index, path in enumerate(find_pictures(os.fspath(data))):
         shown(path.name)
         rows.append(_row(path, index, protocol))
-    names = [m.name or "model" for m in (found, second) if m]
-    return Evaluation(" then ".join(names), Path(data).name, protocol.method, protocol.baseline, tuple(rows))
+    return Evaluation(name, Path(data).name, protocol.method, protocol.baseline, tuple(rows))
 
 
 @dataclass(frozen=True)
