@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from network_specs import random_model
+from command_line import CommandLine
+from network_specs import calm_model, random_model
 from onebranch.algebra.integer import integer_layers, run_integer_network
 from onebranch.algebra.network import filled, run_layers, run_network
 from onebranch.errors import OnebranchError
 from onebranch.images.files import write
 from onebranch.images.picture import Picture as StillPicture
-from onebranch.model.file import fingerprint, read, to_bytes
+from onebranch.model.file import Model, fingerprint, read, to_bytes
+from onebranch.model.file import write as save
 from onebranch.quantization.calibration import Crop, held_out, read_crops
 from onebranch.quantization.equalization import Extent, equalized, equalizing_scales, joined_layers
 from onebranch.quantization.layers import channel_extents, quantize
@@ -253,3 +255,54 @@ def test_folders_without_enough_are_refused(tmp_path) -> None:
         read_crops(tmp_path, spec)
     with pytest.raises(OnebranchError, match="at least 1"):
         read_crops(tmp_path, spec, 0)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line."""
+    return CommandLine(monkeypatch, capsys)
+
+
+def small(task: str = "upscale", **options: object) -> Model:
+    """A small merged network whose output is near its input."""
+    return calm_model(task=task, width=8, depth=2, branches=("3x3",), **options)
+
+
+def test_the_command_writes_what_runs_and_says_what_it_lost(tmp_path, run: CommandLine) -> None:
+    (tmp_path / "set").mkdir()
+    folder, out = a_folder(tmp_path / "set"), tmp_path / "calm-int8.safetensors"
+    save(small(), tmp_path / "calm.safetensors")
+    arguments = ["quantize", tmp_path / "calm.safetensors", "--calibrate", folder, "-o", out]
+    done = run(*arguments)
+    found = read(out)
+    loss = found.quantization["loss"]
+    assert loss["data"] == "crops of pictures beside those of the calibration" and loss["pictures"] == 1
+    assert loss["loss_db"] == pytest.approx(loss["psnr_float"] - loss["psnr_int8"], abs=2e-4)
+    assert found.quantization["calibration"]["crops"] == 5
+    assert found.quantization["calibration"]["data"] == "set"
+    assert all(name in done.output for name in ("head", "blocks.1", "tail")) and "a loss of" in done.output
+    assert "it exists" in run.refused(*arguments)
+
+
+def test_the_command_measures_on_a_folder(tmp_path, run: CommandLine) -> None:
+    for name in ("set", "test"):
+        (tmp_path / name).mkdir()
+    folder, out = a_folder(tmp_path / "set"), tmp_path / "calm-int8.safetensors"
+    rng = np.random.default_rng(1)
+    for index in range(2):
+        pixels = rng.integers(0, 256, (30, 41, 3)).astype(np.uint8)
+        write(StillPicture(pixels), tmp_path / "test" / f"{index}.png")
+    save(small(), tmp_path / "calm.safetensors")
+    arguments = ["--calibrate", folder, "-o", out, "--evaluate", tmp_path / "test"]
+    assert run("quantize", tmp_path / "calm.safetensors", *arguments).code == 0
+    loss = read(out).quantization["loss"]
+    assert loss["data"].startswith("test: x2, from bicubic 1/2") and loss["pictures"] == 2
+    assert abs(loss["loss_db"]) < 0.5
+
+
+def test_the_command_needs_a_merged_network(tmp_path, run: CommandLine) -> None:
+    (tmp_path / "set").mkdir()
+    out = tmp_path / "out.safetensors"
+    folder = a_folder(tmp_path / "set")
+    said = run.refused("quantize", "photo-x2-branches", "--calibrate", folder, "-o", out)
+    assert "merge the network first" in said and not out.exists()

@@ -14,6 +14,7 @@ COMMANDS = {
     "models": "List the models that ship with the package.",
     "info": "Say what a model file holds: network, scores, plan, proof.",
     "merge": "Merge branches into fewer convolutions, with a proof.",
+    "quantize": "Make a merged model run in 8-bit integers.",
     "verify": "Check a merged file's proof again, from the two files.",
     "draw": "Draw one network, or two side by side, as SVG.",
     "evaluate": "Score a model on a folder of pictures.",

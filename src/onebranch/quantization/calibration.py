@@ -17,7 +17,7 @@ from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import imresize
 from onebranch.spec.network import NetworkSpec
 
-PICTURES = 64
+PICTURES = 128
 """Pictures, unless another number is said."""
 
 EDGE = 96

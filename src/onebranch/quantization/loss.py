@@ -1,0 +1,163 @@
+"""What 8 bits cost: the score in integers beside the score in floats, by the evaluation's own protocol."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onebranch.algebra.integer import run_integer_network
+from onebranch.algebra.network import run_network
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import Enhancer
+from onebranch.enhancer.stage import ArrayStage
+from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
+from onebranch.graph.halo import halo
+from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.lowering import lower
+from onebranch.model.file import Model
+from onebranch.quantization.calibration import Crop
+from onebranch.runtime import engine_library, engine_network
+from onebranch.runtime.protocol import Runtime
+
+CEILING = 100.0
+"""Decibels of what has no error."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean PSNR in decibels of both networks. data: what it was measured on, and how."""
+
+    data: str
+    floats: float
+    integers: float
+    pictures: int
+
+    @property
+    def decibels(self) -> float:
+        """What is lost; below zero where the integers happen to be better."""
+        return self.floats - self.integers
+
+    def as_json(self) -> dict[str, Any]:
+        """For the model file, to 4 places."""
+        return {
+            "data": self.data,
+            "pictures": self.pictures,
+            "psnr_float": round(self.floats, 4),
+            "psnr_int8": round(self.integers, 4),
+            "loss_db": round(self.decibels, 4),
+        }
+
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"{self.data}, {self.pictures} pictures: {self.floats:.3f} dB in floats,"
+            f" {self.integers:.3f} dB in 8 bits, a loss of {self.decibels:.3f} dB"
+        )
+
+
+class IntegerRuntime:
+    """The slow definition as a runtime, for any machine."""
+
+    name = "reference"
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.halo = halo(lower(model.spec, model.weights))
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
+        model = self._model
+        assert model.quantization is not None, "the caller has quantized it"
+        return run_integer_network(model.spec, model.weights, model.quantization, pictures)
+
+
+def integer_runtime(model: Model, threads: int | None = None) -> Runtime:
+    """The engine in 8 bits where it is installed, else the definition; they are equal, bit for bit."""
+    if engine_library.available() or engine_network.reason_against(model, "int8"):
+        return IntegerRuntime(model)
+    from onebranch.runtime.engine import EngineRuntime
+
+    return EngineRuntime(model, threads, "int8")
+
+
+def loss_on_folder(
+    model: Model,
+    quantized: Model,
+    data: str | os.PathLike[str],
+    *,
+    sigma: float | None = None,
+    then: str | os.PathLike[str] | Model | None = None,
+    shown: Progress = lambda name: None,
+) -> Loss:
+    """The loss on the pictures in a folder, by `evaluation.evaluate`, on luma or (rgb) on RGB.
+
+    then: a model, in floats, that enlarges what a downscaling network gave.
+    """
+    floats = evaluate(model, data, sigma=sigma, then=then, shown=shown)
+    integers = integer_scores(quantized, data, sigma=sigma, then=then, shown=shown)
+    score = "psnr_y" if model.colour == "y" else "psnr_rgb"
+    means = [getattr(found.mean.scores, score) for found in (floats, integers)]
+    return Loss(f"{floats.data}: {floats.method}", means[0], means[1], len(floats.rows))
+
+
+def integer_scores(
+    quantized: Model,
+    data: str | os.PathLike[str],
+    *,
+    sigma: float | None = None,
+    then: str | os.PathLike[str] | Model | None = None,
+    shown: Progress = lambda name: None,
+) -> Evaluation:
+    """`evaluation.evaluate` of a quantized model in 8 bits; `then` runs in floats."""
+    stage = ArrayStage(quantized, integer_runtime(quantized))
+    after = None if then is None else Enhancer(Options(model=then))
+
+    def run(pixels: Samples) -> Bytes:
+        function = stage.pixels(pixels.shape[2], pixels.dtype.name, "uint8")
+        return function(pixels).astype(np.uint8, copy=False)
+
+    def enlarge(pixels: Samples) -> Bytes:
+        assert after is not None
+        return after.enhance(Picture(pixels)).pixels.astype(np.uint8, copy=False)
+
+    last = None if after is None else enlarge
+    return measure(run, quantized.spec, data, quantized.name, sigma=sigma, after=last, shown=shown)
+
+
+def loss_on_crops(model: Model, quantized: Model, crops: Sequence[Crop]) -> Loss:
+    """The loss on crops: PSNR in the network's own colours, `scale` pixels of border cropped for upscale."""
+    border = model.spec.scale if model.spec.task == "upscale" else 0
+    pairs = [
+        (
+            run_network(model.spec, model.weights, crop.given[None])[0],
+            IntegerRuntime(quantized).run(crop.given[None])[0],
+        )
+        for crop in crops
+    ]
+    scores = np.array(
+        [
+            [_psnr(output, crop.wanted, border) for output in pair]
+            for pair, crop in zip(pairs, crops, strict=True)
+        ]
+    )
+    floats, integers = scores.mean(0).tolist()
+    return Loss("crops of pictures beside those of the calibration", floats, integers, len(crops))
+
+
+def _psnr(output: np.ndarray, wanted: np.ndarray, border: int) -> float:
+    """Of what would be written in 8 bits."""
+    inner = slice(border, -border) if border else slice(None)
+    written = as_depth(output, "uint8").astype(np.float64) / 255
+    difference = (written - wanted)[..., inner, inner]
+    error = float(np.square(difference).mean())
+    return CEILING if error == 0 else min(CEILING, -10 * float(np.log10(error)))
+
+
+def with_loss(quantized: Model, loss: Loss, calibrated_on: str) -> Model:
+    """The model with the loss, and the name of the calibration's folder, in its record."""
+    assert quantized.quantization is not None, "the caller has quantized it"
+    record = quantized.quantization
+    calibration = {**record.get("calibration", {}), "data": calibrated_on}
+    return replace(quantized, quantization={**record, "calibration": calibration, "loss": loss.as_json()})
