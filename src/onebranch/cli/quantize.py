@@ -33,8 +33,8 @@ def command(
     """Quantize a merged MODEL (a shipped name or a file) to 8 bits and write it, with its measured loss.
 
     The file runs in integers with --precision int8, and in floats without. Calibration takes the middle of
-    each picture as the network would see it: reduced for upscaling, with noise for denoising. A quarter of
-    the pictures is kept apart, and measures the loss unless --evaluate names a folder.
+    each picture as the network would see it: reduced for upscaling, with noise for denoising. Unless
+    --evaluate names a folder to measure the loss on, a quarter of the pictures is kept apart for that.
     """
     import os
 
@@ -56,7 +56,8 @@ def command(
         )
     found = load(model)
     with Console(stderr=True).status("reading") as status:
-        chosen, apart = held_out(read_crops(calibrate, found.spec, pictures))
+        crops = read_crops(calibrate, found.spec, pictures)
+        chosen, apart = held_out(crops) if data is None else (crops, ())
         quantized = quantize(found, chosen, status.update)
         status.update("measuring")
         if data is None:
