@@ -26,7 +26,10 @@ struct Avx512 {
     static OB_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
     static OB_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
     static OB_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
-    static OB_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+    static OB_INLINE F fma(F a, F b, F c) {
+        asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+        return c;
+    }
     static OB_INLINE F leak(F f, F slope) {
         return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
     }
@@ -63,7 +66,10 @@ struct Avx512 {
     }
     static OB_INLINE F dot_bfloat16(F sum, I a, I b) {
 #if defined(__AVX512BF16__)
-        if constexpr (BF16) return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+        if constexpr (BF16) {
+            asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+            return sum;
+        }
 #endif
         return fma(upper_bfloat16(a), upper_bfloat16(b), fma(lower_bfloat16(a), lower_bfloat16(b), sum));
     }
@@ -85,7 +91,8 @@ struct Avx512 {
     static OB_INLINE I dot_bytes(I sum, I in, Weight weight) {
         if constexpr (VNNI) {
 #if defined(__AVX512VNNI__)
-            return _mm512_dpbusd_epi32(sum, in, weight);
+            asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(in), "v"(weight));
+            return sum;
 #else
             return sum;
 #endif

@@ -94,11 +94,13 @@ struct KernelSet {
 
     // sum = weight[k] * rows[k] over all k, in order.
     void (*weighted)(const float *const *rows, const float *weights, int taps, size_t count, float *sum);
-    // Along a row: enlarging and reducing (see Resampler); values[0] is the tap of weight 0 of output 0.
-    void (*enlarge)(const float *values, const float *weights, int phases, int taps, size_t count, float *result);
+    // Along a row: enlarging into one row for each phase, `apart` floats apart, and reducing (see Resampler);
+    // values[0] is the tap of weight 0 of output 0. Both may write a vector beyond `count`.
+    void (*enlarge)(const float *values, const float *weights, int phases, int taps, size_t count, float *rows,
+                    size_t apart);
     void (*reduce)(const float *values, const float *weights, int stride, int taps, size_t count, float *result);
-    // result[s x + p] = rows[p][x] + result[s x + p]
-    void (*interleave_add)(const float *const *rows, int phases, size_t count, float *result);
+    // result[s x + p] = first[p][x] + second[p][x], where there is a second.
+    void (*interleave)(const float *const *first, const float *const *second, int phases, size_t count, float *result);
 
     double (*peak)(int precision, double seconds);
 };

@@ -161,6 +161,9 @@ void block(const Convolution &c, const int32_t *weights, int channel) {
     for (int phase = 0; phase < c.phases; phase++) {
         size_t cell = 0;
         for (; cell + P * S::W <= c.cells; cell += P * S::W) tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
+        if constexpr (O == S::WIDEST && P > 2) {
+            for (; cell + 2 * S::W <= c.cells; cell += 2 * S::W) tile<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
+        }
         for (; cell < c.cells; cell += S::W) tile<S, A, O, 1, COLUMNS>(c, weights, channel, phase, cell);
     }
 }
@@ -279,6 +282,9 @@ void winograd_block(const Winograd &w, const float *weights, int channel) {
     constexpr int P = pixels_for<S>(O) > 4 ? 4 : pixels_for<S>(O);
     size_t cell = 0;
     for (; cell + P * S::W <= w.cells; cell += P * S::W) multiply<S, O, P>(w, weights, channel, cell, w.scratch);
+    if constexpr (O == S::WIDEST && P > 2) {
+        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) multiply<S, O, 2>(w, weights, channel, cell, w.scratch);
+    }
     for (; cell < w.cells; cell += S::W) multiply<S, O, 1>(w, weights, channel, cell, w.scratch);
 }
 
@@ -428,25 +434,22 @@ inline void weighted(const float *const *rows, const float *weights, int taps, s
     }
 }
 
-template <int PHASES, int TAPS>
-OB_INLINE void enlarge_by(const float *values, const float *weights, int taps, size_t count, float *result) {
+template <class S, int TAPS>
+OB_INLINE void enlarge_by(const float *values, const float *weights, int phases, int taps, size_t count, float *rows,
+                          size_t apart) {
     const int n = TAPS ? TAPS : taps;
-    for (size_t x = 0; x < count; x++)
-        for (int p = 0; p < PHASES; p++) {
-            float sum = 0.0f;
-            for (int k = 0; k < n; k++) sum += weights[p * n + k] * values[x + k];
-            result[PHASES * x + p] = sum;
+    for (int p = 0; p < phases; p++)
+        for (size_t x = 0; x < count; x += S::W) {
+            typename S::F sum = S::mul(S::load(values + x), S::set(weights[p * n]));
+            for (int k = 1; k < n; k++) sum = S::add(sum, S::mul(S::load(values + x + k), S::set(weights[p * n + k])));
+            S::store(rows + p * apart + x, sum);
         }
 }
 
-inline void enlarge(const float *values, const float *weights, int phases, int taps, size_t count, float *result) {
-    if (phases == 2 && taps == 5) return enlarge_by<2, 5>(values, weights, taps, count, result);
-    if (phases == 3 && taps == 5) return enlarge_by<3, 5>(values, weights, taps, count, result);
-    if (phases == 4 && taps == 5) return enlarge_by<4, 5>(values, weights, taps, count, result);
-    if (phases == 2) return enlarge_by<2, 0>(values, weights, taps, count, result);
-    if (phases == 3) return enlarge_by<3, 0>(values, weights, taps, count, result);
-    if (phases == 4) return enlarge_by<4, 0>(values, weights, taps, count, result);
-    enlarge_by<1, 0>(values, weights, taps, count, result);
+template <class S>
+void enlarge(const float *values, const float *weights, int phases, int taps, size_t count, float *rows, size_t apart) {
+    if (taps == 5) return enlarge_by<S, 5>(values, weights, phases, taps, count, rows, apart);
+    enlarge_by<S, 0>(values, weights, phases, taps, count, rows, apart);
 }
 
 inline void reduce(const float *values, const float *weights, int stride, int taps, size_t count, float *result) {
@@ -457,17 +460,26 @@ inline void reduce(const float *values, const float *weights, int stride, int ta
     }
 }
 
-inline void interleave_add(const float *const *rows, int phases, size_t count, float *result) {
-    if (phases == 2)
-        for (size_t x = 0; x < count; x++) {
-            result[2 * x] = rows[0][x] + result[2 * x];
-            result[2 * x + 1] = rows[1][x] + result[2 * x + 1];
-        }
-    else if (phases == 1)
-        for (size_t x = 0; x < count; x++) result[x] = rows[0][x] + result[x];
+template <int PHASES>
+OB_INLINE void interleave_by(const float *const *first, const float *const *second, size_t count, float *result) {
+    const float *a[PHASES], *b[PHASES];
+    for (int p = 0; p < PHASES; p++) {
+        a[p] = first[p];
+        b[p] = second ? second[p] : nullptr;
+    }
+    if (second)
+        for (size_t x = 0; x < count; x++)
+            OB_UNROLL for (int p = 0; p < PHASES; p++) result[PHASES * x + p] = a[p][x] + b[p][x];
     else
-        for (int p = 0; p < phases; p++)
-            for (size_t x = 0; x < count; x++) result[phases * x + p] = rows[p][x] + result[phases * x + p];
+        for (size_t x = 0; x < count; x++)
+            OB_UNROLL for (int p = 0; p < PHASES; p++) result[PHASES * x + p] = a[p][x];
+}
+
+inline void interleave(const float *const *first, const float *const *second, int phases, size_t count, float *result) {
+    if (phases == 1) return interleave_by<1>(first, second, count, result);
+    if (phases == 2) return interleave_by<2>(first, second, count, result);
+    if (phases == 3) return interleave_by<3>(first, second, count, result);
+    interleave_by<4>(first, second, count, result);
 }
 
 // ---- the machine's peak: the direct kernel on data in the first cache --------------------------------------------
@@ -515,8 +527,8 @@ double peak(int precision, double seconds) {
 template <class S>
 KernelSet kernel_set(const char *name) {
     return {name,     S::W,   S::WIDEST,       S::BFLOAT16, convolve<S>,  winograd<S>, transform<S>, read,   write,
-            to_ycbcr, to_rgb, scale_and_shift, luma,        split_phases, join_phases, weighted,     enlarge, reduce,
-            interleave_add, peak<S>};
+            to_ycbcr, to_rgb, scale_and_shift, luma,        split_phases, join_phases, weighted,     enlarge<S>, reduce,
+            interleave, peak<S>};
 }
 
 }  // namespace

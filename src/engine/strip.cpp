@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace ob {
 namespace {
 
-constexpr int WIDEST_REACH = 5;  // columns beyond a row's end that a kernel may read as zeros, and a begun tile
+// Columns beyond a row's end that a kernel may read, as zeros, and those of a tile that is begun.
+constexpr int WIDEST_REACH = MOST_COLUMNS / 2 + 4;
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 int64_t round_down(int64_t value, int64_t to) { return value / to * to; }
@@ -256,12 +258,14 @@ struct Strip::State {
     int lag = 0;                // of the result behind the input
     int picture_channels, interpolated;  // planes of chroma
     size_t cells = 0, stride = 0;  // of a plane
+    std::pair<size_t, size_t> edges[MOST_PHASES];  // of a plane of each phase: cells beyond the row's end
     std::vector<Stage> stages;
     Ring head_rows;             // the network's channels as the head reads them
     FloatRing planes;           // the network's channels, and chroma, edges repeated in the margins
     FloatRing tail_rows;        // of networks that reduce
     Buffer<float> tail, scratch, output, phase_rows, line;
     size_t output_width = 0;    // floats of a row of `output`
+    size_t phase_width = 0;     // floats of a row of `phase_rows`
 
     State(const Network &network, const ob_format &format, Range columns, Range rows);
     void allocate();
@@ -273,7 +277,7 @@ struct Strip::State {
     void emit(int64_t y, const Samples &target, int64_t first_row);
     void emit_rows(int64_t y, const Samples &target, int64_t first_row);
     void emit_reduced(int64_t y, const Samples &target, int64_t first_row);
-    void resize_plane(const Resampler &resampler, int plane, int64_t y, int phase, float *to);
+    void resize_plane(const Resampler &resampler, int plane, int64_t y, int phase, const float *(&rows)[MOST_PHASES]);
     void write_row(int64_t row, float *const *channels, const Samples &target, int64_t first_row);
 };
 
@@ -297,6 +301,10 @@ void Strip::State::allocate() {
     int64_t span = buffer.size();
     cells = size_t(round_up((span + network.phases - 1) / network.phases, lanes));
     stride = size_t(round_up(int64_t(cells), 16)) + 2 * MARGIN;
+    for (int64_t p = 0; p < network.phases; p++) {
+        size_t first = size_t((span - p + network.phases - 1) / network.phases);
+        edges[p] = {first, std::min(cells, first + size_t(WIDEST_REACH) / size_t(network.phases) + 1)};
+    }
     size_t layers = network.layers.size();
     stages.resize(layers);
     // Rows that each layer makes: what the later ones need of it.
@@ -357,8 +365,9 @@ void Strip::State::allocate() {
     scratch = Buffer<float>(size_t(FREQUENCIES) * 8 * 4 * 16 + 64);
     output_width = size_t(round_up(span, 64)) * size_t(description.enlarges()) + 64;
     output = Buffer<float>(output_width * 3);
-    phase_rows = Buffer<float>(output_width);
-    line = Buffer<float>(planes.width + 64);
+    phase_width = size_t(round_up(span, 64)) + 64;
+    phase_rows = Buffer<float>(phase_width * size_t(description.enlarges()));
+    line = Buffer<float>(planes.width + 128);
 }
 
 // Row y of the picture into the rings.
@@ -405,16 +414,12 @@ void Strip::State::fill_margins(int plane, int64_t y) {
 
 // Cells beyond the end of row y, which vectors wrote over, back to the layer's zero.
 void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, int32_t zero) {
-    int phases = network.phases;
-    int planes_out = channels / per_cell(cell) * phases;
-    int64_t span = buffer.size(), first = phases == 1 ? span : round_down(span, 4);
-    int64_t last = round_up(span + WIDEST_REACH + MOST_COLUMNS / 2, 4);
-    int32_t *base = ring.row(y) + MARGIN;
-    for (int plane = 0; plane < planes_out; plane++) {
-        int phase = plane % phases;
-        for (int64_t x = first + phase; x < last; x += phases)
-            if (x >= span && size_t(x / phases) < cells + MARGIN) base[size_t(plane) * stride + x / phases] = zero;
-    }
+    const int phases = network.phases;
+    size_t groups = size_t(channels / per_cell(cell));
+    int32_t *plane = ring.row(y) + MARGIN;
+    for (size_t g = 0; g < groups; g++)
+        for (int p = 0; p < phases; p++, plane += stride)
+            for (size_t k = edges[p].first; k < edges[p].second; k++) plane[k] = zero;
 }
 
 void Strip::State::set_epilogue(size_t index, int64_t y, Epilogue &e, Target *skips) {
@@ -501,8 +506,10 @@ void Strip::State::run_layer(size_t index, int64_t y) {
                           reinterpret_cast<float *>(stage.transformed.row(y)));
 }
 
-// Row y of the input, resized along its columns and rows, for phase `phase` of the result's rows.
-void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y, int phase, float *to) {
+// Row y of the input, resized along its columns and rows, for phase `phase` of the result's rows: a row for every
+// phase of the result's columns, in `phase_rows`.
+void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y, int phase,
+                                const float *(&rows)[MOST_PHASES]) {
     const float *source[64];
     for (int k = 0; k < resampler.taps; k++) {
         int64_t row = std::clamp<int64_t>(y + k - resampler.before, 0, height - 1);
@@ -512,11 +519,13 @@ void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y
     kernels.weighted(source, resampler.weight.data() + size_t(phase) * resampler.taps, resampler.taps,
                      size_t(buffer.size()) + 2 * MARGIN, sum);
     const float *first = sum + MARGIN + (columns.begin - buffer.begin) - resampler.before;
+    for (int p = 0; p < resampler.phases; p++) rows[p] = phase_rows.data() + size_t(p) * phase_width;
     if (resampler.stride > 1)
         kernels.reduce(first, resampler.weight.data(), resampler.stride, resampler.taps,
-                       size_t(columns.size() / resampler.stride), to);
+                       size_t(columns.size() / resampler.stride), phase_rows.data());
     else
-        kernels.enlarge(first, resampler.weight.data(), resampler.phases, resampler.taps, size_t(columns.size()), to);
+        kernels.enlarge(first, resampler.weight.data(), resampler.phases, resampler.taps, size_t(columns.size()),
+                        phase_rows.data(), phase_width);
 }
 
 // A row of the result in the network's channels (and chroma) -> the picture's samples.
@@ -556,15 +565,17 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
     }
     for (int dy = 0; dy < scale; dy++) {
         float *own[3];
+        const float *resized[MOST_PHASES];
         for (int c = 0; c < 3; c++) own[c] = output.data() + size_t(c) * output_width;
         for (int c = 0; c < channels; c++) {
-            if (description.has_residual)
-                resize_plane(description.residual, c, y, dy, own[c]);
-            else
-                std::memset(own[c], 0, count * size_t(scale) * sizeof(float));
-            kernels.interleave_add(features + (c * scale + dy) * scale, scale, count, own[c]);
+            if (description.has_residual) resize_plane(description.residual, c, y, dy, resized);
+            kernels.interleave(features + (c * scale + dy) * scale, description.has_residual ? resized : nullptr, scale,
+                               count, own[c]);
         }
-        for (int c = 0; c < interpolated; c++) resize_plane(description.chroma, channels + c, y, dy, own[channels + c]);
+        for (int c = 0; c < interpolated; c++) {
+            resize_plane(description.chroma, channels + c, y, dy, resized);
+            kernels.interleave(resized, nullptr, scale, count, own[channels + c]);
+        }
         write_row(y * scale + dy, own, target, first_row);
     }
 }
@@ -576,6 +587,7 @@ void Strip::State::emit_reduced(int64_t y, const Samples &target, int64_t first_
     size_t count = size_t(columns.size() / scale);
     int64_t skipped = columns.begin - buffer.begin;
     float *own[3];
+    const float *resized[MOST_PHASES];
     for (int c = 0; c < 3; c++) own[c] = output.data() + size_t(c) * output_width;
     for (int c = 0; c < channels; c++) {
         float *to = own[c];
@@ -600,12 +612,15 @@ void Strip::State::emit_reduced(int64_t y, const Samples &target, int64_t first_
                 }
         }
         if (description.has_residual) {
-            resize_plane(description.residual, c, y, 0, phase_rows.data());
-            const float *added = phase_rows.data();
-            kernels.interleave_add(&added, 1, count, to);
+            const float *own_row = to;
+            resize_plane(description.residual, c, y, 0, resized);
+            kernels.interleave(&own_row, resized, 1, count, to);
         }
     }
-    for (int c = 0; c < interpolated; c++) resize_plane(description.chroma, channels + c, y, 0, own[channels + c]);
+    for (int c = 0; c < interpolated; c++) {
+        resize_plane(description.chroma, channels + c, y, 0, resized);
+        kernels.interleave(resized, nullptr, 1, count, own[channels + c]);
+    }
     int64_t row = y / scale;
     write_row(row, own, target, first_row);
 }
