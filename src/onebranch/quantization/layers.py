@@ -19,8 +19,9 @@ from onebranch.quantization.rounding import Products, rounded_weights
 from onebranch.spec.network import NetworkSpec
 from onebranch.spec.quantization import Layer, Quantization, Range, needs_raw, reason_against
 
-STRENGTHS = (0.0, 0.5, 1.0)
-"""Of equalization; what loses least on the calibration pictures is taken."""
+EQUALIZATIONS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1e-3))
+"""Strength of equalization, and the share of each picture's values that it may take for outliers; what loses
+least on the calibration pictures is taken."""
 
 Progress = Callable[[str], None]
 
@@ -40,7 +41,6 @@ class Attempt:
     weights: dict[str, Floats]
     layers: tuple[Layer, ...]
     error: float
-    strength: float
 
 
 def quantize(model: Model, crops: Sequence[Crop], shown: Progress = lambda line: None) -> Model:
@@ -57,21 +57,26 @@ def quantize(model: Model, crops: Sequence[Crop], shown: Progress = lambda line:
     pictures = [
         Picture(prepared(crop.given, model.spec), weight) for crop, weight in zip(crops, weights, strict=True)
     ]
-    extents = channel_extents(model, [picture.given for picture in pictures])
+    given = [picture.given for picture in pictures]
     attempts = []
-    for strength in STRENGTHS:
-        shown(f"equalization {strength:g}")
-        scales = equalizing_scales(model.spec, extents, strength)
-        attempts.append(
-            attempted(model.spec, equalized(model.spec, model.weights, scales), pictures, strength)
-        )
-    return _quantized(model, min(attempts, key=lambda attempt: attempt.error), len(crops))
+    for strength, outliers in EQUALIZATIONS:
+        shown(f"equalization {strength:g} without {outliers:g} of the values")
+        scales = equalizing_scales(model.spec, channel_extents(model, given, outliers), strength)
+        attempts.append(attempted(model.spec, equalized(model.spec, model.weights, scales), pictures))
+    errors = [attempt.error for attempt in attempts]
+    best = errors.index(min(errors))
+    calibration = {
+        "crops": len(crops),
+        "equalization": EQUALIZATIONS[best][0],
+        "outliers": EQUALIZATIONS[best][1],
+        "tail_error": errors[best] ** 0.5,
+    }
+    return _quantized(model, attempts[best], calibration)
 
 
-def _quantized(model: Model, best: Attempt, pictures: int) -> Model:
+def _quantized(model: Model, best: Attempt, calibration: dict[str, Any]) -> Model:
     weights = {name: value.astype(np.float32) for name, value in best.weights.items()}
     plain = replace(model, weights=weights, merge=None, scores={}, quantization=None)
-    calibration = {"crops": pictures, "equalization": best.strength, "tail_error": best.error**0.5}
     record = Quantization(version=1, layers=best.layers, weights=fingerprint(plain), calibration=calibration)
     return replace(plain, quantization=plain_record(record))
 
@@ -87,8 +92,11 @@ def prepared(picture: Floats, spec: NetworkSpec) -> Floats:
     return filled(picture[None], spec.scale)[0] if spec.task == "downscale" else picture
 
 
-def channel_extents(model: Model, pictures: Sequence[Floats]) -> list[Extent]:
-    """The extents of head and every block."""
+def channel_extents(model: Model, pictures: Sequence[Floats], outliers: float = 0.0) -> list[Extent]:
+    """The extents of head and every block.
+
+    outliers: share of each picture's values, at both ends of each channel, that the extents leave out.
+    """
     spec, blocks = model.spec, (model.spec.head, *model.spec.blocks)
     lowest = [np.zeros(block.width) for block in blocks]
     highest = [np.zeros(block.width) for block in blocks]
@@ -102,8 +110,9 @@ def channel_extents(model: Model, pictures: Sequence[Floats]) -> list[Extent]:
             slopes = np.square(slopes_of(block, tensors), dtype=np.float64)
             below = (sums < 0).mean((1, 2))
             energies[index] += (1 - below + below * slopes) / len(pictures)
-            np.minimum(lowest[index], values.exact.min((1, 2)), out=lowest[index])
-            np.maximum(highest[index], values.exact.max((1, 2)), out=highest[index])
+            flat = values.exact.reshape(block.width, -1)
+            np.minimum(lowest[index], np.quantile(flat, outliers, 1), out=lowest[index])
+            np.maximum(highest[index], np.quantile(flat, 1 - outliers, 1), out=highest[index])
     gains = noise_gains(spec, model.weights, energies)
     return [Extent(*each) for each in zip(lowest, highest, gains, strict=True)]
 
@@ -152,9 +161,7 @@ class _Values:
     weight: float = 1.0
 
 
-def attempted(
-    spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Sequence[Picture], strength: float
-) -> Attempt:
+def attempted(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Sequence[Picture]) -> Attempt:
     """The equalized network in integers: ranges and rounding chosen layer after layer.
 
     Each layer is fitted to what the float network's layer gives, on what the integer network's layer reads.
@@ -179,7 +186,7 @@ def attempted(
         if index < len(spec.names) - 1:
             values = [_after_integers(each, spec, result, layers) for each in values]
     error = float(np.mean([_tail_error(each, spec, result, layers) for each in values]))
-    return Attempt(result, tuple(layers), error, strength)
+    return Attempt(result, tuple(layers), error)
 
 
 def convolved(tensors: Mapping[str, Floats], value: Floats) -> Floats:
