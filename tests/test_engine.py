@@ -14,6 +14,7 @@ from engine_networks import model_of, quantized, seeds, sizes, specs
 from onebranch.algebra.integer import run_integer_network
 from onebranch.algebra.network import run_network
 from onebranch.bench.inference import random_model
+from onebranch.enhancer.engine_stage import EngineStage
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import as_depth
@@ -352,3 +353,24 @@ def test_many_threads_may_run_one_network() -> None:
         worker.join()
     for k, result in enumerate(expected):
         np.testing.assert_array_equal(found[k], result)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    size=sizes,
+    seed=seeds,
+    task=st.sampled_from(
+        [("upscale", 2), ("upscale", 3), ("upscale", 4), ("downscale", 2), ("downscale", 3), ("denoise", 1)]
+    ),
+    chroma=st.sampled_from(("bicubic", "bilinear")),
+    depth=st.sampled_from(("uint8", "uint16", "float32")),
+)
+def test_alpha_is_interpolated_as_the_definition_does(size, seed, task, chroma, depth) -> None:
+    name, scale = task
+    facts = dict(downsampling="average") if name == "downscale" else {}
+    tail = BlockSpec(("3x3",), scale**2 if name == "upscale" else 1, "none")
+    model = model_of(small(task=name, scale=scale, tail=tail, **facts), seed)
+    alpha = as_depth(np.random.default_rng(seed).random((*size, 1), np.float32), depth)
+    expected = ArrayStage(model, EngineRuntime(model, 1), chroma).alpha(depth, "float32")(alpha)
+    found = EngineStage(model, chroma, 1).alpha(depth, "float32")(alpha)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)

@@ -73,7 +73,7 @@ def scale_of(stage: Stage) -> Fraction:
     return stage.halo.scale
 
 
-def _with_interpolation(own: Halo) -> Halo:
+def with_interpolation(own: Halo) -> Halo:
     """The larger of the network's halo and the interpolation's, on every side."""
     reach = INTERPOLATION_REACH * own.scale.denominator if own.scale != 1 else 0
     sides = {side: max(reach, getattr(own, side)) for side in ("top", "bottom", "left", "right")}
@@ -87,7 +87,7 @@ class GraphStage:
 
     def __init__(self, model: Model, chroma: Kernel = "bicubic", threads: int | None = None) -> None:
         self.model, self.chroma, self.threads = model, chroma, threads
-        self.halo = _with_interpolation(halo(lower(model.spec, model.weights)))
+        self.halo = with_interpolation(halo(lower(model.spec, model.weights)))
         self._opened: dict[tuple[str | int, ...], Function] = {}
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
@@ -119,7 +119,7 @@ class ArrayStage:
     def __init__(self, model: Described, network: Runtime, chroma: Kernel = "bicubic") -> None:
         self.model, self.network, self.chroma = model, network, chroma
         self.runtime = network.name
-        self.halo = _with_interpolation(network.halo)
+        self.halo = with_interpolation(network.halo)
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """As `Stage.pixels`."""

@@ -190,15 +190,28 @@ def _interruptible(call: Callable[["ctypes.c_int32", "ctypes.Array[ctypes.c_char
 
 
 def _run_beside(call: Callable[[], int], cancel: "ctypes.c_int32") -> int:
+    """In another thread, waited for to its end whatever interrupts the wait: it works on the caller's memory.
+
+    An event, since `Thread.join` takes a thread for ended once the wait for it was interrupted (CPython 3.11).
+    """
     results: list[int] = []
-    worker = threading.Thread(target=lambda: results.append(call()), name="onebranch engine")
-    worker.start()
-    try:
-        worker.join()
-    except BaseException:
-        cancel.value = 1
-        worker.join()
-        raise
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(call())
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="onebranch engine", daemon=True).start()
+    interruption: BaseException | None = None
+    while not done.is_set():
+        try:
+            done.wait()
+        except BaseException as error:
+            cancel.value, interruption = 1, error
+    if interruption is not None:
+        raise interruption
     return results[0]
 
 

@@ -79,6 +79,16 @@ def describe(model: Model, precision: str = "fp32", chroma: Kernel = "bicubic") 
     return b"".join(parts)
 
 
+def describe_interpolation(spec: NetworkSpec, kind: Kernel) -> bytes:
+    """A network of one channel that only interpolates, by the scale of `spec`: all but its residual is 0."""
+    tail = spec.scale**2 if spec.task == "upscale" else 1
+    reduction = _integers(1 if spec.task == "downscale" else 0)
+    zeros = [_shape(np.zeros((n, 1, 1, 1)), False) + _floats([0.0] * 2 * n + [1.0] * n) for n in (1, tail)]
+    facts = _integers(TASKS[spec.task], PRECISIONS["fp32"], 1, spec.scale, len(zeros), 0, 1)
+    resampler = _resampler(spec, kind)
+    return b"".join([MAGIC, facts, resampler, resampler, reduction, *zeros])
+
+
 def _integers(*values: int) -> bytes:
     return struct.pack(f"<{len(values)}i", *values)
 

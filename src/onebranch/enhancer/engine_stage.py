@@ -1,0 +1,45 @@
+"""A model in the native engine: rows of samples in, rows of samples out, all conversions on their way.
+
+It needs no tiles, since its memory grows with a picture's width alone; what it gives does not depend on pieces.
+"""
+
+import numpy as np
+
+from onebranch.enhancer.stage import Function, with_interpolation
+from onebranch.graph.halo import halo
+from onebranch.images.resize import Kernel
+from onebranch.lowering import lower
+from onebranch.model.file import Model
+from onebranch.runtime.engine import Engine
+from onebranch.runtime.engine_network import describe, describe_interpolation
+
+COLOURS = {("y", 3): "y of rgb", ("y", 1): "y of grey", ("rgb", 3): "own", ("rgb", 1): "rgb of grey"}
+"""What lies between a picture of so many channels and a network's colour, by the engine's name."""
+
+
+class EngineStage:
+    """A stage in the engine. threads: None takes every core; precision: "fp32", "bf16" or "int8"."""
+
+    runtime = "engine"
+    streams = True
+
+    def __init__(
+        self, model: Model, chroma: Kernel = "bicubic", threads: int | None = None, precision: str = "fp32"
+    ) -> None:
+        self.model, self.chroma, self.precision, self._threads = model, chroma, precision, threads
+        self.halo = with_interpolation(halo(lower(model.spec, model.weights)))
+        self.engine = Engine(describe(model, precision, chroma), threads)
+        self._interpolation: Engine | None = None
+
+    def pixels(self, channels: int, source: str, target: str) -> Function:
+        """As `Stage.pixels`."""
+        colour = COLOURS[self.model.colour, channels]
+        return lambda picture: self.engine.run(np.ascontiguousarray(picture), target, colour)
+
+    def alpha(self, source: str, target: str) -> Function:
+        """As `Stage.alpha`."""
+        if self._interpolation is None:
+            description = describe_interpolation(self.model.spec, self.chroma)
+            self._interpolation = Engine(description, self._threads)
+        engine = self._interpolation
+        return lambda picture: engine.run(np.ascontiguousarray(picture), target)
