@@ -1,7 +1,7 @@
 """One model at work on a picture's samples: its colours through the network and back, by two routes.
 
-`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` is the fast way: ONNX Runtime does the
-conversions too. Y networks see luma; chroma and alpha are resized by interpolation.
+`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` has ONNX Runtime do the conversions too, and
+`engine_stage.EngineStage` the engine. Y networks see luma; chroma and alpha are resized by interpolation.
 """
 
 from collections.abc import Callable
@@ -48,9 +48,11 @@ class Stage(Protocol):
     """A model that is ready to run on pieces of pictures.
 
     Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
+    streams: whether it takes a whole picture without keeping more than some of its rows; the others get tiles.
     """
 
     runtime: str
+    streams: bool
     halo: Halo
 
     @property
@@ -84,6 +86,7 @@ class GraphStage:
     """A model in ONNX Runtime, the conversions in the graph; a session for every kind of picture it meets."""
 
     runtime = "onnxruntime"
+    streams = False
 
     def __init__(self, model: Model, chroma: Kernel = "bicubic", threads: int | None = None) -> None:
         self.model, self.chroma, self.threads = model, chroma, threads
@@ -115,6 +118,8 @@ class GraphStage:
 
 class ArrayStage:
     """A model in any runtime, the conversions in numpy."""
+
+    streams = False
 
     def __init__(self, model: Described, network: Runtime, chroma: Kernel = "bicubic") -> None:
         self.model, self.network, self.chroma = model, network, chroma

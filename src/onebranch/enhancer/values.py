@@ -46,7 +46,7 @@ def _through(
     """Values through the functions of the stages, in tiles, then at the size asked for, rounded."""
     own = values.dtype.name
     for function, stage in zip(functions, stages, strict=True):
-        values = run_tiled(function, values, stage.halo, tile)
+        values = function(values) if stage.streams else run_tiled(function, values, stage.halo, tile)
     if values.shape[:2] == size:
         return values
     return as_depth(resize(values.astype(np.float32, copy=False), *size), own)
