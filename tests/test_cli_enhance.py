@@ -18,6 +18,7 @@ from onebranch.images.picture import Picture
 from onebranch.model import catalogue
 from onebranch.model.file import Model
 from onebranch.model.file import write as save
+from onebranch.runtime.selection import chosen
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(onebranch.__file__).parent.parent)}
 
@@ -43,7 +44,7 @@ def test_a_picture_into_a_file(run: CommandLine, model: Path, crops: Path, tmp_p
     assert done.code == 0, done.errors
     assert "64x72 -> 128x144" in done.output
     assert "1 picture enhanced" in done.output
-    assert "small in onnxruntime, fp32" in done.output
+    assert f"small in {chosen(UPSCALE).runtime}, fp32" in done.output
     np.testing.assert_array_equal(read(out).pixels, enhance(crops / "sand.png", UPSCALE, threads=1).pixels)
 
 
@@ -176,4 +177,4 @@ def test_the_default_model_is_photo_x2(
     monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
     save(Model(UPSCALE.spec, UPSCALE.weights), tmp_path / "photo-x2.safetensors")
     done = run("enhance", crops / "sand.png", "-o", tmp_path / "big.png", "--threads", 1)
-    assert "photo-x2 in onnxruntime" in done.output
+    assert f"photo-x2 in {chosen(UPSCALE).runtime}" in done.output

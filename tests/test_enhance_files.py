@@ -12,6 +12,7 @@ from onebranch.enhancer.picture import enhance
 from onebranch.errors import OnebranchError
 from onebranch.images.files import read, write
 from onebranch.images.picture import Picture
+from onebranch.runtime.selection import chosen
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
 MODEL = random_model(
@@ -42,7 +43,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     assert sorted(content(tmp_path / "out" / "deep")) == [*names[:-1], "f.png"]
     assert [done.job.source.name for done in summary.done] == names
     assert all((done.before, done.after) == ((9, 11), (18, 22)) for done in summary.done)
-    assert {(done.models, done.runtime) for done in summary.done} == {(("small",), "onnxruntime")}
+    assert {(done.models, done.runtime) for done in summary.done} == {(("small",), chosen(MODEL).runtime)}
     expected = enhance(pictures / "a.png", MODEL, threads=1)
     np.testing.assert_array_equal(read(tmp_path / "out" / "deep" / "a.png").pixels, expected.pixels)
 

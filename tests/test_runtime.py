@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import onebranch
 from network_specs import network_specs, random_model
 from onebranch.errors import OnebranchError
-from onebranch.runtime.selection import open_runtime
+from onebranch.runtime.selection import chosen, open_runtime
 from onebranch.spec.network import NetworkSpec
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
@@ -45,7 +45,7 @@ def test_threads_do_not_change_the_result() -> None:
 
 def test_unknown_names_and_thread_counts_are_refused() -> None:
     model = random_model(expand(NetworkShorthand(task="denoise", depth=0, branches="plain")))
-    assert open_runtime(model).name == open_runtime(model, "auto").name == "onnxruntime"
+    assert open_runtime(model).name == open_runtime(model, "auto").name == chosen(model).runtime
     with pytest.raises(OnebranchError, match="unknown runtime 'onnxruntim'; did you mean 'onnxruntime'"):
         open_runtime(model, "onnxruntim")
     with pytest.raises(OnebranchError, match="threads must be at least 1, not 0"):

@@ -7,7 +7,7 @@ bicubic (or, for denoising, doing nothing) gives on the same picture. Needs no P
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Row:
 class Evaluation:
     """What was measured and every picture's scores.
 
-    method: what the model's pictures are, and compared with what. baseline: the same for the baseline.
+    method: what the model's pictures are, and compared with what. baseline: the same for the baseline. ran:
+    runtime and precision, where known.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Evaluation:
     method: str
     baseline: str
     rows: tuple[Row, ...]
+    ran: str = ""
 
     @property
     def mean(self) -> Row:
@@ -66,6 +68,7 @@ class Evaluation:
         """Everything as JSON values; the PSNR of equal pictures, infinite, as null."""
         rows = [_json_of(row) for row in self.rows]
         facts = {"model": self.model, "data": self.data, "method": self.method, "baseline": self.baseline}
+        facts |= {"ran": self.ran} if self.ran else {}
         return {**facts, "mean": _json_of(self.mean), "pictures": rows}
 
 
@@ -76,6 +79,7 @@ def evaluate(
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
     runtime: str = "auto",
+    precision: str = "fp32",
     threads: int | None = None,
     shown: Progress = lambda name: None,
 ) -> Evaluation:
@@ -94,10 +98,16 @@ def evaluate(
     second = then if then is None or isinstance(then, Model) else load(then)
     _check(found.spec, sigma, second.spec if second else None)
     find_pictures(os.fspath(data))  # before the models are opened
-    run = _runner(found, runtime, threads)
-    after = _runner(second, runtime, threads) if second else None
+    enhancers = [
+        Enhancer(Options(model=m, runtime=runtime, precision=precision, threads=threads))
+        for m in (found, second)
+        if m
+    ]
+    run, after = _runner(enhancers[0]), _runner(enhancers[1]) if second else None
     names = [m.name or "model" for m in (found, second) if m]
-    return measure(run, found.spec, data, " then ".join(names), sigma=sigma, after=after, shown=shown)
+    result = measure(run, found.spec, data, " then ".join(names), sigma=sigma, after=after, shown=shown)
+    used = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
+    return replace(result, ran=f"{' then '.join(used)}, {precision}")
 
 
 def measure(
@@ -193,9 +203,8 @@ def _eight_bits(samples: npt.NDArray[np.generic]) -> Bytes:
     return as_depth(samples, "uint8").astype(np.uint8, copy=False)
 
 
-def _runner(model: Model, runtime: str, threads: int | None) -> Run:
-    """The model as a function from pixels to 8-bit pixels, by the path that every picture takes."""
-    enhancer = Enhancer(Options(model=model, runtime=runtime, threads=threads))
+def _runner(enhancer: Enhancer) -> Run:
+    """One model as a function from pixels to 8-bit pixels, by the path that every picture takes."""
     return lambda pixels: _eight_bits(enhancer.enhance(Picture(pixels)).pixels)
 
 

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     "--chroma", default="bicubic", show_default=True, help="Resizing of chroma: bicubic or bilinear."
 )
 @click.option(
-    "--runtime", default="auto", show_default=True, help="What runs it: auto, onnxruntime or torch."
+    "--runtime",
+    default="auto",
+    show_default=True,
+    help="What runs it: auto, engine, onnxruntime, openvino or torch.",
 )
+@click.option("--precision", default="fp32", show_default=True, help="What it computes in: fp32, bf16, int8.")
 @click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
 @click.option("--tile", type=int, help="Edge of a tile in pixels; less takes less memory [512].")
 @click.option(
@@ -45,6 +49,7 @@ def command(
     height: int | None,
     chroma: str,
     runtime: str,
+    precision: str,
     threads: int | None,
     tile: int | None,
     memory: str | None,
@@ -66,7 +71,9 @@ def command(
     from onebranch.enhancer.files import Writing, enhance_files
     from onebranch.enhancer.options import DEFAULT_TILE, Options
     from onebranch.images.files import MAX_PIXELS
+    from onebranch.model.catalogue import is_foreign
     from onebranch.runtime.memory import bytes_of
+    from onebranch.runtime.selection import engine_missing
 
     options = Options(
         model=model,
@@ -74,6 +81,7 @@ def command(
         width=width,
         height=height,
         runtime=runtime,
+        precision=precision,
         threads=threads,
         tile=DEFAULT_TILE if tile is None else tile,
         memory=None if memory is None else bytes_of(memory),
@@ -84,6 +92,8 @@ def command(
     summary = enhance_files(pictures, out, options, writing, _silent if quiet else _print)
     if not quiet:
         click.echo(_last_line(summary, time.perf_counter() - begin))
+        if not (model and is_foreign(model)) and (why := engine_missing(runtime)):
+            click.echo(f"onebranch: {why}; this took {_runtimes(summary)}", err=True)
     if summary.failed:
         for failed in summary.failed:
             click.echo(f"onebranch: {failed.reason}", err=True)
@@ -111,7 +121,11 @@ def _last_line(summary: "Summary", seconds: float) -> str:
     parts = [f"{count} picture{'' if count == 1 else 's'} enhanced in {seconds:.2f} s"]
     if summary.done:
         chains = sorted({" then ".join(done.models) for done in summary.done})
-        parts.append(f"{', '.join(chains)} in {summary.done[0].runtime}, fp32")
+        parts.append(f"{', '.join(chains)} in {_runtimes(summary)}, {summary.done[0].precision}")
     if summary.failed:
         parts.append(f"{len(summary.failed)} failed")
     return "; ".join(parts)
+
+
+def _runtimes(summary: "Summary") -> str:
+    return ", ".join(sorted({done.runtime for done in summary.done})) or "nothing"

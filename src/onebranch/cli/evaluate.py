@@ -27,8 +27,12 @@ COLUMNS = {
 @click.option("--sigma", type=float, help="Noise in grey levels, for a denoising model.")
 @click.option("--then", help="Score a pair: reduced by --model, rounded, enlarged by this model.")
 @click.option(
-    "--runtime", default="auto", show_default=True, help="What runs it: auto, onnxruntime or torch."
+    "--runtime",
+    default="auto",
+    show_default=True,
+    help="What runs it: auto, engine, onnxruntime, openvino or torch.",
 )
+@click.option("--precision", default="fp32", show_default=True, help="What it computes in: fp32, bf16, int8.")
 @click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -37,6 +41,7 @@ def command(
     sigma: float | None,
     then: str | None,
     runtime: str,
+    precision: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -49,6 +54,7 @@ def command(
     from rich.console import Console
 
     from onebranch.evaluation import evaluate
+    from onebranch.runtime.selection import engine_missing
 
     messages = Console(stderr=True)
     with messages.status("reading") as status:
@@ -58,9 +64,12 @@ def command(
             sigma=sigma,
             then=then,
             runtime=runtime,
+            precision=precision,
             threads=threads,
             shown=status.update,
         )
+    if why := engine_missing(runtime):
+        click.echo(f"onebranch: {why}; this took {found.ran}", err=True)
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
@@ -71,7 +80,7 @@ def _table(found: "Evaluation") -> "Table":
     from rich.table import Table
 
     table = Table(
-        title=f"{found.model} on {found.data}: {found.method}",
+        title=f"{found.model} on {found.data}: {found.method}; {found.ran}",
         caption=None if found.mean.baseline is None else f"in brackets: {found.baseline}",
     )
     table.add_column("picture")

@@ -48,6 +48,7 @@ class Done:
     after: Size
     models: tuple[str, ...]
     runtime: str
+    precision: str
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -207,7 +208,8 @@ def _started(
         before=(found.height, found.width),
         after=(result.height, result.width),
         models=tuple(stage.model.name for stage in stages),
-        runtime=stages[0].runtime,
+        runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
+        precision=enhancer.options.precision,
         seconds=time.perf_counter() - begin,
         notes=found.notes,
     )

@@ -10,7 +10,7 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.images.resize import Kernel
 from onebranch.model.catalogue import CATALOGUE, DEFAULT, HALVING, enlarging
 from onebranch.model.file import Model
-from onebranch.runtime.selection import check_threads
+from onebranch.runtime.selection import check_precision, check_threads, known
 
 LARGEST_SCALE = 16
 """The largest factor that may be asked for; chains of networks invent too much beyond it."""
@@ -26,6 +26,7 @@ class OptionValues(TypedDict, total=False):
     width: int | None
     height: int | None
     runtime: str
+    precision: str
     threads: int | None
     tile: int
     chroma: Kernel
@@ -38,8 +39,9 @@ class Options:
 
     model: a shipped model's name, a file (anybody's ONNX file too) or a `Model`; None chooses by the scale.
     scale: of both sides. width, height: in pixels; one of them keeps the proportions. runtime: "auto",
-    "onnxruntime", "torch". threads: None takes every core. tile: edge in pixels. chroma: how Y models' chroma
-    is resized. memory: bytes that an ONNX file's network may take, None: half of what is free.
+    "engine", "onnxruntime", "openvino", "torch". precision: "fp32", "bf16", "int8". threads: None takes every
+    core. tile: edge in pixels. chroma: how Y models' chroma is resized. memory: bytes that an ONNX file's
+    network may take, None: half of what is free.
     """
 
     model: str | os.PathLike[str] | Model | None = None
@@ -47,6 +49,7 @@ class Options:
     width: int | None = None
     height: int | None = None
     runtime: str = "auto"
+    precision: str = "fp32"
     threads: int | None = None
     tile: int = DEFAULT_TILE
     chroma: Kernel = "bicubic"
@@ -55,6 +58,8 @@ class Options:
     def __post_init__(self) -> None:
         """Check every value."""
         check_tile(self.tile)
+        known(self.runtime)
+        check_precision(self.precision)
         check_threads(self.threads)
         if self.memory is not None and self.memory < 1:
             raise OnebranchError(f"memory must be at least 1 byte, not {self.memory}")

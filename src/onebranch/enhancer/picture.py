@@ -22,7 +22,7 @@ from onebranch.images.files import read
 from onebranch.images.picture import DEPTHS, Picture
 from onebranch.model.catalogue import find, is_foreign, load
 from onebranch.model.file import Model
-from onebranch.runtime.selection import open_foreign, open_runtime, resolved
+from onebranch.runtime.selection import Choice, chosen, open_foreign, open_runtime
 
 
 def enhance(
@@ -78,18 +78,28 @@ class Enhancer:
         return [self._opened[name] for name in names]
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
-        runtime, threads, chroma = self.options.runtime, self.options.threads, self.options.chroma
         if not isinstance(model, Model) and is_foreign(model):
             return self._foreign_stage_of(model)
         found = model if isinstance(model, Model) else load(model)
-        if resolved(runtime) == "onnxruntime":
-            return GraphStage(found, chroma, threads)
-        return ArrayStage(found, open_runtime(found, runtime, threads), chroma)
+        options = self.options
+        return stage_of(found, chosen(found, options.runtime, options.precision), options)
 
     def _foreign_stage_of(self, model: str | os.PathLike[str]) -> Stage:
         from onebranch.model.foreign import read_foreign  # imported late: our own models do without it
 
         options = self.options
         found = read_foreign(find(model))
-        network = open_foreign(found, options.runtime, options.threads, options.memory)
+        network = open_foreign(found, options.runtime, options.threads, options.memory, options.precision)
         return ArrayStage(found, network, options.chroma)
+
+
+def stage_of(model: Model, choice: Choice, options: Options) -> Stage:
+    """The model at work on pictures in what was chosen: the fastest stage that this runtime has."""
+    if choice.runtime == "engine":
+        from onebranch.enhancer.engine_stage import EngineStage  # imported late: it may not be built
+
+        return EngineStage(model, options.chroma, options.threads, choice.precision)
+    if choice.runtime == "onnxruntime" and choice.precision == "fp32":
+        return GraphStage(model, options.chroma, options.threads)
+    network = open_runtime(model, choice.runtime, options.threads, choice.precision)
+    return ArrayStage(model, network, options.chroma)

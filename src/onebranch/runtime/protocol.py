@@ -12,7 +12,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """What runs: "onnxruntime" or "torch"."""
+        """What runs: "engine", "onnxruntime", "openvino" or "torch"."""
 
     @property
     def halo(self) -> Halo:

@@ -1,7 +1,9 @@
-"""Which runtimes there are, and how one is opened: only the chosen one is imported."""
+"""Which runtimes there are, what `auto` means and why; only the runtime that is opened is imported."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebranch.errors import OnebranchError, nearest
@@ -11,29 +13,139 @@ from onebranch.runtime.protocol import Runtime
 if TYPE_CHECKING:
     from onebranch.model.foreign import ForeignModel
 
+PRECISIONS = ("fp32", "bf16", "int8")
+"""What a network computes in: 32-bit floats, bfloat16 with 32-bit sums, 8-bit integers with 32-bit sums."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A runtime: its module and class there, the package that it needs, how to install it, its precisions."""
+
+    module: str
+    attribute: str
+    package: str
+    install: str
+    precisions: tuple[str, ...]
+
+
 RUNTIMES = {
-    "onnxruntime": ("onebranch.runtime.onnxruntime", "OnnxRuntime", "pip install onnxruntime"),
-    "torch": ("onebranch.runtime.torch", "TorchRuntime", "pip install 'onebranch[train]'"),
+    "engine": Entry("onebranch.runtime.engine", "EngineRuntime", "", "", PRECISIONS),
+    "onnxruntime": Entry(
+        *("onebranch.runtime.onnxruntime", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
+        precisions=("fp32",),
+    ),
+    "openvino": Entry(
+        *("onebranch.runtime.openvino", "OpenvinoRuntime", "openvino"),
+        install="pip install 'onebranch[openvino]'",
+        precisions=PRECISIONS,
+    ),
+    "torch": Entry(
+        *("onebranch.runtime.torch", "TorchRuntime", "torch", "pip install 'onebranch[train]'"),
+        precisions=("fp32",),
+    ),
 }
-"""Module, class and what to install, by the name that users write."""
+"""Every runtime by the name that users write."""
 
 MOST_THREADS = 1024
 """More threads than that are no number of cores, and starting them takes minutes."""
 
-FASTEST = "onnxruntime"
-"""What `auto` means."""
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a network: a runtime, a precision, and why that runtime, in one line."""
+
+    runtime: str
+    precision: str
+    reason: str
 
 
-def resolved(name: str) -> str:
-    """The runtime that a name means. Raises OnebranchError for an unknown one.
+def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choice:
+    """What runs the model; `auto` takes the engine where it is there and takes the network.
 
-    >>> resolved("auto")
-    'onnxruntime'
+    Else `auto` takes ONNX Runtime for fp32, and OpenVINO, where installed, for bf16 and int8. Raises
+    OnebranchError for an unknown name, a runtime that is not installed or lacks the precision, a network that
+    the engine does not take, and int8 without a record of quantization.
     """
-    name = FASTEST if name == "auto" else name
-    if name not in RUNTIMES:
-        raise OnebranchError(f"unknown runtime '{name}'; {nearest(name, ['auto', *RUNTIMES])}")
-    return name
+    check_precision(precision)
+    name = known(runtime)
+    if precision == "int8" and model.quantization is None:
+        raise OnebranchError(
+            f"{model.name or 'the model'} has no record of quantization, which int8 needs; make a file that"
+            " has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
+        )
+    if name == "auto":
+        return _automatic(model, precision)
+    _check_available(name, precision)
+    if name == "engine" and (why := engine_refusal(model, precision)):
+        raise OnebranchError(
+            f"runtime 'engine' cannot run {model.name or 'the model'} in {precision}: {why}; --runtime auto"
+            " takes another"
+        )
+    return Choice(name, precision, "it was asked for")
+
+
+def engine_refusal(model: Model, precision: str = "fp32") -> str:
+    """Why the engine does not run the model, in one line: it is not there, or not for it; empty: it does."""
+    from onebranch.runtime.engine_library import available
+    from onebranch.runtime.engine_network import reason_against
+
+    return available() or reason_against(model, precision)
+
+
+def engine_missing(runtime: str = "auto") -> str:
+    """What to tell who asked for `runtime`, once, where the engine's library cannot be used; else empty."""
+    from onebranch.runtime.engine_library import available
+
+    return available() if runtime == "auto" else ""
+
+
+def _automatic(model: Model, precision: str) -> Choice:
+    against = engine_refusal(model, precision)
+    if not against:
+        return Choice("engine", precision, "the engine takes this network")
+    if precision == "fp32":
+        return Choice("onnxruntime", precision, f"not the engine: {against}")
+    if installed("openvino"):
+        return Choice("openvino", precision, f"not the engine: {against}")
+    raise OnebranchError(
+        f"nothing here runs {model.name or 'the model'} in {precision}: not the engine ({against})"
+        f", and OpenVINO is not there; {RUNTIMES['openvino'].install}, or use --precision fp32"
+    )
+
+
+def known(runtime: str) -> str:
+    """The name itself, `auto` too. Raises OnebranchError, with the nearest name, for an unknown one.
+
+    >>> known("auto")
+    'auto'
+    """
+    if runtime != "auto" and runtime not in RUNTIMES:
+        raise OnebranchError(f"unknown runtime '{runtime}'; {nearest(runtime, ['auto', *RUNTIMES])}")
+    return runtime
+
+
+def installed(runtime: str) -> bool:
+    """Whether the package that a runtime needs can be imported; it is not imported."""
+    package = RUNTIMES[runtime].package
+    return not package or importlib.util.find_spec(package) is not None
+
+
+def _check_available(runtime: str, precision: str) -> None:
+    """Raise OnebranchError unless the runtime is installed and has the precision."""
+    entry = RUNTIMES[runtime]
+    if precision not in entry.precisions:
+        others = ", ".join(name for name, other in RUNTIMES.items() if precision in other.precisions)
+        raise OnebranchError(
+            f"runtime '{runtime}' computes in {', '.join(entry.precisions)}, not in {precision}; {others} can"
+        )
+    if not installed(runtime):
+        raise OnebranchError(f"runtime '{runtime}' is not installed; {entry.install}")
+
+
+def check_precision(precision: str) -> None:
+    """Raise OnebranchError, with the nearest one, for an unknown precision."""
+    if precision not in PRECISIONS:
+        raise OnebranchError(f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}")
 
 
 def check_threads(threads: int | None) -> None:
@@ -43,35 +155,44 @@ def check_threads(threads: int | None) -> None:
         raise OnebranchError(f"threads must be {rule}, not {threads}")
 
 
-def open_runtime(model: Model, name: str = "auto", threads: int | None = None) -> Runtime:
-    """The model, ready to run in the runtime of that name; `auto` takes the fastest there is.
+def open_runtime(
+    model: Model, name: str = "auto", threads: int | None = None, precision: str = "fp32"
+) -> Runtime:
+    """The model, ready to run in the runtime of that name, or in what `auto` means; see `chosen`.
 
-    threads: how many work on one picture, None: every core. Raises OnebranchError as `resolved` does, for a
-    number of threads out of range, or a runtime that is not installed.
+    threads: how many work on one picture, None: every core. Raises OnebranchError as `chosen` does, and for a
+    number of threads out of range.
     """
     check_threads(threads)
-    module, attribute, install = RUNTIMES[name := resolved(name)]
-    try:
-        kind: Callable[..., Runtime] = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "onebranch":
-            raise
-        raise OnebranchError(f"runtime '{name}' is not installed ({error}); {install}") from None
-    return kind(model, threads)
+    choice = chosen(model, name, precision)
+    entry = RUNTIMES[choice.runtime]
+    kind: Callable[..., Runtime] = getattr(importlib.import_module(entry.module), entry.attribute)
+    if entry.precisions == ("fp32",):
+        return kind(model, threads)
+    return kind(model, threads, precision)
 
 
 def open_foreign(
-    model: "ForeignModel", name: str = "auto", threads: int | None = None, memory: int | None = None
+    model: "ForeignModel",
+    name: str = "auto",
+    threads: int | None = None,
+    memory: int | None = None,
+    precision: str = "fp32",
 ) -> Runtime:
     """An ONNX file, ready to run. memory: bytes that it may take, None: half of what is free.
 
-    Raises OnebranchError as `open_runtime` does, for a network that cannot run, and for a runtime that takes
-    no ONNX files.
+    Raises OnebranchError as `open_runtime` does, for a network that cannot run, and for a runtime or a
+    precision that ONNX files are not run in.
     """
     check_threads(threads)
-    if resolved(name) != "onnxruntime":
+    check_precision(precision)
+    if known(name) not in ("auto", "onnxruntime"):
         raise OnebranchError(
             f"runtime '{name}' does not take ONNX files such as {model.path}; onnxruntime does"
+        )
+    if precision != "fp32":
+        raise OnebranchError(
+            f"{model.path} is an ONNX file, which runs as it is, not in {precision}; leave --precision out"
         )
     from onebranch.runtime.foreign import ForeignRuntime
 

@@ -1,0 +1,192 @@
+"""What `auto` means for a network and a precision, and why; what is refused, and the way out."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import CommandLine
+from network_specs import calm_model, random_model
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import Enhancer, stage_of
+from onebranch.enhancer.stage import ArrayStage, GraphStage
+from onebranch.errors import OnebranchError
+from onebranch.images.files import write as write_picture
+from onebranch.images.picture import Picture
+from onebranch.model.file import write as save
+from onebranch.runtime import engine_library
+from onebranch.runtime.selection import (
+    RUNTIMES,
+    Choice,
+    chosen,
+    engine_missing,
+    engine_refusal,
+    open_runtime,
+)
+from onebranch.spec.shorthand import NetworkShorthand, expand
+from quantized_models import random_quantized
+
+MERGED = replace(calm_model(branches=("3x3",), task="upscale", scale=2), name="merged")
+UNMERGED = replace(calm_model(branches=("3x3", "1x1"), task="upscale", scale=2), name="unmerged")
+QUANTIZED = replace(random_quantized(expand(NetworkShorthand(task="denoise", branches=("3x3",)))), name="q")
+GONE = "the native engine was not built"
+
+built = pytest.mark.skipif(bool(engine_library.available()), reason=engine_library.available() or "built")
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the library had not been built."""
+    monkeypatch.setattr(engine_library, "available", lambda: GONE)
+
+
+@pytest.fixture
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if OpenVINO were not installed."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+
+@pytest.fixture
+def openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if OpenVINO were installed."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+
+
+@built
+@pytest.mark.parametrize(("model", "precision"), [(MERGED, "fp32"), (MERGED, "bf16"), (QUANTIZED, "int8")])
+def test_auto_takes_the_engine_where_it_takes_the_network(model, precision) -> None:
+    assert chosen(model, "auto", precision) == Choice("engine", precision, "the engine takes this network")
+    assert engine_refusal(model, precision) == engine_missing() == ""
+
+
+def test_auto_falls_back_to_onnxruntime_for_floats_and_says_why(no_engine: None) -> None:
+    assert chosen(MERGED) == Choice("onnxruntime", "fp32", f"not the engine: {GONE}")
+    assert engine_missing("auto") == GONE
+    assert engine_missing("onnxruntime") == ""
+
+
+@built
+def test_a_network_that_the_engine_does_not_take_goes_to_onnxruntime() -> None:
+    found = chosen(UNMERGED)
+    assert (found.runtime, found.precision) == ("onnxruntime", "fp32")
+    assert "head is not one convolution (onebranch merge" in found.reason
+    with pytest.raises(OnebranchError, match="'engine' cannot run unmerged in fp32: head is not one conv"):
+        chosen(UNMERGED, "engine")
+
+
+@pytest.mark.parametrize(("model", "precision"), [(MERGED, "bf16"), (QUANTIZED, "int8")])
+def test_other_precisions_fall_back_to_openvino(model, precision, no_engine: None, openvino: None) -> None:
+    assert chosen(model, "auto", precision) == Choice("openvino", precision, f"not the engine: {GONE}")
+
+
+@pytest.mark.parametrize(("model", "precision"), [(MERGED, "bf16"), (QUANTIZED, "int8")])
+def test_without_both_it_says_what_to_install(model, precision, no_engine: None, no_openvino: None) -> None:
+    with pytest.raises(
+        OnebranchError, match=rf"in {precision}: .*{GONE}.*pip install 'onebranch\[openvino\]'"
+    ):
+        chosen(model, "auto", precision)
+
+
+@pytest.mark.parametrize("runtime", ["auto", *RUNTIMES])
+def test_int8_needs_a_record(runtime: str, openvino: None) -> None:
+    with pytest.raises(
+        OnebranchError, match=r"merged has no record of quantization.*onebranch quantize MODEL"
+    ):
+        chosen(MERGED, runtime, "int8")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_these_run_floats_only(runtime: str) -> None:
+    with pytest.raises(
+        OnebranchError, match=rf"'{runtime}' computes in fp32.*, not in bf16; engine, openvino"
+    ):
+        chosen(MERGED, runtime, "bf16")
+
+
+def test_a_runtime_that_is_not_installed_says_what_to_install(no_engine: None, no_openvino: None) -> None:
+    with pytest.raises(OnebranchError, match=r"'openvino' is not installed; pip install 'onebranch\[openv"):
+        chosen(MERGED, "openvino")
+    with pytest.raises(OnebranchError, match=f"'engine' cannot run merged in fp32: {GONE}"):
+        chosen(MERGED, "engine")
+
+
+def test_a_named_runtime_is_taken() -> None:
+    assert chosen(MERGED, "onnxruntime") == Choice("onnxruntime", "fp32", "it was asked for")
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(OnebranchError, match="unknown precision 'int4'; did you mean 'int8'"):
+        chosen(MERGED, "auto", "int4")
+    with pytest.raises(OnebranchError, match="unknown precision 'fp23'; did you mean 'fp32'"):
+        Options(precision="fp23")
+    with pytest.raises(OnebranchError, match="unknown runtime 'engin'; did you mean 'engine'"):
+        Options(runtime="engin")
+
+
+def test_the_stage_is_that_of_the_choice() -> None:
+    options = Options(threads=1)
+    assert isinstance(stage_of(MERGED, Choice("onnxruntime", "fp32", ""), options), GraphStage)
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: its stage was not opened")
+    assert torch
+    stage = stage_of(MERGED, Choice("torch", "fp32", ""), options)
+    assert isinstance(stage, ArrayStage)
+    assert stage.runtime == "torch"
+
+
+@built
+def test_precision_reaches_the_network() -> None:
+    model = random_model(MERGED.spec)
+    pictures = np.random.default_rng(0).random((1, 1, 9, 11), np.float32)
+    exact, coarse = (open_runtime(model, "engine", 1, p).run(pictures) for p in ("fp32", "bf16"))
+    assert 1e-5 < np.abs(exact - coarse).max() / np.abs(exact).max() < 0.1
+    picture = Picture(np.random.default_rng(0).random((9, 11, 1), np.float32))
+    results = [
+        Enhancer(Options(model=model, precision=p, threads=1)).enhance(picture).pixels
+        for p in ("fp32", "bf16")
+    ]
+    assert np.abs(results[0] - results[1]).max() > 1e-5
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    monkeypatch.setenv("COLUMNS", "200")
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two models and a folder of two pictures."""
+    save(MERGED, tmp_path / "merged.safetensors")
+    save(QUANTIZED, tmp_path / "q.safetensors")
+    (tmp_path / "in").mkdir()
+    for seed in (0, 1):
+        pixels = np.random.default_rng(seed).integers(0, 256, (24, 26, 3), np.uint8)
+        write_picture(Picture(pixels), tmp_path / "in" / f"{seed}.png")
+    return tmp_path
+
+
+def test_a_missing_engine_is_said_once(run: CommandLine, folder: Path, no_engine: None) -> None:
+    words = ("--model", folder / "merged.safetensors", "--threads", 1)
+    done = run("enhance", folder / "in", "-o", folder / "out", *words)
+    assert done.code == 0
+    assert done.errors == f"onebranch: {GONE}; this took onnxruntime\n"
+    assert "2 pictures enhanced" in done.output and "merged in onnxruntime, fp32" in done.output
+    asked = ("--runtime", "onnxruntime", "--overwrite")
+    assert run("enhance", folder / "in", "-o", folder / "out", *words, *asked).errors == ""
+    assert f"{GONE}; this took onnxruntime, fp32" in run("evaluate", "-d", folder / "in", *words).errors
+
+
+@built
+def test_the_summary_says_what_ran(run: CommandLine, folder: Path) -> None:
+    words = ("--model", folder / "q.safetensors", "--threads", 1, "--precision", "int8")
+    done = run("enhance", folder / "in", "-o", folder / "out", *words)
+    assert done.errors == ""
+    assert "q in engine, int8" in done.output
+
+
+def test_the_command_line_refuses(run: CommandLine, folder: Path) -> None:
+    words = ("enhance", folder / "in", "-o", folder / "out", "--model", folder / "merged.safetensors")
+    assert "onebranch quantize" in run.refused(*words, "--precision", "int8")
+    assert "unknown precision 'fp8'" in run.refused(*words, "--precision", "fp8")
