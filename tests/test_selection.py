@@ -1,5 +1,6 @@
 """What `auto` means for a network and a precision, and why; what is refused, and the way out."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from onebranch.images.picture import Picture
 from onebranch.model.file import write as save
 from onebranch.runtime import engine_library
 from onebranch.runtime.selection import (
+    PRECISIONS,
     RUNTIMES,
     Choice,
     chosen,
@@ -190,3 +192,24 @@ def test_the_command_line_refuses(run: CommandLine, folder: Path) -> None:
     words = ("enhance", folder / "in", "-o", folder / "out", "--model", folder / "merged.safetensors")
     assert "onebranch quantize" in run.refused(*words, "--precision", "int8")
     assert "unknown precision 'fp8'" in run.refused(*words, "--precision", "fp8")
+
+
+def test_info_says_what_auto_takes_and_why(
+    run: CommandLine, folder: Path, no_engine: None, no_openvino: None
+) -> None:
+    facts = json.loads(run("info", "--json", folder / "merged.safetensors").output)["runtimes"]
+    assert facts["fp32"] == {"runtime": "onnxruntime", "reason": f"not the engine: {GONE}"}
+    assert facts["bf16"]["runtime"] is facts["int8"]["runtime"] is None
+    assert "pip install 'onebranch[openvino]'" in facts["bf16"]["reason"]
+    assert "onebranch quantize" in facts["int8"]["reason"]
+    text = " ".join(run("info", folder / "merged.safetensors").output.split())
+    assert f"fp32 │ onnxruntime: not the engine: {GONE}" in text
+
+
+@built
+def test_info_knows_the_engine(run: CommandLine, folder: Path) -> None:
+    facts = json.loads(run("info", "--json", folder / "q.safetensors").output)["runtimes"]
+    assert {name: fact["runtime"] for name, fact in facts.items()} == dict.fromkeys(PRECISIONS, "engine")
+    assert "fp32 │ engine: the engine takes this network" in " ".join(
+        run("info", folder / "q.safetensors").output.split()
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, as_json: bool) -> None:
-    """Say what a model holds: its network block by block, training recipe, plan, proof and scores.
+    """Say what a model holds: its network block by block, training recipe, plan, proof, scores; what runs it.
 
     MODEL is a shipped model's name or a file. Of an ONNX file, which may be anybody's: what goes in and out,
     scale, halo, the multiple that sizes need, operations, parameters, and whether it can run, or why not.
@@ -37,7 +37,10 @@ def command(model: str, as_json: bool) -> None:
     console.print(f"[bold]{found.name}[/bold]: {_summary(found.spec)}", highlight=False)
     console.print(_blocks(found.spec))
     console.print(_values("cost and reach", _measures(found)))
-    for title, values in (("recipe", found.recipe), ("scores", found.scores)):
+    console.print(_values("what --runtime auto takes, by --precision", _in_words(_choices(found))))
+    made = {key: (found.quantization or {}).get(key) for key in ("calibration", "loss")}
+    quantized = {key: value for key, value in made.items() if value}
+    for title, values in (("recipe", found.recipe), ("scores", found.scores), ("quantization", quantized)):
         if values:
             console.print(_values(title, values))
     if found.merge:
@@ -121,8 +124,28 @@ def _facts(model: "Model") -> dict[str, Any]:
     from onebranch.spec.network import to_json
 
     spec = json.loads(to_json(model.spec))
-    measured = {"name": model.name, "spec": spec, **_measures(model)}
-    return {**measured, "recipe": model.recipe, "merge": model.merge, "scores": model.scores}
+    measured = {"name": model.name, "spec": spec, **_measures(model), "runtimes": _choices(model)}
+    kept = {"recipe": model.recipe, "merge": model.merge, "quantization": model.quantization}
+    return {**measured, **kept, "scores": model.scores}
+
+
+def _choices(model: "Model") -> dict[str, dict[str, str | None]]:
+    """What `auto` takes in every precision, and why; a runtime of None: nothing, and what to do."""
+    from onebranch.errors import OnebranchError
+    from onebranch.runtime.selection import PRECISIONS, chosen
+
+    found: dict[str, dict[str, str | None]] = {}
+    for precision in PRECISIONS:
+        try:
+            choice = chosen(model, "auto", precision)
+            found[precision] = {"runtime": choice.runtime, "reason": choice.reason}
+        except OnebranchError as error:
+            found[precision] = {"runtime": None, "reason": str(error)}
+    return found
+
+
+def _in_words(choices: dict[str, dict[str, str | None]]) -> dict[str, str]:
+    return {key: f"{value['runtime'] or 'nothing'}: {value['reason']}" for key, value in choices.items()}
 
 
 def _values(title: str, values: dict[str, Any]) -> "Table":
