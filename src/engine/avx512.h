@@ -33,7 +33,8 @@ struct Avx512 {
     static OB_INLINE F leak(F f, F slope) {
         return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
     }
-    static OB_INLINE F clamp(F f, float least, float most) { return _mm512_min_ps(_mm512_max_ps(f, set(least)), set(most)); }
+    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is cut.
+    static OB_INLINE F clamp(F f) { return _mm512_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm512_set1_epi32(value); }
     static OB_INLINE I load_cells(const int32_t *at) { return _mm512_loadu_si512(at); }
@@ -62,6 +63,13 @@ struct Avx512 {
         return _mm512_add_epi32(bits, _mm512_add_epi32(odd, set_cells(0x7fff)));
     }
     static OB_INLINE I pack_bfloat16(F low, F high) {
+#if defined(__AVX512BF16__)
+        if constexpr (BF16) {
+            alignas(64) static constexpr uint16_t ORDER[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+            return _mm512_permutexvar_epi16(_mm512_load_si512(ORDER), (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        }
+#endif
         return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(round_bfloat16(low), 16), round_bfloat16(high));
     }
     static OB_INLINE F dot_bfloat16(F sum, I a, I b) {

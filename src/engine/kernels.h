@@ -86,7 +86,7 @@ OB_INLINE void store(const Target &to, const typename S::F (&f)[O], bool clamped
                 OB_UNROLL for (int k = 0; k < 4; k++) {
                     typename S::F v = f[o + k];
                     if (to.inverse != 1.0f) v = S::mul(v, S::set(to.inverse));
-                    if (clamped) v = S::clamp(v, -1024.0f, 1024.0f);
+                    if (clamped) v = S::clamp(v);
                     q[k] = S::round(v);
                 }
                 S::store_cells(to.base + size_t((channel + o) / 4) * to.stride + cell, S::pack_bytes(q, to.zero_point));

@@ -25,7 +25,8 @@ struct Avx2 {
     static OB_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static OB_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
     static OB_INLINE F leak(F f, F slope) { return _mm256_blendv_ps(f, _mm256_mul_ps(f, slope), _mm256_cmp_ps(f, _mm256_setzero_ps(), _CMP_LT_OQ)); }
-    static OB_INLINE F clamp(F f, float least, float most) { return _mm256_min_ps(_mm256_max_ps(f, set(least)), set(most)); }
+    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is cut.
+    static OB_INLINE F clamp(F f) { return _mm256_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm256_set1_epi32(value); }
     static OB_INLINE I load_cells(const int32_t *at) { return _mm256_loadu_si256(reinterpret_cast<const I *>(at)); }

@@ -39,10 +39,10 @@ struct Portable {
     static OB_INLINE F leak(F f, F slope) {
         return each<float>([&](int k) { return f.lane[k] < 0 ? f.lane[k] * slope.lane[k] : f.lane[k]; });
     }
-    static OB_INLINE F clamp(F f, float least, float most) {
+    static OB_INLINE F clamp(F f) {
         return each<float>([&](int k) {
-            float value = f.lane[k] > least ? f.lane[k] : least;
-            return value < most ? value : most;
+            float value = f.lane[k] > -1024.0f ? f.lane[k] : -1024.0f;
+            return value < 1024.0f ? value : 1024.0f;
         });
     }
 

@@ -28,7 +28,7 @@ struct Neon {
     static OB_INLINE F mul(F a, F b) { return vmulq_f32(a, b); }
     static OB_INLINE F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
     static OB_INLINE F leak(F f, F slope) { return vbslq_f32(vcltzq_f32(f), vmulq_f32(f, slope), f); }
-    static OB_INLINE F clamp(F f, float least, float most) { return vminq_f32(vmaxq_f32(f, set(least)), set(most)); }
+    static OB_INLINE F clamp(F f) { return f; }  // rounding saturates
 
     static OB_INLINE I set_cells(int32_t value) { return vdupq_n_s32(value); }
     static OB_INLINE I load_cells(const int32_t *at) { return vld1q_s32(at); }
