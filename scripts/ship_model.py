@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onebranch import evaluate, merge, save
+from onebranch.evaluation import Evaluation
 from onebranch.model.catalogue import FOLDER
 from onebranch.model.file import Model, read
 
@@ -60,13 +61,18 @@ def measured(model: Model, data: Path) -> dict[str, Any]:
         rest = {key: value for key, value in options.items() if key != "data"}
         found = evaluate(model, data / options["data"], **rest)
         name = " ".join([options["data"], *(f"{key} {value}" for key, value in rest.items())])
-        mean = found.mean
-        entry = {"method": found.method, **rounded(asdict(mean.scores))}
-        if mean.baseline:
-            entry["baseline"] = {"method": found.baseline, **rounded(asdict(mean.baseline))}
-        scores[name] = entry
-        print(name, entry)
+        scores[name] = entry_of(found)
+        print(name, scores[name])
     return scores
+
+
+def entry_of(found: Evaluation) -> dict[str, Any]:
+    """An evaluation's means for the model file."""
+    mean = found.mean
+    entry = {"method": found.method, **rounded(asdict(mean.scores))}
+    if mean.baseline:
+        entry["baseline"] = {"method": found.baseline, **rounded(asdict(mean.baseline))}
+    return entry
 
 
 def rounded(values: dict[str, float]) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Quantizing: exact equalization, ranges and rounding that lose least, crops, and what the whole loses."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,13 @@ from onebranch.algebra.network import filled, run_layers, run_network
 from onebranch.errors import OnebranchError
 from onebranch.images.files import write
 from onebranch.images.picture import Picture as StillPicture
+from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint, read, to_bytes
 from onebranch.model.file import write as save
 from onebranch.quantization.calibration import Crop, held_out, read_crops
 from onebranch.quantization.equalization import Extent, equalized, equalizing_scales, joined_layers
 from onebranch.quantization.layers import channel_extents, quantize
+from onebranch.quantization.loss import loss_on_crops, loss_on_folder
 from onebranch.quantization.ranges import best_range, rounded
 from onebranch.quantization.rounding import Products, rounded_weights
 from onebranch.spec.network import NetworkSpec, Skip
@@ -329,3 +333,55 @@ def test_the_command_needs_a_merged_network(tmp_path, run: CommandLine) -> None:
     folder = a_folder(tmp_path / "set")
     said = run.refused("quantize", "photo-x2-branches", "--calibrate", folder, "-o", out)
     assert "merge the network first" in said and not out.exists()
+
+
+def running_mean(values: np.ndarray) -> np.ndarray:
+    """Over 16 pixels: what is left of noise, but not of bands."""
+    return np.convolve(values, np.ones(16) / 16, "valid")
+
+
+def longest_run(values: np.ndarray) -> int:
+    """Equal neighbours in 16 bits, at most."""
+    changes = np.flatnonzero(np.diff(np.round(values * 257)))
+    return int(np.diff([-1, *changes, len(values) - 1]).max())
+
+
+@pytest.mark.parametrize("ends", [(0.1, 0.2), (0.3, 0.36), (0.7, 0.9)])
+@pytest.mark.parametrize("name", ["photo-x2", "photo-x4", "shrink-x2"])
+def test_a_smooth_gradient_gets_no_bands(name: str, ends: tuple[float, float]) -> None:
+    """A 16-bit gradient of less than a fifth of a grey level a pixel: the output follows the float network's,
+    changes from pixel to pixel, and takes no steps. In grey levels."""
+    model, quantized = load(name), load(f"{name}-int8")
+    ramp = np.round(np.linspace(*ends, 256) * 65535) / 65535
+    picture = np.broadcast_to(ramp, (1, 1, 16, 256)).astype(F)
+    exact = run_network(model.spec, model.weights, picture)[0, 0] * 255
+    found = run_integer_network(model.spec, quantized.weights, quantized.quantization, picture)[0, 0] * 255
+    row = len(exact) // 2
+    exact, found = exact[row, 16:-16], found[row, 16:-16]
+    assert np.abs(found - exact).max() < 1.25
+    assert np.abs(running_mean(found) - running_mean(exact)).max() < 0.35
+    steepest = np.abs(np.diff(running_mean(exact))).max()
+    assert np.abs(np.diff(running_mean(found))).max() < steepest + 0.1
+    assert longest_run(found) <= 3
+    bands = np.round(found)  # what an 8-bit tail would give
+    assert longest_run(bands) > 3 or steepest > 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded", "here"),
+    [("photo-x2", 0.05, 0.05), ("photo-x4", 0.05, 0.05), ("shrink-x2", 0.05, 0.05), ("denoise", 0.15, 0.5)],
+)
+def test_shipped_models_lose_what_they_say(name: str, recorded: float, here: float, crops: Path) -> None:
+    """In decibels: what the file says, and what five photographs beside the calibration lose. Denoising loses
+    most where there is least noise, of which these crops have more than the test set."""
+    model, quantized = load(name), load(f"{name}-int8")
+    assert quantized.spec == model.spec and quantized.recipe == model.recipe
+    assert quantized.quantization["loss"]["loss_db"] <= recorded
+    assert loss_on_crops(model, quantized, read_crops(crops, model.spec)).decibels <= here
+
+
+@pytest.mark.slow
+def test_the_recorded_loss_is_the_measured_one(shared_data) -> None:
+    model, quantized = load("photo-x2"), load("photo-x2-int8")
+    loss = loss_on_folder(model, quantized, shared_data / "val" / "set14")
+    assert loss.as_json() == pytest.approx(quantized.quantization["loss"], abs=1e-3)

@@ -44,6 +44,12 @@ CATALOGUE = {
             *("downscale", 2, "y", "shrink-x2.safetensors"),
             "halves; photo-x2 restores it a little better",
         ),
+        Entry("photo-x2-int8", "upscale", 2, "y", "photo-x2-int8.safetensors", "photo-x2 in 8-bit integers"),
+        Entry("photo-x4-int8", "upscale", 4, "y", "photo-x4-int8.safetensors", "photo-x4 in 8-bit integers"),
+        Entry("denoise-int8", "denoise", 1, "rgb", "denoise-int8.safetensors", "denoise in 8-bit integers"),
+        Entry(
+            "shrink-x2-int8", "downscale", 2, "y", "shrink-x2-int8.safetensors", "shrink-x2 in 8-bit integers"
+        ),
     )
 }
 """Every shipped model by its name."""

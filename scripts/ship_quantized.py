@@ -1,0 +1,64 @@
+"""Ship a model in 8 bits: quantize a shipped model, score it in integers, and put the file where it belongs.
+
+    python scripts/ship_quantized.py NAME [--calibrate FOLDER] [--pictures N] [--data FOLDER]
+
+Reads the shipped model NAME and writes src/onebranch/data/models/NAME-int8.safetensors with its scores and,
+in its record of quantization, its loss on the first of its task's sets whose name is in `LOSS`.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onebranch import save
+from onebranch.model.catalogue import FOLDER, load
+from onebranch.model.file import Model
+from onebranch.quantization.calibration import PICTURES, read_crops
+from onebranch.quantization.layers import quantize
+from onebranch.quantization.loss import integer_scores, loss_on_folder, with_loss
+from ship_model import SCORES, entry_of
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+LOSS: dict[str, dict[str, Any]] = {
+    "upscale": {"data": "set14"},
+    "denoise": {"data": "kodak24", "sigma": 25.0},
+    "downscale": {"data": "set14", "then": "photo-x2"},
+}
+"""What each task's loss is measured on."""
+
+
+def main() -> None:
+    """Do it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--calibrate", type=Path, default=SHARED / "train")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--data", type=Path, default=SHARED / "val")
+    arguments = parser.parse_args()
+    model = load(arguments.name)
+    crops = read_crops(arguments.calibrate, model.spec, arguments.pictures)
+    quantized = quantize(model, crops, print)
+    options = LOSS[model.spec.task]
+    rest = {key: value for key, value in options.items() if key != "data"}
+    loss = loss_on_folder(model, quantized, arguments.data / options["data"], **rest)
+    print(loss.summary())
+    quantized = with_loss(quantized, loss, arguments.calibrate.resolve().name)
+    quantized = replace(quantized, scores=scores(quantized, arguments.data))
+    save(quantized, FOLDER / f"{arguments.name}-int8.safetensors", overwrite=True)
+
+
+def scores(model: Model, data: Path) -> dict[str, Any]:
+    """Mean scores in integers on the task's sets, and the baseline's, by what was measured."""
+    found = {}
+    for options in SCORES[model.spec.task]:
+        rest = {key: value for key, value in options.items() if key != "data"}
+        name = " ".join([options["data"], *(f"{key} {value}" for key, value in rest.items())])
+        found[name] = entry_of(integer_scores(model, data / options["data"], **rest))
+        print(name, found[name])
+    return found
+
+
+if __name__ == "__main__":
+    main()
