@@ -4,7 +4,7 @@ A merged network becomes convolutions and activations, nothing else but its skip
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +27,13 @@ def lower(spec: NetworkSpec, weights: Tensors) -> Graph:
 
     weights: exactly the tensors of the spec, float32.
     """
+    return framed(spec, lambda builder, picture: add_network(builder, spec, weights, picture))
+
+
+def framed(spec: NetworkSpec, network: Callable[[Builder, str], str]) -> Graph:
+    """The graph around a `network`, which adds itself on a filled picture: from `input` to `output`."""
     builder = Builder({INPUT: Value(("batch", spec.channels, "height", "width"))})
-    result = add_network(builder, spec, weights, add_fill(builder, spec, INPUT))
+    result = network(builder, add_fill(builder, spec, INPUT))
     if spec.task == "upscale":
         result = builder.add("DepthToSpace", (result,), "shuffled", blocksize=spec.scale, mode="CRD")
     builder.name(result, OUTPUT)
@@ -44,7 +49,11 @@ def add_fill(builder: Builder, spec: NetworkSpec, picture: str, name: str = "fil
 
 def add_network(builder: Builder, spec: NetworkSpec, weights: Tensors, picture: str) -> str:
     """Adds the network on a filled `picture`; returns its output, for upscaling before the pixel shuffle."""
-    features = _blocks(builder, spec, weights, picture)
+    return add_rest(builder, spec, weights, _blocks(builder, spec, weights, picture), picture)
+
+
+def add_rest(builder: Builder, spec: NetworkSpec, weights: Tensors, features: str, picture: str) -> str:
+    """Adds what follows the tail's output: the downsampling layer and the picture residual."""
     if spec.task == "downscale":
         features = _downsampled(builder, spec, weights, features)
     return _with_residual(builder, spec, features, picture)
@@ -76,7 +85,7 @@ def _block(builder: Builder, name: str, block: BlockSpec, inputs: int, tensors: 
         chain = _Chain(prefix, branch, (inputs, *branch.channels(inputs, block.width)))
         output = _branch(builder, chain, within(tensors, f"branches.{n}"), padded)
         total = builder.add("Add", (total, output), f"{prefix}.sum") if total else output
-    return _activation(builder, f"{name}.activation", block.activation, tensors, total)
+    return add_activation(builder, f"{name}.activation", block.activation, tensors, total)
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,8 @@ def add_convolution(
     return builder.add("Conv", inputs, name, kernel_shape=weight.shape[2:], **attributes)
 
 
-def _activation(builder: Builder, name: str, kind: Activation, tensors: Tensors, value: str) -> str:
+def add_activation(builder: Builder, name: str, kind: Activation, tensors: Tensors, value: str) -> str:
+    """Adds a block's activation; `tensors` are those of the block."""
     if kind == "none":
         return value
     if kind == "prelu":

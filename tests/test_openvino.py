@@ -1,0 +1,100 @@
+"""OpenVINO: it computes in the precision that was asked for, and agrees with the definitions."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from network_specs import network_specs, random_model
+from onebranch.algebra.integer import run_integer_network
+from onebranch.algebra.network import run_network
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import Enhancer
+from onebranch.errors import OnebranchError
+from onebranch.images.picture import Picture
+from onebranch.runtime import openvino as module
+from onebranch.runtime.openvino import OpenvinoRuntime
+from onebranch.runtime.selection import chosen, open_runtime
+from onebranch.spec.network import NetworkSpec
+from onebranch.spec.shorthand import NetworkShorthand, expand
+from quantized_models import random_quantized
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed: its runtime was not tested")
+
+MODEL = random_model(expand(NetworkShorthand(task="upscale", width=8, depth=2, branches=("3x3",))))
+
+
+def pictures_for(spec: NetworkSpec, height: int = 9, width: int = 12, seed: int = 0) -> np.ndarray:
+    """Two random pictures."""
+    return np.random.default_rng(seed).random((2, spec.channels, height, width), np.float32)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(network_specs(), st.integers(1, 9), st.integers(1, 9))
+def test_floats_are_the_definition(spec: NetworkSpec, height: int, width: int) -> None:
+    model, pictures = random_model(spec), pictures_for(spec, height, width)
+    expected = run_network(spec, model.weights, pictures.astype(np.float64))
+    actual = open_runtime(model, "openvino", threads=1).run(pictures)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_one_runtime_takes_all_sizes_and_keeps_its_results() -> None:
+    runtime = open_runtime(MODEL, "openvino", threads=2)
+    results = [(p, runtime.run(p)) for p in (pictures_for(MODEL.spec, n, 7, n) for n in (1, 8, 3, 8))]
+    for pictures, actual in results:
+        expected = run_network(MODEL.spec, MODEL.weights, pictures.astype(np.float64))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    """bfloat16 keeps 8 bits: of the three precisions only it errs by more than 2**-12."""
+    pictures = pictures_for(MODEL.spec, 24, 24)
+    expected = run_network(MODEL.spec, MODEL.weights, pictures.astype(np.float64))
+    errors = {}
+    for precision in ("fp32", "bf16"):
+        try:
+            runtime = open_runtime(MODEL, "openvino", 1, precision)
+        except OnebranchError as error:
+            pytest.skip(f"this machine does not compute in {precision}: {error}")
+        assert runtime.precision == precision
+        errors[precision] = np.abs(runtime.run(pictures) - expected).max() / np.abs(expected).max()
+    assert errors["fp32"] < 1e-5
+    assert 2**-12 < errors["bf16"] < 2**-4
+
+
+def test_a_precision_that_is_not_taken_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silently computing in another precision is what OpenVINO does where it is not asked back."""
+    right = module.HINTS["fp32"]
+    monkeypatch.setattr(module, "_taken", lambda compiled: "f16")
+    with pytest.raises(OnebranchError, match=f"OpenVINO computes in f16 on this machine, not in {right}"):
+        OpenvinoRuntime(MODEL, 1)
+
+
+@pytest.mark.parametrize("activation", ["prelu", "leaky_relu", "relu", "none"])
+def test_integers_are_the_reference_but_for_edges_of_levels(activation: str) -> None:
+    """A level that goes to its other side changes sums a little: a hundredth of the range, on few values."""
+    spec = expand(
+        NetworkShorthand(task="upscale", width=8, depth=3, branches=("3x3",), activation=activation)
+    )
+    model, pictures = random_quantized(spec), pictures_for(spec, 16, 20)
+    expected = run_integer_network(spec, model.weights, model.quantization, pictures)
+    actual = open_runtime(model, "openvino", 1, "int8").run(pictures)
+    floats = run_network(spec, model.weights, pictures.astype(np.float64))
+    off = np.abs(actual - expected) / np.ptp(expected)
+    assert off.mean() < 0.2 * np.abs(floats - expected).mean() / np.ptp(expected)
+    assert np.quantile(off, 0.99) < 0.01
+
+
+def test_pictures_go_through_it() -> None:
+    picture = Picture(np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8))
+    calm = replace(MODEL, weights={name: value * np.float32(0.3) for name, value in MODEL.weights.items()})
+    results = []
+    for runtime in ("openvino", "onnxruntime"):
+        enhancer = Enhancer(Options(model=calm, runtime=runtime, threads=1, tile=32))
+        results.append(enhancer.enhance(picture).pixels.astype(int))
+    assert np.abs(results[0] - results[1]).max() <= 1
+    assert (results[0] != results[1]).mean() < 1e-3
+    assert chosen(calm, "openvino", "bf16").precision == "bf16"
