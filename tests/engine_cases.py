@@ -1,8 +1,8 @@
 """Writes cases for the engine's runner without Python: networks, pictures and what must come out.
 
-python tests/engine_cases.py FILE. The layout of the file is that of src/engine/tests/replay.cpp. What must come
-out is the slow definition's, or, where rows are converted and resized too, that of the portable kernels in int8:
-whole numbers, which every set of instructions must give to the bit.
+python tests/engine_cases.py FILE. The layout of the file is that of src/engine/tests/replay.cpp. What must
+come out is the slow definition's, or, where rows are converted and resized too, that of the portable kernels
+in int8: whole numbers, which every set of instructions must give to the bit.
 """
 
 import struct
