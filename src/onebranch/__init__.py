@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onebranch.enhancer.picture import enhance
     from onebranch.errors import OnebranchError
     from onebranch.evaluation import evaluate
-    from onebranch.exporting import export
+    from onebranch.exporting.files import export
     from onebranch.images.files import read as read_picture
     from onebranch.images.files import write as write_picture
     from onebranch.images.picture import Picture
@@ -34,7 +34,7 @@ _PLACES = {
     "enhance": ("onebranch.enhancer.picture", "enhance"),
     "enhance_files": ("onebranch.enhancer.files", "enhance_files"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
-    "export": ("onebranch.exporting", "export"),
+    "export": ("onebranch.exporting.files", "export"),
     "load": ("onebranch.model.catalogue", "load"),
     "merge": ("onebranch.merging.dispatch", "merge"),
     "read_picture": ("onebranch.images.files", "read"),

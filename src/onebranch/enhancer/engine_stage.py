@@ -1,6 +1,6 @@
 """A model in the native engine: rows of samples in, rows of samples out, all conversions on their way.
 
-It needs no tiles, since its memory grows with a picture's width alone; what it gives does not depend on pieces.
+It needs no tiles, since its memory grows with a picture's width alone.
 """
 
 import numpy as np

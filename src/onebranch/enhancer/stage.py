@@ -1,7 +1,7 @@
-"""One model at work on a picture's samples: its colours through the network and back, by two routes.
+"""One model at work on a picture's samples: its colours through the network and back, by several routes.
 
-`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` has ONNX Runtime do the conversions too, and
-`engine_stage.EngineStage` the engine. Y networks see luma; chroma and alpha are resized by interpolation.
+`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` has ONNX Runtime do the conversions too,
+and `engine_stage.EngineStage` the engine. Y networks see luma; chroma and alpha are resized by interpolation.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class Stage(Protocol):
     """A model that is ready to run on pieces of pictures.
 
     Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
-    streams: whether it takes a whole picture without keeping more than some of its rows; the others get tiles.
+    streams: whether it takes a whole picture and keeps only some of its rows; the others get tiles.
     """
 
     runtime: str

@@ -192,7 +192,7 @@ def _interruptible(call: Callable[["ctypes.c_int32", "ctypes.Array[ctypes.c_char
 def _run_beside(call: Callable[[], int], cancel: "ctypes.c_int32") -> int:
     """In another thread, waited for to its end whatever interrupts the wait: it works on the caller's memory.
 
-    An event, since `Thread.join` takes a thread for ended once the wait for it was interrupted (CPython 3.11).
+    An event, since `Thread.join` takes a thread for ended once its wait was interrupted (CPython 3.11).
     """
     results: list[int] = []
     done = threading.Event()

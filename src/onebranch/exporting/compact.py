@@ -1,65 +1,70 @@
-"""Models written for other programs: ONNX, and the layout of Real-ESRGAN's Compact networks."""
+"""Models in the layout of Real-ESRGAN's Compact networks, which spandrel, chaiNNer and ComfyUI load."""
 
+import importlib.util
 import json
-import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
 from onebranch.algebra.conv import Conv, pad
-from onebranch.algebra.network import run_network
-from onebranch.errors import OnebranchError, nearest
-from onebranch.images.files import write_atomically
+from onebranch.algebra.definition import correlate, zero_pad
+from onebranch.algebra.network import pixel_shuffle, run_network
+from onebranch.errors import OnebranchError
+from onebranch.exporting.comparison import Comparison, Exported, float_comparison, random_picture
 from onebranch.model.file import Model
 from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
-
-TOLERANCE = 1e-5
-"""Largest difference between an exported file's output and the definition, of the largest value: float32."""
 
 SLOPES = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}
 """PReLU slopes of the activations that are a PReLU of constant slope."""
 
 
-def export(model: Model, path: str | os.PathLike[str], format: str = "onnx", overwrite: bool = False) -> None:
-    """Write the model to `path` in a format: "onnx" or "compact".
+def export_compact(model: Model) -> Exported:
+    """The model as a Compact file, which what is written was read from and run before it is returned.
 
-    Raises OnebranchError where the format is unknown or cannot hold the network, where the path exists
-    (unless `overwrite`) or cannot be written; then nothing is left behind.
+    By the layout's definition in float64; in spandrel too, where that is installed with PyTorch. Raises
+    OnebranchError, with the reason, for a network that the layout cannot hold, and for a difference.
     """
-    if format not in FORMATS:
-        raise OnebranchError(f"unknown format '{format}'; {nearest(format, FORMATS)}")
-    write_atomically(Path(path), FORMATS[format](model), overwrite=overwrite)
+    from safetensors.numpy import load
 
-
-def onnx_bytes(model: Model) -> bytes:
-    """The model as an ONNX file: `input` -> `output`, NCHW, values in [0, 1], all sizes open.
-
-    ONNX Runtime runs it on a small picture before it is returned; a difference to the definition of more than
-    1e-5 is an error.
-    """
-    from onebranch.graph.onnx import to_onnx
-    from onebranch.lowering import lower
-
-    spec = model.spec
-    facts = {"name": model.name, "task": spec.task, "scale": str(spec.scale), "colour": spec.colour}
-    data = to_onnx(lower(spec, model.weights), {key: value for key, value in facts.items() if value})
-    _check_onnx(model, data)
-    return data
-
-
-def _check_onnx(model: Model, data: bytes) -> None:
-    import onnxruntime
-
-    picture = np.random.default_rng(0).random((1, model.spec.channels, 13, 10), np.float32)
+    data = compact_bytes(model)
+    picture = random_picture(model.spec.channels)
     expected = run_network(model.spec, model.weights, picture.astype(np.float64))
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    error = float(np.abs(session.run(None, {"input": picture})[0] - expected).max())
-    if error > TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        raise OnebranchError(
-            f"the ONNX file is off by {error:.1e}, above {TOLERANCE:.0e}; nothing is written"
-        )
+    comparisons = [float_comparison("the layout's definition", run_compact(load(data), picture), expected)]
+    comparisons += _comparison_in_spandrel(data, picture, expected)
+    return Exported(data, tuple(comparison.checked("Compact") for comparison in comparisons))
+
+
+def run_compact(tensors: Mapping[str, np.ndarray], pictures: np.ndarray) -> np.ndarray:
+    """What the layout means, in float64: (N, C, H, W) -> (N, C, S H, S W).
+
+    Convolutions and PReLUs in turn, a pixel shuffle, and the picture itself, enlarged by repetition, added.
+    """
+    start = values = pictures.astype(np.float64)
+    last = max(int(name.split(".")[1]) for name in tensors)
+    for index in range(last + 1):
+        weight = tensors[f"body.{index}.weight"].astype(np.float64)
+        if weight.ndim == 4:
+            bias = tensors[f"body.{index}.bias"].astype(np.float64)
+            values = correlate(zero_pad(values, (1, 1)), weight, 1, 1) + bias[:, None, None]
+        else:
+            values = np.where(values < 0, values * weight[:, None, None], values)
+    scale = round((values.shape[1] / start.shape[1]) ** 0.5)
+    return pixel_shuffle(values, scale) + start.repeat(scale, 2).repeat(scale, 3)
+
+
+def _comparison_in_spandrel(data: bytes, picture: np.ndarray, expected: np.ndarray) -> list[Comparison]:
+    """The file in spandrel; none where that cannot be imported."""
+    if not all(importlib.util.find_spec(name) for name in ("torch", "spandrel", "torchvision")):
+        return []
+    import spandrel
+    import torch
+    from safetensors.torch import load
+
+    found = spandrel.ModelLoader(device="cpu").load_from_state_dict(load(data))
+    with torch.inference_mode():
+        actual = found.model(torch.from_numpy(picture)).numpy()
+    return [float_comparison(f"spandrel, as {found.architecture.name},", actual, expected)]
 
 
 def compact_bytes(model: Model) -> bytes:
@@ -127,7 +132,3 @@ def _reason_of_block(name: str, block: BlockSpec, spec: NetworkSpec) -> str:
     if name != "tail" and block.activation not in ("prelu", *SLOPES):
         return f"{name} has the activation '{block.activation}', which is no PReLU"
     return ""
-
-
-FORMATS: dict[str, Callable[[Model], bytes]] = {"onnx": onnx_bytes, "compact": compact_bytes}
-"""Every format that a model is written in."""
