@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/method.md into docs/pictures/: a block, a merge, both ways through a block."""
+"""Draw the pictures of docs/method.md and docs/engine.md into docs/pictures/."""
 
 from pathlib import Path
 
@@ -143,11 +143,127 @@ def legend(x: float, y: float) -> list[str]:
     ]
 
 
+ROWS, ROW, COLUMN = 12, 15.0, 104.0
+STAGES = (
+    ("picture", 0, 7),
+    ("head", 1, 3),
+    ("block 1", 2, 3),
+    ("block 2", 3, 3),
+    ("tail", 4, 1),
+    ("result", 4, 0),
+)
+"""Of a network in the engine: what its rows are, how far they are behind the picture's, how many are kept."""
+
+NOW = 9
+"""The row of the picture that the drawn step takes."""
+
+
+def engine_picture() -> str:
+    """One step of the engine: every layer makes one row of the three that its predecessor keeps."""
+    left, top = MARGIN + 70, MARGIN + 54
+    shapes = [
+        svg.write_text(left - 14, top + row * ROW + 11, str(row), 10, svg.MUTED, "end") for row in range(ROWS)
+    ]
+    shapes.append(svg.write_text(left - 14, top - 10, "row", 10, svg.MUTED, "end"))
+    for index, (name, lag, kept) in enumerate(STAGES):
+        shapes += _stage_rows(left + index * COLUMN, top, name, NOW - lag, kept)
+        if 0 < index < len(STAGES) - 1:
+            shapes += _reading(left + index * COLUMN, top, NOW - lag)
+    foot = top + ROWS * ROW + 30
+    legend = (
+        ("edge", "made in this step"),
+        ("convolution", "kept"),
+        ("picture", "no longer needed"),
+        ("frame", "not yet"),
+    )
+    for index, (kind, words) in enumerate(legend):
+        x = left + index * 150
+        shapes += [
+            svg.rectangle(x, foot, 22, ROW - 3, kind, 2),
+            svg.write_text(x + 30, foot + 10, words, 11, svg.INK, "start"),
+        ]
+    title = f"step {NOW}: one row of the picture comes in, every layer makes one row"
+    shapes.append(svg.write_text(left - 40, MARGIN + 14, title, 13, svg.INK, "start", 600))
+    return svg.document(left + len(STAGES) * COLUMN + MARGIN, foot + ROW + MARGIN, shapes, title)
+
+
+def _stage_rows(x: float, top: float, name: str, now: int, kept: int) -> list[str]:
+    """The rows of one layer, from the first to the last, and its name."""
+    shapes = [svg.write_text(x + 32, top - 10, name, 12, svg.INK, "middle", 600)]
+    for row in range(ROWS):
+        kind = (
+            "edge"
+            if row == now
+            else "frame"
+            if row > now
+            else "convolution"
+            if row > now - kept
+            else "picture"
+        )
+        shapes.append(svg.rectangle(x, top + row * ROW, 64, ROW - 3, kind, 2))
+    return shapes
+
+
+def _reading(x: float, top: float, row: int) -> list[str]:
+    """Lines from three rows of the layer on the left to the row that is made of them."""
+    y = top + row * ROW + 6
+    lines = [f"M {x - 40:g} {y + step * ROW:g} L {x - 8:g} {y:g}" for step in (-1, 0, 1)]
+    return [*(svg.wire(line) for line in lines), svg.arrow_head(x - 2, y, "right")]
+
+
+def cells_picture() -> str:
+    """How a row of four channels lies in memory in each precision."""
+    left, top, size = MARGIN + 96, MARGIN + 40, 30.0
+    kinds = (
+        ("float32", [("c0", range(phase, 32, 4)) for phase in range(4)]),
+        ("bfloat16", [("c0 c1", range(8)), ("c2 c3", range(8))]),
+        ("8 bits", [("c0 c1 c2 c3", range(8))]),
+    )
+    shapes = [
+        svg.write_text(
+            left,
+            MARGIN + 14,
+            "a cell is 32 bits; a vector holds the cells of neighbouring pixels",
+            13,
+            svg.INK,
+            "start",
+            600,
+        )
+    ]
+    y = top
+    for name, planes in kinds:
+        shapes.append(svg.write_text(left - 14, y + 20, name, 12, svg.INK, "end", 600))
+        for channels, pixels in planes:
+            for index, pixel in enumerate(pixels):
+                shapes += _cell(left + index * (size * 2 + 6), y, f"x{pixel}", channels.split(), size)
+            y += size + 8
+        y += 10
+    return svg.document(left + 8 * (size * 2 + 6) + MARGIN, y + MARGIN - 10, shapes, "Cells of feature maps")
+
+
+def _cell(x: float, y: float, pixel: str, channels: list[str], size: float) -> list[str]:
+    """One cell: the channels of one pixel that share 32 bits."""
+    part, shapes = size * 2 / len(channels), []
+    for k, channel in enumerate(channels):
+        middle = x + (k + 0.5) * part
+        shapes.append(svg.rectangle(x + k * part, y, part, size, "convolution", 2))
+        shapes.append(svg.write_text(middle, y + 13, channel, 9, svg.INK))
+        shapes.append(svg.write_text(middle, y + 24, pixel, 8, svg.MUTED))
+    return shapes
+
+
 def main() -> None:
     """Write every picture."""
     FOLDER.mkdir(exist_ok=True)
-    for name, text in (("block", block_picture()), ("merge", merge_picture()), ("modes", modes_picture())):
-        (FOLDER / f"{name}.svg").write_text(text, encoding="utf-8")
+    pictures = {
+        "block": block_picture,
+        "merge": merge_picture,
+        "modes": modes_picture,
+        "engine": engine_picture,
+        "cells": cells_picture,
+    }
+    for name, picture in pictures.items():
+        (FOLDER / f"{name}.svg").write_text(picture(), encoding="utf-8")
 
 
 if __name__ == "__main__":
