@@ -1,5 +1,6 @@
 """Exported files give the model's own output in the programs that they are written for."""
 
+import importlib.util
 from dataclasses import replace
 
 import msgspec
@@ -13,7 +14,10 @@ import onebranch.lowering
 from network_specs import network_specs, random_model
 from onebranch.algebra.network import run_network
 from onebranch.errors import OnebranchError
-from onebranch.exporting import compact_bytes, export, onnx_bytes
+from onebranch.exporting import compact
+from onebranch.exporting.compact import compact_bytes, export_compact
+from onebranch.exporting.files import export
+from onebranch.exporting.onnx import export_onnx
 from onebranch.model.file import Model
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
 from onebranch.spec.shorthand import NetworkShorthand, expand
@@ -93,7 +97,7 @@ def test_widths_that_differ_are_refused() -> None:
 @given(network_specs())
 def test_onnx_files_run_as_the_model(spec: NetworkSpec) -> None:
     model = random_model(spec)
-    session = onnxruntime.InferenceSession(onnx_bytes(model), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(export_onnx(model).data, providers=["CPUExecutionProvider"])
     picture = np.random.default_rng(0).random((1, spec.channels, 5, 8), np.float32)
     expected = run_network(spec, model.weights, picture.astype(np.float64))
     actual = session.run(["output"], {"input": picture})[0]
@@ -114,8 +118,34 @@ def test_files_are_written_whole_and_never_over_others(tmp_path) -> None:
     model: Model = replace(random_model(plain()), name="small")
     export(model, tmp_path / "small.onnx")
     export(model, tmp_path / "small.safetensors", "compact")
-    assert (tmp_path / "small.onnx").read_bytes() == onnx_bytes(model)
+    assert (tmp_path / "small.onnx").read_bytes() == export_onnx(model).data
     with pytest.raises(OnebranchError, match="exists"):
         export(model, tmp_path / "small.onnx")
     with pytest.raises(OnebranchError, match="unknown format 'onyx'; did you mean 'onnx'"):
         export(model, tmp_path / "small.onyx", "onyx")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": 2}, {"scale": 4, "colour": "rgb"}, {"scale": 3, "colour": "rgb", "activation": "leaky_relu"}],
+)
+def test_spandrel_loads_and_runs_compact_files(options: dict) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: Compact files were not run in spandrel")
+    if importlib.util.find_spec("spandrel") is None:
+        pytest.skip("spandrel is not installed: Compact files were not run there")
+    import torchvision_placeholder
+
+    torchvision_placeholder.install()
+    model = random_model(plain(**options))
+    found = export_compact(model).comparisons
+    assert [one.runtime for one in found] == ["the layout's definition", "spandrel, as RealESRGAN Compact,"]
+    assert all(one.error <= one.bound for one in found)
+
+
+def test_a_compact_file_that_is_off_is_not_written(tmp_path, monkeypatch) -> None:
+    right = compact.compact_bytes
+    shifted = {n: w + np.float32(1e-3) for n, w in random_model(plain()).weights.items()}
+    monkeypatch.setattr(compact, "compact_bytes", lambda model: right(replace(model, weights=shifted)))
+    with pytest.raises(OnebranchError, match=r"the Compact file is off by .* in the layout's definition"):
+        export(random_model(plain()), tmp_path / "x.safetensors", "compact")
+    assert list(tmp_path.iterdir()) == []

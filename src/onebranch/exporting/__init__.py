@@ -1,0 +1,1 @@
+"""Models written for other programs, each run there and compared before it is written."""
