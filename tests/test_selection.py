@@ -16,6 +16,7 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
 from onebranch.images.files import write as write_picture
 from onebranch.images.picture import Picture
+from onebranch.model.catalogue import load
 from onebranch.model.file import write as save
 from onebranch.runtime import engine_library
 from onebranch.runtime.selection import (
@@ -186,6 +187,15 @@ def test_the_summary_says_what_ran(run: CommandLine, folder: Path) -> None:
     done = run("enhance", folder / "in", "-o", folder / "out", *words)
     assert done.errors == ""
     assert "q in engine, int8" in done.output
+
+
+@built
+def test_shipped_models_have_8_bit_forms(run: CommandLine, folder: Path) -> None:
+    """They are taken where no model is named, and named where another is."""
+    done = run("enhance", folder / "in", "-o", folder / "out", "--precision", "int8", "--threads", 1)
+    assert "photo-x2-int8 in " in done.output and ", int8" in done.output, done.errors
+    with pytest.raises(OnebranchError, match=r"photo-x2 has no record.*the shipped photo-x2-int8 has one"):
+        chosen(load("photo-x2"), "auto", "int8")
 
 
 def test_the_command_line_refuses(run: CommandLine, folder: Path) -> None:

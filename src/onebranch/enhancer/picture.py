@@ -20,7 +20,7 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.values import enhanced, interpolated, size_after
 from onebranch.images.files import read
 from onebranch.images.picture import DEPTHS, Picture
-from onebranch.model.catalogue import find, is_foreign, load
+from onebranch.model.catalogue import find, is_foreign, load, quantized
 from onebranch.model.file import Model
 from onebranch.runtime.selection import Choice, chosen, open_foreign, open_runtime
 
@@ -72,6 +72,8 @@ class Enhancer:
         if self._fixed is not None:
             return [self._fixed]
         names = chain_for(factor_asked_for(self.options, picture))
+        if self.options.precision == "int8":
+            names = [quantized(name) for name in names]
         for name in names:
             if name not in self._opened:
                 self._opened[name] = self._stage_of(name)

@@ -82,13 +82,11 @@ def _half_graph(model: Model) -> Graph:
 
 def _integer_graph(model: Model) -> Graph:
     from onebranch.integer_lowering import lower_integer
+    from onebranch.runtime.selection import without_record
     from onebranch.spec.quantization import quantization_of
 
     if model.quantization is None:
-        raise OnebranchError(
-            f"{model.name or 'the model'} has no record of quantization, which int8 needs; make a file that"
-            " has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
-        )
+        raise OnebranchError(without_record(model))
     return lower_integer(model.spec, model.weights, quantization_of(model.quantization, model.spec))
 
 

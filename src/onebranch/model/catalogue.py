@@ -77,6 +77,15 @@ def find(name: str | os.PathLike[str]) -> Path:
     return path
 
 
+def quantized(name: str) -> str:
+    """The shipped 8-bit form of a shipped model, by name; the name itself where there is none.
+
+    >>> quantized("photo-x2"), quantized("photo-x2-branches")
+    ('photo-x2-int8', 'photo-x2-branches')
+    """
+    return found if (found := f"{name}-int8") in CATALOGUE else name
+
+
 def is_foreign(name: str | os.PathLike[str]) -> bool:
     """Whether it names an ONNX file, which may be anybody's.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebranch.errors import OnebranchError, nearest
+from onebranch.model.catalogue import quantized
 from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime
 
@@ -69,10 +70,7 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
     check_precision(precision)
     name = known(runtime)
     if precision == "int8" and model.quantization is None:
-        raise OnebranchError(
-            f"{model.name or 'the model'} has no record of quantization, which int8 needs; make a file that"
-            " has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
-        )
+        raise OnebranchError(without_record(model))
     if name == "auto":
         return _automatic(model, precision)
     _check_available(name, precision)
@@ -82,6 +80,15 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
             " takes another"
         )
     return Choice(name, precision, "it was asked for")
+
+
+def without_record(model: Model) -> str:
+    """What to say of a model that int8 is asked of and that has no record of quantization."""
+    shipped = quantized(model.name)
+    way = "make a file that has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
+    if shipped != model.name:
+        way = f"the shipped {shipped} has one, and onebranch quantize makes one"
+    return f"{model.name or 'the model'} has no record of quantization, which int8 needs; {way}"
 
 
 def engine_refusal(model: Model, precision: str = "fp32") -> str:
