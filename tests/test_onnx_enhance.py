@@ -452,7 +452,7 @@ def test_the_command_line(file, run: CommandLine, crops: Path, tmp_path: Path) -
     done = run("enhance", crops / "sand.png", "-o", out, "-m", file("edsr"), "--threads", 1, "--memory", "1G")
     assert done.code == 0, done.errors
     assert "64x72 -> 128x144" in done.output
-    assert "x in onnxruntime, fp32" in done.output
+    assert "x in onnxruntime, the file's own precision" in done.output
     words = ("enhance", crops / "sand.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
     assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "10K").errors
     assert "is no size of memory" in run.refused(*words, "much")

@@ -111,8 +111,16 @@ def test_these_run_floats_only(runtime: str) -> None:
 def test_a_runtime_that_is_not_installed_says_what_to_install(no_engine: None, no_openvino: None) -> None:
     with pytest.raises(OnebranchError, match=r"'openvino' is not installed; pip install 'onebranch\[openv"):
         chosen(MERGED, "openvino")
-    with pytest.raises(OnebranchError, match=f"'engine' cannot run merged in fp32: {GONE}"):
-        chosen(MERGED, "engine")
+    with pytest.raises(OnebranchError, match=r"'openvino' is not installed"):
+        Enhancer(Options(runtime="openvino"))
+
+
+def test_an_engine_that_is_not_there_is_an_error_where_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(engine_library.VARIABLE, "absent.so")
+    for act in (lambda: chosen(MERGED, "engine"), lambda: Enhancer(Options(runtime="engine"))):
+        with pytest.raises(OnebranchError, match=r"'engine' is not installed: .*; use --runtime onnxruntime"):
+            act()
+    assert chosen(MERGED).runtime == "onnxruntime"
 
 
 def test_a_named_runtime_is_taken() -> None:

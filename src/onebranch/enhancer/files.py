@@ -12,10 +12,12 @@ from pathlib import Path
 
 from onebranch.enhancer.options import Options, Size
 from onebranch.enhancer.picture import Enhancer
+from onebranch.enhancer.stage import Stage
 from onebranch.errors import OnebranchError
 from onebranch.images.files import MAX_PIXELS, check_target, find_pictures, read, write
 from onebranch.images.formats import BY_SUFFIX
 from onebranch.images.picture import Picture
+from onebranch.model.file import Model
 
 KEPT = frozenset(BY_SUFFIX) - {".gif"}
 """Suffixes that a result keeps in a folder; others, and GIF with its 256 colours, become PNG."""
@@ -209,11 +211,17 @@ def _started(
         after=(result.height, result.width),
         models=tuple(stage.model.name for stage in stages),
         runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
-        precision=enhancer.options.precision,
+        precision=_precision(stages, enhancer.options),
         seconds=time.perf_counter() - begin,
         notes=found.notes,
     )
     return pool.submit(_written, done, result, writing)
+
+
+def _precision(stages: Sequence[Stage], options: Options) -> str:
+    """What was computed in; an ONNX file knows its own."""
+    own = all(isinstance(stage.model, Model) for stage in stages)
+    return options.precision if own else "the file's own precision"
 
 
 def _check(job: Job, picture: Picture, enhancer: Enhancer, writing: Writing) -> None:

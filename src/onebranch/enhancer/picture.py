@@ -22,7 +22,7 @@ from onebranch.images.files import read
 from onebranch.images.picture import DEPTHS, Picture
 from onebranch.model.catalogue import find, is_foreign, load, quantized
 from onebranch.model.file import Model
-from onebranch.runtime.selection import Choice, chosen, open_foreign, open_runtime
+from onebranch.runtime.selection import Choice, check_available, chosen, open_foreign, open_runtime
 
 
 def enhance(
@@ -44,6 +44,7 @@ class Enhancer:
     """The models that the options ask for, opened once, for any number of pictures."""
 
     def __init__(self, options: Options) -> None:
+        check_available(options.runtime, options.precision)  # once, not for every picture
         self.options = options
         self._opened: dict[str, Stage] = {}
         self._fixed = None if options.model is None else self._stage_of(options.model)

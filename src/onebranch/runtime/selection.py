@@ -73,7 +73,7 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
         raise OnebranchError(without_record(model))
     if name == "auto":
         return _automatic(model, precision)
-    _check_available(name, precision)
+    check_available(name, precision)
     if name == "engine" and (why := engine_refusal(model, precision)):
         raise OnebranchError(
             f"runtime 'engine' cannot run {model.name or 'the model'} in {precision}: {why}; --runtime auto"
@@ -137,8 +137,10 @@ def installed(runtime: str) -> bool:
     return not package or importlib.util.find_spec(package) is not None
 
 
-def _check_available(runtime: str, precision: str) -> None:
-    """Raise OnebranchError unless the runtime is installed and has the precision."""
+def check_available(runtime: str, precision: str) -> None:
+    """Raise OnebranchError unless the runtime is installed and has the precision; `auto` always does."""
+    if runtime == "auto":
+        return
     entry = RUNTIMES[runtime]
     if precision not in entry.precisions:
         others = ", ".join(name for name, other in RUNTIMES.items() if precision in other.precisions)
@@ -147,6 +149,10 @@ def _check_available(runtime: str, precision: str) -> None:
         )
     if not installed(runtime):
         raise OnebranchError(f"runtime '{runtime}' is not installed; {entry.install}")
+    if runtime == "engine":
+        from onebranch.runtime.engine_library import library
+
+        library()
 
 
 def check_precision(precision: str) -> None:
