@@ -1,4 +1,4 @@
-# `make help` lists the targets. CI runs `make check test slow readme`, nothing else.
+# `make help` lists the targets. CI runs `make check test slow readme native`, nothing else.
 # Everything is installed into .venv; a stamp file there is renewed when a dependency, a pin or the engine changes.
 
 SHELL := /bin/bash
@@ -20,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow readme soak clean
+.PHONY: help demo test check slow readme native sanitize arm wheel soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -46,6 +46,17 @@ soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzz
 readme: $(VENV)/dev.stamp ## run the commands of the README
 	$(BIN)/python scripts/run_readme.py README.md
 
+native: sanitize arm wheel ## the native engine's builds: the next three
+
+sanitize: $(VENV)/dev.stamp ## its tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	scripts/sanitize.sh
+
+arm: $(VENV)/dev.stamp ## recorded cases on 64-bit ARM, under an emulator
+	scripts/engine_on_arm.sh
+
+wheel: $(VENV)/dev.stamp ## the wheel into dist/, installed and run where there is no compiler; and without it
+	scripts/build_wheel.sh
+
 clean: ## remove caches and results; trained runs and .venv stay
 	rm -rf build dist out demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -54,11 +65,17 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
+# Built in .venv, not in an environment that pip makes anew, so that only what has changed is compiled.
+BUILD_TOOLS := scikit-build-core cmake ninja
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+
 $(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(INSTALL) $(BUILD_TOOLS)
+	$(INSTALL) --no-build-isolation -e .
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
-	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt -r tests/foreign.txt
+	$(INSTALL) $(BUILD_TOOLS)
+	$(INSTALL) --no-build-isolation -e '.[train,dev]'
+	$(INSTALL) --no-deps -r tests/foreign.txt
 	touch $@ $(VENV)/base.stamp
