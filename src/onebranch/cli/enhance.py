@@ -92,8 +92,8 @@ def command(
     summary = enhance_files(pictures, out, options, writing, _silent if quiet else _print)
     if not quiet:
         click.echo(_last_line(summary, time.perf_counter() - begin))
-        if not (model and is_foreign(model)) and (why := engine_missing(runtime)):
-            click.echo(f"onebranch: {why}; this took {_runtimes(summary)}", err=True)
+        if summary.done and not (model and is_foreign(model)) and (why := engine_missing(runtime)):
+            click.echo(f"  not in the engine: {why}")
     if summary.failed:
         for failed in summary.failed:
             click.echo(f"onebranch: {failed.reason}", err=True)
@@ -128,4 +128,4 @@ def _last_line(summary: "Summary", seconds: float) -> str:
 
 
 def _runtimes(summary: "Summary") -> str:
-    return ", ".join(sorted({done.runtime for done in summary.done})) or "nothing"
+    return ", ".join(sorted({done.runtime for done in summary.done}))
