@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from engine_networks import model_of, quantized, seeds, sizes, specs
 from onebranch.algebra.integer import run_integer_network
 from onebranch.algebra.network import run_network
-from onebranch.bench.inference import random_model
+from onebranch.bench.networks import random_model
 from onebranch.enhancer.engine_stage import EngineStage
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.errors import OnebranchError
@@ -317,24 +316,25 @@ INTERRUPTED = """
 import numpy as np, os, signal, threading, time
 from onebranch.model.catalogue import load
 from onebranch.runtime.engine import EngineRuntime
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what started this may have it ignored
 runtime = EngineRuntime(load("photo-x4"), 1, instructions="portable")
-picture = np.zeros((1, 1, 4000, 4000), np.float32)
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+picture = np.zeros((1, 1, 4000, 2000), np.float32)
+start = time.monotonic()
+runtime.run(picture[:, :, :40])
+whole = 100 * (time.monotonic() - start)
+threading.Timer(whole / 100, os.kill, (os.getpid(), signal.SIGINT)).start()
+start = time.monotonic()
 try:
     runtime.run(picture)
 except KeyboardInterrupt:
-    print("interrupted")
+    print("interrupted", "early" if time.monotonic() - start < whole / 3 else "late")
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 def test_an_interrupt_ends_a_run_early() -> None:
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], check=True, capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout == "interrupted\n", done.stderr
-    assert time.monotonic() - start < 60  # whole, it takes minutes
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, capture_output=True, text=True)
+    assert done.stdout == "interrupted early\n", done.stderr
 
 
 def test_many_threads_may_run_one_network() -> None:

@@ -107,7 +107,7 @@ int64_t strip_for_cache(const Network &network, int64_t width) {
         const Packed &packed = network.layers[k];
         size_t bytes = packed.out_cell == Cell::Float32 ? 4 : packed.out_cell == Cell::BFloat16 ? 2 : 1;
         bool transformed = network.layers[k + 1].winograd;
-        each += size_t(packed.out) * bytes * (transformed ? 6 : size_t(network.layers[k + 1].layer->rows));
+        each += size_t(packed.out) * bytes * (transformed ? 7 : size_t(network.layers[k + 1].layer->rows));
     }
     int64_t fitting = int64_t(CACHE / std::max<size_t>(each, 1));
     if (fitting >= width) return width;

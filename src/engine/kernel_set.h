@@ -2,7 +2,8 @@
 //
 // A *cell* is 32 bits of a feature map: one float32 channel, two bfloat16 channels or four 8-bit channels of one
 // pixel. A *plane* is a row of cells of one group of channels. Rows of float32 networks are kept in four *phases*:
-// plane 4 g + p holds the pixels 4 t + p, so that a one-dimensional Winograd transform needs no shuffling.
+// plane 4 g + p holds the pixels 4 t + p, those of bfloat16 networks likewise in two, so that a one-dimensional
+// Winograd transform needs no shuffling.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,11 @@
 
 namespace ob {
 
-constexpr int MOST_PHASES = 4, MOST_COLUMNS = 31, MARGIN = 16, FREQUENCIES = 6;
+constexpr int MOST_PHASES = 4, MOST_COLUMNS = 31, MARGIN = 16;
+
+// Products of a Winograd tile of so many outputs and three taps.
+constexpr int frequencies_of(int tile) { return tile + 2; }
+constexpr int MOST_FREQUENCIES = frequencies_of(MOST_PHASES);
 
 // Where values go, or come from as a skip. `kind` also says how cells are packed.
 enum class Cell { Float32, BFloat16, Int8 };
@@ -51,13 +56,15 @@ struct Convolution {
     Epilogue epilogue;
 };
 
-// One row of a 3x3 float32 convolution from transformed rows [vector of tiles][frequency][channel][lane].
+// One row of a 3x3 convolution from transformed rows [vector of tiles][frequency][group][lane], by F(4, 3) of
+// float32 or F(2, 3) of bfloat16 cells; a tile has as many outputs as there are phases.
 struct Winograd {
-    int in = 0, out = 0;
-    const float *row[3] = {};      // null: a row of zeros
-    const float *weights = nullptr;  // [block of channels][frequency][row][in][channel of the block]
+    Arithmetic arithmetic = Arithmetic::Fused;
+    int groups = 0, out = 0;
+    const int32_t *row[3] = {};        // null: a row of zeros
+    const int32_t *weights = nullptr;  // [block of channels][frequency][row][group][channel of the block]
     const float *bias = nullptr;
-    float *scratch = nullptr;      // FREQUENCIES * out * 4 * lanes
+    float *scratch = nullptr;          // MOST_FREQUENCIES * 8 * 4 * lanes
     size_t cells = 0;
     Epilogue epilogue;
 };
@@ -75,8 +82,8 @@ struct KernelSet {
 
     void (*convolve)(const Convolution &);
     void (*winograd)(const Winograd &);
-    // Planes of four phases (stride, cells) -> a transformed row.
-    void (*transform)(const float *planes, size_t stride, int channels, size_t cells, float *row);
+    // Planes in phases (stride, cells) -> a transformed row, of float32 or bfloat16 cells.
+    void (*transform)(Cell kind, const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row);
 
     // `count` samples of one channel as floats in [0, 1]; back: clipped and rounded half up, floats as they are.
     void (*read)(const PictureRow &, int channel, size_t count, float *values);
@@ -88,9 +95,9 @@ struct KernelSet {
     void (*scale_and_shift)(float *values, float scale, float shift, size_t count);
     void (*luma)(const float *r, const float *g, const float *b, float *y, size_t count);
 
-    // Pixels in order <-> planes of four phases.
-    void (*split_phases)(const float *values, size_t count, float *planes, size_t stride);
-    void (*join_phases)(const float *planes, size_t stride, size_t count, float *values);
+    // Pixels in order <-> planes of two or four phases.
+    void (*split_phases)(const float *values, size_t count, int phases, float *planes, size_t stride);
+    void (*join_phases)(const float *planes, size_t stride, int phases, size_t count, float *values);
 
     // sum = weight[k] * rows[k] over all k, in order.
     void (*weighted)(const float *const *rows, const float *weights, int taps, size_t count, float *sum);

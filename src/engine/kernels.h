@@ -77,7 +77,7 @@ OB_INLINE void store(const Target &to, const typename S::F (&f)[O], bool clamped
     } else if (to.kind == Cell::BFloat16) {
         if constexpr (O % 2 == 0) {
             OB_UNROLL for (int o = 0; o < O; o += 2)
-                S::store_cells(to.base + size_t((channel + o) / 2) * to.stride + cell, S::pack_bfloat16(f[o], f[o + 1]));
+                S::store_cells(to.base + (size_t((channel + o) / 2) * phases + phase) * to.stride + cell, S::pack_bfloat16(f[o], f[o + 1]));
         }
     } else {
         if constexpr (O % 4 == 0) {
@@ -89,7 +89,7 @@ OB_INLINE void store(const Target &to, const typename S::F (&f)[O], bool clamped
                     if (clamped) v = S::clamp(v);
                     q[k] = S::round(v);
                 }
-                S::store_cells(to.base + size_t((channel + o) / 4) * to.stride + cell, S::pack_bytes(q, to.zero_point));
+                S::store_cells(to.base + (size_t((channel + o) / 4) * phases + phase) * to.stride + cell, S::pack_bytes(q, to.zero_point));
             }
         }
     }
@@ -100,10 +100,10 @@ OB_INLINE typename S::F skip_value(const Target &from, int channel, int phase, i
     if (from.kind == Cell::Float32)
         return S::load(reinterpret_cast<const float *>(from.base) + (size_t(channel) * phases + phase) * from.stride + cell);
     if (from.kind == Cell::BFloat16) {
-        typename S::I cells = S::load_cells(from.base + size_t(channel / 2) * from.stride + cell);
+        typename S::I cells = S::load_cells(from.base + (size_t(channel / 2) * phases + phase) * from.stride + cell);
         return channel & 1 ? S::upper_bfloat16(cells) : S::lower_bfloat16(cells);
     }
-    typename S::I cells = S::load_cells(from.base + size_t(channel / 4) * from.stride + cell);
+    typename S::I cells = S::load_cells(from.base + (size_t(channel / 4) * phases + phase) * from.stride + cell);
     typename S::I q = S::byte_of(cells, channel & 3);
     return S::mul(S::to_float(S::sub_cells(q, S::set_cells(from.zero_point))), S::set(from.scale));
 }
@@ -202,23 +202,24 @@ void convolve(const Convolution &c) {
     }
 }
 
-// ---- Winograd F(4, 3) along the row ---------------------------------------------------------------------------
-// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in one dimension, points 0, 1, -1, 2, -2.
+// ---- Winograd F(4, 3) and F(2, 3) along the row -----------------------------------------------------------------
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in one dimension, points 0, 1, -1, 2, -2
+// and 0, 1, -1.
 
 template <class S>
-void transform(const float *planes, size_t stride, int channels, size_t cells, float *row) {
+void transform_float32(const int32_t *planes, size_t stride, int channels, size_t cells, int32_t *row) {
     using F = typename S::F;
     const F two = S::set(2.0f), four = S::set(4.0f), five = S::set(5.0f);
+    const size_t each = size_t(channels) * S::W;
     for (size_t cell = 0; cell < cells; cell += S::W) {
-        float *to = row + cell * FREQUENCIES * channels;
+        float *to = reinterpret_cast<float *>(row) + cell * frequencies_of(4) * channels;
         for (int c = 0; c < channels; c++) {
-            const float *at = planes + size_t(c) * 4 * stride + cell;
+            const float *at = reinterpret_cast<const float *>(planes) + size_t(c) * 4 * stride + cell;
             // Pixels 4 t - 1 ... 4 t + 4.
             F d0 = S::load(at + 3 * stride - 1), d1 = S::load(at), d2 = S::load(at + stride);
             F d3 = S::load(at + 2 * stride), d4 = S::load(at + 3 * stride), d5 = S::load(at + 1);
             F a = S::sub(d4, S::mul(four, d2)), b = S::sub(d3, S::mul(four, d1));
             F e = S::sub(d4, d2), f = S::mul(two, S::sub(d3, d1));
-            size_t each = size_t(channels) * S::W;
             float *out = to + size_t(c) * S::W;
             S::store(out, S::add(S::sub(S::mul(four, d0), S::mul(five, d2)), d4));
             S::store(out + each, S::add(a, b));
@@ -230,78 +231,129 @@ void transform(const float *planes, size_t stride, int channels, size_t cells, f
     }
 }
 
-template <class S, int O, int P>
-OB_INLINE void multiply(const Winograd &w, const float *weights, int channel, size_t cell, float *scratch) {
-    const size_t each = size_t(w.in) * S::W, next = FREQUENCIES * each;
+template <class S>
+void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
+    using F = typename S::F;
+    const size_t each = size_t(groups) * S::W;
+    for (size_t cell = 0; cell < cells; cell += S::W) {
+        int32_t *to = row + cell * frequencies_of(2) * groups;
+        for (int g = 0; g < groups; g++) {
+            const int32_t *at = planes + size_t(g) * 2 * stride + cell;
+            // Pixels 2 t - 1 ... 2 t + 2, of two channels each.
+            const typename S::I d[4] = {S::load_cells(at + stride - 1), S::load_cells(at), S::load_cells(at + stride),
+                                        S::load_cells(at + 1)};
+            F low[4], high[4];
+            OB_UNROLL for (int k = 0; k < 4; k++) {
+                low[k] = S::lower_bfloat16(d[k]);
+                high[k] = S::upper_bfloat16(d[k]);
+            }
+            int32_t *out = to + size_t(g) * S::W;
+            S::store_cells(out, S::pack_bfloat16(S::sub(low[0], low[2]), S::sub(high[0], high[2])));
+            S::store_cells(out + each, S::pack_bfloat16(S::add(low[1], low[2]), S::add(high[1], high[2])));
+            S::store_cells(out + 2 * each, S::pack_bfloat16(S::sub(low[2], low[1]), S::sub(high[2], high[1])));
+            S::store_cells(out + 3 * each, S::pack_bfloat16(S::sub(low[1], low[3]), S::sub(high[1], high[3])));
+        }
+    }
+}
+
+template <class S>
+void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
+    if (kind == Cell::Float32) return transform_float32<S>(planes, stride, groups, cells, row);
+    transform_bfloat16<S>(planes, stride, groups, cells, row);
+}
+
+// The products of a tile -> its outputs, without the bias.
+template <class S>
+OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
+    using F = typename S::F;
+    F sum = S::add(m[1], m[2]), difference = S::sub(m[1], m[2]);
+    F outer = S::add(m[3], m[4]), outer_difference = S::sub(m[3], m[4]);
+    f[0] = S::add(S::add(m[0], sum), outer);
+    f[1] = S::add(difference, S::mul(S::set(2.0f), outer_difference));
+    f[2] = S::add(sum, S::mul(S::set(4.0f), outer));
+    f[3] = S::add(S::add(difference, S::mul(S::set(8.0f), outer_difference)), m[5]);
+}
+
+template <class S>
+OB_INLINE void outputs_of(const typename S::F (&m)[4], typename S::F (&f)[2]) {
+    f[0] = S::add(S::add(m[0], m[1]), m[2]);
+    f[1] = S::sub(S::sub(m[1], m[2]), m[3]);
+}
+
+template <class S, class A, int TILE, int O, int P>
+OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
+    constexpr int FREQUENCIES = frequencies_of(TILE);
+    using F = typename S::F;
+    const size_t each = size_t(w.groups) * S::W, next = FREQUENCIES * each;
     for (int k = 0; k < FREQUENCIES; k++) {
-        typename S::F sum[O][P];
+        F sum[O][P];
         OB_UNROLL for (int o = 0; o < O; o++) {
             OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = S::set(0.0f);
         }
         for (int r = 0; r < 3; r++) {
             if (!w.row[r]) {
-                weights += size_t(w.in) * O;
+                weights += size_t(w.groups) * O;
                 continue;
             }
-            const float *at = w.row[r] + cell * FREQUENCIES * w.in + k * each;
-            for (int i = 0; i < w.in; i++, at += S::W, weights += O) {
-                typename S::F in[P];
-                OB_UNROLL for (int p = 0; p < P; p++) in[p] = S::load(at + p * next);
+            const int32_t *at = w.row[r] + cell * FREQUENCIES * w.groups + k * each;
+            for (int g = 0; g < w.groups; g++, at += S::W, weights += O) {
+                decltype(A::in(at)) in[P];
+                OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * next);
                 OB_UNROLL for (int o = 0; o < O; o++) {
-                    typename S::F weight = S::set(weights[o]);
-                    OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = S::fma(in[p], weight, sum[o][p]);
+                    auto weight = A::weight(weights + o);
+                    OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
                 }
             }
         }
         OB_UNROLL for (int o = 0; o < O; o++) {
-            OB_UNROLL for (int p = 0; p < P; p++) S::store(scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
+            OB_UNROLL for (int p = 0; p < P; p++) S::store(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
         }
     }
-    using F = typename S::F;
-    const F two = S::set(2.0f), four = S::set(4.0f), eight = S::set(8.0f);
     for (int p = 0; p < P; p++) {
-        F f[4][O];
+        F f[TILE][O];
         OB_UNROLL for (int o = 0; o < O; o++) {
-            F m[FREQUENCIES];
-            OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] = S::load(scratch + ((size_t(k) * O + o) * P + p) * S::W);
-            F sum = S::add(m[1], m[2]), difference = S::sub(m[1], m[2]);
-            F outer = S::add(m[3], m[4]), outer_difference = S::sub(m[3], m[4]);
+            F m[FREQUENCIES], made[TILE];
+            OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] = S::load(w.scratch + ((size_t(k) * O + o) * P + p) * S::W);
+            outputs_of<S>(m, made);
             F bias = S::set(w.bias[channel + o]);
-            f[0][o] = S::add(S::add(S::add(m[0], sum), outer), bias);
-            f[1][o] = S::add(S::add(difference, S::mul(two, outer_difference)), bias);
-            f[2][o] = S::add(S::add(sum, S::mul(four, outer)), bias);
-            f[3][o] = S::add(S::add(S::add(difference, S::mul(eight, outer_difference)), m[5]), bias);
+            OB_UNROLL for (int phase = 0; phase < TILE; phase++) f[phase][o] = S::add(made[phase], bias);
         }
-        OB_UNROLL for (int phase = 0; phase < 4; phase++)
+        OB_UNROLL for (int phase = 0; phase < TILE; phase++)
             finish<S, O>(w.epilogue, f[phase], channel, phase, cell + size_t(p) * S::W);
     }
 }
 
-template <class S, int O>
-void winograd_block(const Winograd &w, const float *weights, int channel) {
+template <class S, class A, int TILE, int O>
+void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S>(O) > 4 ? 4 : pixels_for<S>(O);
     size_t cell = 0;
-    for (; cell + P * S::W <= w.cells; cell += P * S::W) multiply<S, O, P>(w, weights, channel, cell, w.scratch);
+    for (; cell + P * S::W <= w.cells; cell += P * S::W) multiply<S, A, TILE, O, P>(w, weights, channel, cell);
     if constexpr (O == S::WIDEST && P > 2) {
-        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) multiply<S, O, 2>(w, weights, channel, cell, w.scratch);
+        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) multiply<S, A, TILE, O, 2>(w, weights, channel, cell);
     }
-    for (; cell < w.cells; cell += S::W) multiply<S, O, 1>(w, weights, channel, cell, w.scratch);
+    for (; cell < w.cells; cell += S::W) multiply<S, A, TILE, O, 1>(w, weights, channel, cell);
+}
+
+template <class S, class A, int TILE>
+void winograd_blocks(const Winograd &w) {
+    const int32_t *weights = w.weights;
+    for (int channel = 0; channel < w.out;) {
+        int width = block_of(w.out - channel, S::WIDEST);
+        if constexpr (S::WIDEST == 8) {
+            if (width == 8) winograd_block<S, A, TILE, 8>(w, weights, channel);
+        }
+        if (width == 4) winograd_block<S, A, TILE, 4>(w, weights, channel);
+        if (width == 2) winograd_block<S, A, TILE, 2>(w, weights, channel);
+        if (width == 1) winograd_block<S, A, TILE, 1>(w, weights, channel);
+        weights += size_t(frequencies_of(TILE)) * 3 * w.groups * width;
+        channel += width;
+    }
 }
 
 template <class S>
 void winograd(const Winograd &w) {
-    const float *weights = w.weights;
-    for (int channel = 0; channel < w.out;) {
-        int width = block_of(w.out - channel, S::WIDEST);
-        if constexpr (S::WIDEST == 8) {
-            if (width == 8) winograd_block<S, 8>(w, weights, channel);
-        }
-        if (width == 4) winograd_block<S, 4>(w, weights, channel);
-        if (width == 2) winograd_block<S, 2>(w, weights, channel);
-        if (width == 1) winograd_block<S, 1>(w, weights, channel);
-        weights += size_t(FREQUENCIES) * 3 * w.in * width;
-        channel += width;
-    }
+    if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Half<S>, 2>(w);
+    winograd_blocks<S, Fused<S>, 4>(w);
 }
 
 // ---- pictures: plain loops, left to the compiler's vectorizer ---------------------------------------------------
@@ -401,28 +453,30 @@ inline void scale_and_shift(float *values, float scale, float shift, size_t coun
     for (size_t x = 0; x < count; x++) values[x] = values[x] * scale + shift;
 }
 
-inline void split_phases(const float *values, size_t count, float *planes, size_t stride) {
-    float *p0 = planes, *p1 = planes + stride, *p2 = planes + 2 * stride, *p3 = planes + 3 * stride;
-    size_t whole = count / 4;
-    for (size_t t = 0; t < whole; t++) {
-        p0[t] = values[4 * t];
-        p1[t] = values[4 * t + 1];
-        p2[t] = values[4 * t + 2];
-        p3[t] = values[4 * t + 3];
-    }
-    for (size_t x = 4 * whole; x < count; x++) planes[(x % 4) * stride + x / 4] = values[x];
+template <int PHASES>
+OB_INLINE void split_by(const float *values, size_t count, float *planes, size_t stride) {
+    size_t whole = count / PHASES;
+    for (size_t t = 0; t < whole; t++)
+        OB_UNROLL for (int p = 0; p < PHASES; p++) planes[p * stride + t] = values[PHASES * t + p];
+    for (size_t x = PHASES * whole; x < count; x++) planes[(x % PHASES) * stride + x / PHASES] = values[x];
 }
 
-inline void join_phases(const float *planes, size_t stride, size_t count, float *values) {
-    const float *p0 = planes, *p1 = planes + stride, *p2 = planes + 2 * stride, *p3 = planes + 3 * stride;
-    size_t whole = count / 4;
-    for (size_t t = 0; t < whole; t++) {
-        values[4 * t] = p0[t];
-        values[4 * t + 1] = p1[t];
-        values[4 * t + 2] = p2[t];
-        values[4 * t + 3] = p3[t];
-    }
-    for (size_t x = 4 * whole; x < count; x++) values[x] = planes[(x % 4) * stride + x / 4];
+inline void split_phases(const float *values, size_t count, int phases, float *planes, size_t stride) {
+    if (phases == 2) return split_by<2>(values, count, planes, stride);
+    split_by<4>(values, count, planes, stride);
+}
+
+template <int PHASES>
+OB_INLINE void join_by(const float *planes, size_t stride, size_t count, float *values) {
+    size_t whole = count / PHASES;
+    for (size_t t = 0; t < whole; t++)
+        OB_UNROLL for (int p = 0; p < PHASES; p++) values[PHASES * t + p] = planes[p * stride + t];
+    for (size_t x = PHASES * whole; x < count; x++) values[x] = planes[(x % PHASES) * stride + x / PHASES];
+}
+
+inline void join_phases(const float *planes, size_t stride, int phases, size_t count, float *values) {
+    if (phases == 2) return join_by<2>(planes, stride, count, values);
+    join_by<4>(planes, stride, count, values);
 }
 
 inline void weighted(const float *const *rows, const float *weights, int taps, size_t count, float *sum) {

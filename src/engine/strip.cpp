@@ -63,8 +63,15 @@ void pack_direct(Packed &packed, int widest) {
     }
 }
 
-// The weights of a row of three taps for F(4, 3), in double precision and rounded once.
-void winograd_weights(const double (&g)[3], float (&u)[FREQUENCIES]) {
+// The weights of a row of three taps for F(tile, 3), in double precision and rounded once.
+void winograd_weights(const double (&g)[3], int tile, float (&u)[MOST_FREQUENCIES]) {
+    if (tile == 2) {
+        u[0] = float(g[0]);
+        u[1] = float((g[0] + g[1] + g[2]) / 2);
+        u[2] = float((g[0] - g[1] + g[2]) / 2);
+        u[3] = float(g[2]);
+        return;
+    }
     u[0] = float(g[0] / 4);
     u[1] = float(-(g[0] + g[1] + g[2]) / 6);
     u[2] = float(-(g[0] - g[1] + g[2]) / 6);
@@ -73,23 +80,41 @@ void winograd_weights(const double (&g)[3], float (&u)[FREQUENCIES]) {
     u[5] = float(g[2]);
 }
 
-void pack_winograd(Packed &packed, int widest) {
+// The weights of output o for the channels of group g at every frequency, as cells.
+void winograd_cells(const Packed &packed, int tile, int o, int g, int r, uint32_t (&cells)[MOST_FREQUENCIES]) {
     const Layer &layer = *packed.layer;
-    packed.weights = Buffer<int32_t>(size_t(layer.out) * FREQUENCIES * 3 * layer.in);
-    float *to = reinterpret_cast<float *>(packed.weights.data());
-    for (int first = 0; first < layer.out;) {
-        int width = block_of(layer.out - first, widest);
-        for (int r = 0; r < 3; r++)
-            for (int i = 0; i < layer.in; i++)
-                for (int o = 0; o < width; o++) {
-                    double g[3];
-                    float u[FREQUENCIES];
-                    for (int l = 0; l < 3; l++) g[l] = weight_at(layer, first + o, i, r, l);
-                    winograd_weights(g, u);
-                    for (int k = 0; k < FREQUENCIES; k++) to[((size_t(k) * 3 + r) * layer.in + i) * width + o] = u[k];
+    int each = per_cell(packed.in_cell);
+    std::fill_n(cells, MOST_FREQUENCIES, 0u);
+    for (int k = 0; k < each && g * each + k < layer.in && o < layer.out; k++) {
+        double taps[3];
+        float u[MOST_FREQUENCIES];
+        for (int l = 0; l < 3; l++) taps[l] = weight_at(layer, o, g * each + k, r, l);
+        winograd_weights(taps, tile, u);
+        for (int f = 0; f < frequencies_of(tile); f++) {
+            if (each == 1)
+                std::memcpy(&cells[f], &u[f], 4);
+            else
+                cells[f] |= uint32_t(to_bfloat16(u[f])) << (16 * k);
+        }
+    }
+}
+
+void pack_winograd(Packed &packed, int tile, int widest) {
+    const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile));
+    packed.weights = Buffer<int32_t>(size_t(packed.out) * frequencies * rows * groups);
+    int32_t *to = packed.weights.data();
+    for (int first = 0; first < packed.out;) {
+        const size_t width = size_t(block_of(packed.out - first, widest));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t g = 0; g < groups; g++)
+                for (size_t o = 0; o < width; o++) {
+                    uint32_t cells[MOST_FREQUENCIES];
+                    winograd_cells(packed, tile, first + int(o), int(g), int(r), cells);
+                    for (size_t f = 0; f < frequencies; f++)
+                        to[((f * rows + r) * groups + g) * width + o] = int32_t(cells[f]);
                 }
-        to += size_t(width) * FREQUENCIES * 3 * layer.in;
-        first += width;
+        to += width * frequencies * rows * groups;
+        first += int(width);
     }
 }
 
@@ -98,7 +123,7 @@ bool fits_winograd(const Layer &layer) {
     return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
 }
 
-Packed pack(const Description &network, size_t index, int widest) {
+Packed pack(const Description &network, size_t index, int phases, int widest) {
     const Layer &layer = network.layers[index];
     bool head = index == 0, tail = index + 1 == network.layers.size();
     Cell hidden = network.precision == Precision::Int8       ? Cell::Int8
@@ -112,11 +137,11 @@ Packed pack(const Description &network, size_t index, int widest) {
                         : packed.in_cell == Cell::BFloat16         ? Arithmetic::BFloat16
                         : network.precision == Precision::Int8     ? Arithmetic::Strict
                                                                    : Arithmetic::Fused;
-    packed.winograd = network.precision == Precision::Float32 && fits_winograd(layer);
+    packed.winograd = !head && network.precision != Precision::Int8 && fits_winograd(layer);
     packed.groups = int(round_up(layer.in, per_cell(packed.in_cell)) / per_cell(packed.in_cell));
     packed.out = int(round_up(layer.out, per_cell(packed.out_cell)));
     if (packed.winograd)
-        pack_winograd(packed, widest);
+        pack_winograd(packed, phases, widest);
     else
         pack_direct(packed, widest);
     packed.start = Buffer<int32_t>(packed.out);
@@ -126,6 +151,8 @@ Packed pack(const Description &network, size_t index, int widest) {
         else
             std::memcpy(&packed.start[o], &layer.bias[o], 4);
     }
+    packed.bias = layer.bias;
+    packed.bias.resize(size_t(packed.out), 0.0f);
     packed.multiplier = layer.multiplier;
     packed.multiplier.resize(packed.out, 0.0f);
     packed.slope = layer.slope;
@@ -137,9 +164,9 @@ Packed pack(const Description &network, size_t index, int widest) {
 }  // namespace
 
 Network::Network(Description &&given, const KernelSet *set) : description(std::move(given)), kernels(set) {
-    phases = description.precision == Precision::Float32 ? MOST_PHASES : 1;
+    phases = description.precision == Precision::Float32 ? 4 : description.precision == Precision::BFloat16 ? 2 : 1;
     for (size_t k = 0; k < description.layers.size(); k++) {
-        layers.push_back(pack(description, k, set->widest));
+        layers.push_back(pack(description, k, phases, set->widest));
         lag += description.layers[k].row_radius();
     }
 }
@@ -174,7 +201,8 @@ Range needed_columns(const Network &network, Range wanted, int64_t width) {
     Range need = reduced_reach(network.description, wanted, width);
     for (size_t k = network.layers.size(); k-- > 0;) {
         int radius = network.layers[k].layer->column_radius();
-        if (network.layers[k].winograd) need = {round_down(need.begin, 4), round_up(need.end, 4)};
+        if (network.layers[k].winograd)
+            need = {round_down(need.begin, network.phases), round_up(need.end, network.phases)};
         need = clipped({need.begin - radius, need.end + radius}, width);
     }
     Range reach = resampling_reach(network.description, true);
@@ -342,7 +370,7 @@ void Strip::State::allocate() {
         else if (source)
             depth = std::max(depth, raw_depth);
         stage.out = make_ring(depth, planes_out * stride);
-        if (next_winograd) stage.transformed = make_ring(3, size_t(packed.layer->out) * FREQUENCIES * cells);
+        if (next_winograd) stage.transformed = make_ring(3, size_t(packed.out / each * frequencies_of(network.phases)) * cells);
         // What lies beyond the picture's border: the input's zero.
         int32_t zero = 0;
         if (k > 0 && packed.in_cell == Cell::Int8) zero = int32_t(0x01010101u * uint32_t(description.layers[k - 1].output.zero_point));
@@ -362,7 +390,7 @@ void Strip::State::allocate() {
     const Packed &last = network.layers.back();
     tail = Buffer<float>(size_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
     if (reduces > 1) tail_rows = make_float_ring(last.layer->out, 2 * lag + reduces + 2, span);
-    scratch = Buffer<float>(size_t(FREQUENCIES) * 8 * 4 * 16 + 64);
+    scratch = Buffer<float>(size_t(MOST_FREQUENCIES) * 8 * 4 * 16);
     output_width = size_t(round_up(span, 64)) * size_t(description.enlarges()) + 64;
     output = Buffer<float>(output_width * 3);
     phase_width = size_t(round_up(span, 64)) + 64;
@@ -398,7 +426,7 @@ void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
         if (network.phases == 1)
             std::memcpy(to, own[c], size_t(buffer.size()) * sizeof(float));
         else
-            kernels.split_phases(own[c], size_t(buffer.size()), reinterpret_cast<float *>(to), stride);
+            kernels.split_phases(own[c], size_t(buffer.size()), network.phases, reinterpret_cast<float *>(to), stride);
     }
 }
 
@@ -463,12 +491,13 @@ void Strip::State::run_layer(size_t index, int64_t y) {
     auto inside = [&](int64_t row) { return row >= 0 && row < height; };
     if (packed.winograd) {
         Winograd w;
-        w.in = layer.in;
-        w.out = layer.out;
+        w.arithmetic = packed.arithmetic;
+        w.groups = packed.groups;
+        w.out = packed.out;
         for (int r = 0; r < 3; r++)
-            w.row[r] = inside(y + r - 1) ? reinterpret_cast<const float *>(stages[index - 1].transformed.row(y + r - 1)) : nullptr;
-        w.weights = reinterpret_cast<const float *>(packed.weights.data());
-        w.bias = layer.bias.data();
+            w.row[r] = inside(y + r - 1) ? stages[index - 1].transformed.row(y + r - 1) : nullptr;
+        w.weights = packed.weights.data();
+        w.bias = packed.bias.data();
         w.scratch = scratch.data();
         w.cells = cells;
         set_epilogue(index, y, w.epilogue, skips.data());
@@ -502,8 +531,8 @@ void Strip::State::run_layer(size_t index, int64_t y) {
     int32_t zero = packed.out_cell == Cell::Int8 ? int32_t(0x01010101u * uint32_t(layer.output.zero_point)) : 0;
     clear_edges(stage.out, y, packed.out, packed.out_cell, zero);
     if (stage.transformed.depth)
-        kernels.transform(reinterpret_cast<const float *>(stage.out.row(y) + MARGIN), stride, layer.out, cells,
-                          reinterpret_cast<float *>(stage.transformed.row(y)));
+        kernels.transform(packed.out_cell, stage.out.row(y) + MARGIN, stride, packed.out / per_cell(packed.out_cell), cells,
+                          stage.transformed.row(y));
 }
 
 // Row y of the input, resized along its columns and rows, for phase `phase` of the result's rows: a row for every
@@ -559,7 +588,7 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
             features[o] = from + skipped;
         } else {
             float *to = tail.data() + size_t(o) * tail_stride;
-            kernels.join_phases(from, stride, size_t(buffer.size()), to);
+            kernels.join_phases(from, stride, network.phases, size_t(buffer.size()), to);
             features[o] = to + skipped;
         }
     }
@@ -654,7 +683,7 @@ void Strip::step(const Samples &source, int64_t first_source_row, const Samples 
                 if (s.network.phases == 1)
                     std::memcpy(to, from, size_t(s.buffer.size()) * sizeof(float));
                 else
-                    s.kernels.join_phases(from, s.stride, size_t(s.buffer.size()), to);
+                    s.kernels.join_phases(from, s.stride, s.network.phases, size_t(s.buffer.size()), to);
                 std::memset(to - MARGIN, 0, MARGIN * sizeof(float));
                 std::memset(to + s.buffer.size(), 0, MARGIN * sizeof(float));
             }

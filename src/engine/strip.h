@@ -55,7 +55,7 @@ struct Packed {
     int groups = 0;  // of input channels, as they share cells
     int out = 0;     // channels, padded to whole cells
     Buffer<int32_t> weights, start;
-    std::vector<float> multiplier, slope;
+    std::vector<float> bias, multiplier, slope;
     bool sloped = false;
 };
 
@@ -63,7 +63,7 @@ struct Network {
     Description description;
     const KernelSet *kernels = nullptr;
     std::vector<Packed> layers;
-    int phases = 1;  // of float32 feature maps
+    int phases = 1;  // of feature maps; a Winograd tile has as many outputs
     int lag = 0;     // rows that the tail is behind the input
 
     explicit Network(Description &&description, const KernelSet *kernels);
