@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from onebranch.bench import merging as bench_merging
-from onebranch.bench.inference import random_model
 from onebranch.bench.interleaved import interleaved, ratio
+from onebranch.bench.networks import random_model
 from onebranch.cli.bench import command, short
 from onebranch.errors import OnebranchError
 from onebranch.graph.onnx import to_onnx
@@ -88,7 +88,14 @@ def test_the_command_prints_a_table_or_json(branches):
     ("arguments", "message"),
     [
         (["x.onnx", "--training"], "give one of them"),
-        (["--size", "8x8"], "--size is for ONNX files"),
+        (["--size", "8x8", "--training"], "--size is for networks and ONNX files"),
+        (["--network", "patent", "--scaling"], "give one of them"),
+        (["x.onnx", "--plot", "plot.png"], "--plot is for onebranch's own networks"),
+        (["--training", "--precision", "int8"], "--precision is for onebranch's own networks"),
+        (["--network", "photo-x3"], "unknown network 'photo-x3'"),
+        (["--runtime", "onnx"], "unknown runtime 'onnx'"),
+        (["--runtime", "torch", "--precision", "int8"], "torch is measured in fp32 only"),
+        (["--scaling", "--precision", "int4"], "unknown precision 'int4'"),
         (["x.onnx", "--size", "224"], "HEIGHTxWIDTH"),
         (["absent.onnx"], "there is no such file"),
     ],

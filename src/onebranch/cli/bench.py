@@ -1,14 +1,29 @@
-"""`onebranch bench`: what merging saves on this machine."""
+"""`onebranch bench`: how fast networks are on this machine, in every runtime that is installed."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from onebranch.cli.bench_tables import (
+    print_path,
+    print_result,
+    print_scaling,
+    print_table,
+    print_targets,
+)
 from onebranch.errors import OnebranchError
+
+if TYPE_CHECKING:
+    from onebranch.bench.inference import Settings
+
+BUSY = 0.5
+"""Other processes' share of the cores from which the machine is called busy."""
 
 
 @click.command("bench")
@@ -17,10 +32,15 @@ from onebranch.errors import OnebranchError
     "--network",
     "networks",
     multiple=True,
-    help="photo-x2, or a preset [photo-x2, patent]; not with files or --training.",
+    help="photo-x2, leaky-x2, photo-x4, rgb-10x32-x2, rgb-10x32-x4, y-16x64-x2, y-16x64-x4, a preset, or all"
+    " [all but the wide x4].",
 )
+@click.option("--runtime", "runtimes", multiple=True, help="torch, onnxruntime, openvino or engine [all].")
+@click.option("--precision", "precisions", multiple=True, help="fp32, bf16 or int8 [all].")
 @click.option(
-    "--size", help="Height and width for files that leave them open, such as 224x224.  [default: 224x224]"
+    "--size",
+    help="Height and width of the picture, for files where they leave them open.  [default: 540x960; files:"
+    " 224x224]",
 )
 @click.option(
     "--rounds",
@@ -30,28 +50,43 @@ from onebranch.errors import OnebranchError
     help="Rounds that are counted; at least 20 with --training.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), help="Threads of every runtime [all cores]; training: one."
+    "--threads", type=click.IntRange(1, 1024), help="Threads of every runtime [all cores]; training: one."
 )
+@click.option("--data", help="Measure what bf16 and int8 lose on the pictures in this folder.")
+@click.option("--no-memory", is_flag=True, help="Leave out memory and first call: a process for each row.")
+@click.option("--scaling", is_flag=True, help="Measure the engine on small and huge pictures instead.")
 @click.option("--training", is_flag=True, help="Time training steps instead: plain, merged, branches.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the times, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     files: tuple[Path, ...],
     networks: tuple[str, ...],
+    runtimes: tuple[str, ...],
+    precisions: tuple[str, ...],
     size: str | None,
     rounds: int,
     threads: int | None,
+    data: str | None,
+    no_memory: bool,
+    scaling: bool,
     training: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Time unmerged against merged networks, in one interleaved run.
+    """Time networks on a 960x540 picture in every runtime and precision, in turns.
 
-    Without files: networks of onebranch's own on a 960x540 picture. With ONNX files: each is merged by its
-    graph and timed in ONNX Runtime, whose own optimizer runs in full on both forms.
+    Each network unmerged and merged: milliseconds, megapixels of output a second, share of the machine's
+    measured peak, memory, first call, and the loss of quality where it is known; then the whole path beside
+    OpenCV, and the project's goals. --scaling: cost per pixel and memory from small to huge pictures. With
+    ONNX files: each is merged by its graph and timed in ONNX Runtime, whose own optimizer runs in full on
+    both forms.
     """
-    if bool(files) + bool(networks) + training > 1:
-        raise OnebranchError("bench takes files, --network or --training; give one of them")
-    if size is not None and not files:
-        raise OnebranchError("--size is for ONNX files; give at least one, as in: onebranch bench model.onnx")
+    own = {"--runtime": runtimes, "--data": data, "--plot": plot, "--no-memory": no_memory}
+    _check_options(bool(files) + bool(networks) + training + scaling, own, bool(files) or training or scaling)
+    if size is not None and (training or scaling):
+        raise OnebranchError("--size is for networks and ONNX files; leave it out")
+    if precisions and (files or training):
+        raise OnebranchError("--precision is for onebranch's own networks; leave it out")
     if training:
         from onebranch.cli.requirement import require_torch
 
@@ -59,8 +94,23 @@ def command(
         _print_steps(rounds, as_json)
     elif files:
         _print_files(files, _height_and_width(size or "224x224"), rounds, threads, as_json)
+    elif scaling:
+        _print_scaling(precisions, rounds, threads, as_json)
     else:
-        _print_inference(list(networks) or ["photo-x2", "patent"], rounds, threads, as_json)
+        from onebranch.bench.inference import Settings
+        from onebranch.bench.ways import threads_or_all
+
+        frame = _height_and_width(size or "540x960")
+        settings = Settings(frame, rounds, threads_or_all(threads), data, not no_memory)
+        _print_networks(networks, runtimes, precisions, settings, plot, as_json)
+
+
+def _check_options(kinds: int, own: dict[str, Any], other: bool) -> None:
+    """Raise OnebranchError for several kinds of benchmark, and options that belong to another."""
+    if kinds > 1:
+        raise OnebranchError("bench takes files, --network, --scaling or --training; give one of them")
+    if other and (given := [name for name, value in own.items() if value]):
+        raise OnebranchError(f"{given[0]} is for onebranch's own networks; leave it out")
 
 
 def _height_and_width(text: str) -> tuple[int, int]:
@@ -70,29 +120,124 @@ def _height_and_width(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _print_inference(networks: list[str], rounds: int, threads: int | None, as_json: bool) -> None:
-    from onebranch.bench.inference import HEIGHT, WIDTH, compare
+def _print_networks(
+    networks: tuple[str, ...],
+    runtimes: tuple[str, ...],
+    precisions: tuple[str, ...],
+    settings: "Settings",
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from rich.console import Console
 
-    rows = compare(networks, rounds, threads)
-    if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    _print_table(
-        f"{WIDTH}x{HEIGHT} to {2 * WIDTH}x{2 * HEIGHT}, medians of {rounds} interleaved rounds",
-        ("network", "runtime", "unmerged", "merged", "faster", "parameters", "MACs a pixel"),
-        [
-            (
-                row.network,
-                row.runtime,
-                f"{row.unmerged_ms:.0f} ms",
-                f"{row.merged_ms:.0f} ms",
-                f"{row.faster:.1f} x",
-                f"{row.parameters[0]:,} -> {row.parameters[1]:,}",
-                f"{row.macs[0]:,} -> {row.macs[1]:,}",
+    from onebranch.bench import inference, targets, ways, whole_path
+    from onebranch.bench import networks as table
+    from onebranch.bench.plot import require_matplotlib, save
+
+    chosen, names = ways.chosen(runtimes, precisions), table.chosen(networks)
+    if plot:
+        require_matplotlib()
+    busy = _busy()
+    with Console(stderr=True).status("starting") as status:
+        result = inference.compare(names, chosen, settings, status.update)
+        path: list[whole_path.PathRow] = []
+        left_out: list[str] = []
+        if any(way.runtime == "engine" for way in chosen):
+            status.update("the whole path")
+            path, left_out = whole_path.compare(
+                settings.size, settings.rounds, settings.threads, settings.turns
             )
-            for row in rows
-        ],
-    )
+    goals = targets.of_rows(result.rows, path)
+    notes = [*busy, *result.notes, *left_out]
+    title = _title(settings)
+    if plot:
+        save(result.rows, f"{title}, in brackets: times faster than ONNX Runtime", plot)
+    if as_json:
+        _print_json(
+            {
+                "size": settings.size,
+                "rounds": settings.rounds,
+                "threads": settings.threads,
+                "peaks": dict(result.peaks),
+                "rows": [row.as_json() for row in result.rows],
+                "whole_path": [asdict(row) for row in path],
+                "goals": [_goal(goal) for goal in goals],
+                "notes": notes,
+            }
+        )
+        return
+    print_result(result, title)
+    if path:
+        height, width = settings.size
+        print_path(
+            path,
+            f"Whole path, {width}x{height} RGB bytes to {2 * width}x{2 * height}: photo-x2, bicubic chroma",
+        )
+    print_targets(goals)
+    for note in notes:
+        click.echo(note)
+
+
+def _title(settings: "Settings") -> str:
+    height, width = settings.size
+    threads = f"{settings.threads} thread{'s' * (settings.threads > 1)}"
+    return f"{width}x{height}, {threads}, medians of {settings.rounds} interleaved rounds"
+
+
+def _busy() -> list[str]:
+    """A line where other processes take the cores: then no number here means much."""
+    if not hasattr(os, "getloadavg"):
+        return []
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load < BUSY * cores:
+        return []
+    return [
+        f"the machine was busy before this began (load {load:.1f} on {cores} cores): run it again when idle"
+    ]
+
+
+def _goal(goal: Any) -> dict[str, Any]:
+    return {**asdict(goal), "unit": goal.unit.strip(), "met": goal.met}
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_scaling(precisions: tuple[str, ...], rounds: int, threads: int | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from onebranch.bench import scaling, targets
+    from onebranch.bench.ways import threads_or_all
+    from onebranch.runtime.engine_library import available
+    from onebranch.runtime.selection import PRECISIONS, check_precision
+
+    for precision in precisions:
+        check_precision(precision)
+    if missing := available():
+        raise OnebranchError(f"--scaling measures the engine: {missing}")
+    chosen, count, busy = list(dict.fromkeys(precisions)) or PRECISIONS, threads_or_all(threads), _busy()
+    with Console(stderr=True).status("cost per pixel") as status:
+        scales = scaling.costs(scaling.EDGES, chosen, rounds, count)
+        memories = scaling.memories(chosen, count, shown=status.update)
+    goals = targets.of_scaling(scales, memories)
+    if as_json:
+        _print_json(
+            {
+                "rounds": rounds,
+                "threads": count,
+                "scaling": [asdict(scale) for scale in scales],
+                "memory": [asdict(memory) for memory in memories],
+                "goals": [_goal(goal) for goal in goals],
+                "notes": busy,
+            }
+        )
+        return
+    title = f"Nanoseconds for an input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {count} threads"
+    print_scaling(scales, memories, title)
+    print_targets(goals)
+    for note in busy:
+        click.echo(note)
 
 
 def _print_files(
@@ -102,9 +247,9 @@ def _print_files(
 
     rows = compare(files, size, rounds, threads)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        _print_json([asdict(row) for row in rows])
         return
-    _print_table(
+    print_table(
         f"ONNX Runtime, its optimizer in full on both, medians of {rounds} interleaved rounds",
         ("model", "input", "convolutions", "parameters", "MACs", "before", "after", "faster"),
         [
@@ -140,9 +285,9 @@ def _print_steps(rounds: int, as_json: bool) -> None:
 
     rows = compare(max(rounds, 20))
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        _print_json([asdict(row) for row in rows])
         return
-    _print_table(
+    print_table(
         "A training step, 16 crops of 32x32, one thread; ratios to plain 3x3 in branches mode",
         ("network", "merged", "ratio", "branches", "ratio"),
         [
@@ -156,26 +301,3 @@ def _print_steps(rounds: int, as_json: bool) -> None:
             for row in rows
         ],
     )
-
-
-NAMED = ("network", "runtime", "model", "input")
-"""Columns of text; the others hold numbers."""
-
-WIDE = 140
-"""Characters of a line that goes into a file or to another program."""
-
-
-def _print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for heading in headings:
-        named = heading in NAMED
-        table.add_column(heading, justify="left" if named else "right", no_wrap=named)
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:  # a file has no edge at which to break
-        console.width = max(console.width, WIDE)
-    console.print(table)

@@ -1,0 +1,161 @@
+"""The networks that benchmarks run, each in three forms: with its branches, merged, and in 8-bit integers.
+
+Shipped models are what they are; the others have random weights, which cost the same time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onebranch.algebra.network import activate, within
+from onebranch.blocks.merge import merge_network
+from onebranch.blocks.plan import Plan
+from onebranch.errors import OnebranchError, nearest
+from onebranch.model import catalogue
+from onebranch.model.file import Model, expected_tensors
+from onebranch.quantization.layers import convolved, plain_record
+from onebranch.spec.network import NetworkSpec
+from onebranch.spec.presets import PRESETS
+from onebranch.spec.quantization import LEVELS, WEIGHT_LEVELS, Layer, Quantization, Range, reason_against
+from onebranch.spec.shorthand import NetworkShorthand, expand
+
+EDGE = 48
+"""Pixels of the random picture that rough ranges come from."""
+
+BRANCHES = ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity")
+"""A block of photo-x2 as it was trained."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in its forms. quantized: None where integers do not take it. shipped: its scores mean
+    something."""
+
+    name: str
+    about: str
+    unmerged: Model
+    merged: Model
+    quantized: Model | None
+    shipped: bool = False
+
+
+def _random(name: str, about: str, **facts: Any) -> Network:
+    """A network for upscaling with random weights: merged in truth, quantized by rough ranges."""
+    unmerged = random_model(expand(NetworkShorthand(task="upscale", **facts)), np.random.default_rng(0))
+    done = merge_network(unmerged.spec, unmerged.weights, Plan())
+    merged = Model(spec=done.spec, weights=done.weights, name=name)
+    quantized = None if reason_against(merged.spec) else roughly_quantized(merged)
+    return Network(name, about, replace(unmerged, name=name), merged, quantized)
+
+
+def _photo_x2() -> Network:
+    unmerged, merged, quantized = (
+        catalogue.load(name) for name in ("photo-x2-branches", "photo-x2", "photo-x2-int8")
+    )
+    return Network("photo-x2", "luma, 4 x 16, PReLU", unmerged, merged, quantized, shipped=True)
+
+
+def _photo_x4() -> Network:
+    """Shipped but for its branches, of which the weights are random."""
+    merged, quantized = (catalogue.load(name) for name in ("photo-x4", "photo-x4-int8"))
+    short = NetworkShorthand(task="upscale", scale=4, branches=BRANCHES, residual="nearest")
+    unmerged = random_model(expand(short), np.random.default_rng(0))
+    return Network("photo-x4", "luma, 4 x 16, PReLU", unmerged, merged, quantized, shipped=True)
+
+
+def _wide(colour: str, depth: int, width: int, scale: int) -> Network:
+    words = {"y": "luma", "rgb": "RGB"}[colour]
+    facts = {"colour": colour, "depth": depth, "width": width, "scale": scale, "residual": "nearest"}
+    name = f"{colour}-{depth}x{width}-x{scale}"
+    return _random(name, f"{words}, {depth} x {width}, PReLU, from repvgg", **facts, branches="repvgg")
+
+
+def _leaky() -> Network:
+    facts = {"branches": BRANCHES, "residual": "nearest", "activation": "leaky_relu"}
+    return _random("leaky-x2", "photo-x2 with leaky ReLU", **facts)
+
+
+def _preset(name: str) -> Network:
+    return _random(name, "luma, 4 x 16, PReLU", branches=name)
+
+
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "photo-x2": _photo_x2,
+    "leaky-x2": _leaky,
+    "photo-x4": _photo_x4,
+    "rgb-10x32-x2": lambda: _wide("rgb", 10, 32, 2),
+    "rgb-10x32-x4": lambda: _wide("rgb", 10, 32, 4),
+    "y-16x64-x2": lambda: _wide("y", 16, 64, 2),
+    "y-16x64-x4": lambda: _wide("y", 16, 64, 4),
+    "patent": lambda: _preset("patent"),
+}
+"""Every network by the name that users write; the presets' names are taken too."""
+
+USUAL = ("photo-x2", "leaky-x2", "photo-x4", "rgb-10x32-x2", "y-16x64-x2", "patent")
+"""Those that run when none is named: all but those that repeat others' work on a larger scale."""
+
+
+def chosen(names: tuple[str, ...]) -> list[str]:
+    """Names of networks to run: those given, the usual ones for none, every one for `all`.
+
+    Raises OnebranchError, with the nearest name, for an unknown one.
+
+    >>> chosen(("patent", "photo-x2"))
+    ['patent', 'photo-x2']
+    """
+    known = [*NETWORKS, *(preset for preset in PRESETS if preset not in NETWORKS)]
+    for name in names:
+        if name not in (*known, "all"):
+            raise OnebranchError(f"unknown network '{name}'; {nearest(name, ['all', *known])}")
+    if "all" in names:
+        return list(NETWORKS)
+    return list(dict.fromkeys(names)) or list(USUAL)
+
+
+def network(name: str) -> Network:
+    """The network of that name, or the preset's 4 x 16 network for x2."""
+    return NETWORKS[name]() if name in NETWORKS else _preset(name)
+
+
+def random_model(spec: NetworkSpec, rng: np.random.Generator) -> Model:
+    """A model with random weights of sensible size and random BN statistics."""
+    weights: dict[str, Any] = {}
+    for name, shape in expected_tensors(spec).items():
+        if name.endswith("running_var"):
+            values = rng.uniform(0.5, 2, shape)
+        elif len(shape) == 4:
+            values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        else:
+            values = rng.uniform(0.1, 0.5, shape)
+        weights[name] = values.astype(np.float32)
+    return Model(spec=spec, weights=weights)
+
+
+def roughly_quantized(model: Model) -> Model:
+    """A merged model without skips in 8 bits, for timing: the ranges are those of one random picture."""
+    assert not model.spec.skips, "ranges before additions are not measured"
+    value = np.random.default_rng(0).random((model.spec.channels, EDGE, EDGE), np.float32)
+    layers = []
+    for name, block, _ in model.spec.walk():
+        tensors = within(model.weights, name)
+        value = activate(block.activation, convolved(tensors, value), tensors)
+        layers.append(
+            Layer(
+                name=name,
+                weight_scales=None if name == "head" else _weight_scales(tensors["branches.0.0.weight"]),
+                output=None if name == "tail" else _range(value),
+            )
+        )
+    return replace(model, quantization=plain_record(Quantization(version=1, layers=tuple(layers))))
+
+
+def _weight_scales(weight: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(most) / WEIGHT_LEVELS for most in np.maximum(np.abs(weight).max((1, 2, 3)), 1e-6))
+
+
+def _range(value: np.ndarray) -> Range:
+    low, high = min(float(value.min()), 0.0), max(float(value.max()), 1e-6)
+    scale = (high - low) / LEVELS
+    return Range(scale, min(max(round(-low / scale), 0), LEVELS))

@@ -1,0 +1,87 @@
+"""A picture of a benchmark's rows: a panel for each network, a bar for each way, logarithmic time."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onebranch.bench.inference import Row
+from onebranch.errors import OnebranchError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"torch": "#b5b5b5", "onnxruntime": "#5b8db8", "openvino": "#8f7bb8", "engine": "#d9662b"}
+"""Of the bars, by runtime."""
+
+PALE = 0.55
+"""Opacity of unmerged networks' bars."""
+
+COLUMNS, WIDTH, BAR, HEAD = 2, 6.0, 0.27, 0.9
+"""Panels side by side; inches: a panel's width, a bar's height with its gap, what is above and below bars."""
+
+
+def require_matplotlib() -> None:
+    """Raise OnebranchError with the way out unless matplotlib can be imported."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise OnebranchError("--plot needs matplotlib; install it with: pip install 'onebranch[train]'")
+
+
+def save(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Write the plot; the file's ending says in which format. Raises OnebranchError where that fails."""
+    try:
+        figure(rows, title).savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise OnebranchError(f"{path}: the plot cannot be written: {error}") from None
+
+
+def figure(rows: Sequence[Row], title: str) -> "Figure":
+    """The plot: milliseconds, less is better."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(row.network for row in rows))
+    columns = min(COLUMNS, len(networks))
+    lines = -(-len(networks) // columns)
+    most = max(sum(row.network == name for row in rows) for name in networks)
+    drawn = Figure(figsize=(WIDTH * columns, lines * (BAR * most + HEAD) + 0.7), layout="constrained")
+    drawn.suptitle(title, fontsize=12)
+    panels = drawn.subplots(lines, columns, squeeze=False).flatten().tolist()
+    for panel, name in zip(panels, networks, strict=False):
+        _draw(panel, [row for row in rows if row.network == name])
+    for panel in panels[len(networks) :]:
+        panel.set_visible(False)
+    return drawn
+
+
+def _draw(panel: Any, rows: Sequence[Row]) -> None:
+    """One network, in the order of the table."""
+    times = [row.milliseconds for row in rows]
+    bars = panel.barh(range(len(rows)), times, height=0.74, color=[COLOURS[row.runtime] for row in rows])
+    for bar, row in zip(bars, rows, strict=True):
+        bar.set_alpha(PALE if row.form == "unmerged" else 1)
+    panel.set_yticks(range(len(rows)), [row.way for row in rows], fontsize=9)
+    panel.invert_yaxis()
+    panel.margins(y=0.01)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.set_xlim(min(times) / 3, max(times) * 6)
+    for place, row in enumerate(rows):
+        panel.text(row.milliseconds * 1.08, place, _beside(row), va="center", fontsize=8.5)
+    panel.set_title(f"{rows[0].network}: {rows[0].about}", fontsize=10, loc="left")
+    panel.set_xlabel("milliseconds, logarithmic; less is better", fontsize=8.5)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(axis="y", length=0)
+    panel.tick_params(axis="x", labelsize=8.5)
+
+
+def _beside(row: Row) -> str:
+    """What stands beside a bar.
+
+    >>> from onebranch.bench.inference import Row
+    >>> row = Row("n", "", "w", "engine", "merged", "int8", (0.0151,), 1, None, None, None, 8.5, None, 1, 1)
+    >>> _beside(row)
+    '15.1 ms  (8.5 x)'
+    """
+    time = f"{row.milliseconds:,.0f} ms" if row.milliseconds >= 100 else f"{row.milliseconds:.1f} ms"
+    return time if row.ratio is None else f"{time}  ({row.ratio:.{1 if row.ratio >= 1 else 2}f} x)"
