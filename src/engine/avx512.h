@@ -30,6 +30,12 @@ struct Avx512 {
         asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
         return c;
     }
+    // Two roundings. In one piece, since the compiler would run short of registers by doing many products first.
+    static OB_INLINE F multiply_then_add(F a, F b, F c) {
+        F product;
+        asm("vmulps %3, %2, %1\n\tvaddps %1, %0, %0" : "+v"(c), "=&v"(product) : "v"(a), "v"(b));
+        return c;
+    }
     static OB_INLINE F leak(F f, F slope) {
         return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
     }

@@ -14,6 +14,8 @@
 
 #define OB_INLINE inline __attribute__((always_inline))
 #define OB_UNROLL _Pragma("GCC unroll 16")
+// No load is moved across: the compiler would fetch several columns at once and spill the sums.
+#define OB_IN_ORDER asm volatile("" ::: "memory")
 
 namespace ob {
 namespace {
@@ -40,7 +42,7 @@ struct Fused {
 template <class S>
 struct Strict : Fused<S> {
     using A = typename S::F;
-    static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::add(sum, S::mul(in, weight)); }
+    static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::multiply_then_add(in, weight, sum); }
 };
 
 template <class S>
@@ -145,6 +147,7 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
                     OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
                 }
                 weights += O;
+                OB_IN_ORDER;
             }
         }
     }

@@ -24,6 +24,7 @@ struct Avx2 {
     static OB_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
     static OB_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static OB_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+    static OB_INLINE F multiply_then_add(F a, F b, F c) { return add(mul(a, b), c); }
     static OB_INLINE F leak(F f, F slope) { return _mm256_blendv_ps(f, _mm256_mul_ps(f, slope), _mm256_cmp_ps(f, _mm256_setzero_ps(), _CMP_LT_OQ)); }
     // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is cut.
     static OB_INLINE F clamp(F f) { return _mm256_min_ps(f, set(1024.0f)); }

@@ -26,6 +26,7 @@ struct Portable {
     static OB_INLINE F sub(F a, F b) { return a - b; }
     static OB_INLINE F mul(F a, F b) { return a * b; }
     static OB_INLINE F fma(F a, F b, F c) { return a * b + c; }
+    static OB_INLINE F multiply_then_add(F a, F b, F c) { return add(mul(a, b), c); }
     static OB_INLINE F leak(F f, F slope) { return f < set(0.0f) ? f * slope : f; }
     // What is no number becomes the least value.
     static OB_INLINE F clamp(F f) {

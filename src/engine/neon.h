@@ -27,6 +27,7 @@ struct Neon {
     static OB_INLINE F sub(F a, F b) { return vsubq_f32(a, b); }
     static OB_INLINE F mul(F a, F b) { return vmulq_f32(a, b); }
     static OB_INLINE F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+    static OB_INLINE F multiply_then_add(F a, F b, F c) { return add(mul(a, b), c); }
     static OB_INLINE F leak(F f, F slope) { return vbslq_f32(vcltzq_f32(f), vmulq_f32(f, slope), f); }
     static OB_INLINE F clamp(F f) { return f; }  // rounding saturates
 
