@@ -30,11 +30,7 @@ class Engine:
         self, description: bytes, threads: int | None = None, instructions: str | None = None
     ) -> None:
         functions = library()
-        self.threads = (
-            threads or len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        self.threads = threads or _cores()
         message = ctypes.create_string_buffer(ROOM)
         chosen = None if instructions is None else instructions.encode()
         self._network = functions.ob_open(description, len(description), chosen, message, ROOM)
