@@ -29,7 +29,8 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, caption=caption, caption_justify="left")
+    room = min(len(title) + 4, WIDE)  # so that titles are not broken
+    table = Table(title=title, caption=caption, caption_justify="left", min_width=room)
     for heading in headings:
         named = heading in NAMED
         table.add_column(heading, justify="left" if named else "right", no_wrap=named)
