@@ -18,7 +18,7 @@ class Turns:
     """
 
     turn: float = 0.1
-    budget: float = 15.0
+    budget: float = 6.0
     rest: float = 0.02
 
 

@@ -30,12 +30,12 @@ BRANCHES = ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity")
 
 @dataclass(frozen=True)
 class Network:
-    """A network in its forms. quantized: None where integers do not take it. shipped: its scores mean
-    something."""
+    """A network in its forms. unmerged: None where another network's costs the same. quantized: None where
+    integers do not take it. shipped: its scores mean something."""
 
     name: str
     about: str
-    unmerged: Model
+    unmerged: Model | None
     merged: Model
     quantized: Model | None
     shipped: bool = False
@@ -74,7 +74,7 @@ def _wide(colour: str, depth: int, width: int, scale: int) -> Network:
 
 def _leaky() -> Network:
     facts = {"branches": BRANCHES, "residual": "nearest", "activation": "leaky_relu"}
-    return _random("leaky-x2", "photo-x2 with leaky ReLU", **facts)
+    return replace(_random("leaky-x2", "photo-x2 with leaky ReLU", **facts), unmerged=None)
 
 
 def _preset(name: str) -> Network:

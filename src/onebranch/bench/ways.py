@@ -43,6 +43,8 @@ class Way:
     def reason_against(self, network: Network) -> str:
         """Why this is not measured, in one line; empty where it is."""
         model = self.model_of(network)
+        if model is None and self.form == "unmerged":
+            return "another network's costs the same"
         if model is None:
             return "integers do not take this network"
         if missing := [name for name in self.modules if importlib.util.find_spec(name.split(".")[0]) is None]:
