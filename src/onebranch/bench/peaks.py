@@ -1,6 +1,7 @@
 """What the machine can do at most: multiply-accumulates a second on all threads at once, in each precision.
 
-The engine's innermost loops measure it, on data that stays in the first cache.
+The engine's innermost loops measure it, on data that stays in the first cache; the best of many short pieces
+counts, so that other processes take little from it.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,6 +1,7 @@
 """A picture of a benchmark's rows: a panel for each network, a bar for each way, logarithmic time."""
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ COLOURS = {"torch": "#b5b5b5", "onnxruntime": "#5b8db8", "openvino": "#8f7bb8", 
 PALE = 0.55
 """Opacity of unmerged networks' bars."""
 
-COLUMNS, WIDTH, BAR, HEAD = 2, 6.0, 0.27, 0.9
+COLUMNS, WIDTH, BAR, HEAD = 2, 6.4, 0.27, 1.0
 """Panels side by side; inches: a panel's width, a bar's height with its gap, what is above and below bars."""
 
 
@@ -39,15 +40,20 @@ def figure(rows: Sequence[Row], title: str) -> "Figure":
     """The plot: milliseconds, less is better."""
     require_matplotlib()
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     networks = list(dict.fromkeys(row.network for row in rows))
     columns = min(COLUMNS, len(networks))
     lines = -(-len(networks) // columns)
     most = max(sum(row.network == name for row in rows) for name in networks)
-    drawn = Figure(figsize=(WIDTH * columns, lines * (BAR * most + HEAD) + 0.7), layout="constrained")
-    drawn.suptitle(title, fontsize=12)
+    layout = ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.1)
+    drawn = Figure(figsize=(WIDTH * columns, lines * (BAR * most + HEAD) + 0.7), layout=layout)
+    drawn.suptitle(title if columns > 1 else title.replace("; ", ";\n"), fontsize=12)
     panels = drawn.subplots(lines, columns, squeeze=False).flatten().tolist()
+    ends = _ends([row.milliseconds for row in rows])
     for panel, name in zip(panels, networks, strict=False):
+        panel.set_xscale("log")
+        panel.set_xlim(*ends)  # one for all: bars of two panels can be compared
         _draw(panel, [row for row in rows if row.network == name])
     for panel in panels[len(networks) :]:
         panel.set_visible(False)
@@ -63,9 +69,7 @@ def _draw(panel: Any, rows: Sequence[Row]) -> None:
     panel.set_yticks(range(len(rows)), [row.way for row in rows], fontsize=9)
     panel.invert_yaxis()
     panel.margins(y=0.01)
-    panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    panel.set_xlim(min(times) / 3, max(times) * 6)
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     for place, row in enumerate(rows):
         panel.text(row.milliseconds * 1.08, place, _beside(row), va="center", fontsize=8.5)
     panel.set_title(f"{rows[0].network}: {rows[0].about}", fontsize=10, loc="left")
@@ -73,6 +77,15 @@ def _draw(panel: Any, rows: Sequence[Row]) -> None:
     panel.spines[["top", "right", "left"]].set_visible(False)
     panel.tick_params(axis="y", length=0)
     panel.tick_params(axis="x", labelsize=8.5)
+
+
+def _ends(times: Sequence[float]) -> tuple[float, float]:
+    """Of the axis: a power of ten well below the shortest time, and room beside the longest.
+
+    >>> _ends([15.1, 1000.0])
+    (1.0, 12000.0)
+    """
+    return 10.0 ** math.floor(math.log10(min(times) / 2)), 12 * max(times)
 
 
 def _beside(row: Row) -> str:

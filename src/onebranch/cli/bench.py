@@ -151,7 +151,7 @@ def _print_networks(
     notes = [*busy, *result.notes, *left_out]
     title = _title(settings)
     if plot:
-        save(result.rows, f"{title}, in brackets: times faster than ONNX Runtime", plot)
+        save(result.rows, f"{title}; in brackets: times faster than ONNX Runtime", plot)
     if as_json:
         _print_json(
             {
@@ -180,8 +180,13 @@ def _print_networks(
 
 def _title(settings: "Settings") -> str:
     height, width = settings.size
-    threads = f"{settings.threads} thread{'s' * (settings.threads > 1)}"
-    return f"{width}x{height}, {threads}, medians of {settings.rounds} interleaved rounds"
+    threads = _threads_in_words(settings.threads)
+    rounds = f"{settings.rounds} interleaved round{'s' * (settings.rounds > 1)}"
+    return f"{width}x{height}, {threads}, medians of {rounds}"
+
+
+def _threads_in_words(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def _busy() -> list[str]:
@@ -233,7 +238,8 @@ def _print_scaling(precisions: tuple[str, ...], rounds: int, threads: int | None
             }
         )
         return
-    title = f"Nanoseconds for an input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {count} threads"
+    threads_used = _threads_in_words(count)
+    title = f"Nanoseconds for an input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {threads_used}"
     print_scaling(scales, memories, title)
     print_targets(goals)
     for note in busy:
