@@ -27,6 +27,12 @@ constexpr int pixels_for(int channels) {
     return channels == 4 ? 3 : channels == 2 ? 4 : 6;
 }
 
+// Whether P more vectors are made at once of so many cells. Four are made two by two rather than as three and one.
+template <class S, int O, int P>
+constexpr bool fits(size_t cells) {
+    return cells >= size_t(P) * S::W && !(O == S::WIDEST && P == 3 && cells == 4 * size_t(S::W));
+}
+
 // ---- arithmetic: a cell of the input times a cell of weights, added ------------------------------------------
 
 template <class S>
@@ -163,7 +169,7 @@ void block(const Convolution &c, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S>(O);
     for (int phase = 0; phase < c.phases; phase++) {
         size_t cell = 0;
-        for (; cell + P * S::W <= c.cells; cell += P * S::W) tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
+        for (; fits<S, O, P>(c.cells - cell); cell += P * S::W) tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
         if constexpr (O == S::WIDEST && P > 2) {
             for (; cell + 2 * S::W <= c.cells; cell += 2 * S::W) tile<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
         }
@@ -330,7 +336,7 @@ template <class S, class A, int TILE, int O>
 void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S>(O) > 4 ? 4 : pixels_for<S>(O);
     size_t cell = 0;
-    for (; cell + P * S::W <= w.cells; cell += P * S::W) multiply<S, A, TILE, O, P>(w, weights, channel, cell);
+    for (; fits<S, O, P>(w.cells - cell); cell += P * S::W) multiply<S, A, TILE, O, P>(w, weights, channel, cell);
     if constexpr (O == S::WIDEST && P > 2) {
         for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) multiply<S, A, TILE, O, 2>(w, weights, channel, cell);
     }
