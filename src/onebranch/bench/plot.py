@@ -22,23 +22,30 @@ COLUMNS, WIDTH, BAR, HEAD = 2, 6.4, 0.27, 1.0
 """Panels side by side; inches: a panel's width, a bar's height with its gap, what is above and below bars."""
 
 
-def require_matplotlib() -> None:
-    """Raise OnebranchError with the way out unless matplotlib can be imported."""
+ENDINGS = (".png", ".svg", ".pdf")
+"""Of files that a plot is written to."""
+
+
+def check(path: Path) -> None:
+    """Raise OnebranchError, before anything is measured, where the plot could not be written."""
     if importlib.util.find_spec("matplotlib") is None:
         raise OnebranchError("--plot needs matplotlib; install it with: pip install 'onebranch[train]'")
+    if path.suffix.lower() not in ENDINGS:
+        raise OnebranchError(f"{path}: a plot's name ends in {', '.join(ENDINGS)}")
+    if not path.parent.is_dir():
+        raise OnebranchError(f"{path}: there is no folder '{path.parent}' to write the plot to")
 
 
 def save(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Write the plot; the file's ending says in which format. Raises OnebranchError where that fails."""
+    """Write the plot in the format that the file's ending says. Raises OnebranchError where that fails."""
     try:
         figure(rows, title).savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise OnebranchError(f"{path}: the plot cannot be written: {error}") from None
 
 
 def figure(rows: Sequence[Row], title: str) -> "Figure":
     """The plot: milliseconds, less is better."""
-    require_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

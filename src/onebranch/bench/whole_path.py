@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -36,11 +36,15 @@ def compare(
     size: tuple[int, int],
     rounds: int,
     threads: int,
+    precisions: Sequence[str] = (),
     turns: Turns = USUAL,
 ) -> tuple[list[PathRow], list[str]]:
-    """photo-x2 in each precision with bicubic chroma, and OpenCV, interleaved; what is left out, and why."""
+    """photo-x2 with bicubic chroma in those precisions, and OpenCV, interleaved; what is left out, and why.
+
+    precisions: none means all.
+    """
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    runs, notes = _candidates(frame, threads)
+    runs, notes = _candidates(frame, threads, precisions or tuple(MODELS))
     seconds = in_turns(runs, rounds, turns) if runs else {}
     reference = seconds.get(LANCZOS)
     rows = [
@@ -56,7 +60,9 @@ def compare(
     return rows, notes
 
 
-def _candidates(frame: np.ndarray, threads: int) -> tuple[dict[str, Callable[[], object]], list[str]]:
+def _candidates(
+    frame: np.ndarray, threads: int, precisions: Sequence[str]
+) -> tuple[dict[str, Callable[[], object]], list[str]]:
     runs: dict[str, Callable[[], object]] = {}
     notes = []
     if importlib.util.find_spec("cv2"):
@@ -65,9 +71,9 @@ def _candidates(frame: np.ndarray, threads: int) -> tuple[dict[str, Callable[[],
         notes.append(f"{LANCZOS} is left out: pip install opencv-python-headless")
     if missing := available():
         return runs, [*notes, f"the engine is left out: {missing}"]
-    for precision, name in MODELS.items():
+    for precision in precisions:
         try:
-            runs[f"engine {precision}"] = _stage(name, precision, frame, threads)
+            runs[f"engine {precision}"] = _stage(MODELS[precision], precision, frame, threads)
         except OnebranchError as error:
             notes.append(f"the engine in {precision} is left out: {error}")
     return runs, notes

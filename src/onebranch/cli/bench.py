@@ -132,11 +132,14 @@ def _print_networks(
 
     from onebranch.bench import inference, targets, ways, whole_path
     from onebranch.bench import networks as table
-    from onebranch.bench.plot import require_matplotlib, save
+    from onebranch.bench.plot import check, save
+    from onebranch.images.files import find_pictures
 
     chosen, names = ways.chosen(runtimes, precisions), table.chosen(networks)
     if plot:
-        require_matplotlib()
+        check(plot)
+    if settings.data:
+        find_pictures(settings.data)
     busy = _busy()
     with Console(stderr=True).status("starting") as status:
         result = inference.compare(names, chosen, settings, status.update)
@@ -145,7 +148,7 @@ def _print_networks(
         if any(way.runtime == "engine" for way in chosen):
             status.update("the whole path")
             path, left_out = whole_path.compare(
-                settings.size, settings.rounds, settings.threads, settings.turns
+                settings.size, settings.rounds, settings.threads, precisions, settings.turns
             )
     goals = targets.of_rows(result.rows, path)
     notes = [*busy, *result.notes, *left_out]
