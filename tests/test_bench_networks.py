@@ -234,7 +234,7 @@ def test_the_peak_of_every_thread_is_summed():
 
 
 @engine
-def test_streams_give_all_rows_and_scales_all_sizes():
+def test_scales_are_of_all_sizes_and_precisions():
     scales = scaling.costs((16, 40), ("fp32", "int8"), 1, 1, QUICK)
     assert [(scale.precision, scale.edge) for scale in scales] == [
         ("fp32", 16),
@@ -243,6 +243,15 @@ def test_streams_give_all_rows_and_scales_all_sizes():
         ("int8", 40),
     ]
     assert all(scale.nanoseconds > 0 for scale in scales)
+
+
+@engine
+@pytest.mark.parametrize("chunk", [1, 7, 40])
+def test_a_streamed_picture_is_given_whole(chunk):
+    from onebranch.enhancer.engine_stage import EngineStage
+
+    stage = EngineStage(networks.network("photo-x2").merged, threads=1)
+    assert scaling.streamed(stage, 40, scaling.random_rows(chunk, 9)) == 80
 
 
 @engine

@@ -49,12 +49,19 @@ class Memory:
     megabytes: float | None
 
 
-def streamed(stage: "EngineStage", height: int, width: int, chunk: int) -> None:
-    """A picture of RGB bytes through photo-x2 or its like, `chunk` rows at a time."""
-    rows = np.random.default_rng(0).integers(0, 256, (chunk, width, 3), np.uint8)
-    stream = stage.engine.stream(height, width, 3, "uint8", "uint8", "y of rgb")
-    for start in range(0, height, chunk):
-        stream.push(rows[: min(chunk, height - start)])
+def streamed(stage: "EngineStage", height: int, rows: np.ndarray) -> int:
+    """A picture of so many rows through photo-x2 or its like; how many rows it gave.
+
+    rows: some rows of RGB bytes (N, W, 3), which are given again and again.
+    """
+    stream = stage.engine.stream(height, rows.shape[1], 3, "uint8", "uint8", "y of rgb")
+    starts = range(0, height, len(rows))
+    return sum(len(stream.push(rows[: min(len(rows), height - start)])) for start in starts)
+
+
+def random_rows(count: int, width: int) -> np.ndarray:
+    """(N, W, 3) bytes."""
+    return np.random.default_rng(0).integers(0, 256, (count, width, 3), np.uint8)
 
 
 def costs(
@@ -75,8 +82,8 @@ def costs(
 
 
 def _square(stage: "EngineStage", edge: int) -> Callable[[], object]:
-    chunk = max(1, min(edge, PIXELS // edge))
-    return lambda: streamed(stage, edge, edge, chunk)
+    rows = random_rows(max(1, min(edge, PIXELS // edge)), edge)
+    return lambda: streamed(stage, edge, rows)
 
 
 def largest_ratio(scales: Sequence[Scale], precision: str) -> float:
