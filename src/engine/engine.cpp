@@ -125,9 +125,10 @@ std::vector<Task> tasks_for(const Network &network, const ob_format &format, int
     std::vector<Range> strips = cut(width, std::max(columns, unit), unit);
     int64_t rows = band;
     if (rows <= 0) {
-        // Bands enough for the threads, but none so low that its overlap weighs.
-        int64_t bands = (threads + int64_t(strips.size()) - 1) / int64_t(strips.size());
-        if (threads > 1 && int64_t(strips.size()) % threads) bands = threads;
+        // Two bands for each thread, so that one that is held up does not hold up the rest; fewer where the rows
+        // that two bands both compute would weigh.
+        int64_t bands = threads > 1 ? 2 * threads : 1;
+        if (height / bands < 16 * (network.lag + 1)) bands = threads;
         rows = std::max<int64_t>((height + bands - 1) / bands, 4 * (network.lag + 1));
     }
     std::vector<Task> tasks;

@@ -1,6 +1,6 @@
 """One model at work on a picture's samples: its colours through the network and back, by several routes.
 
-`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` has ONNX Runtime do the conversions too,
+`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` has ONNX Runtime do the conversions,
 and `engine_stage.EngineStage` the engine. Y networks see luma; chroma and alpha are resized by interpolation.
 """
 
