@@ -230,5 +230,5 @@ class EngineRuntime:
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
-        results = [self.engine.run(picture, "float32", planar=True) for picture in pictures]
-        return np.stack(results).astype(np.float32, copy=False)
+        results = [self.engine.run(picture, "float32", planar=True)[None] for picture in pictures]
+        return np.asarray(results[0] if len(results) == 1 else np.concatenate(results))
