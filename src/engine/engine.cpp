@@ -1,9 +1,12 @@
 // The C interface: whole pictures in pieces on several threads, and streams of rows.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "instructions.h"
@@ -137,37 +140,82 @@ std::vector<Task> tasks_for(const Network &network, const ob_format &format, int
     return tasks;
 }
 
-// Every task once, on so many threads; the first exception is thrown again here.
+constexpr std::chrono::milliseconds ASKING{50};
+
+// Whether a call is to end early: the calling thread asks now and then, the others see its answer.
+class Watch {
+  public:
+    explicit Watch(ob_ask ask) : ask_(ask), next_(Clock::now() + ASKING) {}
+
+    void look(bool caller) {
+        if (caller && ask_ && Clock::now() >= next_) {
+            if (ask_()) ended_ = true;
+            next_ = Clock::now() + ASKING;
+        }
+        if (ended_) throw Cancelled();
+    }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    const ob_ask ask_;
+    Clock::time_point next_;
+    std::atomic<bool> ended_{false};
+};
+
+// Every task once, on so many threads, this one among them; the first exception is thrown again here.
+// function: of the task's number, and whether it runs on this thread.
 template <class Function>
-void parallel(size_t count, int threads, Function function) {
+void parallel(size_t count, int threads, Watch &watch, Function function) {
     std::atomic<size_t> next{0};
     std::exception_ptr failure;
     std::mutex lock;
-    auto work = [&] {
+    std::condition_variable change;
+    size_t running = 0;
+    auto work = [&](bool caller) {
         try {
-            for (size_t k; (k = next++) < count;) function(k);
+            for (size_t k; (k = next++) < count;) function(k, caller);
         } catch (...) {
             std::lock_guard<std::mutex> guard(lock);
             if (!failure) failure = std::current_exception();
             next = count;
         }
     };
+    auto beside = [&] {
+        work(false);
+        std::lock_guard<std::mutex> guard(lock);
+        running--;
+        change.notify_one();
+    };
     std::vector<std::thread> others;
     size_t wanted = std::min<size_t>(size_t(threads), count);
     for (size_t k = 1; k < wanted; k++) {
+        std::lock_guard<std::mutex> guard(lock);
         try {
-            others.emplace_back(work);
+            others.emplace_back(beside);
+            running++;
         } catch (const std::system_error &) {
             break;  // fewer threads do the same work
         }
     }
-    work();
+    work(true);
+    std::unique_lock<std::mutex> guard(lock);
+    while (running) {
+        change.wait_for(guard, ASKING);
+        guard.unlock();
+        try {
+            watch.look(true);
+        } catch (const Cancelled &) {
+            next = count;
+        }
+        guard.lock();
+    }
+    guard.unlock();
     for (std::thread &other : others) other.join();
     if (failure) std::rethrow_exception(failure);
 }
 
 void run(const Network &network, const ob_format &format, const void *input, void *output, int threads, int64_t strip,
-         int64_t band, const volatile int32_t *cancel) {
+         int64_t band, ob_ask ask) {
     check_format(network, format);
     if (threads < 1 || threads > MOST_THREADS) throw Error("the number of threads must be from 1 to 1024");
     int channels = picture_channels(network, format);
@@ -175,10 +223,11 @@ void run(const Network &network, const ob_format &format, const void *input, voi
     Samples target = samples(output, format.target, output_side(network, format.width),
                              output_side(network, format.height), channels, format.planar);
     std::vector<Task> tasks = tasks_for(network, format, threads, strip, band);
-    parallel(tasks.size(), threads, [&](size_t k) {
+    Watch watch(ask);
+    parallel(tasks.size(), threads, watch, [&](size_t k, bool caller) {
         Strip piece(network, format, tasks[k].columns, tasks[k].rows);
         for (int64_t steps = piece.steps(); steps > 0; steps--) {
-            if (cancel && *cancel) throw Cancelled();
+            watch.look(caller);
             piece.step(source, 0, target, 0);
         }
     });
@@ -198,16 +247,17 @@ int64_t rows_ready(const ob_stream &stream, int64_t rows) {
 }
 
 void push(ob_stream &stream, const void *input, int64_t count, int64_t input_plane, void *output, int64_t output_plane,
-          const volatile int32_t *cancel) {
+          ob_ask ask) {
     if (count < 0 || count > stream.format.height - stream.taken) throw Error("the stream is given more rows than its picture has");
     int channels = picture_channels(stream.network, stream.format);
     bool planar = stream.format.planar != 0;
     Samples source = samples(const_cast<void *>(input), stream.format.source, stream.format.width, input_plane, channels, planar);
     Samples target = samples(output, stream.format.target, output_side(stream.network, stream.format.width), output_plane, channels, planar);
     int64_t first = stream.taken, until = steps_ready(stream, stream.taken + count), begin = stream.steps_done;
-    parallel(stream.strips.size(), stream.threads, [&](size_t k) {
+    Watch watch(ask);
+    parallel(stream.strips.size(), stream.threads, watch, [&](size_t k, bool caller) {
         for (int64_t step = begin; step < until; step++) {
-            if (cancel && *cancel) throw Cancelled();
+            watch.look(caller);
             stream.strips[k].step(source, first, target, stream.given);
         }
     });
@@ -246,9 +296,9 @@ int64_t ob_output_height(const ob_network *network, int64_t height) { return ob:
 int64_t ob_output_width(const ob_network *network, int64_t width) { return ob::output_side(network->network, width); }
 
 int32_t ob_run(const ob_network *network, const ob_format *format, const void *input, void *output, int32_t threads,
-               int64_t strip, int64_t band, const volatile int32_t *cancel, char *message, size_t room) {
+               int64_t strip, int64_t band, ob_ask ask, char *message, size_t room) {
     return ob::guarded<int32_t>(message, room, 0, [&] {
-        ob::run(network->network, *format, input, output, threads, strip, band, cancel);
+        ob::run(network->network, *format, input, output, threads, strip, band, ask);
         return 1;
     });
 }
@@ -271,9 +321,9 @@ ob_stream *ob_stream_open(const ob_network *network, const ob_format *format, in
 int64_t ob_stream_ready(const ob_stream *stream, int64_t rows) { return ob::rows_ready(*stream, rows); }
 
 int32_t ob_stream_push(ob_stream *stream, const void *input, int64_t count, int64_t input_plane, void *output,
-                       int64_t output_plane, const volatile int32_t *cancel, char *message, size_t room) {
+                       int64_t output_plane, ob_ask ask, char *message, size_t room) {
     return ob::guarded<int32_t>(message, room, 0, [&] {
-        ob::push(*stream, input, count, input_plane, output, output_plane, cancel);
+        ob::push(*stream, input, count, input_plane, output, output_plane, ask);
         return 1;
     });
 }

@@ -1,7 +1,8 @@
 /* The engine's C interface: a merged network runs on rows of pictures.
 
    Every function that can fail returns 0 (or a null pointer) after writing one line into `message`. No function
-   throws, prints or keeps a pointer that it was given, but for `network` in a stream. Different threads may run
+   throws, prints or keeps a pointer that it was given, but for `network` in a stream. `ask`, which may be null, is
+   called a few times a second on the calling thread while a function works: not 0 ends it early. Different threads may run
    the same network at once; a stream belongs to one thread at a time. */
 
 #ifndef ONEBRANCH_ENGINE_H
@@ -21,10 +22,11 @@ extern "C" {
 #endif
 
 /* Grows when anything below changes; Python refuses a library of another version. */
-#define OB_VERSION 1
+#define OB_VERSION 2
 
 typedef struct ob_network ob_network;
 typedef struct ob_stream ob_stream;
+typedef int32_t (*ob_ask)(void);
 
 enum ob_type { OB_UINT8 = 0, OB_UINT16 = 1, OB_FLOAT32 = 2 };
 
@@ -59,10 +61,10 @@ OB_API void ob_close(ob_network *network);
 OB_API int64_t ob_output_height(const ob_network *network, int64_t height);
 OB_API int64_t ob_output_width(const ob_network *network, int64_t width);
 
-/* A whole picture, on so many threads. *cancel is looked at while it runs (it may be null): not 0 ends it early.
-   strip, band: the largest columns and rows of a piece, for tests; 0 chooses them. */
+/* A whole picture, on so many threads, the calling one among them. strip, band: the largest columns and rows of a
+   piece, for tests; 0 chooses them. */
 OB_API int32_t ob_run(const ob_network *network, const ob_format *format, const void *input, void *output,
-                      int32_t threads, int64_t strip, int64_t band, const volatile int32_t *cancel, char *message,
+                      int32_t threads, int64_t strip, int64_t band, ob_ask ask, char *message,
                       size_t room);
 
 /* A picture in rows, from the top: its memory grows with the width alone. */
@@ -73,7 +75,7 @@ OB_API int64_t ob_stream_ready(const ob_stream *stream, int64_t rows);
 /* Takes `count` more rows and writes those that become ready, from the first of them on, to `output`.
    Planes lie input_plane and output_plane rows apart where the format is planar. */
 OB_API int32_t ob_stream_push(ob_stream *stream, const void *input, int64_t count, int64_t input_plane, void *output,
-                              int64_t output_plane, const volatile int32_t *cancel, char *message, size_t room);
+                              int64_t output_plane, ob_ask ask, char *message, size_t room);
 OB_API void ob_stream_close(ob_stream *stream);
 
 /* Multiply-accumulates a second of one thread in the innermost loop on data in the first cache.

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
 from onebranch.lowering import lower
 from onebranch.model.file import Model
-from onebranch.runtime.engine_library import COLOURS, ROOM, TYPES, Format, instruction_sets, library
+from onebranch.runtime.engine_library import ASK, COLOURS, ROOM, TYPES, Format, instruction_sets, library
 from onebranch.runtime.engine_network import describe
 
 
@@ -73,7 +74,7 @@ class Engine:
             ) from None
         form = Format(height, width, TYPES[samples.dtype.name], TYPES[target], COLOURS[colour], int(planar))
 
-        def call(cancel: "ctypes.c_int32", message: "ctypes.Array[ctypes.c_char]") -> int:
+        def call(ask: object, message: "ctypes.Array[ctypes.c_char]") -> int:
             found: int = library().ob_run(
                 self._network,
                 ctypes.byref(form),
@@ -82,7 +83,7 @@ class Engine:
                 self.threads,
                 strip,
                 band,
-                ctypes.byref(cancel),
+                ask,
                 message,
                 ROOM,
             )
@@ -140,7 +141,7 @@ class Stream:
         wide = self._engine.output_size(1, form.width)[1]
         result = np.empty((made, wide, self._channels), self._types[form.target])
 
-        def call(cancel: "ctypes.c_int32", message: "ctypes.Array[ctypes.c_char]") -> int:
+        def call(ask: object, message: "ctypes.Array[ctypes.c_char]") -> int:
             found: int = functions.ob_stream_push(
                 self._stream,
                 rows.ctypes.data,
@@ -148,7 +149,7 @@ class Stream:
                 0,
                 result.ctypes.data,
                 0,
-                ctypes.byref(cancel),
+                ask,
                 message,
                 ROOM,
             )
@@ -171,44 +172,32 @@ def _close_stream(functions: ctypes.CDLL, stream: int, engine: Engine) -> None:
     functions.ob_stream_close(stream)
 
 
-def _interruptible(call: Callable[["ctypes.c_int32", "ctypes.Array[ctypes.c_char]"], int]) -> None:
-    """Run a C function that takes a flag to end it early and room for a message; Ctrl-C sets the flag.
+def _interruptible(call: Callable[[object, "ctypes.Array[ctypes.c_char]"], int]) -> None:
+    """Run a C function that asks, now and then, whether to end early, and has room for a message.
 
-    Python handles signals in its main thread, between its own steps: there, the function runs in another.
+    Python runs the handlers of signals in its main thread, between its own steps, which is when it is asked;
+    Ctrl-C is noted there, and handled as it would have been once the function has ended.
     """
-    cancel, message = ctypes.c_int32(0), ctypes.create_string_buffer(ROOM)
-    if threading.current_thread() is not threading.main_thread():
-        done = call(cancel, message)
+    message = ctypes.create_string_buffer(ROOM)
+    usual, interrupts = signal.getsignal(signal.SIGINT), list[int]()
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        done = call(ASK(), message)
     else:
-        done = _run_beside(lambda: call(cancel, message), cancel)
+        done, interrupts = _noting_interrupts(lambda ask: call(ask, message))
+    if interrupts and callable(usual):
+        usual(signal.SIGINT, None)
     if not done:
         raise OnebranchError(f"the engine stopped: {message.value.decode()}")
 
 
-def _run_beside(call: Callable[[], int], cancel: "ctypes.c_int32") -> int:
-    """In another thread, waited for to its end whatever interrupts the wait: it works on the caller's memory.
-
-    An event, since `Thread.join` takes a thread for ended once its wait was interrupted (CPython 3.11).
-    """
-    results: list[int] = []
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            results.append(call())
-        finally:
-            done.set()
-
-    threading.Thread(target=work, name="onebranch engine", daemon=True).start()
-    interruption: BaseException | None = None
-    while not done.is_set():
-        try:
-            done.wait()
-        except BaseException as error:
-            cancel.value, interruption = 1, error
-    if interruption is not None:
-        raise interruption
-    return results[0]
+def _noting_interrupts(call: Callable[[object], int]) -> tuple[int, list[int]]:
+    """What `call` gives, and the interrupts that came meanwhile, which it was told of when it asked."""
+    interrupts: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        return call(ASK(lambda: len(interrupts))), interrupts
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 class EngineRuntime:

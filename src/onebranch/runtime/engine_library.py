@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onebranch.errors import OnebranchError
 
-VERSION = 1
+VERSION = 2
 """Of the C interface: OB_VERSION."""
 
 VARIABLE = "ONEBRANCH_ENGINE_LIBRARY"
@@ -41,7 +41,10 @@ class Format(ctypes.Structure):
 
 
 _POINTER, _TEXT, _INT, _LONG = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64
-_FORMAT, _FLAG, _SIZE = ctypes.POINTER(Format), ctypes.POINTER(ctypes.c_int32), ctypes.c_size_t
+_FORMAT, _SIZE = ctypes.POINTER(Format), ctypes.c_size_t
+
+ASK = ctypes.CFUNCTYPE(ctypes.c_int32)
+"""Called a few times a second on the calling thread; another answer than 0 ends the call early: ob_ask."""
 
 FUNCTIONS = {
     "ob_version": (_INT, ()),
@@ -52,13 +55,13 @@ FUNCTIONS = {
     "ob_output_width": (_LONG, (_POINTER, _LONG)),
     "ob_run": (
         _INT,
-        (_POINTER, _FORMAT, _POINTER, _POINTER, _INT, _LONG, _LONG, _FLAG, _TEXT, _SIZE),
+        (_POINTER, _FORMAT, _POINTER, _POINTER, _INT, _LONG, _LONG, ASK, _TEXT, _SIZE),
     ),
     "ob_stream_open": (_POINTER, (_POINTER, _FORMAT, _INT, _TEXT, _SIZE)),
     "ob_stream_ready": (_LONG, (_POINTER, _LONG)),
     "ob_stream_push": (
         _INT,
-        (_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, _FLAG, _TEXT, _SIZE),
+        (_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, ASK, _TEXT, _SIZE),
     ),
     "ob_stream_close": (None, (_POINTER,)),
     "ob_peak": (ctypes.c_double, (_POINTER, _INT, ctypes.c_double)),
