@@ -21,7 +21,7 @@ COMMANDS = {
     "new-config": "Print a training config to start from.",
     "train": "Train a network from a config and a folder of pictures.",
     "export": "Write a model as ONNX or as a Compact file.",
-    "bench": "Time merged against unmerged networks on this machine.",
+    "bench": "Time networks in every runtime and precision on this machine.",
     "demo": "Double a photograph and compare it with bicubic.",
 }
 """Every command and its one line of help; `onebranch.cli.NAME` holds the click command `command`."""
