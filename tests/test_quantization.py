@@ -270,7 +270,8 @@ def test_held_out_crops_are_not_calibrated_on() -> None:
     crops = [Crop(np.full((1, 1, 1), k), np.zeros((1, 1, 1))) for k in range(9)]
     chosen, measured = held_out(crops)
     assert len(chosen) == 7 and [crop.given.item() for crop in measured] == [3, 7]
-    assert held_out(crops[:2]) == (crops[:2], crops[:2])
+    with pytest.raises(OnebranchError, match="3 picture.s. leave none to measure the loss on"):
+        held_out(crops[:3])
 
 
 def test_folders_without_enough_are_refused(tmp_path) -> None:
@@ -325,6 +326,14 @@ def test_the_command_measures_on_a_folder(tmp_path, run: CommandLine) -> None:
     loss = read(out).quantization["loss"]
     assert loss["data"].startswith("test: x2, from bicubic 1/2") and loss["pictures"] == 2
     assert abs(loss["loss_db"]) < 0.5
+
+
+def test_the_command_measures_no_loss_on_the_calibration_itself(tmp_path, run: CommandLine) -> None:
+    (tmp_path / "set").mkdir()
+    folder, out = a_folder(tmp_path / "set"), tmp_path / "out.safetensors"
+    arguments = ["quantize", "photo-x2", "--calibrate", folder, "-o", out]
+    assert "measured on other pictures" in run.refused(*arguments, "--evaluate", folder)
+    assert "leave none to measure" in run.refused(*arguments, "--pictures", "2") and not out.exists()
 
 
 def test_the_command_needs_a_merged_network(tmp_path, run: CommandLine) -> None:

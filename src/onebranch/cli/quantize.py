@@ -54,6 +54,10 @@ def command(
         raise OnebranchError(
             "--sigma and --then say how --evaluate measures; give it a folder, or leave them out"
         )
+    if data is not None and Path(data).resolve() == Path(calibrate).resolve():
+        raise OnebranchError(
+            f"--evaluate and --calibrate are both '{calibrate}'; a loss is measured on other pictures"
+        )
     found = load(model)
     with Console(stderr=True).status("reading") as status:
         crops = read_crops(calibrate, found.spec, pictures)

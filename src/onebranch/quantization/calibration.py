@@ -64,9 +64,15 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def held_out(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
-    """Those to calibrate on, and those that only measure: every `HELD_OUT`th; fewer are both."""
+    """Those to calibrate on, and those that only measure: every `HELD_OUT`th.
+
+    Raises OnebranchError for fewer than that: a loss on the calibration's own pictures would say nothing.
+    """
     if len(crops) < HELD_OUT:
-        return list(crops), list(crops)
+        raise OnebranchError(
+            f"{len(crops)} picture(s) leave none to measure the loss on; calibrate on at least {HELD_OUT},"
+            " or name another folder with --evaluate"
+        )
     measured = list(crops[HELD_OUT - 1 :: HELD_OUT])
     return [crop for k, crop in enumerate(crops) if k % HELD_OUT != HELD_OUT - 1], measured
 
