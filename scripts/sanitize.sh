@@ -24,7 +24,7 @@ PYTHONPATH=src:tests $BIN/python tests/engine_cases.py $BUILD/cases.bin
 UBSAN_OPTIONS=print_stacktrace=1 $BUILD/replay $BUILD/cases.bin
 
 # Python is not built with the sanitizers, so their runtime comes first; Python keeps memory to its end.
-# One test limits memory to less than the sanitizers reserve.
+# One test limits memory, of which the sanitizers reserve much.
 export ONEBRANCH_ENGINE_LIBRARY="$PWD/$BUILD/libonebranch_engine.so"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 export UBSAN_OPTIONS=print_stacktrace=1

@@ -284,15 +284,20 @@ def test_too_large_a_picture_is_an_error_not_a_crash() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are others there")
-def test_a_failed_allocation_inside_is_an_error() -> None:
-    code = """
+@pytest.mark.parametrize("left", [1 << 20, 100 << 20, 1500 << 20, 1900 << 20])
+def test_a_failed_allocation_inside_is_an_error(left: int) -> None:
+    # The limit is what is left beyond what the process has: machines with more cores reserve more before the test begins.
+    code = f"""
 import resource
+from pathlib import Path
 from onebranch.errors import OnebranchError
 from onebranch.model.catalogue import load
 from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_network import describe
 engine = Engine(describe(load("photo-x2")), 1)
-resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + {left}
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
     engine.stream(100, 1 << 22, 1, "uint8", "uint8")
 except OnebranchError as error:

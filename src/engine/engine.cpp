@@ -39,9 +39,17 @@ void say(char *message, size_t room, const char *text) {
     if (message && room) std::snprintf(message, room, "%s", text);
 }
 
+// Has this thread's record of exceptions made while there is memory for it. It is made at its first use, and where that
+// is the exception that says there is no memory, the C library ends the process.
+void prepare_for_exceptions() {
+    volatile int none = std::uncaught_exceptions();  // volatile: the call may be left out otherwise
+    (void)none;
+}
+
 // Runs a function, whose exceptions become a line of text and `failed`.
 template <class R, class Function>
 R guarded(char *message, size_t room, R failed, Function function) {
+    prepare_for_exceptions();
     try {
         return function();
     } catch (const Cancelled &) {
@@ -181,6 +189,7 @@ void parallel(size_t count, int threads, Watch &watch, Function function) {
         }
     };
     auto beside = [&] {
+        prepare_for_exceptions();
         work(false);
         std::lock_guard<std::mutex> guard(lock);
         running--;
