@@ -286,7 +286,7 @@ def test_too_large_a_picture_is_an_error_not_a_crash() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are others there")
 @pytest.mark.parametrize("left", [1 << 20, 100 << 20, 1500 << 20, 1900 << 20])
 def test_a_failed_allocation_inside_is_an_error(left: int) -> None:
-    # The limit is what is left beyond what the process has: machines with more cores reserve more before the test begins.
+    # left: bytes beyond what the process has, since machines with more cores reserve more beforehand.
     code = f"""
 import resource
 from pathlib import Path
