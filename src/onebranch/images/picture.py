@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from onebranch.errors import OnebranchError
 from onebranch.images.metadata import Metadata
+from onebranch.images.route import Route
+from onebranch.images.rows import Header, Layout
 
 Samples = npt.NDArray[np.generic]
 """uint8, uint16, or float32 with 0 as black and 1 as white."""
@@ -20,14 +22,16 @@ class Picture:
     """A still picture, upright, greyscale or RGB.
 
     pixels: (H, W, C) uint8, uint16 or float32, C 1 (grey) or 3 (RGB), encoded as the profile in `metadata`
-    says, sRGB where there is none. alpha: (H, W) of the same type, not multiplied in, or None. notes: what
-    reading changed, one line each. OnebranchError if shapes or types do not fit.
+    says, sRGB where there is none. alpha: (H, W) of the same type, not multiplied in, or None. route: how
+    pixels came from the file's, and the way back. notes: what reading changed, one line each.
+    OnebranchError if shapes or types do not fit.
     """
 
     pixels: Samples
     alpha: Samples | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
+    route: Route = Route()
 
     def __post_init__(self) -> None:
         shape, name = self.pixels.shape, self.pixels.dtype.name
@@ -56,6 +60,13 @@ class Picture:
     @property
     def channels(self) -> int:
         return int(self.pixels.shape[2])
+
+    @property
+    def header(self) -> Header:
+        """What is said of it before its rows."""
+        alpha, depth = self.alpha is not None, self.pixels.dtype.name
+        layout = Layout(self.height, self.width, self.channels, alpha, depth)
+        return Header(layout, self.metadata, self.route, self.notes)
 
     @property
     def opaque(self) -> bool:

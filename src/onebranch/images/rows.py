@@ -1,0 +1,57 @@
+"""A picture as rows that come from the top: what they hold, and who gives them."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from onebranch.images.metadata import Metadata
+from onebranch.images.route import Route
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What rows hold: (count, width, channels + alpha) samples, alpha last and not multiplied in.
+
+    channels: 1 (grey) or 3 (RGB). depth: "uint8", "uint16" or "float32" (0 is black, 1 is white).
+    """
+
+    height: int
+    width: int
+    channels: int
+    alpha: bool
+    depth: str
+
+    @property
+    def bands(self) -> int:
+        """Samples of a pixel."""
+        return self.channels + self.alpha
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that is said of a picture before its rows; see `Picture` for the fields."""
+
+    layout: Layout
+    metadata: Metadata = field(default_factory=Metadata)
+    route: Route = Route()
+    notes: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """A picture that is read once, top to bottom, in bounded memory. A context manager."""
+
+    @property
+    def header(self) -> Header:
+        """What is known before the first row."""
+
+    def read(self, count: int) -> npt.NDArray[np.generic]:
+        """The next rows (at most `count`, W, bands); none at the end. OnebranchError if the file is damaged."""
+
+    def close(self) -> None:
+        """Give back what reading holds."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *problem: object) -> None: ...
