@@ -31,7 +31,7 @@ class Picture:
     alpha: Samples | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    route: Route = Route()
+    route: Route = field(default_factory=Route)
 
     def __post_init__(self) -> None:
         shape, name = self.pixels.shape, self.pixels.dtype.name

@@ -35,7 +35,7 @@ class Header:
 
     layout: Layout
     metadata: Metadata = field(default_factory=Metadata)
-    route: Route = Route()
+    route: Route = field(default_factory=Route)
     notes: tuple[str, ...] = ()
 
 
@@ -47,7 +47,7 @@ class Reader(Protocol):
         """What is known before the first row."""
 
     def read(self, count: int) -> npt.NDArray[np.generic]:
-        """The next rows (at most `count`, W, bands); none at the end. OnebranchError if the file is damaged."""
+        """The next rows (at most `count`, W, bands); none at the end. OnebranchError if damaged."""
 
     def close(self) -> None:
         """Give back what reading holds."""
