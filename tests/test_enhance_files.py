@@ -127,7 +127,7 @@ def test_results_that_their_format_cannot_hold_fail_before_the_work(
     write(Picture(np.zeros((1, 9000, 1), np.uint8)), wide)
     shine = tmp_path / "shine.png"
     write(Picture(read(source).pixels, np.full((9, 11), 9, np.uint8)), shine)
-    monkeypatch.setattr("onebranch.enhancer.picture.enhanced", None)  # any work would fail otherwise
+    monkeypatch.setattr("onebranch.enhancer.picture.Enhancer.plan", None)  # any work would fail otherwise
     for path, target, reason in [
         (wide, "wide.webp", "WebP holds at most 16383"),
         (shine, "shine.jpg", "no transparency"),

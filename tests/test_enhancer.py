@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from network_specs import calm_model
 from onebranch.algebra.network import filled, run_network
+from onebranch.enhancer.engine_stage import EngineStage
 from onebranch.enhancer.options import Options, chain_for, size_asked_for
 from onebranch.enhancer.picture import Enhancer, enhance
 from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
+from onebranch.images.alpha import filled as hidden_filled
 from onebranch.images.colour import to_rgb, to_ycbcr
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import DEPTHS, Picture
@@ -171,14 +173,17 @@ def test_alpha_is_interpolated_and_clipped(options: dict) -> None:
     result = enhance(Picture(picture.pixels, alpha), model, threads=1)
     assert result.alpha.dtype == np.uint8
     assert_rounded_from(result.alpha, interpolated(model, alpha[..., None] / 255.0)[..., 0])
-    np.testing.assert_array_equal(result.pixels, enhance(picture, model, threads=1).pixels)
+    reach = Enhancer(Options(model=model)).plan(picture.header.layout).reach + 2
+    seen = Picture(hidden_filled(picture.pixels, alpha, reach))
+    np.testing.assert_array_equal(result.pixels, enhance(seen, model, threads=1).pixels)
 
 
 def test_an_opaque_alpha_stays_opaque_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = calm_model("rgb", task="upscale", scale=2)
     pixels = picture_of(3, "uint16").pixels
     opaque = Picture(pixels, np.full(pixels.shape[:2], 65535, np.uint16))
-    monkeypatch.setattr("onebranch.enhancer.picture.interpolated", None)
+    for stage in (EngineStage, GraphStage):
+        monkeypatch.setattr(stage, "alpha", lambda *_: None)  # called, it would fail
     result = enhance(opaque, model, threads=1)
     assert result.alpha.shape == (90, 76)
     assert (result.alpha == 65535).all()

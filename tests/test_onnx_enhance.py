@@ -184,7 +184,7 @@ def test_a_whole_picture_network_is_refused_by_name_beyond_the_memory(file) -> N
 
 
 def test_a_tile_beyond_the_memory_names_the_way_out(file) -> None:
-    with pytest.raises(OnebranchError, match=r"for 206x206 pixels, and 1 MB are .*; choose a smaller --tile"):
+    with pytest.raises(OnebranchError, match=r"for 206x20 pixels, and 1 MB are .*; choose a smaller --tile"):
         enhance(photograph(400, 400), file("edsr"), threads=1, tile=200, memory=1 << 20)
     enhance(photograph(400, 400), file("edsr"), threads=1, tile=16, memory=1 << 20)
 

@@ -69,7 +69,7 @@ def command(
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from onebranch.enhancer.files import Writing, enhance_files
-    from onebranch.enhancer.options import DEFAULT_TILE, Options
+    from onebranch.enhancer.options import Options
     from onebranch.images.files import MAX_PIXELS
     from onebranch.model.catalogue import is_foreign
     from onebranch.runtime.memory import bytes_of
@@ -83,7 +83,7 @@ def command(
         runtime=runtime,
         precision=precision,
         threads=threads,
-        tile=DEFAULT_TILE if tile is None else tile,
+        tile=tile or 0,
         memory=None if memory is None else bytes_of(memory),
         chroma=chroma,  # type: ignore[arg-type]  # checked by Options
     )

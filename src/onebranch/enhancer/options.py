@@ -15,9 +15,6 @@ from onebranch.runtime.selection import check_precision, check_threads, known
 LARGEST_SCALE = 16
 """The largest factor that may be asked for; chains of networks invent too much beyond it."""
 
-DEFAULT_TILE = 512
-"""Edge of a tile: 16 channels of it are 16 MiB, and its halo costs a photo-x2 network 5 % more pixels."""
-
 
 class OptionValues(TypedDict, total=False):
     """The options but for the model, as keyword arguments; see `Options`."""
@@ -31,6 +28,8 @@ class OptionValues(TypedDict, total=False):
     tile: int
     chroma: Kernel
     memory: int | None
+    wrap: bool
+    self_ensemble: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +38,11 @@ class Options:
 
     model: a shipped model's name, a file (anybody's ONNX file too) or a `Model`; None chooses by the scale.
     scale: of both sides. width, height: in pixels; one of them keeps the proportions. runtime: "auto",
-    "engine", "onnxruntime", "openvino", "torch". precision: "fp32", "bf16", "int8". threads: None takes every
-    core. tile: edge in pixels. chroma: how Y models' chroma is resized. memory: bytes that an ONNX file's
-    network may take, None: half of what is free.
+    "engine", "onnxruntime", "openvino", "torch". precision: "fp32", "bf16", "int8". threads: None takes all.
+    tile: edge in pixels, where the runtime takes tiles; 0 chooses it. chroma: how Y models resize chroma.
+    memory: bytes that an enhancement may take, about; None: half of what is free for a network that needs the
+    whole picture, 512 MB for others. wrap: the picture is a seamless texture, its borders continue on the
+    other side. self_ensemble: the mean over the eight flips and turns, at eight times the work.
     """
 
     model: str | os.PathLike[str] | Model | None = None
@@ -51,9 +52,11 @@ class Options:
     runtime: str = "auto"
     precision: str = "fp32"
     threads: int | None = None
-    tile: int = DEFAULT_TILE
+    tile: int = 0
     chroma: Kernel = "bicubic"
     memory: int | None = None
+    wrap: bool = False
+    self_ensemble: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -1,13 +1,16 @@
 """One picture in, the enhanced picture out: the function behind every command and every caller."""
 
 import os
-from dataclasses import replace
+import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from math import prod
 from typing import Unpack
 
 import numpy as np
 
+from onebranch.enhancer.enhancement import Enhancement, plan, reach_of, sizes_along
+from onebranch.enhancer.ensemble import EnsembleStage
 from onebranch.enhancer.options import (
     Options,
     OptionValues,
@@ -17,12 +20,20 @@ from onebranch.enhancer.options import (
     size_asked_for,
 )
 from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
-from onebranch.enhancer.values import enhanced, interpolated, size_after
+from onebranch.enhancer.steps import Rows
+from onebranch.enhancer.streaming import enhanced_rows
+from onebranch.enhancer.tiles import tile_for
 from onebranch.images.files import read
-from onebranch.images.picture import DEPTHS, Picture
+from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.images.resize import resize
+from onebranch.images.rows import Layout, Reader
 from onebranch.model.catalogue import find, is_foreign, load, quantized
 from onebranch.model.file import Model
+from onebranch.runtime.memory import allowed
 from onebranch.runtime.selection import Choice, check_available, chosen, open_foreign, open_runtime
+
+MOST_MEMORY = 1 << 29
+"""Bytes that the rows of a picture take unless more is allowed; more makes nothing faster."""
 
 
 def enhance(
@@ -41,32 +52,52 @@ def enhance(
 
 
 class Enhancer:
-    """The models that the options ask for, opened once, for any number of pictures."""
+    """The models that the options ask for, opened once, for any number of pictures, from any thread.
 
-    def __init__(self, options: Options) -> None:
+    beside: how many pictures are worked on at the same time, which then share the cores.
+    """
+
+    def __init__(self, options: Options, beside: int = 1) -> None:
         check_available(options.runtime, options.precision)  # once, not for every picture
-        self.options = options
+        self.options, self.beside = options, beside
         self._opened: dict[str, Stage] = {}
+        self._lock = threading.RLock()
         self._fixed = None if options.model is None else self._stage_of(options.model)
 
     def enhance(self, picture: Picture) -> Picture:
         """The enhanced picture."""
-        stages = self.stages_for((picture.height, picture.width))
-        size, tile = self.size_of_result((picture.height, picture.width)), self.options.tile
-        pixels = enhanced(picture.pixels, stages, size, tile)
-        if picture.alpha is None:
-            return replace(picture, pixels=pixels)
-        if picture.opaque:
-            alpha = np.full(size, DEPTHS[picture.alpha.dtype.name], picture.alpha.dtype)
-        else:
-            alpha = interpolated(picture.alpha, stages, size, tile)
-        return replace(picture, pixels=pixels, alpha=alpha)
+        samples = picture.samples()
+        result = (
+            self._wrapped(samples) if self.options.wrap else self._all_rows(picture.header.layout, samples)
+        )
+        return picture.with_samples(result)
+
+    def plan(self, layout: Layout) -> Enhancement:
+        """The way of a picture of that layout, of which any rows can be had; `wrap` has none by rows."""
+        size = layout.height, layout.width
+        stages = self.stages_for(size)
+        with self._lock:  # stages open what they need for a kind of picture once
+            return plan(layout, stages, self.size_of_result(size), self.tile())
+
+    def rows(self, reader: Reader) -> Iterator[Samples]:
+        """The rows of the result, from the top, while the next rows of the picture are being read."""
+        enhancement = self.plan(reader.header.layout)
+        yield from enhanced_rows(reader, enhancement, self.memory())
+
+    def memory(self) -> int:
+        """Bytes that a picture's rows may take while it is enhanced."""
+        limit = self.options.memory
+        return (min(allowed(None), MOST_MEMORY) if limit is None else limit // 2) // self.beside
+
+    def tile(self) -> int:
+        """The edge of the tiles, where a stage takes tiles."""
+        return self.options.tile or tile_for(self.memory())
 
     def size_of_result(self, picture: Size) -> Size:
         """(height, width) of the result for a picture of that size."""
         stages = self.stages_for(picture)
         scale = prod((scale_of(stage) for stage in stages), start=Fraction(1))
-        return size_asked_for(self.options, picture, size_after(stages, picture), scale)
+        return size_asked_for(self.options, picture, sizes_along(stages, picture)[-1], scale)
 
     def stages_for(self, picture: Size) -> list[Stage]:
         """The networks that a picture of that size goes through."""
@@ -75,17 +106,53 @@ class Enhancer:
         names = chain_for(factor_asked_for(self.options, picture))
         if self.options.precision == "int8":
             names = [quantized(name) for name in names]
-        for name in names:
-            if name not in self._opened:
-                self._opened[name] = self._stage_of(name)
-        return [self._opened[name] for name in names]
+        with self._lock:
+            for name in names:
+                if name not in self._opened:
+                    self._opened[name] = self._stage_of(name)
+            return [self._opened[name] for name in names]
+
+    def _all_rows(self, layout: Layout, samples: Samples) -> Samples:
+        """The whole result, made band by band."""
+        enhancement = self.plan(layout)
+        bands = list(enhancement.bands(self.memory()))
+        if len(bands) == 1:
+            return enhancement.rows(samples, Rows(0, layout.height), bands[0])
+        target = enhancement.target
+        result = np.empty((target.height, target.width, target.bands), target.depth)
+        for wanted in bands:
+            at = enhancement.needs(wanted)
+            result[wanted.first : wanted.last] = enhancement.rows(samples[at.first : at.last], at, wanted)
+        return result
+
+    def _wrapped(self, samples: Samples) -> Samples:
+        """The result for a picture that continues on the other side of its borders."""
+        height, width = samples.shape[:2]
+        stages, size = self.stages_for((height, width)), self.size_of_result((height, width))
+        natural, reach = sizes_along(stages, (height, width))[-1], reach_of(stages)
+        around = np.pad(samples, ((reach, reach), (reach, reach), (0, 0)), mode="wrap")
+        own = samples.dtype.name
+        if size != natural:
+            around = as_depth(around, "float32")
+        layout = Layout(around.shape[0], around.shape[1], *_channels(samples), around.dtype.name)
+        enlarged = sizes_along(stages, around.shape[:2])[-1]
+        with self._lock:
+            enhancement = plan(layout, stages, enlarged, self.tile())
+        scale = prod((scale_of(stage) for stage in stages), start=Fraction(1))
+        first = int(reach * scale)
+        whole = Rows(0, around.shape[0])
+        rows = enhancement.rows(around, whole, Rows(first, first + natural[0]))
+        result = rows[:, first : first + natural[1]]
+        if size == natural:
+            return result
+        return as_depth(resize(result.astype(np.float32, copy=False), *size, border="wrap"), own)
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
         if not isinstance(model, Model) and is_foreign(model):
             return self._foreign_stage_of(model)
         found = model if isinstance(model, Model) else load(model)
         options = self.options
-        return stage_of(found, chosen(found, options.runtime, options.precision), options)
+        return self._turned(stage_of(found, chosen(found, options.runtime, options.precision), options))
 
     def _foreign_stage_of(self, model: str | os.PathLike[str]) -> Stage:
         from onebranch.model.foreign import read_foreign  # imported late: our own models do without it
@@ -93,7 +160,17 @@ class Enhancer:
         options = self.options
         found = read_foreign(find(model))
         network = open_foreign(found, options.runtime, options.threads, options.memory, options.precision)
-        return ArrayStage(found, network, options.chroma)
+        return self._turned(ArrayStage(found, network, options.chroma))
+
+    def _turned(self, stage: Stage) -> Stage:
+        """The stage, or the mean of its turns where that is asked for."""
+        return EnsembleStage(stage, self.tile()) if self.options.self_ensemble else stage
+
+
+def _channels(samples: Samples) -> tuple[int, bool]:
+    """Channels without alpha, and whether there is alpha."""
+    bands = samples.shape[2]
+    return (1 if bands < 3 else 3), bands in (2, 4)
 
 
 def stage_of(model: Model, choice: Choice, options: Options) -> Stage:

@@ -11,6 +11,12 @@ from onebranch.graph.halo import Halo
 SMALLEST = 8
 """The smallest edge of a tile that may be asked for, in pixels."""
 
+AUTOMATIC = 512
+"""Edge of a tile where there is memory: 16 channels are 16 MiB, and photo-x2's halo costs 5 % more pixels."""
+
+WIDEST = 64
+"""Channels that a network is taken to hold at a time when a tile must fit into little memory."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -74,9 +80,21 @@ def _rounded_up(number: int, multiple: int) -> int:
 
 
 def check_tile(tile: int) -> None:
-    """Raise OnebranchError for an edge that is too small to be meant."""
-    if tile < SMALLEST:
-        raise OnebranchError(f"tile must be at least {SMALLEST} pixels, not {tile}")
+    """Raise OnebranchError for an edge that is too small to be meant; 0 leaves it to `tile_for`."""
+    if tile and tile < SMALLEST:
+        raise OnebranchError(f"tile must be at least {SMALLEST} pixels, or 0 for a fitting one, not {tile}")
+
+
+def tile_for(memory: int) -> int:
+    """The edge of a tile whose network may take so many bytes.
+
+    >>> tile_for(2**30), tile_for(50 * 2**20)
+    (512, 256)
+    """
+    edge = AUTOMATIC
+    while edge > 32 and 3 * 4 * WIDEST * edge * edge > memory:
+        edge //= 2
+    return edge
 
 
 def run_tiled(

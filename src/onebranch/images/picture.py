@@ -1,6 +1,6 @@
 """A picture as a value: its pixels, its alpha, and what came along with them in its file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,18 @@ class Picture:
         alpha, depth = self.alpha is not None, self.pixels.dtype.name
         layout = Layout(self.height, self.width, self.channels, alpha, depth)
         return Header(layout, self.metadata, self.route, self.notes)
+
+    def samples(self) -> Samples:
+        """Pixels and alpha in one array (H, W, bands), as `Layout` says."""
+        if self.alpha is None:
+            return self.pixels
+        return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
+
+    def with_samples(self, samples: Samples) -> "Picture":
+        """The same picture with other samples (H', W', bands) of the same channels."""
+        alpha = None if self.alpha is None else np.ascontiguousarray(samples[..., -1])
+        pixels = np.ascontiguousarray(samples[..., : self.channels])
+        return replace(self, pixels=pixels, alpha=alpha)
 
     @property
     def opaque(self) -> bool:

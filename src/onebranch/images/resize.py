@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onebranch.errors import OnebranchError
 
 FloatArray = npt.NDArray[np.floating]
-Border = Literal["symmetric", "edge"]
+Border = Literal["symmetric", "edge", "wrap"]
 Kernel = Literal["bicubic", "bilinear"]
 PhaseKind = Literal["bicubic", "bilinear", "nearest"]
 
@@ -79,11 +79,15 @@ def contributions(
 
 
 def inside(positions: npt.NDArray[np.int64], length: int, border: Border) -> npt.NDArray[np.int64]:
-    """Positions brought into [0, length): mirrored with the border pixel repeated, or clamped to the edge.
+    """Positions brought into [0, length): mirrored with the border pixel repeated, clamped, or repeated.
 
     >>> inside(np.array([-2, -1, 0, 3, 4]), 4, "symmetric").tolist()
     [1, 0, 0, 3, 3]
+    >>> inside(np.array([-2, -1, 0, 3, 4]), 4, "wrap").tolist()
+    [2, 3, 0, 3, 0]
     """
+    if border == "wrap":
+        return positions % length
     if border == "edge":
         return np.clip(positions, 0, length - 1)
     place = positions % (2 * length)
@@ -110,13 +114,60 @@ def resize(
             f"cannot resize {picture.shape[1]}x{picture.shape[0]} to {width}x{height}:"
             " every side must be at least 1 pixel"
         )
-    factors = tuple(scale or to / at for to, at in zip((height, width), picture.shape, strict=False))
-    planes = _planes(picture)
-    for axis in sorted((0, 1), key=lambda axis: factors[axis]):
-        length, output = planes.shape[1 + axis], (height, width)[axis]
-        taps = contributions(length, output, factors[axis], kernel, antialias=antialias)
-        planes = (_along_height, _along_width)[axis](planes, taps, border)
-    return _picture(planes, picture.ndim)
+    before = picture.shape[0], picture.shape[1]
+    factors = scale or height / before[0], scale or width / before[1]
+    resizing = Resizing(before, (height, width), factors, border, kernel, antialias)
+    return resizing.rows(picture, 0, 0, height)
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """A resizing that can be had row by row: the same samples, to the last bit, for any cut into rows.
+
+    before, after: (height, width). factors: of the height and the width, by which the kernel is placed.
+    """
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+    factors: tuple[float, float]
+    border: Border = "symmetric"
+    kernel: Kernel = "bicubic"
+    antialias: bool = True
+
+    def needs(self, first: int, last: int) -> tuple[int, int]:
+        """The rows [begin, end) of the picture that rows [first, last) of the result are made from."""
+        first, last = _in_blocks(first, last, self.after[0])
+        taken = inside(self._taps(0).positions[first:last], self.before[0], self.border)
+        begin, end = int(taken.min()), int(taken.max()) + 1
+        return (begin, end) if self._height_first else _in_blocks(begin, end, self.before[0])
+
+    def rows(self, samples: FloatArray, begin: int, first: int, last: int) -> FloatArray:
+        """Rows [first, last) of the result, from rows (N, W[, C]) of the picture that start at `begin`.
+
+        They must hold all that `needs` says.
+        """
+        low, high = _in_blocks(first, last, self.after[0])
+        start, stop = self.needs(first, last)
+        planes = _planes(samples[start - begin : stop - begin])
+        if not self._height_first:
+            planes = _along_width(planes, self._taps(1), self.border)
+        planes = _along_height(planes, self._taps(0), self.before[0], self.border, start, (low, high))
+        if self._height_first:
+            planes = _along_width(planes, self._taps(1), self.border)
+        return _picture(planes[:, first - low : last - low], samples.ndim)
+
+    @property
+    def _height_first(self) -> bool:
+        return self.factors[0] <= self.factors[1]
+
+    def _taps(self, axis: int) -> Contributions:
+        length, output = self.before[axis], self.after[axis]
+        return contributions(length, output, self.factors[axis], self.kernel, antialias=self.antialias)
+
+
+def _in_blocks(first: int, last: int, length: int) -> tuple[int, int]:
+    """[first, last) widened to whole blocks."""
+    return first // BLOCK * BLOCK, min(length, -(-last // BLOCK) * BLOCK)
 
 
 def imresize(
@@ -145,10 +196,14 @@ def resize_as_old_matlab(picture: npt.NDArray[np.uint8], scale: float) -> npt.ND
     first, and the horizontal one.
     """
     planes = _planes(picture.astype(np.float64))
-    for axis, pass_along in enumerate((_along_height, _along_width)):
+    for axis in (0, 1):
         length = planes.shape[1 + axis]
         taps = contributions(length, _ceil(length * scale), scale)
-        planes = np.floor(np.clip(pass_along(planes, taps, "edge"), 0, 255) + 0.5)
+        if axis == 0:
+            planes = _along_height(planes, taps, length, "edge")
+        else:
+            planes = _along_width(planes, taps, "edge")
+        planes = np.floor(np.clip(planes, 0, 255) + 0.5)
     return _picture(planes, picture.ndim).astype(np.uint8)
 
 
@@ -213,29 +268,60 @@ def _picture(planes: FloatArray, dimensions: int) -> FloatArray:
     return planes[0] if dimensions == 2 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
-def _along_height(planes: FloatArray, taps: Contributions, border: Border) -> FloatArray:
-    """(C, H, W) -> (C, output, W)."""
-    result = np.empty((planes.shape[0], len(taps.weights), planes.shape[2]), planes.dtype)
-    for out, into, matrix in _blocks(taps, planes.shape[1], border, planes.dtype):
-        np.matmul(matrix, planes[:, into], out=result[:, out])
+def _along_height(
+    planes: FloatArray,
+    taps: Contributions,
+    length: int,
+    border: Border,
+    begin: int = 0,
+    wanted: tuple[int, int] | None = None,
+) -> FloatArray:
+    """(C, H, W), of which the first row is row `begin` of `length` -> (C, wanted rows, W)."""
+    first, last = wanted or (0, len(taps.weights))
+    result = np.empty((planes.shape[0], last - first, planes.shape[2]), planes.dtype)
+    for out, into, matrix in _blocks(taps, length, border, planes.dtype, (first, last)):
+        rows = planes[:, into.start - begin : into.stop - begin]
+        np.matmul(matrix, rows, out=result[:, out.start - first : out.stop - first])
     return result
 
 
 def _along_width(planes: FloatArray, taps: Contributions, border: Border) -> FloatArray:
-    """(C, H, W) -> (C, H, output)."""
-    result = np.empty((*planes.shape[:2], len(taps.weights)), planes.dtype)
-    for out, into, matrix in _blocks(taps, planes.shape[2], border, planes.dtype):
-        np.matmul(planes[:, :, into], matrix.T, out=result[:, :, out])
+    """(C, H, W) -> (C, H, output).
+
+    In blocks of rows as well, so that a row's sums do not depend on how many rows there are.
+    """
+    count, height, width = planes.shape
+    result = np.empty((count, height, len(taps.weights)), planes.dtype)
+    whole = height // BLOCK * BLOCK
+    parts = [(planes[:, :whole], result[:, :whole])] if whole else []
+    if whole < height:
+        parts.append((planes[:, whole:], result[:, whole:]))
+    blocks = _blocks(taps, width, border, planes.dtype)
+    for source, target in parts:
+        shape = (count, -1, min(BLOCK, source.shape[1]))
+        rows, made = source.reshape(*shape, width), target.reshape(*shape, target.shape[2])
+        for out, into, matrix in blocks:
+            made[..., out] = rows[..., into] @ matrix.T
+        target[...] = made.reshape(target.shape)
     return result
 
 
 def _blocks(
-    taps: Contributions, length: int, border: Border, dtype: npt.DTypeLike
+    taps: Contributions,
+    length: int,
+    border: Border,
+    dtype: npt.DTypeLike,
+    wanted: tuple[int, int] | None = None,
 ) -> list[tuple[slice, slice, FloatArray]]:
-    """The weight matrix (output, length) in dense blocks: which outputs, which inputs, the weights."""
-    positions = inside(taps.positions, length, border)
+    """The weight matrix (output, length) in dense blocks: which outputs, which inputs, the weights.
+
+    wanted: the outputs, from a multiple of `BLOCK` on; all of them by default.
+    """
+    first, last = wanted or (0, len(taps.weights))
+    positions = inside(taps.positions[first:last], length, border)
+    weights = taps.weights[first:last]
     return [
-        _block(positions[at : at + BLOCK], taps.weights[at : at + BLOCK], at, dtype)
+        _block(positions[at : at + BLOCK], weights[at : at + BLOCK], first + at, dtype)
         for at in range(0, len(positions), BLOCK)
     ]
 

@@ -1,0 +1,145 @@
+"""A picture's way as steps over rows: which rows of its input a step needs, and what it makes of them.
+
+Every step gives the same samples for any cut into rows, to the last bit where its runtime does.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from onebranch.enhancer.stage import Function
+from onebranch.enhancer.tiles import run_tiled
+from onebranch.graph.halo import Halo
+from onebranch.images.alpha import filled
+from onebranch.images.picture import DEPTHS, Samples, as_depth
+from onebranch.images.resize import Resizing
+
+
+class Rows(NamedTuple):
+    """Rows [first, last) of a picture."""
+
+    first: int
+    last: int
+
+
+class Step(Protocol):
+    """One step. Rows are counted in the whole picture; a need is never outside it."""
+
+    def needs(self, wanted: Rows) -> Rows:
+        """The rows of the input that these rows of the output are made from."""
+
+    def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
+        """Rows `wanted` of the output, from rows `at` of the input, which are at least what they need."""
+
+
+@dataclass(frozen=True)
+class NetworkStep:
+    """A stage's function for pixels or alpha. height: of the input; tile: edge, where it takes tiles."""
+
+    function: Function
+    halo: Halo
+    height: int
+    tile: int
+    streams: bool
+
+    def needs(self, wanted: Rows) -> Rows:
+        """As `Step.needs`: whole cells, with the halo; everything where the network needs it."""
+        halo = self.halo
+        if halo.whole or halo.exact is not None:
+            return Rows(0, self.height)
+        cell = halo.multiple
+        begin = _down(_floor(wanted.first / halo.scale) - halo.top, cell)
+        end = min(self.height, _up(_ceil(wanted.last / halo.scale) + halo.bottom, cell))
+        end = min(self.height, max(end, begin + _up(halo.smallest, cell)))
+        begin = min(begin, _down(self.height - _up(halo.smallest, cell), cell))
+        return Rows(max(0, begin), end)
+
+    def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
+        """As `Step.apply`."""
+        if self.streams:
+            result = self.function(samples)
+        else:
+            result = run_tiled(self.function, samples, self.halo, self.tile)
+        start = _floor(at.first * self.halo.scale)
+        return result[wanted.first - start : wanted.last - start]
+
+
+@dataclass(frozen=True)
+class ResizeStep:
+    """Resampling of floats to the size asked for, rounded to `depth`."""
+
+    resizing: Resizing
+    depth: str
+
+    def needs(self, wanted: Rows) -> Rows:
+        """As `Step.needs`."""
+        return Rows(*self.resizing.needs(*wanted))
+
+    def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
+        """As `Step.apply`."""
+        values = samples.astype(np.float32, copy=False)
+        return as_depth(self.resizing.rows(values, at.first, *wanted), self.depth)
+
+
+@dataclass(frozen=True)
+class FillStep:
+    """Pixels and alpha (H, W, C + 1) -> pixels whose hidden colours come from the visible ones in reach."""
+
+    height: int
+    reach: int
+
+    def needs(self, wanted: Rows) -> Rows:
+        """As `Step.needs`."""
+        return Rows(max(0, wanted.first - self.reach), min(self.height, wanted.last + self.reach))
+
+    def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
+        """As `Step.apply`."""
+        result = filled(samples[..., :-1], samples[..., -1], self.reach)
+        return result[wanted.first - at.first : wanted.last - at.first]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps one after the other, as one."""
+
+    steps: tuple[Step, ...]
+
+    def needs(self, wanted: Rows) -> Rows:
+        """As `Step.needs`."""
+        for step in reversed(self.steps):
+            wanted = step.needs(wanted)
+        return wanted
+
+    def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
+        """As `Step.apply`."""
+        outputs = [wanted]
+        for step in reversed(self.steps):
+            outputs.append(step.needs(outputs[-1]))
+        needed, *rest = reversed(outputs)
+        samples = samples[needed.first - at.first : needed.last - at.first]
+        for step, into, out in zip(self.steps, [needed, *rest], rest, strict=False):
+            samples = step.apply(samples, into, out)
+        return samples
+
+
+def opaque(alpha: Samples) -> bool:
+    """Whether nothing shines through."""
+    return bool(np.all(alpha == DEPTHS[alpha.dtype.name]))
+
+
+def _floor(number: Fraction | float) -> int:
+    return int(number // 1)
+
+
+def _ceil(number: Fraction | float) -> int:
+    return int(-(-number // 1))
+
+
+def _down(number: int, cell: int) -> int:
+    return max(0, number // cell * cell)
+
+
+def _up(number: int, cell: int) -> int:
+    return -(-number // cell) * cell

@@ -1,0 +1,49 @@
+"""Rows of a picture in, rows of the enhanced picture out, the next being read while these are worked on."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from onebranch.enhancer.enhancement import Enhancement
+from onebranch.enhancer.steps import Rows
+from onebranch.images.picture import Samples
+from onebranch.images.rows import Reader
+
+
+def enhanced_rows(reader: Reader, enhancement: Enhancement, memory: int) -> Iterator[Samples]:
+    """The rows of the result, band by band, from the top. memory: bytes that the rows may take, about."""
+    bands = list(enhancement.bands(memory))
+    needed = [enhancement.needs(band) for band in bands]
+    held, first = _nothing(reader), 0
+    with ThreadPoolExecutor(1, "reading") as pool:
+
+        def ask(index: int, last: int) -> Future[Samples] | None:
+            """The rows beyond `last` that this band needs, being read."""
+            if index >= len(bands):
+                return None
+            return pool.submit(_rows, reader, needed[index].last - last)
+
+        coming, last = ask(0, 0), 0
+        for index, (band, at) in enumerate(zip(bands, needed, strict=True)):
+            assert coming is not None
+            held = np.concatenate([held[at.first - first :], coming.result()])
+            first, last = at.first, max(last, at.last)
+            coming = ask(index + 1, last)
+            yield enhancement.rows(held, Rows(first, last), band)
+
+
+def _nothing(reader: Reader) -> Samples:
+    layout = reader.header.layout
+    return np.empty((0, layout.width, layout.bands), layout.depth)
+
+
+def _rows(reader: Reader, count: int) -> Samples:
+    """Exactly so many more rows; a reader may give them in parts."""
+    parts = [_nothing(reader)]
+    while count > 0:
+        part = reader.read(count)
+        assert len(part), "a reader gives as many rows as its header says, or an error"
+        parts.append(part)
+        count -= len(part)
+    return np.concatenate(parts) if len(parts) > 2 else parts[-1]
