@@ -5,7 +5,7 @@ import pytest
 
 import onebranch
 from onebranch.demo import run
-from onebranch.images.files import read
+from onebranch.images.reading import read
 from onebranch.model.catalogue import CATALOGUE
 from onebranch.spec.network import parameters
 

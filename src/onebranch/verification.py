@@ -16,7 +16,7 @@ from onebranch.blocks.merge import merge_network, merged_parts
 from onebranch.blocks.plan import Plan
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
-from onebranch.images.files import read
+from onebranch.images.reading import read
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint
 from onebranch.runtime.selection import open_runtime

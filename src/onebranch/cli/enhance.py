@@ -70,7 +70,7 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from onebranch.enhancer.files import Writing, enhance_files
     from onebranch.enhancer.options import Options
-    from onebranch.images.files import MAX_PIXELS
+    from onebranch.images.reading import MAX_PIXELS
     from onebranch.model.catalogue import is_foreign
     from onebranch.runtime.memory import bytes_of
     from onebranch.runtime.selection import engine_missing

@@ -14,9 +14,10 @@ from onebranch.enhancer.options import Options, Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.stage import Stage
 from onebranch.errors import OnebranchError
-from onebranch.images.files import MAX_PIXELS, check_target, find_pictures, read, write
+from onebranch.images.files import check_target, find_pictures, write
 from onebranch.images.formats import BY_SUFFIX
 from onebranch.images.picture import Picture
+from onebranch.images.reading import MAX_PIXELS, read
 from onebranch.model.file import Model
 
 KEPT = frozenset(BY_SUFFIX) - {".gif"}

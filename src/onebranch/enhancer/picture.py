@@ -23,8 +23,8 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import enhanced_rows
 from onebranch.enhancer.tiles import tile_for
-from onebranch.images.files import read
 from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.images.reading import read
 from onebranch.images.resize import resize
 from onebranch.images.rows import Layout, Reader
 from onebranch.model.catalogue import find, is_foreign, load, quantized

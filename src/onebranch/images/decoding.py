@@ -1,17 +1,22 @@
-"""Files of each format become pictures: libvips decodes what it knows, Pillow the rest."""
+"""Files of each format become rows: libvips decodes what it knows, Pillow the rest."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.animation import Animation
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, pyvips, reason
 from onebranch.images.metadata import TURNS, Metadata, upright
 from onebranch.images.picture import Picture, Samples
+from onebranch.images.profiles import routed
+from onebranch.images.rows import Header, Layout, Reader
 
 Image = Any
 """A pyvips or a Pillow image: neither is fully typed."""
@@ -25,60 +30,139 @@ LOADERS = {
     "AVIF": "heifload",
 }
 
-SAMPLES = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
+DEPTHS = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
 """Our name of libvips' sample types; pictures of other types are refused."""
 
-CONVERTED = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": "Lab"}
-"""The colour spaces that become sRGB on reading, and their names."""
+CHUNK = 64 << 20
+"""Bytes that are taken out of libvips at a time when a whole picture is asked for."""
 
 
-def decode(path: Path, form: Format, max_pixels: int) -> Picture:
+class PipelineReader:
+    """The rows of a libvips image, computed as they are asked for."""
+
+    def __init__(self, path: Path, name: str, image: Image, header: Header) -> None:
+        self.header = header
+        self._path, self._name, self._row = path, name, 0
+        self._image = image  # libvips' region does not keep the memory alive that the image stands on
+        self._region: Image = pyvips.Region.new(image)
+
+    def read(self, count: int) -> Samples:
+        layout = self.header.layout
+        count = max(0, min(count, layout.height - self._row))
+        rows = np.empty((count, layout.width, layout.bands), layout.depth)
+        step = max(1, CHUNK // max(1, rows.itemsize * layout.width * layout.bands))
+        for at in range(0, count, step):
+            part = rows[at : at + step]
+            with _told_of(self._path, self._name):
+                content = self._region.fetch(0, self._row, layout.width, len(part))
+            part[:] = np.frombuffer(content, layout.depth).reshape(part.shape)
+            self._row += len(part)
+        return rows
+
+    def close(self) -> None:
+        self._region = self._image = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+
+class ArrayReader:
+    """The rows of samples (H, W, bands) that are in memory."""
+
+    def __init__(self, samples: Samples, header: Header) -> None:
+        self.header = header
+        self._rest = samples
+
+    def read(self, count: int) -> Samples:
+        rows, self._rest = self._rest[:count], self._rest[count:]
+        return rows
+
+    def close(self) -> None:
+        self._rest = self._rest[:0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+
+def open_file(path: Path, form: Format, max_pixels: int) -> Reader:
     """The first frame or page of a file of that format; OnebranchError if it is damaged or too large."""
+    if form.name == "AVIF" and _is_sequence(path):
+        return _open_by_pillow(path, form.name, max_pixels)
     if form.name in LOADERS:
-        return _decode_by_libvips(path, form, max_pixels)
-    return _decode_by_pillow(path, form.name, max_pixels)
+        return _open_by_libvips(path, form, max_pixels)
+    return _open_by_pillow(path, form.name, max_pixels)
 
 
-def _decode_by_libvips(path: Path, form: Format, max_pixels: int) -> Picture:
-    load = getattr(pyvips.Image, LOADERS[form.name])
+def _open_by_libvips(path: Path, form: Format, max_pixels: int) -> Reader:
     try:
-        image = load(os.fsencode(path), access="sequential", fail_on="error", revalidate=True)
-        _check_size(path, image.width, image.height, max_pixels)
-        return _from_libvips(path, form, image)
-    except pyvips.Error as error:
+        with _told_of(path, form.name):
+            image = _loaded(path, form, max_pixels)
+            return _reader(path, form, image)
+    except OnebranchError as error:
         if form.name == "TIFF" and "labq" in str(error):
-            return _decode_lab_tiff(path, max_pixels)
-        raise _damaged(path, form.name, reason(error)) from None
+            return _open_lab_tiff(path, max_pixels)
+        raise
 
 
-def _from_libvips(path: Path, form: Format, image: Image) -> Picture:
-    shown, notes = _in_rgb(image)
-    if _field(image, "n-pages", 1) > 1:
-        frames = "page" if form.name == "TIFF" else "frame"
-        notes += (f"only the first of {_field(image, 'n-pages', 1)} {frames}s",)
-    if shown.format not in SAMPLES or shown.bands > 4:
+def _loaded(path: Path, form: Format, max_pixels: int, **options: Any) -> Image:
+    """The libvips image, read in order where that can be, its size checked."""
+    load = getattr(pyvips.Image, LOADERS[form.name])
+    arguments = {"access": "sequential", "fail_on": "error", "revalidate": True, **options}
+    name = os.fsencode(path)
+    image = load(name, **arguments)
+    _check_size(path, image.width, image.height, max_pixels)
+    first = _field(image, "heif-primary", 0)
+    if first:
+        arguments["page"] = first
+    if _field(image, "orientation", 1) > 2:
+        arguments["access"] = "random"
+    if form.name == "TIFF":
+        arguments["unlimited"] = True  # one huge strip is more than libvips allocates unasked
+    return (
+        load(name, **arguments) if first or len(arguments) > 3 or arguments["access"] == "random" else image
+    )
+
+
+def _reader(path: Path, form: Format, image: Image) -> Reader:
+    frames = _field(image, "n-pages", 1)
+    what = {"TIFF": "pages", "AVIF": "pictures"}.get(form.name, "frames")
+    notes = (f"only the first of {frames} {what}",) if frames > 1 else ()
+    if form.name == "PNG" and (count := _animated_png(path)) > 1:
+        notes = (f"only the first of {count} frames",)
+    return PipelineReader(path, form.name, *_described(path, image, notes))
+
+
+def _described(path: Path, image: Image, notes: tuple[str, ...]) -> tuple[Image, Header]:
+    """The image whose samples are to be shown, upright, and its header."""
+    image = _full_range(image)
+    shown, route, profile, words = routed(image)
+    orientation = _field(image, "orientation", 1)
+    if orientation in TURNS:
+        shown = shown.autorot()
+    if shown.format not in DEPTHS or shown.bands > 4:
         raise OnebranchError(
             f"cannot read '{path}': {shown.bands} channels of {shown.format} samples;"
             " a picture has 1 to 4 of 8 or 16 bits or 32-bit float"
         )
-    samples = np.frombuffer(shown.write_to_memory(), SAMPLES[shown.format])
-    samples = samples.reshape(shown.height, shown.width, shown.bands)
-    orientation = _field(image, "orientation", 1)
-    return _picture(_turned(samples, orientation), upright(_metadata(shown), orientation), notes)
+    channels = 1 if shown.bands < 3 else 3
+    layout = Layout(shown.height, shown.width, channels, shown.bands > channels, DEPTHS[shown.format])
+    metadata = upright(replace(_metadata(image), icc=profile), orientation)
+    return shown, Header(layout, metadata, route, words + notes)
 
 
-def _in_rgb(image: Image) -> tuple[Image, tuple[str, ...]]:
-    """The image in grey or RGB, and a word about it if its colours were converted."""
-    kind = image.interpretation
-    if kind not in CONVERTED:
-        return image, ()
-    if kind == "cmyk":
-        profile = "its profile" if image.get_typeof("icc-profile-data") else "a common press profile"
-        shown = image.icc_transform("srgb", embedded=True, input_profile="cmyk", intent="relative")
-    else:
-        profile = "the CIE formulas"
-        shown = image.colourspace("srgb")
-    return shown, (f"{CONVERTED[kind]} converted to sRGB by {profile}",)
+def _full_range(image: Image) -> Image:
+    """Pictures of 10 or 12 bits, which libvips shifts into 16: white is made white."""
+    bits = _field(image, "bits-per-sample", 8)
+    if image.format != "ushort" or not 8 < bits < 16 or not image.get_typeof("heif-compression"):
+        return image
+    white = (2**bits - 1) << (16 - bits)
+    return (image * (65535 / white)).rint().cast("ushort").copy(interpretation=image.interpretation)
 
 
 def _metadata(image: Image) -> Metadata:
@@ -91,29 +175,67 @@ def _field(image: Image, name: str, default: Any) -> Any:
     return image.get(name) if image.get_typeof(name) else default
 
 
-def _turned(samples: Samples, orientation: int) -> Samples:
-    turn = TURNS.get(orientation)
-    return turn(samples) if turn else samples
+def count_frames(path: Path, form: Format) -> int:
+    """The frames that the header of an animation announces."""
+    with _told_of(path, form.name):
+        image = getattr(pyvips.Image, LOADERS[form.name])(os.fsencode(path), revalidate=True)
+        return int(_field(image, "n-pages", 1))
 
 
-def _picture(samples: Samples, metadata: Metadata, notes: tuple[str, ...]) -> Picture:
-    """Samples (H, W, 1 to 4), the last of 2 or 4 being alpha."""
-    channels = 1 if samples.shape[2] < 3 else 3
-    alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
-    return Picture(
-        np.ascontiguousarray(samples[..., :channels]),
-        None if alpha is None else np.ascontiguousarray(alpha),
-        metadata,
-        notes,
-    )
+def decode_animation(path: Path, form: Format, max_pixels: int) -> Animation:
+    """All frames of a GIF or WebP as they are shown; `max_pixels` is held against all of them together."""
+    with _told_of(path, form.name):
+        load = getattr(pyvips.Image, LOADERS[form.name])
+        first = load(os.fsencode(path), access="sequential", revalidate=True)
+        frames = _field(first, "n-pages", 1)
+        _check_size(path, first.width, first.height * frames, max_pixels)
+        image = load(os.fsencode(path), n=-1, access="sequential", fail_on="error", revalidate=True)
+        height = _field(image, "page-height", image.height)
+        delays = _field(image, "delay", [])
+        loop = int(_field(image, "loop", 0))
+        shown, header = _described(path, image, ())
+    with PipelineReader(path, form.name, shown, header) as reader:
+        pictures = tuple(_picture(reader.read(height), header) for _ in range(image.height // height))
+    delays = tuple(int(delay) for delay in [*delays, *[100] * len(pictures)][: len(pictures)])
+    return Animation(pictures, delays, loop)
+
+
+def _picture(samples: Samples, header: Header) -> Picture:
+    channels = header.layout.channels
+    pixels = np.ascontiguousarray(samples[..., :channels])
+    alpha = np.ascontiguousarray(samples[..., channels]) if header.layout.alpha else None
+    return Picture(pixels, alpha, header.metadata, header.notes, header.route)
+
+
+def _animated_png(path: Path) -> int:
+    """The frames of an animated PNG (its acTL chunk, before the first IDAT); 1 if it is none."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    place = head.find(b"acTL", 8, max(head.find(b"IDAT"), 0))
+    return int.from_bytes(head[place + 4 : place + 8], "big") if place > 0 else 1
+
+
+def _is_sequence(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"avis"
 
 
 def _pillow_class(name: str) -> Callable[..., Image]:
     """Pillow's reader of a format; taken itself, it does not warn of large pictures, which we check."""
-    from PIL import BmpImagePlugin, PpmImagePlugin, TiffImagePlugin
+    from PIL import (
+        AvifImagePlugin,
+        BmpImagePlugin,
+        IcoImagePlugin,
+        Jpeg2KImagePlugin,
+        PpmImagePlugin,
+        TiffImagePlugin,
+    )
 
     readers: dict[str, Callable[..., Image]] = {
+        "AVIF": AvifImagePlugin.AvifImageFile,
         "BMP": BmpImagePlugin.BmpImageFile,
+        "ICO": IcoImagePlugin.IcoImageFile,
+        "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
         "PPM": PpmImagePlugin.PpmImageFile,
         "TIFF": TiffImagePlugin.TiffImageFile,
     }
@@ -123,6 +245,7 @@ def _pillow_class(name: str) -> Callable[..., Image]:
 MODES = {
     "1": "L",
     "L": "L",
+    "LA": "LA",
     "P": "RGB",
     "RGB": "RGB",
     "RGBA": "RGBA",
@@ -133,36 +256,62 @@ MODES = {
 """What Pillow's modes become: what they show."""
 
 
-def _decode_by_pillow(path: Path, name: str, max_pixels: int) -> Picture:
-    try:
-        with _pillow_class(name)(str(path)) as image:
-            _check_size(path, image.width, image.height, max_pixels)
-            if image.mode not in MODES:
-                raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not known")
-            samples = np.asarray(image.convert(MODES[image.mode]))
-    except OnebranchError:
-        raise
-    except Exception as error:  # Pillow raises what its parsers happen to meet
-        raise _damaged(path, name, str(error)) from None
+def _open_by_pillow(path: Path, name: str, max_pixels: int) -> Reader:
+    with _told_of(path, name), _pillow_class(name)(str(path)) as image:
+        _check_size(path, image.width, image.height, max_pixels)
+        if image.mode not in MODES:
+            raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not known")
+        frames = getattr(image, "n_frames", 1)
+        notes = (f"only the first of {frames} frames",) if frames > 1 else ()
+        samples = np.asarray(image.convert(MODES[image.mode]))
+        metadata = Metadata(icc=image.info.get("icc_profile") or None)
     if samples.dtype == np.int32:
         samples = samples.astype(np.uint16)
-    return _picture(np.atleast_3d(samples), Metadata(), ())
+    return _array_reader(path, np.atleast_3d(samples), metadata, notes)
 
 
-def _decode_lab_tiff(path: Path, max_pixels: int) -> Picture:
-    """A TIFF of 8-bit Lab, which libvips does not read, as sRGB."""
-    from PIL import ImageCms
+def _array_reader(path: Path, samples: Samples, metadata: Metadata, notes: tuple[str, ...]) -> Reader:
+    height, width, bands = samples.shape
+    channels = 1 if bands < 3 else 3
+    layout = Layout(height, width, channels, bands > channels, samples.dtype.name)
+    if metadata.icc is None:
+        return ArrayReader(samples, Header(layout, metadata, notes=notes))
+    kind = {"uint8": "uchar", "uint16": "ushort"}[samples.dtype.name]
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(samples).data, width, height, bands, kind)
+    image = image.copy(interpretation="srgb" if channels == 3 else "b-w")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.icc)
+    return PipelineReader(path, "file", *_described(path, image, notes))
 
+
+def _open_lab_tiff(path: Path, max_pixels: int) -> Reader:
+    """A TIFF of 8-bit Lab, which libvips does not read."""
+    with _told_of(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
+        _check_size(path, image.width, image.height, max_pixels)
+        if image.mode != "LAB":
+            raise OnebranchError(f"cannot read '{path}': this kind of Lab TIFF is not known")
+        coded = np.asarray(image)  # L of 255 steps; a and b as signed bytes
+        values = coded.view(np.int8).astype(np.float32)
+        values[..., 0] = coded[..., 0] * np.float32(100 / 255)
+        height, width, _ = values.shape
+        lab = pyvips.Image.new_from_memory(values.data, width, height, 3, "float")
+        lab = lab.copy(interpretation="lab")
+        lab.set_type(pyvips.GValue.gint_type, "bits-per-sample", 8)
+        return PipelineReader(path, "TIFF", *_described(path, lab, ()))
+
+
+@contextmanager
+def _told_of(path: Path, name: str) -> Iterator[None]:
+    """Whatever the decoders raise, as one line."""
     try:
-        with _pillow_class("TIFF")(str(path)) as image:
-            _check_size(path, image.width, image.height, max_pixels)
-            profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-            shown = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-            return Picture(np.array(shown), notes=("Lab converted to sRGB by the CIE formulas",))
+        yield
     except OnebranchError:
         raise
-    except Exception as error:
-        raise _damaged(path, "TIFF", str(error)) from None
+    except pyvips.Error as error:
+        raise _damaged(path, name, reason(error)) from None
+    except MemoryError:
+        raise OnebranchError(f"cannot read '{path}': there is not enough memory for it") from None
+    except Exception as error:  # Pillow raises what its parsers happen to meet
+        raise _damaged(path, name, str(error)) from None
 
 
 def _damaged(path: Path, name: str, why: str) -> OnebranchError:

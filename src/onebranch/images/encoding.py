@@ -30,8 +30,10 @@ class Encoding:
 
 def encode(picture: Picture, form: Format, encoding: Encoding) -> bytes:
     """The file's bytes. Samples deeper than the format holds are rounded; alpha is kept where it can be."""
-    depth = picture.pixels.dtype.name
+    depth = picture.route.depth if picture.route else picture.pixels.dtype.name
     depth = depth if depth in form.depths else form.depths[-1]
+    if picture.route and form.name not in ("BMP", "PPM"):
+        return _encoded_back(picture, depth, form, encoding)
     planes = [as_depth(picture.pixels, depth)]
     if picture.alpha is not None and form.alpha:
         planes.append(as_depth(picture.alpha, depth)[..., None])
@@ -40,6 +42,22 @@ def encode(picture: Picture, form: Format, encoding: Encoding) -> bytes:
         return _encoded_by_pillow(samples, form)
     try:
         return _encoded_by_libvips(samples, picture.metadata, form, encoding)
+    except pyvips.Error as error:
+        raise OnebranchError(f"cannot encode the picture as {form.name}: {reason(error)}") from None
+
+
+def _encoded_back(picture: Picture, depth: str, form: Format, encoding: Encoding) -> bytes:
+    """In the file's own colours again, where the format holds them."""
+    samples = np.ascontiguousarray(picture.samples() if form.alpha else picture.pixels)
+    height, width, bands = samples.shape
+    image = pyvips.Image.new_from_memory(samples.data, width, height, bands, "float")
+    sort = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}[depth]
+    saver, options = _saver(form, sort, encoding)
+    try:
+        shown = _described(picture.route.back(image, depth, form.name), picture.metadata)
+        if shown.coding == "labq":
+            options["predictor"] = "none"
+        return bytes(getattr(shown, saver)(**options))
     except pyvips.Error as error:
         raise OnebranchError(f"cannot encode the picture as {form.name}: {reason(error)}") from None
 

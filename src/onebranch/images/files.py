@@ -1,46 +1,13 @@
-"""Reading pictures from files, writing them whole or not at all, and finding them in folders."""
+"""Writing pictures whole or not at all, and finding them in folders."""
 
 import contextlib
 import os
 import secrets
-import stat
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX, Format, format_names, format_of_content, format_of_name
+from onebranch.images.formats import BY_SUFFIX, format_of_name
 from onebranch.images.picture import Picture
-
-MAX_PIXELS = 1_000_000_000
-"""Largest picture that is decoded unasked: 3 GB in 8 bits. Larger ones are said to be so by bombs, mostly."""
-
-
-def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The picture in a file, upright; of an animation or a document the first frame or page.
-
-    PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP or PPM, told by content, not by name. 8 and 16 bits and float stay
-    what they are; palettes and 1-bit pictures become what they show; CMYK and Lab become sRGB. The size in
-    the header is held against `max_pixels` before anything is decoded. OnebranchError, one line naming the
-    file, if it cannot be read, is damaged, cut short or something else.
-    """
-    from onebranch.images.decoding import decode
-
-    path = Path(path)
-    return decode(path, _format_of_file(path), max_pixels)
-
-
-def _format_of_file(path: Path) -> Format:
-    try:
-        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise OnebranchError(f"cannot read '{path}': it is not a file")
-        with path.open("rb") as file:
-            head = file.read(64)
-    except (OSError, ValueError) as error:
-        raise OnebranchError(f"cannot read '{path}': {_why(error)}") from None
-    form = format_of_content(head)
-    if form is None:
-        told = "it is not" if head else "it is empty, not"
-        raise OnebranchError(f"cannot read '{path}': {told} a {format_names()} picture")
-    return form
 
 
 def write(

@@ -28,6 +28,12 @@ FORMATS = {
     "PPM": Format("PPM", (".ppm", ".pgm", ".pnm")),
 }
 
+ONLY_READ = {
+    "JPEG 2000": Format("JPEG 2000", (".jp2", ".jpx", ".jpf", ".j2k"), ("uint8", "uint16"), alpha=True),
+    "ICO": Format("ICO", (".ico",), alpha=True),
+}
+"""Formats that are read and not written."""
+
 BY_SUFFIX = {suffix: form for form in FORMATS.values() for suffix in form.suffixes}
 
 SIGNATURES = {
@@ -44,6 +50,26 @@ SIGNATURES = {
 }
 
 AVIF_BRANDS = (b"avif", b"avis")
+HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis", b"hevc")
+
+ONLY_READ_SIGNATURES = {
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\1\0": "ICO",
+}
+
+FOREIGN = {
+    b"\x76\x2f\x31\x01": "an OpenEXR picture",
+    b"#?RADIANCE": "a Radiance HDR picture",
+    b"#?RGBE": "a Radiance HDR picture",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"8BPS": "a Photoshop document",
+    b"%PDF": "a PDF document",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an SVG drawing or another XML file",
+}
+"""What is refused by its name."""
 
 
 def format_of_content(head: bytes) -> Format | None:
@@ -56,7 +82,27 @@ def format_of_content(head: bytes) -> Format | None:
         return FORMATS["WebP"]
     if head[4:8] == b"ftyp" and head[8:12] in AVIF_BRANDS:
         return FORMATS["AVIF"]
-    return next((FORMATS[name] for start, name in SIGNATURES.items() if head.startswith(start)), None)
+    if head[4:8] == b"ftyp" and head[8:12] == b"mif1" and b"avif" in head[16:48]:
+        return FORMATS["AVIF"]
+    for start, name in SIGNATURES.items():
+        if head.startswith(start):
+            return FORMATS[name]
+    return next(
+        (ONLY_READ[name] for start, name in ONLY_READ_SIGNATURES.items() if head.startswith(start)), None
+    )
+
+
+def foreign_format(head: bytes) -> str:
+    """What a file that begins with these bytes is, if it is known and not read; "" otherwise.
+
+    >>> foreign_format(b"%PDF-1.7")
+    'a PDF document'
+    """
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        return "a HEIC picture"
+    return next(
+        (name for start, name in FOREIGN.items() if head.lstrip(b"\xef\xbb\xbf \n").startswith(start)), ""
+    )
 
 
 def format_of_name(path: Path) -> Format:

@@ -16,8 +16,9 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
-from onebranch.images.files import find_pictures, read, write_atomically
+from onebranch.images.files import find_pictures, write_atomically
 from onebranch.images.picture import as_depth
+from onebranch.images.reading import read
 from onebranch.images.resize import imresize
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data

@@ -1,0 +1,25 @@
+"""Pictures that follow each other in one file."""
+
+from dataclasses import dataclass
+
+from onebranch.errors import OnebranchError
+from onebranch.images.picture import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Animation:
+    """Frames of one size as they are shown, whole; delays: of each, in milliseconds; loop: 0 for ever.
+
+    OnebranchError if there is no frame, or not one delay for each.
+    """
+
+    frames: tuple[Picture, ...]
+    delays: tuple[int, ...]
+    loop: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.frames or len(self.frames) != len(self.delays):
+            raise OnebranchError(
+                f"{len(self.frames)} frames and {len(self.delays)} delays are no animation;"
+                " it must have at least one frame, and one delay for each"
+            )

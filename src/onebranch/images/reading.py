@@ -1,0 +1,98 @@
+"""Reading pictures: told by content, their size checked before anything is decoded, row by row or whole."""
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onebranch.errors import OnebranchError
+from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
+from onebranch.images.picture import Picture
+from onebranch.images.rows import Reader
+
+if TYPE_CHECKING:
+    from onebranch.images.animation import Animation
+
+MAX_PIXELS = 1_000_000_000
+"""Largest picture that is decoded unasked: 3 GB in 8 bits. Larger ones are said to be so by bombs, mostly."""
+
+
+def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Reader:
+    """The picture in a file as rows from the top, upright; of an animation or a document the first frame.
+
+    The format is told by content, not by name. 8 and 16 bits and float stay what they are, grey stays grey;
+    palettes and 1-bit pictures become what they show; CMYK, Lab and linear light take a `Route` and are
+    float32. The size in the header is held against `max_pixels` before anything is decoded. OnebranchError,
+    one line naming the file, if it cannot be read; what is damaged further down is said by `Reader.read`.
+    """
+    from onebranch.images.decoding import open_file
+
+    path = Path(path)
+    return open_file(path, _format_of_file(path), max_pixels)
+
+
+def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The whole picture in a file; see `open_picture`."""
+    with open_picture(path, max_pixels=max_pixels) as reader:
+        header = reader.header
+        samples = reader.read(header.layout.height)
+    channels = header.layout.channels
+    return Picture(
+        np.ascontiguousarray(samples[..., :channels]),
+        np.ascontiguousarray(samples[..., channels]) if header.layout.alpha else None,
+        header.metadata,
+        header.notes,
+        header.route,
+    )
+
+
+def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> "Animation":
+    """All frames of a GIF or WebP, as they are shown, with their timing; one frame of anything else.
+
+    `max_pixels` is held against all frames together. Errors as in `open_picture`.
+    """
+    from onebranch.images.animation import Animation
+    from onebranch.images.decoding import decode_animation
+
+    path = Path(path)
+    form = _format_of_file(path)
+    if form.name not in ("GIF", "WebP") or frames_of(path) == 1:
+        return Animation((read(path, max_pixels=max_pixels),), (0,), 0)
+    return decode_animation(path, form, max_pixels)
+
+
+def frames_of(path: Path | str) -> int:
+    """How many frames an animated GIF or WebP has, by its header; 1 for anything else."""
+    from onebranch.images.decoding import count_frames
+
+    path = Path(path)
+    form = _format_of_file(path)
+    return count_frames(path, form) if form.name in ("GIF", "WebP") else 1
+
+
+def _format_of_file(path: Path) -> Format:
+    try:
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise OnebranchError(f"cannot read '{path}': it is not a file")
+        with path.open("rb") as file:
+            head = file.read(64)
+    except (OSError, ValueError) as error:
+        raise OnebranchError(f"cannot read '{path}': {_why(error)}") from None
+    form = format_of_content(head)
+    if form is None:
+        raise OnebranchError(f"cannot read '{path}': {_told(head)}")
+    return form
+
+
+def _told(head: bytes) -> str:
+    foreign = foreign_format(head)
+    if foreign:
+        return f"it is {foreign}, which is not read; convert it to PNG or TIFF first"
+    return f"{'it is not' if head else 'it is empty, not'} a {format_names()} picture"
+
+
+def _why(error: Exception) -> str:
+    """The reason in the operating system's words, lower case: 'no such file or directory'."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return text[:1].lower() + text[1:]

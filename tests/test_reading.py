@@ -1,0 +1,187 @@
+"""Rows as they come from files: the same as the whole, upright, with a route where colours are converted."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from onebranch.errors import OnebranchError
+from onebranch.images.animation import Animation
+from onebranch.images.libvips import pyvips
+from onebranch.images.picture import Picture
+from onebranch.images.profiles import judged
+from onebranch.images.reading import frames_of, open_picture, read, read_animation
+from onebranch.images.route import (
+    Route,
+    at_depth,
+    from_depth,
+    lab_to_srgb,
+    linear_to_srgb,
+    srgb_to_lab,
+    srgb_to_linear,
+)
+
+pytestmark = pytest.mark.fast
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def rows_of(path, count: int) -> np.ndarray:
+    with open_picture(path) as reader:
+        parts = []
+        while len(part := reader.read(count)):
+            assert len(part) <= count
+            parts.append(part)
+        return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".gif", ".bmp", ".ppm"])
+@pytest.mark.parametrize("count", [1, 7, 1000])
+def test_rows_together_are_the_picture(tmp_path, suffix, count):
+    path = tmp_path / f"it{suffix}"
+    Image.fromarray(noise(53, 31, 3)).save(path)
+    with open_picture(path) as reader:
+        layout = reader.header.layout
+    whole = read(path).samples()
+    assert whole.shape == (layout.height, layout.width, layout.bands)
+    np.testing.assert_array_equal(rows_of(path, count), whole)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_pictures_come_upright_by_rows(tmp_path, orientation):
+    path, exif = tmp_path / "it.png", Image.Exif()
+    exif[0x0112] = orientation
+    pixels = noise(20, 9, 3)
+    Image.fromarray(pixels).save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(rows_of(path, 4), expected)
+
+
+def test_damage_further_down_is_said_when_it_is_met(tmp_path):
+    path = tmp_path / "it.png"
+    Image.fromarray(noise(400, 300, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:200_000])
+    with open_picture(path) as reader:
+        assert reader.header.layout.height == 400
+        with pytest.raises(OnebranchError, match=r"cannot read '.*it\.png': damaged or unsupported PNG"):
+            reader.read(400)
+
+
+def test_frames_come_with_their_timing(tmp_path):
+    path = tmp_path / "it.gif"
+    frames = [Image.new("RGB", (12, 10), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[50, 120, 80], loop=0)
+    found = read_animation(path)
+    assert frames_of(path) == 3
+    assert found.delays == (50, 120, 80)
+    assert found.loop == 0
+    shown = [tuple(frame.pixels[5, 5].tolist()) for frame in found.frames]
+    assert shown == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    with pytest.raises(OnebranchError, match="12x30 pixels, more than the limit of 300"):
+        read_animation(path, max_pixels=300)
+    assert read(path, max_pixels=300).notes == ("only the first of 3 frames",)
+
+
+def test_a_still_picture_is_one_frame(tmp_path):
+    path = tmp_path / "it.png"
+    Image.fromarray(noise(4, 5)).save(path)
+    assert frames_of(path) == 1
+    assert len(read_animation(path).frames) == 1
+
+
+def test_an_animation_needs_a_delay_for_each_frame():
+    with pytest.raises(OnebranchError, match="1 frames and 2 delays"):
+        Animation((Picture(noise(2, 2, 1)),), (1, 2))
+
+
+def vips(values: np.ndarray):
+    height, width, bands = values.shape
+    return pyvips.Image.new_from_memory(values.tobytes(), width, height, bands, "float")
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "low", "high"),
+    [(linear_to_srgb, srgb_to_linear, -0.5, 1.3), (srgb_to_lab, lab_to_srgb, 0, 1)],
+)
+def test_transfers_and_lab_are_undone(there, back, low, high):
+    values = np.random.default_rng(1).uniform(low, high, (16, 16, 3)).astype(np.float32)
+    np.testing.assert_allclose(back(there(vips(values))).numpy(), values, atol=2e-4)
+
+
+def test_middle_grey_is_encoded_as_the_standard_says():
+    image = vips(np.full((1, 1, 3), 0.214041, np.float32))
+    assert linear_to_srgb(image).numpy() == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_linear_light_goes_back_to_the_samples_of_the_file(depth):
+    samples = np.arange(256, dtype=depth).reshape(16, 16, 1) * (1 if depth == "uint8" else 257)
+    image = pyvips.Image.new_from_array(samples)
+    back = Route("", depth, "linear").back(linear_to_srgb(from_depth(image)), depth, "PNG")
+    np.testing.assert_array_equal(np.atleast_3d(back.numpy()), samples)
+
+
+def test_depths_round_and_clip():
+    image = vips(np.array([[[-0.5, 0.5, 2.0]]], np.float32))
+    assert at_depth(image, "uint8").numpy().ravel().tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("name", ["srgb", "p3"])
+def test_ordinary_profiles_need_no_route(name):
+    assert judged(profile_of(name), 3) == ""
+
+
+def profile_of(name: str) -> bytes:
+    """One of libvips' own profiles."""
+    return bytes(pyvips.Operation.call("profile_load", name))
+
+
+def test_what_is_no_profile_is_damaged():
+    assert judged(b"\0" * 200, 3) == "damaged"
+
+
+def test_the_permuting_profile_takes_a_route_and_comes_back(shared_data):
+    (path,) = (shared_data / "odd").glob("034_*")
+    found = read(path)
+    assert (found.route.kind, found.route.depth, found.metadata.icc) == ("profile", "uint8", None)
+    back = found.route.back(vips(found.samples()), "uint8", "PNG")
+    with Image.open(path) as image:
+        original = np.asarray(image).astype(int)
+    seen = original[..., 3] > 0
+    difference = np.abs(back.numpy().astype(int) - original)[seen]
+    assert difference.max() <= 5
+    assert difference.mean() < 0.5
+    assert back.get("icc-profile-data") == found.route.profile
+
+
+@pytest.mark.parametrize("number", ["037", "103"])
+def test_cmyk_comes_back_as_the_same_colours(shared_data, number):
+    (path,) = (shared_data / "odd").glob(f"{number}_*")
+    found = read(path)
+    original = pyvips.Image.new_from_file(str(path))
+    back = found.route.back(vips(found.samples()), "uint8", "TIFF")
+    assert (back.interpretation, back.bands) == ("cmyk", 4)
+    lab = [image.icc_import(embedded=True, pcs="lab", intent="relative") for image in (original, back)]
+    assert lab[0].dE00(lab[1]).avg() < 1
+
+
+@pytest.mark.parametrize(("depth", "error"), [("uint8", 1e-6), ("uint16", 1e-3), ("float32", 1e-4)])
+def test_lab_is_written_as_lab_and_read_the_same(shared_data, tmp_path, depth, error):
+    (path,) = (shared_data / "odd").glob("101_*")
+    found = read(path)
+    image = found.route.back(vips(found.samples()), depth, "TIFF")
+    image.tiffsave(str(tmp_path / "it.tif"))
+    again = read(tmp_path / "it.tif")
+    assert again.route.kind == "Lab"
+    assert again.route.depth == depth
+    assert np.abs(again.pixels - found.pixels).max() <= error
+
+
+def test_a_format_without_these_colours_gets_srgb(shared_data):
+    (path,) = (shared_data / "odd").glob("037_*")
+    found = read(path)
+    back = found.route.back(vips(found.samples()), "uint8", "PNG")
+    assert (back.interpretation, back.bands) == ("srgb", 3)
+    assert not back.get_typeof("icc-profile-data")
