@@ -11,6 +11,7 @@ from onebranch.errors import OnebranchError, nearest
 
 COMMANDS = {
     "enhance": "Enhance pictures: upscale, downscale or denoise.",
+    "compare": "Compare two pictures: PSNR, SSIM, a map of the differences.",
     "models": "List the models that ship with the package.",
     "info": "Say what a model file holds: network, scores, plan, proof.",
     "merge": "Merge branches into fewer convolutions, with a proof.",

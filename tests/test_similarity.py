@@ -1,0 +1,180 @@
+"""Two pictures compared: the numbers are those of `metrics`, whatever the depth, the size and the cut."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from colour_profiles import profile
+from onebranch import metrics
+from onebranch.errors import OnebranchError
+from onebranch.images import showing
+from onebranch.images.metadata import Metadata
+from onebranch.images.picture import Picture
+from onebranch.images.resize import resize
+from onebranch.images.showing import of_picture
+from onebranch.similarity import (
+    SCALES,
+    Similarity,
+    coloured,
+    common_size,
+    measure,
+    measure_and_show,
+    scale_for,
+)
+
+
+def pair(height: int, width: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Two pictures that are somewhat alike."""
+    random = np.random.default_rng(height)
+    one = random.integers(20, 230, (height, width, channels), np.uint8)
+    return one, (one + random.integers(-15, 16, one.shape)).astype(np.uint8)
+
+
+def compared(one: Picture, other: Picture, border: int = 0) -> Similarity:
+    return measure(of_picture(one, "one"), of_picture(other, "other"), border)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "border"), [(11, 0), (32, 0), (45, 3), (75, 0), (100, 4), (107, 39)])
+def test_numbers_are_those_of_whole_pictures(monkeypatch, channels, height, border):
+    monkeypatch.setattr(showing, "PIXELS", 1)  # bands of 32 rows: windows reach over their borders
+    one, other = pair(height, 90, channels)
+    found = compared(Picture(one), Picture(other), border)
+    expected = metrics.score(other, one, border)
+    assert found.psnr_y == pytest.approx(expected.psnr_y, rel=1e-12)
+    assert found.ssim_y == pytest.approx(expected.ssim_y, rel=1e-12)
+    assert (found.psnr_rgb is None) == (channels == 1)
+    if channels == 3:
+        assert found.psnr_rgb == pytest.approx(expected.psnr_rgb, rel=1e-12)
+        planes = [[metrics.cropped(a, border)[..., c] for a in (one, other)] for c in range(3)]
+        assert found.ssim_rgb == pytest.approx(np.mean([metrics.ssim(*both) for both in planes]), rel=1e-12)
+    apart = np.abs(one.astype(int) - other).max(2)
+    inner = metrics.cropped(apart, border)
+    assert found.largest == inner.max()
+    assert apart[found.place[1], found.place[0]] == inner.max()
+    assert found.different == np.mean(inner > 0)
+
+
+def test_depth_changes_nothing():
+    one, other = pair(40, 50)
+    eight = compared(Picture(one), Picture(other))
+    wide = compared(Picture(one.astype(np.uint16) * 257), Picture(other))
+    floats = compared(Picture(one.astype(np.float32) / 255), Picture(other))
+    assert wide == eight
+    assert floats.psnr_y == pytest.approx(eight.psnr_y, rel=1e-6)
+    assert floats.different == eight.different
+
+
+def test_what_16_bits_alone_show_is_measured():
+    samples = np.full((16, 16, 3), 30000, np.uint16)
+    found = compared(Picture(samples), Picture(samples + np.uint16(1)))
+    assert found.different == 1
+    assert found.largest == pytest.approx(1 / 257, rel=1e-2)
+    assert found.psnr_rgb == pytest.approx(20 * math.log10(65535), rel=1e-3)
+
+
+def test_equal_pictures_are_equal_in_any_depth():
+    one, _ = pair(20, 30)
+    for other in (one, one.astype(np.uint16) * np.uint16(257), one.astype(np.float32) / 255):
+        found = compared(Picture(one), Picture(other))
+        assert found.equal
+        assert math.isinf(found.psnr_y)
+        assert found.as_json()["psnr_y"] is None
+
+
+def test_equal_profiles_are_no_matter_and_different_ones_mean_srgb():
+    one, other = pair(30, 40)
+    plain = compared(Picture(one), Picture(other))
+    wide = Metadata(icc=profile("p3"))
+    both = compared(Picture(one, metadata=wide), Picture(other, metadata=wide))
+    assert replace(both, notes=()) == plain
+    assert "same profile" in both.notes[0]
+    mixed = compared(Picture(one, metadata=wide), Picture(one))
+    assert not mixed.equal
+    assert "measured as sRGB" in mixed.notes[0]
+    tagged = compared(Picture(one, metadata=Metadata(icc=profile("srgb"))), Picture(one))
+    assert tagged.equal
+
+
+def test_hidden_colours_do_not_count_and_transparency_does():
+    one, other = pair(20, 20)
+    hidden, solid = np.zeros((20, 20), np.uint8), np.full((20, 20), 255, np.uint8)
+    assert compared(Picture(one, hidden), Picture(other, hidden)).equal
+    opaque = compared(Picture(one, solid), Picture(one))
+    assert opaque.equal
+    assert opaque.psnr_alpha == math.inf
+    grey = np.full((20, 20, 3), 128, np.uint8)
+    found = compared(Picture(grey, hidden), Picture(grey))
+    assert found.largest == 0
+    assert found.different == 1  # nothing that is seen over grey, but not equal
+    assert found.psnr_alpha == 0
+
+
+def test_the_smaller_one_is_enlarged_and_rounded_as_a_file_would_be():
+    small, _ = pair(20, 30)
+    large, _ = pair(60, 90)
+    bicubic = np.floor(np.clip(resize(small.astype(np.float32), 60, 90), 0, 255) + 0.5).astype(np.uint8)
+    found = compared(Picture(small), Picture(large))
+    assert found.psnr_y == pytest.approx(metrics.score(large, bicubic).psnr_y, rel=1e-12)
+    assert found.notes == ("'one' is enlarged bicubically from 30x20",)
+
+
+@pytest.mark.parametrize("sizes", [((20, 30), (40, 61)), ((20, 30), (40, 90)), ((30, 20), (20, 30))])
+def test_sizes_that_do_not_fit_are_refused(sizes):
+    with pytest.raises(OnebranchError, match="one size, or one a multiple"):
+        common_size(*sizes)
+
+
+def test_grey_beside_colour_is_measured_as_rgb():
+    grey, _ = pair(20, 20, 1)
+    found = compared(Picture(grey), Picture(np.repeat(grey, 3, axis=2)))
+    assert found.equal
+    assert found.psnr_rgb == math.inf
+
+
+def test_small_pictures_have_no_ssim():
+    one, other = pair(10, 40)
+    found = compared(Picture(one), Picture(other))
+    assert found.ssim_y is None
+    assert found.ssim_rgb is None
+    assert found.psnr_y > 10
+
+
+@pytest.mark.parametrize("border", [-1, 10, 99])
+def test_a_border_that_leaves_nothing_is_refused(border):
+    one, other = pair(20, 30)
+    with pytest.raises(OnebranchError, match="border"):
+        compared(Picture(one), Picture(other), border)
+
+
+def test_the_map_shows_a_single_pixel_and_magnifies_it():
+    one, _ = pair(300, 1200)
+    other = one.copy()
+    other[200, 900] ^= 128
+    sources = of_picture(Picture(one), "one"), of_picture(Picture(other), "other")
+    found, sheet = measure_and_show(*sources)
+    assert found.place == (900, 200)
+    whole = sheet.pixels[72 : 72 + 120, -16 - 480 : -16].reshape(-1, 3).astype(int)
+    detail = sheet.pixels[-200 - 480 : -124, -16 - 476 : -20].reshape(-1, 3).astype(int)
+    assert found.different == 1 / (300 * 1200)
+    assert whole.sum(1).max() > 600, "a bright dot on the map"
+    dark = np.abs(detail - coloured(np.zeros((1, 1, 1), np.float32), 1)[0, 0]).sum(1) == 0
+    assert dark.mean() > 0.9
+    assert detail.sum(1).max() > 600
+    numbers, elsewhere = measure_and_show(*sources, at=(5, 5))
+    assert numbers == found
+    assert not np.array_equal(sheet.pixels, elsewhere.pixels)
+    with pytest.raises(OnebranchError, match="outside"):
+        measure_and_show(*sources, at=(1200, 5))
+
+
+def test_a_map_is_brighter_where_there_is_more():
+    differences = np.linspace(0, 40, 200, dtype=np.float32)[None, :, None]
+    brightness = coloured(differences, 32)[0].astype(int).sum(1)
+    assert np.all(np.diff(brightness) >= 0)
+    assert brightness[0] < 100 < 600 < brightness[-1]
+    assert scale_for(differences) == 64
+    assert scale_for(np.full((2, 2, 1), 1e9, np.float32)) == SCALES[-1]
