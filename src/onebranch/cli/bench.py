@@ -12,6 +12,7 @@ import click
 
 from onebranch.cli.bench_tables import (
     print_path,
+    print_pictures,
     print_result,
     print_scaling,
     print_table,
@@ -55,6 +56,12 @@ BUSY = 0.5
 @click.option("--data", help="Measure what bf16 and int8 lose on the pictures in this folder.")
 @click.option("--no-memory", is_flag=True, help="Leave out memory and first call: a process for each row.")
 @click.option("--scaling", is_flag=True, help="Measure the engine on small and huge pictures instead.")
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Time `enhance` on the pictures of a folder and on one of 24 megapixels instead.",
+)
 @click.option("--training", is_flag=True, help="Time training steps instead: plain, merged, branches.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the times, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -69,6 +76,7 @@ def command(
     data: str | None,
     no_memory: bool,
     scaling: bool,
+    pictures: Path | None,
     training: bool,
     plot: Path | None,
     as_json: bool,
@@ -79,13 +87,14 @@ def command(
     measured peak, memory, first call, and the loss of quality where it is known; then the whole path beside
     OpenCV, and the project's goals. --scaling: cost per pixel and memory from small to huge pictures. With
     ONNX files: each is merged by its graph and timed in ONNX Runtime, whose own optimizer runs in full on
-    both forms.
+    both forms. --pictures: whole commands on files beside the network alone, encoders, and a cold start.
     """
     own = {"--runtime": runtimes, "--data": data, "--plot": plot, "--no-memory": no_memory}
-    _check_options(bool(files) + bool(networks) + training + scaling, own, bool(files) or training or scaling)
-    if size is not None and (training or scaling):
+    kinds = bool(files), training, scaling, pictures is not None
+    _check_options(sum(kinds) + bool(networks), own, any(kinds))
+    if size is not None and any(kinds[1:]):
         raise OnebranchError("--size is for networks and ONNX files; leave it out")
-    if precisions and (files or training):
+    if precisions and (files or training or pictures):
         raise OnebranchError("--precision is for onebranch's own networks; leave it out")
     if training:
         from onebranch.cli.requirement import require_torch
@@ -96,6 +105,8 @@ def command(
         _print_files(files, _height_and_width(size or "224x224"), rounds, threads, as_json)
     elif scaling:
         _print_scaling(precisions, rounds, threads, as_json)
+    elif pictures:
+        _print_pictures(pictures, rounds, threads, as_json)
     else:
         from onebranch.bench.inference import Settings
         from onebranch.bench.ways import threads_or_all
@@ -108,7 +119,9 @@ def command(
 def _check_options(kinds: int, own: dict[str, Any], other: bool) -> None:
     """Raise OnebranchError for several kinds of benchmark, and options that belong to another."""
     if kinds > 1:
-        raise OnebranchError("bench takes files, --network, --scaling or --training; give one of them")
+        raise OnebranchError(
+            "bench takes files, --network, --scaling, --pictures or --training; give one of them"
+        )
     if other and (given := [name for name, value in own.items() if value]):
         raise OnebranchError(f"{given[0]} is for onebranch's own networks; leave it out")
 
@@ -245,6 +258,25 @@ def _print_scaling(precisions: tuple[str, ...], rounds: int, threads: int | None
     title = f"Nanoseconds for an input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {threads_used}"
     print_scaling(scales, memories, title)
     print_targets(goals)
+    for note in busy:
+        click.echo(note)
+
+
+def _print_pictures(folder: Path, rounds: int, threads: int | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from onebranch.bench import pictures
+    from onebranch.bench.ways import threads_or_all
+
+    count, busy = threads_or_all(threads), _busy()
+    with Console(stderr=True).status("starting") as status:
+        result = pictures.compare(folder, rounds, count, status.update)
+    if as_json:
+        goals = [_goal(goal) for goal in result.targets()]
+        _print_json({"rounds": rounds, "threads": count, **asdict(result), "goals": goals, "notes": busy})
+        return
+    print_pictures(result, f"{_threads_in_words(count)}, medians of {rounds} interleaved rounds")
+    print_targets(result.targets())
     for note in busy:
         click.echo(note)
 

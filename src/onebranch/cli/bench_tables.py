@@ -1,15 +1,17 @@
 """The tables of `onebranch bench`: what was measured, in words."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onebranch.bench import pictures
     from onebranch.bench.inference import Result, Row
     from onebranch.bench.scaling import Memory, Scale
     from onebranch.bench.targets import Target
     from onebranch.bench.whole_path import PathRow
 
-NAMED = ("network", "way", "runtime", "model", "input", "goal", "picture")
+NAMED = ("network", "way", "runtime", "model", "input", "goal", "picture", "what", "encoder", "step")
 """Columns of text; the others hold numbers."""
 
 WIDE = 140
@@ -143,3 +145,42 @@ def print_scaling(scales: "Sequence[Scale]", memories: "Sequence[Memory]", title
         for w, r in pictures
     ]
     print_table("Memory beyond Python with numpy, streamed", ("picture", *precisions), cells)
+
+
+def print_pictures(result: "pictures.Result", title: str) -> None:
+    """Whole commands beside the network alone; encoders; a cold start."""
+    print_table(
+        f"onebranch enhance, photo-x2: {title}",
+        ("what", "s", "CPU s", "Mpixel/s", "peak memory", "network alone, s", "command over it"),
+        list(_cells_of_commands(result.rows)),
+        sections=[last - 1 for last in accumulate(len(row.alone) for row in result.rows)],
+    )
+    height, width = result.encoded
+    print_table(
+        f"Encoding a result of {width}x{height}: share of the command's CPU time on the folder",
+        ("encoder", "CPU ms", "MB", "share"),
+        [
+            (each.name, milliseconds(each.milliseconds), f"{each.megabytes:.2f}", _percent(each.share))
+            for each in result.encoders
+        ],
+    )
+    total = sum(result.steps.values())
+    print_table(
+        f"Cold start on a 512x512 JPEG: {result.cold:.3f} s the command, {total / 1e3:.3f} s in steps",
+        ("step", "ms"),
+        [(name, milliseconds(took)) for name, took in result.steps.items()],
+    )
+
+
+def _cells_of_commands(rows: "Sequence[pictures.Row]") -> Iterator[Cells]:
+    for row in rows:
+        own: Cells = (
+            row.name,
+            f"{row.seconds:.2f}",
+            f"{row.work:.2f}",
+            f"{4 * row.megapixels / row.seconds:.1f}",
+            "" if row.megabytes is None else f"{row.megabytes:,.0f} MB",
+        )
+        for label, seconds in row.alone.items():
+            yield (*own, f"{label} {seconds:.2f}", f"{row.ratios[label]:.2f} x")
+            own = ("",) * len(own)

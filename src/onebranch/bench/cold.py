@@ -1,0 +1,83 @@
+"""A cold start in steps: a new interpreter takes one picture through what `onebranch enhance` does.
+
+`python -m onebranch.bench.cold SOURCE TARGET` prints the moment at which each step ended, by the clock that
+all processes of a machine share (CLOCK_MONOTONIC; Linux and macOS).
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+START = time.monotonic()
+
+STEPS = (
+    "interpreter",
+    "click",
+    "numpy",
+    "onebranch's modules",
+    "libvips",
+    "reading the picture",
+    "opening the model",
+    "enhancing",
+    "writing the picture",
+    "leaving",
+)
+"""Every step in order; the parent sees the beginning of the first and the end of the last."""
+
+
+def main(source: str, target: str) -> None:
+    """Print the moments as one JSON list."""
+    moments = [START]
+    for step in _steps(source, target):
+        step()
+        moments.append(time.monotonic())
+    print(json.dumps(moments), flush=True)
+
+
+def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
+    """What lies between the first moment and the last, a step each."""
+
+    def click() -> None:
+        import onebranch.cli.enhance  # noqa: F401
+
+    def numpy() -> None:
+        import os
+
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does
+        import numpy  # noqa: F401
+
+    def modules() -> None:
+        import onebranch.enhancer.files  # noqa: F401
+
+    def libvips() -> None:
+        import onebranch.images.decoding
+        import onebranch.images.encoding  # noqa: F401
+
+    yield from (click, numpy, modules, libvips)
+    from onebranch.enhancer.options import Options
+    from onebranch.enhancer.picture import Enhancer
+    from onebranch.images.files import write
+    from onebranch.images.reading import read
+
+    held: dict[str, object] = {}
+
+    def reading() -> None:
+        held["picture"] = read(source)
+
+    def opening() -> None:
+        held["enhancer"] = enhancer = Enhancer(Options())
+        enhancer.stages_for((1, 1))
+
+    def enhancing() -> None:
+        enhancer, picture = held["enhancer"], held["picture"]
+        held["result"] = enhancer.enhance(picture)  # type: ignore[attr-defined]  # an Enhancer
+
+    def writing() -> None:
+        write(held["result"], target, overwrite=True)  # type: ignore[arg-type]  # a Picture
+
+    yield from (reading, opening, enhancing, writing)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
