@@ -38,8 +38,8 @@ def main(source: str, target: str) -> None:
 def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
     """What lies between the first moment and the last, a step each."""
 
-    def click() -> None:
-        import onebranch.cli.enhance  # noqa: F401
+    def command_line() -> None:
+        import click  # noqa: F401
 
     def numpy() -> None:
         import os
@@ -54,7 +54,7 @@ def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
         import onebranch.images.decoding
         import onebranch.images.encoding  # noqa: F401
 
-    yield from (click, numpy, modules, libvips)
+    yield from (command_line, numpy, modules, libvips)
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.picture import Enhancer
     from onebranch.images.files import write
