@@ -1,5 +1,7 @@
 """The command line: one module per command, imported only when that command runs."""
 
+import atexit
+import gc
 import importlib
 import io
 import sys
@@ -64,6 +66,7 @@ def onebranch() -> None:
 
 def main() -> None:
     """Run the command line: mistakes, and what the system refuses, are one line and exit code 2."""
+    atexit.register(gc.freeze)  # no search for garbage by a process that ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
@@ -62,7 +61,7 @@ def write_atomically(path: Path, content: bytes, *, overwrite: bool = False) -> 
 
     Two writers cannot both succeed without `overwrite`. OnebranchError in one line otherwise.
     """
-    temporary = path.parent / f".onebranch-{secrets.token_hex(8)}.part"
+    temporary = path.parent / f".onebranch-{os.urandom(8).hex()}.part"
     try:
         _write_new(temporary, content)
         (os.replace if overwrite else _place)(temporary, path)

@@ -4,7 +4,6 @@ Nothing in it is code. What is read is checked completely: a `Model` always hold
 spec, float32 and finite.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -144,6 +143,8 @@ def _read_only(value: np.ndarray) -> np.ndarray:
 
 def fingerprint(model: Model) -> str:
     """SHA-256 (hex) over names, shapes and bytes of the weights, sorted by name; the same everywhere."""
+    import hashlib  # OpenSSL, which enhancing does without
+
     digest = hashlib.sha256()
     for name, tensor in sorted(model.weights.items()):
         value = np.ascontiguousarray(tensor, dtype="<f4")
