@@ -173,7 +173,7 @@ def test_alpha_is_interpolated_and_clipped(options: dict) -> None:
     result = enhance(Picture(picture.pixels, alpha), model, threads=1)
     assert result.alpha.dtype == np.uint8
     assert_rounded_from(result.alpha, interpolated(model, alpha[..., None] / 255.0)[..., 0])
-    reach = Enhancer(Options(model=model)).plan(picture.header.layout).reach + 2
+    reach = Enhancer(Options(model=model)).plan(picture.header.layout).reach
     seen = Picture(hidden_filled(picture.pixels, alpha, reach))
     np.testing.assert_array_equal(result.pixels, enhance(seen, model, threads=1).pixels)
 

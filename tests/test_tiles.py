@@ -96,5 +96,5 @@ def test_a_halo_one_pixel_too_small_shows() -> None:
 
 def test_tiles_too_small_to_be_meant_are_refused() -> None:
     check_tile(8)
-    with pytest.raises(OnebranchError, match="tile must be at least 8 pixels, or 0 .*, not 7"):
+    with pytest.raises(OnebranchError, match=r"tile must be at least 8 pixels, or 0 .*, not 7"):
         check_tile(7)

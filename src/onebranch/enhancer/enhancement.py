@@ -104,7 +104,7 @@ def plan(
     alpha: list[Step] = []
     reach = reach_of(stages)
     if source.alpha:
-        pixels.append(FillStep(source.height, reach + INTERPOLATION_REACH))
+        pixels.append(FillStep(source.height, reach))
     for stage, (height, _), pair in zip(stages, sizes, types, strict=False):
         pixels.append(
             NetworkStep(stage.pixels(source.channels, *pair), stage.halo, height, tile, stage.streams)
@@ -132,13 +132,13 @@ def sizes_along(stages: Sequence[Stage], size: Size) -> list[Size]:
 
 
 def reach_of(stages: Sequence[Stage]) -> int:
-    """Pixels of the picture around each that the stages together look at, in whole cells of all of them."""
+    """Pixels around each that all stages look at, and alpha's interpolation, in whole cells of all."""
     reach, cells = 0, prod(stage.halo.multiple * stage.halo.scale.denominator for stage in stages)
     for stage in reversed(stages):
         halo = stage.halo
         after = -(-reach * halo.scale.denominator // halo.scale.numerator)
         reach = after + max(halo.top, halo.bottom, halo.left, halo.right) + halo.multiple
-    return -(-reach // cells) * cells
+    return -(-(reach + INTERPOLATION_REACH) // cells) * cells
 
 
 def _types(count: int, own: str, natural: bool) -> list[tuple[str, str]]:

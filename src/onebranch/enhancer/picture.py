@@ -129,7 +129,7 @@ class Enhancer:
         """The result for a picture that continues on the other side of its borders."""
         height, width = samples.shape[:2]
         stages, size = self.stages_for((height, width)), self.size_of_result((height, width))
-        natural, reach = sizes_along(stages, (height, width))[-1], reach_of(stages)
+        natural, reach = sizes_along(stages, (height, width))[-1], 2 * reach_of(stages)
         around = np.pad(samples, ((reach, reach), (reach, reach), (0, 0)), mode="wrap")
         own = samples.dtype.name
         if size != natural:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, nearest
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, pyvips, reason
 from onebranch.images.metadata import Metadata
@@ -15,17 +15,42 @@ from onebranch.images.picture import Picture, Samples, as_depth
 QUALITY = {"JPEG": 95, "WebP": 90, "AVIF": 80}
 """Where no quality is asked for: hard to tell from the original, even magnified; JPEG keeps full chroma."""
 
+SUBSAMPLINGS = ("auto", "444", "420")
+COMPRESSIONS = ("none", "lzw", "deflate", "zstd")
+
 
 @dataclass(frozen=True)
 class Encoding:
-    """quality: 1 to 100, for the lossy formats; lossless: for WebP and AVIF."""
+    """How a picture becomes a file. OnebranchError at construction for a value that nothing has.
+
+    quality: 1 to 100, of JPEG, WebP and AVIF. lossless: WebP and AVIF. subsampling: of chroma in JPEG and
+    AVIF, "444" (none), "420" (half in both directions) or "auto" (none). compression: of TIFF, "none", "lzw",
+    "deflate" or "zstd". level: of PNG, 0 (fast) to 9 (small). strip: only the colour profile comes along.
+    strip_location: all metadata but the place.
+    """
 
     quality: int | None = None
     lossless: bool = False
+    subsampling: str = "auto"
+    compression: str = "deflate"
+    level: int = 1
+    strip: bool = False
+    strip_location: bool = False
 
     def __post_init__(self) -> None:
+        """Check every value."""
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise OnebranchError(f"quality {self.quality} is out of range; it must be 1 to 100")
+        if not 0 <= self.level <= 9:
+            raise OnebranchError(f"level {self.level} is out of range; it must be 0 (fast) to 9 (small)")
+        if self.subsampling not in SUBSAMPLINGS:
+            raise OnebranchError(
+                f"unknown chroma subsampling '{self.subsampling}'; {nearest(self.subsampling, SUBSAMPLINGS)}"
+            )
+        if self.compression not in COMPRESSIONS:
+            raise OnebranchError(
+                f"unknown compression of TIFF '{self.compression}'; {nearest(self.compression, COMPRESSIONS)}"
+            )
 
 
 def encode(picture: Picture, form: Format, encoding: Encoding) -> bytes:

@@ -1,0 +1,246 @@
+"""Pictures by rows: any cut gives the same samples; hidden colours, seamless textures, the self-ensemble."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from network_specs import calm_model
+from onebranch.enhancer.enhancement import Enhancement
+from onebranch.enhancer.ensemble import mean_of_turns
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import Enhancer, enhance
+from onebranch.enhancer.steps import Rows
+from onebranch.enhancer.streaming import enhanced_rows
+from onebranch.images.alpha import filled
+from onebranch.images.picture import DEPTHS, Picture
+from onebranch.images.resize import resize
+from onebranch.images.rows import Header
+from onebranch.model.catalogue import CATALOGUE
+
+MODELS = {
+    "x2": calm_model("y", task="upscale", scale=2),
+    "x3": calm_model("rgb", task="upscale", scale=3),
+    "half": calm_model("y", task="downscale", scale=2),
+    "third": calm_model("rgb", task="downscale", scale=3, downsampling="average"),
+    "denoise": calm_model("y", task="denoise"),
+}
+
+SHIPPED = sorted(name for name, entry in CATALOGUE.items() if entry.path.exists())
+
+
+class Given:
+    """A reader of a picture in memory, which gives at most so many rows at a time."""
+
+    def __init__(self, picture: Picture, most: int) -> None:
+        self.header: Header = picture.header
+        self._samples, self._most, self._at = picture.samples(), most, 0
+
+    def read(self, count: int) -> np.ndarray:
+        first = self._at
+        self._at = min(first + min(count, self._most), len(self._samples))
+        return self._samples[first : self._at]
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> "Given":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+
+def picture_of(height: int, width: int, channels: int, depth: str, alpha: bool, seed: int = 0) -> Picture:
+    """Noise with some structure; alpha with hidden, half visible and visible stretches of rows."""
+    rng = np.random.default_rng(seed)
+    values = (
+        resize(rng.random((5, 4, channels)), height, width) * 0.8
+        + rng.random((height, width, channels)) * 0.2
+    )
+    scaled = np.clip(values, 0, 1) * DEPTHS[depth]
+    pixels = (scaled if depth == "float32" else np.round(scaled)).astype(depth)
+    if not alpha:
+        return Picture(pixels)
+    shine = np.clip(np.sin(np.arange(height) / 9)[:, None] * 2 + rng.random((height, width)), 0, 1)
+    shine[: height // 2] = 1
+    shine = shine * DEPTHS[depth]
+    return Picture(pixels, (shine if depth == "float32" else np.round(shine)).astype(depth))
+
+
+def by_rows(enhancement: Enhancement, picture: Picture, cuts: list[int]) -> np.ndarray:
+    """The result in bands that end at these rows, each from exactly the rows that it needs."""
+    samples, parts = picture.samples(), []
+    for first, last in zip([0, *cuts], [*cuts, enhancement.target.height], strict=True):
+        at = enhancement.needs(Rows(first, last))
+        parts.append(enhancement.rows(samples[at.first : at.last], at, Rows(first, last)))
+    return np.concatenate(parts)
+
+
+@given(
+    st.sampled_from(sorted(MODELS)),
+    st.tuples(st.integers(1, 70), st.integers(1, 40)),
+    st.sampled_from([1, 3]),
+    st.sampled_from(["uint8", "uint16", "float32"]),
+    st.booleans(),
+    st.sampled_from([None, 1.5, 0.7, 3.2]),
+    st.data(),
+)
+def test_any_cut_into_rows_gives_the_same_samples(name, size, channels, depth, alpha, scale, data) -> None:
+    picture = picture_of(*size, channels, depth, alpha)
+    enhancer = Enhancer(Options(model=MODELS[name], scale=scale, threads=1))
+    whole = enhancer.enhance(picture).samples()
+    enhancement = enhancer.plan(picture.header.layout)
+    places = (
+        st.lists(st.integers(1, len(whole) - 1), unique=True, max_size=4) if len(whole) > 1 else st.just([])
+    )
+    cuts = sorted(data.draw(places))
+    np.testing.assert_array_equal(by_rows(enhancement, picture, cuts), whole)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_model_streams_what_it_makes_whole(name: str) -> None:
+    picture = picture_of(333, 71, 3, "uint8", alpha=True)
+    precision = "int8" if name.endswith("-int8") else "fp32"
+    for threads in (1, 2):
+        enhancer = Enhancer(Options(model=name, threads=threads, precision=precision))
+        whole = enhancer.enhance(picture).samples()
+        enhancement = enhancer.plan(picture.header.layout)
+        parts = list(enhanced_rows(Given(picture, 50), enhancement, 1 << 19))
+        assert len(parts) > 1
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("-int8")])
+@pytest.mark.parametrize("tile", [32, 45, 0])
+def test_tiles_of_onnx_runtime_give_the_same_8_bit_samples(name: str, tile: int) -> None:
+    size = (97, 131)
+    for depth, bound in (("uint8", 0), ("float32", 1e-5)):
+        picture = picture_of(*size, 3, depth, alpha=False)
+        options = Options(model=name, runtime="onnxruntime", threads=2)
+        whole = Enhancer(replace(options, tile=512)).enhance(picture).samples()
+        tiled = Enhancer(replace(options, tile=tile))
+        parts = list(enhanced_rows(Given(picture, 7), tiled.plan(picture.header.layout), 1 << 18))
+        found = np.concatenate(parts)
+        assert np.abs(found.astype(np.float64) - whole.astype(np.float64)).max() <= bound
+
+
+def test_chains_of_models_stream_too() -> None:
+    picture = picture_of(90, 33, 3, "uint8", alpha=True)
+    enhancer = Enhancer(Options(scale=7, threads=1))
+    assert len(enhancer.stages_for((90, 33))) == 2
+    whole = enhancer.enhance(picture).samples()
+    assert whole.shape == (630, 231, 4)
+    found = list(enhanced_rows(Given(picture, 90), enhancer.plan(picture.header.layout), 1 << 20))
+    assert len(found) > 3
+    np.testing.assert_array_equal(np.concatenate(found), whole)
+
+
+def test_bands_are_smaller_where_there_is_less_memory() -> None:
+    layout = picture_of(2000, 500, 3, "uint8", alpha=False).header.layout
+    enhancement = Enhancer(Options(model=MODELS["x2"])).plan(layout)
+    heights = [
+        [band.last - band.first for band in enhancement.bands(memory)] for memory in (1 << 22, 1 << 27)
+    ]
+    assert all(sum(found) == 4000 for found in heights)
+    assert max(heights[0]) < max(heights[1])
+    assert max(heights[0]) * enhancement.bytes_of_row() <= 1 << 22
+
+
+# ---- hidden colours ----
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
+def test_hidden_colours_are_the_weighted_mean_of_visible_ones_in_reach(height, width, reach, seed) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.random((height, width, 3), np.float32)
+    alpha = np.where(rng.random((height, width)) < 0.6, 0, rng.random((height, width))).astype(np.float32)
+    found = filled(pixels, alpha, reach)
+    for y in range(height):
+        for x in range(width):
+            near = [
+                (alpha[v, u] * (reach + 1 - abs(v - y)) * (reach + 1 - abs(u - x)), pixels[v, u])
+                for v in range(max(0, y - reach), min(height, y + reach + 1))
+                for u in range(max(0, x - reach), min(width, x + reach + 1))
+            ]
+            total = sum(weight for weight, _ in near)
+            if alpha[y, x] > 0 or total == 0:
+                assert (found[y, x] == pixels[y, x]).all()
+            else:
+                expected = sum(weight * colour.astype(np.float64) for weight, colour in near) / total
+                np.testing.assert_allclose(found[y, x], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_colours_under_full_transparency_never_show(name: str) -> None:
+    picture = picture_of(60, 50, 3, "uint8", alpha=False)
+    alpha = np.zeros((60, 50), np.uint8)
+    alpha[20:41, 10:31] = 255
+    alpha[30, 35] = 1
+    other = picture.pixels.copy()
+    other[alpha == 0] = (255, 0, 255)
+    results = [enhance(Picture(pixels, alpha), MODELS[name], threads=1) for pixels in (picture.pixels, other)]
+    shown = results[0].alpha > 0
+    assert 0 < shown.sum() < shown.size
+    np.testing.assert_array_equal(results[0].pixels[shown], results[1].pixels[shown])
+    np.testing.assert_array_equal(results[0].alpha, results[1].alpha)
+
+
+# ---- seamless textures ----
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("scale", [None, 1.3])
+def test_a_texture_is_enhanced_as_if_it_went_on(name: str, scale: float | None) -> None:
+    picture = picture_of(36, 24, 3, "uint8", alpha=True)
+    enhancer = Enhancer(Options(model=MODELS[name], wrap=True, scale=scale, threads=1))
+    found = enhancer.enhance(picture).samples()
+    rolled = np.roll(picture.samples(), (12, 6), (0, 1))
+    moved = enhancer.enhance(picture.with_samples(rolled)).samples()
+    if scale is None:
+        own = len(found) // 36 if len(found) >= 36 else Fraction(len(found), 36)
+        np.testing.assert_array_equal(moved, np.roll(found, (int(12 * own), int(6 * own)), (0, 1)))
+    plain = Enhancer(Options(model=MODELS[name], scale=scale, threads=1)).enhance(picture).samples()
+    assert found.shape == plain.shape
+    assert (found != plain).any()
+
+
+# ---- the self-ensemble ----
+
+
+def test_the_mean_of_turns_is_that_of_the_eight_pictures() -> None:
+    values = np.random.default_rng(1).random((6, 4, 1)).astype(np.float32)
+    seen = []
+
+    def run(picture: np.ndarray) -> np.ndarray:
+        seen.append(picture)
+        return picture * np.float32(2)
+
+    np.testing.assert_allclose(mean_of_turns(run, values, 1, Fraction(1)), 2 * values, rtol=1e-6)
+    assert len({(picture.shape, picture.tobytes()) for picture in seen}) == 8
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("size", [(24, 18), (23, 17)])
+def test_a_self_ensemble_does_not_depend_on_how_the_picture_lies(name: str, size: tuple[int, int]) -> None:
+    picture = picture_of(*size, 3, "float32", alpha=False)
+    enhancer = Enhancer(Options(model=MODELS[name], self_ensemble=True, threads=1))
+    found = enhancer.enhance(picture).pixels
+    if size == (24, 18) or MODELS[name].spec.task != "downscale":
+        turned = enhancer.enhance(replace(picture, pixels=np.rot90(picture.pixels).copy())).pixels
+        np.testing.assert_allclose(np.rot90(turned, -1), found, rtol=0, atol=1e-6)
+    plain = enhance(picture, MODELS[name], threads=1).pixels
+    assert found.shape == plain.shape
+    assert np.abs(found - plain).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_self_ensemble_streams_too(name: str) -> None:
+    picture = picture_of(66, 31, 3, "uint8", alpha=True)
+    enhancer = Enhancer(Options(model=MODELS[name], self_ensemble=True, threads=1))
+    whole = enhancer.enhance(picture).samples()
+    cuts = [len(whole) // 3, len(whole) // 2]
+    np.testing.assert_array_equal(by_rows(enhancer.plan(picture.header.layout), picture, cuts), whole)
