@@ -41,6 +41,16 @@ def test_floats_are_the_definition(spec: NetworkSpec, height: int, width: int) -
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (3, 3), (1, 9)])
+def test_sums_of_branches_are_right_in_the_smallest_pictures(size: tuple[int, int], count: int) -> None:
+    spec = expand(NetworkShorthand(task="upscale", width=2, depth=1, branches=("3x3", "3x3")))
+    model, pictures = random_model(spec), pictures_for(spec, *size)[:count]
+    expected = run_network(spec, model.weights, pictures.astype(np.float64))
+    actual = open_runtime(model, "openvino", threads=1).run(pictures)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
 def test_one_runtime_takes_all_sizes_and_keeps_its_results() -> None:
     runtime = open_runtime(MODEL, "openvino", threads=2)
     results = [(p, runtime.run(p)) for p in (pictures_for(MODEL.spec, n, 7, n) for n in (1, 8, 3, 8))]
