@@ -20,7 +20,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 FEWEST_PIXELS = 64
-"""Of all pictures together: OpenVINO 2026.4 fuses a sum into a convolution wrongly for 18 samples or fewer."""
+"""Of all pictures together: OpenVINO 2026.4 fuses a sum into a convolution of 18 samples or fewer wrongly."""
 
 
 class OpenvinoRuntime:
