@@ -91,6 +91,30 @@ def test_a_still_picture_is_one_frame(tmp_path):
     assert len(read_animation(path).frames) == 1
 
 
+def test_an_avif_that_lies_about_its_size_is_refused(tmp_path, capfd):
+    path = tmp_path / "it.avif"
+    Image.fromarray(noise(33, 47, 3)).save(path)
+    sound = path.read_bytes()
+    place = sound.index(b"ispe") + 8
+    for width, words in (
+        (2**31 - 1, "2147483647x33 pixels, more than the 100000000"),
+        (5000, "limit of 9999"),
+    ):
+        path.write_bytes(sound[:place] + width.to_bytes(4, "big") + sound[place + 4 :])
+        with pytest.raises(OnebranchError, match=words):
+            read(path, max_pixels=9999)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pillow_says_nothing_of_an_icon_of_another_size(tmp_path):
+    path = tmp_path / "it.ico"
+    Image.fromarray(noise(16, 16, 4)).save(path, sizes=[(16, 16)])
+    content = bytearray(path.read_bytes())
+    content[7] = 11  # the height that the directory says
+    path.write_bytes(content)
+    assert read(path).samples().shape == (16, 16, 4)
+
+
 def test_an_animation_needs_a_delay_for_each_frame():
     with pytest.raises(OnebranchError, match="1 frames and 2 delays"):
         Animation((Picture(noise(2, 2, 1)),), (1, 2))

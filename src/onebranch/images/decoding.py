@@ -1,6 +1,9 @@
 """Files of each format become rows: libvips decodes what it knows, Pillow the rest."""
 
 import os
+import re
+import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +35,9 @@ LOADERS = {
 
 DEPTHS = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
 """Our name of libvips' sample types; pictures of other types are refused."""
+
+LONGEST = 100_000_000
+"""Most pixels a side that libvips holds."""
 
 CHUNK = 64 << 20
 """Bytes that are taken out of libvips at a time when a whole picture is asked for."""
@@ -94,6 +100,8 @@ def open_file(path: Path, form: Format, max_pixels: int) -> Reader:
     """The first frame or page of a file of that format; OnebranchError if it is damaged or too large."""
     if form.name == "AVIF" and _is_sequence(path):
         return _open_by_pillow(path, form.name, max_pixels)
+    if form.name == "AVIF":
+        _check_avif(path, max_pixels)
     if form.name in LOADERS:
         return _open_by_libvips(path, form, max_pixels)
     return _open_by_pillow(path, form.name, max_pixels)
@@ -220,8 +228,23 @@ def _is_sequence(path: Path) -> bool:
         return file.read(12)[8:] == b"avis"
 
 
+def _check_avif(path: Path, max_pixels: int) -> None:
+    """The sizes in an AVIF's `ispe` boxes (ISO 23008-12, 6.5.3): one too large libvips takes as 1."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    for width, height in re.findall(rb"\0\0\0\x14ispe....(.{4})(.{4})", head, re.DOTALL):
+        across, down = (*struct.unpack(">I", width), *struct.unpack(">I", height))
+        if max(across, down) > LONGEST:
+            raise OnebranchError(
+                f"cannot read '{path}': it says that it has {across}x{down} pixels,"
+                f" more than the {LONGEST} a side that a picture can have"
+            )
+        _check_size(path, across, down, max_pixels)
+
+
 def _pillow_class(name: str) -> Callable[..., Image]:
     """Pillow's reader of a format; taken itself, it does not warn of large pictures, which we check."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that are odd: we read or refuse them
     from PIL import (
         AvifImagePlugin,
         BmpImagePlugin,

@@ -1,0 +1,217 @@
+"""A process that reads pictures for tests: a crash, a hang or a bloat of a decoder is seen from outside.
+
+As a script (`python reading_worker.py TASK`) it takes one path a line and answers one line of JSON each.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+SECONDS = 10.0
+"""Longest that a file may take: what takes longer hangs."""
+
+MEGABYTES = 1000
+"""Most resident memory that a file may take, Python and all its packages with it."""
+
+STARTING = 120.0
+"""Seconds that a worker may take to import what it needs, on a machine however busy."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a file. fault: "" or what went wrong; told: the task's own answer."""
+
+    told: Any
+    fault: str
+    seconds: float
+    megabytes: int
+
+
+class Worker:
+    """The process from outside: started again whenever it dies. A context manager."""
+
+    def __init__(self, task: str) -> None:
+        self._task, self._process = task, None
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of `with`
+
+    def ask(self, path: Path, seconds: float = SECONDS) -> Answer:
+        """What the task says of a file; a fault is a crash, a hang, a bloat, or a word on the console."""
+        process = self._running()
+        begin = time.monotonic()
+        process.stdin.write(os.fsencode(path) + b"\n")
+        line = self._line(seconds)
+        spent = time.monotonic() - begin
+        if line is None:
+            self._end()
+            return Answer(None, f"it took longer than {seconds} s", spent, 0)
+        if not line:
+            code = process.wait()
+            self._end()
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return Answer(None, f"the process died: {name} {self._words()}", spent, 0)
+        answer = json.loads(line)
+        faults = [answer["fault"]] if answer["fault"] else []
+        if answer["megabytes"] > MEGABYTES:
+            faults.append(f"it took {answer['megabytes']} MB")
+        if words := self._words():
+            faults.append(f"it printed {words}")
+        return Answer(answer["told"], "; ".join(faults), spent, answer["megabytes"])
+
+    def _running(self) -> Any:
+        if self._process is None:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self._process = subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", __file__, self._task],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._printed,
+                bufsize=0,
+                env=environment,
+            )
+            assert self._line(STARTING) == b"ready\n", self._words()
+        return self._process
+
+    def _line(self, seconds: float) -> bytes | None:
+        """The next line; empty if the process has ended, None if nothing came in time."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            return self._process.stdout.readline() if selector.select(seconds) else None
+
+    def _words(self) -> str:
+        """What was printed since the last call, shortened."""
+        size = self._printed.seek(0, os.SEEK_END)
+        self._printed.seek(0)
+        words = self._printed.read(min(size, 2000)).decode(errors="replace")
+        self._printed.truncate(0)
+        return " | ".join(words.split("\n")).strip()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._end()
+        self._printed.close()
+
+
+def forget_peak() -> None:
+    """Let the kernel count the most resident memory from now on (Linux)."""
+    if (clear := Path("/proc/self/clear_refs")).exists():
+        clear.write_text("5")
+
+
+def peak() -> int:
+    """The most resident memory in MB: since `forget_peak` on Linux, else since the process began."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 // 10**6
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS
+
+
+def by_rows(path: str) -> list[str]:
+    """Read as the command does: rows, and all frames of what moves."""
+    from onebranch.images.reading import frames_of, open_picture, read_animation
+
+    most = 2_000_000
+    with open_picture(path, max_pixels=most) as reader:
+        while len(reader.read(64)):
+            pass
+    if frames_of(path) > 1:
+        read_animation(path, max_pixels=most)
+    return ["read"]
+
+
+def whole(path: str) -> list[str]:
+    """Read in one piece; the words of the table of odd files."""
+    from onebranch.images.reading import read
+
+    found = read(path)
+    return [
+        "read",
+        f"{found.width}x{found.height}",
+        "grey" if found.channels == 1 else "RGB",
+        "-" if found.alpha is None else "alpha",
+        found.route.depth or found.pixels.dtype.name,
+        str(len(found.metadata.icc or b"")),
+        found.route.kind or "-",
+        "; ".join(found.notes) or "-",
+    ]
+
+
+def misbehave(path: str) -> list[str]:
+    """What the file says: the faults that a worker must see."""
+    match Path(path).read_text():
+        case "crash":
+            os.abort()
+        case "leave":
+            os._exit(3)
+        case "hang":
+            time.sleep(3600)
+        case "bloat":
+            return [str(len(bytearray(b"x") * (MEGABYTES * 1_200_000)))]
+        case "print":
+            os.write(2, b"libtiff: warning\n")
+        case "raise":
+            raise ValueError("no refusal")
+        case "ramble":
+            from onebranch.errors import OnebranchError
+
+            raise OnebranchError("one line\nand another")
+    return ["read"]
+
+
+TASKS: dict[str, Callable[[str], list[str]]] = {
+    "by_rows": by_rows,
+    "whole": whole,
+    "misbehave": misbehave,
+}
+
+
+def told_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
+    """A task done for one file: its answer or the refusal; any other exception is a fault."""
+    from onebranch.errors import OnebranchError
+
+    forget_peak()
+    told, fault = None, ""
+    try:
+        told = task(path)
+    except OnebranchError as error:
+        told = ["refused", str(error).replace(f"'{path}'", "'FILE'")]
+        text = str(error)
+        if r"\n" in text or not text.strip() or len(text) > 400 + len(path):  # the error escapes line ends
+            fault = f"the refusal is not one line: {str(error)!r}"
+    except BaseException as error:
+        fault = f"{type(error).__name__}: {error}"
+    return {"told": told, "fault": fault, "megabytes": peak()}
+
+
+def main() -> None:
+    import onebranch.images.decoding
+    import onebranch.images.reading  # noqa: F401 - the time of importing is nobody's fault
+
+    print("ready", flush=True)
+    task = TASKS[sys.argv[1]]
+    for line in sys.stdin.buffer:
+        print(json.dumps(told_of(task, os.fsdecode(line.rstrip(b"\n")))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

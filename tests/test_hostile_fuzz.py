@@ -1,0 +1,63 @@
+"""Thousands of damaged pictures: each is read or refused in one line, with no crash, no hang, no bloat."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hostile import case, seeds
+from reading_worker import SECONDS, Worker
+
+CASES = 2000
+"""Cases that are always run; more follow for as long as ONEBRANCH_FUZZ_SECONDS says."""
+
+
+@pytest.mark.fast
+def test_the_worker_sees_what_goes_wrong_and_goes_on(tmp_path):
+    path, seen = tmp_path / "it", {}
+    with Worker("misbehave") as worker:
+        for what in ("crash", "leave", "hang", "bloat", "print", "raise", "ramble", "behave"):
+            path.write_text(what)
+            seen[what] = worker.ask(path, seconds=2 if what == "hang" else SECONDS).fault
+    assert seen.pop("behave") == ""
+    words = ["SIGABRT", "exit code 3", "longer than 2 s", "MB", "libtiff: warning", "ValueError", "one line"]
+    for fault, word in zip(seen.values(), words, strict=True):
+        assert word in fault
+
+
+@pytest.mark.fast
+def test_every_seed_is_a_sound_picture(tmp_path):
+    path = tmp_path / "it"
+    with Worker("by_rows") as worker:
+        for name, content in seeds().items():
+            path.write_bytes(content)
+            answer = worker.ask(path)
+            assert (answer.told, answer.fault) == (["read"], ""), name
+
+
+@pytest.mark.slow
+def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, fuzz_seconds):
+    """`hostile.case(number)` gives the file of a fault that is listed here."""
+    faults, outcomes = [], Counter()
+    with Worker("by_rows") as worker:
+        for number in numbers(fuzz_seconds):
+            name, content = case(number)
+            path = Path(tmp_path / f"{number}.bin")
+            path.write_bytes(content)
+            answer = worker.ask(path)
+            path.unlink()
+            outcomes["fault" if answer.fault else answer.told[0]] += 1
+            if answer.fault:
+                faults.append(f"case {number} ({name}): {answer.fault}")
+    assert not faults, "\n".join([f"{len(faults)} of {outcomes.total()} cases", *faults[:20]])
+    assert min(outcomes["read"], outcomes["refused"]) > CASES / 10, outcomes
+
+
+def numbers(seconds: float) -> Iterator[int]:
+    """0, 1, 2 and so on until the time is up, but `CASES` of them at least."""
+    end, number = time.monotonic() + seconds, 0
+    while number < CASES or time.monotonic() < end:
+        yield number
+        number += 1
