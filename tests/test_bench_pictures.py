@@ -10,9 +10,9 @@ from command_line import CommandLine
 from onebranch.bench import pictures
 from onebranch.bench.cold import STEPS
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.writing import write
 
 
 @pytest.fixture

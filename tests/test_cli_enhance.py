@@ -13,9 +13,9 @@ import onebranch
 from command_line import CommandLine
 from network_specs import calm_model
 from onebranch.enhancer.picture import enhance
-from onebranch.images.files import write
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.writing import write
 from onebranch.model import catalogue
 from onebranch.model.file import Model
 from onebranch.model.file import write as save

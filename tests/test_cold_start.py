@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onebranch.images.files import write
 from onebranch.images.picture import Picture
+from onebranch.images.writing import write
 from onebranch.runtime.engine_library import available
 
 IDLE = (

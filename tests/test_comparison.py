@@ -16,11 +16,11 @@ from onebranch.images.comparison import (
     shown_size,
     side_by_side,
 )
-from onebranch.images.files import write
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
 from onebranch.images.showing import Source, Space, as_srgb, bands, of_picture, space_of
+from onebranch.images.writing import write
 
 
 def test_the_busiest_square_is_where_the_detail_is():

@@ -10,9 +10,9 @@ from onebranch.enhancer.files import Failed, Writing, enhance_files, jobs_for
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import enhance
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.writing import write
 from onebranch.runtime.selection import chosen
 from onebranch.spec.shorthand import NetworkShorthand, expand
 

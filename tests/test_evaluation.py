@@ -11,10 +11,10 @@ from network_specs import calm_model
 from onebranch.enhancer.picture import enhance
 from onebranch.errors import OnebranchError
 from onebranch.evaluation import evaluate
-from onebranch.images.files import write
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
+from onebranch.images.writing import write
 from onebranch.metrics import Scores, score
 from onebranch.model.file import Model
 

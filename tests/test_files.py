@@ -12,10 +12,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from onebranch.errors import OnebranchError
-from onebranch.images.files import check_target, find_pictures, write, write_atomically
+from onebranch.images.files import find_pictures, write_atomically
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
+from onebranch.images.writing import write
 
 TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 
@@ -326,9 +327,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
     ],
 )
 def test_what_cannot_be_written_is_said_before_any_work(tmp_path, monkeypatch, name, size, words):
-    monkeypatch.setattr("onebranch.images.encoding.encode", lambda *_: pytest.fail("work was done"))
-    with pytest.raises(OnebranchError, match=words):
-        check_target(tmp_path / name, *size)
+    monkeypatch.setattr("onebranch.images.writing.save", lambda *_: pytest.fail("work was done"))
     with pytest.raises(OnebranchError, match=words):
         write(picture(size=size), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from network_specs import network_specs, random_model
 from onebranch.algebra.network import run_network
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.writing import write
 from onebranch.model import file
 from onebranch.runtime.onnxruntime import OnnxRuntime
 from onebranch.spec.branch import parse

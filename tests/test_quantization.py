@@ -12,8 +12,8 @@ from network_specs import calm_model, random_model
 from onebranch.algebra.integer import integer_layers, run_integer_network
 from onebranch.algebra.network import filled, run_layers, run_network
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write
 from onebranch.images.picture import Picture as StillPicture
+from onebranch.images.writing import write
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint, read, to_bytes
 from onebranch.model.file import write as save

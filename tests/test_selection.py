@@ -14,8 +14,8 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer, stage_of
 from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write as write_picture
 from onebranch.images.picture import Picture
+from onebranch.images.writing import write as write_picture
 from onebranch.model.catalogue import load
 from onebranch.model.file import write as save
 from onebranch.runtime import engine_library

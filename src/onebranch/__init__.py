@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from onebranch.errors import OnebranchError
     from onebranch.evaluation import evaluate
     from onebranch.exporting.files import export
-    from onebranch.images.files import write as write_picture
     from onebranch.images.picture import Picture
     from onebranch.images.reading import read as read_picture
+    from onebranch.images.writing import write as write_picture
     from onebranch.merging.dispatch import merge, verify
     from onebranch.model.catalogue import load
     from onebranch.model.file import Model
@@ -40,7 +40,7 @@ _PLACES = {
     "read_picture": ("onebranch.images.reading", "read"),
     "save": ("onebranch.model.file", "write"),
     "verify": ("onebranch.merging.dispatch", "verify"),
-    "write_picture": ("onebranch.images.files", "write"),
+    "write_picture": ("onebranch.images.writing", "write"),
 }
 """Module and name of everything public."""
 

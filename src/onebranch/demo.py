@@ -11,10 +11,10 @@ from onebranch import metrics
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.images.comparison import Panel, busiest, side_by_side
-from onebranch.images.files import write
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize, resize
+from onebranch.images.writing import write
 from onebranch.merging.own import merge_model
 from onebranch.model import catalogue
 from onebranch.model.file import fingerprint

@@ -57,8 +57,8 @@ def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
     yield from (command_line, numpy, modules, libvips)
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.picture import Enhancer
-    from onebranch.images.files import write
     from onebranch.images.reading import read
+    from onebranch.images.writing import write
 
     held: dict[str, object] = {}
 

@@ -24,10 +24,11 @@ from onebranch.bench.targets import Target
 from onebranch.bench.ways import WAYS
 from onebranch.errors import OnebranchError
 from onebranch.images.encoding import encode
-from onebranch.images.files import find_pictures, write
+from onebranch.images.files import find_pictures
 from onebranch.images.formats import FORMATS
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
+from onebranch.images.writing import write
 from onebranch.model import catalogue
 
 MODEL = "photo-x2"

@@ -52,15 +52,18 @@ def command(
     from rich.console import Console
 
     from onebranch import similarity
-    from onebranch.images.files import check_target, write
+    from onebranch.images.files import check_free
+    from onebranch.images.formats import format_of_name
     from onebranch.images.reading import MAX_PIXELS
     from onebranch.images.showing import of_file
+    from onebranch.images.writing import write
 
     place = None if at is None else _place(at)
     if place is not None and out is None:
         raise OnebranchError("--at is for the picture of --out; name one, or leave --at out")
     if out is not None:
-        check_target(Path(out), 1, 1, overwrite=overwrite)
+        format_of_name(Path(out))
+        check_free(Path(out), overwrite)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     one, other = of_file(first, limit), of_file(second, limit)
     with Console(stderr=True).status("comparing"):

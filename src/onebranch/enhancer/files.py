@@ -7,17 +7,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onebranch.enhancer.options import Options, Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.stage import Stage
 from onebranch.errors import OnebranchError
-from onebranch.images.files import check_target, find_pictures, write
+from onebranch.images.files import find_pictures
 from onebranch.images.formats import BY_SUFFIX
 from onebranch.images.picture import Picture
 from onebranch.images.reading import MAX_PIXELS, read
+from onebranch.images.writing import plan, write
 from onebranch.model.file import Model
 
 KEPT = frozenset(BY_SUFFIX) - {".gif"}
@@ -230,7 +231,9 @@ def _check(job: Job, picture: Picture, enhancer: Enhancer, writing: Writing) -> 
     if job.target.exists() and job.target.samefile(job.source):
         raise OnebranchError(f"'{job.target}' is the picture itself; choose another folder or name")
     height, width = enhancer.size_of_result((picture.height, picture.width))
-    check_target(job.target, height, width, alpha=not picture.opaque, overwrite=writing.overwrite)
+    header = picture.header
+    layout = replace(header.layout, height=height, width=width, alpha=not picture.opaque)
+    plan(job.target, replace(header, layout=layout))
 
 
 def _written(done: Done, result: Picture, writing: Writing) -> Done | Failed:

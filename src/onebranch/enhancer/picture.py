@@ -21,7 +21,7 @@ from onebranch.enhancer.options import (
 )
 from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.steps import Rows
-from onebranch.enhancer.streaming import enhanced_rows
+from onebranch.enhancer.streaming import all_rows, enhanced_rows
 from onebranch.enhancer.tiles import tile_for
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.images.reading import read
@@ -81,8 +81,18 @@ class Enhancer:
 
     def rows(self, reader: Reader) -> Iterator[Samples]:
         """The rows of the result, from the top, while the next rows of the picture are being read."""
-        enhancement = self.plan(reader.header.layout)
-        yield from enhanced_rows(reader, enhancement, self.memory())
+        layout = reader.header.layout
+        if self.options.wrap:
+            yield self._wrapped(all_rows(reader))
+        else:
+            yield from enhanced_rows(reader, self.plan(layout), self.memory())
+
+    def bytes_for(self, layout: Layout) -> int:
+        """Bytes that the rows of such a picture take while it is enhanced, about."""
+        enhancement, limit = self.plan(layout), self.memory()
+        whole = enhancement.whole or self.options.wrap
+        rows = layout.height if whole else min(enhancement.target.height, enhancement.band_height(limit))
+        return rows * enhancement.bytes_of_row()
 
     def memory(self) -> int:
         """Bytes that a picture's rows may take while it is enhanced."""

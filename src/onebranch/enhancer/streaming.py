@@ -33,6 +33,11 @@ def enhanced_rows(reader: Reader, enhancement: Enhancement, memory: int) -> Iter
             yield enhancement.rows(held, Rows(first, last), band)
 
 
+def all_rows(reader: Reader) -> Samples:
+    """The rows of the whole picture."""
+    return _rows(reader, reader.header.layout.height)
+
+
 def _nothing(reader: Reader) -> Samples:
     layout = reader.header.layout
     return np.empty((0, layout.width, layout.bands), layout.depth)

@@ -1,17 +1,25 @@
 """One picture file enhanced into another: read, checked, enhanced and written, by rows where it is large."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
+from onebranch.enhancer.steps import opaque
 from onebranch.errors import OnebranchError
 from onebranch.images.encoding import Encoding
-from onebranch.images.files import check_target, write
-from onebranch.images.reading import MAX_PIXELS, open_picture, read
-from onebranch.images.rows import Header
+from onebranch.images.files import check_free
+from onebranch.images.formats import format_of_name
+from onebranch.images.reading import MAX_PIXELS, frames_of, open_picture, read_animation
+from onebranch.images.rows import Header, Reader, WithoutAlpha
+from onebranch.images.writing import ANIMATED, Writer, plan, write_animation
 from onebranch.model.file import Model
+
+AT_ONCE = 256
+"""Rows that are looked at together for transparency."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,10 @@ class Writing:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What an enhancement does: sizes as (height, width), what runs, what is converted, memory in bytes."""
+    """What an enhancement does: sizes as (height, width), what runs, what is converted or lost.
+
+    frames: of an animation that stays one, else 1. memory: bytes that the rows in work take, about.
+    """
 
     before: Size
     after: Size
@@ -34,6 +45,7 @@ class Foreseen:
     precision: str
     notes: tuple[str, ...]
     memory: int
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,38 +59,65 @@ class Enhanced:
 def enhance_file(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> Enhanced:
     """Enhance the picture in a file into another one, which appears whole or not at all.
 
-    From any thread. OnebranchError, one line, for what cannot be read, enhanced or written; said before the
-    work wherever it can be known.
+    From any thread. An animation stays one where the target's format holds it, else its first frame is taken.
+    OnebranchError, one line, for what cannot be read, enhanced or written; said before the work wherever it
+    can be known.
     """
     begin = time.perf_counter()
-    foreseen = foresee(source, target, enhancer, writing)
-    picture = read(source, max_pixels=writing.max_pixels)
-    check_target(target, *foreseen.after, alpha=not picture.opaque, overwrite=writing.overwrite)
-    encoding = writing.encoding
-    write(
-        enhancer.enhance(picture),
-        target,
-        quality=encoding.quality,
-        lossless=encoding.lossless,
-        overwrite=writing.overwrite,
-    )
+    with _told_of(source, target):
+        frames = _frames(source, target)
+        with _opened(source, target, writing) as reader:
+            header = reader.header
+            foreseen = _foreseen(header, target, enhancer, writing, frames)
+            if frames == 1:
+                _enhance_rows(reader, target, enhancer, writing)
+        if frames > 1:
+            _enhance_frames(source, target, enhancer, writing)
     return Enhanced(foreseen, time.perf_counter() - begin)
 
 
 def foresee(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> Foreseen:
-    """What `enhance_file` would do, from the header alone. OnebranchError where it is known to fail."""
-    with open_picture(source, max_pixels=writing.max_pixels) as reader:
-        header = reader.header
+    """What `enhance_file` would do. OnebranchError where it is known to fail.
+
+    From the header alone; but a picture with alpha whose result has no place for it is looked through.
+    """
+    with _told_of(source, target):
+        frames = _frames(source, target)
+        with _opened(source, target, writing) as reader:
+            return _foreseen(reader.header, target, enhancer, writing, frames)
+
+
+def _frames(source: Path, target: Path) -> int:
+    """Frames that become an animation; 1 for a picture, and where the target holds no animation."""
+    return frames_of(source) if format_of_name(target).name in ANIMATED else 1
+
+
+def _opened(source: Path, target: Path, writing: Writing) -> Reader:
+    """The picture; without its alpha where that hides nothing and has no place in the target."""
     if target.exists() and target.samefile(source):
         raise OnebranchError(f"'{target}' is the picture itself; choose another folder or name")
-    return _foreseen(header, target, enhancer, writing)
+    reader = open_picture(source, max_pixels=writing.max_pixels)
+    if not reader.header.layout.alpha or format_of_name(target).alpha:
+        return reader
+    with reader:
+        hides = not _opaque(reader)
+    reader = open_picture(source, max_pixels=writing.max_pixels)
+    return reader if hides else WithoutAlpha(reader)
 
 
-def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing) -> Foreseen:
+def _opaque(reader: Reader) -> bool:
+    while len(rows := reader.read(AT_ONCE)):
+        if not opaque(rows[..., -1]):
+            return False
+    return True
+
+
+def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing, frames: int) -> Foreseen:
     layout = header.layout
     before = layout.height, layout.width
     after = enhancer.size_of_result(before)
-    check_target(target, *after, overwrite=writing.overwrite)
+    lost = plan(target, _header_after(header, after), writing.encoding)
+    check_free(target, writing.overwrite, missing_folder=True)
     stages = enhancer.stages_for(before)
     own = all(isinstance(stage.model, Model) for stage in stages)
     return Foreseen(
@@ -87,6 +126,41 @@ def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing
         models=tuple(stage.model.name for stage in stages),
         runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
         precision=enhancer.options.precision if own else "the file's own precision",
-        notes=header.notes,
-        memory=enhancer.memory(),
+        notes=(*(header.notes if frames == 1 else ()), *lost),
+        memory=enhancer.bytes_for(layout),
+        frames=frames,
     )
+
+
+def _header_after(header: Header, size: Size) -> Header:
+    return replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
+
+
+def _enhance_rows(reader: Reader, target: Path, enhancer: Enhancer, writing: Writing) -> None:
+    header = reader.header
+    size = enhancer.size_of_result((header.layout.height, header.layout.width))
+    after = _header_after(header, size)
+    with Writer(target, after, writing.encoding, overwrite=writing.overwrite) as writer:
+        for rows in enhancer.rows(reader):
+            writer.write(rows)
+
+
+def _enhance_frames(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> None:
+    check_free(target, writing.overwrite)
+    animation = read_animation(source, max_pixels=writing.max_pixels)
+    frames = tuple(enhancer.enhance(frame) for frame in animation.frames)
+    result = replace(animation, frames=frames)
+    write_animation(result, target, writing.encoding, overwrite=writing.overwrite)
+
+
+@contextmanager
+def _told_of(source: Path, target: Path) -> Iterator[None]:
+    """What the system refuses, as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise OnebranchError(f"'{source}' to '{target}': {error.strerror or error}") from None
+    except MemoryError:
+        raise OnebranchError(
+            f"'{source}' needs more memory than there is; allow it less (--memory, --tile)"
+        ) from None

@@ -1,69 +1,44 @@
-"""Writing pictures whole or not at all, and finding them in folders."""
+"""Files that appear whole or not at all, and pictures found in folders."""
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX, format_of_name
-from onebranch.images.picture import Picture
+from onebranch.images.formats import BY_SUFFIX
 
 
-def write(
-    picture: Picture,
-    path: Path | str,
-    *,
-    quality: int | None = None,
-    lossless: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Write a picture in the format of the path's suffix, atomically: the whole file appears, or nothing.
+def check_free(path: Path, overwrite: bool = False, *, missing_folder: bool = False) -> None:
+    """OnebranchError if no file can be put there: it is a folder, the name is taken, there is no folder.
 
-    quality: 1 to 100 for JPEG, WebP, AVIF; lossless: for WebP, AVIF. Samples deeper than the format holds
-    are rounded. An existing file is an error unless `overwrite`. OnebranchError says what is wrong before
-    any work is done (`check_target`), or that the disk is full.
+    missing_folder: whether the folder will be made.
     """
-    from onebranch.images.encoding import Encoding, encode
-
-    path = Path(path)
-    encoding = Encoding(quality, lossless)
-    check_target(path, picture.height, picture.width, alpha=not picture.opaque, overwrite=overwrite)
-    write_atomically(path, encode(picture, format_of_name(path), encoding), overwrite=overwrite)
-
-
-def check_target(
-    path: Path, height: int, width: int, *, alpha: bool = False, overwrite: bool = False
-) -> None:
-    """OnebranchError if a picture of that size cannot be written there: format, limits, folder, name taken.
-
-    alpha: whether the picture is transparent anywhere.
-    """
-    form = format_of_name(path)
-    if max(height, width) > form.side:
-        raise OnebranchError(
-            f"cannot write '{path}': {form.name} holds at most {form.side} pixels a side,"
-            f" not {width}x{height}; choose PNG or TIFF"
-        )
-    if alpha and not form.alpha:
-        raise OnebranchError(
-            f"cannot write '{path}': {form.name} has no transparency; choose PNG, WebP or TIFF"
-        )
     if path.is_dir():
         raise OnebranchError(f"cannot write '{path}': it is a folder")
     if not overwrite and os.path.lexists(path):
         raise OnebranchError(_exists(path))
-    if not path.parent.is_dir():
+    if not missing_folder and not path.parent.is_dir():
         raise OnebranchError(f"cannot write '{path}': there is no folder '{path.parent}'")
 
 
 def write_atomically(path: Path, content: bytes, *, overwrite: bool = False) -> None:
-    """Write a file by a temporary one beside it, synced and renamed; a failure leaves nothing behind.
+    """Write a file by a temporary one beside it; see `placed`."""
+    with placed(path, overwrite) as temporary, temporary.open("xb") as file:
+        file.write(content)
 
-    Two writers cannot both succeed without `overwrite`. OnebranchError in one line otherwise.
+
+@contextlib.contextmanager
+def placed(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary name beside the path; what was written there is synced and takes the path's name.
+
+    A failure leaves nothing behind. Two writers cannot both succeed without `overwrite`. OnebranchError in
+    one line for whatever the system refuses.
     """
     temporary = path.parent / f".onebranch-{os.urandom(8).hex()}.part"
     try:
-        _write_new(temporary, content)
+        yield temporary
+        _sync(temporary)
         (os.replace if overwrite else _place)(temporary, path)
     except FileExistsError:
         raise OnebranchError(_exists(path)) from None
@@ -73,10 +48,8 @@ def write_atomically(path: Path, content: bytes, *, overwrite: bool = False) -> 
         temporary.unlink(missing_ok=True)
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 

@@ -25,7 +25,7 @@ FORMATS = {
     "GIF": Format("GIF", (".gif",), alpha=True, side=65535),
     "AVIF": Format("AVIF", (".avif",), alpha=True, side=65535),
     "BMP": Format("BMP", (".bmp", ".dib"), side=32767),
-    "PPM": Format("PPM", (".ppm", ".pgm", ".pnm")),
+    "PPM": Format("PPM", (".ppm", ".pgm", ".pnm"), ("uint8", "uint16")),
 }
 
 ONLY_READ = {

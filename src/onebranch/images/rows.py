@@ -1,6 +1,6 @@
 """A picture as rows that come from the top: what they hold, and who gives them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -55,3 +55,26 @@ class Reader(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *problem: object) -> None: ...
+
+
+class WithoutAlpha:
+    """The rows of another reader without their last band: a `Reader`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        header = reader.header
+        self.header = replace(header, layout=replace(header.layout, alpha=False))
+
+    def read(self, count: int) -> npt.NDArray[np.generic]:
+        """As `Reader.read`."""
+        return np.ascontiguousarray(self._reader.read(count)[..., :-1])
+
+    def close(self) -> None:
+        """As `Reader.close`."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
