@@ -82,7 +82,9 @@ class Pipe:
 
     def _run(self) -> None:
         try:
-            self._consume(_image_of(self._layout, self._handed_over()))
+            source = pyvips.SourceCustom()  # kept here: images do not keep their source's callbacks alive
+            self._consume(_image_of(self._layout, self._handed_over(), source))
+            del source
         except BaseException as problem:  # it is raised in the thread that writes
             self._problem = problem
 
@@ -91,10 +93,9 @@ class Pipe:
             yield rows
 
 
-def _image_of(layout: Layout, rows: Iterator[Samples]) -> Image:
-    """The libvips image that these rows make; read in order only, as they come."""
+def _image_of(layout: Layout, rows: Iterator[Samples], source: Any) -> Image:
+    """The libvips image that these rows make, through a custom source; read in order only, as they come."""
     stream = _Stream(_stored_png(layout, rows))
-    source = pyvips.SourceCustom()
     source.on_read(stream.read)
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True)
     words = 2 if layout.depth == "float32" else 1
