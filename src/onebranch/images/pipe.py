@@ -84,7 +84,6 @@ class Pipe:
         try:
             source = pyvips.SourceCustom()  # kept here: images do not keep their source's callbacks alive
             self._consume(_image_of(self._layout, self._handed_over(), source))
-            del source
         except BaseException as problem:  # it is raised in the thread that writes
             self._problem = problem
 
