@@ -156,6 +156,26 @@ def whole(path: str) -> list[str]:
     ]
 
 
+def enhanced(path: str) -> list[str]:
+    """Enhanced twofold into a TIFF beside it, and what that holds."""
+    from onebranch.enhancer.options import Options
+    from onebranch.enhancer.picture import Enhancer
+    from onebranch.enhancer.work import Writing, enhance_file
+    from onebranch.images.reading import open_picture
+
+    target = Path(tempfile.gettempdir()) / f"{os.getpid()}.tif"
+    try:
+        enhance_file(Path(path), target, Enhancer(Options(threads=1)), Writing(overwrite=True))
+        with open_picture(target) as reader:
+            layout, header = reader.header.layout, reader.header
+    finally:
+        target.unlink(missing_ok=True)
+    depth = header.route.depth or layout.depth
+    colours = "grey" if layout.channels == 1 else "RGB"
+    size = f"{layout.width}x{layout.height}"
+    return ["enhanced", size, colours, "alpha" if layout.alpha else "-", depth]
+
+
 def misbehave(path: str) -> list[str]:
     """What the file says: the faults that a worker must see."""
     match Path(path).read_text():
@@ -181,6 +201,7 @@ def misbehave(path: str) -> list[str]:
 TASKS: dict[str, Callable[[str], list[str]]] = {
     "by_rows": by_rows,
     "whole": whole,
+    "enhanced": enhanced,
     "misbehave": misbehave,
 }
 
