@@ -29,6 +29,9 @@ BLOCK = 65535
 WAITING = 2
 """Pieces of rows that wait for libvips at most."""
 
+PIECE = 1 << 20
+"""Bytes of rows that are handed over at a time, about: of these there are copies."""
+
 
 def of_memory(samples: Samples) -> Image:
     """Samples (H, W, bands), contiguous, as a libvips image, which does not keep them alive."""
@@ -52,7 +55,9 @@ class Pipe:
 
     def write(self, rows: Samples) -> None:
         """Hand over the next rows (N, W, bands) of the layout's depth, which must not change afterwards."""
-        self._put(rows)
+        step = max(1, PIECE // max(1, rows[0].nbytes))
+        for at in range(0, len(rows), step):
+            self._put(rows[at : at + step])
 
     def close(self) -> None:
         """Wait until all is consumed."""
