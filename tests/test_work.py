@@ -111,6 +111,15 @@ def test_what_cannot_be_written_is_foreseen(tmp_path, monkeypatch, target, encod
     assert (tmp_path / "taken.png").stat().st_size == 0
 
 
+def test_too_little_memory_is_foreseen(tmp_path):
+    write(Picture(np.zeros((2000, 6000, 3), np.uint8)), tmp_path / "in.png")
+    enhancer = Enhancer(replace(SAME, memory=200_000_000))
+    foreseen = foresee(tmp_path / "in.png", tmp_path / "it.png", enhancer, Writing())
+    assert 100_000_000 < foreseen.memory < 200_000_000
+    with pytest.raises(OnebranchError, match=r"6000x2000 pixels to 12000x4000 as AVIF needs about \d+ MB"):
+        foresee(tmp_path / "in.png", tmp_path / "it.avif", enhancer, Writing())
+
+
 def test_losses_are_foreseen(tmp_path):
     found = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
     write(found, tmp_path / "in.tif")

@@ -13,10 +13,16 @@ from onebranch.errors import OnebranchError
 from onebranch.images.encoding import Encoding
 from onebranch.images.files import check_free
 from onebranch.images.formats import format_of_name
-from onebranch.images.reading import MAX_PIXELS, frames_of, open_picture, read_animation
+from onebranch.images.reading import MAX_PIXELS, bytes_for_reading, frames_of, open_picture, read_animation
 from onebranch.images.rows import Header, Reader, WithoutAlpha
-from onebranch.images.writing import ANIMATED, Writer, plan, write_animation
+from onebranch.images.writing import ANIMATED, Writer, bytes_for_writing, plan, write_animation
 from onebranch.model.file import Model
+
+PROCESS = 60_000_000
+"""Bytes that a process takes before any picture."""
+
+LEAST = 100_000_000
+"""Bytes for pictures that are taken however little is allowed: everything small fits."""
 
 AT_ONCE = 256
 """Rows that are looked at together for transparency."""
@@ -35,7 +41,7 @@ class Writing:
 class Foreseen:
     """What an enhancement does: sizes as (height, width), what runs, what is converted or lost.
 
-    frames: of an animation that stays one, else 1. memory: bytes that the rows in work take, about.
+    frames: of an animation that stays one, else 1. memory: bytes that the process takes, about.
     """
 
     before: Size
@@ -127,9 +133,23 @@ def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing
         runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
         precision=enhancer.options.precision if own else "the file's own precision",
         notes=(*(header.notes if frames == 1 else ()), *lost),
-        memory=enhancer.bytes_for(layout),
+        memory=_memory(header, target, after, enhancer, frames),
         frames=frames,
     )
+
+
+def _memory(header: Header, target: Path, size: Size, enhancer: Enhancer, frames: int) -> int:
+    """Bytes that the process needs, about. OnebranchError if that is more than it may take."""
+    layout = header.layout
+    needed = PROCESS + enhancer.bytes_for(layout) + bytes_for_reading(layout)
+    needed += frames * bytes_for_writing(target, _header_after(header, size))
+    limit = enhancer.options.memory
+    if limit is not None and needed > max(limit, PROCESS + LEAST):
+        raise OnebranchError(
+            f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {format_of_name(target).name}"
+            f" needs about {needed / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB allowed (--memory)"
+        )
+    return needed
 
 
 def _header_after(header: Header, size: Size) -> Header:

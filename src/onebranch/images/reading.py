@@ -9,10 +9,13 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
 from onebranch.images.picture import Picture
-from onebranch.images.rows import Reader
+from onebranch.images.rows import Layout, Reader
 
 if TYPE_CHECKING:
     from onebranch.images.animation import Animation
+
+ROWS = 1500
+"""Rows that are held on their way through libvips, with all buffers, measured."""
 
 MAX_PIXELS = 1_000_000_000
 """Largest picture that is decoded unasked: 3 GB in 8 bits. Larger ones are said to be so by bombs, mostly."""
@@ -30,6 +33,12 @@ def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Reader:
 
     path = Path(path)
     return open_file(path, _format_of_file(path), max_pixels)
+
+
+def bytes_for_reading(layout: Layout) -> int:
+    """Memory that a `Reader` takes, about, beside the rows that it gives."""
+    row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
+    return row * min(layout.height, ROWS)
 
 
 def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:

@@ -27,6 +27,12 @@ ANIMATED = ("GIF", "WebP")
 HELD = 64 << 20
 """Bytes of rows that are collected and encoded at the end; those of larger pictures go as they come."""
 
+ROWS = 1000
+"""Rows that are held on their way through libvips, with all buffers, measured."""
+
+WHOLE = {"WebP": 3, "GIF": 5, "AVIF": 10}
+"""Formats whose encoders take the picture as a whole, and how many times its size they need, measured."""
+
 LARGEST_BMP = 2**32 - 1
 """Bytes: its header counts them in 32 bits."""
 
@@ -53,6 +59,15 @@ def plan(path: Path | str, header: Header, encoding: Encoding = USUAL) -> tuple[
     if encoding.lossless and form.name == "JPEG":
         raise OnebranchError(f"cannot write '{path}' without loss: JPEG always has some; choose PNG or WebP")
     return losses(header, form, encoding)
+
+
+def bytes_for_writing(path: Path | str, header: Header) -> int:
+    """Memory that a `Writer` takes, about, beside the rows that it is given."""
+    layout, form = header.layout, format_of_name(Path(path))
+    row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
+    if form.name in WHOLE:
+        return WHOLE[form.name] * row * layout.height
+    return row * min(layout.height, ROWS)
 
 
 def write(
