@@ -97,7 +97,7 @@ class Enhancer:
     def memory(self) -> int:
         """Bytes that a picture's rows may take while it is enhanced."""
         limit = self.options.memory
-        return (min(allowed(None), MOST_MEMORY) if limit is None else limit // 2) // self.beside
+        return (min(allowed(None), MOST_MEMORY) if limit is None else limit // 4) // self.beside
 
     def tile(self) -> int:
         """The edge of the tiles, where a stage takes tiles."""
