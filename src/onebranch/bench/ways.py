@@ -5,7 +5,6 @@ Packages are imported when a way opens, so that the table can be read without an
 
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import numpy as np
 from onebranch.bench.networks import Network
 from onebranch.errors import OnebranchError, nearest
 from onebranch.model.file import Model
+from onebranch.runtime.cores import cores
 from onebranch.runtime.selection import PRECISIONS, engine_refusal
 
 Run = Callable[[np.ndarray], Any]
@@ -171,6 +171,4 @@ def chosen(runtimes: tuple[str, ...], precisions: tuple[str, ...]) -> list[Way]:
 
 def threads_or_all(threads: int | None) -> int:
     """The number itself; for None every core that this process may use."""
-    if threads:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return threads or cores()

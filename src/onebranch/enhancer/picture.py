@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from typing import Unpack
@@ -29,6 +30,7 @@ from onebranch.images.resize import resize
 from onebranch.images.rows import Layout, Reader
 from onebranch.model.catalogue import find, is_foreign, load, quantized
 from onebranch.model.file import Model
+from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import allowed
 from onebranch.runtime.selection import Choice, check_available, chosen, open_foreign, open_runtime
 
@@ -59,6 +61,8 @@ class Enhancer:
 
     def __init__(self, options: Options, beside: int = 1) -> None:
         check_available(options.runtime, options.precision)  # once, not for every picture
+        if beside > 1 and options.threads is None:
+            options = replace(options, threads=max(1, cores() // beside))
         self.options, self.beside = options, beside
         self._opened: dict[str, Stage] = {}
         self._lock = threading.RLock()

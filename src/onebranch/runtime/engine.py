@@ -1,7 +1,6 @@
 """The native engine as a runtime: merged networks on the CPU, row by row, without PyTorch or ONNX Runtime."""
 
 import ctypes
-import os
 import signal
 import threading
 import weakref
@@ -15,6 +14,7 @@ from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
 from onebranch.lowering import lower
 from onebranch.model.file import Model
+from onebranch.runtime.cores import cores
 from onebranch.runtime.engine_library import ASK, COLOURS, ROOM, TYPES, Format, instruction_sets, library
 from onebranch.runtime.engine_network import describe
 
@@ -31,7 +31,7 @@ class Engine:
         self, description: bytes, threads: int | None = None, instructions: str | None = None
     ) -> None:
         functions = library()
-        self.threads = threads or _cores()
+        self.threads = threads or cores()
         message = ctypes.create_string_buffer(ROOM)
         chosen = None if instructions is None else instructions.encode()
         self._network = functions.ob_open(description, len(description), chosen, message, ROOM)
@@ -158,13 +158,6 @@ class Stream:
         _interruptible(call)
         self.taken += count
         return result
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _close_stream(functions: ctypes.CDLL, stream: int, engine: Engine) -> None:
