@@ -127,13 +127,16 @@ def peak() -> int:
 
 
 def by_rows(path: str) -> list[str]:
-    """Read as the command does: rows, and all frames of what moves."""
+    """Read as the command does: rows, as of a large picture and as of a small one, and all frames."""
+    from onebranch.images import decoding, spilling, turning
     from onebranch.images.reading import frames_of, open_picture, read_animation
 
     most = 2_000_000
-    with open_picture(path, max_pixels=most) as reader:
-        while len(reader.read(64)):
-            pass
+    for held in (0, spilling.HELD):
+        decoding.HELD = turning.HELD = held
+        with open_picture(path, max_pixels=most) as reader:
+            while len(reader.read(64)):
+                pass
     if frames_of(path) > 1:
         read_animation(path, max_pixels=most)
     return ["read"]

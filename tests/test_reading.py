@@ -1,10 +1,15 @@
 """Rows as they come from files: the same as the whole, upright, with a route where colours are converted."""
 
+import struct
+import tempfile
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from onebranch.errors import OnebranchError
+from onebranch.images import decoding, turning
 from onebranch.images.animation import Animation
 from onebranch.images.libvips import pyvips
 from onebranch.images.picture import Picture
@@ -48,8 +53,17 @@ def test_rows_together_are_the_picture(tmp_path, suffix, count):
     np.testing.assert_array_equal(rows_of(path, count), whole)
 
 
+@pytest.fixture(params=["in memory", "in a temporary file"])
+def spilled(request, monkeypatch):
+    """Small pictures take both ways; the bands in the file are of three rows."""
+    if request.param != "in memory":
+        monkeypatch.setattr(decoding, "HELD", 0)
+        monkeypatch.setattr(turning, "HELD", 0)
+        monkeypatch.setattr(turning, "BAND", 3 * 9 * 3)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_pictures_come_upright_by_rows(tmp_path, orientation):
+def test_turned_pictures_come_upright_by_rows(tmp_path, spilled, orientation):
     path, exif = tmp_path / "it.png", Image.Exif()
     exif[0x0112] = orientation
     pixels = noise(20, 9, 3)
@@ -57,6 +71,95 @@ def test_turned_pictures_come_upright_by_rows(tmp_path, orientation):
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(rows_of(path, 4), expected)
+
+
+def interlaced_png(path, samples: np.ndarray, orientation: int = 1, **options) -> None:
+    """Written by libvips, which Pillow does not do."""
+    spaces = ("b-w", "srgb") if samples.dtype == np.uint8 else ("grey16", "rgb16")
+    image = pyvips.Image.new_from_array(samples, interpretation=spaces[samples.shape[2] > 2])
+    image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    image.pngsave(str(path), interlace=True, **options)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (5, 2), (8, 8), (9, 17), (33, 30)])
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_interlaced_pictures_come_in_order(tmp_path, spilled, size, depth, bands, count):
+    path, samples = tmp_path / "it.png", (noise(*size, bands) * np.uint16(201)).astype(depth)
+    interlaced_png(path, samples)
+    np.testing.assert_array_equal(rows_of(path, count), samples)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_interlaced_palettes_and_turns(tmp_path, monkeypatch, bits):
+    path, colours = tmp_path / "it.png", noise(2**bits, 3)
+    pixels = np.random.default_rng(1).integers(0, 2**bits, (29, 31))
+    interlaced_png(path, colours[pixels], palette=True, bitdepth=bits, dither=0, orientation=6)
+    expected = read(path).samples()
+    monkeypatch.setattr(decoding, "HELD", 0)
+    monkeypatch.setattr(turning, "HELD", 0)
+    np.testing.assert_array_equal(rows_of(path, 4), expected)
+
+
+def test_interlaced_pictures_take_their_route(shared_data, tmp_path, monkeypatch):
+    (path,) = (shared_data / "odd").glob("034_*")
+    image = pyvips.Image.new_from_file(str(path)).crop(300, 300, 99, 77)
+    image.pngsave(str(tmp_path / "it.png"), interlace=True)
+    expected = read(tmp_path / "it.png")
+    monkeypatch.setattr(decoding, "HELD", 0)
+    found = read(tmp_path / "it.png")
+    assert found.route == expected.route and found.route.kind == "profile"
+    np.testing.assert_array_equal(found.samples(), expected.samples())
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[: len(content) // 2], "it ends too soon"),
+        (lambda content: content[:-16] + b"xxxx" + content[-12:], "checksum of its IDAT chunk is wrong"),
+        (lambda content: content[:29] + b"x" + content[30:], "damaged or unsupported PNG"),
+    ],
+)
+def test_damaged_interlaced_pictures_are_told(tmp_path, monkeypatch, damage, words):
+    monkeypatch.setattr(decoding, "HELD", 0)
+    path = tmp_path / "it.png"
+    interlaced_png(path, noise(90, 80, 3))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(OnebranchError, match=words):
+        read(path)
+
+
+def test_interlaced_pictures_whose_data_is_wrong_or_short_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "HELD", 0)
+    path = tmp_path / "it.png"
+    interlaced_png(path, noise(40, 40, 3))
+    content = path.read_bytes()
+    head, tail = content[:33], chunk(b"IEND", b"")
+    raw = bytes(40 * 121 - 1)
+    for data, words in (
+        (zlib.compress(raw[:3000]), "it ends too soon"),
+        (b"\x78\x9c" + b"\xff" * 50, "compressed data is wrong"),
+    ):
+        path.write_bytes(head + chunk(b"IDAT", data) + tail)
+        with pytest.raises(OnebranchError, match=words):
+            read(path)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def test_no_room_for_a_temporary_file_is_told(tmp_path, monkeypatch):
+    path, exif = tmp_path / "it.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(20, 9, 3)).save(path, exif=exif)
+    monkeypatch.setattr(turning, "HELD", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        OnebranchError, match=r"temporary file, and '.*nowhere' gives none: no such file.*TMPDIR"
+    ):
+        read(path)
 
 
 def test_damage_further_down_is_said_when_it_is_met(tmp_path):

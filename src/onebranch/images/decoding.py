@@ -7,19 +7,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
 from onebranch.images.formats import Format
+from onebranch.images.interlaced import InterlacedReader
 from onebranch.images.libvips import BLOCKS, pyvips, reason
 from onebranch.images.metadata import TURNS, Metadata, upright
 from onebranch.images.picture import Picture, Samples
 from onebranch.images.profiles import routed
 from onebranch.images.rows import Header, Layout, Reader
+from onebranch.images.spilling import HELD, size_of
+from onebranch.images.turning import turned
 
 Image = Any
 """A pyvips or a Pillow image: neither is fully typed."""
@@ -39,7 +43,7 @@ DEPTHS = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
 LONGEST = 100_000_000
 """Most pixels a side that libvips holds."""
 
-CHUNK = 64 << 20
+CHUNK = 4 << 20
 """Bytes that are taken out of libvips at a time when a whole picture is asked for."""
 
 
@@ -128,13 +132,9 @@ def _loaded(path: Path, form: Format, max_pixels: int, **options: Any) -> Image:
     first = _field(image, "heif-primary", 0)
     if first:
         arguments["page"] = first
-    if _field(image, "orientation", 1) > 2:
-        arguments["access"] = "random"
     if form.name == "TIFF":
         arguments["unlimited"] = True  # one huge strip is more than libvips allocates unasked
-    return (
-        load(name, **arguments) if first or len(arguments) > 3 or arguments["access"] == "random" else image
-    )
+    return load(name, **arguments) if first or form.name == "TIFF" else image
 
 
 def _reader(path: Path, form: Format, image: Image) -> Reader:
@@ -143,16 +143,27 @@ def _reader(path: Path, form: Format, image: Image) -> Reader:
     notes = (f"only the first of {frames} {what}",) if frames > 1 else ()
     if form.name == "PNG" and (count := _animated_png(path)) > 1:
         notes = (f"only the first of {count} frames",)
-    return PipelineReader(path, form.name, *_described(path, image, notes))
+    shown, header = _described(path, image, notes)
+    reader: Reader = PipelineReader(path, form.name, shown, header)
+    if form.name == "PNG" and _field(image, "interlaced", 0) and size_of(header.layout) > HELD:
+        reader = InterlacedReader(path, header, partial(_pass_of, path))
+    return turned(reader, _field(image, "orientation", 1), path)
+
+
+def _pass_of(path: Path, file: IO[bytes], layout: Layout) -> Reader:
+    """One pass of an interlaced PNG, as `InterlacedReader` set it apart; it takes the picture's own route."""
+    with _told_of(path, "PNG"), file:  # libvips has a handle of its own
+        source = pyvips.Source.new_from_descriptor(file.fileno())
+        image = pyvips.Image.pngload_source(source, access="sequential", fail_on="error")
+        shown, *_ = routed(image)
+        return PipelineReader(path, "PNG", shown, Header(layout))
 
 
 def _described(path: Path, image: Image, notes: tuple[str, ...]) -> tuple[Image, Header]:
-    """The image whose samples are to be shown, upright, and its header."""
+    """The image whose samples are to be shown, as it lies, and its header, whose metadata says upright."""
     image = _full_range(image)
     shown, route, profile, words = routed(image)
     orientation = _field(image, "orientation", 1)
-    if orientation in TURNS:
-        shown = shown.autorot()
     if shown.format not in DEPTHS or shown.bands > 4:
         raise OnebranchError(
             f"cannot read '{path}': {shown.bands} channels of {shown.format} samples;"
@@ -195,15 +206,17 @@ def decode_animation(path: Path, form: Format, max_pixels: int) -> Animation:
     with _told_of(path, form.name):
         load = getattr(pyvips.Image, LOADERS[form.name])
         first = load(os.fsencode(path), access="sequential", revalidate=True)
-        frames = _field(first, "n-pages", 1)
-        _check_size(path, first.width, first.height * frames, max_pixels)
+        _check_size(path, first.width, first.height * _field(first, "n-pages", 1), max_pixels)
         image = load(os.fsencode(path), n=-1, access="sequential", fail_on="error", revalidate=True)
         height = _field(image, "page-height", image.height)
         delays = _field(image, "delay", [])
         loop = int(_field(image, "loop", 0))
         shown, header = _described(path, image, ())
+        orientation = _field(image, "orientation", 1)
     with PipelineReader(path, form.name, shown, header) as reader:
-        pictures = tuple(_picture(reader.read(height), header) for _ in range(image.height // height))
+        frames = (reader.read(height) for _ in range(image.height // height))
+        turn = TURNS.get(orientation)
+        pictures = tuple(_picture(frame if turn is None else turn(frame), header) for frame in frames)
     delays = tuple(int(delay) for delay in [*delays, *[100] * len(pictures)][: len(pictures)])
     return Animation(pictures, delays, loop)
 
