@@ -207,6 +207,11 @@ def test_shipped_models_have_8_bit_forms(run: CommandLine, folder: Path) -> None
         chosen(load("photo-x2"), "auto", "int8")
 
 
+def test_int8_of_an_unmerged_model_says_to_merge_it() -> None:
+    with pytest.raises(OnebranchError, match=r"photo-x2-branches cannot be .*; merge the network first"):
+        chosen(load("photo-x2-branches"), "auto", "int8")
+
+
 def test_the_command_line_refuses(run: CommandLine, folder: Path) -> None:
     words = ("enhance", folder / "in", "-o", folder / "out", "--model", folder / "merged.safetensors")
     assert "onebranch quantize" in run.refused(*words, "--precision", "int8")

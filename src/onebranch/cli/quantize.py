@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from onebranch.model.file import Model
 
+FEW = 16
+"""Fewer pictures than that are worth a word."""
+
 
 @click.command("quantize")
 @click.argument("model")
@@ -68,6 +71,8 @@ def command(
             loss = loss_on_crops(found, quantized, apart)
         else:
             loss = loss_on_folder(found, quantized, data, sigma=sigma, then=then, shown=status.update)
+    if len(chosen) < FEW:
+        click.echo(f"calibrated on {len(chosen)} pictures; {FEW} or more give ranges to rely on", err=True)
     quantized = with_loss(quantized, loss, Path(calibrate).resolve().name)
     Console().print(_table(quantized))
     click.echo(loss.summary())

@@ -84,6 +84,10 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
 
 def without_record(model: Model) -> str:
     """What to say of a model that int8 is asked of and that has no record of quantization."""
+    from onebranch.spec.quantization import reason_against
+
+    if why := reason_against(model.spec):
+        return f"{model.name or 'the model'} cannot be quantized to int8: {why}"
     shipped = quantized(model.name)
     way = "make a file that has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
     if shipped != model.name:
