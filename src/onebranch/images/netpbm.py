@@ -81,8 +81,8 @@ class NetpbmReader:
         depth = self.header.layout.depth
         if self._white == DEPTHS[depth]:
             return values.astype(depth)
-        scaled = np.minimum(values, self._white) * (DEPTHS[depth] / self._white)
-        return (scaled + 0.5).astype(depth)
+        twice = 2 * DEPTHS[depth] * np.minimum(values, self._white).astype(np.int64)
+        return ((twice + self._white) // (2 * self._white)).astype(depth)
 
     def _read_words(self, start: int) -> Samples:
         layout = self.header.layout
