@@ -162,6 +162,87 @@ def test_no_room_for_a_temporary_file_is_told(tmp_path, monkeypatch):
         read(path)
 
 
+@pytest.mark.parametrize("make", [
+    lambda path: Image.fromarray(noise(40, 31, 3)).save(path, "BMP"),
+    lambda path: Image.fromarray(noise(40, 31, 4)).save(path, "BMP"),
+    lambda path: Image.fromarray(noise(40, 31)).save(path, "BMP"),
+    lambda path: Image.fromarray(noise(40, 31, 3)).quantize(16).save(path, "BMP"),
+    lambda path: Image.fromarray(noise(40, 31)).convert("1").save(path, "BMP"),
+    lambda path: Image.fromarray(noise(40, 31)).convert("1").save(path, "PPM"),
+    lambda path: Image.fromarray(noise(40, 31, 3)).save(path, "ICO", sizes=[(31, 31)]),
+])  # fmt: skip
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_rows_of_uncompressed_pictures_are_those_of_pillow(tmp_path, make, count):
+    path = tmp_path / "it"
+    make(path)
+    with Image.open(path) as image:
+        modes = {"1": "L", "P": "RGB"}
+        expected = np.atleast_3d(np.asarray(image.convert(modes.get(image.mode, image.mode))))
+    np.testing.assert_array_equal(rows_of(path, count), expected)
+
+
+def test_an_uncompressed_picture_that_is_cut_is_told(tmp_path):
+    path = tmp_path / "it.bmp"
+    Image.fromarray(noise(40, 31, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(OnebranchError, match=r"it\.bmp': damaged.* ends too soon"):
+        read(path)
+
+
+WHOLE = {
+    "it.webp": (lambda image, path: image.webpsave(path), "a WebP picture of 400x300 pixels"),
+    "it.avif": (lambda image, path: image.heifsave(path, compression="av1", effort=0), "an AVIF picture"),
+    "it.gif": (lambda image, path: image.gifsave(path), "a GIF picture"),
+    "it.jpg": (lambda image, path: image.jpegsave(path, interlace=True), "a progressive JPEG of 400x300"),
+    "it.jp2": (lambda image, path: Image.fromarray(image.numpy()).save(path), "a JPEG 2000 picture"),
+    "one.tif": (lambda image, path: image.tiffsave(path, compression="jpeg", tile_height=300), "300 rows"),
+    "big.tif": (
+        lambda image, path: image.tiffsave(path, compression="lzw", tile_height=300, bigtiff=True),
+        "a TIFF with strips of 300 rows",
+    ),
+    "tiles.tif": (
+        lambda image, path: image.tiffsave(path, tile=True, tile_width=256, tile_height=256),
+        "a TIFF with tiles of 256x256 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_decoded_as_a_whole_is_held_against_the_memory(tmp_path, name):
+    make, words = WHOLE[name]
+    image = pyvips.Image.new_from_array(noise(300, 400, 3))
+    make(image, str(tmp_path / name))
+    with pytest.raises(OnebranchError, match=rf"cannot read .*{words}.* is decoded as a whole, .*--memory"):
+        open_picture(tmp_path / name, memory=200_000)
+    assert read(tmp_path / name, memory=400 * 300 * 20).width == 400
+
+
+@pytest.mark.parametrize(
+    "name", ["it.png", "interlaced.png", "it.jpg", "strips.tif", "it.bmp", "it.ppm", "tiles.tif"]
+)
+def test_what_comes_by_rows_needs_no_memory(tmp_path, name):
+    image = pyvips.Image.new_from_array(noise(300, 400, 3))
+    if name in ("it.bmp", "it.ppm"):
+        Image.fromarray(image.numpy()).save(tmp_path / name)
+    else:
+        options = {
+            "interlaced.png": {"interlace": True},
+            "strips.tif": {"tile_height": 16, "compression": "jpeg"},
+            "tiles.tif": {"tile": True, "tile_width": 16, "tile_height": 16},
+        }
+        image.write_to_file(str(tmp_path / name), **options.get(name, {}))
+    assert read(tmp_path / name, memory=30_000).width == 400
+
+
+def test_all_frames_are_held_against_the_memory(tmp_path):
+    path = tmp_path / "it.gif"
+    frames = [Image.new("RGB", (100, 100), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert len(read_animation(path, memory=200_000).frames) == 3
+    with pytest.raises(OnebranchError, match="an animation of 3 frames of 100x100 pixels"):
+        read_animation(path, memory=150_000)
+
+
 def test_damage_further_down_is_said_when_it_is_met(tmp_path):
     path = tmp_path / "it.png"
     Image.fromarray(noise(400, 300, 3)).save(path)

@@ -6,7 +6,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
@@ -16,14 +16,24 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
 from onebranch.images.formats import Format
+from onebranch.images.holding import (
+    Held,
+    check_memory,
+    held_as_a_whole,
+    held_by_frames,
+    held_by_jpeg,
+    held_by_tiff,
+)
 from onebranch.images.interlaced import InterlacedReader
 from onebranch.images.libvips import BLOCKS, pyvips, reason
 from onebranch.images.metadata import TURNS, Metadata, upright
+from onebranch.images.netpbm import NetpbmReader, is_netpbm
 from onebranch.images.picture import Picture, Samples
 from onebranch.images.profiles import routed
 from onebranch.images.rows import Header, Layout, Reader
 from onebranch.images.spilling import HELD, size_of
 from onebranch.images.turning import turned
+from onebranch.images.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
 
 Image = Any
 """A pyvips or a Pillow image: neither is fully typed."""
@@ -100,26 +110,51 @@ class ArrayReader:
         self.close()
 
 
-def open_file(path: Path, form: Format, max_pixels: int) -> Reader:
+@dataclass(frozen=True)
+class Limits:
+    """Most pixels that a header may announce, and most bytes that a decoder may hold of them at one time."""
+
+    pixels: int
+    memory: int
+
+
+def open_file(path: Path, form: Format, limits: Limits) -> Reader:
     """The first frame or page of a file of that format; OnebranchError if it is damaged or too large."""
     if form.name == "AVIF" and _is_sequence(path):
-        return _open_by_pillow(path, form.name, max_pixels)
+        return _open_by_pillow(path, form.name, limits)
     if form.name == "AVIF":
-        _check_avif(path, max_pixels)
+        _check_avif(path, limits.pixels)
     if form.name in LOADERS:
-        return _open_by_libvips(path, form, max_pixels)
-    return _open_by_pillow(path, form.name, max_pixels)
+        return _open_by_libvips(path, form, limits)
+    if form.name == "PPM" and is_netpbm(path):
+        return NetpbmReader(path, limits.pixels)
+    return _open_by_pillow(path, form.name, limits)
 
 
-def _open_by_libvips(path: Path, form: Format, max_pixels: int) -> Reader:
+def _open_by_libvips(path: Path, form: Format, limits: Limits) -> Reader:
     try:
         with _told_of(path, form.name):
-            image = _loaded(path, form, max_pixels)
+            image = _loaded(path, form, limits.pixels)
+            check_memory(path, _held(path, form, image), limits.memory)
             return _reader(path, form, image)
     except OnebranchError as error:
         if form.name == "TIFF" and "labq" in str(error):
-            return _open_lab_tiff(path, max_pixels)
+            return _open_lab_tiff(path, limits)
         raise
+
+
+def _held(path: Path, form: Format, image: Image) -> Held:
+    """What the decoder will hold of the picture."""
+    width, height, depth = image.width, image.height, DEPTHS.get(image.format, "float32")
+    if form.name == "PNG":
+        return Held(0, "a PNG picture")
+    if form.name == "JPEG":
+        sampling = _field(image, "jpeg-chroma-subsample", "")
+        progressive = bool(_field(image, "jpeg-multiscan", 0))
+        return held_by_jpeg(width, height, image.bands, sampling, progressive=progressive)
+    if form.name == "TIFF":
+        return held_by_tiff(path, width, height, image.bands * np.dtype(depth).itemsize)
+    return held_as_a_whole(form.name, width, height, depth)
 
 
 def _loaded(path: Path, form: Format, max_pixels: int, **options: Any) -> Image:
@@ -201,12 +236,14 @@ def count_frames(path: Path, form: Format) -> int:
         return int(_field(image, "n-pages", 1))
 
 
-def decode_animation(path: Path, form: Format, max_pixels: int) -> Animation:
-    """All frames of a GIF or WebP as they are shown; `max_pixels` is held against all of them together."""
+def decode_animation(path: Path, form: Format, limits: Limits) -> Animation:
+    """All frames of a GIF or WebP as they are shown; the limits are held against all of them together."""
     with _told_of(path, form.name):
         load = getattr(pyvips.Image, LOADERS[form.name])
         first = load(os.fsencode(path), access="sequential", revalidate=True)
-        _check_size(path, first.width, first.height * _field(first, "n-pages", 1), max_pixels)
+        count = _field(first, "n-pages", 1)
+        _check_size(path, first.width, first.height * count, limits.pixels)
+        check_memory(path, held_by_frames(first.width, first.height, count), limits.memory)
         image = load(os.fsencode(path), n=-1, access="sequential", fail_on="error", revalidate=True)
         height = _field(image, "page-height", image.height)
         delays = _field(image, "delay", [])
@@ -292,37 +329,54 @@ MODES = {
 """What Pillow's modes become: what they show."""
 
 
-def _open_by_pillow(path: Path, name: str, max_pixels: int) -> Reader:
+STORED = ("BMP", "PPM")
+"""The formats whose samples may stand in the file as they are."""
+
+DEEP = {"I": "uint16", "I;16": "uint16"}
+"""The depth of Pillow's modes of more than 8 bits."""
+
+
+def _open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
     with _told_of(path, name), _pillow_class(name)(str(path)) as image:
-        _check_size(path, image.width, image.height, max_pixels)
+        _check_size(path, image.width, image.height, limits.pixels)
         if image.mode not in MODES:
             raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not known")
+        mode = MODES[image.mode]
         frames = getattr(image, "n_frames", 1)
         notes = (f"only the first of {frames} frames",) if frames > 1 else ()
-        samples = np.asarray(image.convert(MODES[image.mode]))
         metadata = Metadata(icc=image.info.get("icc_profile") or None)
-    if samples.dtype == np.int32:
-        samples = samples.astype(np.uint16)
-    return _array_reader(path, np.atleast_3d(samples), metadata, notes)
+        raw = raw_rows(image) if name in STORED else None
+        if raw is not None and metadata.icc is None:
+            return RawReader(path, image, raw, mode, Header(_layout_of(image, mode), metadata, notes=notes))
+        check_memory(path, held_as_a_whole(name, image.width, image.height), limits.memory)
+        if metadata.icc is not None:
+            return _array_reader(path, in_mode(image, mode), metadata, notes)
+        image.load()
+        return DecodedReader(image.copy(), mode, Header(_layout_of(image, mode), metadata, notes=notes))
+
+
+def _layout_of(image: Image, mode: str) -> Layout:
+    """The layout of a Pillow image in one of the modes above."""
+    bands = len(mode) if mode.isalpha() and mode != "I" else 1
+    channels = 1 if bands < 3 else 3
+    return Layout(image.height, image.width, channels, bands > channels, DEEP.get(mode, "uint8"))
 
 
 def _array_reader(path: Path, samples: Samples, metadata: Metadata, notes: tuple[str, ...]) -> Reader:
+    """Samples that have a profile: it may take a route."""
     height, width, bands = samples.shape
-    channels = 1 if bands < 3 else 3
-    layout = Layout(height, width, channels, bands > channels, samples.dtype.name)
-    if metadata.icc is None:
-        return ArrayReader(samples, Header(layout, metadata, notes=notes))
     kind = {"uint8": "uchar", "uint16": "ushort"}[samples.dtype.name]
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(samples).data, width, height, bands, kind)
-    image = image.copy(interpretation="srgb" if channels == 3 else "b-w")
+    image = image.copy(interpretation="srgb" if bands > 2 else "b-w")
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.icc)
     return PipelineReader(path, "file", *_described(path, image, notes))
 
 
-def _open_lab_tiff(path: Path, max_pixels: int) -> Reader:
+def _open_lab_tiff(path: Path, limits: Limits) -> Reader:
     """A TIFF of 8-bit Lab, which libvips does not read."""
     with _told_of(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
-        _check_size(path, image.width, image.height, max_pixels)
+        _check_size(path, image.width, image.height, limits.pixels)
+        check_memory(path, Held(image.width * image.height * 24, "a TIFF of 8-bit Lab"), limits.memory)
         if image.mode != "LAB":
             raise OnebranchError(f"cannot read '{path}': this kind of Lab TIFF is not known")
         coded = np.asarray(image)  # L of 255 steps; a and b as signed bytes

@@ -8,6 +8,7 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
+from onebranch.images.holding import MEMORY
 from onebranch.images.picture import Picture
 from onebranch.images.rows import Layout, Reader
 
@@ -21,18 +22,20 @@ MAX_PIXELS = 1_000_000_000
 """Largest picture that is decoded unasked: 3 GB in 8 bits. Larger ones are said to be so by bombs, mostly."""
 
 
-def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Reader:
+def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> Reader:
     """The picture in a file as rows from the top, upright; of an animation or a document the first frame.
 
     The format is told by content, not by name. 8 and 16 bits and float stay what they are, grey stays grey;
     palettes and 1-bit pictures become what they show; CMYK, Lab and linear light take a `Route` and are
-    float32. The size in the header is held against `max_pixels` before anything is decoded. OnebranchError,
-    one line naming the file, if it cannot be read; what is damaged further down is said by `Reader.read`.
+    float32. The size in the header is held against `max_pixels` before anything is decoded, and what a
+    decoder must hold at one time (`images.holding`) against `memory`, in bytes. Large turned or interlaced
+    pictures take a temporary file (see `images.spilling`). OnebranchError, one line naming the file, if it
+    cannot be read; what is damaged further down is said by `Reader.read`.
     """
-    from onebranch.images.decoding import open_file
+    from onebranch.images.decoding import Limits, open_file
 
     path = Path(path)
-    return open_file(path, _format_of_file(path), max_pixels)
+    return open_file(path, _format_of_file(path), Limits(max_pixels, memory))
 
 
 def bytes_for_reading(layout: Layout) -> int:
@@ -41,9 +44,9 @@ def bytes_for_reading(layout: Layout) -> int:
     return row * min(layout.height, ROWS)
 
 
-def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> Picture:
     """The whole picture in a file; see `open_picture`."""
-    with open_picture(path, max_pixels=max_pixels) as reader:
+    with open_picture(path, max_pixels=max_pixels, memory=memory) as reader:
         header = reader.header
         samples = reader.read(header.layout.height)
     channels = header.layout.channels
@@ -56,19 +59,19 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
     )
 
 
-def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> "Animation":
+def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> "Animation":
     """All frames of a GIF or WebP, as they are shown, with their timing; one frame of anything else.
 
-    `max_pixels` is held against all frames together. Errors as in `open_picture`.
+    `max_pixels` and `memory` are held against all frames together. Errors as in `open_picture`.
     """
     from onebranch.images.animation import Animation
-    from onebranch.images.decoding import decode_animation
+    from onebranch.images.decoding import Limits, decode_animation
 
     path = Path(path)
     form = _format_of_file(path)
     if form.name not in ("GIF", "WebP") or frames_of(path) == 1:
-        return Animation((read(path, max_pixels=max_pixels),), (0,), 0)
-    return decode_animation(path, form, max_pixels)
+        return Animation((read(path, max_pixels=max_pixels, memory=memory),), (0,), 0)
+    return decode_animation(path, form, Limits(max_pixels, memory))
 
 
 def frames_of(path: Path | str) -> int:
