@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onebranch.images.files import find_pictures
+from onebranch.images.folders import find_pictures
 from onebranch.model.catalogue import load as load_model
 from onebranch.nn.network import Network, load
 from onebranch.training.crops import channels_first, reduced, rgb_bytes

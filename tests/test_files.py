@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from onebranch.errors import OnebranchError
-from onebranch.images.files import find_pictures, write_atomically
+from onebranch.images.files import write_atomically
+from onebranch.images.folders import find_pictures
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
@@ -319,7 +320,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("it.jpg", (65536, 1), "JPEG holds at most 65535 pixels a side, not 1x65536; choose PNG or TIFF"),
+        ("it.jpg", (65536, 1), "JPEG holds at most 65500 pixels a side, not 1x65536; choose PNG or TIFF"),
         ("it.webp", (1, 16384), "WebP holds at most 16383"),
         ("it.pgn", (1, 1), "unknown suffix '.pgn'; did you mean '.p"),
         ("it", (1, 1), "no suffix that says its format"),
@@ -463,12 +464,14 @@ def test_pictures_are_found_sorted(tmp_path):
     for name in ("b.PNG", "a.jpg", "note.txt", ".hidden.png", "in/c.webp", "in/deep/d.tif", ".git/e.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    for name in ("e.JP2", "f.ico"):
+        (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "in", target_is_directory=True)
     flat = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)]
     deep = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path, recursive=True)]
-    assert flat == ["a.jpg", "b.PNG"]
-    assert deep == ["a.jpg", "b.PNG", "in/c.webp", "in/deep/d.tif"]
+    assert flat == ["a.jpg", "b.PNG", "e.JP2", "f.ico"]
+    assert deep == ["a.jpg", "b.PNG", "e.JP2", "f.ico", "in/c.webp", "in/deep/d.tif"]
 
 
 @pytest.mark.fast

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.errors import OnebranchError
-from onebranch.images.files import find_pictures
+from onebranch.images.folders import find_pictures
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize

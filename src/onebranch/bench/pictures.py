@@ -24,7 +24,7 @@ from onebranch.bench.targets import Target
 from onebranch.bench.ways import WAYS
 from onebranch.errors import OnebranchError
 from onebranch.images.encoding import encode
-from onebranch.images.files import find_pictures
+from onebranch.images.folders import find_pictures
 from onebranch.images.formats import FORMATS
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read

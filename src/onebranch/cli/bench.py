@@ -146,7 +146,7 @@ def _print_networks(
     from onebranch.bench import inference, targets, ways, whole_path
     from onebranch.bench import networks as table
     from onebranch.bench.plot import check, save
-    from onebranch.images.files import find_pictures
+    from onebranch.images.folders import find_pictures
 
     chosen, names = ways.chosen(runtimes, precisions), table.chosen(networks)
     if plot:

@@ -14,7 +14,7 @@ from onebranch.enhancer.options import Options, Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.stage import Stage
 from onebranch.errors import OnebranchError
-from onebranch.images.files import find_pictures
+from onebranch.images.folders import find_pictures
 from onebranch.images.formats import BY_SUFFIX
 from onebranch.images.picture import Picture
 from onebranch.images.reading import MAX_PIXELS, read

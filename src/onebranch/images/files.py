@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and pictures found in folders."""
+"""Files that appear whole or not at all."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX
+from onebranch.images.leftovers import MINE, name_in_the_making
 
 
 def check_free(path: Path, overwrite: bool = False, *, missing_folder: bool = False) -> None:
@@ -35,7 +35,8 @@ def placed(path: Path, overwrite: bool = False) -> Iterator[Path]:
     A failure leaves nothing behind. Two writers cannot both succeed without `overwrite`. OnebranchError in
     one line for whatever the system refuses.
     """
-    temporary = path.parent / f".onebranch-{os.urandom(8).hex()}.part"
+    temporary = path.parent / name_in_the_making()
+    MINE.add(temporary)
     try:
         yield temporary
         _sync(temporary)
@@ -46,6 +47,7 @@ def placed(path: Path, overwrite: bool = False) -> Iterator[Path]:
         raise OnebranchError(f"cannot write '{path}': {_why(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
+        MINE.discard(temporary)
 
 
 def _sync(path: Path) -> None:
@@ -80,31 +82,3 @@ def _why(error: Exception) -> str:
     """The reason in the operating system's words, lower case: 'no space left on device'."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return text[:1].lower() + text[1:]
-
-
-def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """The pictures in a folder, told by suffix, sorted; with `recursive` those in its folders too.
-
-    Hidden files are left out, links to folders are not followed. OnebranchError if the folder is missing,
-    cannot be read or holds no picture.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise OnebranchError(f"the picture folder '{folder}' {what}")
-    found = [path for path in _files(folder, recursive) if path.suffix.lower() in BY_SUFFIX]
-    if not found:
-        hint = "" if recursive else " (its subfolders were not searched)"
-        raise OnebranchError(f"no picture in '{folder}'{hint}; looked for {', '.join(BY_SUFFIX)}")
-    return sorted(found)
-
-
-def _files(folder: Path, recursive: bool) -> list[Path]:
-    def fail(error: OSError) -> None:
-        raise OnebranchError(f"cannot read the folder '{error.filename}': {_why(error)}")
-
-    result: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        result += [Path(place) / name for name in names if not name.startswith(".")]
-    return [path for path in result if path.is_file()]

@@ -12,7 +12,7 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
-from onebranch.images.files import find_pictures
+from onebranch.images.folders import find_pictures
 from onebranch.images.picture import Samples, as_depth
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
