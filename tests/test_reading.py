@@ -231,7 +231,7 @@ def test_what_comes_by_rows_needs_no_memory(tmp_path, name):
             "tiles.tif": {"tile": True, "tile_width": 16, "tile_height": 16},
         }
         image.write_to_file(str(tmp_path / name), **options.get(name, {}))
-    assert read(tmp_path / name, memory=30_000).width == 400
+    assert read(tmp_path / name, memory=40_000).width == 400
 
 
 def test_all_frames_are_held_against_the_memory(tmp_path):
