@@ -15,6 +15,7 @@ from onebranch.images.picture import Picture, as_depth
 from onebranch.images.pipe import of_memory
 from onebranch.images.route import HOLDERS, WITH_PROFILES
 from onebranch.images.rows import Header, Layout
+from onebranch.images.tiff_exif import add_exif
 
 Image = Any
 """A pyvips image: not typed."""
@@ -26,11 +27,14 @@ SUBSAMPLINGS = ("auto", "444", "420")
 BITS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "32-bit floats"}
 
 HOLD_BLOCK = {
-    "exif": ("PNG", "JPEG", "WebP", "AVIF"),
+    "exif": ("PNG", "JPEG", "WebP", "AVIF", "TIFF"),
     "xmp": ("PNG", "JPEG", "WebP", "AVIF", "TIFF"),
     "iptc": ("JPEG", "TIFF"),
 }
-"""The formats into which libvips writes each block."""
+"""The formats into which each block is written."""
+
+UNSAID = (72 / 25.4, 72 / 25.4)
+"""The resolution of a file that says none, as other programs have it: libvips writes one always."""
 
 STRIP = 8 << 20
 """Bytes of a TIFF's strip, about; libvips itself reads no strip above 50 MB unasked."""
@@ -105,6 +109,9 @@ def save(image: Image, header: Header, form: Format, encoding: Encoding, path: P
     """Write a libvips image of `saved_layout` into a file. pyvips.Error where it fails."""
     name, options, image = to_be_saved(image, header, form, encoding)
     getattr(image, name)(os.fsencode(path), **options)
+    exif = carried(header.metadata, encoding).exif
+    if form.name == "TIFF" and exif is not None:
+        add_exif(path, exif)
 
 
 def to_be_saved(
@@ -123,7 +130,7 @@ def to_be_saved(
     if form.name not in WITH_PROFILES:
         metadata = replace(metadata, icc=None)
     name, options = _saver(form, image, encoding)
-    return name, options, _described(image, metadata)
+    return name, {**options, "keep": _kept(form, metadata, encoding)}, _described(image, metadata)
 
 
 def carried(metadata: Metadata, encoding: Encoding) -> Metadata:
@@ -171,10 +178,20 @@ def _in_srgb(image: Image, profile: bytes, depth: str) -> Image:
     return shown.bandjoin(image[channels]).copy(interpretation=shown.interpretation)
 
 
+def _kept(form: Format, metadata: Metadata, encoding: Encoding) -> int:
+    """libvips' flags for the blocks that there are; it would make EXIF of its own.
+
+    That it does so is of use in a JPEG, which has no other place for the resolution with libvips.
+    """
+    said = form.name == "JPEG" and metadata.resolution not in (None, UNSAID) and not encoding.strip
+    blocks = {"exif": metadata.exif or said, "xmp": metadata.xmp, "iptc": metadata.iptc, "icc": True}
+    return sum(int(pyvips.enums.ForeignKeep[name.upper()]) for name, block in blocks.items() if block)
+
+
 def _described(image: Image, metadata: Metadata) -> Image:
     """The libvips image with its metadata."""
-    if metadata.resolution:
-        image = image.copy(xres=metadata.resolution[0], yres=metadata.resolution[1])
+    across, down = metadata.resolution or UNSAID
+    image = image.copy(xres=across, yres=down)
     for ours, theirs in BLOCKS.items():
         block = getattr(metadata, ours)
         if block is not None:
@@ -187,12 +204,13 @@ def _saver(form: Format, image: Image, encoding: Encoding) -> tuple[str, dict[st
     """libvips' operation for a format, and its options for that image."""
     quality = {"Q": encoding.quality or QUALITY.get(form.name)}
     lossless = {"lossless": True} if encoding.lossless else {}
+    exact = {"exact": True} if encoding.lossless else {}  # the colours where nothing is seen, too
     subsampling = {"subsample_mode": {"444": "off", "420": "on"}.get(encoding.subsampling, "auto")}
     savers: dict[str, tuple[str, dict[str, Any]]] = {
         # Level 1 takes two thirds of the time of level 2, and a third more space.
         "PNG": ("pngsave", {"compression": encoding.level, "filter": "up"}),
         "JPEG": ("jpegsave", {**quality, **subsampling}),
-        "WebP": ("webpsave", {**quality, **lossless}),
+        "WebP": ("webpsave", {**quality, **lossless, **exact}),
         "AVIF": ("heifsave", {**quality, **lossless, **subsampling, "compression": "av1", "bitdepth": 8}),
         "GIF": ("gifsave", {}),
         "TIFF": ("tiffsave", _tiff_options(image, encoding)),
