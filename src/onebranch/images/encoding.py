@@ -39,10 +39,11 @@ UNSAID = (72 / 25.4, 72 / 25.4)
 STRIP = 8 << 20
 """Bytes of a TIFF's strip, about; libvips itself reads no strip above 50 MB unasked."""
 
-LARGEST_TIFF = 4_000_000_000
-"""Bytes of samples above which a TIFF's places need 64 bits."""
+LARGEST_TIFF = 2_700_000_000
+"""Bytes of samples above which a TIFF's places need 64 bits: LZW can make noise half as large again."""
 
-COMPRESSIONS = ("none", "lzw", "deflate", "zstd")
+COMPRESSIONS = ("none", "lzw", "deflate")
+"""Of TIFF: those without loss that every reader and libvips' wheel have."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Encoding:
 
     quality: 1 to 100, of JPEG, WebP and AVIF. lossless: WebP and AVIF. subsampling: of chroma in JPEG and
     AVIF, "444" (none), "420" (half in both directions) or "auto" (none from quality 90 up). compression:
-    of TIFF, "none", "lzw", "deflate" or "zstd". level: of PNG, 0 (fast) to 9 (small). strip: only the colour
+    of TIFF, "none", "lzw" or "deflate". level: of PNG, 0 (fast) to 9 (small). strip: only the colour
     profile comes along. strip_location: all metadata but the place.
     """
 
@@ -185,7 +186,9 @@ def _kept(form: Format, metadata: Metadata, encoding: Encoding) -> int:
     """
     said = form.name == "JPEG" and metadata.resolution not in (None, UNSAID) and not encoding.strip
     blocks = {"exif": metadata.exif or said, "xmp": metadata.xmp, "iptc": metadata.iptc, "icc": True}
-    return sum(int(pyvips.enums.ForeignKeep[name.upper()]) for name, block in blocks.items() if block)
+    return sum(
+        int(getattr(pyvips.enums.ForeignKeep, name.upper())) for name, block in blocks.items() if block
+    )
 
 
 def _described(image: Image, metadata: Metadata) -> Image:

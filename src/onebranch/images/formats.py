@@ -8,7 +8,10 @@ from onebranch.errors import OnebranchError, nearest
 
 @dataclass(frozen=True)
 class Format:
-    """What a format can hold. depths: in the order of preference, the deepest last; side: the largest."""
+    """What a format can hold. depths: in the order of preference, the deepest last; side: the largest.
+
+    The sides of JPEG and AVIF are those of the encoders, below what the formats' headers can say.
+    """
 
     name: str
     suffixes: tuple[str, ...]
@@ -19,11 +22,11 @@ class Format:
 
 FORMATS = {
     "PNG": Format("PNG", (".png",), ("uint8", "uint16"), alpha=True),
-    "JPEG": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), side=65535),
+    "JPEG": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), side=65500),
     "WebP": Format("WebP", (".webp",), alpha=True, side=16383),
     "TIFF": Format("TIFF", (".tif", ".tiff"), ("uint8", "uint16", "float32"), alpha=True),
     "GIF": Format("GIF", (".gif",), alpha=True, side=65535),
-    "AVIF": Format("AVIF", (".avif",), alpha=True, side=65535),
+    "AVIF": Format("AVIF", (".avif",), alpha=True, side=16384),
     "BMP": Format("BMP", (".bmp", ".dib"), side=32767),
     "PPM": Format("PPM", (".ppm", ".pgm", ".pnm"), ("uint8", "uint16")),
 }

@@ -1,0 +1,413 @@
+"""Pictures become files: row by row what they are at once, with what was asked for, or nothing at all."""
+
+import gc
+import resource
+import signal
+import struct
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colour_profiles import profile
+from onebranch.errors import OnebranchError
+from onebranch.images import encoding as encoding_module
+from onebranch.images import writing
+from onebranch.images.encoding import COMPRESSIONS, QUALITY, Encoding
+from onebranch.images.formats import FORMATS
+from onebranch.images.libvips import pyvips
+from onebranch.images.picture import DEPTHS, Picture, as_depth
+from onebranch.images.pipe import Pipe
+from onebranch.images.reading import read
+from onebranch.images.route import Route
+from onebranch.images.rows import Header
+from onebranch.images.writing import Writer, plan, write
+
+SIZE = (37, 21)
+SUFFIX = {name: form.suffixes[0] for name, form in FORMATS.items()}
+
+CASES = [
+    (name, depth, channels, alpha)
+    for name, form in FORMATS.items()
+    for depth in DEPTHS
+    for channels in (1, 3)
+    for alpha in ((False, True) if form.alpha else (False,))
+]
+
+ROUTES = {
+    "linear": Route("linear", "uint16", "linear"),
+    "profile": Route("profile", "uint8", "profile", profile("p3")),
+    "CMYK": Route("CMYK", "uint8", "CMYK"),
+    "Lab": Route("Lab", "uint16", "Lab"),
+    "Lab of 8 bits": Route("Lab", "uint8", "Lab"),
+}
+
+
+def picture(channels=3, depth="uint8", alpha=False, size=SIZE, seed=0):
+    """Noise, of which a part is transparent."""
+    values = np.random.default_rng(seed).random((*size, channels + 1))
+    samples = as_depth(values.astype(np.float32), depth)
+    return Picture(samples[..., :channels].copy(), samples[..., channels].copy() if alpha else None)
+
+
+def write_by_rows(found, path, cuts, encoding=None):
+    samples = found.samples()
+    with Writer(path, found.header, encoding or Encoding()) as writer:
+        for rows in np.split(samples, cuts):
+            writer.write(rows)
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    """Nothing is collected: rows go to the encoder as they come."""
+    monkeypatch.setattr(writing, "HELD", 0)
+    monkeypatch.setattr("onebranch.images.pipe.PIECE", 500)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    """Every test ends with the threads that it began with."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        assert not thread.name.startswith("writing"), "a thread of writing is left"
+
+
+@pytest.mark.parametrize(("name", "depth", "channels", "alpha"), CASES)
+def test_any_cut_gives_the_same_file(tmp_path, monkeypatch, name, depth, channels, alpha):
+    found = picture(channels, depth, alpha)
+    if not FORMATS[name].alpha:
+        found = replace(found, alpha=None)
+    suffix = SUFFIX[name]
+    write(found, tmp_path / f"whole{suffix}")
+    expected = (tmp_path / f"whole{suffix}").read_bytes()
+    for held in (writing.HELD, 0):
+        monkeypatch.setattr(writing, "HELD", held)
+        for number, cuts in enumerate(([1], [20, 21, 36], list(range(1, SIZE[0])))):
+            path = tmp_path / f"{held}-{number}{suffix}"
+            write_by_rows(found, path, cuts)
+            assert path.read_bytes() == expected
+
+
+WITH_ALPHA = [(name, alpha) for name, form in FORMATS.items() for alpha in {False, form.alpha}]
+
+
+@pytest.mark.parametrize("kind", list(ROUTES))
+@pytest.mark.parametrize(("name", "alpha"), WITH_ALPHA)
+def test_any_cut_gives_the_same_file_on_every_route(tmp_path, piped, name, kind, alpha):
+    found = replace(picture(3, "float32", alpha), route=ROUTES[kind])
+    path, whole = tmp_path / f"rows{SUFFIX[name]}", tmp_path / f"whole{SUFFIX[name]}"
+    write(found, whole)
+    write_by_rows(found, path, [1, 5, 6, 30])
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_large_pictures_go_through_the_pipe_and_small_ones_do_not(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(writing, "Pipe", lambda *a: used.append(1) or Pipe(*a))
+    write_by_rows(picture(), tmp_path / "small.png", [9])
+    assert used == []
+    monkeypatch.setattr(writing, "HELD", 37 * 21 * 3 - 1)
+    write_by_rows(picture(), tmp_path / "large.png", [9])
+    assert used == [1]
+
+
+class StopError(Exception):
+    """The producer's own trouble."""
+
+
+WAYS = [".png", ".tif", ".jpg", ".webp", ".gif", ".bmp", ".ppm"]
+
+
+@pytest.mark.parametrize("problem", [StopError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("given", [0, 1, 30, 37])
+@pytest.mark.parametrize("suffix", WAYS)
+def test_nothing_is_left_when_the_producer_fails(tmp_path, piped, suffix, given, problem):
+    found = picture()
+
+    def produce():
+        with Writer(tmp_path / f"it{suffix}", found.header) as writer:
+            for row in found.samples()[:given, None]:
+                writer.write(row)
+            raise problem
+
+    with pytest.raises(problem):
+        produce()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("held", [0, 1 << 20])
+@pytest.mark.parametrize("given", [0, 1, 36])
+@pytest.mark.parametrize("suffix", WAYS)
+def test_missing_rows_are_said(tmp_path, monkeypatch, suffix, given, held):
+    monkeypatch.setattr(writing, "HELD", held)
+    found = picture()
+    writer = Writer(tmp_path / f"it{suffix}", found.header)
+    if given:
+        writer.write(found.samples()[:given])
+    with pytest.raises(OnebranchError, match=f"{37 - given} rows are missing"):
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("held", [0, 1 << 20])
+def test_an_encoder_that_fails_is_told_in_one_line(tmp_path, monkeypatch, held):
+    monkeypatch.setattr(writing, "HELD", held)
+    monkeypatch.setattr(
+        encoding_module, "_tiff_options", lambda *_: {"compression": "deflate", "predictor": "float"}
+    )
+    with pytest.raises(OnebranchError, match=r"cannot write '.*it\.tif' as TIFF: ") as caught:
+        write_by_rows(picture(size=(600, 600)), tmp_path / "it.tif", range(1, 600))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk():
+    """Files can have no more than 100 kB, as on a disk that is full then."""
+    usual, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, usual)
+
+
+@pytest.mark.parametrize("held", [0, 64 << 20])
+@pytest.mark.parametrize("suffix", [*WAYS, ".avif"])
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, small_disk, suffix, held):
+    monkeypatch.setattr(writing, "HELD", held)
+    found = picture(size=(400, 500))
+    with pytest.raises(OnebranchError, match=r"cannot write '.*': file too large") as caught:
+        write_by_rows(found, tmp_path / f"it{suffix}", range(10, 400, 10), Encoding(quality=100))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_taken_before_or_meanwhile_stays_what_it_was(tmp_path, piped):
+    path, found = tmp_path / "it.png", picture()
+    path.write_text("mine")
+    with pytest.raises(OnebranchError, match="it exists"):
+        Writer(path, found.header)
+    path.unlink()
+    writer = Writer(path, found.header)
+    writer.write(found.samples()[:5])
+    assert not path.exists()
+    path.write_text("somebody else's")
+    writer.write(found.samples()[5:])
+    with pytest.raises(OnebranchError, match="it exists"):
+        writer.close()
+    assert path.read_text() == "somebody else's"
+    assert list(tmp_path.iterdir()) == [path]
+    with Writer(path, found.header, overwrite=True) as writer:
+        writer.write(found.samples())
+        assert path.read_text() == "somebody else's"
+    np.testing.assert_array_equal(read(path).pixels, found.pixels)
+
+
+def test_no_descriptor_is_left_open(tmp_path, piped):
+    def opened():
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    write(picture(), tmp_path / "first.png")
+    before = opened()
+    for number, suffix in enumerate(WAYS):
+        write_by_rows(picture(), tmp_path / f"{number}{suffix}", [3])
+        writer = Writer(tmp_path / f"{number}b{suffix}", picture().header)
+        writer.write(picture().samples()[:7])
+        with pytest.raises(OnebranchError, match="rows are missing"):
+            writer.close()
+    pyvips.cache_set_max(0)
+    pyvips.cache_set_max(100)
+    assert opened() <= before
+
+
+def directory(path):
+    """A TIFF's version, and its first directory as numbers: {tag: (type, count, first value or place)}."""
+    content = path.read_bytes()
+    order = {b"II": "<", b"MM": ">"}[content[:2]]
+    (version,) = struct.unpack_from(order + "H", content, 2)
+    big = version == 43
+    (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, first)
+    start, length = first + (8 if big else 2), 20 if big else 12
+    form = order + ("HHQQ" if big else "HHII")
+    entries = [struct.unpack_from(form, content, start + length * i) for i in range(count)]
+    return version, {tag: rest for tag, *rest in entries}
+
+
+def test_a_tiff_beyond_four_gigabytes_is_big(tmp_path, monkeypatch):
+    found = picture(size=(300, 21))
+    write(found, tmp_path / "small.tif")
+    monkeypatch.setattr(encoding_module, "LARGEST_TIFF", 300 * 21 * 3 - 1)
+    write(found, tmp_path / "large.tif")
+    for path, version in ((tmp_path / "small.tif", 42), (tmp_path / "large.tif", 43)):
+        assert directory(path)[0] == version
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(np.asarray(image), found.pixels)
+        np.testing.assert_array_equal(read(path).pixels, found.pixels)
+
+
+@pytest.mark.parametrize(("width", "rows"), [(21, 128), (40_000, 64), (300_000, 16)])
+def test_strips_of_a_tiff_are_small(tmp_path, width, rows):
+    write(Picture(np.zeros((160, width, 3), np.uint8)), tmp_path / "it.tif")
+    _, tags = directory(tmp_path / "it.tif")
+    assert tags[278][2] % 65536 == rows  # RowsPerStrip
+    assert width * 3 * rows <= max(encoding_module.STRIP, width * 3 * 16)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("depth", list(DEPTHS))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_compressions_of_tiff_are_lossless_everywhere(tmp_path, compression, depth, channels):
+    found = picture(channels, depth, size=(200, 30))
+    write(found, tmp_path / "it.tif", encoding=Encoding(compression=compression))
+    number = directory(tmp_path / "it.tif")[1][259][2] & 0xFFFF
+    assert number == {"none": 1, "lzw": 5, "deflate": 8}[compression]
+    np.testing.assert_array_equal(read(tmp_path / "it.tif").pixels, found.pixels)
+    if depth == "uint8" or channels == 1:  # Pillow has no place for the others
+        with Image.open(tmp_path / "it.tif") as image:
+            np.testing.assert_array_equal(np.atleast_3d(np.asarray(image)), found.pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("width", [1, 2, 3, 20, 21])
+def test_bmp_is_what_pillow_reads(tmp_path, channels, width):
+    found = picture(channels, size=(9, width))
+    write(found, tmp_path / "it.bmp")
+    with Image.open(tmp_path / "it.bmp") as image:
+        assert image.mode == ("L" if channels == 1 else "RGB")
+        np.testing.assert_array_equal(np.atleast_3d(np.asarray(image)), found.pixels)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ppm_is_what_other_decoders_read(tmp_path, depth, channels):
+    cv2 = pytest.importorskip("cv2")
+    found = picture(channels, depth)
+    path = tmp_path / ("it.pgm" if channels == 1 else "it.ppm")
+    write(found, path)
+    back = np.atleast_3d(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[..., ::-1]
+    assert back.dtype == depth
+    np.testing.assert_array_equal(back, found.pixels)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_png_is_what_other_decoders_read(tmp_path, piped, depth, channels, alpha):
+    cv2 = pytest.importorskip("cv2")
+    found = picture(channels, depth, alpha)
+    write_by_rows(found, tmp_path / "it.png", [4, 11])
+    back = np.atleast_3d(cv2.imread(str(tmp_path / "it.png"), cv2.IMREAD_UNCHANGED))
+    assert back.dtype == depth
+    if alpha:
+        np.testing.assert_array_equal(back[..., 3], found.alpha)
+    colours = back[..., 2::-1]  # OpenCV has blue first, and grey with alpha as three
+    np.testing.assert_array_equal(colours[..., -found.channels :], found.pixels)
+
+
+def factors(path):
+    """The sampling factors in a JPEG's frame header (ITU-T T.81, B.2.2)."""
+    content, at = path.read_bytes(), 2
+    while content[at + 1] not in (0xC0, 0xC1, 0xC2):
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    count = content[at + 9]
+    return [content[at + 11 + 3 * i] for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "luma"),
+    [
+        (Encoding(), 0x11),
+        (Encoding(quality=89), 0x22),
+        (Encoding(quality=90), 0x11),
+        (Encoding(quality=50, subsampling="444"), 0x11),
+        (Encoding(quality=100, subsampling="420"), 0x22),
+    ],
+)
+def test_subsampling_is_heeded(tmp_path, encoding, luma):
+    write(picture(), tmp_path / "it.jpg", encoding=encoding)
+    assert factors(tmp_path / "it.jpg") == [luma, 0x11, 0x11]
+    write(picture(1), tmp_path / "grey.jpg", encoding=encoding)
+    assert factors(tmp_path / "grey.jpg") == [0x11]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_quality_is_heeded_and_has_a_default(tmp_path, suffix):
+    def bytes_at(quality):
+        path = tmp_path / f"{quality}{suffix}"
+        write(picture(size=(64, 64)), path, encoding=Encoding(quality=quality), overwrite=True)
+        return path.read_bytes()
+
+    default = QUALITY[FORMATS[next(n for n, s in SUFFIX.items() if s == suffix)].name]
+    assert bytes_at(None) == bytes_at(default)
+    assert 2 * len(bytes_at(10)) < len(bytes_at(default)) < len(bytes_at(100))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_lossless_is_exact_under_transparency_too(tmp_path, suffix, channels, alpha):
+    found = picture(channels, alpha=alpha)
+    if alpha:
+        found = replace(found, alpha=found.alpha // 128 * 255)
+    write(found, tmp_path / f"it{suffix}", lossless=True)
+    with Image.open(tmp_path / f"it{suffix}") as image:
+        back = np.asarray(image)
+    expected = found.pixels if channels == 3 else np.repeat(found.pixels, 3, axis=2)
+    np.testing.assert_array_equal(back[..., :3], expected)
+    if alpha:
+        np.testing.assert_array_equal(back[..., 3], found.alpha)
+
+
+def test_levels_of_png_are_heeded(tmp_path):
+    smooth = np.add.outer(np.arange(200), np.arange(300)).astype(np.uint8)[..., None]
+    sizes = []
+    for level in (0, 1, 9):
+        write(Picture(smooth), tmp_path / f"{level}.png", encoding=Encoding(level=level))
+        sizes.append((tmp_path / f"{level}.png").stat().st_size)
+        np.testing.assert_array_equal(read(tmp_path / f"{level}.png").pixels, smooth)
+    assert sizes[0] > 60_000 > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"quality": 0}, "quality 0 is out of range; it must be 1 to 100"),
+        ({"level": 10}, "level 10 is out of range"),
+        ({"subsampling": "422"}, "unknown chroma subsampling '422'"),
+        ({"compression": "zip"}, "unknown compression of TIFF 'zip'"),
+    ],
+)
+def test_what_no_encoding_has_is_refused(options, words):
+    with pytest.raises(OnebranchError, match=words):
+        Encoding(**options)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "GIF"])
+def test_the_sides_that_encoders_take_are_known_before_work(tmp_path, name):
+    """The largest side is written and read again, one more is refused."""
+    side, path = FORMATS[name].side, tmp_path / f"it{SUFFIX[name]}"
+    write(Picture(np.zeros((1, side, 3), np.uint8)), path)
+    assert read(path).width == side
+    for size in ((1, side + 1), (side + 1, 1)):
+        header = Header(
+            replace(Picture(np.zeros((1, 1, 3), np.uint8)).header.layout, height=size[0], width=size[1])
+        )
+        with pytest.raises(OnebranchError, match=f"{name} holds at most {side} pixels a side"):
+            plan(path, header)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
+@pytest.mark.parametrize("depth", list(DEPTHS))
+def test_pictures_wider_than_a_million_pass(tmp_path, piped, suffix, depth):
+    """libpng, by which rows travel too, refuses more unless it is told."""
+    found = Picture(np.random.default_rng(0).random((3, 1_000_001, 1)).astype(np.float32))
+    found = Picture(as_depth(found.pixels, depth))
+    write_by_rows(found, tmp_path / f"it{suffix}", [1])
+    back = read(tmp_path / f"it{suffix}").pixels
+    np.testing.assert_array_equal(back, as_depth(found.pixels, back.dtype.name))
