@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images import png_chunks
 from onebranch.images.animation import Animation
 from onebranch.images.formats import Format
 from onebranch.images.holding import (
@@ -30,8 +31,10 @@ from onebranch.images.metadata import TURNS, Metadata, upright
 from onebranch.images.netpbm import NetpbmReader, is_netpbm
 from onebranch.images.picture import Picture, Samples
 from onebranch.images.profiles import routed
+from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout, Reader
 from onebranch.images.spilling import HELD, size_of
+from onebranch.images.tiff_exif import read_exif
 from onebranch.images.turning import turned
 from onebranch.images.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
 
@@ -49,6 +52,8 @@ LOADERS = {
 
 DEPTHS = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
 """Our name of libvips' sample types; pictures of other types are refused."""
+
+TURNED_BY_XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*[2-8]")
 
 LONGEST = 100_000_000
 """Most pixels a side that libvips holds."""
@@ -176,8 +181,8 @@ def _reader(path: Path, form: Format, image: Image) -> Reader:
     frames = _field(image, "n-pages", 1)
     what = {"TIFF": "pages", "AVIF": "pictures"}.get(form.name, "frames")
     notes = (f"only the first of {frames} {what}",) if frames > 1 else ()
-    if form.name == "PNG" and (count := _animated_png(path)) > 1:
-        notes = (f"only the first of {count} frames",)
+    if form.name == "PNG":
+        notes = png_chunks.notes_of(path)
     shown, header = _described(path, image, notes)
     reader: Reader = PipelineReader(path, form.name, shown, header)
     if form.name == "PNG" and _field(image, "interlaced", 0) and size_of(header.layout) > HELD:
@@ -206,8 +211,21 @@ def _described(path: Path, image: Image, notes: tuple[str, ...]) -> tuple[Image,
         )
     channels = 1 if shown.bands < 3 else 3
     layout = Layout(shown.height, shown.width, channels, shown.bands > channels, DEPTHS[shown.format])
-    metadata = upright(replace(_metadata(image), icc=profile), orientation)
-    return shown, Header(layout, metadata, route, words + notes)
+    metadata = upright(replace(_metadata(path, image), icc=profile), orientation)
+    return shown, Header(layout, metadata, route, (*words, *_unfollowed(layout, metadata, route), *notes))
+
+
+def _unfollowed(layout: Layout, metadata: Metadata, route: Route) -> tuple[str, ...]:
+    """What is taken otherwise than it may have been meant, in words.
+
+    Browsers and most viewers turn by EXIF alone. As XMP is kept, those that follow it turn the result too.
+    """
+    words = []
+    if layout.depth == "float32" and not route and metadata.icc is None:
+        words.append("float samples without a profile are taken as sRGB")
+    if metadata.xmp is not None and TURNED_BY_XMP.search(metadata.xmp):
+        words.append("its XMP says that it is turned, which is kept and not followed")
+    return tuple(words)
 
 
 def _full_range(image: Image) -> Image:
@@ -219,8 +237,10 @@ def _full_range(image: Image) -> Image:
     return (image * (65535 / white)).rint().cast("ushort").copy(interpretation=image.interpretation)
 
 
-def _metadata(image: Image) -> Metadata:
+def _metadata(path: Path, image: Image) -> Metadata:
     blocks = {ours: _field(image, theirs, None) for ours, theirs in BLOCKS.items()}
+    if _field(image, "vips-loader", "") == "tiffload":
+        blocks["exif"] = read_exif(path)
     known = (image.xres, image.yres) != (1.0, 1.0)  # libvips' value for a file that does not say
     return Metadata(**blocks, resolution=(image.xres, image.yres) if known else None)
 
@@ -263,14 +283,6 @@ def _picture(samples: Samples, header: Header) -> Picture:
     pixels = np.ascontiguousarray(samples[..., :channels])
     alpha = np.ascontiguousarray(samples[..., channels]) if header.layout.alpha else None
     return Picture(pixels, alpha, header.metadata, header.notes, header.route)
-
-
-def _animated_png(path: Path) -> int:
-    """The frames of an animated PNG (its acTL chunk, before the first IDAT); 1 if it is none."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    place = head.find(b"acTL", 8, max(head.find(b"IDAT"), 0))
-    return int.from_bytes(head[place + 4 : place + 8], "big") if place > 0 else 1
 
 
 def _is_sequence(path: Path) -> bool:
@@ -397,11 +409,22 @@ def _told_of(path: Path, name: str) -> Iterator[None]:
     except OnebranchError:
         raise
     except pyvips.Error as error:
-        raise _damaged(path, name, reason(error)) from None
+        raise _damaged(path, name, _unsaid(path, name, error) or reason(error)) from None
     except MemoryError:
         raise OnebranchError(f"cannot read '{path}': there is not enough memory for it") from None
     except Exception as error:  # Pillow raises what its parsers happen to meet
         raise _damaged(path, name, str(error)) from None
+
+
+def _unsaid(path: Path, name: str, error: Exception) -> str:
+    """The reason, where libvips gives none, or none that can be understood; "" elsewhere."""
+    if name == "PNG" and not reason(error):
+        return png_chunks.problem(path)
+    if "samples_per_pixel not a whole number of bytes" in str(error):
+        return "it has samples of other than 1, 8, 16 or 32 bits"
+    if not reason(error) and "bad seek" in str(error):
+        return "it points beyond its end"
+    return ""
 
 
 def _damaged(path: Path, name: str, why: str) -> OnebranchError:

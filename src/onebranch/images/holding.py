@@ -13,8 +13,8 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 
-MEMORY = 1_000_000_000
-"""Bytes that decoding may hold unless more is allowed."""
+MEMORY = 800_000_000
+"""Bytes that decoding may hold unless more is allowed: with all else it stays below 1 GB."""
 
 COEFFICIENT = 2
 """Bytes of a sample in a progressive JPEG, all of whose scans say something of every pixel."""

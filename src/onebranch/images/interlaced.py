@@ -14,6 +14,7 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Samples
+from onebranch.images.png_chunks import SIGNATURE, TOO_SOON, damaged, head_chunks, stream
 from onebranch.images.rows import Header, Layout, Reader
 from onebranch.images.spilling import nameless, told_of_room
 
@@ -25,10 +26,6 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 PIECE = 1 << 20
 """Bytes of the stream that are taken at a time."""
-
-TOO_SOON = "it ends too soon"
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class InterlacedReader:
@@ -87,11 +84,11 @@ def passes_of(path: Path) -> Iterator[IO[bytes] | None]:
     None for a pass without pixels. OnebranchError if the file is damaged or ends too soon.
     """
     with path.open("rb") as file:
-        before, stream = _head(path, file)
+        before = head_chunks(path, file)
         header = before[0][1]
         width, height, bits, colour = struct.unpack(">IIBB", header[:10])
         pixel = bits * CHANNELS.get(colour, 4)
-        source = _Inflated(path, stream)
+        source = _Inflated(path, stream(path, file))
         for at in PASSES:
             across, down = size_of_pass(width, height, at)
             if across == 0 or down == 0:
@@ -131,56 +128,11 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _head(path: Path, file: IO[bytes]) -> tuple[list[tuple[bytes, bytes]], Iterator[bytes]]:
-    """The chunks before the picture's stream, and the stream in pieces."""
-    file.seek(len(SIGNATURE))
-    before: list[tuple[bytes, bytes]] = []
-    while (following := _next(path, file))[0] != b"IDAT":
-        name, length = following
-        before.append((name, _content(path, file, name, length)))
-    return before, _stream(path, file, following[1])
-
-
-def _next(path: Path, file: IO[bytes]) -> tuple[bytes, int]:
-    """Name and length of the chunk that begins here."""
-    start = file.read(8)
-    if len(start) < 8:
-        raise _damaged(path, TOO_SOON)
-    return start[4:], int.from_bytes(start[:4], "big")
-
-
-def _content(path: Path, file: IO[bytes], name: bytes, length: int) -> bytes:
-    content, checksum = file.read(length), file.read(4)
-    if len(checksum) < 4:
-        raise _damaged(path, TOO_SOON)
-    if int.from_bytes(checksum, "big") != zlib.crc32(name + content):
-        raise _damaged(path, f"the checksum of its {name.decode('latin-1')} chunk is wrong")
-    return content
-
-
-def _stream(path: Path, file: IO[bytes], length: int) -> Iterator[bytes]:
-    """The content of the IDAT chunks from here on, in pieces."""
-    name = b"IDAT"
-    while name == b"IDAT":
-        checksum = zlib.crc32(name)
-        while length > 0:
-            piece = file.read(min(length, PIECE))
-            if not piece:
-                raise _damaged(path, TOO_SOON)
-            length -= len(piece)
-            checksum = zlib.crc32(piece, checksum)
-            yield piece
-        if file.read(4) != checksum.to_bytes(4, "big"):
-            raise _damaged(path, "the checksum of its IDAT chunk is wrong")
-        start = file.read(8)  # a file without an end is taken as it is, as libvips does
-        name, length = start[4:], int.from_bytes(start[:4], "big")
-
-
 class _Inflated:
     """The stream of a PNG, decompressed as it is taken."""
 
-    def __init__(self, path: Path, stream: Iterator[bytes]) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: Path, compressed: Iterator[bytes]) -> None:
+        self._path, self._compressed = path, compressed
         self._inflate = zlib.decompressobj()
 
     def take(self, count: int) -> Iterator[bytes]:
@@ -193,26 +145,22 @@ class _Inflated:
 
     def _some(self, most: int) -> bytes:
         if self._inflate.eof:
-            raise _damaged(self._path, TOO_SOON)
+            raise damaged(self._path, TOO_SOON)
         piece = self._inflate_piece(self._inflate.unconsumed_tail, most)
         if piece or self._inflate.eof:
             return piece
-        content = next(self._stream, None)
+        content = next(self._compressed, None)
         if content is None:
-            raise _damaged(self._path, TOO_SOON)
+            raise damaged(self._path, TOO_SOON)
         return self._inflate_piece(content, most)
 
     def end(self) -> None:
         """Look at the rest: whether the checksums are right."""
-        for _ in self._stream:
+        for _ in self._compressed:
             pass
 
     def _inflate_piece(self, content: bytes, most: int) -> bytes:
         try:
             return self._inflate.decompress(content, most)
         except zlib.error:
-            raise _damaged(self._path, "its compressed data is wrong") from None
-
-
-def _damaged(path: Path, why: str) -> OnebranchError:
-    return OnebranchError(f"cannot read '{path}': damaged or unsupported PNG file: {why}")
+            raise damaged(self._path, "its compressed data is wrong") from None
