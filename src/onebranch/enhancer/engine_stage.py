@@ -22,6 +22,7 @@ class EngineStage:
 
     runtime = "engine"
     streams = True
+    phase = 1
 
     def __init__(
         self, model: Model, chroma: Kernel = "bicubic", threads: int | None = None, precision: str = "fp32"

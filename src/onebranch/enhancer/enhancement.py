@@ -106,9 +106,8 @@ def plan(
     if source.alpha:
         pixels.append(FillStep(source.height, reach))
     for stage, (height, _), pair in zip(stages, sizes, types, strict=False):
-        pixels.append(
-            NetworkStep(stage.pixels(source.channels, *pair), stage.halo, height, tile, stage.streams)
-        )
+        function = stage.pixels(source.channels, *pair)
+        pixels.append(NetworkStep(function, stage.halo, height, tile, stage.streams, stage.phase))
         if source.alpha:
             alpha.append(NetworkStep(stage.alpha(*pair), stage.halo, height, tile, stage.streams))
     if sizes[-1] != size:

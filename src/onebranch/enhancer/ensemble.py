@@ -15,6 +15,9 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.halo import Halo
 from onebranch.images.picture import Samples, as_depth
 
+PHASE = 4
+"""Columns that the engine computes together in sums of their own; turned, these are rows from either end."""
+
 
 class EnsembleStage:
     """A stage whose pixels are the mean over the eight turns; alpha is resized as before.
@@ -24,6 +27,7 @@ class EnsembleStage:
     """
 
     streams = True
+    phase = PHASE
 
     def __init__(self, stage: Stage, tile: int) -> None:
         if stage.halo.exact is not None and stage.halo.exact[0] != stage.halo.exact[1]:

@@ -49,10 +49,12 @@ class Stage(Protocol):
 
     Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
     streams: whether it takes a whole picture and keeps only some of its rows; the others get tiles.
+    phase: see `steps.NetworkStep`.
     """
 
     runtime: str
     streams: bool
+    phase: int
     halo: Halo
 
     @property
@@ -87,6 +89,7 @@ class GraphStage:
 
     runtime = "onnxruntime"
     streams = False
+    phase = 1
 
     def __init__(self, model: Model, chroma: Kernel = "bicubic", threads: int | None = None) -> None:
         self.model, self.chroma, self.threads = model, chroma, threads
@@ -120,6 +123,7 @@ class ArrayStage:
     """A model in any runtime, the conversions in numpy."""
 
     streams = False
+    phase = 1
 
     def __init__(self, model: Described, network: Runtime, chroma: Kernel = "bicubic") -> None:
         self.model, self.network, self.chroma = model, network, chroma

@@ -36,25 +36,29 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class NetworkStep:
-    """A stage's function for pixels or alpha. height: of the input; tile: edge, where it takes tiles."""
+    """A stage's function for pixels or alpha. height: of the input; tile: edge, where it takes tiles.
+
+    phase: cells by which rows that are given lie off the picture's first and last row, in multiples of them.
+    """
 
     function: Function
     halo: Halo
     height: int
     tile: int
     streams: bool
+    phase: int = 1
 
     def needs(self, wanted: Rows) -> Rows:
         """As `Step.needs`: whole cells, with the halo; everything where the network needs it."""
         halo = self.halo
         if halo.whole or halo.exact is not None:
             return Rows(0, self.height)
-        cell = halo.multiple
-        begin = _down(_floor(wanted.first / halo.scale) - halo.top, cell)
-        end = min(self.height, _up(_ceil(wanted.last / halo.scale) + halo.bottom, cell))
-        end = min(self.height, max(end, begin + _up(halo.smallest, cell)))
-        begin = min(begin, _down(self.height - _up(halo.smallest, cell), cell))
-        return Rows(max(0, begin), end)
+        step, whole = halo.multiple * self.phase, _up(self.height, halo.multiple)
+        least = _up(halo.smallest, halo.multiple)
+        begin = _down(_floor(wanted.first / halo.scale) - halo.top, step)
+        end = max(_ceil(wanted.last / halo.scale) + halo.bottom, begin + least)
+        begin = min(begin, _down(whole - least, step))
+        return Rows(begin, min(self.height, whole - _down(whole - end, step)))
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
         """As `Step.apply`."""
