@@ -215,7 +215,7 @@ def _saver(form: Format, image: Image, encoding: Encoding) -> tuple[str, dict[st
         "JPEG": ("jpegsave", {**quality, **subsampling}),
         "WebP": ("webpsave", {**quality, **lossless, **exact}),
         "AVIF": ("heifsave", {**quality, **lossless, **subsampling, "compression": "av1", "bitdepth": 8}),
-        "GIF": ("gifsave", {}),
+        "GIF": ("gifsave", {"keep_duplicate_frames": True}),
         "TIFF": ("tiffsave", _tiff_options(image, encoding)),
     }
     return savers[form.name]
