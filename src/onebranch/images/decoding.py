@@ -180,9 +180,9 @@ def _loaded(path: Path, form: Format, max_pixels: int, **options: Any) -> Image:
 def _reader(path: Path, form: Format, image: Image) -> Reader:
     frames = _field(image, "n-pages", 1)
     what = {"TIFF": "pages", "AVIF": "pictures"}.get(form.name, "frames")
-    notes = (f"only the first of {frames} {what}",) if frames > 1 else ()
-    if form.name == "PNG":
-        notes = png_chunks.notes_of(path)
+    notes = png_chunks.notes_of(path) if form.name == "PNG" else ()
+    if frames > 1:
+        notes = (*notes, f"only the first of {frames} {what}")
     shown, header = _described(path, image, notes)
     reader: Reader = PipelineReader(path, form.name, shown, header)
     if form.name == "PNG" and _field(image, "interlaced", 0) and size_of(header.layout) > HELD:

@@ -3,7 +3,6 @@
 They are in the folder that TMPDIR names, else in the system's; where that is kept in memory, TMPDIR helps.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,8 @@ def size_of(layout: Layout) -> int:
 
 def nameless(path: Path) -> IO[bytes]:
     """A temporary file for the picture in `path`, gone when it is closed or the process ends in any way."""
+    import tempfile  # takes a while, for what few pictures need
+
     with told_of_room(path):
         return tempfile.TemporaryFile()
 
@@ -43,6 +44,8 @@ def told_of_room(path: Path) -> Iterator[None]:
 
 
 def _folder() -> str:
+    import tempfile
+
     try:
         return f"'{tempfile.gettempdir()}'"
     except OSError:
