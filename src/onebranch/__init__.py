@@ -10,12 +10,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from onebranch.blocks.plan import Plan
-    from onebranch.enhancer.files import Writing, enhance_files
+    from onebranch.enhancer.files import Many, enhance_files
+    from onebranch.enhancer.names import Naming
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.picture import enhance
+    from onebranch.enhancer.work import Writing
     from onebranch.errors import OnebranchError
     from onebranch.evaluation import evaluate
     from onebranch.exporting.files import export
+    from onebranch.images.encoding import Encoding
     from onebranch.images.picture import Picture
     from onebranch.images.reading import read as read_picture
     from onebranch.images.writing import write as write_picture
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
     from onebranch.model.file import write as save
 
 _PLACES = {
+    "Encoding": ("onebranch.images.encoding", "Encoding"),
+    "Many": ("onebranch.enhancer.files", "Many"),
     "Model": ("onebranch.model.file", "Model"),
+    "Naming": ("onebranch.enhancer.names", "Naming"),
     "OnebranchError": ("onebranch.errors", "OnebranchError"),
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
     "Plan": ("onebranch.blocks.plan", "Plan"),
-    "Writing": ("onebranch.enhancer.files", "Writing"),
+    "Writing": ("onebranch.enhancer.work", "Writing"),
     "enhance": ("onebranch.enhancer.picture", "enhance"),
     "enhance_files": ("onebranch.enhancer.files", "enhance_files"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
@@ -45,7 +51,10 @@ _PLACES = {
 """Module and name of everything public."""
 
 __all__ = [
+    "Encoding",
+    "Many",
     "Model",
+    "Naming",
     "OnebranchError",
     "Options",
     "Picture",

@@ -1,75 +1,67 @@
-"""Many picture files enhanced, one after the other: where each goes, and what became of it.
-
-The next picture is read, and the last one written, while the networks work on the one between.
-"""
+"""Picture files enhanced, one or many: which, into which files, in what way; and what became of them."""
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from onebranch.enhancer.options import Options, Size
+from onebranch.enhancer.batch import (
+    Batch,
+    Done,
+    Failed,
+    Outcome,
+    Planned,
+    Share,
+    Skipped,
+    at_a_time,
+    foreseen_outcomes,
+)
+from onebranch.enhancer.inputs import Source, sources_of
+from onebranch.enhancer.jobs import (
+    Job,
+    Shard,
+    check_folder,
+    is_one_file,
+    jobs_for,
+    means_a_folder,
+    refuse_shared,
+)
+from onebranch.enhancer.names import MEASURED, Naming, Values
+from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.stage import Stage
+from onebranch.enhancer.work import Writing
 from onebranch.errors import OnebranchError
-from onebranch.images.folders import find_pictures
 from onebranch.images.formats import BY_SUFFIX
-from onebranch.images.picture import Picture
-from onebranch.images.reading import MAX_PIXELS, read
-from onebranch.images.writing import plan, write
-from onebranch.model.file import Model
+from onebranch.images.leftovers import remove_leftovers
+from onebranch.images.reading import open_picture
 
-KEPT = frozenset(BY_SUFFIX) - {".gif"}
-"""Suffixes that a result keeps in a folder; others, and GIF with its 256 colours, become PNG."""
+AS_USUAL = Writing()
 
 
 @dataclass(frozen=True)
-class Job:
-    """One picture and where its result goes."""
+class Many:
+    """How many pictures are gone through.
 
-    source: Path
-    target: Path
+    recursive: folders with the folders in them, mirrored below the results' folder. naming: what results are
+    called. jobs: pictures at a time, None: by the cores. resume: leave out what is done and valid, by the
+    manifest that such a run keeps. shard: only this part; all parts together do everything once.
+    comparisons: a folder, or for one picture a file, for pictures of input and result side by side.
+    """
 
-
-@dataclass(frozen=True)
-class Writing:
-    """How results are written; see `images.files.write`. max_pixels: of a picture that is read."""
-
-    quality: int | None = None
-    lossless: bool = False
-    overwrite: bool = False
-    max_pixels: int = MAX_PIXELS
-
-
-@dataclass(frozen=True)
-class Done:
-    """A picture that was enhanced: sizes as (height, width), what ran, seconds, what reading changed."""
-
-    job: Job
-    before: Size
-    after: Size
-    models: tuple[str, ...]
-    runtime: str
-    precision: str
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A picture that was not, and the reason in one line."""
-
-    job: Job
-    reason: str
+    recursive: bool = False
+    naming: Naming = field(default_factory=Naming)
+    jobs: int | None = None
+    resume: bool = False
+    shard: Shard | None = None
+    comparisons: str | os.PathLike[str] | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of every picture, in order."""
+    """What became of every picture, in order. left_out: lines about what was not looked at."""
 
-    results: tuple[Done | Failed, ...]
+    results: tuple[Outcome, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def done(self) -> list[Done]:
@@ -77,180 +69,178 @@ class Summary:
         return [result for result in self.results if isinstance(result, Done)]
 
     @property
+    def planned(self) -> list[Planned]:
+        """The pictures that would be enhanced."""
+        return [result for result in self.results if isinstance(result, Planned)]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The pictures whose results were there."""
+        return [result for result in self.results if isinstance(result, Skipped)]
+
+    @property
     def failed(self) -> list[Failed]:
-        """The pictures that were not."""
+        """The pictures that were not enhanced."""
         return [result for result in self.results if isinstance(result, Failed)]
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Whoever wants to know how it goes: of the number of pictures and what was left out, at the beginning;
+    of how much of a picture is done, from any thread; and of every result, in order."""
+
+    begins: Callable[[int, Sequence[str]], None] = lambda pictures, left_out: None
+    share: Share = lambda job, part: None
+    shown: Callable[[Outcome], None] = lambda result: None
 
 
 def enhance_files(
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     options: Options,
-    writing: Writing = Writing(),
-    shown: Callable[[Done | Failed], None] = lambda result: None,
+    writing: Writing = AS_USUAL,
+    shown: Callable[[Outcome], None] = lambda result: None,
+    *,
+    many: Many = Many(),
+    watcher: Watcher | None = None,
 ) -> Summary:
-    """Enhance picture files, and those in folders, into `out`; a bad one is reported and the rest goes on.
+    """Enhance picture files, those in folders and those that patterns fit; a bad one does not stop the rest.
 
     out: a folder, which is made, unless there is one picture and `out` has a suffix. shown: called with each
-    result as it comes. Raises OnebranchError, before any work, where two pictures would have one result, or
-    for options, models and folders that cannot be used.
+    result as it comes, in order; watcher: in its place, to see more. Raises OnebranchError, before any work,
+    where two pictures would have one result, or for options, models and folders that cannot be used. A
+    picture is written whole or not at all, after an interrupt (KeyboardInterrupt) too.
     """
-    jobs = jobs_for(paths, out)
-    check_quality(writing.quality)
-    enhancer = Enhancer(options)
-    _make_folder(jobs[0].target.parent)
-    results: list[Done | Failed] = []
-    with ThreadPoolExecutor(2) as pool:
-        for result in _results(jobs, enhancer, writing, pool):
-            shown(result)
-            results.append(result)
-    return Summary(tuple(results))
+    watcher = watcher or Watcher(shown=shown)
+    jobs, left_out, enhancer = _prepared(paths, out, options, writing, many)
+    watcher.begins(len(jobs), left_out)
+    results = []
+    for result in _outcomes(jobs, Path(out), enhancer, writing, many, watcher.share):
+        watcher.shown(result)
+        results.append(result)
+    return Summary(tuple(results), left_out)
 
 
-def jobs_for(paths: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[Job]:
-    """Where the result of every picture goes; folders stand for the pictures in them.
-
-    >>> jobs_for(["a/one.png", "b/two.gif"], "big")[1].target.as_posix()
-    'big/two.png'
-    """
-    given, target = [Path(path) for path in paths], Path(out)
-    sources = [source for path in given for source in (find_pictures(path) if path.is_dir() else [path])]
-    if not sources:
-        raise OnebranchError("there is no picture to enhance; name at least one")
-    if len(given) == 1 and not given[0].is_dir() and target.suffix and not _means_a_folder(out):
-        return [Job(given[0], target)]
-    if target.suffix.lower() in BY_SUFFIX and not _means_a_folder(out):
-        raise OnebranchError(f"'{target}' is one picture's name; for several pictures name a folder")
-    jobs = [Job(source, target / _result_name(source)) for source in sources]
-    _refuse_shared_targets(jobs)
-    return jobs
-
-
-def _means_a_folder(out: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder, or its name ends as only a folder's does."""
-    return os.fspath(out).endswith(("/", os.sep)) or Path(out).is_dir()
+def foresee_files(
+    paths: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    options: Options,
+    writing: Writing = AS_USUAL,
+    *,
+    many: Many = Many(),
+    watcher: Watcher | None = None,
+) -> Summary:
+    """What `enhance_files` would do; nothing is written. Errors as there."""
+    watcher = watcher or Watcher()
+    jobs, left_out, enhancer = _prepared(paths, out, options, writing, many)
+    watcher.begins(len(jobs), left_out)
+    results = []
+    for result in foreseen_outcomes(jobs, enhancer, writing):
+        watcher.shown(result)
+        results.append(result)
+    return Summary(tuple(results), left_out)
 
 
-def check_quality(quality: int | None) -> None:
-    """Raise OnebranchError for a quality that no format has, before any picture is read."""
-    from onebranch.images.encoding import Encoding
-
-    Encoding(quality)
-
-
-def _result_name(source: Path) -> str:
-    return source.name if source.suffix.lower() in KEPT else f"{source.stem}.png"
-
-
-def _refuse_shared_targets(jobs: Sequence[Job]) -> None:
-    sources: dict[str, Path] = {}
-    for job in jobs:
-        name = job.target.name.casefold()  # many file systems hold one of two names that differ in case
-        if name in sources:
-            raise OnebranchError(
-                f"'{sources[name]}' and '{job.source}' would both become '{job.target}';"
-                " enhance them into different folders"
-            )
-        sources[name] = job.source
+def _prepared(
+    paths: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    options: Options,
+    writing: Writing,
+    many: Many,
+) -> tuple[list[Job], tuple[str, ...], Enhancer]:
+    """The jobs, lines about what was left out, and the enhancer: all that can be refused before any work."""
+    given = [os.fspath(path) for path in paths]
+    folders = [Path(place) for place in (out, many.comparisons) if place is not None]
+    sources = sources_of(given, many.recursive, folders)
+    enhancer = Enhancer(options, at_a_time(many.jobs, len(sources.pictures)))
+    one = len(sources.pictures) == 1 and is_one_file(given, out)
+    if one and many.naming == Naming() and not (many.resume or many.shard):
+        jobs = [Job(sources.pictures[0].path, Path(out))]
+    else:
+        jobs = _into_folder(sources.pictures, out, enhancer, writing, many)
+    _check_lossless(jobs, writing)
+    return _with_comparisons(jobs, Path(out), many), sources.left_out, enhancer
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OnebranchError(f"cannot make the folder '{folder}': {error.strerror}") from None
+def _into_folder(
+    sources: Sequence[Source], out: str | os.PathLike[str], enhancer: Enhancer, writing: Writing, many: Many
+) -> list[Job]:
+    check_folder(out)
+
+    def measure(path: Path) -> Values:
+        return _measured(path, enhancer, writing)
+
+    wanted = measure if MEASURED & many.naming.fields else None
+    jobs = jobs_for(sources, Path(out), many.naming, wanted)
+    shard = many.shard
+    if shard is None:
+        return jobs
+    return [job for job in jobs if shard.holds(job.target.relative_to(Path(out)).as_posix())]
 
 
-def _results(
-    jobs: Sequence[Job], enhancer: Enhancer, writing: Writing, pool: ThreadPoolExecutor
-) -> Iterator[Done | Failed]:
-    """Results in order; while one picture is enhanced, the next is being read and the last written."""
-    pending: Future[Done | Failed] | None = None
-    for job, picture in _read_ahead(jobs, writing, pool):
-        current = _started(job, picture, enhancer, writing, pool)
-        if pending is not None:
-            yield pending.result()
-        pending = current
-    if pending is not None:
-        yield pending.result()
+def _measured(path: Path, enhancer: Enhancer, writing: Writing) -> Values:
+    """The fields of a name that need a look at the picture."""
+    with open_picture(path, max_pixels=writing.max_pixels) as reader:
+        layout = reader.header.layout
+    height, width = enhancer.size_of_result((layout.height, layout.width))
+    models = [stage.model.name for stage in enhancer.stages_for((layout.height, layout.width))]
+    scale = f"{width / layout.width:.4g}"
+    return {"width": width, "height": height, "scale": scale, "model": "+".join(models)}
 
 
-def _read_ahead(
-    jobs: Sequence[Job], writing: Writing, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Job, Future[Picture]]]:
-    """Every job with its picture, one being read ahead of the one that is handed out."""
-
-    def start(job: Job) -> Future[Picture]:
-        return pool.submit(read, job.source, max_pixels=writing.max_pixels)
-
-    following = start(jobs[0])
-    for index, job in enumerate(jobs):
-        current = following
-        if index + 1 < len(jobs):
-            following = start(jobs[index + 1])
-        yield job, current
-
-
-def _started(
-    job: Job, picture: Future[Picture], enhancer: Enhancer, writing: Writing, pool: ThreadPoolExecutor
-) -> "Future[Done | Failed]":
-    """The picture enhanced, and its writing begun."""
-    begin = time.perf_counter()
-    try:
-        found = picture.result()
-        _check(job, found, enhancer, writing)
-        result = enhancer.enhance(found)
-    except OnebranchError as error:
-        return _settled(Failed(job, str(error)))
-    except OSError as error:
-        return _settled(Failed(job, f"'{job.source}' to '{job.target}': {error.strerror or error}"))
-    except MemoryError:
-        return _settled(Failed(job, f"'{job.source}' needs more memory than there is; try a smaller --tile"))
-    stages = enhancer.stages_for((found.height, found.width))
-    done = Done(
-        job=job,
-        before=(found.height, found.width),
-        after=(result.height, result.width),
-        models=tuple(stage.model.name for stage in stages),
-        runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
-        precision=_precision(stages, enhancer.options),
-        seconds=time.perf_counter() - begin,
-        notes=found.notes,
-    )
-    return pool.submit(_written, done, result, writing)
-
-
-def _precision(stages: Sequence[Stage], options: Options) -> str:
-    """What was computed in; an ONNX file knows its own."""
-    own = all(isinstance(stage.model, Model) for stage in stages)
-    return options.precision if own else "the file's own precision"
-
-
-def _check(job: Job, picture: Picture, enhancer: Enhancer, writing: Writing) -> None:
-    """Raise OnebranchError before the work where its result could not be written."""
-    if job.target.exists() and job.target.samefile(job.source):
-        raise OnebranchError(f"'{job.target}' is the picture itself; choose another folder or name")
-    height, width = enhancer.size_of_result((picture.height, picture.width))
-    header = picture.header
-    layout = replace(header.layout, height=height, width=width, alpha=not picture.opaque)
-    plan(job.target, replace(header, layout=layout))
-
-
-def _written(done: Done, result: Picture, writing: Writing) -> Done | Failed:
-    try:
-        write(
-            result,
-            done.job.target,
-            quality=writing.quality,
-            lossless=writing.lossless,
-            overwrite=writing.overwrite,
+def _check_lossless(jobs: Sequence[Job], writing: Writing) -> None:
+    """OnebranchError if results are to be without loss and would be JPEG."""
+    jpeg = [job for job in jobs if _format(job.target) == "JPEG"] if writing.encoding.lossless else []
+    if jpeg:
+        raise OnebranchError(
+            f"cannot write '{jpeg[0].target}' without loss: JPEG always has some;"
+            " choose another format, such as --format png"
         )
-    except OnebranchError as error:
-        return Failed(done.job, str(error))
-    return done
 
 
-def _settled(result: Done | Failed) -> "Future[Done | Failed]":
-    future: Future[Done | Failed] = Future()
-    future.set_result(result)
-    return future
+def _format(path: Path) -> str:
+    form = BY_SUFFIX.get(path.suffix.lower())
+    return form.name if form else ""
+
+
+def _with_comparisons(jobs: list[Job], out: Path, many: Many) -> list[Job]:
+    """The jobs, each with the place of its comparison if there are to be any."""
+    if many.comparisons is None:
+        return jobs
+    folder = Path(many.comparisons)
+    if len(jobs) == 1 and folder.suffix and not means_a_folder(many.comparisons):
+        found = [replace(jobs[0], comparison=folder)]
+    else:
+        check_folder(many.comparisons)
+        found = [replace(job, comparison=_place(job, out, folder)) for job in jobs]
+    for job in found:
+        assert job.comparison is not None
+        if _format(job.comparison) == "":
+            raise OnebranchError(f"'{job.comparison}' ends with no picture's suffix; a comparison needs one")
+    refuse_shared([(job.source, job.comparison) for job in found if job.comparison is not None])
+    return found
+
+
+def _place(job: Job, out: Path, folder: Path) -> Path:
+    inside = job.target != out and job.target.is_relative_to(out)
+    below = job.target.parent.relative_to(out) if inside else Path()
+    return folder / below / f"{job.target.stem}_compared.png"
+
+
+def _outcomes(
+    jobs: Sequence[Job], out: Path, enhancer: Enhancer, writing: Writing, many: Many, share: Share
+) -> Iterator[Outcome]:
+    if not (many.resume or many.shard):
+        yield from Batch(enhancer, writing, share).outcomes(jobs)
+        return
+    from onebranch.enhancer.batch import Folders
+    from onebranch.enhancer.manifest import Manifest, fingerprint
+
+    folders = Folders()
+    folders.make(out)
+    with Manifest(out, fingerprint(enhancer.options, writing.encoding), many.shard) as manifest:
+        if many.resume:
+            places = [place for job in jobs for place in (job.target, job.comparison) if place is not None]
+            for folder in {out, *(place.parent for place in places)}:
+                remove_leftovers(folder)
+        yield from Batch(enhancer, writing, share, manifest, many.resume).outcomes(jobs)

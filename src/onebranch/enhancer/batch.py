@@ -1,0 +1,256 @@
+"""Many pictures enhanced, several at a time: reading, the networks and writing overlap. Results in order."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onebranch.enhancer.jobs import Job
+from onebranch.enhancer.picture import Enhancer
+from onebranch.enhancer.work import Enhanced, Foreseen, Writing, enhance_file, foresee
+from onebranch.errors import OnebranchError
+from onebranch.images.files import check_free
+from onebranch.images.leftovers import MINE, name_in_the_making
+from onebranch.images.picture import Picture, Samples
+from onebranch.images.rows import Reader
+from onebranch.runtime.cores import cores
+
+if TYPE_CHECKING:
+    from onebranch.enhancer.manifest import Manifest
+
+MOST = 8
+"""Pictures at a time, unless more are asked for: more take more memory, and the disk is shared."""
+
+AHEAD = 16
+"""Pictures that may be done, for each that is worked on, while an earlier one is not."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A picture that was enhanced, and in how many seconds."""
+
+    job: Job
+    foreseen: Foreseen
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A picture that would be enhanced. seconds: that the networks would take, about; None if unknown."""
+
+    job: Job
+    foreseen: Foreseen
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture whose result was there already, and valid."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that was not enhanced, and the reason in one line."""
+
+    job: Job
+    reason: str
+
+
+Outcome = Done | Planned | Skipped | Failed
+Share = Callable[[Job, float], None]
+"""Called with how much of a picture is done, from 0 to 1, from any thread."""
+
+
+def at_a_time(asked: int | None, pictures: int) -> int:
+    """How many pictures are worked on at the same time. OnebranchError for less than one.
+
+    Each then has its share of the cores: reading and writing use one core each, and so keep all of them busy.
+    """
+    if asked is not None and not 1 <= asked <= 256:
+        raise OnebranchError(f"jobs must be 1 to 256 pictures at a time, not {asked}")
+    return max(1, min(pictures, min(cores(), MOST) if asked is None else asked))
+
+
+class Folders:
+    """Makes the folders of results, and removes those of them in which nothing came to lie."""
+
+    def __init__(self) -> None:
+        self._made: list[Path] = []
+        self._lock = threading.Lock()
+
+    def make(self, folder: Path) -> None:
+        """Make it, and those above it. OnebranchError if that cannot be."""
+        missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OnebranchError(f"cannot make the folder '{folder}': {error.strerror}") from None
+        with self._lock:
+            self._made += reversed(missing)
+
+    def remove_empty(self) -> None:
+        """Remove what was made for nothing."""
+        for folder in sorted(set(self._made), key=lambda place: len(place.parts), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+class Batch:
+    """What is done with every picture. An interrupt ends those being worked on; nothing is left of them."""
+
+    def __init__(
+        self,
+        enhancer: Enhancer,
+        writing: Writing,
+        share: Share = lambda job, part: None,
+        manifest: "Manifest | None" = None,
+        resume: bool = False,
+    ) -> None:
+        self._enhancer, self._writing, self._share = enhancer, writing, share
+        self._manifest, self._resume = manifest, resume
+        self._folders = Folders()
+        self._stopped = threading.Event()
+
+    def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """What became of every picture, in order."""
+        try:
+            if self._enhancer.beside == 1:
+                yield from map(self._outcome, jobs)
+            else:
+                yield from self._beside(jobs)
+        finally:
+            self._folders.remove_empty()
+
+    def _beside(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        from concurrent.futures import ThreadPoolExecutor  # imported late: one picture needs no pool
+
+        pool = ThreadPoolExecutor(self._enhancer.beside, "picture")
+        waiting: deque[Future[Outcome]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(self._outcome, job))
+                if len(waiting) > AHEAD * self._enhancer.beside or waiting[0].done():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BaseException:
+            self._stopped.set()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _outcome(self, job: Job) -> Outcome:
+        """One picture; whatever goes wrong with it is its own failure."""
+        if job.problem:
+            return Failed(job, job.problem)
+        try:
+            return self._enhanced(job)
+        except OnebranchError as error:
+            return Failed(job, str(error))
+        except OSError as error:
+            return Failed(job, f"'{job.source}' to '{job.target}': {error.strerror or error}")
+        except Exception as error:
+            text = f"'{job.source}': a fault in onebranch, {type(error).__name__}: {error}; please report it"
+            return Failed(job, str(OnebranchError(text)))
+
+    def _enhanced(self, job: Job) -> Done | Skipped:
+        begin = time.perf_counter()
+        if self._manifest is None:
+            done = self._made(job)
+        elif self._resume and self._manifest.has(job):
+            return Skipped(job)
+        else:
+            from onebranch.enhancer.manifest import state_of
+
+            before = state_of(job.source)
+            exists = job.target.exists() and not self._writing.overwrite
+            done = self._made_again(job) if self._resume and exists else self._made(job)
+            self._manifest.add(job, before)
+        return Done(job, done.foreseen, time.perf_counter() - begin)
+
+    def _made(self, job: Job) -> Enhanced:
+        if job.comparison is not None:
+            check_free(job.comparison, self._writing.overwrite, missing_folder=True)
+        self._folders.make(job.target.parent)
+        done = enhance_file(job.source, job.target, self._watched(job), self._writing)
+        if job.comparison is not None:
+            self._compare(job, done)
+        return done
+
+    def _compare(self, job: Job, done: Enhanced) -> None:
+        from onebranch.images.comparison import compare_files
+        from onebranch.images.writing import write
+
+        assert job.comparison is not None
+        self._folders.make(job.comparison.parent)
+        heading = " then ".join(done.foreseen.models)
+        sheet = compare_files(job.source, job.target, heading, "input", self._writing.max_pixels)
+        write(sheet, job.comparison, overwrite=self._writing.overwrite)
+
+    def _made_again(self, job: Job) -> Enhanced:
+        """A result that is there without a record: from a run that was killed if the same comes out again."""
+        aside = job.target.with_name(f"{name_in_the_making()}{job.target.suffix}")
+        MINE.add(aside)
+        try:
+            done = enhance_file(job.source, aside, self._watched(job), self._writing)
+            same = aside.read_bytes() == job.target.read_bytes()
+        finally:
+            aside.unlink(missing_ok=True)
+            MINE.discard(aside)
+        if not same:
+            check_free(job.target)
+        return done
+
+    def _watched(self, job: Job) -> "_Watched":
+        def tell(part: float) -> None:
+            if self._stopped.is_set():
+                raise KeyboardInterrupt
+            self._share(job, part)
+
+        tell(0.0)
+        return _Watched(self._enhancer, tell)
+
+
+class _Watched(Enhancer):
+    """The same enhancer, which tells how much of a picture is done, and ends where telling raises."""
+
+    def __init__(self, enhancer: Enhancer, tell: Callable[[float], None]) -> None:
+        vars(self).update(vars(enhancer))
+        self._tell = tell
+
+    def enhance(self, picture: Picture) -> Picture:
+        self._tell(0.0)
+        return super().enhance(picture)
+
+    def rows(self, reader: Reader) -> Iterator[Samples]:
+        layout, given = reader.header.layout, 0
+        height = self.size_of_result((layout.height, layout.width))[0]
+        for rows in super().rows(reader):
+            yield rows
+            given += len(rows)
+            self._tell(given / height)
+
+
+def foreseen_outcomes(jobs: Sequence[Job], enhancer: Enhancer, writing: Writing) -> Iterator[Outcome]:
+    """What would become of every picture; nothing is made."""
+    from onebranch.enhancer.estimate import Estimate
+
+    estimate = Estimate(enhancer)
+    for job in jobs:
+        try:
+            if job.problem:
+                raise OnebranchError(job.problem)
+            if job.comparison is not None:
+                check_free(job.comparison, writing.overwrite, missing_folder=True)
+            foreseen = foresee(job.source, job.target, enhancer, writing)
+            yield Planned(job, foreseen, estimate.seconds(foreseen))
+        except OnebranchError as error:
+            yield Failed(job, str(error))
