@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from onebranch import __version__
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
@@ -106,7 +105,7 @@ def state_of(path: Path) -> State:
 def fingerprint(options: Options, encoding: Encoding) -> str:
     """What tells results of different options apart, in 32 letters. Models count by their content."""
     kept = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
-    text = json.dumps([__version__, kept, vars(encoding)], sort_keys=True)
+    text = json.dumps([kept, vars(encoding)], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for content in _contents(options.model):
         digest.update(content)
