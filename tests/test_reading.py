@@ -181,6 +181,17 @@ def test_rows_of_uncompressed_pictures_are_those_of_pillow(tmp_path, make, count
     np.testing.assert_array_equal(rows_of(path, count), expected)
 
 
+def test_a_bmp_with_a_palette_of_no_colours_is_told(tmp_path):
+    path = tmp_path / "it.bmp"
+    Image.fromarray(noise(4, 4, 3)).quantize(16).save(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, 10, 54)  # the samples begin where the palette is
+    struct.pack_into("<I", content, 46, 257)
+    path.write_bytes(content)
+    with pytest.raises(OnebranchError, match="damaged or unsupported BMP"):
+        read(path)
+
+
 def test_an_uncompressed_picture_that_is_cut_is_told(tmp_path):
     path = tmp_path / "it.bmp"
     Image.fromarray(noise(40, 31, 3)).save(path)

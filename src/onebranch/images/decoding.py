@@ -4,8 +4,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images import png_chunks
 from onebranch.images.animation import Animation
+from onebranch.images.damage import told_of
 from onebranch.images.formats import Format
 from onebranch.images.holding import (
     Held,
@@ -26,7 +26,7 @@ from onebranch.images.holding import (
     held_by_tiff,
 )
 from onebranch.images.interlaced import InterlacedReader
-from onebranch.images.libvips import BLOCKS, pyvips, reason
+from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import TURNS, Metadata, upright
 from onebranch.images.netpbm import NetpbmReader, is_netpbm
 from onebranch.images.picture import Picture, Samples
@@ -78,7 +78,7 @@ class PipelineReader:
         step = max(1, CHUNK // max(1, rows.itemsize * layout.width * layout.bands))
         for at in range(0, count, step):
             part = rows[at : at + step]
-            with _told_of(self._path, self._name):
+            with told_of(self._path, self._name):
                 content = self._region.fetch(0, self._row, layout.width, len(part))
             part[:] = np.frombuffer(content, layout.depth).reshape(part.shape)
             self._row += len(part)
@@ -138,7 +138,7 @@ def open_file(path: Path, form: Format, limits: Limits) -> Reader:
 
 def _open_by_libvips(path: Path, form: Format, limits: Limits) -> Reader:
     try:
-        with _told_of(path, form.name):
+        with told_of(path, form.name):
             image = _loaded(path, form, limits.pixels)
             check_memory(path, _held(path, form, image), limits.memory)
             return _reader(path, form, image)
@@ -192,7 +192,7 @@ def _reader(path: Path, form: Format, image: Image) -> Reader:
 
 def _pass_of(path: Path, file: IO[bytes], layout: Layout) -> Reader:
     """One pass of an interlaced PNG, as `InterlacedReader` set it apart; it takes the picture's own route."""
-    with _told_of(path, "PNG"), file:  # libvips has a handle of its own
+    with told_of(path, "PNG"), file:  # libvips has a handle of its own
         source = pyvips.Source.new_from_descriptor(file.fileno())
         image = pyvips.Image.pngload_source(source, access="sequential", fail_on="error")
         shown, *_ = routed(image)
@@ -251,14 +251,14 @@ def _field(image: Image, name: str, default: Any) -> Any:
 
 def count_frames(path: Path, form: Format) -> int:
     """The frames that the header of an animation announces."""
-    with _told_of(path, form.name):
+    with told_of(path, form.name):
         image = getattr(pyvips.Image, LOADERS[form.name])(os.fsencode(path), revalidate=True)
         return int(_field(image, "n-pages", 1))
 
 
 def decode_animation(path: Path, form: Format, limits: Limits) -> Animation:
     """All frames of a GIF or WebP as they are shown; the limits are held against all of them together."""
-    with _told_of(path, form.name):
+    with told_of(path, form.name):
         load = getattr(pyvips.Image, LOADERS[form.name])
         first = load(os.fsencode(path), access="sequential", revalidate=True)
         count = _field(first, "n-pages", 1)
@@ -349,7 +349,7 @@ DEEP = {"I": "uint16", "I;16": "uint16"}
 
 
 def _open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
-    with _told_of(path, name), _pillow_class(name)(str(path)) as image:
+    with told_of(path, name), _pillow_class(name)(str(path)) as image:
         _check_size(path, image.width, image.height, limits.pixels)
         if image.mode not in MODES:
             raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not known")
@@ -359,12 +359,16 @@ def _open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
         metadata = Metadata(icc=image.info.get("icc_profile") or None)
         raw = raw_rows(image) if name in STORED else None
         if raw is not None and metadata.icc is None:
-            return RawReader(path, image, raw, mode, Header(_layout_of(image, mode), metadata, notes=notes))
+            return RawReader(
+                path, name, image, raw, mode, Header(_layout_of(image, mode), metadata, notes=notes)
+            )
         check_memory(path, held_as_a_whole(name, image.width, image.height), limits.memory)
         if metadata.icc is not None:
             return _array_reader(path, in_mode(image, mode), metadata, notes)
         image.load()
-        return DecodedReader(image.copy(), mode, Header(_layout_of(image, mode), metadata, notes=notes))
+        return DecodedReader(
+            path, name, image.copy(), mode, Header(_layout_of(image, mode), metadata, notes=notes)
+        )
 
 
 def _layout_of(image: Image, mode: str) -> Layout:
@@ -386,7 +390,7 @@ def _array_reader(path: Path, samples: Samples, metadata: Metadata, notes: tuple
 
 def _open_lab_tiff(path: Path, limits: Limits) -> Reader:
     """A TIFF of 8-bit Lab, which libvips does not read."""
-    with _told_of(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
+    with told_of(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
         _check_size(path, image.width, image.height, limits.pixels)
         check_memory(path, Held(image.width * image.height * 24, "a TIFF of 8-bit Lab"), limits.memory)
         if image.mode != "LAB":
@@ -399,37 +403,6 @@ def _open_lab_tiff(path: Path, limits: Limits) -> Reader:
         lab = lab.copy(interpretation="lab")
         lab.set_type(pyvips.GValue.gint_type, "bits-per-sample", 8)
         return PipelineReader(path, "TIFF", *_described(path, lab, ()))
-
-
-@contextmanager
-def _told_of(path: Path, name: str) -> Iterator[None]:
-    """Whatever the decoders raise, as one line."""
-    try:
-        yield
-    except OnebranchError:
-        raise
-    except pyvips.Error as error:
-        raise _damaged(path, name, _unsaid(path, name, error) or reason(error)) from None
-    except MemoryError:
-        raise OnebranchError(f"cannot read '{path}': there is not enough memory for it") from None
-    except Exception as error:  # Pillow raises what its parsers happen to meet
-        raise _damaged(path, name, str(error)) from None
-
-
-def _unsaid(path: Path, name: str, error: Exception) -> str:
-    """The reason, where libvips gives none, or none that can be understood; "" elsewhere."""
-    if name == "PNG" and not reason(error):
-        return png_chunks.problem(path)
-    if "samples_per_pixel not a whole number of bytes" in str(error):
-        return "it has samples of other than 1, 8, 16 or 32 bits"
-    if not reason(error) and "bad seek" in str(error):
-        return "it points beyond its end"
-    return ""
-
-
-def _damaged(path: Path, name: str, why: str) -> OnebranchError:
-    told = f": {' '.join(why.split())[:200]}" if why.strip() else ""
-    return OnebranchError(f"cannot read '{path}': damaged or unsupported {name} file{told}")
 
 
 def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:

@@ -6,7 +6,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from onebranch.errors import OnebranchError
+from onebranch.images.damage import damaged, told_of
 from onebranch.images.picture import Samples
 from onebranch.images.rows import Header
 
@@ -48,9 +48,9 @@ def in_mode(image: Image, mode: str) -> Samples:
 class RawReader:
     """The rows of an uncompressed file, read as they are asked for. image: opened by Pillow, not loaded."""
 
-    def __init__(self, path: Path, image: Image, raw: Raw, mode: str, header: Header) -> None:
+    def __init__(self, path: Path, name: str, image: Image, raw: Raw, mode: str, header: Header) -> None:
         self.header = header
-        self._path, self._raw, self._mode, self._row = path, raw, mode, 0
+        self._path, self._name, self._raw, self._mode, self._row = path, name, raw, mode, 0
         self._kind, self._palette = image.mode, image.palette
         self._file: IO[bytes] = path.open("rb")
 
@@ -65,13 +65,14 @@ class RawReader:
         self._file.seek(raw.start + first * raw.length)
         content = self._file.read(count * raw.length)
         if len(content) < count * raw.length:
-            raise OnebranchError(f"cannot read '{self._path}': damaged file: it ends too soon")
+            raise damaged(self._path, self._name, "it ends too soon")
         self._row += count
         size = (layout.width, count)
-        part = Pillow.frombytes(self._kind, size, content, "raw", raw.mode, raw.length, raw.step)
-        if self._palette is not None:
-            part.palette = self._palette.copy()
-        return in_mode(part, self._mode)
+        with told_of(self._path, self._name):
+            part = Pillow.frombytes(self._kind, size, content, "raw", raw.mode, raw.length, raw.step)
+            if self._palette is not None:
+                part.palette = self._palette.copy()
+            return in_mode(part, self._mode)
 
     def close(self) -> None:
         self._file.close()
@@ -86,9 +87,9 @@ class RawReader:
 class DecodedReader:
     """The rows of an image that Pillow has decoded, converted as they are asked for."""
 
-    def __init__(self, image: Image, mode: str, header: Header) -> None:
+    def __init__(self, path: Path, name: str, image: Image, mode: str, header: Header) -> None:
         self.header = header
-        self._image, self._mode, self._row = image, mode, 0
+        self._path, self._name, self._image, self._mode, self._row = path, name, image, mode, 0
 
     def read(self, count: int) -> Samples:
         layout = self.header.layout
@@ -96,7 +97,8 @@ class DecodedReader:
         if count == 0:
             return np.empty((0, layout.width, layout.bands), layout.depth)
         self._row += count
-        return in_mode(self._image.crop((0, self._row - count, layout.width, self._row)), self._mode)
+        with told_of(self._path, self._name):
+            return in_mode(self._image.crop((0, self._row - count, layout.width, self._row)), self._mode)
 
     def close(self) -> None:
         self._image = None
