@@ -37,7 +37,7 @@ class EnsembleStage:
             )
         self._stage, self._tile = stage, tile
         self.runtime = stage.runtime
-        self.halo = _even(stage.halo)
+        self.halo = _even(stage.halo, PHASE if stage.streams else 1)
 
     @property
     def model(self) -> Described:
@@ -61,9 +61,9 @@ class EnsembleStage:
         return lambda picture: run_tiled(function, picture, self._stage.halo, self._tile)
 
 
-def _even(halo: Halo) -> Halo:
-    """The same reach on every side."""
-    reach = max(halo.top, halo.bottom, halo.left, halo.right)
+def _even(halo: Halo, phase: int) -> Halo:
+    """The same reach on every side, for the last bits too: each layer's reach grows to whole phases."""
+    reach = phase * max(halo.top, halo.bottom, halo.left, halo.right)
     return replace(halo, top=reach, bottom=reach, left=reach, right=reach)
 
 
