@@ -9,6 +9,9 @@ from typing import Any
 Image = Any
 """A pyvips image: not typed."""
 
+Matrix = tuple[tuple[float, ...], ...]
+"""Three rows of three."""
+
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 SAMPLES = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
 
@@ -71,15 +74,57 @@ def srgb_to_linear(image: Image) -> Image:
     return ((size <= 0.04045).ifthenelse(size / 12.92, curve) * image.sign()).cast("float")
 
 
+PRIMARIES = (
+    (0.4360747, 0.3850649, 0.1430804),
+    (0.2225045, 0.7168786, 0.0606169),
+    (0.0139322, 0.0971045, 0.7141733),
+)
+"""X, Y and Z of sRGB's red, green and blue, adapted to the profiles' D50 white (Bradford; ICC.1, annex E)."""
+
+KNEE = 6 / 29
+"""Where CIE Lab's cube root gives way to a line, which goes on below black (CIE 15, 8.2.1)."""
+
+TO_CURVES = ((1 / 116, 1 / 500, 0.0), (1 / 116, 0.0, 0.0), (1 / 116, 0.0, -1 / 200))
+"""L, a and b to the curves' values of X, Y and Z, but for 16 / 116."""
+
+FROM_CURVES = ((0.0, 116.0, 0.0), (500.0, -500.0, 0.0), (0.0, 200.0, -200.0))
+"""The way back, but for the 16 that L loses."""
+
+
 def lab_to_srgb(image: Image) -> Image:
     """CIE Lab (L 0 to 100) as sRGB, white 1, unclipped: the profiles' D50 white is white."""
-    return linear_to_srgb(image.copy(interpretation="lab").colourspace("scrgb"))
+    value = _recombined(image, TO_CURVES) + 16 / 116
+    line = (value - 4 / 29) * (3 * KNEE**2)
+    relative = (value > KNEE).ifthenelse(value * value * value, line)
+    return linear_to_srgb(_recombined(relative, _inverse(_WHITE_IS_ONE)))
 
 
 def srgb_to_lab(image: Image) -> Image:
-    """The inverse of `lab_to_srgb`, for grey too; X, Y and Z are clipped to 0 and white."""
+    """The inverse of `lab_to_srgb`, for grey too."""
     colour = image if image.bands == 3 else image.bandjoin([image, image])
-    return srgb_to_linear(colour).copy(interpretation="scrgb").colourspace("lab")
+    relative = _recombined(srgb_to_linear(colour), _WHITE_IS_ONE)
+    value = (relative > KNEE**3).ifthenelse(relative.abs() ** (1 / 3), relative / (3 * KNEE**2) + 4 / 29)
+    return (_recombined(value, FROM_CURVES) - [16, 0, 0]).cast("float").copy(interpretation="lab")
+
+
+def _recombined(image: Image, matrix: Matrix) -> Image:
+    """Each pixel times a matrix."""
+    return image.copy(interpretation="multiband").cast("double").recomb([list(row) for row in matrix])
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    """By cofactors."""
+    (a, b, c), (d, e, f), (g, h, i) = matrix
+    size = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    rows = (
+        (e * i - f * h, c * h - b * i, b * f - c * e),
+        (f * g - d * i, a * i - c * g, c * d - a * f),
+        (d * h - e * g, b * g - a * h, a * e - b * d),
+    )
+    return tuple(tuple(value / size for value in row) for row in rows)
+
+
+_WHITE_IS_ONE: Matrix = tuple(tuple(value / sum(row) for value in row) for row in PRIMARIES)
 
 
 def at_depth(image: Image, depth: str) -> Image:
