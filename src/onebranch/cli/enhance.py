@@ -192,7 +192,7 @@ def _enhance(
                 paths, out, options, writing, many=many, watcher=Watcher(begins, live.share, shown)
             )
     except KeyboardInterrupt:
-        complain(f"stopped; {in_words(done)} enhanced, nothing is left of the others")
+        complain(f"stopped; {in_words(done)} enhanced, none is half-written")
         sys.exit(130)
 
 
