@@ -165,7 +165,7 @@ class Batch:
         begin = time.perf_counter()
         if self._manifest is None:
             done = self._made(job)
-        elif self._resume and self._manifest.has(job):
+        elif self._resume and self._manifest.has(job, self._writing.overwrite):
             return Skipped(job)
         else:
             from onebranch.enhancer.manifest import state_of

@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.options import Options
@@ -46,10 +47,7 @@ class Manifest:
         part = f"-{shard.index}-of-{shard.count}" if shard else ""
         self.path = folder / f"onebranch{part}.jsonl"
         try:
-            self._file = self.path.open("ab", buffering=0)
-            _lock(self._file)
-            if self._file.tell() and not self.path.read_bytes().endswith(b"\n"):
-                self._file.write(b"\n")  # the last record was cut off
+            self._file = _opened(self.path)
         except BlockingIOError:
             raise OnebranchError(f"another run is writing '{self.path}'; wait for it, or end it") from None
         except OSError as error:
@@ -61,19 +59,21 @@ class Manifest:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def has(self, job: Job) -> bool:
+    def has(self, job: Job, overwrite: bool) -> bool:
         """Whether its result is there and valid; False if there is none, or none that is known.
 
-        OnebranchError for a result of another picture or of other options, if it is as it was recorded.
+        overwrite: whether one of another picture or of other options may be replaced; else OnebranchError.
         """
         record = self._records.get(self._name(job.target))
         if record is None or not _is(job.target, record["result"]):
             return False
+        if record["options"] == self._options and _is(job.source, record["picture"]):
+            return True
+        if overwrite:
+            return False
         if record["options"] != self._options:
             raise OnebranchError(_other(job, "it was made with other options"))
-        if not _is(job.source, record["picture"]):
-            raise OnebranchError(_other(job, f"it was made before '{job.source}' changed"))
-        return True
+        raise OnebranchError(_other(job, f"it was made before '{job.source}' changed"))
 
     def add(self, job: Job, picture: State) -> None:
         """Record that it is done. picture: as it was before. OnebranchError if that cannot be written."""
@@ -167,7 +167,20 @@ def _other(job: Job, why: str) -> str:
     return f"'{job.target}' exists, and {why}; choose another folder or allow overwriting (--overwrite)"
 
 
-def _lock(file: BinaryIO) -> None:
+def _opened(path: Path) -> FileIO:
+    """The file, to be added to by this process alone. BlockingIOError if another one does."""
+    file = FileIO(path, "ab")
+    try:
+        _lock(file)
+        if file.tell() and not path.read_bytes().endswith(b"\n"):
+            file.write(b"\n")  # the last record was cut off
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _lock(file: FileIO) -> None:
     """Keep others from writing it until this process ends. BlockingIOError if somebody else does."""
     try:
         import fcntl

@@ -1,0 +1,386 @@
+"""Many pictures, several at a time: in order, whole or not at all, resumed and shared among machines."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from network_specs import random_model
+from onebranch.enhancer import batch
+from onebranch.enhancer.batch import Batch, Done, at_a_time
+from onebranch.enhancer.files import Many, Summary, Watcher, enhance_files, foresee_files
+from onebranch.enhancer.jobs import Job, Shard
+from onebranch.enhancer.manifest import Manifest
+from onebranch.enhancer.names import Naming
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import Enhancer
+from onebranch.enhancer.work import Writing
+from onebranch.errors import OnebranchError
+from onebranch.images.encoding import Encoding
+from onebranch.images.leftovers import name_in_the_making
+from onebranch.images.picture import Picture
+from onebranch.images.reading import read
+from onebranch.images.writing import write
+from onebranch.runtime.cores import cores
+from onebranch.spec.shorthand import NetworkShorthand, expand
+
+MODEL = random_model(
+    expand(NetworkShorthand(task="upscale", width=2, depth=0, branches="plain")), name="small"
+)
+OPTIONS = Options(model=MODEL, threads=1)
+
+RESUME = Many(resume=True, jobs=2)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of seven pictures."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for seed in range(7):
+        pixels = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), np.uint8)
+        write(Picture(pixels), folder / f"{seed}.png")
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The pictures of a folder and those below it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.[pj][np]g")}
+
+
+def sorts(summary: Summary) -> list[str]:
+    return [type(result).__name__ for result in summary.results]
+
+
+def test_any_number_at_a_time_gives_the_same_in_the_same_order(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "3.png").write_bytes(b"no picture")
+    found = {}
+    for count in (1, 2, 5, 99):
+        out, shown = tmp_path / f"out{count}", []
+        summary = enhance_files([pictures], out, OPTIONS, shown=shown.append, many=Many(jobs=count))
+        assert [result.job.source.name for result in shown] == [f"{n}.png" for n in range(7)]
+        assert sorts(summary) == ["Done"] * 3 + ["Failed"] + ["Done"] * 3
+        found[count] = content(out)
+    assert len(found[1]) == 6
+    assert found[1] == found[2] == found[5] == found[99]
+
+
+def test_as_many_at_a_time_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "cores", lambda: 4)
+    assert [at_a_time(None, pictures) for pictures in (0, 1, 3, 100)] == [1, 1, 3, 4]
+    assert [at_a_time(9, pictures) for pictures in (1, 100)] == [1, 9]
+    monkeypatch.setattr(batch, "cores", lambda: 64)
+    assert at_a_time(None, 100) == batch.MOST
+    for wrong in (0, -1, 257):
+        with pytest.raises(OnebranchError, match="jobs must be 1 to 256"):
+            at_a_time(wrong, 5)
+
+
+def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_path: Path) -> None:
+    flying, most, both = set(), [0], threading.Barrier(2, timeout=20)
+
+    def share(job: Job, part: float) -> None:
+        if part == 0 and job.source.name in ("0.png", "1.png"):
+            both.wait()  # would break if the second did not begin before the first has ended
+        (flying.add if part < 1 else flying.discard)(job)
+        most[0] = max(most[0], len(flying))
+
+    summary = enhance_files(
+        [pictures], tmp_path / "out", OPTIONS, many=Many(jobs=2), watcher=Watcher(share=share)
+    )
+    assert sorts(summary) == ["Done"] * 7
+    assert most[0] == 2
+
+
+def test_an_enhancers_threads_are_shared(pictures: Path) -> None:
+    assert Enhancer(Options(model=MODEL), beside=cores()).options.threads == 1
+
+
+def test_a_fault_of_ours_stops_only_its_picture(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = batch.enhance_file
+
+    def wrong(source: Path, *rest: object) -> object:
+        if source.name == "2.png":
+            raise ValueError("too\nbad")
+        return right(source, *rest)
+
+    monkeypatch.setattr(batch, "enhance_file", wrong)
+    summary = enhance_files([pictures], tmp_path / "out", OPTIONS)
+    assert sorts(summary).count("Done") == 6
+    (failed,) = summary.failed
+    assert failed.reason.endswith("2.png': a fault in onebranch, ValueError: too\\nbad; please report it")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupt_leaves_whole_files_only(pictures: Path, tmp_path: Path, count: int) -> None:
+    out = tmp_path / "out"
+
+    def share(job: Job, part: float) -> None:
+        if part == 1 and job.source.name == "4.png" and count == 1:
+            raise KeyboardInterrupt  # as in the main thread: while the fifth is being made
+
+    def shown(result: Done) -> None:
+        if result.job.source.name == "3.png" and count > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        enhance_files(
+            [pictures], out, OPTIONS, many=Many(jobs=count), watcher=Watcher(share=share, shown=shown)
+        )
+    made = content(out)
+    assert {"0.png", "1.png", "2.png", "3.png"} <= set(made)
+    assert count > 1 or len(made) == 4
+    assert sorted(path.name for path in out.iterdir()) == sorted(made)
+    whole = tmp_path / "whole"
+    enhance_files([pictures], whole, OPTIONS)
+    assert made == {name: bytes_ for name, bytes_ in content(whole).items() if name in made}
+    assert threading.active_count() == 1 or not any(
+        t.name.startswith("picture") for t in threading.enumerate()
+    )
+
+
+def test_an_interrupt_ends_pictures_that_others_work_on(pictures: Path, tmp_path: Path) -> None:
+    began, stop = threading.Event(), threading.Event()
+
+    def share(job: Job, part: float) -> None:
+        if job.source.name == "1.png" and part == 1:
+            began.set()
+            assert stop.wait(20)
+
+    enhancer = Enhancer(OPTIONS, beside=2)
+    working = Batch(enhancer, Writing(), share)
+    jobs = [Job(pictures / f"{n}.png", tmp_path / f"{n}.png") for n in range(7)]
+    outcomes = working.outcomes(jobs)
+    assert isinstance(next(outcomes), Done)
+    assert began.wait(20)
+    threading.Timer(0.1, stop.set).start()  # the second goes on only when the interrupt has been taken
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.throw(KeyboardInterrupt())
+    assert not list(tmp_path.glob(".onebranch*"))
+
+
+def test_a_run_in_which_all_fail_leaves_no_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "absent.png", tmp_path / "missing.png"]
+    out = tmp_path / "new" / "er"
+    assert sorts(enhance_files(paths, out, OPTIONS)) == ["Failed", "Failed"]
+    assert not (tmp_path / "new").exists()
+    out.mkdir(parents=True)
+    enhance_files(paths, out, OPTIONS)
+    assert out.exists()  # it was there
+
+
+def test_folders_are_mirrored(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "deep" / "er").mkdir(parents=True)
+    (pictures / "0.png").rename(pictures / "deep" / "er" / "0.png")
+    (pictures / "empty").mkdir()
+    out = pictures / "out"
+    for _ in range(2):  # the results lie among the pictures, and are not enhanced again
+        summary = enhance_files([pictures], out, OPTIONS, many=Many(recursive=True, resume=True))
+        assert len(summary.results) == 7
+    assert sorted(content(out)) == [*(f"{n}.png" for n in range(1, 7)), "deep/er/0.png"]
+    assert not (out / "empty").exists()
+
+
+def test_resuming_does_what_is_missing_and_nothing_else(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Done"] * 7
+    first = content(out)
+    (out / "2.png").unlink()
+    half = out / name_in_the_making()
+    half.write_bytes(b"half")
+    summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
+    assert sorts(summary) == ["Skipped"] * 2 + ["Done"] + ["Skipped"] * 4
+    assert content(out) == first
+    assert not half.exists()
+    records = [json.loads(line) for line in (out / "onebranch.jsonl").read_text().splitlines()]
+    assert [record["target"] for record in records][-1] == "2.png" and len(records) == 8
+    assert records[0]["picture"]["path"] == str(Path("..", "in", "0.png"))
+
+
+def test_what_was_made_otherwise_is_said_and_stays(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    first = content(out)
+    write(Picture(np.zeros((5, 5, 3), np.uint8)), pictures / "1.png", overwrite=True)
+    (out / "3.png").write_bytes(b"somebody else's")
+    summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
+    assert [failed.job.source.name for failed in summary.failed] == ["1.png", "3.png"]
+    assert "it was made before" in summary.failed[0].reason
+    assert "it exists" in summary.failed[1].reason
+    assert content(out) == {**first, "3.png": b"somebody else's"}
+    other = enhance_files([pictures], out, Options(model=MODEL, threads=1, scale=3), many=RESUME)
+    assert len(other.failed) == 7
+    assert sum("it was made with other options" in failed.reason for failed in other.failed) == 6
+    again = enhance_files([pictures], out, OPTIONS, Writing(overwrite=True), many=RESUME)
+    assert [done.job.source.name for done in again.done] == ["1.png", "3.png"]
+    assert len(again.skipped) == 5
+    assert content(out)["3.png"] == first["3.png"] != content(out)["1.png"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(model=random_model(MODEL.spec, seed=5), threads=1),
+        Options(model=MODEL, threads=1, self_ensemble=True),
+        Options(model=MODEL, threads=1, chroma="bilinear"),
+    ],
+)
+def test_other_options_and_other_weights_are_no_longer_done(
+    pictures: Path, tmp_path: Path, options: Options
+) -> None:
+    source, out = pictures / "0.png", tmp_path / "out"
+    enhance_files([source], out, OPTIONS, many=RESUME)
+    assert sorts(enhance_files([source], out, options, many=RESUME)) == ["Failed"]
+    assert sorts(enhance_files([source], out, OPTIONS, Writing(Encoding(level=9)), many=RESUME)) == ["Failed"]
+    without_effect = Options(model=MODEL, threads=2, memory=10**9, tile=64)
+    assert sorts(enhance_files([source], out, without_effect, many=RESUME)) == ["Skipped"]
+
+
+def test_copied_folders_count_by_their_content(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    for path in (*pictures.iterdir(), *out.glob("*.png")):
+        os.utime(path, (1, 1))
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+
+
+def test_results_without_a_record_are_taken_over_if_the_same_comes_out(
+    pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    enhance_files([pictures], out, OPTIONS)
+    changed = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Done"] * 7
+    assert changed == {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+
+
+@pytest.mark.parametrize("end", [b'{"target": "0.png", "pict', b"\xff\xfe\n", b'[1]\n{"target": 3}\n'])
+def test_a_manifest_that_was_cut_off_is_read_as_far_as_it_goes(
+    pictures: Path, tmp_path: Path, end: bytes
+) -> None:
+    out = tmp_path / "out"
+    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    path = out / "onebranch.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]) + end)
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)).count("Skipped") == 5
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on POSIX systems only")
+def test_two_runs_do_not_resume_into_one_folder(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with Manifest(out, ""), pytest.raises(OnebranchError, match=r"another run is writing .*onebranch.jsonl"):
+        enhance_files([pictures], out, OPTIONS, many=RESUME)
+    assert not enhance_files([pictures], out, OPTIONS, many=RESUME).failed
+
+
+def test_parts_do_everything_once(pictures: Path, tmp_path: Path) -> None:
+    out, counts = tmp_path / "out", []
+    for part in (1, 2, 3):
+        summary = enhance_files([pictures], out, OPTIONS, many=Many(shard=Shard(part, 3)))
+        assert not summary.failed
+        counts.append(len(summary.done))
+    assert sum(counts) == 7 and max(counts) < 7
+    enhance_files([pictures], tmp_path / "whole", OPTIONS)
+    assert content(out) == content(tmp_path / "whole")
+    manifests = sorted(path.name for path in out.glob("*.jsonl"))
+    assert manifests == [f"onebranch-{part}-of-3.jsonl" for part in (1, 2, 3)]
+    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+
+
+def test_resume_and_shard_need_a_folder(pictures: Path, tmp_path: Path) -> None:
+    for many in (RESUME, Many(shard=Shard(1, 2)), Many(naming=Naming(form="png"))):
+        with pytest.raises(OnebranchError, match="name a folder for several pictures, and with --name"):
+            enhance_files([pictures / "0.png"], tmp_path / "x.png", OPTIONS, many=many)
+
+
+def test_comparisons_lie_beside_the_results(pictures: Path, tmp_path: Path) -> None:
+    many = Many(comparisons=tmp_path / "side", naming=Naming(form="jpg"))
+    summary = enhance_files([pictures], tmp_path / "out", OPTIONS, many=many)
+    assert sorted(content(tmp_path / "side")) == [f"{n}_compared.png" for n in range(7)]
+    assert summary.done[0].job.comparison == tmp_path / "side" / "0_compared.png"
+    shape = read(tmp_path / "side" / "0_compared.png").pixels.shape
+    assert shape[1] > 2 * shape[0] / 3 > 200
+    one = tmp_path / "one.jpg"
+    enhance_files([pictures / "0.png"], tmp_path / "o.png", OPTIONS, many=Many(comparisons=one))
+    assert one.exists()
+    before = one.read_bytes()
+    (failed,) = enhance_files(
+        [pictures / "0.png"], tmp_path / "p.png", OPTIONS, many=Many(comparisons=one)
+    ).failed
+    assert "one.jpg': it exists" in failed.reason
+    assert one.read_bytes() == before and not (tmp_path / "p.png").exists()
+    with pytest.raises(OnebranchError, match="one picture's name"):
+        enhance_files([pictures], tmp_path / "q", OPTIONS, many=Many(comparisons=one))
+
+
+def test_lossless_jpeg_is_refused_before_anything(pictures: Path, tmp_path: Path) -> None:
+    many, writing = Many(naming=Naming(form="jpg")), Writing(Encoding(lossless=True))
+    with pytest.raises(
+        OnebranchError, match="JPEG always has some; choose another format, such as --format png"
+    ):
+        enhance_files([pictures], tmp_path / "out", OPTIONS, writing, many=many)
+    assert not (tmp_path / "out").exists()
+
+
+def test_foreseeing_writes_nothing_and_says_what_comes(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "3.png").write_bytes(b"no picture")
+    before = sorted(tmp_path.rglob("*"))
+    for options in (OPTIONS, Options(model=MODEL, threads=1, width=44)):
+        many = Many(recursive=True, comparisons=tmp_path / "side", resume=True)
+        summary = foresee_files([pictures], tmp_path / "out", options, many=many)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert sorts(summary) == ["Planned"] * 3 + ["Failed"] + ["Planned"] * 3
+        done = enhance_files([pictures], tmp_path / f"real{options.width}", options)
+        for plan, made in zip(summary.planned, done.done, strict=True):
+            assert plan.foreseen == made.foreseen
+            assert plan.seconds is not None and 0 < plan.seconds < 60
+        before = sorted(tmp_path.rglob("*"))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_batch import OPTIONS
+from onebranch.enhancer.files import Many, enhance_files
+shown = lambda result: print(1, flush=True) if hasattr(result, "foreseen") else None
+enhance_files([{source!r}], {out!r}, OPTIONS, many=Many(resume=True, jobs=2), shown=shown)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process can be killed outright")
+def test_killed_at_any_moment_and_resumed_it_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for seed in range(40):
+        pixels = np.random.default_rng(seed).integers(0, 256, (90, 110, 3), np.uint8)
+        write(Picture(pixels), source / f"{seed}.png")
+    enhance_files([source], tmp_path / "whole", OPTIONS)
+    whole = content(tmp_path / "whole")
+    code = KILLED.format(tests=str(Path(__file__).parent), source=str(source), out=str(out))
+    for delay in (0.0, 0.003, 0.007, 0.012, 0.02):
+        running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"1\n"
+        time.sleep(delay)
+        running.kill()
+        running.communicate()
+        made = content(out)
+        assert made.items() <= whole.items()  # what has a name is whole
+        records = (out / "onebranch.jsonl").read_bytes().count(b"\n")
+        assert records >= len(made) - 2  # those in flight
+    summary = enhance_files([source], out, OPTIONS, many=RESUME)
+    assert not summary.failed and len(summary.skipped) >= 5
+    assert content(out) == whole
+    assert not list(out.glob(".onebranch*"))
