@@ -160,9 +160,9 @@ def check_available(runtime: str, precision: str) -> None:
 
 
 def check_precision(precision: str) -> None:
-    """Raise OnebranchError, with the nearest one, for an unknown precision."""
+    """Raise OnebranchError, with all there are, for an unknown precision: the nearest word may be far off."""
     if precision not in PRECISIONS:
-        raise OnebranchError(f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}")
+        raise OnebranchError(f"unknown precision '{precision}'; valid: {', '.join(PRECISIONS)}")
 
 
 def check_threads(threads: int | None) -> None:
