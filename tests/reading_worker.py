@@ -131,14 +131,13 @@ def by_rows(path: str) -> list[str]:
     from onebranch.images import decoding, spilling, turning
     from onebranch.images.reading import frames_of, open_picture, read_animation
 
-    most = 2_000_000
     for held in (0, spilling.HELD):
         decoding.HELD = turning.HELD = held
-        with open_picture(path, max_pixels=most) as reader:
+        with open_picture(path) as reader:
             while len(reader.read(64)):
                 pass
     if frames_of(path) > 1:
-        read_animation(path, max_pixels=most)
+        read_animation(path)
     return ["read"]
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from onebranch.images.holding import (
     held_as_a_whole,
     held_by_frames,
     held_by_jpeg,
+    held_by_rows,
     held_by_tiff,
 )
 from onebranch.images.interlaced import InterlacedReader
@@ -140,7 +141,8 @@ def _open_by_libvips(path: Path, form: Format, limits: Limits) -> Reader:
     try:
         with told_of(path, form.name):
             image = _loaded(path, form, limits.pixels)
-            check_memory(path, _held(path, form, image), limits.memory)
+            for held in _held(path, form, image):
+                check_memory(path, held, limits.memory)
             return _reader(path, form, image)
     except OnebranchError as error:
         if form.name == "TIFF" and "labq" in str(error):
@@ -148,18 +150,20 @@ def _open_by_libvips(path: Path, form: Format, limits: Limits) -> Reader:
         raise
 
 
-def _held(path: Path, form: Format, image: Image) -> Held:
+def _held(path: Path, form: Format, image: Image) -> Iterator[Held]:
     """What the decoder will hold of the picture."""
     width, height, depth = image.width, image.height, DEPTHS.get(image.format, "float32")
-    if form.name == "PNG":
-        return Held(0, "a PNG picture")
+    pixel = image.bands * np.dtype(depth).itemsize
+    if form.name not in ("PNG", "JPEG", "TIFF"):
+        yield held_as_a_whole(form.name, width, height, depth)
+        return
+    yield held_by_rows(width, height, pixel)
     if form.name == "JPEG":
         sampling = _field(image, "jpeg-chroma-subsample", "")
         progressive = bool(_field(image, "jpeg-multiscan", 0))
-        return held_by_jpeg(width, height, image.bands, sampling, progressive=progressive)
+        yield held_by_jpeg(width, height, image.bands, sampling, progressive=progressive)
     if form.name == "TIFF":
-        return held_by_tiff(path, width, height, image.bands * np.dtype(depth).itemsize)
-    return held_as_a_whole(form.name, width, height, depth)
+        yield held_by_tiff(path, width, height, pixel)
 
 
 def _loaded(path: Path, form: Format, max_pixels: int, **options: Any) -> Image:

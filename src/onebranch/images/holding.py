@@ -25,6 +25,9 @@ WHOLE = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12}
 AVIF = {8: 12, 16: 22}
 """The same of AVIF, by the bits of our samples."""
 
+LINES = 24
+"""Rows that libvips holds of what it reads by rows."""
+
 STRIP_BYTES, ROWS_PER_STRIP, COMPRESSION, TILE_WIDTH, TILE_HEIGHT = 279, 278, 259, 322, 323
 """TIFF tags."""
 
@@ -55,8 +58,8 @@ def check_memory(path: Path, held: Held, memory: int) -> None:
     """OnebranchError if decoding would hold more than is allowed."""
     if held.size > memory:
         raise OnebranchError(
-            f"cannot read '{path}': {held.what} is decoded as a whole, in about {held.size / 1e9:.1f} GB of"
-            f" memory, more than the {memory / 1e9:.1f} GB that decoding may take; allow more (--memory),"
+            f"cannot read '{path}': {held.what} takes about {held.size / 1e9:.1f} GB of memory to decode,"
+            f" more than the {memory / 1e9:.1f} GB that it may take; allow more (--memory),"
             " or convert it to PNG or to TIFF in small strips"
         )
 
@@ -66,6 +69,11 @@ def held_by_jpeg(width: int, height: int, bands: int, subsampling: str, *, progr
     samples = width * height * (1.5 if subsampling == "4:2:0" and bands == 3 else bands)
     size = int(samples * COEFFICIENT) if progressive else 0
     return Held(size, f"a progressive JPEG of {width}x{height} pixels")
+
+
+def held_by_rows(width: int, height: int, pixel: int) -> Held:
+    """Some rows of a picture. pixel: bytes of one."""
+    return Held(width * min(height, LINES) * pixel, f"a picture of {width}x{height} pixels")
 
 
 def held_as_a_whole(name: str, width: int, height: int, depth: str = "uint8") -> Held:

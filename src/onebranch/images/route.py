@@ -109,7 +109,7 @@ def srgb_to_lab(image: Image) -> Image:
 
 def _recombined(image: Image, matrix: Matrix) -> Image:
     """Each pixel times a matrix."""
-    return image.copy(interpretation="multiband").cast("double").recomb([list(row) for row in matrix])
+    return image.copy(interpretation="multiband").recomb([list(row) for row in matrix])
 
 
 def _inverse(matrix: Matrix) -> Matrix:
