@@ -11,6 +11,7 @@ import click
 from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
+    from onebranch.cli.enhance_screen import Screen
     from onebranch.enhancer.files import Many, Summary
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.work import Writing
@@ -98,15 +99,17 @@ def command(
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from onebranch.cli.enhance_lines import Json, Lines
+    from onebranch.cli.enhance_screen import Screen
 
     options, writing, many = _options(runtime, model, typed), _writing(typed), _many(typed)
     paths = [*pictures, *(_listed(listing) if listing is not None else ())]
-    lines = Json() if as_json else Lines(quiet)
+    screen = Screen(sys.stderr.isatty() and not (quiet or dry_run))
+    lines = Json(screen) if as_json else Lines(screen, quiet)
     begin = time.perf_counter()
     if dry_run:
         summary = _foresee(paths, out, options, writing, many, lines)
     else:
-        summary = _enhance(paths, out, options, writing, many, lines, display=not quiet)
+        summary = _enhance(paths, out, options, writing, many, lines, screen)
     lines.ends(summary, time.perf_counter() - begin)
     if not (quiet or as_json) and summary.done:
         _say_why_no_engine(runtime, model)
@@ -166,10 +169,8 @@ def _enhance(
     writing: "Writing",
     many: "Many",
     lines: Any,
-    display: bool,
+    screen: "Screen",
 ) -> "Summary":
-    from onebranch.cli.enhance_later import LiveLater
-    from onebranch.cli.enhance_lines import complain
     from onebranch.cli.enhance_lines import pictures as in_words
     from onebranch.enhancer.batch import Done, Outcome
     from onebranch.enhancer.files import Watcher, enhance_files
@@ -177,22 +178,22 @@ def _enhance(
     done = 0
 
     def begins(count: int, left_out: Any) -> None:
-        live.begins(count)
+        screen.begins(count)
         lines.begins(count, left_out)
 
     def shown(outcome: Outcome) -> None:
         nonlocal done
         done += isinstance(outcome, Done)
-        live.shown(outcome)
+        screen.shown(outcome)
         lines.shown(outcome)
 
     try:
-        with LiveLater(display and sys.stderr.isatty()) as live:
+        with screen:
             return enhance_files(
-                paths, out, options, writing, many=many, watcher=Watcher(begins, live.share, shown)
+                paths, out, options, writing, many=many, watcher=Watcher(begins, screen.share, shown)
             )
     except KeyboardInterrupt:
-        complain(f"stopped; {in_words(done)} enhanced, none is half-written")
+        screen.complain(f"stopped; {in_words(done)} enhanced, none is half-written")
         sys.exit(130)
 
 

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import click
-
+from onebranch.cli.enhance_screen import Screen
 from onebranch.enhancer.batch import Done, Failed, Outcome, Planned, Skipped
 from onebranch.enhancer.files import Summary
 
@@ -14,31 +13,34 @@ from onebranch.enhancer.files import Summary
 class Lines:
     """A line for every picture and a summary on stdout, failures on stderr. quiet: failures only."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, screen: Screen, quiet: bool) -> None:
+        self._screen, self._quiet = screen, quiet
 
     def begins(self, pictures: int, left_out: Sequence[str]) -> None:
         """Say what was left out."""
         for line in left_out:
-            complain(line)
+            self._screen.complain(line)
 
     def shown(self, outcome: Outcome) -> None:
         """One picture."""
         if isinstance(outcome, Failed):
-            complain(outcome.reason)
+            self._screen.complain(outcome.reason)
         elif not self._quiet:
             for line in lines_of(outcome):
-                click.echo(line)
+                self._screen.say(line)
 
     def ends(self, summary: Summary, seconds: float) -> None:
         """All pictures."""
         if not self._quiet and not (len(summary.results) == 1 and summary.failed):
             for line in last_lines(summary, seconds):
-                click.echo(line)
+                self._screen.say(line)
 
 
 class Json:
     """A JSON object for every picture and one for all, a line each, on stdout; failures on stderr too."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
 
     def begins(self, pictures: int, left_out: Sequence[str]) -> None:
         """Nothing yet: what was left out is in the summary."""
@@ -46,19 +48,14 @@ class Json:
     def shown(self, outcome: Outcome) -> None:
         """One picture."""
         if isinstance(outcome, Failed):
-            complain(outcome.reason)
-        click.echo(json.dumps(as_json(outcome)))
+            self._screen.complain(outcome.reason)
+        self._screen.say(json.dumps(as_json(outcome)))
 
     def ends(self, summary: Summary, seconds: float) -> None:
         """All pictures."""
         counts = {kind: len(getattr(summary, kind)) for kind in ("done", "planned", "skipped", "failed")}
         found = {**counts, "seconds": round(seconds, 3), "left_out": list(summary.left_out)}
-        click.echo(json.dumps({"summary": found}))
-
-
-def complain(line: str) -> None:
-    """One line on stderr."""
-    click.echo(f"onebranch: {line}", err=True)
+        self._screen.say(json.dumps({"summary": found}))
 
 
 def lines_of(outcome: Done | Planned | Skipped) -> Iterator[str]:

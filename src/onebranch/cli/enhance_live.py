@@ -1,12 +1,12 @@
 """The live display of `onebranch enhance` on a terminal: how much is done, time left, what is in flight."""
 
-import sys
 import threading
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from onebranch.cli.enhance_screen import printable
 from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
 
@@ -30,7 +30,8 @@ class Live:
             _InFlight(""),
             console=self._console,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._progress.add_task("", total=pictures, done="", flying="")
 
@@ -41,6 +42,10 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def print(self, line: str) -> None:
+        """A line above the display."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def share(self, job: Job, part: float) -> None:
         """So much of a picture is done; from any thread."""
@@ -79,10 +84,6 @@ def in_flight(parts: dict[Job, float]) -> str:
     'a.png 50 %'
     """
     flying = [(job.source.name, part) for job, part in parts.items() if part < 1]
-    names = [f"{_printable(name)} {100 * part:.0f} %" if part else _printable(name) for name, part in flying]
+    names = [f"{printable(name)} {100 * part:.0f} %" if part else printable(name) for name, part in flying]
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f", {more} more" if more > 0 else "")
-
-
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)

@@ -1,8 +1,11 @@
-"""A live display that begins when the work turns out to last: most is over before anything could be read."""
+"""Where lines go: to stdout and stderr, and above a live display if the work turns out to last."""
 
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+import click
 
 from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
@@ -11,11 +14,11 @@ if TYPE_CHECKING:
     from onebranch.cli.enhance_live import Live
 
 WAIT = 0.7
-"""Seconds."""
+"""Seconds before the display begins: most is over before anything could be read."""
 
 
-class LiveLater:
-    """A context manager. wanted: whether there is to be a display at all."""
+class Screen:
+    """A context manager. wanted: whether there may be a display at all."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted, self._begin = wanted, time.monotonic()
@@ -23,7 +26,7 @@ class LiveLater:
         self._live: Live | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "LiveLater":
+    def __enter__(self) -> "Screen":
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -31,6 +34,23 @@ class LiveLater:
             self._wanted = False
             if self._live:
                 self._live.__exit__(*problem)
+                self._live = None
+
+    def say(self, line: str) -> None:
+        """A line on stdout."""
+        self._print(line, to_errors=False)
+
+    def complain(self, line: str) -> None:
+        """A line on stderr."""
+        self._print(f"onebranch: {line}", to_errors=True)
+
+    def _print(self, line: str, to_errors: bool) -> None:
+        shown = printable(line)
+        with self._lock:
+            if self._live and (to_errors or sys.stdout.isatty()):
+                self._live.print(shown)
+            else:
+                click.echo(shown, err=to_errors)
 
     def begins(self, pictures: int) -> None:
         """So many pictures there are."""
@@ -52,3 +72,12 @@ class LiveLater:
             self._done += 1
             if self._live:
                 self._live.shown(outcome)
+
+
+def printable(line: str) -> str:
+    """A line as it can be shown: names of files may hold anything.
+
+    >>> print(printable("tab\\t.png"))
+    tab\\t.png
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
