@@ -11,8 +11,9 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata, without_location, without_thumbnail
-from onebranch.images.picture import Picture, as_depth
+from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.images.pipe import of_memory
+from onebranch.images.profiles import judged
 from onebranch.images.route import HOLDERS, WITH_PROFILES
 from onebranch.images.rows import Header, Layout
 from onebranch.images.tiff_exif import add_exif
@@ -20,7 +21,7 @@ from onebranch.images.tiff_exif import add_exif
 Image = Any
 """A pyvips image: not typed."""
 
-QUALITY = {"JPEG": 95, "WebP": 90, "AVIF": 80}
+QUALITY = {"JPEG": 95, "WebP": 95, "AVIF": 90}
 """Where no quality is asked for: hard to tell from the original, even magnified."""
 
 SUBSAMPLINGS = ("auto", "444", "420")
@@ -51,7 +52,8 @@ class Encoding:
     """How a picture becomes a file. OnebranchError at construction for a value that nothing has.
 
     quality: 1 to 100, of JPEG, WebP and AVIF. lossless: WebP and AVIF. subsampling: of chroma in JPEG and
-    AVIF, "444" (none), "420" (half in both directions) or "auto" (none from quality 90 up). compression:
+    AVIF, "444" (none), "420" (half in both directions) or "auto" (none from quality 90 up); WebP has but the
+    second, done with care unless it is asked for. compression:
     of TIFF, "none", "lzw" or "deflate". level: of PNG, 0 (fast) to 9 (small). strip: only the colour
     profile comes along. strip_location: all metadata but the place.
     """
@@ -122,16 +124,37 @@ def to_be_saved(
 
     image: of `saved_layout`.
     """
-    depth = depth_in(form, header)
     metadata = carried(header.metadata, encoding)
-    if header.route:
-        image = header.route.back(image, depth, form.name)
-    elif metadata.icc is not None and form.name not in WITH_PROFILES:
-        image = _in_srgb(image, metadata.icc, depth)
     if form.name not in WITH_PROFILES:
         metadata = replace(metadata, icc=None)
+    image = _in_file_colours(image, header, form)
     name, options = _saver(form, image, encoding)
     return name, {**options, "keep": _kept(form, metadata, encoding)}, _described(image, metadata)
+
+
+def plain_rows(rows: Samples, header: Header, form: Format) -> Samples:
+    """Rows of `saved_layout` in the colours and the depth of a format that libvips does not write."""
+    depth = depth_in(form, header)
+    if rows.dtype == depth and not _becomes_srgb(header, form):
+        return rows
+    shown = _in_file_colours(of_memory(np.ascontiguousarray(rows)), header, form).numpy()
+    return np.asarray(shown.reshape(rows.shape))
+
+
+def _in_file_colours(image: Image, header: Header, form: Format) -> Image:
+    """A libvips image of `saved_layout` in the colours and the depth that the file has."""
+    depth = depth_in(form, header)
+    if header.route:
+        return header.route.back(image, depth, form.name)
+    return _in_srgb(image, header.metadata.icc, depth) if _becomes_srgb(header, form) else image
+
+
+def _becomes_srgb(header: Header, form: Format) -> bool:
+    """Whether colours are converted through a profile for which the format has no place."""
+    icc = header.metadata.icc
+    if icc is None or form.name in WITH_PROFILES or header.route:
+        return False
+    return judged(icc, header.layout.channels) != "damaged"
 
 
 def carried(metadata: Metadata, encoding: Encoding) -> Metadata:
@@ -148,12 +171,14 @@ def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
     found = []
     if depth != own:
         found.append(f"{BITS[own]} become {BITS[depth]}: {form.name} holds no more")
-    if form.name == "GIF":
+    if form.name == "GIF" and header.layout.channels == 3:
         found.append("colours become at most 256: GIF holds no more")
+    if form.name == "GIF" and header.layout.alpha:
+        found.append("what is half transparent becomes opaque or hidden: GIF holds no more")
     if header.route and form.name not in HOLDERS[header.route.kind]:
         what = {"linear": "linear light", "profile": "the profile"}.get(header.route.kind, header.route.kind)
         found.append(f"colours become sRGB: {form.name} does not hold {what}")
-    elif header.metadata.icc is not None and form.name not in WITH_PROFILES:
+    elif _becomes_srgb(header, form):
         found.append(f"colours become sRGB: {form.name} holds no colour profile")
     kept = carried(header.metadata, encoding)
     blocks = [name for name in ("exif", "xmp", "iptc") if getattr(kept, name) is not None]
@@ -165,7 +190,7 @@ def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _in_srgb(image: Image, profile: bytes, depth: str) -> Image:
+def _in_srgb(image: Image, profile: bytes | None, depth: str) -> Image:
     """Samples of a profile as sRGB, for formats without profiles; black and white as the profile says."""
     channels = 1 if image.bands < 3 else 3
     colours = image[:channels] if image.bands > channels else image
@@ -209,11 +234,12 @@ def _saver(form: Format, image: Image, encoding: Encoding) -> tuple[str, dict[st
     lossless = {"lossless": True} if encoding.lossless else {}
     exact = {"exact": True} if encoding.lossless else {}  # the colours where nothing is seen, too
     subsampling = {"subsample_mode": {"444": "off", "420": "on"}.get(encoding.subsampling, "auto")}
+    careful = {"smart_subsample": encoding.subsampling != "420"}  # WebP has no other than 420
     savers: dict[str, tuple[str, dict[str, Any]]] = {
         # Level 1 takes two thirds of the time of level 2, and a third more space.
         "PNG": ("pngsave", {"compression": encoding.level, "filter": "up"}),
         "JPEG": ("jpegsave", {**quality, **subsampling}),
-        "WebP": ("webpsave", {**quality, **lossless, **exact}),
+        "WebP": ("webpsave", {**quality, **lossless, **exact, **careful}),
         "AVIF": ("heifsave", {**quality, **lossless, **subsampling, "compression": "av1", "bitdepth": 8}),
         "GIF": ("gifsave", {"keep_duplicate_frames": True}),
         "TIFF": ("tiffsave", _tiff_options(image, encoding)),

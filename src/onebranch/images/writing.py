@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.images.encoding import USUAL, Encoding, losses, save, saved_layout
+from onebranch.images.encoding import (
+    USUAL,
+    Encoding,
+    depth_in,
+    losses,
+    plain_rows,
+    save,
+    saved_layout,
+)
 from onebranch.images.files import check_free, placed
 from onebranch.images.formats import Format, format_of_name
 from onebranch.images.libvips import pyvips, reason
@@ -149,7 +157,7 @@ class Writer:
         """The way of a picture of which so many rows came at first."""
         layout = self._layout
         if self._form.name in PLAIN:
-            return _PlainFile(self._temporary, self._form, layout)
+            return _PlainFile(self._temporary, self._form, self._header)
         size = layout.height * layout.width * layout.bands * np.dtype(layout.depth).itemsize
         if rows == layout.height or size <= HELD:
             return _Held(self._save)
@@ -187,16 +195,17 @@ class _Held:
 class _PlainFile:
     """Rows written by ourselves."""
 
-    def __init__(self, path: Path, form: Format, layout: Layout) -> None:
-        self._file = path.open("xb")
+    def __init__(self, path: Path, form: Format, header: Header) -> None:
+        self._file, self._form, self._header = path.open("xb"), form, header
         try:
+            layout = replace(saved_layout(form, header), depth=depth_in(form, header))
             self._plain: Plain = PLAIN[form.name](self._file, layout)
         except BaseException:
             self._file.close()
             raise
 
     def write(self, rows: Samples) -> None:
-        self._plain.write(rows)
+        self._plain.write(plain_rows(rows, self._header, self._form))
 
     def close(self) -> None:
         self._file.close()
