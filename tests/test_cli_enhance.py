@@ -1,13 +1,19 @@
 """`onebranch enhance` as it is typed: what it prints, its exit codes, and that it never loads PyTorch."""
 
+import contextlib
+import io
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import onebranch
 from command_line import CommandLine
@@ -187,3 +193,238 @@ def test_the_default_model_is_photo_x2(
     save(Model(UPSCALE.spec, UPSCALE.weights), tmp_path / "photo-x2.safetensors")
     done = run("enhance", crops / "sand.png", "-o", tmp_path / "big.png", "--threads", 1)
     assert f"photo-x2 in {chosen(UPSCALE).runtime}" in done.output
+
+
+@pytest.fixture
+def folder(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `in` of two pictures and a bad one, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for name in ("sand.png", "fence.png"):
+        shutil.copy(crops / name, tmp_path / "in" / name)
+    (tmp_path / "in" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    return tmp_path
+
+
+def test_json_is_all_that_stdout_gets(run: CommandLine, model: Path, folder: Path) -> None:
+    for words in ((), ("--quiet",), ("--dry-run",)):
+        done = run("enhance", "in", "-o", "out", "-m", model, "--threads", 1, "--json", "--overwrite", *words)
+        assert done.code == 1
+        *pictures, last = [json.loads(line) for line in done.output.splitlines()]
+        status = "planned" if words == ("--dry-run",) else "done"
+        assert [found["status"] for found in pictures] == ["failed", status, status]
+        assert pictures[0]["reason"] in done.errors and done.errors.count("\n") == 1
+        sand = pictures[2]
+        assert (sand["picture"], sand["result"]) == (str(Path("in/sand.png")), str(Path("out/sand.png")))
+        assert (sand["before"], sand["after"]) == ([64, 72], [128, 144])
+        assert (sand["models"], sand["runtime"], sand["precision"]) == (
+            ["small"],
+            chosen(UPSCALE).runtime,
+            "fp32",
+        )
+        assert last["summary"][status] == 2 and last["summary"]["failed"] == 1
+    assert sand["memory_bytes"] > 0 and sand["network_seconds"] > 0
+
+
+def test_a_dry_run_says_what_would_happen_and_makes_nothing(
+    run: CommandLine, model: Path, folder: Path
+) -> None:
+    before = sorted(folder.rglob("*"))
+    done = run("enhance", "in", "-o", "out/deep", "-m", model, "--dry-run", "--format", "jpg", "--resume")
+    assert done.code == 1 and "bad.png" in done.errors
+    assert f"64x72 -> 128x144, would become {Path('out/deep/sand.jpg')}" in done.output
+    assert re.search(r"small in \w+, fp32; (about \d+|under 1) ms in the network; about \d+ MB", done.output)
+    assert "2 pictures would be enhanced; " in done.output and "1 failed" in done.output
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_lists_name_pictures(
+    run: CommandLine, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "list").write_bytes(b"in/sand.png\n\nin/fence.png\n")
+    words = ("-m", model, "--threads", 1, "-q")
+    assert run("enhance", "--list", "list", "-o", "one", *words).code == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"in/sand.png\0in/none.png\0")))
+    done = run("enhance", "in/fence.png", "--list", "-", "-o", "two", *words)
+    assert done.code == 1 and "none.png" in done.errors
+    for out in ("one", "two"):
+        assert sorted(path.name for path in (folder / out).iterdir()) == ["fence.png", "sand.png"]
+    assert "cannot read the list 'absent'" in run.refused("enhance", "--list", "absent", "-o", "x")
+
+
+def test_names_patterns_and_comparisons(run: CommandLine, model: Path, folder: Path) -> None:
+    options = ("--name", "{stem}_x{scale}_{model}_{width}{suffix}", "--format", "webp", "--compare", "side")
+    done = run("enhance", "in/[sf]*", "-o", "out", "-m", model, "--threads", 1, *options)
+    assert (done.code, done.errors) == (0, "")
+    names = [f"{stem}_x2_small_{width}" for stem, width in (("fence", 192), ("sand", 128))]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [f"{name}.webp" for name in names]
+    assert sorted(path.name for path in (folder / "side").iterdir()) == [
+        f"{name}_compared.png" for name in names
+    ]
+    assert "comparison: side" in done.output and "2 pictures enhanced" in done.output
+
+
+def test_resuming_and_parts_are_said(run: CommandLine, model: Path, folder: Path) -> None:
+    (folder / "in" / "bad.png").unlink()
+    words = ("enhance", "in", "-o", "out", "-m", model, "--threads", 1)
+    codes = [run(*words, "--shard", f"{part}/3").code for part in (1, 2, 3)]
+    assert codes == [0, 0, 0]
+    done = run(*words, "--resume")
+    assert done.code == 0
+    assert done.output.count("done before") == 3 and "0 pictures enhanced" in done.output
+
+
+def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8825)[1] = "N"  # of the place
+    Image.fromarray(pixels).save(tmp_path / "in.jpg", exif=exif, quality=95)
+
+    def told(name: str) -> tuple[bool, bool]:
+        """Whether the file names the maker, and the place."""
+        with Image.open(tmp_path / name) as image:
+            found = image.getexif()
+            return 0x010F in found, 1 in found.get_ifd(0x8825)
+
+    def made(name: str, *words: object) -> bytes:
+        done = run("enhance", tmp_path / "in.jpg", "-o", tmp_path / name, "-m", model, "--threads", 1, *words)
+        assert done.code == 0, done.errors
+        return (tmp_path / name).read_bytes()
+
+    assert len(made("420.jpg", "--subsampling", "420")) < len(made("444.jpg", "--subsampling", "444"))
+    for compression, name in (("none", "raw"), ("lzw", "tiff_lzw"), ("deflate", "tiff_adobe_deflate")):
+        made(f"{name}.tif", "--compression", compression)
+        with Image.open(tmp_path / f"{name}.tif") as image:
+            assert image.info["compression"] == name
+    assert len(made("9.png", "--level", 9)) < len(made("0.png", "--level", 0))
+    made("kept.jpg"), made("nowhere.jpg", "--strip-location"), made("bare.jpg", "--strip")
+    assert [told(f"{name}.jpg") for name in ("kept", "nowhere", "bare")] == [
+        (True, True),
+        (True, False),
+        (False, False),
+    ]
+    for option in ("wrap", "self_ensemble"):
+        made(f"{option}.png", f"--{option.replace('_', '-')}")
+        expected = enhance(tmp_path / "in.jpg", UPSCALE, threads=1, **{option: True})
+        np.testing.assert_array_equal(read(tmp_path / f"{option}.png").pixels, expected.pixels)
+    small = ("--memory", "120M")
+    assert made("small.png", *small) == made("usual.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([""], "a picture's name is empty"),
+        (["none*.png"], "none that fits this pattern"),
+        (["in", "--jobs", "0"], "jobs must be 1 to 256"),
+        (["in", "--shard", "3/2"], "there is no part 3/2"),
+        (["in", "--name", "{steem}{suffix}"], "did you mean 'stem'"),
+        (["in", "--format", "jpgg"], "did you mean 'jpg'"),
+        (["in", "--format", "jpg", "--lossless"], "without loss: JPEG always has some"),
+        (["in/sand.png", "--lossless", "-o", "x.jpg"], "without loss: JPEG always has some"),
+        (["in", "--format", "png", "--name", "same.png"], "would both become"),
+        (["in", "--compression", "zip"], "unknown compression of TIFF 'zip'"),
+        (["in", "--subsampling", "422"], "unknown chroma subsampling '422'"),
+        (["in", "--level", "10"], "level 10 is out of range"),
+        (["in", "--memory", "lots"], "is no size of memory"),
+        (["in", "--precision", "fp16"], "unknown precision 'fp16'; valid: fp32, bf16, int8"),
+        (["in", "-o", ""], "the name of the results' folder is empty"),
+        (["in", "-o", "in/sand.png/x"], "is no folder"),
+        (["in", "--compare", "x.png"], "is one picture's name"),
+        ([], "there is no picture to enhance"),
+    ],
+)
+def test_wrong_calls_begin_nothing(
+    run: CommandLine, model: Path, folder: Path, words: list[str], message: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    out = [] if "-o" in words else ["-o", "out"]
+    assert message in run.refused("enhance", *words, *out, "-m", model)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_notes_are_counted_in_the_summary(run: CommandLine, model: Path, folder: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), np.uint16)
+    for name in ("a", "b"):
+        write(Picture(pixels), folder / f"{name}.png")
+    done = run("enhance", "a.png", "b.png", "-o", "out", "-m", model, "--format", "jpg", "--threads", 1)
+    assert done.output.splitlines()[-1] == "  2 pictures: 16 bits become 8 bits: JPEG holds no more"
+    done = run("enhance", "a.png", "-o", "one.jpg", "-m", model, "--threads", 1)
+    assert done.output.count("16 bits become 8 bits") == 1
+    assert "1 picture enhanced in" in done.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_any_name_works(run: CommandLine, model: Path, crops: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    names = [
+        "größe 漢字 🖼.png",
+        "x" * 251 + ".png",
+        "-q.png",
+        "*.png",
+        "new\nline.png",
+        os.fsdecode(b"\xff\xfe.png"),
+    ]
+    for name in names:
+        shutil.copy(crops / "sand.png", tmp_path / "in" / name)
+    done = run("enhance", tmp_path / "in", "-o", tmp_path / "out", "-m", model, "--threads", 1, "--resume")
+    assert (done.code, done.errors) == (0, "")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "onebranch.jsonl"}
+    assert len(done.output.splitlines()) == len(names) + 1
+    done = run(
+        "enhance", tmp_path / "in", "-o", tmp_path / "o", "-m", model, "--name", "{stem}_x2{suffix}", "-q"
+    )
+    assert done.code == 1 and "more than 255 bytes" in done.errors and done.errors.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent so on POSIX systems only")
+def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(
+    model: Path, crops: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(300):
+        shutil.copy(crops / "sand.png", tmp_path / "in" / f"{number}.png")
+    words = ["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(model), "--jobs", "2"]
+    running = subprocess.Popen(
+        [sys.executable, "-u", "-m", "onebranch", *words],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert re.fullmatch(r"onebranch: stopped; \d+ pictures? enhanced, none is half-written\n", errors)
+    made = list((tmp_path / "out").iterdir())
+    assert 0 < len(made) < 300
+    assert len({path.read_bytes() for path in made}) == 1 and made[0].suffix == ".png"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals are made so on POSIX systems only")
+def test_a_terminal_shows_progress_and_other_outputs_do_not(model: Path, folder: Path) -> None:
+    import pty
+
+    (folder / "in" / "bad.png").unlink()
+    code = (
+        "import sys; from onebranch.cli import main, enhance_screen; enhance_screen.WAIT = -1; "
+        f"sys.argv = ['onebranch', 'enhance', 'in', '-o', sys.argv[1], '-m', {str(model)!r}]; main(); "
+    )
+    reader, writer = pty.openpty()
+    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "200"}
+    words = [sys.executable, "-c", code]
+    with os.fdopen(reader, "rb", buffering=0) as terminal:
+        running = subprocess.Popen([*words, "one"], stdout=writer, stderr=writer, env=environment, cwd=folder)
+        os.close(writer)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := terminal.read(4096):
+                shown += part
+    assert running.wait() == 0
+    assert b"0/2" in shown and b"2/2" in shown and b"sand.png" in shown
+    assert shown.count(b"64x72 -> 128x144") == 2 and b"2 pictures enhanced" in shown
+    plain = subprocess.run([*words, "two"], capture_output=True, env=environment, check=True, cwd=folder)
+    assert b"/2" not in plain.stdout and plain.stderr == b"" and b"\x1b" not in plain.stdout

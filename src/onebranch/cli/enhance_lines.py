@@ -9,6 +9,9 @@ from onebranch.cli.enhance_screen import Screen
 from onebranch.enhancer.batch import Done, Failed, Outcome, Planned, Skipped
 from onebranch.enhancer.files import Summary
 
+SHORT = 0.001
+"""Seconds below which nobody cares."""
+
 
 class Lines:
     """A line for every picture and a summary on stdout, failures on stderr. quiet: failures only."""
@@ -71,7 +74,7 @@ def lines_of(outcome: Done | Planned | Skipped) -> Iterator[str]:
     if isinstance(outcome, Done):
         yield f"{job.source}: {sizes}, {duration(outcome.seconds)}, {job.target}"
     else:
-        time = "" if outcome.seconds is None else f"; about {duration(outcome.seconds)} in the network"
+        time = "" if outcome.seconds is None else f"; {about(outcome.seconds)} in the network"
         yield f"{job.source}: {sizes}, would become {job.target}"
         yield f"  {_ways([outcome])}{time}; about {found.memory / 1e6:.0f} MB"
     if job.comparison is not None:
@@ -103,7 +106,7 @@ def last_lines(summary: Summary, seconds: float) -> Iterator[str]:
 def _times(planned: Sequence[Planned]) -> Iterator[str]:
     known = [result.seconds for result in planned if result.seconds is not None]
     if known:
-        yield f"about {duration(sum(known))} in the network"
+        yield f"{about(sum(known))} in the network"
 
 
 def _ways(done: Sequence[Done | Planned]) -> str:
@@ -151,13 +154,18 @@ def pictures(count: int) -> str:
     return f"{count} picture{'' if count == 1 else 's'}"
 
 
+def about(seconds: float) -> str:
+    """A time that is not known well."""
+    return duration(seconds) if seconds < SHORT else f"about {duration(seconds)}"
+
+
 def duration(seconds: float) -> str:
     """A time in words.
 
     >>> duration(0.0004), duration(0.0123), duration(1.234), duration(75), duration(7384)
     ('under 1 ms', '12 ms', '1.23 s', '1 min 15 s', '2 h 3 min')
     """
-    if seconds < 0.001:
+    if seconds < SHORT:
         return "under 1 ms"
     if seconds < 0.1:
         return f"{1000 * seconds:.0f} ms"

@@ -36,8 +36,8 @@ class Live:
         self._task = self._progress.add_task("", total=pictures, done="", flying="")
 
     def __enter__(self) -> "Live":
-        self._progress.start()
         self._update()
+        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
