@@ -1,0 +1,66 @@
+"""What enhancing keeps of a picture: the matrix of `fidelity`, case by case, and the page that shows it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colour_profiles import delta_e, profile
+from fidelity import PRESS, Case, cases, lab_of_cmyk, measured, tables
+from onebranch.images.libvips import pyvips
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "pictures.md"
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_what_comes_out_is_what_went_in(case):
+    found = measured(case)
+    before, after = found.before, found.after
+    height, width = before.samples.shape[:2]
+    assert after.samples.shape[:2] == (2 * height, 2 * width)
+    assert (before.mode, before.depth, before.alpha) == (case.shown_mode, case.depth, case.alpha)
+    assert (after.mode, after.depth, after.alpha) == (case.kept_mode, case.kept_depth, case.alpha)
+    assert after.orientation == 1
+    assert after.icc == expected_profile(case)
+    assert found.difference < case.limit
+    hard = (
+        0.05 if case.target == "GIF" else 0.02 if case.mode == "palette" else 0.01
+    )  # edges that come in or out
+    assert found.alpha < hard
+    for word, differs in (("become", case.kept_depth != case.depth), ("become sRGB", turns_srgb(case))):
+        assert any(word in note for note in found.notes) or not differs
+
+
+def expected_profile(case: Case) -> bytes | None:
+    """CMYK carries the profile by which it was made even if it came without."""
+    if case.kept_mode == "CMYK":
+        return profile("cmyk")
+    return profile(case.kept_profile) if case.kept_profile else None
+
+
+def turns_srgb(case: Case) -> bool:
+    """Whether colours leave their space for want of a place."""
+    return case.profile != case.kept_profile or (case.mode in ("CMYK", "Lab") and case.kept_mode == "RGB")
+
+
+def test_the_page_shows_what_is_measured():
+    """Differences have one decimal; here they may be off by half of it, and a little."""
+    page = PAGE.read_text(encoding="utf-8")
+    number = re.compile(r"(?<![\w.-])\d\.\d(?!\w)")
+    for name, table in tables().items():
+        match = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
+        assert match, f"the page has no table of {name}; run scripts/picture_tables.py"
+        assert number.sub("x", match[1]) == number.sub("x", table), "run scripts/picture_tables.py"
+        shown, now = ([float(each) for each in number.findall(text)] for text in (match[1], table))
+        np.testing.assert_allclose(shown, now, atol=0.101, err_msg="run scripts/picture_tables.py")
+
+
+def test_a_profile_of_ink_has_a_loss_of_its_own():
+    """Why CMYK has a limit of its own: from ink to colour and back, without anything in between."""
+    case = next(case for case in cases() if case.mode == "CMYK" and case.depth == "uint16")
+    ink = measured(case).before.samples
+    there = np.ascontiguousarray(lab_of_cmyk(ink), np.float32)
+    image = pyvips.Image.new_from_memory(there.tobytes(), ink.shape[1], ink.shape[0], 3, "float")
+    again = image.copy(interpretation="lab").icc_export(output_profile="cmyk", depth=16, intent="relative")
+    assert 1.2 < delta_e(there, lab_of_cmyk(again.numpy() / 65535)).mean() < PRESS
