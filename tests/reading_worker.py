@@ -141,6 +141,16 @@ def by_rows(path: str) -> list[str]:
     return ["read"]
 
 
+def in_order(path: str) -> list[str]:
+    """Read by rows, once."""
+    from onebranch.images.reading import open_picture
+
+    with open_picture(path) as reader:
+        while len(reader.read(64)):
+            pass
+    return ["read"]
+
+
 def whole(path: str) -> list[str]:
     """Read in one piece; the words of the table of odd files."""
     from onebranch.images.reading import read
@@ -202,6 +212,7 @@ def misbehave(path: str) -> list[str]:
 
 TASKS: dict[str, Callable[[str], list[str]]] = {
     "by_rows": by_rows,
+    "in_order": in_order,
     "whole": whole,
     "enhanced": enhanced,
     "misbehave": misbehave,

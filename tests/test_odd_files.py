@@ -4,12 +4,13 @@ Reading and enhancing run in a process that is watched: no crash, no word, 10 se
 odd_truth.tsv names the files whose samples Pillow or OpenCV can judge, and how far theirs may be off.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
@@ -123,3 +124,24 @@ def test_alpha_that_is_multiplied_in_is_divided_out(shared_data):
 def by_eight_bits(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGBA")).astype(float)
+
+
+@pytest.mark.parametrize("number", ["034", "037", "103"])
+def test_colours_through_profiles_are_those_of_pillow(shared_data, number):
+    """Both stand on Little CMS: ours goes by way of Lab in float, Pillow's straight to sRGB in 8 bits."""
+    path = odd_file(shared_data, number)
+    found = read(path)
+    with Image.open(path) as image:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        colours = image.convert("RGB") if image.mode == "RGBA" else image
+        theirs = ImageCms.profileToProfile(
+            colours, given, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
+        )
+    difference = np.abs(np.asarray(theirs) - 255.0 * found.pixels.clip(0, 1))
+    assert difference.mean() < 1
+
+
+def test_lab_is_near_the_picture_that_it_was_made_of(shared_data):
+    lab, original = (read(odd_file(shared_data, number)) for number in ("101", "143"))
+    difference = np.abs(255 * lab.pixels.clip(0, 1) - original.pixels)
+    assert difference.mean() < 2

@@ -432,3 +432,27 @@ def test_a_format_without_these_colours_gets_srgb(shared_data):
     back = found.route.back(vips(found.samples()), "uint8", "PNG")
     assert (back.interpretation, back.bands) == ("srgb", 3)
     assert not back.get_typeof("icc-profile-data")
+
+
+def test_temporary_files_have_no_name(tmp_path, monkeypatch):
+    """So that a process that is killed leaves none."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(decoding, "HELD", 0)
+    monkeypatch.setattr(turning, "HELD", 0)
+    made = []
+    monkeypatch.setattr(tempfile, "TemporaryFile", counting(tempfile.TemporaryFile, made))
+    interlaced_png(tmp_path / "it.png", noise(40, 30, 3), orientation=6)
+    with open_picture(tmp_path / "it.png") as reader:
+        reader.read(1)
+        assert len(made) == 8  # seven passes, and the turned picture
+        assert list(folder.iterdir()) == []
+
+
+def counting(function, calls: list):
+    def counted(*given, **named):
+        calls.append(given)
+        return function(*given, **named)
+
+    return counted

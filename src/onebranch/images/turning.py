@@ -12,7 +12,7 @@ from onebranch.images.picture import Samples
 from onebranch.images.rows import Header, Reader
 from onebranch.images.spilling import HELD, nameless, size_of, told_of_room
 
-BAND = 32 << 20
+BAND = 16 << 20
 """Bytes of rows that are turned at a time on their way into the temporary file."""
 
 MIRRORED = 2
