@@ -1,6 +1,7 @@
 """Which pictures are enhanced and where the results go: folders, patterns, lists, links, names, parts."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from onebranch.enhancer.inputs import Source, listed, sources_of
 from onebranch.enhancer.jobs import Shard, jobs_for, shard_of
-from onebranch.enhancer.names import Naming
+from onebranch.enhancer.names import FIELDS, Naming
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
 from onebranch.images.picture import Picture
@@ -180,6 +181,12 @@ def test_names_by_a_template() -> None:
 def test_wrong_names_are_one_line(template: str | None, form: str | None, words: str) -> None:
     with pytest.raises(OnebranchError, match=words):
         Naming(template, form)
+
+
+def test_every_field_is_explained() -> None:
+    page = Path(__file__).parent.parent / "docs" / "enhancing.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `{")]
+    assert set(re.findall(r"`\{(\w+)\}`", "".join(rows))) == set(FIELDS)
 
 
 def test_values_must_make_a_name() -> None:
