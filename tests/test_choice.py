@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onebranch.graph import choice
-from onebranch.graph.choice import Choice, Forms, Order, cheapest, choose, fewest
-from onebranch.graph.cost import Cost, cost_of_form, cost_of_step
-from onebranch.graph.linear import (
+from onebranch.graph.merge import choice
+from onebranch.graph.merge.choice import Choice, Forms, Order, cheapest, choose, fewest
+from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
+from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Join,
@@ -23,7 +23,7 @@ from onebranch.graph.linear import (
     Step,
     Sum,
 )
-from onebranch.graph.window import Inexact
+from onebranch.graph.merge.window import Inexact
 
 MOST = 8
 """Operations of a region: 2^8 sets are tried."""

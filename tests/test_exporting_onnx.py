@@ -18,7 +18,7 @@ from onebranch.errors import OnebranchError
 from onebranch.exporting.comparison import integer_comparison
 from onebranch.exporting.files import export
 from onebranch.exporting.onnx import export_onnx, real_picture
-from onebranch.graph import onnx as writer
+from onebranch.graph.onnx import writing as writer
 from onebranch.graph.operations import Graph
 from onebranch.model.file import Model
 from onebranch.model.file import write as save

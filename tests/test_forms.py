@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebranch.graph.definition import compute, run
-from onebranch.graph.emission import written
-from onebranch.graph.form import Form, apply, settled, source
-from onebranch.graph.linear import (
+from onebranch.graph.merge.definition import compute, run
+from onebranch.graph.merge.emission import written
+from onebranch.graph.merge.form import Form, apply, settled, source
+from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Fill,
@@ -21,7 +21,7 @@ from onebranch.graph.linear import (
     Step,
     Sum,
 )
-from onebranch.graph.window import Inexact, Window, after, joined, outside, padded, window
+from onebranch.graph.merge.window import Inexact, Window, after, joined, outside, padded, window
 
 pytestmark = pytest.mark.fast
 

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 import onebranch
 from command_line import CommandLine
 from foreign import exported
-from onebranch.graph.onnx_linear import read_linear
-from onebranch.graph.rewriting import Rules, merge_regions
+from onebranch.graph.merge.rewriting import Rules, merge_regions
+from onebranch.graph.onnx.linear import read_linear
 from onebranch.lowering import lower
 
 pytestmark = pytest.mark.fast

@@ -24,7 +24,7 @@ from onebranch.enhancer.stage import ArrayStage
 from onebranch.enhancer.tiles import exact_pieces, run_tiled
 from onebranch.errors import OnebranchError
 from onebranch.exporting.files import export
-from onebranch.graph.onnx_file import write
+from onebranch.graph.onnx.file import write
 from onebranch.images.picture import Picture
 from onebranch.model.foreign import ForeignModel, read_foreign
 from onebranch.runtime import memory

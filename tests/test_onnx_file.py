@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onebranch.errors import OnebranchError
-from onebranch.graph import onnx_file
-from onebranch.graph.onnx_file import opset_of, read, write
+from onebranch.graph.onnx import file as onnx_file
+from onebranch.graph.onnx.file import opset_of, read, write
 
 OPSET = 18
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from onebranch.graph.reach import (
+from onebranch.graph.seeing.reach import (
     Reach,
     resized,
     shuffled,
@@ -19,7 +19,7 @@ from onebranch.graph.reach import (
     unshuffled,
     windowed,
 )
-from onebranch.graph.size import HEIGHT, WIDTH, Undecided, as_size, quotient, rounded_down, sign
+from onebranch.graph.seeing.size import HEIGHT, WIDTH, Undecided, as_size, quotient, rounded_down, sign
 
 MULTIPLE = 144
 """Pixels of a piece: divisible by whatever four steps divide by."""

@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from onebranch.enhancer.tiles import run_tiled
-from onebranch.graph.halo import Halo, WholePicture, halo, halo_of
-from onebranch.graph.onnx_file import write
-from onebranch.graph.onnx_graph import graph_of
-from onebranch.graph.sight import look
+from onebranch.graph.onnx.file import write
+from onebranch.graph.onnx.graph import graph_of
+from onebranch.graph.seeing.halo import Halo, WholePicture, halo, halo_of
+from onebranch.graph.seeing.sight import look
 from onebranch.model.foreign import read_foreign
 from onebranch.runtime.foreign import ForeignRuntime
 from picture_networks import GLOBAL, LOCAL, Net

@@ -11,9 +11,9 @@ import pytest
 
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.errors import OnebranchError
-from onebranch.graph.onnx_file import write
-from onebranch.graph.onnx_graph import graph_of
-from onebranch.graph.sight import Sight, look
+from onebranch.graph.onnx.file import write
+from onebranch.graph.onnx.graph import graph_of
+from onebranch.graph.seeing.sight import Sight, look
 from onebranch.model.foreign import read_foreign
 from onebranch.runtime.foreign import ForeignRuntime
 from picture_networks import Drawing

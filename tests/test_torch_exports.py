@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from onebranch.enhancer.tiles import run_tiled
-from onebranch.graph.onnx_file import write
+from onebranch.graph.onnx.file import write
 from onebranch.model.foreign import read_foreign
 from onebranch.runtime.foreign import ForeignRuntime
 

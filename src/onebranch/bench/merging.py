@@ -17,10 +17,10 @@ from onnx import helper
 
 from onebranch.bench.interleaved import interleaved, ratio
 from onebranch.errors import OnebranchError
-from onebranch.graph.cost import cost_of_step
-from onebranch.graph.onnx_file import read
-from onebranch.graph.onnx_linear import read_linear
-from onebranch.graph.rewriting import Rules
+from onebranch.graph.merge.cost import cost_of_step
+from onebranch.graph.merge.rewriting import Rules
+from onebranch.graph.onnx.file import read
+from onebranch.graph.onnx.linear import read_linear
 from onebranch.merging.onnx import merge_onnx
 from onebranch.runtime.onnxruntime import session_options
 

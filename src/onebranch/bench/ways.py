@@ -79,7 +79,7 @@ def _onnxruntime_as_exported(model: Model, threads: int) -> Run:
     """The exported file as it is: its PReLUs are PRelu, which ONNX Runtime does not fuse."""
     import onnxruntime
 
-    from onebranch.graph.onnx import to_onnx
+    from onebranch.graph.onnx.writing import to_onnx
     from onebranch.lowering import INPUT, lower
     from onebranch.runtime.onnxruntime import session_options
 

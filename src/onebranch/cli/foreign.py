@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from onebranch.graph.operations import Value
-    from onebranch.graph.sight import Sight
+    from onebranch.graph.seeing.sight import Sight
     from onebranch.model.foreign import ForeignModel
 
 TILE = 512

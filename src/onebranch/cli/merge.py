@@ -84,8 +84,8 @@ def command(
     if out.exists() and not overwrite:
         raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
     if model.lower().endswith(".onnx"):
-        from onebranch.graph.onnx_file import write as write_onnx
-        from onebranch.graph.rewriting import Rules
+        from onebranch.graph.merge.rewriting import Rules
+        from onebranch.graph.onnx.file import write as write_onnx
         from onebranch.merging.onnx import merge_onnx
 
         found, graph_report = merge_onnx(model, Rules(force, proof or "auto", border_maps))

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from onebranch.graph.linear import Left
+    from onebranch.graph.merge.linear import Left
     from onebranch.merging.report import GraphReport
     from onebranch.proof.region import Proof
     from onebranch.verification import Record

@@ -12,7 +12,7 @@ import numpy as np
 from onebranch.enhancer.stage import Described, Function, Stage
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.errors import OnebranchError
-from onebranch.graph.halo import Halo
+from onebranch.graph.seeing.halo import Halo
 from onebranch.images.picture import Samples, as_depth
 
 PHASE = 4

@@ -11,7 +11,7 @@ import numpy as np
 
 from onebranch.enhancer.stage import Function
 from onebranch.enhancer.tiles import run_tiled
-from onebranch.graph.halo import Halo
+from onebranch.graph.seeing.halo import Halo
 from onebranch.images.alpha import filled
 from onebranch.images.picture import DEPTHS, Samples, as_depth
 from onebranch.images.resize import Resizing

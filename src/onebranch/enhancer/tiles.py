@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.halo import Halo
+from onebranch.graph.seeing.halo import Halo
 
 SMALLEST = 8
 """The smallest edge of a tile that may be asked for, in pixels."""

@@ -40,7 +40,7 @@ def export_onnx(model: Model, precision: str = "fp32") -> Exported:
     precision: "fp32", "fp16", "int8". The same model gives the same bytes. Raises OnebranchError for a
     precision that the model does not have, and for a difference above its bound.
     """
-    from onebranch.graph.onnx import to_onnx
+    from onebranch.graph.onnx.writing import to_onnx
 
     if precision not in FORMS:
         raise OnebranchError(f"unknown precision '{precision}' of ONNX files; {nearest(precision, FORMS)}")
@@ -60,7 +60,7 @@ def conventional_name(model: Model, precision: str) -> str:
     >>> conventional_name(load("photo-x2"), "fp16")
     '2x_photo-x2_1x1xHxW_dyn-HW_fp16_op18.onnx'
     """
-    from onebranch.graph.onnx import OPSET
+    from onebranch.graph.onnx.writing import OPSET
 
     spec = model.spec
     scale = 1 / spec.scale if spec.task == "downscale" else spec.scale

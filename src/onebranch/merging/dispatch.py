@@ -8,7 +8,7 @@ from typing import Any
 from onebranch import verification
 from onebranch.blocks.plan import Plan
 from onebranch.errors import OnebranchError, nearest
-from onebranch.graph.rewriting import Rules
+from onebranch.graph.merge.rewriting import Rules
 from onebranch.merging.own import merge_model
 
 PROOFS = ("auto", "full")

@@ -13,11 +13,11 @@ import onnx
 from onnx import helper
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.cost import cost_of_step
-from onebranch.graph.onnx_file import read
-from onebranch.graph.onnx_linear import read_linear
-from onebranch.graph.onnx_rewriting import rewritten
-from onebranch.graph.rewriting import Rules, merge_regions
+from onebranch.graph.merge.cost import cost_of_step
+from onebranch.graph.merge.rewriting import Rules, merge_regions
+from onebranch.graph.onnx.file import read
+from onebranch.graph.onnx.linear import read_linear
+from onebranch.graph.onnx.rewriting import rewritten
 from onebranch.merging.check import Run, check
 from onebranch.merging.report import GraphReport, all_left
 

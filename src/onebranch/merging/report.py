@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from onebranch.graph.linear import Left
-from onebranch.graph.rewriting import Merged, MergedRegion
+from onebranch.graph.merge.linear import Left
+from onebranch.graph.merge.rewriting import Merged, MergedRegion
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 from torch.fx import GraphModule
 from torch.utils import _pytree
 
-from onebranch.graph.cost import cost_of_step
-from onebranch.graph.rewriting import Rules, merge_regions
-from onebranch.graph.torch_linear import read_linear
-from onebranch.graph.torch_rewriting import rewritten
-from onebranch.graph.torch_tracing import trace
+from onebranch.graph.merge.cost import cost_of_step
+from onebranch.graph.merge.rewriting import Rules, merge_regions
+from onebranch.graph.torch.linear import read_linear
+from onebranch.graph.torch.rewriting import rewritten
+from onebranch.graph.torch.tracing import trace
 from onebranch.merging.check import Run, check, check_repeats
 from onebranch.merging.report import GraphReport, all_left
 

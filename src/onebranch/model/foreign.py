@@ -12,10 +12,10 @@ from pathlib import Path
 import onnx
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.onnx_file import opset_of, read, tensors_of
-from onebranch.graph.onnx_graph import ends_of, graph_of
+from onebranch.graph.onnx.file import opset_of, read, tensors_of
+from onebranch.graph.onnx.graph import ends_of, graph_of
 from onebranch.graph.operations import Graph, Value
-from onebranch.graph.sight import Sight, channels_read, look
+from onebranch.graph.seeing.sight import Sight, channels_read, look
 from onebranch.spec.network import Colour
 
 KINDS = ("float32", "float16", "float64")

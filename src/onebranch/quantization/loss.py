@@ -13,7 +13,7 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
-from onebranch.graph.halo import halo
+from onebranch.graph.seeing.halo import halo
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.lowering import lower
 from onebranch.model.file import Model

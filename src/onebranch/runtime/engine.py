@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.halo import halo
+from onebranch.graph.seeing.halo import halo
 from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
 from onebranch.lowering import lower

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.halo import Halo, halo_of, whole_picture
+from onebranch.graph.seeing.halo import Halo, halo_of, whole_picture
 from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.memory import allowed, in_words, needed
 from onebranch.runtime.onnxruntime import session_options

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.operations import Graph, Node
-from onebranch.graph.sight import Sight
+from onebranch.graph.seeing.sight import Sight
 
 BYTES = 4
 """Of a number in float32; float16 is computed in float32 on the CPU."""

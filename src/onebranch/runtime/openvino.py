@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.halo import halo
-from onebranch.graph.onnx import to_onnx
+from onebranch.graph.onnx.writing import to_onnx
+from onebranch.graph.seeing.halo import halo
 from onebranch.integer_lowering import lower_integer
 from onebranch.lowering import INPUT, lower
 from onebranch.model.file import Model

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from onebranch.graph.halo import Halo
+from onebranch.graph.seeing.halo import Halo
 
 
 class Runtime(Protocol):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from onebranch.graph.halo import halo
+from onebranch.graph.seeing.halo import halo
 from onebranch.lowering import lower
 from onebranch.model.file import Model
 from onebranch.nn.network import load

@@ -6,8 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onebranch.graph.form import Form, effective
-from onebranch.graph.linear import Average, Convolve, Linear, Normalize, Pass, Plane, Scale, Select, Step, Sum
+from onebranch.graph.merge.form import Form, effective
+from onebranch.graph.merge.linear import (
+    Average,
+    Convolve,
+    Linear,
+    Normalize,
+    Pass,
+    Plane,
+    Scale,
+    Select,
+    Step,
+    Sum,
+)
 
 
 @dataclass(frozen=True)

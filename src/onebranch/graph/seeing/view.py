@@ -13,8 +13,8 @@ from fractions import Fraction
 from math import prod
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.reach import Reach, shuffled, unshuffled, windowed
-from onebranch.graph.size import HEIGHT, WIDTH, Size, Undecided, as_size, quotient
+from onebranch.graph.seeing.reach import Reach, shuffled, unshuffled, windowed
+from onebranch.graph.seeing.size import HEIGHT, WIDTH, Size, Undecided, as_size, quotient
 
 ROWS, COLUMNS = "rows", "columns"
 

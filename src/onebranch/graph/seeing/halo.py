@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.operations import Graph
-from onebranch.graph.sight import Sight, look
+from onebranch.graph.seeing.sight import Sight, look
 
 WHOLE = 1 << 40
 """Pixels on a side where a graph needs the whole picture: more than any picture has."""

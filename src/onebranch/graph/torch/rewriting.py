@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from onebranch.graph.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
-from onebranch.graph.rewriting import Merged, MergedRegion
-from onebranch.graph.torch_linear import names
+from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
+from onebranch.graph.merge.rewriting import Merged, MergedRegion
+from onebranch.graph.torch.linear import names
 
 
 def rewritten(module: GraphModule, graph: LinearGraph, regions: Iterable[MergedRegion]) -> GraphModule:

@@ -11,8 +11,8 @@ import onnx
 from onnx import AttributeProto, helper, inliner, numpy_helper
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.onnx_constants import with_computed
-from onebranch.graph.onnx_file import opset_of
+from onebranch.graph.onnx.constants import with_computed
+from onebranch.graph.onnx.file import opset_of
 from onebranch.graph.operations import Attribute, Graph, Node, Value
 
 Rewritten = tuple[Node, dict[str, np.ndarray]]

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from onebranch.graph.definition import run
-from onebranch.graph.form import Form
-from onebranch.graph.linear import Convolve, Floats, Plane, Scale, Step
-from onebranch.graph.window import Window
+from onebranch.graph.merge.definition import run
+from onebranch.graph.merge.form import Form
+from onebranch.graph.merge.linear import Convolve, Floats, Plane, Scale, Step
+from onebranch.graph.merge.window import Window
 from onebranch.proof.affine import AffineProof, Pictures, Region, Shapes, prove_affine
 
 

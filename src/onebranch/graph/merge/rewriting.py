@@ -7,14 +7,14 @@ writer puts the replacements in their place.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onebranch.graph.choice import Choice, Forms, Kept, cheapest, choose, fewest
-from onebranch.graph.cost import Cost, cost_of_form, cost_of_step
-from onebranch.graph.emission import written
-from onebranch.graph.evidence import prove, rounded
-from onebranch.graph.form import Form
-from onebranch.graph.linear import Convolve, Left, LinearGraph, Plane, Scale, Step, Sum
-from onebranch.graph.region import Region, regions, simplified
-from onebranch.graph.window import Inexact
+from onebranch.graph.merge.choice import Choice, Forms, Kept, cheapest, choose, fewest
+from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
+from onebranch.graph.merge.emission import written
+from onebranch.graph.merge.evidence import prove, rounded
+from onebranch.graph.merge.form import Form
+from onebranch.graph.merge.linear import Convolve, Left, LinearGraph, Plane, Scale, Step, Sum
+from onebranch.graph.merge.region import Region, regions, simplified
+from onebranch.graph.merge.window import Inexact
 from onebranch.proof.affine import AffineProof
 from onebranch.proof.rounding import RoundingError
 

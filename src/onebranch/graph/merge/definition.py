@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from onebranch.graph.linear import (
+from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Fill,

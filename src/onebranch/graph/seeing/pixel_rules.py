@@ -11,8 +11,16 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.operations import Node
-from onebranch.graph.reach import Reach, resized, shuffled, smallest_piece, transposed, unshuffled, windowed
-from onebranch.graph.scope import (
+from onebranch.graph.seeing.reach import (
+    Reach,
+    resized,
+    shuffled,
+    smallest_piece,
+    transposed,
+    unshuffled,
+    windowed,
+)
+from onebranch.graph.seeing.scope import (
     Rule,
     Scope,
     Unknown,
@@ -24,8 +32,8 @@ from onebranch.graph.scope import (
     integers,
     text,
 )
-from onebranch.graph.size import Size, Undecided, quotient, rounded_down
-from onebranch.graph.view import View, is_plain, length, of_shape, plain
+from onebranch.graph.seeing.size import Size, Undecided, quotient, rounded_down
+from onebranch.graph.seeing.view import View, is_plain, length, of_shape, plain
 
 FAR = 2**31 - 1
 """Ends of slices from this on mean the end of the axis."""

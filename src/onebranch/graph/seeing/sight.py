@@ -9,14 +9,14 @@ from functools import cached_property
 from math import lcm, prod
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.axis_rules import AXIS_RULES
-from onebranch.graph.number_rules import numbers_of
 from onebranch.graph.operations import Graph, Node
-from onebranch.graph.pixel_rules import PIXEL_RULES
-from onebranch.graph.reach import Reach, beyond_cell
-from onebranch.graph.scope import Scope, Unknown, Value, integer
-from onebranch.graph.size import HEIGHT, WIDTH, Size, as_size
-from onebranch.graph.view import COLUMNS, ROWS, View, is_plain, length, plain
+from onebranch.graph.seeing.axis_rules import AXIS_RULES
+from onebranch.graph.seeing.number_rules import numbers_of
+from onebranch.graph.seeing.pixel_rules import PIXEL_RULES
+from onebranch.graph.seeing.reach import Reach, beyond_cell
+from onebranch.graph.seeing.scope import Scope, Unknown, Value, integer
+from onebranch.graph.seeing.size import HEIGHT, WIDTH, Size, as_size
+from onebranch.graph.seeing.view import COLUMNS, ROWS, View, is_plain, length, plain
 
 _RULES = {**AXIS_RULES, **PIXEL_RULES}
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.operations import Graph, Node
-from onebranch.graph.size import Size, Undecided, as_size, rounded_down
-from onebranch.graph.view import View, fixed
+from onebranch.graph.seeing.size import Size, Undecided, as_size, rounded_down
+from onebranch.graph.seeing.view import View, fixed
 
 MANY = 4096
 """More numbers than that are weights, not sizes."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from onebranch.graph.linear import LinearGraph, Pass, Step
+from onebranch.graph.merge.linear import LinearGraph, Pass, Step
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onebranch.graph.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
-from onebranch.graph.rewriting import Merged, MergedRegion
+from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
+from onebranch.graph.merge.rewriting import Merged, MergedRegion
 
 
 def rewritten(model: onnx.ModelProto, graph: LinearGraph, regions: Iterable[MergedRegion]) -> onnx.ModelProto:

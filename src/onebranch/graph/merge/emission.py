@@ -5,9 +5,9 @@ from itertools import count
 
 import numpy as np
 
-from onebranch.graph.form import Form, Source, Term, effective
-from onebranch.graph.linear import Convolve, Floats, Ones, Pass, Scale, Step, Sum
-from onebranch.graph.window import Window
+from onebranch.graph.merge.form import Form, Source, Term, effective
+from onebranch.graph.merge.linear import Convolve, Floats, Ones, Pass, Scale, Step, Sum
+from onebranch.graph.merge.window import Window
 
 
 def written(form: Form, value: str, taken: Collection[str]) -> tuple[Step, ...]:

@@ -9,7 +9,7 @@ from math import ceil, trunc
 import numpy as np
 
 from onebranch.graph.operations import Node
-from onebranch.graph.scope import (
+from onebranch.graph.seeing.scope import (
     MANY,
     Numbers,
     Objects,
@@ -21,7 +21,7 @@ from onebranch.graph.scope import (
     integer,
     integers,
 )
-from onebranch.graph.size import Size, as_size, quotient, sign
+from onebranch.graph.seeing.size import Size, as_size, quotient, sign
 
 Arithmetic = Callable[[Size, Size, bool, Scope], Size]
 """Two sizes, whether both are integers by type, the scope: their result."""

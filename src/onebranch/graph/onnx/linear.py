@@ -1,4 +1,4 @@
-"""The linear operations of an ONNX model, read into the graph of `graph.linear`.
+"""The linear operations of an ONNX model, read into the graph of `graph.merge.linear`.
 
 Whatever the operators' specification leaves open, or a caller may change, is left alone. Sizes are followed
 as keys: values are added only where their sizes are equal for every picture.
@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.linear import (
+from onebranch.graph.merge.linear import (
     Average,
     Floats,
     Join,
@@ -29,9 +29,7 @@ from onebranch.graph.linear import (
     Step,
     Sum,
 )
-from onebranch.graph.onnx_activations import parts_of_activations
-from onebranch.graph.onnx_constants import constants
-from onebranch.graph.reading import (
+from onebranch.graph.merge.reading import (
     NotLinear,
     convolve,
     normalize,
@@ -41,7 +39,9 @@ from onebranch.graph.reading import (
     size_after,
     transposed,
 )
-from onebranch.graph.window import Window, window
+from onebranch.graph.merge.window import Window, window
+from onebranch.graph.onnx.activations import parts_of_activations
+from onebranch.graph.onnx.constants import constants
 
 OLDEST = 9
 """Operators of older opsets mean other things (broadcasting by attributes, spatial batch normalization)."""

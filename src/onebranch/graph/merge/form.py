@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from onebranch.algebra.conv import Conv, compose, regroup
-from onebranch.graph.linear import (
+from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Fill,
@@ -28,7 +28,7 @@ from onebranch.graph.linear import (
     Sides,
     Sum,
 )
-from onebranch.graph.window import Inexact, Window, after, joined, outside, padded, window
+from onebranch.graph.merge.window import Inexact, Window, after, joined, outside, padded, window
 
 CONSTANT_DRIFT = 1e-13
 """Constants that were computed in two orders in float64 are equal up to this part of the larger."""

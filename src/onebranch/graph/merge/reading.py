@@ -4,8 +4,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from onebranch.graph.linear import Convolve, Floats, Normalize, Scale, Sides
-from onebranch.graph.window import Window, after
+from onebranch.graph.merge.linear import Convolve, Floats, Normalize, Scale, Sides
+from onebranch.graph.merge.window import Window, after
 
 
 class NotLinear(Exception):

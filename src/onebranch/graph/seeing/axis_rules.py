@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onebranch.graph.operations import Node
-from onebranch.graph.scope import (
+from onebranch.graph.seeing.scope import (
     Numbers,
     Rule,
     Scope,
@@ -17,8 +17,8 @@ from onebranch.graph.scope import (
     integers,
     text,
 )
-from onebranch.graph.size import Size, as_size, quotient
-from onebranch.graph.view import (
+from onebranch.graph.seeing.size import Size, as_size, quotient
+from onebranch.graph.seeing.view import (
     View,
     is_plain,
     joined,

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from onebranch.graph.cost import Cost, cost_of_form, cost_of_step, least_costs
-from onebranch.graph.form import Form, apply, convolutions, effective, settled, source
-from onebranch.graph.linear import Average, Convolve, Plane, Step
-from onebranch.graph.window import Inexact
+from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step, least_costs
+from onebranch.graph.merge.form import Form, apply, convolutions, effective, settled, source
+from onebranch.graph.merge.linear import Average, Convolve, Plane, Step
+from onebranch.graph.merge.window import Inexact
 
 STATES = 1000
 """States that are followed at once; beyond them the cheapest are, and the choice is no longer called

@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onebranch.graph.onnx_file import opset_of
+from onebranch.graph.onnx.file import opset_of
 
 LARGEST = 1 << 27
 """Numbers in the largest constant that is computed."""

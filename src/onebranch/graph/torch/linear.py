@@ -1,4 +1,4 @@
-"""The linear operations of a PyTorch module, traced by torch.export, read into the graph of `graph.linear`.
+"""The linear operations of a traced PyTorch module, read into the graph of `graph.merge.linear`.
 
 The trace is functional (in-place operations have become plain ones), holds for every size that its guards let
 through, and names every value. Floats that depend on parameters alone are computed in float64.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
-from onebranch.graph.linear import (
+from onebranch.graph.merge.linear import (
     Average,
     Fill,
     Floats,
@@ -29,7 +29,7 @@ from onebranch.graph.linear import (
     Step,
     Sum,
 )
-from onebranch.graph.reading import (
+from onebranch.graph.merge.reading import (
     NotLinear,
     convolve,
     normalize,
@@ -38,7 +38,7 @@ from onebranch.graph.reading import (
     scale,
     transposed,
 )
-from onebranch.graph.torch_tracing import END, arguments, is_all
+from onebranch.graph.torch.tracing import END, arguments, is_all
 
 aten = torch.ops.aten
 

@@ -1,0 +1,1 @@
+"""ONNX: files, models read as graphs or as linear operations, and written."""

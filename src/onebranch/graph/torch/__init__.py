@@ -1,0 +1,1 @@
+"""PyTorch modules: traced, read as linear operations, and rewritten."""
