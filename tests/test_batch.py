@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from network_specs import random_model
-from onebranch.enhancer import batch
-from onebranch.enhancer.batch import Batch, Done, at_a_time
+from onebranch.enhancer import batch, files
+from onebranch.enhancer.batch import Batch, Done, Room, at_a_time
 from onebranch.enhancer.files import Many, Summary, Watcher, enhance_files, foresee_files
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.manifest import Manifest
@@ -82,6 +82,12 @@ def test_as_many_at_a_time_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -
             at_a_time(wrong, 5)
 
 
+def test_a_file_that_may_need_all_memory_takes_one_at_a_time() -> None:
+    assert files._jobs(Options(model="any.onnx"), Many()) == 1
+    assert files._jobs(Options(model="any.onnx"), Many(jobs=3)) == 3
+    assert files._jobs(OPTIONS, Many()) is None
+
+
 def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_path: Path) -> None:
     flying, most, both = set(), [0], threading.Barrier(2, timeout=20)
 
@@ -100,6 +106,27 @@ def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_pat
 
 def test_an_enhancers_threads_are_shared(pictures: Path) -> None:
     assert Enhancer(Options(model=MODEL), beside=cores()).options.threads == 1
+
+
+def test_pictures_share_the_memory(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, inside, together = Room(10), [], []
+
+    def use(needed: int) -> None:
+        with room.for_bytes(needed):
+            inside.append(needed)
+            time.sleep(0.002)
+            together.append(list(inside))
+            inside.remove(needed)
+
+    threads = [threading.Thread(target=use, args=(needed,)) for needed in (4, 99, 4, 7, 10, 2) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(together) == 18
+    assert all(sum(needed) <= 10 or len(needed) == 1 for needed in together)
+    monkeypatch.setattr(batch, "allowed", lambda limit: 1)  # each of them is alone then
+    assert sorts(enhance_files([pictures], tmp_path / "out", OPTIONS, many=Many(jobs=3))) == ["Done"] * 7
 
 
 def test_a_fault_of_ours_stops_only_its_picture(
@@ -167,6 +194,16 @@ def test_an_interrupt_ends_pictures_that_others_work_on(pictures: Path, tmp_path
     assert not list(tmp_path.glob(".onebranch*"))
 
 
+def test_who_reads_no_more_stops_it_at_once(pictures: Path, tmp_path: Path) -> None:
+    def shown(result: Done) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError) as caught:
+        enhance_files([pictures], tmp_path / "out", OPTIONS, shown=shown, many=Many(jobs=2))
+    assert caught.traceback  # whose frames still hold everything
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("picture")]
+
+
 def test_a_run_in_which_all_fail_leaves_no_folder(tmp_path: Path) -> None:
     paths = [tmp_path / "absent.png", tmp_path / "missing.png"]
     out = tmp_path / "new" / "er"
@@ -202,7 +239,7 @@ def test_resuming_does_what_is_missing_and_nothing_else(pictures: Path, tmp_path
     assert not half.exists()
     records = [json.loads(line) for line in (out / "onebranch.jsonl").read_text().splitlines()]
     assert [record["target"] for record in records][-1] == "2.png" and len(records) == 8
-    assert records[0]["picture"]["path"] == str(Path("..", "in", "0.png"))
+    assert records[-1]["picture"]["path"] == str(Path("..", "in", "2.png"))
 
 
 def test_what_was_made_otherwise_is_said_and_stays(pictures: Path, tmp_path: Path) -> None:

@@ -6,20 +6,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebranch.enhancer.jobs import Job
+from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Enhanced, Foreseen, Writing, enhance_file, foresee
 from onebranch.errors import OnebranchError
 from onebranch.images.files import check_free
 from onebranch.images.leftovers import MINE, name_in_the_making
 from onebranch.images.picture import Picture, Samples
-from onebranch.images.rows import Reader
+from onebranch.images.reading import bytes_for_reading
+from onebranch.images.rows import Header, Reader
+from onebranch.images.writing import bytes_for_writing
 from onebranch.runtime.cores import cores
+from onebranch.runtime.memory import allowed
 
 if TYPE_CHECKING:
     from onebranch.enhancer.manifest import Manifest
@@ -103,6 +107,27 @@ class Folders:
                 folder.rmdir()
 
 
+class Room:
+    """Memory that pictures share: one waits until there is enough for it, or it is alone. size: bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken = size, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def for_bytes(self, needed: int) -> Iterator[None]:
+        """So many bytes, while the context lasts."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self._size)
+            self._taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= needed
+                self._changed.notify_all()
+
+
 class Batch:
     """What is done with every picture. An interrupt ends those being worked on; nothing is left of them."""
 
@@ -117,6 +142,7 @@ class Batch:
         self._enhancer, self._writing, self._share = enhancer, writing, share
         self._manifest, self._resume = manifest, resume
         self._folders = Folders()
+        self._room = Room(allowed(enhancer.options.memory))
         self._stopped = threading.Event()
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
@@ -180,7 +206,7 @@ class Batch:
         if job.comparison is not None:
             check_free(job.comparison, self._writing.overwrite, missing_folder=True)
         self._folders.make(job.target.parent)
-        done = enhance_file(job.source, job.target, self._watched(job), self._writing)
+        done = self._written(job, job.target)
         if job.comparison is not None:
             self._compare(job, done)
         return done
@@ -200,7 +226,7 @@ class Batch:
         aside = job.target.with_name(f"{name_in_the_making()}{job.target.suffix}")
         MINE.add(aside)
         try:
-            done = enhance_file(job.source, aside, self._watched(job), self._writing)
+            done = self._written(job, aside)
             same = aside.read_bytes() == job.target.read_bytes()
         finally:
             aside.unlink(missing_ok=True)
@@ -209,22 +235,32 @@ class Batch:
             check_free(job.target)
         return done
 
-    def _watched(self, job: Job) -> "_Watched":
+    def _written(self, job: Job, target: Path) -> Enhanced:
+        """The picture enhanced into that file, in memory that it has to itself."""
+
         def tell(part: float) -> None:
             if self._stopped.is_set():
                 raise KeyboardInterrupt
             self._share(job, part)
 
+        def take(header: Header, size: Size) -> None:
+            after = replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
+            needed = self._enhancer.bytes_for(header.layout) + bytes_for_reading(header.layout)
+            taken.enter_context(self._room.for_bytes(needed + bytes_for_writing(target, after)))
+
         tell(0.0)
-        return _Watched(self._enhancer, tell)
+        with ExitStack() as taken:
+            return enhance_file(job.source, target, _Watched(self._enhancer, tell, take), self._writing)
 
 
 class _Watched(Enhancer):
-    """The same enhancer, which tells how much of a picture is done, and ends where telling raises."""
+    """The same enhancer, which takes memory first, tells how much is done, and ends where telling raises."""
 
-    def __init__(self, enhancer: Enhancer, tell: Callable[[float], None]) -> None:
+    def __init__(
+        self, enhancer: Enhancer, tell: Callable[[float], None], take: Callable[[Header, Size], None]
+    ) -> None:
         vars(self).update(vars(enhancer))
-        self._tell = tell
+        self._tell, self._take = tell, take
 
     def enhance(self, picture: Picture) -> Picture:
         self._tell(0.0)
@@ -232,11 +268,12 @@ class _Watched(Enhancer):
 
     def rows(self, reader: Reader) -> Iterator[Samples]:
         layout, given = reader.header.layout, 0
-        height = self.size_of_result((layout.height, layout.width))[0]
+        size = self.size_of_result((layout.height, layout.width))
+        self._take(reader.header, size)
         for rows in super().rows(reader):
             yield rows
             given += len(rows)
-            self._tell(given / height)
+            self._tell(given / size[0])
 
 
 def foreseen_outcomes(jobs: Sequence[Job], enhancer: Enhancer, writing: Writing) -> Iterator[Outcome]:

@@ -1,7 +1,8 @@
 """Picture files enhanced, one or many: which, into which files, in what way; and what became of them."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from onebranch.errors import OnebranchError
 from onebranch.images.formats import BY_SUFFIX
 from onebranch.images.leftovers import remove_leftovers
 from onebranch.images.reading import open_picture
+from onebranch.model.catalogue import is_foreign
+from onebranch.model.file import Model
 
 AS_USUAL = Writing()
 
@@ -115,9 +118,10 @@ def enhance_files(
     jobs, left_out, enhancer = _prepared(paths, out, options, writing, many)
     watcher.begins(len(jobs), left_out)
     results = []
-    for result in _outcomes(jobs, Path(out), enhancer, writing, many, watcher.share):
-        watcher.shown(result)
-        results.append(result)
+    with closing(_outcomes(jobs, Path(out), enhancer, writing, many, watcher.share)) as outcomes:
+        for result in outcomes:
+            watcher.shown(result)
+            results.append(result)
     return Summary(tuple(results), left_out)
 
 
@@ -152,7 +156,7 @@ def _prepared(
     given = [os.fspath(path) for path in paths]
     folders = [Path(place) for place in (out, many.comparisons) if place is not None]
     sources = sources_of(given, many.recursive, folders)
-    enhancer = Enhancer(options, at_a_time(many.jobs, len(sources.pictures)))
+    enhancer = Enhancer(options, at_a_time(_jobs(options, many), len(sources.pictures)))
     one = len(sources.pictures) == 1 and is_one_file(given, out)
     if one and many.naming == Naming() and not (many.resume or many.shard):
         jobs = [Job(sources.pictures[0].path, Path(out))]
@@ -160,6 +164,13 @@ def _prepared(
         jobs = _into_folder(sources.pictures, out, enhancer, writing, many)
     _check_lossless(jobs, writing)
     return _with_comparisons(jobs, Path(out), many), sources.left_out, enhancer
+
+
+def _jobs(options: Options, many: Many) -> int | None:
+    """Pictures at a time as asked for; else one for an ONNX file, which may need all the memory there is."""
+    model = options.model
+    foreign = model is not None and not isinstance(model, Model) and is_foreign(model)
+    return 1 if many.jobs is None and foreign else many.jobs
 
 
 def _into_folder(
@@ -229,7 +240,7 @@ def _place(job: Job, out: Path, folder: Path) -> Path:
 
 def _outcomes(
     jobs: Sequence[Job], out: Path, enhancer: Enhancer, writing: Writing, many: Many, share: Share
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     if not (many.resume or many.shard):
         yield from Batch(enhancer, writing, share).outcomes(jobs)
         return
