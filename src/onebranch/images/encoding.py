@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError, nearest
+from onebranch.images import exif_bytes
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, pyvips
-from onebranch.images.metadata import Metadata, without_location, without_thumbnail
+from onebranch.images.metadata import Metadata, is_whole, of_size, without_location, without_thumbnail
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.images.pipe import of_memory
 from onebranch.images.profiles import judged
@@ -110,11 +111,21 @@ def encode(picture: Picture, form: Format, encoding: Encoding) -> bytes:
 
 def save(image: Image, header: Header, form: Format, encoding: Encoding, path: Path) -> None:
     """Write a libvips image of `saved_layout` into a file. pyvips.Error where it fails."""
+    exif = carried(header, encoding).exif
+    exact = exif is not None and form.name in exif_bytes.HOLDERS and _is_exact(exif)
+    if exif is not None and exact:
+        header = replace(header, metadata=replace(header.metadata, exif=exif_bytes.stand_in(exif)))
     name, options, image = to_be_saved(image, header, form, encoding)
     getattr(image, name)(os.fsencode(path), **options)
-    exif = carried(header.metadata, encoding).exif
-    if form.name == "TIFF" and exif is not None:
+    if exif is not None and exact:
+        exif_bytes.put(path, exif, header.metadata.resolution or UNSAID)
+    elif exif is not None and form.name == "TIFF":
         add_exif(path, exif)
+
+
+def _is_exact(exif: bytes) -> bool:
+    """Whether the block is written as it is; of what is damaged or too long libvips keeps what it can."""
+    return len(exif) <= exif_bytes.LONGEST and is_whole(exif)
 
 
 def to_be_saved(
@@ -124,7 +135,7 @@ def to_be_saved(
 
     image: of `saved_layout`.
     """
-    metadata = carried(header.metadata, encoding)
+    metadata = carried(header, encoding)
     if form.name not in WITH_PROFILES:
         metadata = replace(metadata, icc=None)
     image = _in_file_colours(image, header, form)
@@ -157,11 +168,13 @@ def _becomes_srgb(header: Header, form: Format) -> bool:
     return judged(icc, header.layout.channels) != "damaged"
 
 
-def carried(metadata: Metadata, encoding: Encoding) -> Metadata:
-    """What of the metadata goes into the file of the enhanced picture."""
+def carried(header: Header, encoding: Encoding) -> Metadata:
+    """What of the metadata goes into the file of the enhanced picture, and is true of it."""
+    metadata, layout = header.metadata, header.layout
     if encoding.strip:
         return Metadata(icc=metadata.icc)
-    return without_thumbnail(without_location(metadata) if encoding.strip_location else metadata)
+    metadata = without_location(metadata) if encoding.strip_location else metadata
+    return of_size(without_thumbnail(metadata), layout.height, layout.width)
 
 
 def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
@@ -180,7 +193,7 @@ def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
         found.append(f"colours become sRGB: {form.name} does not hold {what}")
     elif _becomes_srgb(header, form):
         found.append(f"colours become sRGB: {form.name} holds no colour profile")
-    kept = carried(header.metadata, encoding)
+    kept = carried(header, encoding)
     blocks = [name for name in ("exif", "xmp", "iptc") if getattr(kept, name) is not None]
     lost = [name.upper() for name in blocks if form.name not in HOLD_BLOCK[name]]
     if lost:

@@ -17,8 +17,11 @@ ORIENTATION, GPS, THUMBNAIL, THUMBNAIL_BYTES = 0x0112, 0x8825, 0x0201, 0x0202
 SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
 """Bytes of a value of each type of field."""
 
-LOCATION = rb"exif:GPS\w+"
-"""Names of XMP properties that tell a place."""
+WIDTHS, HEIGHTS, DETAILS = (0x0100, 0xA002), (0x0101, 0xA003), 0x8769
+"""EXIF tags: what tells the size in pixels, in the first directory and in that of details."""
+
+LOCATION = rb"[\w-]+:(?:(?i:gps)[\w-]*|L(?:atitude|ong(?:itude|titude)))"
+"""Names of XMP properties that tell a place: exif's, and those of makers of drones, one misspelt by them."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,32 @@ def upright_exif(exif: bytes) -> bytes:
     return _edited(exif, turn) or exif
 
 
+def of_size(metadata: Metadata, height: int, width: int) -> Metadata:
+    """The metadata whose EXIF, where it tells the size in pixels, tells this one."""
+
+    def tell(block: "_Exif") -> None:
+        block.put_size(block.first, height, width)
+        for _, tag, _, value in block.entries(block.first):
+            if tag == DETAILS:
+                block.put_size(value, height, width)
+
+    if metadata.exif is None:
+        return metadata
+    return replace(metadata, exif=_edited(metadata.exif, tell) or metadata.exif)
+
+
+def is_whole(exif: bytes) -> bool:
+    """Whether a block of EXIF can be followed: its first directory, that of details, and all their values."""
+
+    def follow(block: "_Exif") -> None:
+        for directory in (block.first, *(e[3] for e in block.entries(block.first) if e[1] in (DETAILS, GPS))):
+            for _, _, length, value in block.entries(directory):
+                if length > 4:
+                    block.get(f"{length}s", value)
+
+    return _edited(exif, follow) is not None
+
+
 def without_location(metadata: Metadata) -> Metadata:
     """The metadata without the place: EXIF's GPS directory and XMP's GPS properties; EXIF goes if broken."""
     return replace(
@@ -101,11 +130,10 @@ def _without_gps(xmp: bytes) -> bytes:
 
 
 def _remove_location(block: "_Exif") -> None:
-    for place, tag, _, value in block.entries(block.first):
+    for place, tag, _, value in reversed(block.entries(block.first)):
         if tag == GPS:
             block.erase_directory(value)
             block.drop(block.first, place)
-            return
 
 
 def _remove_thumbnail(block: "_Exif") -> None:
@@ -159,6 +187,12 @@ class _Exif:
             tag, kind, number, value = self.get("HHII", place)
             found.append((place, tag, SIZES[kind] * number, value))
         return found
+
+    def put_size(self, directory: int, height: int, width: int) -> None:
+        """Write the size where the directory tells one."""
+        for place, tag, _, _ in self.entries(directory):
+            if tag in WIDTHS or tag in HEIGHTS:
+                self.put("HII", place + 2, 4, 1, width if tag in WIDTHS else height)  # one LONG
 
     def drop(self, directory: int, place: int) -> None:
         """Take the entry at `place` out of its directory."""

@@ -25,7 +25,7 @@ from onebranch.images.libvips import pyvips, reason
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.images.pipe import Image, Pipe, of_memory
 from onebranch.images.plain import PLAIN, Plain, bmp_stride
-from onebranch.images.rows import Header, Layout
+from onebranch.images.rows import Header
 
 if TYPE_CHECKING:
     from onebranch.images.animation import Animation
@@ -237,9 +237,8 @@ def write_animation(
     delays = _hundredths(animation.delays) if form.name == "GIF" else animation.delays
     image.set_type(pyvips.GValue.array_int_type, "delay", list(delays))
     image.set_type(pyvips.GValue.gint_type, "loop", animation.loop)
-    layout = replace(first.header.layout, height=len(samples))
     with placed(path, overwrite) as temporary:
-        _saved(image, replace(first.header, layout=layout), form, encoding, path, temporary)
+        _saved(image, first.header, form, encoding, path, temporary)
 
 
 def _hundredths(delays: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,338 @@
+"""What a file says beside its samples: kept byte for byte, true of the new picture, or taken out as asked."""
+
+import re
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colour_profiles import profile
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.picture import Enhancer
+from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.images.encoding import Encoding
+from onebranch.images.metadata import (
+    Metadata,
+    is_whole,
+    of_size,
+    upright_exif,
+    upright_xmp,
+    without_location,
+    without_thumbnail,
+)
+from onebranch.images.picture import Picture
+from onebranch.images.reading import read
+from onebranch.images.writing import write
+
+ENHANCER = Enhancer(Options(model="photo-x2", threads=1))
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+SUFFIXES = [".jpg", ".png", ".webp", ".avif", ".tif"]
+EXACT = [".jpg", ".png", ".webp", ".avif"]
+"""Formats whose EXIF is one block of bytes."""
+
+THUMBNAIL = b"\xff\xd8\xff\xe0 the old picture, small \xff\xd9"
+NOTE = b"MakerNote\0" + bytes(range(100, 160))
+PLACE = (51, 1, 28, 1, 38991, 1000)
+"""Degrees, minutes and seconds north, as numerators and denominators."""
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:exif="e" xmlns:tiff="t" xmlns:dc="d" tiff:Orientation="6"
+ exif:GPSLatitude="51,28.6498N"
+ exif:GPSVersionID='2.3.0.0' exif:ISOSpeed="200" drone-dji:GpsLongitude="-0.00123"
+ drone-dji:Latitude="51.4774">
+<exif:GPSLongitude>0,0.0738W</exif:GPSLongitude><exif:GPSTimeStamp/><dc:creator>Jane</dc:creator>
+<xmp:Thumbnails><rdf:Alt><rdf:li><xmpGImg:image>/9j/4AAQ</xmpGImg:image></rdf:li></rdf:Alt></xmp:Thumbnails>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+PLACES = (b"51,28", b"0,0.0738W", b"0.00123", b"51.4774", b"GPS", b"GpsL")
+"""What of it tells a place."""
+
+
+def directory(order, at, entries, following=0):
+    """A TIFF directory that stands at a place: {tag: (type, count, bytes)}, its values behind it."""
+    head, values = struct.pack(order + "H", len(entries)), b""
+    end = at + 2 + 12 * len(entries) + 4
+    for tag, (kind, count, content) in sorted(entries.items()):
+        inline = content.ljust(4, b"\0") if len(content) <= 4 else struct.pack(order + "I", end + len(values))
+        head += struct.pack(order + "HHI", tag, kind, count) + inline
+        values += content if len(content) > 4 else b""
+    return head + struct.pack(order + "I", following) + values
+
+
+def block(order="<", orientation=6, size=(20, 30)):
+    """EXIF as a camera writes it, with a thumbnail, a maker's note, a private tag and a place."""
+
+    def number(kind, value):
+        return kind, 1, struct.pack(order + {3: "H", 4: "I"}[kind], value)
+
+    details = {
+        0x8827: number(3, 200),
+        0x927C: (7, len(NOTE), NOTE),
+        0xA002: number(3, size[1]),
+        0xA003: number(4, size[0]),
+        0xFDE8: (2, 12, b"Owner: Jane\0"),
+    }
+    place = {1: (2, 2, b"N\0"), 2: (5, 3, struct.pack(order + "6I", *PLACE))}
+    first = {
+        0x010F: (2, 10, b"The Maker\0"),
+        0x0112: number(3, orientation),
+        0x8769: number(4, 0),
+        0x8825: number(4, 0),
+        0xC4A5: (7, 14, b"PrintIM\x000300\0\0"),
+    }
+    at = [8]
+    for content in (directory(order, 0, first), directory(order, 0, details), directory(order, 0, place)):
+        at.append(at[-1] + len(content))
+    first[0x8769], first[0x8825] = number(4, at[1]), number(4, at[2])
+    second = directory(order, at[3], {0x0201: number(4, 0), 0x0202: number(4, len(THUMBNAIL))})
+    second = directory(
+        order, at[3], {0x0201: number(4, at[3] + len(second)), 0x0202: number(4, len(THUMBNAIL))}
+    )
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+    parts = (
+        directory(order, 8, first, at[3]),
+        directory(order, at[1], details),
+        directory(order, at[2], place),
+    )
+    return b"Exif\0\0" + head + b"".join(parts) + second + THUMBNAIL
+
+
+def written(path, encoding=None, **blocks):
+    write(Picture(PIXELS, metadata=Metadata(**blocks)), path, encoding=encoding)
+    return path.read_bytes()
+
+
+def raw_exif(path):
+    """The block as Pillow finds it in the file, from the TIFF header on."""
+    with Image.open(path) as image:
+        return image.info["exif"].removeprefix(b"Exif\0\0")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", EXACT)
+def test_makers_notes_and_private_tags_stay_where_they_are(tmp_path, suffix, order):
+    exif = block(order, orientation=1)
+    written(tmp_path / f"it{suffix}", exif=exif)
+    found = raw_exif(tmp_path / f"it{suffix}")
+    assert found.index(NOTE) == exif.index(NOTE) - 6
+    with Image.open(tmp_path / f"it{suffix}") as image:
+        image.load()
+        tags = image.getexif()
+        assert (tags[0x010F], tags[0x0112], tags[0xC4A5]) == ("The Maker", 1, b"PrintIM\x000300\0\0")
+        details = tags.get_ifd(0x8769)
+        assert (details[0x8827], details[0xFDE8]) == (200, "Owner: Jane")
+        assert details[0x927C] == NOTE
+        assert tuple(map(float, tags.get_ifd(0x8825)[2])) == (51, 28, 38.991)
+    assert not re.search(b"to be replaced", (tmp_path / f"it{suffix}").read_bytes())
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_old_thumbnail_is_gone(tmp_path, suffix, order):
+    content = written(tmp_path / f"it{suffix}", exif=block(order, 1), xmp=XMP)
+    assert b"the old picture" not in content
+    assert b"Thumbnails" not in content
+    if suffix != ".tif":
+        with Image.open(tmp_path / f"it{suffix}") as image:
+            assert not image.getexif().get_ifd(0x0201)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", EXACT)
+def test_the_size_that_exif_tells_is_the_new_one(tmp_path, suffix, order):
+    Image.fromarray(PIXELS).save(tmp_path / "in.jpg", exif=block(order, 6))
+    enhance_file(tmp_path / "in.jpg", tmp_path / f"out{suffix}", ENHANCER, Writing())
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        tags = image.getexif()
+        assert image.size == (40, 60)
+        assert tags.get(0x0112, 1) == 1
+        details = tags.get_ifd(0x8769)
+        assert (details[0xA002], details[0xA003]) == (40, 60)
+
+
+def test_png_files_stay_whole(tmp_path):
+    """Chunks are checked by sums; Pillow verifies them all."""
+    written(tmp_path / "it.png", exif=block("<", 1), xmp=XMP, icc=profile("p3"))
+    with Image.open(tmp_path / "it.png") as image:
+        image.verify()
+    np.testing.assert_array_equal(read(tmp_path / "it.png").pixels, PIXELS)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_stripped_files_have_the_profile_and_nothing_else(tmp_path, suffix):
+    blocks = {"exif": block(), "xmp": XMP, "icc": profile("Display P3"), "resolution": (12.0, 12.0)}
+    content = written(tmp_path / f"it{suffix}", Encoding(strip=True), **blocks)
+    with Image.open(tmp_path / f"it{suffix}") as image:
+        assert image.info["icc_profile"] == profile("Display P3")
+        assert "exif" not in image.info
+        assert "xmp" not in image.info
+        if suffix != ".tif":
+            assert len(image.getexif()) == 0
+    for word in (b"The Maker", NOTE, b"Jane", b"xmpmeta", b"Exif\0\0", b"eXIf", b"the old picture"):
+        assert word not in content
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_byte_of_the_place_is_left_and_all_else_is(tmp_path, suffix, order):
+    content = written(tmp_path / f"it{suffix}", Encoding(strip_location=True), exif=block(order, 1), xmp=XMP)
+    for sign in "<>":
+        assert struct.pack(sign + "6I", *PLACE) not in content
+        assert struct.pack(sign + "II", *PLACE[4:]) not in content
+    assert not any(place in content for place in PLACES)
+    with Image.open(tmp_path / f"it{suffix}") as image:
+        tags = image.getexif()
+        assert not tags.get_ifd(0x8825)
+        assert 0x8825 not in tags
+        assert tags[0x010F] == "The Maker"
+        assert tags.get_ifd(0x8769)[0x8827] == 200
+    assert NOTE in content
+    found = read(tmp_path / f"it{suffix}").metadata.xmp
+    assert not any(place in found for place in PLACES)
+    assert b'exif:ISOSpeed="200"' in found
+    assert b"<dc:creator>Jane</dc:creator>" in found
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_place_is_there_unless_it_is_to_go(tmp_path, suffix):
+    """Or the test above would say nothing."""
+    content = written(tmp_path / f"it{suffix}", exif=block("<", 1), xmp=XMP)
+    assert struct.pack("<6I", *PLACE) in content
+    assert all(place in read(tmp_path / f"it{suffix}").metadata.xmp for place in PLACES)
+    assert all(place in content for place in PLACES) or suffix == ".png"  # where XMP is compressed
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_place_that_is_told_twice_goes_twice(order):
+    exif = block(order, 1)
+    head = exif.index(struct.pack(order + "HH", 0xC4A5, 7))
+    link = exif.index(struct.pack(order + "HH", 0x8825, 4))
+    twice = exif[:head] + exif[link : link + 12] + exif[head + 12 :]
+    found = without_location(Metadata(exif=twice)).exif
+    assert struct.pack(order + "H", 0x8825) not in found
+    assert struct.pack(order + "6I", *PLACE) not in found
+
+
+def test_xmp_says_upright():
+    for form in (
+        b'tiff:Orientation="%d"',
+        b"tiff:Orientation = '%d'",
+        b"<tiff:Orientation>%d</tiff:Orientation>",
+    ):
+        for number in range(1, 9):
+            assert upright_xmp(form % number) == form % 1
+    assert (
+        upright_xmp(b'exif:Orientation="60" tiff:Orientation="9"')
+        == b'exif:Orientation="60" tiff:Orientation="9"'
+    )
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif"])
+def test_turned_pictures_say_everywhere_that_they_are_upright(tmp_path, suffix):
+    options = {"xmp": XMP} if suffix != ".tif" else {}
+    Image.fromarray(PIXELS).save(tmp_path / f"in{suffix}", exif=block(), **options)
+    for target in SUFFIXES:
+        enhance_file(tmp_path / f"in{suffix}", tmp_path / f"out{target}", ENHANCER, Writing())
+        with Image.open(tmp_path / f"out{target}") as image:
+            assert image.size == (40, 60)
+            assert image.getexif().get(0x0112, 1) == 1
+            assert b'tiff:Orientation="6"' not in (tmp_path / f"out{target}").read_bytes()
+
+
+EDITS = (
+    upright_exif,
+    lambda exif: without_location(Metadata(exif=exif)).exif,
+    lambda exif: without_thumbnail(Metadata(exif=exif)).exif,
+    lambda exif: of_size(Metadata(exif=exif), 7, 9).exif,
+)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edits_keep_the_length_and_never_fail(edit):
+    """Cut and damaged blocks too."""
+    rng = np.random.default_rng(0)
+    for order in "<>":
+        whole = block(order)
+        assert len(edit(whole)) == len(whole)
+        for _ in range(400):
+            damaged = bytearray(whole)
+            for at in rng.integers(0, len(whole), rng.integers(0, 4)):
+                damaged[at] = rng.integers(256)
+            given = bytes(damaged[: rng.integers(0, len(whole) + 1)])
+            found = edit(given)
+            assert found is None or len(found) == len(given)
+
+
+def test_whole_blocks_are_told_from_broken_ones():
+    for order in "<>":
+        whole = block(order)
+        assert is_whole(whole)
+        assert is_whole(whole.removeprefix(b"Exif\0\0"))
+        for cut in (0, 5, 8, 14, 30, whole.index(NOTE) + 5):
+            assert not is_whole(whole[:cut])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_broken_blocks_leave_a_whole_and_upright_picture(tmp_path, suffix):
+    whole = block()
+    note = whole.index(NOTE) + 5
+    for cut, encoding in ((7, None), (20, None), (note, None), (note, Encoding(strip_location=True))):
+        path = tmp_path / f"{cut}{encoding is None}{suffix}"
+        picture = Picture(PIXELS, metadata=Metadata(exif=upright_exif(whole[:cut])))
+        write(picture, path, encoding=encoding)
+        assert read(path).pixels.shape == PIXELS.shape
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == (30, 20)
+
+
+@pytest.mark.parametrize("number", ["049", "050"])
+def test_odd_exif_in_the_wild_is_harmless(shared_data, tmp_path, number):
+    (source,) = (shared_data / "odd").glob(f"{number}_*")
+    for suffix in SUFFIXES:
+        write(read(source), tmp_path / f"it{suffix}")
+        with Image.open(tmp_path / f"it{suffix}") as image:
+            image.load()
+            assert image.getexif().get(0x0112, 1) == 1
+        assert read(tmp_path / f"it{suffix}").pixels.shape == read(source).pixels.shape
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif", ".png"])
+def test_a_block_too_long_for_a_segment_does_no_harm(tmp_path, suffix):
+    order = "<"
+    long = block(order, 1)
+    text = b"y" * 70_000
+    entries = {0x010E: (2, len(text), text)}
+    long = b"Exif\0\0II*\0\x08\0\0\0" + directory(order, 8, entries)
+    written(tmp_path / f"it{suffix}", exif=long)
+    with Image.open(tmp_path / f"it{suffix}") as image:
+        assert image.size == (30, 20)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_resolution_is_kept_and_none_is_72(tmp_path, suffix):
+    for exif in (None, block("<", 1)):
+        for inch in ((72, 72), (300, 150)):
+            resolution = None if inch == (72, 72) else (inch[0] / 25.4, inch[1] / 25.4)
+            picture = Picture(PIXELS, metadata=Metadata(exif=exif, resolution=resolution))
+            write(picture, tmp_path / f"it{suffix}", overwrite=True)
+            found = read(tmp_path / f"it{suffix}").metadata.resolution or (72 / 25.4, 72 / 25.4)
+            assert found == pytest.approx((inch[0] / 25.4, inch[1] / 25.4), rel=0.01)
+            with Image.open(tmp_path / f"it{suffix}") as image:
+                assert round(float(image.info.get("dpi", (72, 72))[0])) == inch[0]
+
+
+def test_metadata_of_an_animation_is_that_of_a_frame(tmp_path):
+    from onebranch.images.animation import Animation
+    from onebranch.images.writing import write_animation
+
+    frame = Picture(PIXELS, metadata=Metadata(exif=block("<", 1), icc=profile("p3")))
+    other = replace(frame, pixels=255 - PIXELS)
+    write_animation(Animation((frame, other), (50, 70)), tmp_path / "it.webp")
+    with Image.open(tmp_path / "it.webp") as image:
+        assert image.n_frames == 2
+        assert image.getexif().get_ifd(0x8769)[0xA003] == 20
+        assert image.info["icc_profile"] == profile("p3")
