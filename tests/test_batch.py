@@ -385,6 +385,26 @@ def test_foreseeing_writes_nothing_and_says_what_comes(pictures: Path, tmp_path:
         before = sorted(tmp_path.rglob("*"))
 
 
+def test_foreseeing_knows_what_is_done(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    (out / "2.png").unlink()
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert sorts(foresee_files([pictures], out, OPTIONS, many=RESUME)).count("Skipped") == 6
+    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
+
+
+def test_every_failure_names_its_picture(pictures: Path, tmp_path: Path) -> None:
+    options = Options(model=MODEL, threads=1, memory=200_000_000)
+    many = Many(naming=Naming(form="webp"))
+    write(Picture(np.zeros((3000, 3000, 3), np.uint8)), pictures / "large.png")
+    for act in (enhance_files, foresee_files):
+        (failed,) = act(
+            [pictures], tmp_path / act.__name__, options, many=Many(naming=Naming(form="webp"))
+        ).failed
+        assert failed.reason.startswith(f"'{pictures / 'large.png'}': ") and "(--memory)" in failed.reason
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -26,7 +26,7 @@ from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import allowed
 
 if TYPE_CHECKING:
-    from onebranch.enhancer.manifest import Manifest
+    from onebranch.enhancer.manifest import Manifest, Records
 
 MOST = 8
 """Pictures at a time, unless more are asked for: more take more memory, and the disk is shared."""
@@ -180,7 +180,7 @@ class Batch:
         try:
             return self._enhanced(job)
         except OnebranchError as error:
-            return Failed(job, str(error))
+            return _failed(job, error)
         except OSError as error:
             return Failed(job, f"'{job.source}' to '{job.target}': {error.strerror or error}")
         except Exception as error:
@@ -276,8 +276,10 @@ class _Watched(Enhancer):
             self._tell(given / size[0])
 
 
-def foreseen_outcomes(jobs: Sequence[Job], enhancer: Enhancer, writing: Writing) -> Iterator[Outcome]:
-    """What would become of every picture; nothing is made."""
+def foreseen_outcomes(
+    jobs: Sequence[Job], enhancer: Enhancer, writing: Writing, records: "Records | None" = None
+) -> Iterator[Outcome]:
+    """What would become of every picture; nothing is made. records: by which results may be there already."""
     from onebranch.enhancer.estimate import Estimate
 
     estimate = Estimate(enhancer)
@@ -285,9 +287,19 @@ def foreseen_outcomes(jobs: Sequence[Job], enhancer: Enhancer, writing: Writing)
         try:
             if job.problem:
                 raise OnebranchError(job.problem)
+            if records is not None and records.has(job, writing.overwrite):
+                yield Skipped(job)
+                continue
             if job.comparison is not None:
                 check_free(job.comparison, writing.overwrite, missing_folder=True)
             foreseen = foresee(job.source, job.target, enhancer, writing)
             yield Planned(job, foreseen, estimate.seconds(foreseen))
         except OnebranchError as error:
-            yield Failed(job, str(error))
+            yield _failed(job, error)
+
+
+def _failed(job: Job, error: OnebranchError) -> Failed:
+    """The failure, which names its picture whatever was raised."""
+    reason = str(error)
+    named = any(str(OnebranchError(str(path))) in reason for path in (job.source, job.target, job.comparison))
+    return Failed(job, reason if named else str(OnebranchError(f"'{job.source}': {reason}")))

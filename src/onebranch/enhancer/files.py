@@ -139,7 +139,12 @@ def foresee_files(
     jobs, left_out, enhancer = _prepared(paths, out, options, writing, many)
     watcher.begins(len(jobs), left_out)
     results = []
-    for result in foreseen_outcomes(jobs, enhancer, writing):
+    records = None
+    if many.resume:
+        from onebranch.enhancer.manifest import Records, fingerprint
+
+        records = Records(Path(out), fingerprint(options, writing.encoding))
+    for result in foreseen_outcomes(jobs, enhancer, writing, records):
         watcher.shown(result)
         results.append(result)
     return Summary(tuple(results), left_out)

@@ -35,15 +35,43 @@ class State:
     digest: str
 
 
-class Manifest:
-    """The records of a folder of results, of all its shards; new ones go to this shard's file.
+class Records:
+    """What a folder of results says of itself, in all its manifests. options: see `fingerprint`."""
+
+    def __init__(self, folder: Path, options: str) -> None:
+        self._folder, self._options = folder, options
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        for record in _records(folder):
+            self._records.setdefault(record["target"], []).append(record)
+
+    def has(self, job: Job, overwrite: bool) -> bool:
+        """Whether its result is there and valid; False if there is none, or none that is known.
+
+        overwrite: whether one of another picture or of other options may be replaced; else OnebranchError.
+        """
+        recorded = self._records.get(self._name(job.target), [])
+        its = [record for record in recorded if _is(job.target, record["result"])]
+        same = [record for record in its if record["options"] == self._options]
+        if any(_is(job.source, record["picture"]) for record in same):
+            return True
+        if overwrite or not its:
+            return False
+        if not same:
+            raise OnebranchError(_other(job, "it was made with other options"))
+        raise OnebranchError(_other(job, f"it was made before '{job.source}' changed"))
+
+    def _name(self, target: Path) -> str:
+        return target.relative_to(self._folder).as_posix()
+
+
+class Manifest(Records):
+    """The records of a folder of results, to which this run adds its own, in its shard's file.
 
     OnebranchError if the file cannot be written, or another run is writing it. A context manager.
     """
 
     def __init__(self, folder: Path, options: str, shard: Shard | None = None) -> None:
-        self._folder, self._options = folder, options
-        self._records = {record["target"]: record for record in _records(folder)}
+        super().__init__(folder, options)
         part = f"-{shard.index}-of-{shard.count}" if shard else ""
         self.path = folder / f"onebranch{part}.jsonl"
         try:
@@ -59,22 +87,6 @@ class Manifest:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def has(self, job: Job, overwrite: bool) -> bool:
-        """Whether its result is there and valid; False if there is none, or none that is known.
-
-        overwrite: whether one of another picture or of other options may be replaced; else OnebranchError.
-        """
-        record = self._records.get(self._name(job.target))
-        if record is None or not _is(job.target, record["result"]):
-            return False
-        if record["options"] == self._options and _is(job.source, record["picture"]):
-            return True
-        if overwrite:
-            return False
-        if record["options"] != self._options:
-            raise OnebranchError(_other(job, "it was made with other options"))
-        raise OnebranchError(_other(job, f"it was made before '{job.source}' changed"))
-
     def add(self, job: Job, picture: State) -> None:
         """Record that it is done. picture: as it was before. OnebranchError if that cannot be written."""
         record = {
@@ -88,9 +100,6 @@ class Manifest:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OnebranchError(f"cannot write '{self.path}': {error.strerror}") from None
-
-    def _name(self, target: Path) -> str:
-        return target.relative_to(self._folder).as_posix()
 
 
 def state_of(path: Path) -> State:
