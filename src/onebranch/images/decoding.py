@@ -59,8 +59,8 @@ TURNED_BY_XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*[2-8]")
 LONGEST = 100_000_000
 """Most pixels a side that libvips holds."""
 
-CHUNK = 4 << 20
-"""Bytes that are taken out of libvips at a time when a whole picture is asked for."""
+CHUNK = 1 << 18
+"""Bytes that are taken out of libvips at a time: each step of a pipeline holds as many; more are slower."""
 
 
 class PipelineReader:
@@ -370,9 +370,7 @@ def _open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
         if metadata.icc is not None:
             return _array_reader(path, in_mode(image, mode), metadata, notes)
         image.load()
-        return DecodedReader(
-            path, name, image.copy(), mode, Header(_layout_of(image, mode), metadata, notes=notes)
-        )
+        return DecodedReader(path, name, image, mode, Header(_layout_of(image, mode), metadata, notes=notes))
 
 
 def _layout_of(image: Image, mode: str) -> Layout:
