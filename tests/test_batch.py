@@ -399,9 +399,7 @@ def test_every_failure_names_its_picture(pictures: Path, tmp_path: Path) -> None
     many = Many(naming=Naming(form="webp"))
     write(Picture(np.zeros((3000, 3000, 3), np.uint8)), pictures / "large.png")
     for act in (enhance_files, foresee_files):
-        (failed,) = act(
-            [pictures], tmp_path / act.__name__, options, many=Many(naming=Naming(form="webp"))
-        ).failed
+        (failed,) = act([pictures], tmp_path / act.__name__, options, many=many).failed
         assert failed.reason.startswith(f"'{pictures / 'large.png'}': ") and "(--memory)" in failed.reason
 
 
