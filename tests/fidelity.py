@@ -112,7 +112,8 @@ class Case:
     @property
     def kept_profile(self) -> str:
         """The profile that the result must carry."""
-        return self.profile if self.target in PROFILED and self.kept_mode == self.shown_mode else ""
+        kept = self.target in PROFILED and self.kept_mode == self.shown_mode
+        return self.profile if kept else ""
 
 
 @dataclass(frozen=True)
@@ -477,22 +478,30 @@ def _profiles() -> list[Case]:
     for name in (*SPACES, *GREY):
         mode = "grey" if name in GREY else "RGB"
         for column, (form, depth, alpha) in RGB_COLUMNS.items():
-            if mode == "grey" and form in COLOURED:
-                continue
+            source = "PNG" if mode == "grey" and form in COLOURED else form  # for want of grey there
             lossless = column.endswith("lossless")
             found.append(
-                Case("profiles", name, column, form, form, mode, depth, alpha, name, lossless=lossless)
+                Case("profiles", name, column, source, form, mode, depth, alpha, name, lossless=lossless)
             )
     return found
+
+
+UNPROFILED = {
+    "PPM": ("PPM", "uint16", False),
+    "BMP": ("BMP", "uint8", False),
+    "GIF": ("GIF", "uint8", False),
+    "GIF, transparent": ("GIF", "uint8", True),
+}
+"""Format out, depth, alpha."""
 
 
 def _without_profiles() -> list[Case]:
     return [
         Case(
-            "no profiles", name, target, "PNG", target, "grey" if name in GREY else "RGB", depth, False, name
+            "no profiles", name, column, "PNG", target, "grey" if name in GREY else "RGB", depth, alpha, name
         )
         for name in (*SPACES, *GREY)
-        for target, depth in (("PPM", "uint16"), ("BMP", "uint8"), ("GIF", "uint8"))
+        for column, (target, depth, alpha) in UNPROFILED.items()
     ]
 
 

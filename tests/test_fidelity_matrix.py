@@ -28,7 +28,7 @@ def test_what_comes_out_is_what_went_in(case):
         0.05 if case.target == "GIF" else 0.02 if case.mode == "palette" else 0.01
     )  # edges that come in or out
     assert found.alpha < hard
-    for word, differs in (("become", case.kept_depth != case.depth), ("become sRGB", turns_srgb(case))):
+    for word, differs in (("become", case.kept_depth != case.depth), ("sRGB", turns_srgb(case))):
         assert any(word in note for note in found.notes) or not differs
 
 

@@ -25,6 +25,9 @@ Image = Any
 QUALITY = {"JPEG": 95, "WebP": 95, "AVIF": 90}
 """Where no quality is asked for: hard to tell from the original, even magnified."""
 
+WITHOUT_GREY = ("WebP", "AVIF")
+"""Formats with profiles whose grey is three equal channels."""
+
 SUBSAMPLINGS = ("auto", "444", "420")
 BITS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "32-bit floats"}
 
@@ -136,7 +139,7 @@ def to_be_saved(
     image: of `saved_layout`.
     """
     metadata = carried(header, encoding)
-    if form.name not in WITH_PROFILES:
+    if not _holds_profile(header, form):
         metadata = replace(metadata, icc=None)
     image = _in_file_colours(image, header, form)
     name, options = _saver(form, image, encoding)
@@ -156,14 +159,19 @@ def _in_file_colours(image: Image, header: Header, form: Format) -> Image:
     """A libvips image of `saved_layout` in the colours and the depth that the file has."""
     depth = depth_in(form, header)
     if header.route:
-        return header.route.back(image, depth, form.name)
+        return header.route.back(image, depth, form.name if _holds_profile(header, form) else "")
     return _in_srgb(image, header.metadata.icc, depth) if _becomes_srgb(header, form) else image
+
+
+def _holds_profile(header: Header, form: Format) -> bool:
+    """Whether the format has a place for the picture's profile, as which grey in three channels has none."""
+    return form.name in WITH_PROFILES and (header.layout.channels == 3 or form.name not in WITHOUT_GREY)
 
 
 def _becomes_srgb(header: Header, form: Format) -> bool:
     """Whether colours are converted through a profile for which the format has no place."""
     icc = header.metadata.icc
-    if icc is None or form.name in WITH_PROFILES or header.route:
+    if icc is None or _holds_profile(header, form) or header.route:
         return False
     return judged(icc, header.layout.channels) != "damaged"
 
@@ -188,11 +196,7 @@ def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
         found.append("colours become at most 256: GIF holds no more")
     if form.name == "GIF" and header.layout.alpha:
         found.append("what is half transparent becomes opaque or hidden: GIF holds no more")
-    if header.route and form.name not in HOLDERS[header.route.kind]:
-        what = {"linear": "linear light", "profile": "the profile"}.get(header.route.kind, header.route.kind)
-        found.append(f"colours become sRGB: {form.name} does not hold {what}")
-    elif _becomes_srgb(header, form):
-        found.append(f"colours become sRGB: {form.name} holds no colour profile")
+    found += _lost_colours(header, form)
     kept = carried(header, encoding)
     blocks = [name for name in ("exif", "xmp", "iptc") if getattr(kept, name) is not None]
     lost = [name.upper() for name in blocks if form.name not in HOLD_BLOCK[name]]
@@ -201,6 +205,19 @@ def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
             f"{' and '.join(lost)} left out: {form.name} does not hold {'it' if len(lost) == 1 else 'them'}"
         )
     return tuple(found)
+
+
+def _lost_colours(header: Header, form: Format) -> list[str]:
+    if header.route and form.name not in HOLDERS[header.route.kind]:
+        what = {"linear": "linear light", "profile": "the profile"}.get(header.route.kind, header.route.kind)
+        return [f"colours become sRGB: {form.name} does not hold {what}"]
+    if header.metadata.icc is None or _holds_profile(header, form):
+        return []
+    if form.name in WITHOUT_GREY:
+        return [f"grey becomes sRGB: {form.name} holds no profile of grey"]
+    if not _becomes_srgb(header, form) and not header.route:
+        return [f"its damaged colour profile is left out: {form.name} holds none"]
+    return [f"colours become sRGB: {form.name} holds no colour profile"]
 
 
 def _in_srgb(image: Image, profile: bytes | None, depth: str) -> Image:
@@ -212,6 +229,8 @@ def _in_srgb(image: Image, profile: bytes | None, depth: str) -> Image:
     shown = colours.icc_transform("srgb", embedded=True, depth=16 if depth == "uint16" else 8)
     if channels == 1:
         shown = shown.colourspace("grey16" if depth == "uint16" else "b-w")
+    shown = shown.copy()
+    shown.remove(BLOCKS["icc"])  # sRGB, which is what no profile means
     if image.bands == channels:
         return shown
     return shown.bandjoin(image[channels]).copy(interpretation=shown.interpretation)
