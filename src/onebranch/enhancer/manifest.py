@@ -90,7 +90,7 @@ class Manifest(Records):
     def add(self, job: Job, picture: State) -> None:
         """Record that it is done. picture: as it was before. OnebranchError if that cannot be written."""
         record = {
-            "picture": {"path": os.path.relpath(job.source, self._folder), **vars(picture)},
+            "picture": {"path": _seen_from(self._folder, job.source), **vars(picture)},
             "target": self._name(job.target),
             "result": vars(state_of(job.target)),
             "options": self._options,
@@ -100,6 +100,13 @@ class Manifest(Records):
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OnebranchError(f"cannot write '{self.path}': {error.strerror}") from None
+
+
+def _seen_from(folder: Path, path: Path) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return str(path.absolute())
 
 
 def state_of(path: Path) -> State:
