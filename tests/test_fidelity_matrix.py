@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from colour_profiles import delta_e, profile
-from fidelity import PRESS, Case, cases, lab_of_cmyk, measured, tables
+from fidelity import ENHANCER, LIMIT, PRESS, Case, cases, lab_of_cmyk, measured, tables
+from onebranch.enhancer.work import Writing, enhance_file
 from onebranch.images.libvips import pyvips
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "pictures.md"
@@ -64,3 +65,23 @@ def test_a_profile_of_ink_has_a_loss_of_its_own():
     image = pyvips.Image.new_from_memory(there.tobytes(), ink.shape[1], ink.shape[0], 3, "float")
     again = image.copy(interpretation="lab").icc_export(output_profile="cmyk", depth=16, intent="relative")
     assert 1.2 < delta_e(there, lab_of_cmyk(again.numpy() / 65535)).mean() < PRESS
+
+
+@pytest.mark.parametrize(("number", "route"), [("032", ""), ("034", "profile"), ("029", ""), ("037", "CMYK")])
+def test_pictures_found_in_the_wild_keep_their_colours(shared_data, tmp_path, number, route):
+    """By their own profiles and Little CMS: Display P3, the permuting one, a photograph, CMYK."""
+    (source,) = (shared_data / "odd").glob(f"{number}_*")
+    target = tmp_path / f"out{source.suffix}"
+    enhance_file(source, target, ENHANCER, Writing())
+    before, after = (pyvips.Image.new_from_file(str(path)) for path in (source, target))
+    assert (after.width, after.height) == (2 * before.width, 2 * before.height)
+    assert (after.format, after.bands) == (before.format, before.bands)
+    assert after.get("icc-profile-data") == before.get("icc-profile-data")
+    opaque = before.hasalpha()
+    reduced = (after.premultiply() if opaque else after).shrink(2, 2)
+    reduced = reduced.unpremultiply() if opaque else reduced
+    reduced = reduced.rint().cast(before.format).copy(interpretation=before.interpretation)
+    lab = [image.icc_import(embedded=True, pcs="lab", intent="relative") for image in (before, reduced)]
+    differences = lab[0][:3].dE00(lab[1][:3])
+    seen = before[before.bands - 1] / 255 if opaque else differences * 0 + 1
+    assert (differences * seen).avg() / seen.avg() < (PRESS if route == "CMYK" else LIMIT)
