@@ -120,6 +120,16 @@ def test_too_little_memory_is_foreseen(tmp_path):
         foresee(tmp_path / "in.png", tmp_path / "it.avif", enhancer, Writing())
 
 
+def test_what_decoders_hold_is_foreseen(tmp_path):
+    image = pyvips.Image.black(6000, 4000, bands=3).copy(interpretation="srgb")
+    image.jpegsave(str(tmp_path / "in.jpg"), interlace=True, subsample_mode="off")
+    foreseen = foresee(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), Writing())
+    assert foreseen.memory > 2 * 3 * 6000 * 4000
+    enhancer = Enhancer(replace(SAME, memory=120_000_000))
+    with pytest.raises(OnebranchError, match=r"progressive JPEG of 6000x4000 pixels takes about 0\.1 GB"):
+        foresee(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, Writing())
+
+
 def test_losses_are_foreseen(tmp_path):
     found = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
     write(found, tmp_path / "in.tif")

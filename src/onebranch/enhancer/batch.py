@@ -245,7 +245,7 @@ class Batch:
 
         def take(header: Header, size: Size) -> None:
             after = replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
-            needed = self._enhancer.bytes_for(header.layout) + bytes_for_reading(header.layout)
+            needed = self._enhancer.bytes_for(header.layout) + bytes_for_reading(header)
             taken.enter_context(self._room.for_bytes(needed + bytes_for_writing(target, after)))
 
         tell(0.0)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
 
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
@@ -13,7 +14,14 @@ from onebranch.errors import OnebranchError
 from onebranch.images.encoding import Encoding
 from onebranch.images.files import check_free
 from onebranch.images.formats import format_of_name
-from onebranch.images.reading import MAX_PIXELS, bytes_for_reading, frames_of, open_picture, read_animation
+from onebranch.images.holding import MEMORY
+from onebranch.images.reading import (
+    MAX_PIXELS,
+    bytes_for_reading,
+    frames_of,
+    open_picture,
+    read_animation,
+)
 from onebranch.images.rows import Header, Reader, WithoutAlpha
 from onebranch.images.writing import ANIMATED, Writer, bytes_for_writing, plan, write_animation
 from onebranch.model.file import Model
@@ -72,9 +80,9 @@ def enhance_file(source: Path, target: Path, enhancer: Enhancer, writing: Writin
     begin = time.perf_counter()
     with _told_of(source, target):
         frames = _frames(source, target)
-        with _opened(source, target, writing) as reader:
-            header = reader.header
-            foreseen = _foreseen(header, target, enhancer, writing, frames)
+        limits = _limits(enhancer, writing)
+        with _opened(source, target, limits) as reader:
+            foreseen = _foreseen(reader.header, target, enhancer, writing, frames)
             if frames == 1:
                 _enhance_rows(reader, target, enhancer, writing)
         if frames > 1:
@@ -89,7 +97,7 @@ def foresee(source: Path, target: Path, enhancer: Enhancer, writing: Writing) ->
     """
     with _told_of(source, target):
         frames = _frames(source, target)
-        with _opened(source, target, writing) as reader:
+        with _opened(source, target, _limits(enhancer, writing)) as reader:
             return _foreseen(reader.header, target, enhancer, writing, frames)
 
 
@@ -98,16 +106,27 @@ def _frames(source: Path, target: Path) -> int:
     return frames_of(source) if format_of_name(target).name in ANIMATED else 1
 
 
-def _opened(source: Path, target: Path, writing: Writing) -> Reader:
+class _Limits(TypedDict):
+    max_pixels: int
+    memory: int
+
+
+def _limits(enhancer: Enhancer, writing: Writing) -> _Limits:
+    """What reading may take; see `images.reading`."""
+    memory = enhancer.options.memory
+    return {"max_pixels": writing.max_pixels, "memory": MEMORY if memory is None else max(memory, LEAST)}
+
+
+def _opened(source: Path, target: Path, limits: _Limits) -> Reader:
     """The picture; without its alpha where that hides nothing and has no place in the target."""
     if target.exists() and target.samefile(source):
         raise OnebranchError(f"'{target}' is the picture itself; choose another folder or name")
-    reader = open_picture(source, max_pixels=writing.max_pixels)
+    reader = open_picture(source, **limits)
     if not reader.header.layout.alpha or format_of_name(target).alpha:
         return reader
     with reader:
         hides = not _opaque(reader)
-    reader = open_picture(source, max_pixels=writing.max_pixels)
+    reader = open_picture(source, **limits)
     return reader if hides else WithoutAlpha(reader)
 
 
@@ -141,7 +160,7 @@ def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing
 def _memory(header: Header, target: Path, size: Size, enhancer: Enhancer, frames: int) -> int:
     """Bytes that the process needs, about. OnebranchError if that is more than it may take."""
     layout = header.layout
-    needed = PROCESS + enhancer.bytes_for(layout) + bytes_for_reading(layout)
+    needed = PROCESS + enhancer.bytes_for(layout) + bytes_for_reading(header)
     needed += frames * bytes_for_writing(target, _header_after(header, size))
     limit = enhancer.options.memory
     if limit is not None and needed > max(limit, PROCESS + LEAST):
@@ -167,7 +186,7 @@ def _enhance_rows(reader: Reader, target: Path, enhancer: Enhancer, writing: Wri
 
 def _enhance_frames(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> None:
     check_free(target, writing.overwrite)
-    animation = read_animation(source, max_pixels=writing.max_pixels)
+    animation = read_animation(source, **_limits(enhancer, writing))
     frames = tuple(enhancer.enhance(frame) for frame in animation.frames)
     result = replace(animation, frames=frames)
     write_animation(result, target, writing.encoding, overwrite=writing.overwrite)

@@ -141,9 +141,10 @@ def _open_by_libvips(path: Path, form: Format, limits: Limits) -> Reader:
     try:
         with told_of(path, form.name):
             image = _loaded(path, form, limits.pixels)
-            for held in _held(path, form, image):
-                check_memory(path, held, limits.memory)
-            return _reader(path, form, image)
+            held = list(_held(path, form, image))
+            for one in held:
+                check_memory(path, one, limits.memory)
+            return _reader(path, form, image, max(one.size for one in held))
     except OnebranchError as error:
         if form.name == "TIFF" and "labq" in str(error):
             return _open_lab_tiff(path, limits)
@@ -181,13 +182,14 @@ def _loaded(path: Path, form: Format, max_pixels: int, **options: Any) -> Image:
     return load(name, **arguments) if first or form.name == "TIFF" else image
 
 
-def _reader(path: Path, form: Format, image: Image) -> Reader:
+def _reader(path: Path, form: Format, image: Image, held: int) -> Reader:
     frames = _field(image, "n-pages", 1)
     what = {"TIFF": "pages", "AVIF": "pictures"}.get(form.name, "frames")
     notes = png_chunks.notes_of(path) if form.name == "PNG" else ()
     if frames > 1:
         notes = (*notes, f"only the first of {frames} {what}")
     shown, header = _described(path, image, notes)
+    header = replace(header, held=held)
     reader: Reader = PipelineReader(path, form.name, shown, header)
     if form.name == "PNG" and _field(image, "interlaced", 0) and size_of(header.layout) > HELD:
         reader = InterlacedReader(path, header, partial(_pass_of, path))
@@ -366,11 +368,13 @@ def _open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
             return RawReader(
                 path, name, image, raw, mode, Header(_layout_of(image, mode), metadata, notes=notes)
             )
-        check_memory(path, held_as_a_whole(name, image.width, image.height), limits.memory)
+        held = held_as_a_whole(name, image.width, image.height)
+        check_memory(path, held, limits.memory)
         if metadata.icc is not None:
             return _array_reader(path, in_mode(image, mode), metadata, notes)
         image.load()
-        return DecodedReader(path, name, image, mode, Header(_layout_of(image, mode), metadata, notes=notes))
+        header = Header(_layout_of(image, mode), metadata, notes=notes, held=held.size)
+        return DecodedReader(path, name, image, mode, header)
 
 
 def _layout_of(image: Image, mode: str) -> Layout:

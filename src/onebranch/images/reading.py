@@ -10,7 +10,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
 from onebranch.images.holding import MEMORY
 from onebranch.images.picture import Picture
-from onebranch.images.rows import Layout, Reader
+from onebranch.images.rows import Header, Reader
 
 if TYPE_CHECKING:
     from onebranch.images.animation import Animation
@@ -38,10 +38,11 @@ def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int 
     return open_file(path, _format_of_file(path), Limits(max_pixels, memory))
 
 
-def bytes_for_reading(layout: Layout) -> int:
-    """Memory that a `Reader` takes, about, beside the rows that it gives."""
+def bytes_for_reading(header: Header) -> int:
+    """Memory that the picture's `Reader` takes, about, beside the rows that it gives."""
+    layout = header.layout
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
-    return row * min(layout.height, ROWS)
+    return max(header.held, row * min(layout.height, ROWS))
 
 
 def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> Picture:

@@ -31,12 +31,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Header:
-    """All that is said of a picture before its rows; see `Picture` for the fields."""
+    """All that is said of a picture before its rows; see `Picture` for the fields.
+
+    held: bytes that its decoder holds at one time, beside the rows that are read.
+    """
 
     layout: Layout
     metadata: Metadata = field(default_factory=Metadata)
     route: Route = field(default_factory=Route)
     notes: tuple[str, ...] = ()
+    held: int = 0
 
 
 class Reader(Protocol):
