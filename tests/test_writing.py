@@ -16,15 +16,15 @@ from colour_profiles import profile
 from onebranch.errors import OnebranchError
 from onebranch.images import encoding as encoding_module
 from onebranch.images import writing
-from onebranch.images.encoding import COMPRESSIONS, QUALITY, Encoding
+from onebranch.images.encoding import COMPRESSIONS, QUALITY, USUAL, Encoding
 from onebranch.images.formats import FORMATS
 from onebranch.images.libvips import pyvips
 from onebranch.images.picture import DEPTHS, Picture, as_depth
 from onebranch.images.pipe import Pipe
 from onebranch.images.reading import read
 from onebranch.images.route import Route
-from onebranch.images.rows import Header
-from onebranch.images.writing import Writer, plan, write
+from onebranch.images.rows import Header, Layout
+from onebranch.images.writing import Writer, bytes_for_writing, plan, write
 
 SIZE = (37, 21)
 SUFFIX = {name: form.suffixes[0] for name, form in FORMATS.items()}
@@ -411,3 +411,20 @@ def test_pictures_wider_than_a_million_pass(tmp_path, piped, suffix, depth):
     write_by_rows(found, tmp_path / f"it{suffix}", [1])
     back = read(tmp_path / f"it{suffix}").pixels
     np.testing.assert_array_equal(back, as_depth(found.pixels, back.dtype.name))
+
+
+def test_what_encoders_take_is_foreseen():
+    """Those that take pictures whole encode grey as RGB, and more for lossless; others take some rows."""
+
+    def bytes_for(suffix, channels=3, depth="uint8", encoding=USUAL, height=50_000):
+        header = Header(Layout(height, 2000, channels, False, depth))
+        return bytes_for_writing(Path(f"it{suffix}"), header, encoding)
+
+    for suffix in (".webp", ".gif", ".avif"):
+        assert bytes_for(suffix) >= 5 * 50_000 * 2000 * 3
+        assert bytes_for(suffix, 1) > 0.9 * bytes_for(suffix)
+        assert bytes_for(suffix, depth="float32") < 1.1 * bytes_for(suffix)
+    assert bytes_for(".webp", encoding=Encoding(lossless=True)) > 1.4 * bytes_for(".webp")
+    for suffix in (".png", ".tif", ".jpg", ".bmp", ".ppm"):
+        assert bytes_for(suffix) == bytes_for(suffix, height=5_000)
+        assert bytes_for(suffix, depth="uint16") == 2 * bytes_for(suffix)

@@ -39,8 +39,11 @@ HELD = 64 << 20
 ROWS = 1000
 """Rows that are held on their way through libvips, with all buffers, measured."""
 
-WHOLE = {"WebP": 3, "GIF": 5, "AVIF": 10}
+WHOLE = {"WebP": 6, "WebP lossless": 9, "GIF": 5, "AVIF": 11}
 """Formats whose encoders take the picture as a whole, and how many times its size they need, measured."""
+
+BESIDE = {"AVIF": 70_000_000}
+"""Bytes that an encoder takes for the smallest picture, measured."""
 
 LARGEST_BMP = 2**32 - 1
 """Bytes: its header counts them in 32 bits."""
@@ -70,13 +73,15 @@ def plan(path: Path | str, header: Header, encoding: Encoding = USUAL) -> tuple[
     return losses(header, form, encoding)
 
 
-def bytes_for_writing(path: Path | str, header: Header) -> int:
+def bytes_for_writing(path: Path | str, header: Header, encoding: Encoding = USUAL) -> int:
     """Memory that a `Writer` takes, about, beside the rows that it is given."""
     layout, form = header.layout, format_of_name(Path(path))
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
-    if form.name in WHOLE:
-        return WHOLE[form.name] * row * layout.height
-    return row * min(layout.height, ROWS)
+    if form.name not in WHOLE:
+        return row * min(layout.height, ROWS)
+    way = "WebP lossless" if form.name == "WebP" and encoding.lossless else form.name
+    encoded = layout.height * layout.width * (3 + layout.alpha)  # in 8 bits, grey too
+    return WHOLE[way] * encoded + BESIDE.get(form.name, 0) + min(HELD, layout.height * row)
 
 
 def write(
