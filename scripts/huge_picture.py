@@ -1,6 +1,6 @@
 """Double a huge picture from file to file with `onebranch enhance`, and print its time and peak memory.
 
-The picture (30,000 x 20,000 unless said otherwise: waves and noise) is made in a temporary folder, which needs
+The picture (30,000 x 20,000 unless said: waves and noise) is made in a temporary folder, which needs
 room for it and its result. Memory is VmHWM of the command's own process, read from /proc.
 
     python scripts/huge_picture.py --suffix .png --memory 500M
