@@ -272,7 +272,11 @@ def _saver(form: Format, image: Image, encoding: Encoding) -> tuple[str, dict[st
         "PNG": ("pngsave", {"compression": encoding.level, "filter": "up"}),
         "JPEG": ("jpegsave", {**quality, **subsampling}),
         "WebP": ("webpsave", {**quality, **lossless, **exact, **careful}),
-        "AVIF": ("heifsave", {**quality, **lossless, **subsampling, "compression": "av1", "bitdepth": 8}),
+        # Effort 3 takes a fifth of the time of libvips' own choice, 4, and 2 % more space.
+        "AVIF": (
+            "heifsave",
+            {**quality, **lossless, **subsampling, "compression": "av1", "bitdepth": 8, "effort": 3},
+        ),
         "GIF": ("gifsave", {"keep_duplicate_frames": True}),
         "TIFF": ("tiffsave", _tiff_options(image, encoding)),
     }

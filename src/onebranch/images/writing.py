@@ -39,10 +39,10 @@ HELD = 64 << 20
 ROWS = 1000
 """Rows that are held on their way through libvips, with all buffers, measured."""
 
-WHOLE = {"WebP": 6, "WebP lossless": 9, "GIF": 5, "AVIF": 11}
+WHOLE = {"WebP": 6, "WebP lossless": 9, "GIF": 5, "AVIF": 13}
 """Formats whose encoders take the picture as a whole, and how many times its size they need, measured."""
 
-BESIDE = {"AVIF": 70_000_000}
+BESIDE = {"AVIF": 20_000_000}
 """Bytes that an encoder takes for the smallest picture, measured."""
 
 LARGEST_BMP = 2**32 - 1
