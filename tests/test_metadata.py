@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from colour_profiles import profile
 from onebranch.enhancer.options import Options
@@ -23,8 +24,9 @@ from onebranch.images.metadata import (
     without_thumbnail,
 )
 from onebranch.images.picture import Picture
+from onebranch.images.png_text import read_texts, tells_place
 from onebranch.images.reading import read
-from onebranch.images.writing import write
+from onebranch.images.writing import plan, write
 
 ENHANCER = Enhancer(Options(model="photo-x2", threads=1))
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -336,3 +338,61 @@ def test_metadata_of_an_animation_is_that_of_a_frame(tmp_path):
         assert image.n_frames == 2
         assert image.getexif().get_ifd(0x8769)[0xA003] == 20
         assert image.info["icc_profile"] == profile("p3")
+
+
+def texts():
+    info = PngInfo()
+    info.add_text("Title", "Näme")
+    info.add_itxt("Description", "日本 äöü", "ja", "題")
+    info.add_text("Comment", "long " * 900, zip=True)
+    info.add_itxt("Comment", "packed", zip=True)
+    return info
+
+
+SAID = {"Title": "Näme", "Description": "日本 äöü", "Comment": "packed"}
+
+
+def said(path):
+    with Image.open(path) as image:
+        image.load()
+        return {key: str(value) for key, value in image.text.items()}
+
+
+def test_texts_of_a_png_are_kept_again_and_again(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "0.png", pnginfo=texts(), exif=block("<", 1))
+    for turn in range(2):
+        enhance_file(tmp_path / f"{turn}.png", tmp_path / f"{turn + 1}.png", ENHANCER, Writing())
+        with Image.open(tmp_path / f"{turn + 1}.png") as image:
+            image.verify()
+        assert said(tmp_path / f"{turn + 1}.png") == SAID
+    assert (tmp_path / "2.png").read_bytes().count(b"zTXtComment") == 1
+    found = read(tmp_path / "0.png")
+    write(found, tmp_path / "bare.png", encoding=Encoding(strip=True))
+    assert said(tmp_path / "bare.png") == {}
+    assert any("texts of the PNG left out" in word for word in plan(tmp_path / "it.jpg", found.header))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_texts_that_tell_a_place_go_with_it(tmp_path, packed):
+    info = texts()
+    info.add_text("Where", "GPSLatitude=51.4774", zip=packed)
+    info.add_itxt("Place", "latitude 51.4774", zip=packed)
+    info.add_text("Raw profile type exif", "stale")
+    info.add_text("exif:Orientation", "6")
+    Image.fromarray(PIXELS).save(tmp_path / "in.png", pnginfo=info)
+    write(read(tmp_path / "in.png"), tmp_path / "all.png")
+    assert set(said(tmp_path / "all.png")) == {*SAID, "Where", "Place"}
+    write(read(tmp_path / "in.png"), tmp_path / "it.png", encoding=Encoding(strip_location=True))
+    assert said(tmp_path / "it.png") == SAID
+
+
+def test_damaged_texts_are_left_out(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "in.png", pnginfo=texts())
+    content = (tmp_path / "in.png").read_bytes()
+    (tmp_path / "in.png").write_bytes(content.replace(b"tEXtTitle\0N", b"tEXtTitle\0M"))
+    assert len(read_texts(tmp_path / "in.png")) == 3
+    for length in range(0, len(content), 7):
+        (tmp_path / "cut.png").write_bytes(content[:length])
+        assert isinstance(read_texts(tmp_path / "cut.png"), tuple)
+    for bad in (b"zTXtA\0\0no zlib", b"iTXtA\0", b"iTXtA\0\1\0\0\0no zlib"):
+        assert tells_place(b"\0\0\0\0" + bad + b"\0\0\0\0")

@@ -31,6 +31,7 @@ from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import TURNS, Metadata, upright
 from onebranch.images.netpbm import NetpbmReader, is_netpbm
 from onebranch.images.picture import Picture, Samples
+from onebranch.images.png_text import read_texts
 from onebranch.images.profiles import routed
 from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout, Reader
@@ -247,8 +248,9 @@ def _metadata(path: Path, image: Image) -> Metadata:
     blocks = {ours: _field(image, theirs, None) for ours, theirs in BLOCKS.items()}
     if _field(image, "vips-loader", "") == "tiffload":
         blocks["exif"] = read_exif(path)
+    texts = read_texts(path) if _field(image, "vips-loader", "") == "pngload" else ()
     known = (image.xres, image.yres) != (1.0, 1.0)  # libvips' value for a file that does not say
-    return Metadata(**blocks, resolution=(image.xres, image.yres) if known else None)
+    return Metadata(**blocks, resolution=(image.xres, image.yres) if known else None, texts=texts)
 
 
 def _field(image: Image, name: str, default: Any) -> Any:

@@ -14,6 +14,7 @@ from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata, is_whole, of_size, without_location, without_thumbnail
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.images.pipe import of_memory
+from onebranch.images.png_text import add_texts
 from onebranch.images.profiles import judged
 from onebranch.images.route import HOLDERS, WITH_PROFILES
 from onebranch.images.rows import Header, Layout
@@ -114,7 +115,8 @@ def encode(picture: Picture, form: Format, encoding: Encoding) -> bytes:
 
 def save(image: Image, header: Header, form: Format, encoding: Encoding, path: Path) -> None:
     """Write a libvips image of `saved_layout` into a file. pyvips.Error where it fails."""
-    exif = carried(header, encoding).exif
+    metadata = carried(header, encoding)
+    exif = metadata.exif
     exact = exif is not None and form.name in exif_bytes.HOLDERS and _is_exact(exif)
     if exif is not None and exact:
         header = replace(header, metadata=replace(header.metadata, exif=exif_bytes.stand_in(exif)))
@@ -124,6 +126,8 @@ def save(image: Image, header: Header, form: Format, encoding: Encoding, path: P
         exif_bytes.put(path, exif, header.metadata.resolution or UNSAID)
     elif exif is not None and form.name == "TIFF":
         add_exif(path, exif)
+    if form.name == "PNG" and metadata.texts:
+        add_texts(path, metadata.texts)
 
 
 def _is_exact(exif: bytes) -> bool:
@@ -200,10 +204,10 @@ def losses(header: Header, form: Format, encoding: Encoding) -> tuple[str, ...]:
     kept = carried(header, encoding)
     blocks = [name for name in ("exif", "xmp", "iptc") if getattr(kept, name) is not None]
     lost = [name.upper() for name in blocks if form.name not in HOLD_BLOCK[name]]
+    lost += ["texts of the PNG"] if kept.texts and form.name != "PNG" else []
     if lost:
-        found.append(
-            f"{' and '.join(lost)} left out: {form.name} does not hold {'it' if len(lost) == 1 else 'them'}"
-        )
+        them = "it" if len(lost) == 1 and not kept.texts else "them"
+        found.append(f"{' and '.join(lost)} left out: {form.name} does not hold {them}")
     return tuple(found)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from onebranch.images.png_text import tells_place
+
 ORIENTATION, GPS, THUMBNAIL, THUMBNAIL_BYTES = 0x0112, 0x8825, 0x0201, 0x0202
 """EXIF tags."""
 
@@ -26,13 +28,17 @@ LOCATION = rb"[\w-]+:(?:(?i:gps)[\w-]*|L(?:atitude|ong(?:itude|titude)))"
 
 @dataclass(frozen=True)
 class Metadata:
-    """Blocks as they stand in the file, or None; resolution: pixels per millimetre across and down."""
+    """Blocks as they stand in the file, or None; resolution: pixels per millimetre across and down.
+
+    texts: chunks of text of a PNG, whole.
+    """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
     resolution: tuple[float, float] | None = None
+    texts: tuple[bytes, ...] = ()
 
 
 Turn = Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]]
@@ -105,11 +111,12 @@ def is_whole(exif: bytes) -> bool:
 
 
 def without_location(metadata: Metadata) -> Metadata:
-    """The metadata without the place: EXIF's GPS directory and XMP's GPS properties; EXIF goes if broken."""
+    """The metadata without the place: EXIF's GPS directory, XMP's properties, texts; EXIF goes if broken."""
     return replace(
         metadata,
         exif=None if metadata.exif is None else _edited(metadata.exif, _remove_location),
         xmp=None if metadata.xmp is None else _without_gps(metadata.xmp),
+        texts=tuple(text for text in metadata.texts if not tells_place(text)),
     )
 
 
