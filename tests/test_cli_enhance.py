@@ -386,8 +386,9 @@ def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(
     for number in range(300):
         shutil.copy(crops / "sand.png", tmp_path / "in" / f"{number}.png")
     words = ["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(model), "--jobs", "2"]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # or ignored
     running = subprocess.Popen(
-        [sys.executable, "-u", "-m", "onebranch", *words],
+        [sys.executable, "-u", "-c", f"{heard}; from onebranch.cli import main; main()", *words],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
