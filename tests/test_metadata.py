@@ -396,3 +396,16 @@ def test_damaged_texts_are_left_out(tmp_path):
         assert isinstance(read_texts(tmp_path / "cut.png"), tuple)
     for bad in (b"zTXtA\0\0no zlib", b"iTXtA\0", b"iTXtA\0\1\0\0\0no zlib"):
         assert tells_place(b"\0\0\0\0" + bad + b"\0\0\0\0")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_every_kind_of_jpeg_holds_exif_and_stays_readable(tmp_path, mode):
+    image = Image.fromarray(PIXELS).convert(mode)
+    image.save(tmp_path / "in.jpg", exif=block(">", 8), dpi=(300, 300))
+    enhance_file(tmp_path / "in.jpg", tmp_path / "out.jpg", ENHANCER, Writing())
+    with Image.open(tmp_path / "out.jpg") as found:
+        found.load()
+        assert (found.mode, found.size) == (mode, (40, 60))
+        assert found.getexif()[0x010F] == "The Maker"
+    assert raw_exif(tmp_path / "out.jpg").index(NOTE) == block(">").index(NOTE) - 6
+    assert read(tmp_path / "out.jpg").route.kind == ("CMYK" if mode == "CMYK" else "")

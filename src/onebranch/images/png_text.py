@@ -1,5 +1,5 @@
 """Chunks of text of a PNG as they stand in the file (PNG specification, third edition, 11.3.3): titles,
-authors, how it was made. libvips spoils what is not ASCII. They may stand anywhere: they are added at the end.
+authors, how it was made. libvips spoils what is not ASCII. As they may stand anywhere, they go to the end.
 """
 
 import os
