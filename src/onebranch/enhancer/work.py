@@ -152,16 +152,18 @@ def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing
         runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
         precision=enhancer.options.precision if own else "the file's own precision",
         notes=(*(header.notes if frames == 1 else ()), *lost),
-        memory=_memory(header, target, after, enhancer, frames),
+        memory=_memory(header, target, after, enhancer, frames, writing.encoding),
         frames=frames,
     )
 
 
-def _memory(header: Header, target: Path, size: Size, enhancer: Enhancer, frames: int) -> int:
+def _memory(
+    header: Header, target: Path, size: Size, enhancer: Enhancer, frames: int, encoding: Encoding
+) -> int:
     """Bytes that the process needs, about. OnebranchError if that is more than it may take."""
     layout = header.layout
     needed = PROCESS + enhancer.bytes_for(layout) + bytes_for_reading(header)
-    needed += frames * bytes_for_writing(target, _header_after(header, size))
+    needed += frames * bytes_for_writing(target, _header_after(header, size), encoding)
     limit = enhancer.options.memory
     if limit is not None and needed > max(limit, PROCESS + LEAST):
         raise OnebranchError(
