@@ -128,7 +128,7 @@ def peak() -> int:
 
 def by_rows(path: str) -> list[str]:
     """Read as the command does: rows, as of a large picture and as of a small one, and all frames."""
-    from onebranch.images import decoding, spilling, turning
+    from onebranch.images.readers import decoding, spilling, turning
     from onebranch.images.reading import frames_of, open_picture, read_animation
 
     for held in (0, spilling.HELD):
@@ -238,7 +238,7 @@ def told_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    import onebranch.images.decoding
+    import onebranch.images.readers.decoding
     import onebranch.images.reading  # noqa: F401 - the time of importing is nobody's fault
 
     print("ready", flush=True)

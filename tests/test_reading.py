@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from onebranch.errors import OnebranchError
-from onebranch.images import decoding, turning
 from onebranch.images.animation import Animation
 from onebranch.images.libvips import pyvips
 from onebranch.images.picture import Picture
-from onebranch.images.profiles import judged
+from onebranch.images.readers import decoding, turning
+from onebranch.images.readers.profiles import judged
 from onebranch.images.reading import frames_of, open_picture, read, read_animation
 from onebranch.images.route import (
     Route,

@@ -246,7 +246,9 @@ class Batch:
         def take(header: Header, size: Size) -> None:
             after = replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
             needed = self._enhancer.bytes_for(header.layout) + bytes_for_reading(header)
-            taken.enter_context(self._room.for_bytes(needed + bytes_for_writing(target, after)))
+            taken.enter_context(
+                self._room.for_bytes(needed + bytes_for_writing(target, after, self._writing.encoding))
+            )
 
         tell(0.0)
         with ExitStack() as taken:

@@ -11,10 +11,9 @@ from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.steps import opaque
 from onebranch.errors import OnebranchError
-from onebranch.images.encoding import Encoding
 from onebranch.images.files import check_free
 from onebranch.images.formats import format_of_name
-from onebranch.images.holding import MEMORY
+from onebranch.images.readers.holding import MEMORY
 from onebranch.images.reading import (
     MAX_PIXELS,
     bytes_for_reading,
@@ -23,6 +22,7 @@ from onebranch.images.reading import (
     read_animation,
 )
 from onebranch.images.rows import Header, Reader, WithoutAlpha
+from onebranch.images.writers.encoding import Encoding
 from onebranch.images.writing import ANIMATED, Writer, bytes_for_writing, plan, write_animation
 from onebranch.model.file import Model
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
-from onebranch.images.holding import MEMORY
 from onebranch.images.picture import Picture
+from onebranch.images.readers.holding import MEMORY
 from onebranch.images.rows import Header, Reader
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int 
     The format is told by content, not by name. 8 and 16 bits and float stay what they are, grey stays grey;
     palettes and 1-bit pictures become what they show; CMYK, Lab and linear light take a `Route` and are
     float32. The size in the header is held against `max_pixels` before anything is decoded, and what a
-    decoder must hold at one time (`images.holding`) against `memory`, in bytes. Large turned or interlaced
-    pictures take a temporary file (see `images.spilling`). OnebranchError, one line naming the file, if it
+    decoder must hold at one time (`images.readers.holding`) against `memory`, in bytes. Large turned or interlaced
+    pictures take a temporary file (see `images.readers.spilling`). OnebranchError, one line naming the file, if it
     cannot be read; what is damaged further down is said by `Reader.read`.
     """
-    from onebranch.images.decoding import Limits, open_file
+    from onebranch.images.readers.decoding import Limits, open_file
 
     path = Path(path)
     return open_file(path, _format_of_file(path), Limits(max_pixels, memory))
@@ -66,7 +66,7 @@ def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: in
     `max_pixels` and `memory` are held against all frames together. Errors as in `open_picture`.
     """
     from onebranch.images.animation import Animation
-    from onebranch.images.decoding import Limits, decode_animation
+    from onebranch.images.readers.decoding import Limits, decode_animation
 
     path = Path(path)
     form = _format_of_file(path)
@@ -77,7 +77,7 @@ def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: in
 
 def frames_of(path: Path | str) -> int:
     """How many frames an animated GIF or WebP has, by its header; 1 for anything else."""
-    from onebranch.images.decoding import count_frames
+    from onebranch.images.readers.decoding import count_frames
 
     path = Path(path)
     form = _format_of_file(path)

@@ -50,7 +50,7 @@ def of_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> Source:
 
 def of_picture(picture: Picture, name: str) -> Source:
     """A picture in memory."""
-    from onebranch.images.decoding import ArrayReader
+    from onebranch.images.readers.decoding import ArrayReader
 
     return Source(name, lambda: ArrayReader(picture.samples(), picture.header))
 

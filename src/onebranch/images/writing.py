@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.images.encoding import (
+from onebranch.images.files import check_free, placed
+from onebranch.images.formats import Format, format_of_name
+from onebranch.images.libvips import pyvips, reason
+from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.images.rows import Header
+from onebranch.images.writers.encoding import (
     USUAL,
     Encoding,
     depth_in,
@@ -19,13 +24,8 @@ from onebranch.images.encoding import (
     save,
     saved_layout,
 )
-from onebranch.images.files import check_free, placed
-from onebranch.images.formats import Format, format_of_name
-from onebranch.images.libvips import pyvips, reason
-from onebranch.images.picture import Picture, Samples, as_depth
-from onebranch.images.pipe import Image, Pipe, of_memory
-from onebranch.images.plain import PLAIN, Plain, bmp_stride
-from onebranch.images.rows import Header
+from onebranch.images.writers.pipe import Image, Pipe, of_memory
+from onebranch.images.writers.plain import PLAIN, Plain, bmp_stride
 
 if TYPE_CHECKING:
     from onebranch.images.animation import Animation

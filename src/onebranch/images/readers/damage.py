@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images import png_chunks
 from onebranch.images.libvips import pyvips, reason
+from onebranch.images.readers import png_chunks
 
 
 @contextmanager

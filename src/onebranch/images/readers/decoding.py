@@ -13,11 +13,15 @@ from typing import IO, Any, Self
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.images import png_chunks
 from onebranch.images.animation import Animation
-from onebranch.images.damage import told_of
 from onebranch.images.formats import Format
-from onebranch.images.holding import (
+from onebranch.images.libvips import BLOCKS, pyvips
+from onebranch.images.metadata import TURNS, Metadata, upright
+from onebranch.images.picture import Picture, Samples
+from onebranch.images.png_text import read_texts
+from onebranch.images.readers import png_chunks
+from onebranch.images.readers.damage import told_of
+from onebranch.images.readers.holding import (
     Held,
     check_memory,
     held_as_a_whole,
@@ -26,19 +30,15 @@ from onebranch.images.holding import (
     held_by_rows,
     held_by_tiff,
 )
-from onebranch.images.interlaced import InterlacedReader
-from onebranch.images.libvips import BLOCKS, pyvips
-from onebranch.images.metadata import TURNS, Metadata, upright
-from onebranch.images.netpbm import NetpbmReader, is_netpbm
-from onebranch.images.picture import Picture, Samples
-from onebranch.images.png_text import read_texts
-from onebranch.images.profiles import routed
+from onebranch.images.readers.interlaced import InterlacedReader
+from onebranch.images.readers.netpbm import NetpbmReader, is_netpbm
+from onebranch.images.readers.profiles import routed
+from onebranch.images.readers.spilling import HELD, size_of
+from onebranch.images.readers.turning import turned
+from onebranch.images.readers.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
 from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout, Reader
-from onebranch.images.spilling import HELD, size_of
 from onebranch.images.tiff_exif import read_exif
-from onebranch.images.turning import turned
-from onebranch.images.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
 
 Image = Any
 """A pyvips or a Pillow image: neither is fully typed."""

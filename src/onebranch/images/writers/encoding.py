@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError, nearest
-from onebranch.images import exif_bytes
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata, is_whole, of_size, without_location, without_thumbnail
 from onebranch.images.picture import Picture, Samples, as_depth
-from onebranch.images.pipe import of_memory
 from onebranch.images.png_text import add_texts
-from onebranch.images.profiles import judged
+from onebranch.images.readers.profiles import judged
 from onebranch.images.route import HOLDERS, WITH_PROFILES
 from onebranch.images.rows import Header, Layout
 from onebranch.images.tiff_exif import add_exif
+from onebranch.images.writers import exif_bytes
+from onebranch.images.writers.pipe import of_memory
 
 Image = Any
 """A pyvips image: not typed."""

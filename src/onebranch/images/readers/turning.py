@@ -9,8 +9,8 @@ import numpy as np
 
 from onebranch.images.metadata import TURNS
 from onebranch.images.picture import Samples
+from onebranch.images.readers.spilling import HELD, nameless, size_of, told_of_room
 from onebranch.images.rows import Header, Reader
-from onebranch.images.spilling import HELD, nameless, size_of, told_of_room
 
 BAND = 16 << 20
 """Bytes of rows that are turned at a time on their way into the temporary file."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Samples
-from onebranch.images.png_chunks import SIGNATURE, TOO_SOON, damaged, head_chunks, stream
+from onebranch.images.readers.png_chunks import SIGNATURE, TOO_SOON, damaged, head_chunks, stream
+from onebranch.images.readers.spilling import nameless, told_of_room
 from onebranch.images.rows import Header, Layout, Reader
-from onebranch.images.spilling import nameless, told_of_room
 
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The first column and row of each pass, and the steps across and down."""

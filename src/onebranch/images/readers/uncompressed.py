@@ -6,8 +6,8 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from onebranch.images.damage import damaged, told_of
 from onebranch.images.picture import Samples
+from onebranch.images.readers.damage import damaged, told_of
 from onebranch.images.rows import Header
 
 Image = Any

@@ -1,0 +1,1 @@
+"""How each format becomes rows, upright, in colours that a network takes, in bounded memory."""

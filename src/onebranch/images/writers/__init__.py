@@ -1,0 +1,1 @@
+"""How rows become a file of each format."""
