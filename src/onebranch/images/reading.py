@@ -28,8 +28,8 @@ def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int 
     The format is told by content, not by name. 8 and 16 bits and float stay what they are, grey stays grey;
     palettes and 1-bit pictures become what they show; CMYK, Lab and linear light take a `Route` and are
     float32. The size in the header is held against `max_pixels` before anything is decoded, and what a
-    decoder must hold at one time (`images.readers.holding`) against `memory`, in bytes. Large turned or interlaced
-    pictures take a temporary file (see `images.readers.spilling`). OnebranchError, one line naming the file, if it
+    decoder must hold at one time (`readers.holding`) against `memory`, in bytes. Large turned or interlaced
+    pictures take a temporary file (see `readers.spilling`). OnebranchError, one line naming the file, if it
     cannot be read; what is damaged further down is said by `Reader.read`.
     """
     from onebranch.images.readers.decoding import Limits, open_file
