@@ -67,7 +67,7 @@ class Encoding:
     lossless: bool = False
     subsampling: str = "auto"
     compression: str = "deflate"
-    level: int = 1
+    level: int = 2
     strip: bool = False
     strip_location: bool = False
 
@@ -272,7 +272,7 @@ def _saver(form: Format, image: Image, encoding: Encoding) -> tuple[str, dict[st
     subsampling = {"subsample_mode": {"444": "off", "420": "on"}.get(encoding.subsampling, "auto")}
     careful = {"smart_subsample": encoding.subsampling != "420"}  # WebP has no other than 420
     savers: dict[str, tuple[str, dict[str, Any]]] = {
-        # Level 1 takes two thirds of the time of level 2, and a third more space.
+        # Level 2 unless asked: level 1 takes two thirds of its time, and a third more space.
         "PNG": ("pngsave", {"compression": encoding.level, "filter": "up"}),
         "JPEG": ("jpegsave", {**quality, **subsampling}),
         "WebP": ("webpsave", {**quality, **lossless, **exact, **careful}),
