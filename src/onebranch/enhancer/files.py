@@ -25,6 +25,7 @@ from onebranch.enhancer.jobs import (
     is_one_file,
     jobs_for,
     means_a_folder,
+    refuse_lost,
     refuse_shared,
 )
 from onebranch.enhancer.names import MEASURED, Naming, Values
@@ -168,7 +169,9 @@ def _prepared(
     else:
         jobs = _into_folder(sources.pictures, out, enhancer, writing, many)
     _check_lossless(jobs, writing)
-    return _with_comparisons(jobs, Path(out), many), sources.left_out, enhancer
+    jobs = _with_comparisons(jobs, Path(out), many)
+    refuse_lost(jobs, sources.pictures)
+    return jobs, sources.left_out, enhancer
 
 
 def _jobs(options: Options, many: Many) -> int | None:

@@ -30,6 +30,11 @@ class Sources:
     left_out: tuple[str, ...] = ()
 
 
+def real(path: Path) -> Path:
+    """Where a path leads; links that go in a circle stay what they are (`Path.resolve` raises there)."""
+    return Path(os.path.realpath(path))
+
+
 def listed(content: bytes) -> list[str]:
     """The paths in a list: one a line, or ended by NUL where there is one. Empty lines are left out.
 
@@ -56,7 +61,7 @@ def sources_of(
     """
     pictures: dict[Path, Source] = {}
     left_out: list[str] = []
-    apart = {folder.resolve() for folder in results}
+    apart = {real(folder) for folder in results}
     for path in paths:
         for source in _sources(os.fspath(path), recursive, apart, left_out):
             pictures.setdefault(source.path, source)
@@ -103,13 +108,13 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 def _found(folder: Path, depth: int | None, apart: set[Path], left_out: list[str]) -> list[Source]:
     """The pictures in a folder, sorted, but those behind links that lead out, and those among the results."""
-    root = folder.resolve()
+    root = real(folder)
     inside = [place for place in apart if place != root and place.is_relative_to(root)]
     pictures, leading_out = [], []
     for path in files_below(folder, depth):
-        if inside and any(path.parent.resolve().is_relative_to(place) for place in inside):
+        if inside and any(real(path.parent).is_relative_to(place) for place in inside):
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not real(path).is_relative_to(root):
             leading_out += [path] if path.is_dir() or is_picture(path) else []
         elif is_picture(path) and path.is_file():
             pictures.append(Source(path, path.parent.relative_to(folder), found=True))

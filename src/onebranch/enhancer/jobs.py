@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onebranch.enhancer.inputs import Source
+from onebranch.enhancer.inputs import Source, real
 from onebranch.enhancer.names import Naming, Values, too_long
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import BY_SUFFIX
@@ -98,9 +98,9 @@ def jobs_for(
     """
     jobs = [_job(source, index, folder, naming, measure) for index, source in enumerate(sources, 1)]
     refuse_shared([(job.source, job.target) for job in jobs if not job.problem])
-    places = [source.path.resolve() for source in sources]
+    places = [real(source.path) for source in sources]
     own = dict(zip(places, sources, strict=True))
-    targets = [job.target.resolve() for job in jobs]
+    targets = [real(job.target) for job in jobs]
     made = {target for place, target in zip(places, targets, strict=True) if place != target}
     result = []
     for source, place, target, job in zip(sources, places, targets, jobs, strict=True):
@@ -160,3 +160,16 @@ def refuse_shared(places: Iterable[tuple[Path, Path]]) -> None:
                 " enhance them into different folders, or name them apart (--name)"
             )
         seen[key] = source
+
+
+def refuse_lost(jobs: Iterable[Job], sources: Iterable[Source]) -> None:
+    """OnebranchError if a comparison would take the place of a picture or of a result."""
+    jobs = list(jobs)
+    taken = {real(job.target): "a result" for job in jobs}
+    taken |= {real(source.path): "one of the pictures" for source in sources}
+    for job in jobs:
+        what = None if job.comparison is None else taken.get(real(job.comparison))
+        if what is not None:
+            raise OnebranchError(
+                f"the comparison '{job.comparison}' would take the place of {what}; choose another name (--compare)"
+            )

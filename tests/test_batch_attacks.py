@@ -1,0 +1,69 @@
+"""What somebody might name, on purpose or not, so that a batch would break or destroy something."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from network_specs import random_model
+from onebranch.enhancer.files import Many, enhance_files
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.work import Writing
+from onebranch.errors import OnebranchError
+from onebranch.images.picture import Picture
+from onebranch.images.writing import write
+from onebranch.spec.shorthand import NetworkShorthand, expand
+
+MODEL = random_model(
+    expand(NetworkShorthand(task="upscale", width=2, depth=0, branches="plain")), name="small"
+)
+OPTIONS = Options(model=MODEL, threads=1)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of two pictures."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for seed in range(2):
+        pixels = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), np.uint8)
+        write(Picture(pixels), folder / f"{seed}.png")
+    return folder
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_that_go_in_a_circle_are_no_fault(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "circle.png").symlink_to("circle.png")
+    summary = enhance_files([pictures], tmp_path / "out", OPTIONS)
+    assert len(summary.done) == 2
+    (failed,) = enhance_files([pictures / "circle.png"], tmp_path / "out", OPTIONS).failed
+    assert "circle.png" in failed.reason
+    assert "fault in onebranch" not in failed.reason
+
+
+@pytest.mark.parametrize("place", ["in/0.png", "out/0.png", "in/../in/0.png"])
+def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place: str) -> None:
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    given = [pictures / "0.png"]
+    many = Many(comparisons=tmp_path / place)
+    with pytest.raises(OnebranchError):
+        enhance_files(
+            [pictures / "0.png"], tmp_path / "out/0.png", OPTIONS, Writing(overwrite=True), many=many
+        )
+    assert before == {path.name: path.read_bytes() for path in pictures.iterdir()}
+
+
+def test_a_folder_of_comparisons_spares_the_pictures(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "0.png").rename(pictures / "1_compared.png")
+    before = (pictures / "1_compared.png").read_bytes()
+    many = Many(comparisons=pictures)
+    with pytest.raises(OnebranchError, match="one of the pictures"):
+        enhance_files(
+            [pictures / "1.png", pictures / "1_compared.png"],
+            tmp_path / "out",
+            OPTIONS,
+            Writing(overwrite=True),
+            many=many,
+        )
+    assert (pictures / "1_compared.png").read_bytes() == before
