@@ -309,6 +309,40 @@ except OnebranchError as error:
     assert "there is not enough memory for a picture of this size" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("samples", "colour", "words"),
+    [
+        (np.zeros((5, 6, 2), np.uint8), "y of rgb", r"shape \(5, 6, 2\) where the network takes \(H, W, 3\)"),
+        (np.zeros((5, 6, 4), np.uint8), "y of rgb", "shape"),
+        (np.zeros((5, 6, 3), np.uint8), "y of grey", "shape"),
+        (np.zeros((5, 6, 3), np.uint8), "own", "shape"),
+        (np.zeros((5, 6), np.uint8), "own", "shape"),
+        (np.zeros((2, 5, 6, 3), np.uint8), "y of rgb", "shape"),
+        (np.zeros((0, 6, 3), np.uint8), "y of rgb", "at least one row"),
+        (np.zeros((5, 6, 3), np.float64), "y of rgb", "float32, not of float64"),
+        (np.zeros((5, 6, 3), np.uint8), "rgb", "unknown colour 'rgb'"),
+        (np.zeros((5, 6, 3), np.uint8), "rgb of grey", "shape"),
+    ],
+)
+def test_other_samples_are_refused(samples: np.ndarray, colour: str, words: str) -> None:
+    """They would be read beyond their end."""
+    engine = Engine(describe(load("photo-x2")), 1)
+    with pytest.raises(OnebranchError, match=words):
+        engine.run(samples, "uint8", colour)
+    if samples.ndim == 3 and len(samples) and colour != "y of rgb":
+        with pytest.raises(OnebranchError, match="channels where|unknown colour"):
+            engine.stream(5, 6, 3, "uint8", "uint8", colour)
+
+
+def test_the_order_of_bytes_does_not_matter() -> None:
+    engine = Engine(describe(load("photo-x2")), 1)
+    samples = np.random.default_rng(0).integers(0, 65536, (9, 8, 3)).astype(np.uint16)
+    expected = engine.run(samples, "uint16", "y of rgb")
+    np.testing.assert_array_equal(engine.run(samples.astype(">u2"), "uint16", "y of rgb"), expected)
+    stream = engine.stream(9, 8, 3, "uint16", "uint16", "y of rgb")
+    np.testing.assert_array_equal(stream.push(samples.astype(">u2")), expected)
+
+
 def test_a_stream_refuses_other_rows() -> None:
     stream = Engine(describe(load("photo-x2")), 1).stream(4, 6, 1, "uint8", "uint8")
     with pytest.raises(OnebranchError, match="where the stream takes"):

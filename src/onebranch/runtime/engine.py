@@ -2,13 +2,15 @@
 
 import ctypes
 import signal
+import struct
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, nearest
 from onebranch.graph.seeing.halo import halo
 from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
@@ -16,7 +18,7 @@ from onebranch.lowering import lower
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.runtime.engine_library import ASK, COLOURS, ROOM, TYPES, Format, instruction_sets, library
-from onebranch.runtime.engine_network import describe
+from onebranch.runtime.engine_network import MAGIC, describe
 
 
 class Engine:
@@ -37,6 +39,7 @@ class Engine:
         self._network = functions.ob_open(description, len(description), chosen, message, ROOM)
         if not self._network:
             raise OnebranchError(f"the engine cannot take this network: {message.value.decode()}")
+        (self._channels,) = struct.unpack_from("<i", description, len(MAGIC) + 8)
         self.instructions = instructions or instruction_sets()[0]
         self._close = weakref.finalize(self, functions.ob_close, self._network)
 
@@ -61,12 +64,17 @@ class Engine:
 
         samples: (H, W, C), or (C, H, W) where planar. colour: see `COLOURS`. strip, band: the largest columns
         and rows of a piece, 0: the engine chooses; the result does not depend on them. Raises OnebranchError
-        where there is not enough memory; an interrupt ends it early.
+        for samples of another shape or type, and where there is not enough memory; an interrupt ends it early.
         """
-        channels, height, width = samples.shape if planar else (samples.shape[2], *samples.shape[:2])
+        self._check(samples.dtype, target, colour)
+        channels = self.picture_channels(colour)
+        if samples.ndim != 3 or samples.shape[0 if planar else 2] != channels:
+            order = f"({channels}, H, W)" if planar else f"(H, W, {channels})"
+            raise OnebranchError(f"samples of shape {samples.shape} where the network takes {order}")
+        height, width = samples.shape[1:] if planar else samples.shape[:2]
         tall, wide = self.output_size(height, width)
         try:
-            samples = np.ascontiguousarray(samples)
+            samples = np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
             result = np.empty((channels, tall, wide) if planar else (tall, wide, channels), target)
         except (MemoryError, ValueError):
             raise OnebranchError(
@@ -96,7 +104,25 @@ class Engine:
         self, height: int, width: int, channels: int, source: str, target: str, colour: str = "own"
     ) -> "Stream":
         """A picture of that size, given row by row from the top; see `Stream`."""
+        self._check(np.dtype(source), target, colour)
+        if channels != self.picture_channels(colour):
+            raise OnebranchError(
+                f"a stream of {channels} channels where the network takes {self.picture_channels(colour)}"
+            )
         return Stream(self, Format(height, width, TYPES[source], TYPES[target], COLOURS[colour], 0), channels)
+
+    def picture_channels(self, colour: str) -> int:
+        """Channels of the pictures that it takes in that colour."""
+        return self._channels if colour == "own" else 3 if colour == "y of rgb" else 1
+
+    def _check(self, source: np.dtype[Any], target: str, colour: str) -> None:
+        for name in (source.name, target):
+            if name not in TYPES:
+                raise OnebranchError(
+                    f"the engine takes and gives samples of {', '.join(TYPES)}, not of {name}"
+                )
+        if colour not in COLOURS:
+            raise OnebranchError(f"unknown colour '{colour}'; {nearest(colour, COLOURS)}")
 
     def peak(self, precision: int, seconds: float) -> float:
         """Multiply-accumulates a second of one thread, measured: 0 float32, 1 bfloat16, 2 int8."""
@@ -125,7 +151,7 @@ class Stream:
         Once it has all rows of the picture, it has given all rows of the result. Raises OnebranchError for
         rows of another type or width, or too many.
         """
-        rows = np.ascontiguousarray(rows)
+        rows = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
         form = self._format
         if rows.shape[1:] != (form.width, self._channels) or rows.dtype.name != self._types[form.source]:
             expected = f"(rows, {form.width}, {self._channels}) of {self._types[form.source]}"
