@@ -319,7 +319,7 @@ except OnebranchError as error:
         (np.zeros((5, 6), np.uint8), "own", "shape"),
         (np.zeros((2, 5, 6, 3), np.uint8), "y of rgb", "shape"),
         (np.zeros((0, 6, 3), np.uint8), "y of rgb", "at least one row"),
-        (np.zeros((5, 6, 3), np.float64), "y of rgb", "float32, not of float64"),
+        (np.zeros((5, 6, 3), np.float64), "y of rgb", "float32, not float64"),
         (np.zeros((5, 6, 3), np.uint8), "rgb", "unknown colour 'rgb'"),
         (np.zeros((5, 6, 3), np.uint8), "rgb of grey", "shape"),
     ],
@@ -330,7 +330,7 @@ def test_other_samples_are_refused(samples: np.ndarray, colour: str, words: str)
     with pytest.raises(OnebranchError, match=words):
         engine.run(samples, "uint8", colour)
     if samples.ndim == 3 and len(samples) and colour != "y of rgb":
-        with pytest.raises(OnebranchError, match="channels where|unknown colour"):
+        with pytest.raises(OnebranchError, match=r"channels where|unknown colour"):
             engine.stream(5, 6, 3, "uint8", "uint8", colour)
 
 
@@ -341,6 +341,27 @@ def test_the_order_of_bytes_does_not_matter() -> None:
     np.testing.assert_array_equal(engine.run(samples.astype(">u2"), "uint16", "y of rgb"), expected)
     stream = engine.stream(9, 8, 3, "uint16", "uint16", "y of rgb")
     np.testing.assert_array_equal(stream.push(samples.astype(">u2")), expected)
+
+
+LEAVING = """
+import threading, time
+import numpy as np
+from onebranch.model.catalogue import load
+from onebranch.runtime.engine import Engine
+from onebranch.runtime.engine_network import describe
+engine, picture = Engine(describe(load("photo-x2")), 2), np.zeros((600, 600, 3), np.uint8)
+engine.run(picture[:9], "uint8", "y of rgb")
+def work():
+    while True:
+        engine.run(picture, "uint8", "y of rgb")
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
+
+
+def test_a_process_may_end_while_the_engine_works() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], check=False, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_stream_refuses_other_rows() -> None:

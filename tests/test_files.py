@@ -525,3 +525,14 @@ def test_what_pillow_reads_is_the_same(shared_data):
     for path in find_pictures(shared_data / "train" / "clic2025")[:2]:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             assert np.abs(read(path).pixels.astype(int) - np.asarray(image)).max() <= 2
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_samples_of_the_other_order_of_bytes_are_the_same_picture(tmp_path, suffix):
+    pixels = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 999
+    swapped = pixels.astype(pixels.dtype.newbyteorder())
+    write(Picture(swapped, swapped[..., 0]), tmp_path / f"it{suffix}")
+    found = read(tmp_path / f"it{suffix}")
+    np.testing.assert_array_equal(found.pixels, pixels)
+    np.testing.assert_array_equal(found.alpha, pixels[..., 0])

@@ -34,6 +34,10 @@ class Picture:
     route: Route = field(default_factory=Route)
 
     def __post_init__(self) -> None:
+        for part in ("pixels", "alpha"):
+            samples = getattr(self, part)
+            if samples is not None and not samples.dtype.isnative:
+                object.__setattr__(self, part, samples.astype(samples.dtype.newbyteorder("=")))
         shape, name = self.pixels.shape, self.pixels.dtype.name
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
             raise OnebranchError(

@@ -42,6 +42,7 @@ class Engine:
         (self._channels,) = struct.unpack_from("<i", description, len(MAGIC) + 8)
         self.instructions = instructions or instruction_sets()[0]
         self._close = weakref.finalize(self, functions.ob_close, self._network)
+        self._close.atexit = False  # another thread may still be at work in it
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the result for a picture of that size."""
@@ -64,7 +65,7 @@ class Engine:
 
         samples: (H, W, C), or (C, H, W) where planar. colour: see `COLOURS`. strip, band: the largest columns
         and rows of a piece, 0: the engine chooses; the result does not depend on them. Raises OnebranchError
-        for samples of another shape or type, and where there is not enough memory; an interrupt ends it early.
+        for samples of another shape or type, and where memory does not suffice; an interrupt ends it early.
         """
         self._check(samples.dtype, target, colour)
         channels = self.picture_channels(colour)
@@ -118,9 +119,7 @@ class Engine:
     def _check(self, source: np.dtype[Any], target: str, colour: str) -> None:
         for name in (source.name, target):
             if name not in TYPES:
-                raise OnebranchError(
-                    f"the engine takes and gives samples of {', '.join(TYPES)}, not of {name}"
-                )
+                raise OnebranchError(f"the engine takes and gives {', '.join(TYPES)}, not {name}")
         if colour not in COLOURS:
             raise OnebranchError(f"unknown colour '{colour}'; {nearest(colour, COLOURS)}")
 
@@ -142,6 +141,7 @@ class Stream:
         if not self._stream:
             raise OnebranchError(f"the engine cannot start: {message.value.decode()}")
         self._close = weakref.finalize(self, _close_stream, functions, self._stream, engine)
+        self._close.atexit = False
         self._types = {number: name for name, number in TYPES.items()}
         self.taken = 0
 
