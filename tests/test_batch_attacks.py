@@ -45,7 +45,6 @@ def test_links_that_go_in_a_circle_are_no_fault(pictures: Path, tmp_path: Path) 
 @pytest.mark.parametrize("place", ["in/0.png", "out/0.png", "in/../in/0.png"])
 def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place: str) -> None:
     before = {path.name: path.read_bytes() for path in pictures.iterdir()}
-    given = [pictures / "0.png"]
     many = Many(comparisons=tmp_path / place)
     with pytest.raises(OnebranchError):
         enhance_files(
@@ -67,3 +66,29 @@ def test_a_folder_of_comparisons_spares_the_pictures(pictures: Path, tmp_path: P
             many=many,
         )
     assert (pictures / "1_compared.png").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are different there")
+def test_a_spoilt_manifest_is_no_fault(pictures: Path, tmp_path: Path) -> None:
+    out, many = tmp_path / "out", Many(resume=True)
+    enhance_files([pictures], out, OPTIONS, many=many)
+    with (out / "onebranch.jsonl").open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    os.mkfifo(out / "onebranch-1-of-2.jsonl")
+    (out / "onebranch-2-of-2.jsonl").symlink_to("/dev/zero")
+    assert len(enhance_files([pictures], out, OPTIONS, many=many).skipped) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_manifest_writes_into_no_other_file(pictures: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    out.mkdir()
+    other.write_text("precious")
+    (out / "onebranch.jsonl").symlink_to(other)
+    with pytest.raises(OnebranchError, match="it is a link"):
+        enhance_files([pictures], out, OPTIONS, many=Many(resume=True))
+    assert other.read_text() == "precious"
+    (out / "onebranch.jsonl").unlink()
+    os.mkfifo(out / "onebranch.jsonl")
+    with pytest.raises(OnebranchError, match="no file"):
+        enhance_files([pictures], out, OPTIONS, many=Many(resume=True))

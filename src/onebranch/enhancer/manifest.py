@@ -3,6 +3,7 @@
 A picture is done if its result is as it was recorded, the picture is, and the options give the same.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -142,10 +143,10 @@ def _contents(model: str | os.PathLike[str] | Model | None) -> Iterator[bytes]:
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:
     """The whole records of all files, the oldest first in each."""
-    for path in sorted(folder.glob("onebranch*.jsonl")):
+    for path in filter(Path.is_file, sorted(folder.glob("onebranch*.jsonl"))):  # no pipe, no device
         with suppress(OSError):
             for line in path.read_bytes().split(b"\n"):
-                with suppress(ValueError):  # one that was cut off, or is being written
+                with suppress(ValueError, RecursionError):  # one cut off, being written, or not ours
                     record = json.loads(line)
                     if _is_record(record):
                         yield record
@@ -185,6 +186,8 @@ def _other(job: Job, why: str) -> str:
 
 def _opened(path: Path) -> FileIO:
     """The file, to be added to by this process alone. BlockingIOError if another one does."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise OSError(errno.EINVAL, "it is a link or no file")
     file = FileIO(path, "ab")
     try:
         _lock(file)
