@@ -343,6 +343,31 @@ def test_the_order_of_bytes_does_not_matter() -> None:
     np.testing.assert_array_equal(stream.push(samples.astype(">u2")), expected)
 
 
+def test_threads_take_turns_with_a_stream() -> None:
+    """Rows that do not fit any more are refused, and nothing is written beyond the result's end."""
+    engine = Engine(describe(load("photo-x2")), 2)
+    rows = np.random.default_rng(0).integers(0, 256, (16, 40, 3)).astype(np.uint8)
+    expected = engine.run(np.concatenate([rows] * 60), "uint8", "y of rgb")
+    stream = engine.stream(16 * 60, 40, 3, "uint8", "uint8", "y of rgb")
+    found: list[np.ndarray] = []
+    refused: list[OnebranchError] = []
+
+    def push() -> None:
+        try:
+            while True:
+                found.append(stream.push(rows))
+        except OnebranchError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=push) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [str(error) for error in refused] == ["976 rows for a stream whose picture has 960"] * 3
+    assert sum(len(part) for part in found) == len(expected)
+
+
 LEAVING = """
 import threading, time
 import numpy as np

@@ -143,14 +143,22 @@ class Stream:
         self._close = weakref.finalize(self, _close_stream, functions, self._stream, engine)
         self._close.atexit = False
         self._types = {number: name for name, number in TYPES.items()}
+        self._turn, self._broken = threading.Lock(), False
         self.taken = 0
 
     def push(self, rows: Samples) -> Samples:
         """The rows of the result (M, W', C) that `rows` (N, W, C) make ready, M from 0 on.
 
         Once it has all rows of the picture, it has given all rows of the result. Raises OnebranchError for
-        rows of another type or width, or too many.
+        rows of another type or width, or too many, and after an interrupt or an error. From any thread, one
+        at a time.
         """
+        with self._turn:
+            return self._pushed(rows)
+
+    def _pushed(self, rows: Samples) -> Samples:
+        if self._broken:
+            raise OnebranchError("the stream was interrupted; open another one")
         rows = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
         form = self._format
         if rows.shape[1:] != (form.width, self._channels) or rows.dtype.name != self._types[form.source]:
@@ -181,7 +189,9 @@ class Stream:
             )
             return found
 
+        self._broken = True
         _interruptible(call)
+        self._broken = False
         self.taken += count
         return result
 
