@@ -17,8 +17,16 @@ class OnebranchError(Exception):
 
     def __init__(self, text: str) -> None:
         """Keep the text, what is not printable in it (a foreign file may hold anything) escaped."""
-        shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-        super().__init__("".join(shown))
+        super().__init__(printable(text))
+
+
+def printable(text: str) -> str:
+    """A text on one line, what is not printable in it escaped: names of files may hold anything.
+
+    >>> print(printable("tab\\t.png"))
+    tab\\t.png
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from onebranch.cli.enhance_screen import printable
 from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
+from onebranch.errors import printable
 
 NAMED = 3
 """Pictures in flight that are named; more are counted."""

@@ -9,6 +9,7 @@ import click
 
 from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
+from onebranch.errors import printable
 
 if TYPE_CHECKING:
     from onebranch.cli.enhance_live import Live
@@ -72,12 +73,3 @@ class Screen:
             self._done += 1
             if self._live:
                 self._live.shown(outcome)
-
-
-def printable(line: str) -> str:
-    """A line as it can be shown: names of files may hold anything.
-
-    >>> print(printable("tab\\t.png"))
-    tab\\t.png
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
