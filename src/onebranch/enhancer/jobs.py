@@ -171,5 +171,6 @@ def refuse_lost(jobs: Iterable[Job], sources: Iterable[Source]) -> None:
         what = None if job.comparison is None else taken.get(real(job.comparison))
         if what is not None:
             raise OnebranchError(
-                f"the comparison '{job.comparison}' would take the place of {what}; choose another name (--compare)"
+                f"the comparison '{job.comparison}' would take the place of {what};"
+                " choose another name (--compare)"
             )
