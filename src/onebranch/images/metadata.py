@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onebranch.images.png_text import tells_place
+from onebranch.images.xmp_places import without_places
 
 ORIENTATION, GPS, THUMBNAIL, THUMBNAIL_BYTES = 0x0112, 0x8825, 0x0201, 0x0202
 """EXIF tags."""
@@ -21,9 +22,6 @@ SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
 
 WIDTHS, HEIGHTS, DETAILS = (0x0100, 0xA002), (0x0101, 0xA003), 0x8769
 """EXIF tags: what tells the size in pixels, in the first directory and in that of details."""
-
-LOCATION = rb"[\w-]+:(?:(?i:gps)[\w-]*|L(?:atitude|ong(?:itude|titude)))"
-"""Names of XMP properties that tell a place: exif's, and those of makers of drones, one misspelt by them."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +109,11 @@ def is_whole(exif: bytes) -> bool:
 
 
 def without_location(metadata: Metadata) -> Metadata:
-    """The metadata without the place: EXIF's GPS directory, XMP's properties, texts; EXIF goes if broken."""
+    """The metadata without the place: EXIF's GPS directory, XMP's properties, texts; what is broken goes."""
     return replace(
         metadata,
         exif=None if metadata.exif is None else _edited(metadata.exif, _remove_location),
-        xmp=None if metadata.xmp is None else _without_gps(metadata.xmp),
+        xmp=None if metadata.xmp is None else without_places(metadata.xmp),
         texts=tuple(text for text in metadata.texts if not tells_place(text)),
     )
 
@@ -129,11 +127,6 @@ def without_thumbnail(metadata: Metadata) -> Metadata:
         if metadata.xmp is None
         else re.sub(rb"<xmp:Thumbnails\b.*?</xmp:Thumbnails>", b"", metadata.xmp, flags=re.DOTALL),
     )
-
-
-def _without_gps(xmp: bytes) -> bytes:
-    xmp = re.sub(rb"\s*" + LOCATION + rb"\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp)
-    return re.sub(rb"<(" + LOCATION + rb")\b[^>]*?(/>|>.*?</\1>)", b"", xmp, flags=re.DOTALL)
 
 
 def _remove_location(block: "_Exif") -> None:

@@ -15,7 +15,7 @@ NAMES = (b"tEXt", b"zTXt", b"iTXt")
 ELSEWHERE = re.compile(rb"XML:com\.adobe\.xmp|Raw profile type|exif:|tiff:|Thumb::", re.IGNORECASE)
 """Keywords of what is kept in other ways, or is not true of a changed picture."""
 
-PLACE = re.compile(rb"gps|latitude|longitude", re.IGNORECASE)
+PLACE = re.compile(rb"gps|latitude|longitude|\bgeo:l", re.IGNORECASE)
 
 LONGEST, MOST_CHUNKS = 1 << 20, 200_000
 """Bytes of all texts, and chunks of a file, beyond which no text is looked for."""

@@ -1,0 +1,54 @@
+"""XMP loses every property that tells a place, however it is written, and nothing else."""
+
+import time
+
+import pytest
+
+from onebranch.images.xmp_places import without_places
+
+FORM = '<x:xmpmeta xmlns:x="x"><r:D xmlns:r="r" xmlns:dc="d" {}>{}<dc:t>kept</dc:t></r:D></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    ("attributes", "elements"),
+    [
+        ('geo:lat="SECRET" geo:long="SECRET"', ""),
+        ('a:latitude="SECRET" b:HomeLongitude = "SECRET"', ""),
+        ("", "<exif:GPSLatitude>SECRET</exif:GPSLatitude\n >"),
+        ("", "<exif:GPSAreaInformation><r:Seq><r:li>SECRET</r:li></r:Seq></exif:GPSAreaInformation>"),
+        ('a:Latitude=">SECRET"', '<b:GPS a:x="SECRET>"/>'),
+        ("", "<GPSLatitude xmlns='e'>SECRET</GPSLatitude>"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_no_place_is_left(attributes: str, elements: str, encoding: str) -> None:
+    found = without_places(FORM.format(attributes, elements).encode(encoding))
+    assert found is not None
+    assert b"SECRET" not in found.replace(b"\0", b"")
+    assert b"<dc:t>kept</dc:t></r:D></x:xmpmeta>" in found
+
+
+def test_what_tells_no_place_stays_byte_for_byte() -> None:
+    text = (
+        FORM.format('a:lens="long"', "<a:Label>latitude</a:Label>").encode()
+        + b"\n" * 9
+        + b"<?xpacket end='w'?>"
+    )
+    assert without_places(text) == text
+
+
+@pytest.mark.parametrize(
+    "broken", [b"<a:GPSLatitude>SECRET", b"\xff\xfe<", b"<a/>\0<GPS/>", b"<!DOCTYPE a><a/>", b"", b"\xe9<a/>"]
+)
+def test_what_cannot_be_followed_goes(broken: bytes) -> None:
+    assert without_places(broken) is None
+
+
+def test_many_tags_take_time_in_proportion() -> None:
+    def seconds(count: int) -> float:
+        text = ("<a>" + "<GPS>" * count + " " * 5 * count).encode()
+        begin = time.process_time()
+        assert without_places(text) is None
+        return time.process_time() - begin
+
+    assert seconds(40_000) < 40 * max(seconds(4_000), 0.001)
