@@ -379,8 +379,9 @@ def test_any_name_works(run: CommandLine, model: Path, crops: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent so on POSIX systems only")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(
-    model: Path, crops: Path, tmp_path: Path
+    model: Path, crops: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
     (tmp_path / "in").mkdir()
     for number in range(300):
@@ -396,7 +397,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(
     )
     assert running.stdout is not None
     running.stdout.readline()
-    running.send_signal(signal.SIGINT)
+    running.send_signal(sent)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert re.fullmatch(r"onebranch: stopped; \d+ pictures? enhanced, none is half-written\n", errors)

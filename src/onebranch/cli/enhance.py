@@ -1,8 +1,12 @@
 """`onebranch enhance`: pictures, folders, patterns and lists of pictures through a model."""
 
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,13 +192,30 @@ def _enhance(
         lines.shown(outcome)
 
     try:
-        with screen:
+        with screen, _ended_like_ctrl_c():
             return enhance_files(
                 paths, out, options, writing, many=many, watcher=Watcher(begins, screen.share, shown)
             )
     except KeyboardInterrupt:
         screen.complain(f"stopped; {in_words(done)} enhanced, none is half-written")
         sys.exit(130)
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """A friendly kill (SIGTERM) leaves no files in the making, either."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _foresee(
