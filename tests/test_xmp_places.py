@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from onebranch.images.metadata import Metadata, without_thumbnail
 from onebranch.images.xmp_places import without_places
 
 FORM = '<x:xmpmeta xmlns:x="x"><r:D xmlns:r="r" xmlns:dc="d" {}>{}<dc:t>kept</dc:t></r:D></x:xmpmeta>'
@@ -52,3 +53,13 @@ def test_many_tags_take_time_in_proportion() -> None:
         return time.process_time() - begin
 
     assert seconds(40_000) < 40 * max(seconds(4_000), 0.001)
+
+
+def test_thumbnails_that_never_end_take_no_time() -> None:
+    closed = b"<xmp:Thumbnails>a</xmp:Thumbnails>b<xmp:Thumbnails c='d'>e</xmp:Thumbnails>"
+    many = closed + b"<xmp:Thumbnails>" * 8_000
+    begin = time.process_time()
+    dict.fromkeys(range(1_000_000))
+    usual, begin = time.process_time() - begin, time.process_time()
+    assert without_thumbnail(Metadata(xmp=many)).xmp == b"b" + b"<xmp:Thumbnails>" * 8_000
+    assert time.process_time() - begin < 10 * usual

@@ -24,6 +24,9 @@ WIDTHS, HEIGHTS, DETAILS = (0x0100, 0xA002), (0x0101, 0xA003), 0x8769
 """EXIF tags: what tells the size in pixels, in the first directory and in that of details."""
 
 
+THUMBNAILS_END = b"</xmp:Thumbnails>"
+
+
 @dataclass(frozen=True)
 class Metadata:
     """Blocks as they stand in the file, or None; resolution: pixels per millimetre across and down.
@@ -123,10 +126,22 @@ def without_thumbnail(metadata: Metadata) -> Metadata:
     return replace(
         metadata,
         exif=None if metadata.exif is None else _edited(metadata.exif, _remove_thumbnail) or metadata.exif,
-        xmp=None
-        if metadata.xmp is None
-        else re.sub(rb"<xmp:Thumbnails\b.*?</xmp:Thumbnails>", b"", metadata.xmp, flags=re.DOTALL),
+        xmp=None if metadata.xmp is None else _without_thumbnails(metadata.xmp),
     )
+
+
+def _without_thumbnails(xmp: bytes) -> bytes:
+    """Without these elements; in one pass, as many may begin that never end."""
+    kept, at = [], 0
+    for begin in re.finditer(rb"<xmp:Thumbnails\b", xmp):
+        if begin.start() < at:
+            continue
+        end = xmp.find(THUMBNAILS_END, begin.end())
+        if end < 0:
+            break
+        kept.append(xmp[at : begin.start()])
+        at = end + len(THUMBNAILS_END)
+    return b"".join((*kept, xmp[at:]))
 
 
 def _remove_location(block: "_Exif") -> None:
