@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option("--lossless", is_flag=True, help="Lossless WebP and AVIF.")
 @click.option("--subsampling", default="auto", help="Chroma in JPEG and AVIF: 444, 420 or auto [auto].")
 @click.option("--compression", default="deflate", help="TIFF: none, lzw or deflate [deflate].")
-@click.option("--level", type=int, default=2, help="PNG: 0 (fast) to 9 (small) [2].")
+@click.option("--level", type=int, default=1, help="PNG: 0 (fast) to 9 (small) [1].")
 @click.option("--strip", is_flag=True, help="Leave out all metadata but the colour profile.")
 @click.option("--strip-location", is_flag=True, help="Leave out where a picture was taken.")
 @click.option(
