@@ -272,7 +272,7 @@ def _saver(form: Format, image: Image, encoding: Encoding) -> tuple[str, dict[st
     subsampling = {"subsample_mode": {"444": "off", "420": "on"}.get(encoding.subsampling, "auto")}
     careful = {"smart_subsample": encoding.subsampling != "420"}  # WebP has no other than 420
     savers: dict[str, tuple[str, dict[str, Any]]] = {
-        # Level 1 unless asked: level 2 makes files smaller by a quarter, and whole commands 1.6 times as slow.
+        # Level 1 unless asked: level 2 makes files a quarter smaller and whole commands 1.6 times as slow.
         "PNG": ("pngsave", {"compression": encoding.level, "filter": "up"}),
         "JPEG": ("jpegsave", {**quality, **subsampling}),
         "WebP": ("webpsave", {**quality, **lossless, **exact, **careful}),
