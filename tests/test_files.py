@@ -324,6 +324,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
         ("it.webp", (1, 16384), "WebP holds at most 16383"),
         ("it.pgn", (1, 1), "unknown suffix '.pgn'; did you mean '.p"),
         ("it", (1, 1), "no suffix that says its format"),
+        ("i\0t.png", (1, 1), "cannot hold NUL"),
         ("none/it.png", (1, 1), "there is no folder"),
     ],
 )

@@ -111,6 +111,11 @@ def test_what_cannot_be_written_is_foreseen(tmp_path, monkeypatch, target, encod
     assert (tmp_path / "taken.png").stat().st_size == 0
 
 
+def test_no_pixels_are_no_limit():
+    with pytest.raises(OnebranchError, match="max pixels must be at least 1, not 0"):
+        Writing(max_pixels=0)
+
+
 def test_too_little_memory_is_foreseen(tmp_path):
     write(Picture(np.zeros((2000, 6000, 3), np.uint8)), tmp_path / "in.png")
     enhancer = Enhancer(replace(SAME, memory=200_000_000))

@@ -161,6 +161,9 @@ def _prepared(
     """The jobs, lines about what was left out, and the enhancer: all that can be refused before any work."""
     given = [os.fspath(path) for path in paths]
     folders = [Path(place) for place in (out, many.comparisons) if place is not None]
+    for path in (*given, *map(os.fspath, folders)):
+        if "\0" in path:
+            raise OnebranchError(f"nothing can be called '{path}': a name cannot hold NUL")
     sources = sources_of(given, many.recursive, folders)
     enhancer = Enhancer(options, at_a_time(_jobs(options, many), len(sources.pictures)))
     one = len(sources.pictures) == 1 and is_one_file(given, out)

@@ -44,6 +44,11 @@ class Writing:
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
 
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        if self.max_pixels < 1:
+            raise OnebranchError(f"max pixels must be at least 1, not {self.max_pixels}")
+
 
 @dataclass(frozen=True)
 class Foreseen:

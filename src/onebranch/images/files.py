@@ -14,6 +14,8 @@ def check_free(path: Path, overwrite: bool = False, *, missing_folder: bool = Fa
 
     missing_folder: whether the folder will be made.
     """
+    if "\0" in str(path):
+        raise OnebranchError(f"cannot write '{path}': a name cannot hold NUL")
     if path.is_dir():
         raise OnebranchError(f"cannot write '{path}': it is a folder")
     if not overwrite and os.path.lexists(path):

@@ -268,7 +268,6 @@ def _saved(
 
 
 def _ask_the_system(path: Path) -> None:
-    """The OSError of a full disk, of which libvips' savers do not tell, by writing a little more."""
-    if path.exists():
-        with path.open("ab") as file:
-            file.write(bytes(1 << 16))
+    """The OSError of a full disk, of which savers of libvips do not tell: a little more is written."""
+    with path.open("ab") as file:
+        file.write(bytes(1 << 16))
