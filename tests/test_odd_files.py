@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from reading_worker import Worker
@@ -54,6 +55,19 @@ def test_odd_files_end_as_the_table_says(shared_data, reading, number):
     answer = reading.ask(odd_file(shared_data, number))
     assert answer.fault == ""
     assert [cell.removeprefix("cannot read 'FILE': ") for cell in answer.told] == OUTCOMES[number]
+
+
+@pytest.mark.parametrize("number", [number for number, row in OUTCOMES.items() if row[0] == "refused"])
+def test_why_an_odd_file_is_refused_does_not_depend_on_where_it_lies(shared_data, tmp_path, number):
+    path = odd_file(shared_data, number)
+    for length in (1, 40, 80, 120, 160, 200):
+        folder = tmp_path / ("d" * length)
+        folder.mkdir()
+        there = folder / path.name
+        there.symlink_to(path)
+        with pytest.raises(OnebranchError) as refused:
+            read(there)
+        assert str(refused.value) == f"cannot read '{there}': {OUTCOMES[number][1]}"
 
 
 @pytest.mark.parametrize("number", OUTCOMES)
