@@ -1,6 +1,7 @@
 """`onebranch train`: a network from a config and a folder of pictures."""
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -29,3 +30,8 @@ def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
     path = train(read, out or Path("runs") / read.name, continues=not restart, shown=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         click.echo(str(path))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # PyTorch's threads outlive the group of processes, and now and then abort a Python that ends.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -199,7 +199,8 @@ def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         except BaseException as error:
             ready.put(error)
 
-    threading.Thread(target=prepare_batches, daemon=True).start()
+    preparing = threading.Thread(target=prepare_batches, daemon=True)
+    preparing.start()
     try:
         for _ in range(first, options.steps):
             item = ready.get()
@@ -211,6 +212,7 @@ def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         stopped.set()
         while not ready.empty():
             ready.get_nowait()
+        preparing.join()
 
 
 def _choose_threads(run: Run, state: State) -> int:
