@@ -251,7 +251,7 @@ def test_what_was_made_otherwise_is_said_and_stays(pictures: Path, tmp_path: Pat
     summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
     assert [failed.job.source.name for failed in summary.failed] == ["1.png", "3.png"]
     assert "it was made before" in summary.failed[0].reason
-    assert "it exists" in summary.failed[1].reason
+    assert "it is not what comes of" in summary.failed[1].reason
     assert content(out) == {**first, "3.png": b"somebody else's"}
     other = enhance_files([pictures], out, Options(model=MODEL, threads=1, scale=3), many=RESUME)
     assert len(other.failed) == 7
@@ -298,6 +298,20 @@ def test_results_without_a_record_are_taken_over_if_the_same_comes_out(
     assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Done"] * 7
     assert changed == {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_damaged_result_is_left_alone_and_said(pictures: Path, tmp_path: Path, recorded: bool) -> None:
+    out = tmp_path / "out"
+    enhance_files([pictures], out, OPTIONS, many=RESUME if recorded else Many())
+    damaged = sorted(out.glob("*.png"))[2]
+    content = damaged.read_bytes()[:-40]
+    damaged.write_bytes(content)
+    summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
+    (failed,) = summary.failed
+    assert f"'{damaged}' exists, and it is not what comes of" in failed.reason
+    assert "(--overwrite)" in failed.reason
+    assert damaged.read_bytes() == content
 
 
 @pytest.mark.parametrize("end", [b'{"target": "0.png", "pict', b"\xff\xfe\n", b'[1]\n{"target": 3}\n'])

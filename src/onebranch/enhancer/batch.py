@@ -223,6 +223,8 @@ class Batch:
 
     def _made_again(self, job: Job) -> Enhanced:
         """A result that is there without a record: from a run that was killed if the same comes out again."""
+        from onebranch.enhancer.manifest import other_result
+
         aside = job.target.with_name(f"{name_in_the_making()}{job.target.suffix}")
         MINE.add(aside)
         try:
@@ -232,7 +234,8 @@ class Batch:
             aside.unlink(missing_ok=True)
             MINE.discard(aside)
         if not same:
-            check_free(job.target)
+            why = f"it is not what comes of '{job.source}' now: another program wrote it, or it is damaged"
+            raise OnebranchError(other_result(job, why))
         return done
 
     def _written(self, job: Job, target: Path) -> Enhanced:

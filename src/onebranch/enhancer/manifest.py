@@ -58,8 +58,8 @@ class Records:
         if overwrite or not its:
             return False
         if not same:
-            raise OnebranchError(_other(job, "it was made with other options"))
-        raise OnebranchError(_other(job, f"it was made before '{job.source}' changed"))
+            raise OnebranchError(other_result(job, "it was made with other options"))
+        raise OnebranchError(other_result(job, f"it was made before '{job.source}' changed"))
 
     def _name(self, target: Path) -> str:
         return target.relative_to(self._folder).as_posix()
@@ -108,6 +108,11 @@ def _seen_from(folder: Path, path: Path) -> str:
         return os.path.relpath(path, folder)
     except ValueError:  # on another drive
         return str(path.absolute())
+
+
+def other_result(job: Job, why: str) -> str:
+    """What to say of a result that is there, and not of this picture and these options."""
+    return f"'{job.target}' exists, and {why}; choose another folder or allow overwriting (--overwrite)"
 
 
 def state_of(path: Path) -> State:
@@ -178,10 +183,6 @@ def _digest(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _other(job: Job, why: str) -> str:
-    return f"'{job.target}' exists, and {why}; choose another folder or allow overwriting (--overwrite)"
 
 
 def _opened(path: Path) -> FileIO:

@@ -63,9 +63,7 @@ def _place(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except (
-        OSError
-    ):  # a file system without links: hold the name with an empty file, then put the real one there
+    except OSError:  # no links on this file system: hold the name with an empty file, then replace that
         with path.open("xb"):
             pass
         try:
