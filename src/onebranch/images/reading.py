@@ -9,7 +9,7 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
 from onebranch.images.picture import Picture
-from onebranch.images.readers.holding import MEMORY
+from onebranch.images.readers.holding import MEMORY, Limits
 from onebranch.images.rows import Header, Reader
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int 
     pictures take a temporary file (see `readers.spilling`). OnebranchError, one line naming the file, if it
     cannot be read; what is damaged further down is said by `Reader.read`.
     """
-    from onebranch.images.readers.decoding import Limits, open_file
+    from onebranch.images.readers.decoding import open_file
 
     path = Path(path)
     return open_file(path, _format_of_file(path), Limits(max_pixels, memory))
@@ -66,7 +66,7 @@ def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: in
     `max_pixels` and `memory` are held against all frames together. Errors as in `open_picture`.
     """
     from onebranch.images.animation import Animation
-    from onebranch.images.readers.decoding import Limits, decode_animation
+    from onebranch.images.readers.decoding import decode_animation
 
     path = Path(path)
     form = _format_of_file(path)

@@ -82,3 +82,26 @@ class WithoutAlpha:
 
     def __exit__(self, *problem: object) -> None:
         self.close()
+
+
+class ArrayReader:
+    """The rows of samples (H, W, bands) that are in memory: a `Reader`."""
+
+    def __init__(self, samples: npt.NDArray[np.generic], header: Header) -> None:
+        self.header = header
+        self._rest = samples
+
+    def read(self, count: int) -> npt.NDArray[np.generic]:
+        """As `Reader.read`."""
+        rows, self._rest = self._rest[:count], self._rest[count:]
+        return rows
+
+    def close(self) -> None:
+        """As `Reader.close`."""
+        self._rest = self._rest[:0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()

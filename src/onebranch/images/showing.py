@@ -14,7 +14,7 @@ import numpy.typing as npt
 from onebranch.images.picture import Picture, Samples
 from onebranch.images.reading import MAX_PIXELS, open_picture
 from onebranch.images.resize import BLOCK, Resizing
-from onebranch.images.rows import Header, Layout, Reader
+from onebranch.images.rows import ArrayReader, Header, Layout, Reader
 
 Levels = npt.NDArray[np.float32]
 """float32 (N, W, C), C 1 or 3; exactly the samples where the file has 8 bits."""
@@ -50,8 +50,6 @@ def of_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> Source:
 
 def of_picture(picture: Picture, name: str) -> Source:
     """A picture in memory."""
-    from onebranch.images.readers.decoding import ArrayReader
-
     return Source(name, lambda: ArrayReader(picture.samples(), picture.header))
 
 

@@ -47,6 +47,14 @@ DIRECTORY = 64 << 20
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Most pixels that a header may announce, and most bytes that a decoder may hold of them at one time."""
+
+    pixels: int
+    memory: int
+
+
+@dataclass(frozen=True)
 class Held:
     """Bytes, and what they are of."""
 
@@ -142,3 +150,12 @@ def _number(file: IO[bytes], entry: bytes, order: str, big: bool) -> tuple[int, 
         content = file.read(size)
     values = np.frombuffer(content[: min(size, len(content)) // numbers.itemsize * numbers.itemsize], numbers)
     return tag, int(values.max(initial=0))
+
+
+def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """OnebranchError if a header announces more pixels than the limit."""
+    if width * height > max_pixels:
+        raise OnebranchError(
+            f"cannot read '{path}': it says that it has {width}x{height} pixels,"
+            f" more than the limit of {max_pixels}; raise the limit if you trust the file"
+        )
