@@ -79,7 +79,7 @@ def _rows(
 ) -> dict[str, float | None]:
     """Megabytes beyond the interpreter for a picture of RGB bytes that is streamed through the engine."""
     before = reset_peak()
-    from onebranch.bench.scaling import random_rows, streamed
+    from onebranch.bench.streaming import random_rows, streamed
     from onebranch.enhancer.engine_stage import EngineStage
 
     stage = EngineStage(read(path), threads=threads, precision=precision)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from onebranch.bench.alone import asked
 from onebranch.bench.interleaved import USUAL, Turns, in_turns
+from onebranch.bench.streaming import random_rows, streamed
 from onebranch.bench.whole_path import MODELS
 from onebranch.model.catalogue import find, load
 
@@ -50,21 +49,6 @@ class Memory:
     rows: int
     width: int
     megabytes: float | None
-
-
-def streamed(stage: "EngineStage", height: int, rows: np.ndarray) -> int:
-    """A picture of so many rows through photo-x2 or its like; how many rows it gave.
-
-    rows: some rows of RGB bytes (N, W, 3), which are given again and again.
-    """
-    stream = stage.engine.stream(height, rows.shape[1], 3, "uint8", "uint8", "y of rgb")
-    starts = range(0, height, len(rows))
-    return sum(len(stream.push(rows[: min(len(rows), height - start)])) for start in starts)
-
-
-def random_rows(count: int, width: int) -> np.ndarray:
-    """(N, W, 3) bytes."""
-    return np.random.default_rng(0).integers(0, 256, (count, width, 3), np.uint8)
 
 
 def costs(
