@@ -283,10 +283,10 @@ extern "C" {
 int32_t ob_version(void) { return OB_VERSION; }
 
 const char *ob_instruction_sets(void) {
-    static const std::string names = [] {
+    static const auto &names = *[] {  // kept: threads may outlive main()
         std::string found;
         for (const ob::KernelSet &set : ob::kernel_sets()) found += (found.empty() ? "" : " ") + std::string(set.name);
-        return found;
+        return new std::string(found);
     }();
     return names.c_str();
 }

@@ -66,7 +66,7 @@ std::vector<KernelSet> found() {
 }  // namespace
 
 const std::vector<KernelSet> &kernel_sets() {
-    static const std::vector<KernelSet> sets = found();
+    static const auto &sets = *new std::vector<KernelSet>(found());  // kept: threads may outlive main()
     return sets;
 }
 
