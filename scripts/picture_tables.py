@@ -23,10 +23,10 @@ def main() -> None:
 
     page = PAGE.read_text(encoding="utf-8")
     for name, table in tables().items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, count = place.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page)
-        if count != 1:
+        found = re.findall(rf"<!-- {name} -->\n.*?<!-- end -->", page, re.DOTALL)
+        if len(found) != 1:
             sys.exit(f"{PAGE} has no place for the table '{name}'")
+        page = page.replace(found[0], f"<!-- {name} -->\n{table}\n<!-- end -->")
     PAGE.write_text(page, encoding="utf-8")
 
 
