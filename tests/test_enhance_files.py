@@ -137,10 +137,11 @@ def test_results_that_their_format_cannot_hold_fail_before_the_work(
     for path, target, reason in [
         (wide, "wide.webp", "WebP holds at most 16383"),
         (shine, "shine.jpg", "no transparency"),
-        (source, "1.xyz", "unknown suffix '.xyz'"),
     ]:
         summary = enhance_files([path], tmp_path / target, OPTIONS)
         assert reason in summary.failed[0].reason
+    with pytest.raises(OnebranchError, match=r"unknown suffix '\.xyz'"):
+        enhance_files([source], tmp_path / "1.xyz", OPTIONS)
     with pytest.raises(OnebranchError, match="quality 101"):
         enhance_files([source], tmp_path / "1.jpg", OPTIONS, Writing(Encoding(quality=101)))
 

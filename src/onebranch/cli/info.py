@@ -40,11 +40,11 @@ def command(model: str, as_json: bool) -> None:
     console.print(_values("what --runtime auto takes, by --precision", _in_words(_choices(found))))
     made = {key: (found.quantization or {}).get(key) for key in ("calibration", "loss")}
     quantized = {key: value for key, value in made.items() if value}
-    for title, values in (("recipe", found.recipe), ("scores", found.scores), ("quantization", quantized)):
-        if values:
-            console.print(_values(title, values))
     if found.merge:
         _print_merge(console, found)
+    for title, values in (("quantization", quantized), ("scores", found.scores), ("recipe", found.recipe)):
+        if values:
+            console.print(_values(title, values))
 
 
 def _print_foreign(path: str, as_json: bool) -> None:

@@ -33,7 +33,7 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Writing
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX
+from onebranch.images.formats import BY_SUFFIX, format_of_name
 from onebranch.images.leftovers import remove_leftovers
 from onebranch.images.reading import open_picture
 from onebranch.model.catalogue import is_foreign
@@ -168,6 +168,7 @@ def _prepared(
     enhancer = Enhancer(options, at_a_time(_jobs(options, many), len(sources.pictures)))
     one = len(sources.pictures) == 1 and is_one_file(given, out)
     if one and many.naming == Naming() and not (many.resume or many.shard):
+        format_of_name(Path(out))  # a wrong call, not a bad picture
         jobs = [Job(sources.pictures[0].path, Path(out))]
     else:
         jobs = _into_folder(sources.pictures, out, enhancer, writing, many)
