@@ -26,6 +26,7 @@ from onebranch.errors import OnebranchError
 from onebranch.exporting.files import export
 from onebranch.graph.onnx.file import write
 from onebranch.images.picture import Picture
+from onebranch.images.writing import write as write_picture
 from onebranch.model.foreign import ForeignModel, read_foreign
 from onebranch.runtime import memory
 from onebranch.runtime.foreign import ForeignRuntime
@@ -453,8 +454,10 @@ def test_the_command_line(file, run: CommandLine, crops: Path, tmp_path: Path) -
     assert done.code == 0, done.errors
     assert "64x72 -> 128x144" in done.output
     assert "x in onnxruntime, the file's own precision" in done.output
-    words = ("enhance", crops / "sand.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
-    assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "10K").errors
+    write_picture(Picture(np.zeros((1500, 1500, 3), np.uint8)), tmp_path / "large.png")
+    words = ("enhance", tmp_path / "large.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
+    assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "160M").errors
+    assert "MB, as its network takes it whole, more than the 0 MB allowed" in run(*words, "10K").errors
     assert "is no size of memory" in run.refused(*words, "much")
     assert "neither a shipped model nor a file" in run.refused(*words[:5], tmp_path / "absent.onnx")
 

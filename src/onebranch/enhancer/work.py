@@ -30,7 +30,7 @@ PROCESS = 60_000_000
 """Bytes that a process takes before any picture."""
 
 LEAST = 100_000_000
-"""Bytes for pictures that are taken however little is allowed: everything small fits."""
+"""Bytes that a decoder may take however little is allowed: the whole process is held against that later."""
 
 AT_ONCE = 256
 """Rows that are looked at together for transparency."""
@@ -170,10 +170,11 @@ def _memory(
     needed = PROCESS + enhancer.bytes_for(layout) + bytes_for_reading(header)
     needed += frames * bytes_for_writing(target, _header_after(header, size), encoding)
     limit = enhancer.options.memory
-    if limit is not None and needed > max(limit, PROCESS + LEAST):
+    if limit is not None and needed > limit:
+        whole = ", as its network takes it whole" if enhancer.plan(layout).whole else ""
         raise OnebranchError(
             f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {format_of_name(target).name}"
-            f" needs about {needed / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB allowed (--memory)"
+            f" needs about {needed / 1e6:.0f} MB{whole}, more than the {limit / 1e6:.0f} MB allowed (--memory)"
         )
     return needed
 
