@@ -171,10 +171,10 @@ def _memory(
     needed += frames * bytes_for_writing(target, _header_after(header, size), encoding)
     limit = enhancer.options.memory
     if limit is not None and needed > limit:
-        whole = ", as its network takes it whole" if enhancer.plan(layout).whole else ""
+        how = ", as its network takes it whole" if enhancer.plan(layout).whole else ""
         raise OnebranchError(
             f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {format_of_name(target).name}"
-            f" needs about {needed / 1e6:.0f} MB{whole}, more than the {limit / 1e6:.0f} MB allowed (--memory)"
+            f" needs about {needed / 1e6:.0f} MB{how}, more than the {limit / 1e6:.0f} MB allowed (--memory)"
         )
     return needed
 
