@@ -181,7 +181,9 @@ def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         why = "it is a folder" if file.is_dir() else error.strerror or error
         raise OnebranchError(f"cannot read {file}: {why}") from None
     except (SafetensorError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise OnebranchError(f"{file} is not a whole safetensors file: {error}") from None
+        raise OnebranchError(
+            f"{file} is not a whole safetensors file, as models are, or ONNX files (*.onnx): {error}"
+        ) from None
 
 
 def _model(metadata: dict[str, str], weights: dict[str, np.ndarray], name: str) -> Model:
