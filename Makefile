@@ -66,7 +66,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Built in .venv, not in an environment that pip makes anew, so that only what has changed is compiled.
-BUILD_TOOLS := scikit-build-core cmake ninja
+BUILD_TOOLS := scikit-build-core cmake ninja setuptools cffi
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 $(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
