@@ -14,7 +14,7 @@ from onebranch.bench.networks import random_model
 from onebranch.cli.bench import command, short
 from onebranch.errors import OnebranchError
 from onebranch.graph.onnx.writing import to_onnx
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.merging.dispatch import merge
 from onebranch.spec.shorthand import NetworkShorthand, expand
 

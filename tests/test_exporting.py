@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import load
 
-import onebranch.lowering
+import onebranch.lowering.floats
 from network_specs import network_specs, random_model
 from onebranch.algebra.network import run_network
 from onebranch.errors import OnebranchError
@@ -106,9 +106,9 @@ def test_onnx_files_run_as_the_model(spec: NetworkSpec) -> None:
 
 def test_a_wrong_graph_is_not_written(tmp_path, monkeypatch) -> None:
     model = random_model(plain())
-    right = onebranch.lowering.lower
+    right = onebranch.lowering.floats.lower
     shifted = {n: w + np.float32(1e-3) for n, w in model.weights.items()}
-    monkeypatch.setattr(onebranch.lowering, "lower", lambda spec, weights: right(spec, shifted))
+    monkeypatch.setattr(onebranch.lowering.floats, "lower", lambda spec, weights: right(spec, shifted))
     with pytest.raises(OnebranchError, match="off by"):
         export(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from onebranch.graph.onnx.writing import to_onnx
 from onebranch.graph.operations import Builder, Graph, Node, Value
 from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.graph.seeing.halo import Halo, halo
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.runtime.onnxruntime import OnnxRuntime
 from onebranch.spec.network import BlockSpec, NetworkSpec
 from onebranch.spec.shorthand import NetworkShorthand, expand

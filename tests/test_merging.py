@@ -16,7 +16,7 @@ from command_line import CommandLine
 from foreign import exported
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.onnx.linear import read_linear
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 
 pytestmark = pytest.mark.fast
 

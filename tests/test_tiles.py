@@ -13,7 +13,7 @@ from onebranch.algebra.network import run_network
 from onebranch.enhancer.tiles import check_tile, pieces, run_tiled
 from onebranch.errors import OnebranchError
 from onebranch.graph.seeing.halo import halo
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.runtime.selection import open_runtime
 from onebranch.spec.network import NetworkSpec
 from onebranch.spec.shorthand import NetworkShorthand, expand

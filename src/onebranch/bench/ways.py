@@ -80,7 +80,7 @@ def _onnxruntime_as_exported(model: Model, threads: int) -> Run:
     import onnxruntime
 
     from onebranch.graph.onnx.writing import to_onnx
-    from onebranch.lowering import INPUT, lower
+    from onebranch.lowering.floats import INPUT, lower
     from onebranch.runtime.onnxruntime import session_options
 
     content = to_onnx(lower(model.spec, model.weights))

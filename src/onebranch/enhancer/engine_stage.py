@@ -8,7 +8,7 @@ import numpy as np
 from onebranch.enhancer.stage import Function, with_interpolation
 from onebranch.graph.seeing.halo import halo
 from onebranch.images.resize import Kernel
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_network import describe, describe_interpolation

@@ -11,7 +11,7 @@ from onebranch.graph.operations import Builder, Graph, Value
 from onebranch.images.colour import luma
 from onebranch.images.picture import DEPTHS, Samples
 from onebranch.images.resize import Kernel
-from onebranch.lowering import (
+from onebranch.lowering.floats import (
     INPUT,
     OUTPUT,
     add_convolution,

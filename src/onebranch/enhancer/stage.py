@@ -17,7 +17,7 @@ from onebranch.graph.seeing.halo import Halo, halo
 from onebranch.images.colour import luma, to_rgb, to_ycbcr
 from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import Kernel, resize
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime
 from onebranch.spec.network import Colour

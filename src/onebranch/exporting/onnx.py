@@ -69,7 +69,7 @@ def conventional_name(model: Model, precision: str) -> str:
 
 
 def _float_graph(model: Model) -> Graph:
-    from onebranch.lowering import lower
+    from onebranch.lowering.floats import lower
 
     return lower(model.spec, model.weights)
 
@@ -81,7 +81,7 @@ def _half_graph(model: Model) -> Graph:
 
 
 def _integer_graph(model: Model) -> Graph:
-    from onebranch.integer_lowering import lower_integer
+    from onebranch.lowering.integers import lower_integer
     from onebranch.runtime.selection import without_record
     from onebranch.spec.quantization import quantization_of
 

@@ -15,7 +15,7 @@ from onebranch.enhancer.stage import ArrayStage
 from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
 from onebranch.graph.seeing.halo import halo
 from onebranch.images.picture import Picture, Samples, as_depth
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.quantization.calibration import Crop
 from onebranch.runtime import engine_library, engine_network

@@ -14,7 +14,7 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.graph.seeing.halo import halo
 from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.runtime.engine_library import ASK, COLOURS, ROOM, TYPES, Format, instruction_sets, library

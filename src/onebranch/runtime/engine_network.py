@@ -11,7 +11,7 @@ import numpy as np
 from onebranch.algebra.integer import IntegerLayer, integer_layers
 from onebranch.errors import OnebranchError
 from onebranch.images.resize import Kernel, PhaseKind, downscale_phases, upscale_phases
-from onebranch.lowering import unshuffled
+from onebranch.lowering.floats import unshuffled
 from onebranch.model.file import Model
 from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec

@@ -7,7 +7,7 @@ from onebranch.graph.onnx.writing import to_onnx
 from onebranch.graph.operations import Graph
 from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.graph.seeing.halo import halo
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 
 WARNINGS_OFF = 3

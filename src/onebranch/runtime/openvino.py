@@ -10,8 +10,8 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.graph.onnx.writing import to_onnx
 from onebranch.graph.seeing.halo import halo
-from onebranch.integer_lowering import lower_integer
-from onebranch.lowering import INPUT, lower
+from onebranch.lowering.floats import INPUT, lower
+from onebranch.lowering.integers import lower_integer
 from onebranch.model.file import Model
 from onebranch.spec.quantization import quantization_of
 

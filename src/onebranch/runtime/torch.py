@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from onebranch.graph.seeing.halo import halo
-from onebranch.lowering import lower
+from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.nn.network import load
 

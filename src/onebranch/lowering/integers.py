@@ -11,7 +11,7 @@ from onebranch.algebra.integer import IntegerLayer, integer_layers
 from onebranch.algebra.network import within
 from onebranch.errors import OnebranchError
 from onebranch.graph.operations import Builder, Graph
-from onebranch.lowering import Tensors, add_activation, add_convolution, add_rest, framed
+from onebranch.lowering.floats import Tensors, add_activation, add_convolution, add_rest, framed
 from onebranch.spec.network import NetworkSpec
 from onebranch.spec.quantization import Layer, Quantization, Range
 

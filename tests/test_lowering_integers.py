@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from onebranch.algebra.integer import run_integer_network
 from onebranch.graph.onnx.writing import to_onnx
-from onebranch.integer_lowering import lower_integer
+from onebranch.lowering.integers import lower_integer
 from onebranch.model.file import Model
 from onebranch.runtime.onnxruntime import session_options
 from onebranch.spec.network import NetworkSpec

@@ -1,0 +1,1 @@
+"""Lowering: a spec and its weights become a graph of operations, in floats and in 8-bit integers."""
