@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from network_specs import random_model
+from onebranch.atomic_files import temporary_name
 from onebranch.enhancer import batch, files
 from onebranch.enhancer.batch import Batch, Done, Room, at_a_time
 from onebranch.enhancer.files import Many, Summary, Watcher, enhance_files, foresee_files
@@ -22,7 +23,6 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Writing
 from onebranch.errors import OnebranchError
-from onebranch.images.leftovers import name_in_the_making
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.writers.encoding import Encoding
@@ -231,7 +231,7 @@ def test_resuming_does_what_is_missing_and_nothing_else(pictures: Path, tmp_path
     assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Done"] * 7
     first = content(out)
     (out / "2.png").unlink()
-    half = out / name_in_the_making()
+    half = out / temporary_name()
     half.write_bytes(b"half")
     summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
     assert sorts(summary) == ["Skipped"] * 2 + ["Done"] + ["Skipped"] * 4

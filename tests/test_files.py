@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write_atomically
 from onebranch.images.folders import find_pictures
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture, as_depth

@@ -52,7 +52,7 @@ def command(
     from rich.console import Console
 
     from onebranch import similarity
-    from onebranch.images.files import check_free
+    from onebranch.atomic_files import check_writable
     from onebranch.images.formats import format_of_name
     from onebranch.images.reading import MAX_PIXELS
     from onebranch.images.showing import of_file
@@ -63,7 +63,7 @@ def command(
         raise OnebranchError("--at is for the picture of --out; name one, or leave --at out")
     if out is not None:
         format_of_name(Path(out))
-        check_free(Path(out), overwrite)
+        check_writable(Path(out), overwrite)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     one, other = of_file(first, limit), of_file(second, limit)
     with Console(stderr=True).status("comparing"):

@@ -16,8 +16,8 @@ def command(model: str, second: str | None, out: Path, title: str | None, overwr
 
     MODEL is a shipped model's name or a file.
     """
+    from onebranch.atomic_files import write_atomically
     from onebranch.errors import OnebranchError
-    from onebranch.images.files import write_atomically
     from onebranch.model.catalogue import load
     from onebranch.model.drawing import draw
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onebranch.atomic_files import check_writable, temporary_path
 from onebranch.enhancer.jobs import Job
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Enhanced, Foreseen, Writing, enhance_file, foresee
 from onebranch.errors import OnebranchError
-from onebranch.images.files import check_free
-from onebranch.images.leftovers import MINE, name_in_the_making
 from onebranch.images.picture import Picture, Samples
 from onebranch.images.reading import bytes_for_reading
 from onebranch.images.rows import Header, Reader
@@ -204,7 +203,7 @@ class Batch:
 
     def _made(self, job: Job) -> Enhanced:
         if job.comparison is not None:
-            check_free(job.comparison, self._writing.overwrite, missing_folder=True)
+            check_writable(job.comparison, self._writing.overwrite, folder_will_exist=True)
         self._folders.make(job.target.parent)
         done = self._written(job, job.target)
         if job.comparison is not None:
@@ -225,14 +224,9 @@ class Batch:
         """A result that is there without a record: from a run that was killed if the same comes out again."""
         from onebranch.enhancer.manifest import other_result
 
-        aside = job.target.with_name(f"{name_in_the_making()}{job.target.suffix}")
-        MINE.add(aside)
-        try:
-            done = self._written(job, aside)
-            same = aside.read_bytes() == job.target.read_bytes()
-        finally:
-            aside.unlink(missing_ok=True)
-            MINE.discard(aside)
+        with temporary_path(job.target.parent, job.target.suffix) as temporary:
+            done = self._written(job, temporary)
+            same = temporary.read_bytes() == job.target.read_bytes()
         if not same:
             why = f"it is not what comes of '{job.source}' now: another program wrote it, or it is damaged"
             raise OnebranchError(other_result(job, why))
@@ -296,7 +290,7 @@ def foreseen_outcomes(
                 yield Skipped(job)
                 continue
             if job.comparison is not None:
-                check_free(job.comparison, writing.overwrite, missing_folder=True)
+                check_writable(job.comparison, writing.overwrite, folder_will_exist=True)
             foreseen = foresee(job.source, job.target, enhancer, writing)
             yield Planned(job, foreseen, estimate.seconds(foreseen))
         except OnebranchError as error:

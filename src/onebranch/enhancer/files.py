@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from onebranch.atomic_files import remove_leftovers
 from onebranch.enhancer.batch import (
     Batch,
     Done,
@@ -34,7 +35,6 @@ from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Writing
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import BY_SUFFIX, format_of_name
-from onebranch.images.leftovers import remove_leftovers
 from onebranch.images.reading import open_picture
 from onebranch.model.catalogue import is_foreign
 from onebranch.model.file import Model

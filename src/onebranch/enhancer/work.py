@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
+from onebranch.atomic_files import check_writable
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.steps import opaque
 from onebranch.errors import OnebranchError
-from onebranch.images.files import check_free
 from onebranch.images.formats import format_of_name
 from onebranch.images.readers.holding import MEMORY
 from onebranch.images.reading import (
@@ -147,7 +147,7 @@ def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing
     before = layout.height, layout.width
     after = enhancer.size_of_result(before)
     lost = plan(target, _header_after(header, after), writing.encoding)
-    check_free(target, writing.overwrite, missing_folder=True)
+    check_writable(target, writing.overwrite, folder_will_exist=True)
     stages = enhancer.stages_for(before)
     own = all(isinstance(stage.model, Model) for stage in stages)
     return Foreseen(
@@ -193,7 +193,7 @@ def _enhance_rows(reader: Reader, target: Path, enhancer: Enhancer, writing: Wri
 
 
 def _enhance_frames(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> None:
-    check_free(target, writing.overwrite)
+    check_writable(target, writing.overwrite)
     animation = read_animation(source, **_limits(enhancer, writing))
     frames = tuple(enhancer.enhance(frame) for frame in animation.frames)
     result = replace(animation, frames=frames)

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError, nearest
 from onebranch.exporting.compact import export_compact
 from onebranch.exporting.comparison import Comparison, Exported
 from onebranch.exporting.onnx import FORMS, export_onnx
-from onebranch.images.files import write_atomically
 from onebranch.model.file import Model
 
 FORMATS = {"onnx": tuple(FORMS), "compact": ("fp32",)}

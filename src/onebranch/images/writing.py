@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from onebranch.atomic_files import atomic_path, check_writable
 from onebranch.errors import OnebranchError
-from onebranch.images.files import check_free, placed
 from onebranch.images.formats import Format, format_of_name
 from onebranch.images.libvips import pyvips, reason
 from onebranch.images.picture import Picture, Samples, as_depth
@@ -120,12 +120,12 @@ class Writer:
     ) -> None:
         self._path, self._header, self._encoding = Path(path), header, encoding
         plan(self._path, header, encoding)
-        check_free(self._path, overwrite)
+        check_writable(self._path, overwrite)
         self._form = format_of_name(self._path)
         self._layout = saved_layout(self._form, header)
         self._missing = header.layout.height
         self._left = ExitStack()
-        self._temporary = self._left.enter_context(placed(self._path, overwrite))
+        self._temporary = self._left.enter_context(atomic_path(self._path, overwrite))
         self._way: _Held | Pipe | _PlainFile | None = None
 
     def write(self, rows: Samples) -> None:
@@ -234,7 +234,7 @@ def write_animation(
     if form.name not in ANIMATED:
         raise OnebranchError(f"cannot write '{path}': {form.name} holds no animation; choose WebP or GIF")
     plan(path, first.header, encoding)
-    check_free(path, overwrite)
+    check_writable(path, overwrite)
     depth = saved_layout(form, first.header).depth
     samples = np.concatenate([as_depth(frame.samples(), depth) for frame in animation.frames])
     image = of_memory(np.ascontiguousarray(samples)).copy()
@@ -242,7 +242,7 @@ def write_animation(
     delays = _hundredths(animation.delays) if form.name == "GIF" else animation.delays
     image.set_type(pyvips.GValue.array_int_type, "delay", list(delays))
     image.set_type(pyvips.GValue.gint_type, "loop", animation.loop)
-    with placed(path, overwrite) as temporary:
+    with atomic_path(path, overwrite) as temporary:
         _saved(image, first.header, form, encoding, path, temporary)
 
 

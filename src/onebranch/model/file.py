@@ -16,8 +16,8 @@ import numpy as np
 
 from onebranch.algebra.definition import tensor_names
 from onebranch.algebra.integer import integer_layers
+from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError, nearest
-from onebranch.images.files import write_atomically
 from onebranch.spec.branch import Branch, Convolution
 from onebranch.spec.network import BlockSpec, Colour, NetworkSpec, decode_json, from_json, to_json
 from onebranch.spec.quantization import quantization_of

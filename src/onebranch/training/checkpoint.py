@@ -1,7 +1,6 @@
 """Checkpoints: everything that training needs to go on bit for bit, in one safetensors file, never pickle."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError
 from onebranch.nn.network import Network
 
@@ -29,24 +29,14 @@ class Facts:
 def write(
     path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, facts: Facts
 ) -> None:
-    """Write atomically: a temporary file in the same folder, flushed to disk, renamed."""
+    """Write a checkpoint atomically, over an older one; OnebranchError where it cannot be written."""
     tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {
             f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items() if isinstance(v, Tensor)
         }
-    content = save(tensors, {"facts": json.dumps(facts.__dict__)})
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OnebranchError(f"{path}: cannot write the checkpoint: {error.strerror}") from None
+    write_atomically(path, save(tensors, {"facts": json.dumps(facts.__dict__)}), overwrite=True)
 
 
 def read_facts(path: Path) -> Facts:

@@ -7,16 +7,15 @@ picture, by the bicubic of `images.resize`, rounded to 8 bits. Noise is drawn wh
 import hashlib
 import json
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from onebranch.atomic_files import atomic_path, write_atomically
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
-from onebranch.images.files import write_atomically
 from onebranch.images.folders import find_pictures
 from onebranch.images.picture import as_depth
 from onebranch.images.reading import read
@@ -183,27 +182,22 @@ def _decode(
     entries, offset = [], 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
     except OSError as error:
         raise _no_cache(target.parent, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-            for path, (high, low) in zip(paths, pool.map(halves, range(len(paths))), strict=True):
-                places = []
-                for half in (high, low):
-                    if half is not None:
-                        file.write(np.ascontiguousarray(half).tobytes())
-                        places.append((offset, half.shape[0], half.shape[1]))
-                        offset += half.size
-                entries.append({"name": path.stem, "places": places})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        write_atomically(index, json.dumps(entries).encode(), overwrite=True)
-    except OSError as error:
-        raise _no_cache(target.parent, error) from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with (
+        atomic_path(target, overwrite=True) as temporary,
+        temporary.open("xb") as file,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for path, (high, low) in zip(paths, pool.map(halves, range(len(paths))), strict=True):
+            places = []
+            for half in (high, low):
+                if half is not None:
+                    file.write(np.ascontiguousarray(half).tobytes())
+                    places.append((offset, half.shape[0], half.shape[1]))
+                    offset += half.size
+            entries.append({"name": path.stem, "places": places})
+    write_atomically(index, json.dumps(entries).encode(), overwrite=True)
 
 
 def _no_cache(folder: Path, error: OSError) -> OnebranchError:

@@ -5,7 +5,6 @@ Weights that lie in files beside the model (external data) are read into it, fro
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
@@ -15,8 +14,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no types of its own
 from onnx import TensorProto, numpy_helper
 
+from onebranch.atomic_files import atomic_path, write_atomically
 from onebranch.errors import OnebranchError
-from onebranch.images.files import write_atomically
 
 OLDEST_OPSET = 9
 """Before it, batch normalization and resizing meant other things."""
@@ -310,15 +309,6 @@ def _digest(tensors: Iterable[TensorProto]) -> str:
 
 def _write_data(place: Path, tensors: Iterable[TensorProto]) -> None:
     """The bytes of all tensors, one after the other, in a file that appears when it is whole."""
-    temporary = place.parent / f".onebranch-{secrets.token_hex(8)}.part"
-    try:
-        with temporary.open("xb") as file:
-            for chunk in _chunks(tensors):
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except OSError as error:
-        raise OnebranchError(f"cannot write '{place}': {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(place, overwrite=True) as temporary, temporary.open("xb") as file:
+        for chunk in _chunks(tensors):
+            file.write(chunk)
