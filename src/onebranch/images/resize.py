@@ -189,24 +189,6 @@ def imresize(
     return resize(picture, height, width, border=border, kernel=kernel, antialias=antialias, scale=scale)
 
 
-def resize_as_old_matlab(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
-    """The uint8 picture (H, W[, C]) resized as MATLAB's imresize did for years: what old test pairs are.
-
-    Borders are clamped, and the values are rounded to 8 bits (half up) between the vertical pass, which goes
-    first, and the horizontal one.
-    """
-    planes = _planes(picture.astype(np.float64))
-    for axis in (0, 1):
-        length = planes.shape[1 + axis]
-        taps = contributions(length, _ceil(length * scale), scale)
-        if axis == 0:
-            planes = _along_height(planes, taps, length, "edge")
-        else:
-            planes = _along_width(planes, taps, "edge")
-        planes = np.floor(np.clip(planes, 0, 255) + 0.5)
-    return _picture(planes, picture.ndim).astype(np.uint8)
-
-
 def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
     """Kernels (S², K, K), K odd, that enlarge `scale` times as a convolution and a pixel shuffle.
 
