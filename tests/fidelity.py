@@ -20,8 +20,8 @@ from colour_profiles import GREY, SPACES, delta_e, lab_of_grey, lab_of_rgb, prof
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.libvips import pyvips
-from onebranch.images.writers.encoding import Encoding
 
 SUFFIX = {
     "PNG": ".png",

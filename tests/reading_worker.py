@@ -128,11 +128,11 @@ def peak() -> int:
 
 def by_rows(path: str) -> list[str]:
     """Read as the command does: rows, as of a large picture and as of a small one, and all frames."""
-    from onebranch.images.readers import decoding, spilling, turning
+    from onebranch.images.decoders import decoding, rotation, temporary_file
     from onebranch.images.reading import frames_of, open_picture, read_animation
 
-    for held in (0, spilling.HELD):
-        decoding.HELD = turning.HELD = held
+    for held in (0, temporary_file.HELD):
+        decoding.HELD = rotation.HELD = held
         with open_picture(path) as reader:
             while len(reader.read(64)):
                 pass
@@ -238,7 +238,7 @@ def told_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    import onebranch.images.readers.decoding
+    import onebranch.images.decoders.decoding
     import onebranch.images.reading  # noqa: F401 - the time of importing is nobody's fault
 
     print("ready", flush=True)

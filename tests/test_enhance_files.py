@@ -12,9 +12,9 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import enhance
 from onebranch.enhancer.work import Writing
 from onebranch.errors import OnebranchError
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
-from onebranch.images.writers.encoding import Encoding
 from onebranch.images.writing import write
 from onebranch.runtime.selection import chosen
 from onebranch.spec.shorthand import NetworkShorthand, expand

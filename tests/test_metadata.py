@@ -13,6 +13,7 @@ from colour_profiles import profile
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.metadata import (
     Metadata,
     is_whole,
@@ -25,7 +26,6 @@ from onebranch.images.metadata import (
 from onebranch.images.picture import Picture
 from onebranch.images.png_text import read_texts, tells_place
 from onebranch.images.reading import read
-from onebranch.images.writers.encoding import Encoding
 from onebranch.images.writing import plan, write
 
 ENHANCER = Enhancer(Options(model="photo-x2", threads=1))

@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
+from onebranch.images.decoders import decoding, rotation
 from onebranch.images.libvips import pyvips
 from onebranch.images.picture import Picture
-from onebranch.images.readers import decoding, turning
-from onebranch.images.readers.profiles import judged
+from onebranch.images.profiles import classify_profile
 from onebranch.images.reading import frames_of, open_picture, read, read_animation
 from onebranch.images.route import (
     Route,
@@ -58,8 +58,8 @@ def spilled(request, monkeypatch):
     """Small pictures take both ways; the bands in the file are of three rows."""
     if request.param != "in memory":
         monkeypatch.setattr(decoding, "HELD", 0)
-        monkeypatch.setattr(turning, "HELD", 0)
-        monkeypatch.setattr(turning, "BAND", 3 * 9 * 3)
+        monkeypatch.setattr(rotation, "HELD", 0)
+        monkeypatch.setattr(rotation, "BAND", 3 * 9 * 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -98,7 +98,7 @@ def test_interlaced_palettes_and_turns(tmp_path, monkeypatch, bits):
     interlaced_png(path, colours[pixels], palette=True, bitdepth=bits, dither=0, orientation=6)
     expected = read(path).samples()
     monkeypatch.setattr(decoding, "HELD", 0)
-    monkeypatch.setattr(turning, "HELD", 0)
+    monkeypatch.setattr(rotation, "HELD", 0)
     np.testing.assert_array_equal(rows_of(path, 4), expected)
 
 
@@ -154,7 +154,7 @@ def test_no_room_for_a_temporary_file_is_told(tmp_path, monkeypatch):
     path, exif = tmp_path / "it.png", Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise(20, 9, 3)).save(path, exif=exif)
-    monkeypatch.setattr(turning, "HELD", 0)
+    monkeypatch.setattr(rotation, "HELD", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(
         OnebranchError, match=r"temporary file, and '.*nowhere' gives none: no such file.*TMPDIR"
@@ -377,7 +377,7 @@ def test_depths_round_and_clip():
 
 @pytest.mark.parametrize("name", ["srgb", "p3"])
 def test_ordinary_profiles_need_no_route(name):
-    assert judged(profile_of(name), 3) == ""
+    assert classify_profile(profile_of(name), 3) == ""
 
 
 def profile_of(name: str) -> bytes:
@@ -386,7 +386,7 @@ def profile_of(name: str) -> bytes:
 
 
 def test_what_is_no_profile_is_damaged():
-    assert judged(b"\0" * 200, 3) == "damaged"
+    assert classify_profile(b"\0" * 200, 3) == "damaged"
 
 
 def test_the_permuting_profile_takes_a_route_and_comes_back(shared_data):
@@ -440,7 +440,7 @@ def test_temporary_files_have_no_name(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(decoding, "HELD", 0)
-    monkeypatch.setattr(turning, "HELD", 0)
+    monkeypatch.setattr(rotation, "HELD", 0)
     made = []
     monkeypatch.setattr(tempfile, "TemporaryFile", counting(tempfile.TemporaryFile, made))
     interlaced_png(tmp_path / "it.png", noise(40, 30, 3), orientation=6)

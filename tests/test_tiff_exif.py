@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onebranch.images.encoders import encoding
 from onebranch.images.metadata import Metadata, without_location
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.tiff_exif import add_exif, read_exif
-from onebranch.images.writers import encoding
 from onebranch.images.writing import Encoding, write
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 50, 3)).astype(np.uint8)

@@ -16,11 +16,11 @@ from onebranch.enhancer.work import Writing, enhance_file, foresee
 from onebranch.errors import OnebranchError
 from onebranch.images import writing as module
 from onebranch.images.animation import Animation
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.libvips import pyvips
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import DEPTHS, Picture
 from onebranch.images.reading import open_picture, read, read_animation
-from onebranch.images.writers.encoding import Encoding
 from onebranch.images.writing import write, write_animation
 
 SAME = Options(model="photo-x2", threads=1)

@@ -15,15 +15,15 @@ from PIL import Image
 from colour_profiles import profile
 from onebranch.errors import OnebranchError
 from onebranch.images import writing
+from onebranch.images.encoders import encoding as encoding_module
+from onebranch.images.encoders.encoding import COMPRESSIONS, QUALITY, USUAL, Encoding
+from onebranch.images.encoders.pipe import Pipe
 from onebranch.images.formats import FORMATS
 from onebranch.images.libvips import pyvips
 from onebranch.images.picture import DEPTHS, Picture, as_depth
 from onebranch.images.reading import read
 from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout
-from onebranch.images.writers import encoding as encoding_module
-from onebranch.images.writers.encoding import COMPRESSIONS, QUALITY, USUAL, Encoding
-from onebranch.images.writers.pipe import Pipe
 from onebranch.images.writing import Writer, bytes_for_writing, plan, write
 
 SIZE = (37, 21)
@@ -64,7 +64,7 @@ def write_by_rows(found, path, cuts, encoding=None):
 def piped(monkeypatch):
     """Nothing is collected: rows go to the encoder as they come."""
     monkeypatch.setattr(writing, "HELD", 0)
-    monkeypatch.setattr("onebranch.images.writers.pipe.PIECE", 500)
+    monkeypatch.setattr("onebranch.images.encoders.pipe.PIECE", 500)
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.work import Writing, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
 from onebranch.images.route import Route
-from onebranch.images.writers.encoding import Encoding
 from onebranch.images.writing import write, write_animation
 
 RED, GREEN, BLUE = (250, 0, 0), (0, 250, 0), (0, 0, 250)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from onebranch.errors import OnebranchError
     from onebranch.evaluation import evaluate
     from onebranch.exporting.files import export
+    from onebranch.images.encoders.encoding import Encoding
     from onebranch.images.picture import Picture
     from onebranch.images.reading import read as read_picture
-    from onebranch.images.writers.encoding import Encoding
     from onebranch.images.writing import write as write_picture
     from onebranch.merging.dispatch import merge, verify
     from onebranch.model.catalogue import load
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from onebranch.model.file import write as save
 
 _PLACES = {
-    "Encoding": ("onebranch.images.writers.encoding", "Encoding"),
+    "Encoding": ("onebranch.images.encoders.encoding", "Encoding"),
     "Many": ("onebranch.enhancer.files", "Many"),
     "Model": ("onebranch.model.file", "Model"),
     "Naming": ("onebranch.enhancer.names", "Naming"),

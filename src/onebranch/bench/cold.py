@@ -51,8 +51,8 @@ def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
         import onebranch.enhancer.files  # noqa: F401
 
     def libvips() -> None:
-        import onebranch.images.readers.decoding
-        import onebranch.images.writers.encoding  # noqa: F401
+        import onebranch.images.decoders.decoding
+        import onebranch.images.encoders.encoding  # noqa: F401
 
     yield from (command_line, numpy, modules, libvips)
     from onebranch.enhancer.options import Options

@@ -23,11 +23,11 @@ from onebranch.bench.interleaved import ratio
 from onebranch.bench.targets import Target
 from onebranch.bench.ways import WAYS
 from onebranch.errors import OnebranchError
+from onebranch.images.encoders.encoding import encode
 from onebranch.images.folders import find_pictures
 from onebranch.images.formats import FORMATS
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
-from onebranch.images.writers.encoding import encode
 from onebranch.images.writing import write
 from onebranch.model import catalogue
 
@@ -347,8 +347,8 @@ def _ways_to_encode(result: Picture) -> Iterator[tuple[str, Callable[[], bytes]]
 
     from PIL import Image
 
+    from onebranch.images.encoders.encoding import Encoding
     from onebranch.images.libvips import pyvips
-    from onebranch.images.writers.encoding import Encoding
 
     pixels = np.ascontiguousarray(result.pixels)
     height, width, channels = pixels.shape

@@ -132,8 +132,8 @@ def _options(runtime: str, model: str | None, typed: dict[str, Any]) -> "Options
 
 def _writing(typed: dict[str, Any]) -> "Writing":
     from onebranch.enhancer.work import Writing
+    from onebranch.images.encoders.encoding import Encoding
     from onebranch.images.reading import MAX_PIXELS
-    from onebranch.images.writers.encoding import Encoding
 
     names = ("quality", "lossless", "subsampling", "compression", "level", "strip", "strip_location")
     pixels = MAX_PIXELS if typed["max_pixels"] is None else typed["max_pixels"]

@@ -17,7 +17,7 @@ from typing import Any
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
-from onebranch.images.writers.encoding import Encoding
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.model.catalogue import CATALOGUE, find
 from onebranch.model.file import Model
 

@@ -12,8 +12,9 @@ from onebranch.enhancer.options import Size
 from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.steps import opaque
 from onebranch.errors import OnebranchError
+from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY
+from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.formats import format_of_name
-from onebranch.images.readers.holding import MEMORY
 from onebranch.images.reading import (
     MAX_PIXELS,
     bytes_for_reading,
@@ -22,7 +23,6 @@ from onebranch.images.reading import (
     read_animation,
 )
 from onebranch.images.rows import Header, Reader, WithoutAlpha
-from onebranch.images.writers.encoding import Encoding
 from onebranch.images.writing import ANIMATED, Writer, bytes_for_writing, plan, write_animation
 from onebranch.model.file import Model
 
@@ -119,7 +119,10 @@ class _Limits(TypedDict):
 def _limits(enhancer: Enhancer, writing: Writing) -> _Limits:
     """What reading may take; see `images.reading`."""
     memory = enhancer.options.memory
-    return {"max_pixels": writing.max_pixels, "memory": MEMORY if memory is None else max(memory, LEAST)}
+    return {
+        "max_pixels": writing.max_pixels,
+        "memory": DEFAULT_DECODER_MEMORY if memory is None else max(memory, LEAST),
+    }
 
 
 def _opened(source: Path, target: Path, limits: _Limits) -> Reader:

@@ -1,7 +1,7 @@
-"""Which colours a network may run on as they are encoded, and the conversion of the others.
+"""Colour profiles: which encoded colours a network can process directly, and the conversion of all others.
 
-Profiles are judged by what they do, never by their names: a few colours are sent through them, and their
-luminance is looked at.
+A profile is classified by its effect, never by its name: a few colours are converted through it, and their
+luminance is examined.
 """
 
 from functools import lru_cache
@@ -46,7 +46,7 @@ def _with_profile(image: Image, profile: bytes) -> tuple[Image, Route, bytes | N
     theirs = SPACES.get(profile[16:20], "an unknown space")
     if theirs != ("grey" if channels == 1 else "RGB"):
         return image, Route(), None, (f"its colour profile is for {theirs} and was left out",)
-    kind = judged(profile, channels)
+    kind = classify_profile(profile, channels)
     depth = DEPTHS.get(image.format, "float32")
     if kind == "damaged":
         return image, Route(), profile, ("its colour profile is damaged and was kept as it is",)
@@ -99,7 +99,7 @@ def _imported(image: Image) -> Image:
 
 
 @lru_cache(maxsize=64)
-def judged(profile: bytes, channels: int) -> str:
+def classify_profile(profile: bytes, channels: int) -> str:
     """What an ICC profile needs: "" (nothing), "linear", "profile" (its luma is not ours), or "damaged".
 
     Luma is ours where green is brightest and blue darkest, as in every space of the sRGB kind: only then do

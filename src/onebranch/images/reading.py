@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY, Limits
 from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
 from onebranch.images.picture import Picture
-from onebranch.images.readers.holding import MEMORY, Limits
 from onebranch.images.rows import Header, Reader
 
 if TYPE_CHECKING:
@@ -22,17 +22,19 @@ MAX_PIXELS = 1_000_000_000
 """Largest picture that is decoded unasked: 3 GB in 8 bits. Larger ones are said to be so by bombs, mostly."""
 
 
-def open_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> Reader:
+def open_picture(
+    path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
+) -> Reader:
     """The picture in a file as rows from the top, upright; of an animation or a document the first frame.
 
     The format is told by content, not by name. 8 and 16 bits and float stay what they are, grey stays grey;
     palettes and 1-bit pictures become what they show; CMYK, Lab and linear light take a `Route` and are
     float32. The size in the header is held against `max_pixels` before anything is decoded, and what a
-    decoder must hold at one time (`readers.holding`) against `memory`, in bytes. Large turned or interlaced
-    pictures take a temporary file (see `readers.spilling`). OnebranchError, one line naming the file, if it
-    cannot be read; what is damaged further down is said by `Reader.read`.
+    decoder must hold at one time (`decoders.memory`) against `memory`, in bytes. Large turned or interlaced
+    pictures take a temporary file (see `decoders.temporary_file`). OnebranchError, one line naming the file,
+    if it cannot be read; what is damaged further down is said by `Reader.read`.
     """
-    from onebranch.images.readers.decoding import open_file
+    from onebranch.images.decoders.decoding import open_file
 
     path = Path(path)
     return open_file(path, _format_of_file(path), Limits(max_pixels, memory))
@@ -45,7 +47,7 @@ def bytes_for_reading(header: Header) -> int:
     return max(header.held, row * min(layout.height, ROWS))
 
 
-def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> Picture:
+def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY) -> Picture:
     """The whole picture in a file; see `open_picture`."""
     with open_picture(path, max_pixels=max_pixels, memory=memory) as reader:
         header = reader.header
@@ -60,13 +62,15 @@ def read(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY
     )
 
 
-def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = MEMORY) -> "Animation":
+def read_animation(
+    path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
+) -> "Animation":
     """All frames of a GIF or WebP, as they are shown, with their timing; one frame of anything else.
 
     `max_pixels` and `memory` are held against all frames together. Errors as in `open_picture`.
     """
     from onebranch.images.animation import Animation
-    from onebranch.images.readers.decoding import decode_animation
+    from onebranch.images.decoders.decoding import decode_animation
 
     path = Path(path)
     form = _format_of_file(path)
@@ -77,7 +81,7 @@ def read_animation(path: Path | str, *, max_pixels: int = MAX_PIXELS, memory: in
 
 def frames_of(path: Path | str) -> int:
     """How many frames an animated GIF or WebP has, by its header; 1 for anything else."""
-    from onebranch.images.readers.decoding import count_frames
+    from onebranch.images.decoders.decoding import count_frames
 
     path = Path(path)
     form = _format_of_file(path)

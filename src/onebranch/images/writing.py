@@ -11,11 +11,7 @@ import numpy as np
 
 from onebranch.atomic_files import atomic_path, check_writable
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import Format, format_of_name
-from onebranch.images.libvips import pyvips, reason
-from onebranch.images.picture import Picture, Samples, as_depth
-from onebranch.images.rows import Header
-from onebranch.images.writers.encoding import (
+from onebranch.images.encoders.encoding import (
     USUAL,
     Encoding,
     depth_in,
@@ -24,8 +20,12 @@ from onebranch.images.writers.encoding import (
     save,
     saved_layout,
 )
-from onebranch.images.writers.pipe import Image, Pipe, of_memory
-from onebranch.images.writers.plain import PLAIN, Plain, bmp_stride
+from onebranch.images.encoders.pipe import Image, Pipe, of_memory
+from onebranch.images.encoders.plain import PLAIN, Plain, bmp_stride
+from onebranch.images.formats import Format, format_of_name
+from onebranch.images.libvips import pyvips, reason
+from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.images.rows import Header
 
 if TYPE_CHECKING:
     from onebranch.images.animation import Animation
@@ -263,11 +263,11 @@ def _saved(
     try:
         save(image, header, form, encoding, temporary)
     except pyvips.Error as error:
-        _ask_the_system(temporary)
+        _raise_if_disk_full(temporary)
         raise OnebranchError(f"cannot write '{path}' as {form.name}: {reason(error)}") from None
 
 
-def _ask_the_system(path: Path) -> None:
+def _raise_if_disk_full(path: Path) -> None:
     """The OSError of a full disk, of which savers of libvips do not tell: a little more is written."""
     with path.open("ab") as file:
         file.write(bytes(1 << 16))

@@ -13,14 +13,10 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
-from onebranch.images.formats import Format
-from onebranch.images.libvips import pyvips
-from onebranch.images.metadata import TURNS
-from onebranch.images.picture import Picture, Samples
-from onebranch.images.readers import png_chunks
-from onebranch.images.readers.by_pillow import open_by_pillow, open_lab_tiff
-from onebranch.images.readers.damage import told_of
-from onebranch.images.readers.holding import (
+from onebranch.images.decoders import png_chunks
+from onebranch.images.decoders.errors import decoder_errors
+from onebranch.images.decoders.interlaced import InterlacedReader
+from onebranch.images.decoders.memory import (
     Held,
     Limits,
     check_memory,
@@ -31,12 +27,16 @@ from onebranch.images.readers.holding import (
     held_by_rows,
     held_by_tiff,
 )
-from onebranch.images.readers.interlaced import InterlacedReader
-from onebranch.images.readers.netpbm import NetpbmReader, is_netpbm
-from onebranch.images.readers.pipeline import DEPTHS, Image, PipelineReader, described, field
-from onebranch.images.readers.profiles import routed
-from onebranch.images.readers.spilling import HELD, size_of
-from onebranch.images.readers.turning import turned
+from onebranch.images.decoders.netpbm import NetpbmReader, is_netpbm
+from onebranch.images.decoders.pillow import open_by_pillow, open_lab_tiff
+from onebranch.images.decoders.pipeline import DEPTHS, Image, PipelineReader, described, field
+from onebranch.images.decoders.rotation import turned
+from onebranch.images.decoders.temporary_file import HELD, size_of
+from onebranch.images.formats import Format
+from onebranch.images.libvips import pyvips
+from onebranch.images.metadata import TURNS
+from onebranch.images.picture import Picture, Samples
+from onebranch.images.profiles import routed
 from onebranch.images.rows import Header, Layout, Reader
 
 LOADERS = {
@@ -67,7 +67,7 @@ def open_file(path: Path, form: Format, limits: Limits) -> Reader:
 
 def _open_by_libvips(path: Path, form: Format, limits: Limits) -> Reader:
     try:
-        with told_of(path, form.name):
+        with decoder_errors(path, form.name):
             image = _loaded(path, form, limits.pixels)
             held = list(_held(path, form, image))
             for one in held:
@@ -126,7 +126,7 @@ def _reader(path: Path, form: Format, image: Image, held: int) -> Reader:
 
 def _pass_of(path: Path, file: IO[bytes], layout: Layout) -> Reader:
     """One pass of an interlaced PNG, as `InterlacedReader` set it apart; it takes the picture's own route."""
-    with told_of(path, "PNG"), file:  # libvips has a handle of its own
+    with decoder_errors(path, "PNG"), file:  # libvips has a handle of its own
         source = pyvips.Source.new_from_descriptor(file.fileno())
         image = pyvips.Image.pngload_source(source, access="sequential", fail_on="error")
         shown, *_ = routed(image)
@@ -135,14 +135,14 @@ def _pass_of(path: Path, file: IO[bytes], layout: Layout) -> Reader:
 
 def count_frames(path: Path, form: Format) -> int:
     """The frames that the header of an animation announces."""
-    with told_of(path, form.name):
+    with decoder_errors(path, form.name):
         image = getattr(pyvips.Image, LOADERS[form.name])(os.fsencode(path), revalidate=True)
         return int(field(image, "n-pages", 1))
 
 
 def decode_animation(path: Path, form: Format, limits: Limits) -> Animation:
     """All frames of a GIF or WebP as they are shown; the limits are held against all of them together."""
-    with told_of(path, form.name):
+    with decoder_errors(path, form.name):
         load = getattr(pyvips.Image, LOADERS[form.name])
         first = load(os.fsencode(path), access="sequential", revalidate=True)
         count = field(first, "n-pages", 1)

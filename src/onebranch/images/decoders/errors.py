@@ -5,26 +5,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
+from onebranch.images.decoders import png_chunks
 from onebranch.images.libvips import pyvips, reason
-from onebranch.images.readers import png_chunks
 
 
 @contextmanager
-def told_of(path: Path, name: str) -> Iterator[None]:
+def decoder_errors(path: Path, name: str) -> Iterator[None]:
     """Whatever the decoders raise, as one line."""
     try:
         yield
     except OnebranchError:
         raise
     except pyvips.Error as error:
-        raise damaged(path, name, _unsaid(path, name, error) or reason(error)) from None
+        raise damaged(path, name, _fallback_reason(path, name, error) or reason(error)) from None
     except MemoryError:
         raise OnebranchError(f"cannot read '{path}': there is not enough memory for it") from None
     except Exception as error:  # Pillow raises what its parsers happen to meet
         raise damaged(path, name, str(error)) from None
 
 
-def _unsaid(path: Path, name: str, error: Exception) -> str:
+def _fallback_reason(path: Path, name: str, error: Exception) -> str:
     """The reason, where libvips gives none, or none that can be understood; "" elsewhere."""
     if name == "PNG" and not reason(error):
         return png_chunks.problem(path)

@@ -13,9 +13,9 @@ from typing import IO, Self
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.decoders.png_chunks import SIGNATURE, TOO_SOON, damaged, head_chunks, stream
+from onebranch.images.decoders.temporary_file import anonymous_temp_file, temporary_file_errors
 from onebranch.images.picture import Samples
-from onebranch.images.readers.png_chunks import SIGNATURE, TOO_SOON, damaged, head_chunks, stream
-from onebranch.images.readers.spilling import nameless, told_of_room
 from onebranch.images.rows import Header, Layout, Reader
 
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -102,7 +102,7 @@ def passes_of(path: Path) -> Iterator[IO[bytes] | None]:
 
 def _plain(path: Path, before: Sequence[tuple[bytes, bytes]], content: Iterator[bytes]) -> IO[bytes]:
     """A PNG that is not interlaced, its stream stored without compression."""
-    result = nameless(path)
+    result = anonymous_temp_file(path)
     try:
         _write(path, result, before, content)
     except OnebranchError:
@@ -115,7 +115,7 @@ def _write(
     path: Path, file: IO[bytes], before: Sequence[tuple[bytes, bytes]], content: Iterator[bytes]
 ) -> None:
     stored = zlib.compressobj(0)
-    with told_of_room(path):
+    with temporary_file_errors(path):
         file.write(SIGNATURE + b"".join(_chunk(*chunk) for chunk in before))
         for piece in content:
             file.write(_chunk(b"IDAT", stored.compress(piece)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 
-MEMORY = 800_000_000
+DEFAULT_DECODER_MEMORY = 800_000_000
 """Bytes that decoding may hold unless more is allowed: with all else it stays below 1 GB."""
 
 COEFFICIENT = 2

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.decoders.errors import decoder_errors
+from onebranch.images.decoders.memory import Held, Limits, check_memory, check_size, held_as_a_whole
+from onebranch.images.decoders.pipeline import PipelineReader, described
+from onebranch.images.decoders.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
 from onebranch.images.libvips import pyvips
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Samples
-from onebranch.images.readers.damage import told_of
-from onebranch.images.readers.holding import Held, Limits, check_memory, check_size, held_as_a_whole
-from onebranch.images.readers.pipeline import PipelineReader, described
-from onebranch.images.readers.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
 from onebranch.images.rows import Header, Layout, Reader
 
 Image = Any
@@ -41,7 +41,7 @@ DEEP = {"I": "uint16", "I;16": "uint16"}
 
 
 def open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
-    with told_of(path, name), _pillow_class(name)(str(path)) as image:
+    with decoder_errors(path, name), _pillow_class(name)(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
         if image.mode not in MODES:
             raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not known")
@@ -65,7 +65,7 @@ def open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
 
 def open_lab_tiff(path: Path, limits: Limits) -> Reader:
     """A TIFF of 8-bit Lab, which libvips does not read."""
-    with told_of(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
+    with decoder_errors(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
         check_memory(path, Held(image.width * image.height * 24, "a TIFF of 8-bit Lab"), limits.memory)
         if image.mode != "LAB":

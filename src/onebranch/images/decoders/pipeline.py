@@ -8,12 +8,12 @@ from typing import Any, Self
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.decoders.errors import decoder_errors
 from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata, upright
 from onebranch.images.picture import Samples
 from onebranch.images.png_text import read_texts
-from onebranch.images.readers.damage import told_of
-from onebranch.images.readers.profiles import routed
+from onebranch.images.profiles import routed
 from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout
 from onebranch.images.tiff_exif import read_exif
@@ -46,7 +46,7 @@ class PipelineReader:
         step = max(1, CHUNK // max(1, rows.itemsize * layout.width * layout.bands))
         for at in range(0, count, step):
             part = rows[at : at + step]
-            with told_of(self._path, self._name):
+            with decoder_errors(self._path, self._name):
                 content = self._region.fetch(0, self._row, layout.width, len(part))
             part[:] = np.frombuffer(content, layout.depth).reshape(part.shape)
             self._row += len(part)

@@ -7,9 +7,9 @@ from typing import IO, Self
 
 import numpy as np
 
+from onebranch.images.decoders.temporary_file import HELD, anonymous_temp_file, size_of, temporary_file_errors
 from onebranch.images.metadata import TURNS
 from onebranch.images.picture import Samples
-from onebranch.images.readers.spilling import HELD, nameless, size_of, told_of_room
 from onebranch.images.rows import Header, Reader
 
 BAND = 16 << 20
@@ -67,14 +67,14 @@ class TurnedReader:
             self._whole = np.ascontiguousarray(TURNS[self._turn](self._inner.read(stored.height)))
             self._inner.close()
             return
-        self._file = nameless(self._path)
+        self._file = anonymous_temp_file(self._path)
         first, step = 0, max(1, BAND // line)
         while len(rows := self._inner.read(step)):
             self._bands.append((first, len(rows)))
             first += len(rows)
-            with told_of_room(self._path):
+            with temporary_file_errors(self._path):
                 self._file.write(np.ascontiguousarray(rows.swapaxes(0, 1) if self._turn >= 5 else rows).data)
-        with told_of_room(self._path):
+        with temporary_file_errors(self._path):
             self._file.flush()
         self._inner.close()
 
@@ -97,7 +97,7 @@ class TurnedReader:
     def _piece(self, pixel: int, shape: tuple[int, int, int]) -> Samples:
         assert self._file is not None
         piece = np.empty(shape, self._stored.depth)
-        with told_of_room(self._path):
+        with temporary_file_errors(self._path):
             self._file.seek(pixel * self._pixel, os.SEEK_SET)
             self._file.readinto(piece.reshape(-1).data)  # type: ignore[attr-defined]
         return piece

@@ -22,16 +22,16 @@ def size_of(layout: Layout) -> int:
     return layout.height * layout.width * layout.bands * np.dtype(layout.depth).itemsize
 
 
-def nameless(path: Path) -> IO[bytes]:
+def anonymous_temp_file(path: Path) -> IO[bytes]:
     """A temporary file for the picture in `path`, gone when it is closed or the process ends in any way."""
     import tempfile  # takes a while, for what few pictures need
 
-    with told_of_room(path):
+    with temporary_file_errors(path):
         return tempfile.TemporaryFile()
 
 
 @contextmanager
-def told_of_room(path: Path) -> Iterator[None]:
+def temporary_file_errors(path: Path) -> Iterator[None]:
     """What goes wrong with a temporary file, as one line about the picture in `path`."""
     try:
         yield

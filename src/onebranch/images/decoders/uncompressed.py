@@ -6,8 +6,8 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from onebranch.images.decoders.errors import damaged, decoder_errors
 from onebranch.images.picture import Samples
-from onebranch.images.readers.damage import damaged, told_of
 from onebranch.images.rows import Header
 
 Image = Any
@@ -68,7 +68,7 @@ class RawReader:
             raise damaged(self._path, self._name, "it ends too soon")
         self._row += count
         size = (layout.width, count)
-        with told_of(self._path, self._name):
+        with decoder_errors(self._path, self._name):
             part = Pillow.frombytes(self._kind, size, content, "raw", raw.mode, raw.length, raw.step)
             if self._palette is not None:
                 part.palette = self._palette.copy()
@@ -97,7 +97,7 @@ class DecodedReader:
         if count == 0:
             return np.empty((0, layout.width, layout.bands), layout.depth)
         self._row += count
-        with told_of(self._path, self._name):
+        with decoder_errors(self._path, self._name):
             return in_mode(self._image.crop((0, self._row - count, layout.width, self._row)), self._mode)
 
     def close(self) -> None:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError, nearest
+from onebranch.images.encoders import exif_bytes
+from onebranch.images.encoders.pipe import of_memory
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata, is_whole, of_size, without_location, without_thumbnail
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.images.png_text import add_texts
-from onebranch.images.readers.profiles import judged
+from onebranch.images.profiles import classify_profile
 from onebranch.images.route import HOLDERS, WITH_PROFILES
 from onebranch.images.rows import Header, Layout
 from onebranch.images.tiff_exif import add_exif
-from onebranch.images.writers import exif_bytes
-from onebranch.images.writers.pipe import of_memory
 
 Image = Any
 """A pyvips image: not typed."""
@@ -177,7 +177,7 @@ def _becomes_srgb(header: Header, form: Format) -> bool:
     icc = header.metadata.icc
     if icc is None or _holds_profile(header, form) or header.route:
         return False
-    return judged(icc, header.layout.channels) != "damaged"
+    return classify_profile(icc, header.layout.channels) != "damaged"
 
 
 def carried(header: Header, encoding: Encoding) -> Metadata:

@@ -8,8 +8,8 @@ import numpy as np
 from onebranch.images.picture import Samples
 from onebranch.images.rows import Layout
 
-BMP_HEAD, BMP_COLOUR = 54, 4
-"""Bytes before the palette of a BMP, and of each of its colours."""
+BMP_HEADER_BYTES = 54
+"""Bytes before the palette of a BMP."""
 
 
 class Plain(Protocol):
@@ -40,7 +40,7 @@ class Bmp:
         self._file, self._layout, self._left = file, layout, layout.height
         self._stride = bmp_stride(layout)
         palette = b"".join(pack("<BBBB", grey, grey, grey, 0) for grey in range(256 * (layout.channels == 1)))
-        self._start = BMP_HEAD + len(palette)
+        self._start = BMP_HEADER_BYTES + len(palette)
         size = self._stride * layout.height
         file.write(pack("<2sIHHI", b"BM", self._start + size, 0, 0, self._start))
         bits = 8 * layout.channels
