@@ -1,4 +1,4 @@
-# `make help` lists the targets. CI runs `make check test slow readme native`, nothing else.
+# `make help` lists the targets. CI runs `make check test slow readme docs native`, nothing else.
 # Everything is installed into .venv; a stamp file there is renewed when a dependency, a pin or the engine changes.
 
 SHELL := /bin/bash
@@ -20,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow readme native sanitize arm wheel soak clean
+.PHONY: help demo test check slow readme docs native sanitize arm wheel soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -45,6 +45,9 @@ soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzz
 
 readme: $(VENV)/dev.stamp ## run the commands of the README
 	$(BIN)/python scripts/run_readme.py README.md
+
+docs: $(VENV)/dev.stamp ## the documentation site, into build/site; a warning is an error
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees -b html docs build/site
 
 native: sanitize arm wheel ## the native engine's builds: the next three
 
@@ -76,6 +79,6 @@ $(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | $(BIN)/python
 	$(INSTALL) $(BUILD_TOOLS)
-	$(INSTALL) --no-build-isolation -e '.[train,dev]'
+	$(INSTALL) --no-build-isolation -e '.[train,dev,docs]'
 	$(INSTALL) --no-deps -r tests/foreign.txt
 	touch $@ $(VENV)/base.stamp

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/method.md and docs/engine.md into docs/pictures/."""
+"""Draw the pictures of docs/concepts/method.md and docs/concepts/engine.md into docs/pictures/."""
 
 from pathlib import Path
 

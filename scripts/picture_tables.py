@@ -1,4 +1,4 @@
-"""Measures what enhancing keeps of pictures and puts the tables into docs/pictures.md.
+"""Measures what enhancing keeps of pictures and puts the tables into docs/reference/pictures.md.
 
     python scripts/picture_tables.py
 
@@ -13,7 +13,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "pictures.md"
+PAGE = ROOT / "docs" / "reference" / "pictures.md"
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from fidelity import ENHANCER, LIMIT, PRESS, Case, cases, lab_of_cmyk, measured,
 from onebranch.enhancer.work import Writing, enhance_file
 from onebranch.images.libvips import pyvips
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "pictures.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "pictures.md"
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)

@@ -184,7 +184,7 @@ def test_wrong_names_are_one_line(template: str | None, form: str | None, words:
 
 
 def test_every_field_is_explained() -> None:
-    page = Path(__file__).parent.parent / "docs" / "enhancing.md"
+    page = Path(__file__).parent.parent / "docs" / "guides" / "enhance.md"
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `{")]
     assert set(re.findall(r"`\{(\w+)\}`", "".join(rows))) == set(FIELDS)
 

@@ -292,7 +292,7 @@ def test_an_untouched_network_loads_as_it_was_saved(pictures, tmp_path):
 
 
 def test_the_documentation_names_every_key_of_the_config():
-    text = (Path(__file__).parent.parent / "docs" / "config.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
     for part in (Config, NetworkShorthand, Data, Training):
         for key in part.__struct_fields__:
             assert f"`{key}`" in text or f"`[{key}]`" in text, key
