@@ -2,7 +2,7 @@
 
 A case names what goes in and what comes out. It is measured on files: written here by other means than ours,
 enhanced, decoded by other decoders than ours, reduced again and compared in CIE Lab by the formulas of
-`colour_profiles`. `docs/reference/pictures.md` shows the figures; `scripts/picture_tables.py` puts them there.
+`colour_profiles`. `scripts/picture_tables.py` puts the figures into `docs/reference/pictures.md`.
 """
 
 import struct
