@@ -48,7 +48,7 @@ def enhanced_by() -> str:
         options = onebranch.Options(model="photo-x2")
         summary = onebranch.enhance_files([Path(folder) / "small.png"], Path(folder) / "out", options)
         assert not summary.failed and Image.open(Path(folder) / "out" / "small.png").size == (80, 60)
-    return summary.done[0].foreseen.runtime
+    return summary.done[0].preview.runtime
 
 
 if __name__ == "__main__":

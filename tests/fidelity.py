@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from colour_profiles import GREY, SPACES, delta_e, lab_of_grey, lab_of_rgb, profile
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.enhancer.single_file import Writing, enhance_file
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.libvips import pyvips
 
@@ -176,7 +176,7 @@ def measure(case: Case, folder: Path) -> Measured:
         after,
         float((differences * seen).sum() / seen.sum()),
         float(np.abs(opacity[..., 0] - before.opacity).mean()),
-        enhanced.foreseen.notes,
+        enhanced.preview.notes,
     )
 
 

@@ -170,9 +170,9 @@ def whole(path: str) -> list[str]:
 
 def enhanced(path: str) -> list[str]:
     """Enhanced twofold into a TIFF beside it, and what that holds."""
+    from onebranch.enhancer.enhancer import Enhancer
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.picture import Enhancer
-    from onebranch.enhancer.work import Writing, enhance_file
+    from onebranch.enhancer.single_file import Writing, enhance_file
     from onebranch.images.reading import open_picture
 
     target = Path(tempfile.gettempdir()) / f"{os.getpid()}.tif"

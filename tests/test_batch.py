@@ -13,15 +13,15 @@ import pytest
 
 from network_specs import random_model
 from onebranch.atomic_files import temporary_name
-from onebranch.enhancer import batch, files
-from onebranch.enhancer.batch import Batch, Done, Room, at_a_time
-from onebranch.enhancer.files import Many, Summary, Watcher, enhance_files, foresee_files
+from onebranch.enhancer import batch, folders
+from onebranch.enhancer.batch import Batch, Done, MemoryBudget, at_a_time
+from onebranch.enhancer.enhancer import Enhancer
+from onebranch.enhancer.folders import BatchOptions, Summary, Watcher, enhance_files, preview_files
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.manifest import Manifest
 from onebranch.enhancer.names import Naming
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Writing
+from onebranch.enhancer.single_file import Writing
 from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
@@ -35,7 +35,7 @@ MODEL = random_model(
 )
 OPTIONS = Options(model=MODEL, threads=1)
 
-RESUME = Many(resume=True, jobs=2)
+RESUME = BatchOptions(resume=True, jobs=2)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_any_number_at_a_time_gives_the_same_in_the_same_order(pictures: Path, t
     found = {}
     for count in (1, 2, 5, 99):
         out, shown = tmp_path / f"out{count}", []
-        summary = enhance_files([pictures], out, OPTIONS, shown=shown.append, many=Many(jobs=count))
+        summary = enhance_files([pictures], out, OPTIONS, shown=shown.append, batch=BatchOptions(jobs=count))
         assert [result.job.source.name for result in shown] == [f"{n}.png" for n in range(7)]
         assert sorts(summary) == ["Done"] * 3 + ["Failed"] + ["Done"] * 3
         found[count] = content(out)
@@ -83,9 +83,9 @@ def test_as_many_at_a_time_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_file_that_may_need_all_memory_takes_one_at_a_time() -> None:
-    assert files._jobs(Options(model="any.onnx"), Many()) == 1
-    assert files._jobs(Options(model="any.onnx"), Many(jobs=3)) == 3
-    assert files._jobs(OPTIONS, Many()) is None
+    assert folders._jobs(Options(model="any.onnx"), BatchOptions()) == 1
+    assert folders._jobs(Options(model="any.onnx"), BatchOptions(jobs=3)) == 3
+    assert folders._jobs(OPTIONS, BatchOptions()) is None
 
 
 def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_path: Path) -> None:
@@ -98,21 +98,21 @@ def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_pat
         most[0] = max(most[0], len(flying))
 
     summary = enhance_files(
-        [pictures], tmp_path / "out", OPTIONS, many=Many(jobs=2), watcher=Watcher(share=share)
+        [pictures], tmp_path / "out", OPTIONS, batch=BatchOptions(jobs=2), watcher=Watcher(share=share)
     )
     assert sorts(summary) == ["Done"] * 7
     assert most[0] == 2
 
 
 def test_an_enhancers_threads_are_shared(pictures: Path) -> None:
-    assert Enhancer(Options(model=MODEL), beside=cores()).options.threads == 1
+    assert Enhancer(Options(model=MODEL), concurrency=cores()).options.threads == 1
 
 
 def test_pictures_share_the_memory(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, inside, together = Room(10), [], []
+    budget, inside, together = MemoryBudget(10), [], []
 
     def use(needed: int) -> None:
-        with room.for_bytes(needed):
+        with budget.reserve(needed):
             inside.append(needed)
             time.sleep(0.002)
             together.append(list(inside))
@@ -126,7 +126,10 @@ def test_pictures_share_the_memory(pictures: Path, tmp_path: Path, monkeypatch: 
     assert len(together) == 18
     assert all(sum(needed) <= 10 or len(needed) == 1 for needed in together)
     monkeypatch.setattr(batch, "allowed", lambda limit: 1)  # each of them is alone then
-    assert sorts(enhance_files([pictures], tmp_path / "out", OPTIONS, many=Many(jobs=3))) == ["Done"] * 7
+    assert (
+        sorts(enhance_files([pictures], tmp_path / "out", OPTIONS, batch=BatchOptions(jobs=3)))
+        == ["Done"] * 7
+    )
 
 
 def test_a_fault_of_ours_stops_only_its_picture(
@@ -160,7 +163,11 @@ def test_an_interrupt_leaves_whole_files_only(pictures: Path, tmp_path: Path, co
 
     with pytest.raises(KeyboardInterrupt):
         enhance_files(
-            [pictures], out, OPTIONS, many=Many(jobs=count), watcher=Watcher(share=share, shown=shown)
+            [pictures],
+            out,
+            OPTIONS,
+            batch=BatchOptions(jobs=count),
+            watcher=Watcher(share=share, shown=shown),
         )
     made = content(out)
     assert {"0.png", "1.png", "2.png", "3.png"} <= set(made)
@@ -182,7 +189,7 @@ def test_an_interrupt_ends_pictures_that_others_work_on(pictures: Path, tmp_path
             began.set()
             assert stop.wait(20)
 
-    enhancer = Enhancer(OPTIONS, beside=2)
+    enhancer = Enhancer(OPTIONS, concurrency=2)
     working = Batch(enhancer, Writing(), share)
     jobs = [Job(pictures / f"{n}.png", tmp_path / f"{n}.png") for n in range(7)]
     outcomes = working.outcomes(jobs)
@@ -199,7 +206,7 @@ def test_who_reads_no_more_stops_it_at_once(pictures: Path, tmp_path: Path) -> N
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError) as caught:
-        enhance_files([pictures], tmp_path / "out", OPTIONS, shown=shown, many=Many(jobs=2))
+        enhance_files([pictures], tmp_path / "out", OPTIONS, shown=shown, batch=BatchOptions(jobs=2))
     assert caught.traceback  # whose frames still hold everything
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("picture")]
 
@@ -220,7 +227,7 @@ def test_folders_are_mirrored(pictures: Path, tmp_path: Path) -> None:
     (pictures / "empty").mkdir()
     out = pictures / "out"
     for _ in range(2):  # the results lie among the pictures, and are not enhanced again
-        summary = enhance_files([pictures], out, OPTIONS, many=Many(recursive=True, resume=True))
+        summary = enhance_files([pictures], out, OPTIONS, batch=BatchOptions(recursive=True, resume=True))
         assert len(summary.results) == 7
     assert sorted(content(out)) == [*(f"{n}.png" for n in range(1, 7)), "deep/er/0.png"]
     assert not (out / "empty").exists()
@@ -228,12 +235,12 @@ def test_folders_are_mirrored(pictures: Path, tmp_path: Path) -> None:
 
 def test_resuming_does_what_is_missing_and_nothing_else(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Done"] * 7
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Done"] * 7
     first = content(out)
     (out / "2.png").unlink()
     half = out / temporary_name()
     half.write_bytes(b"half")
-    summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
+    summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     assert sorts(summary) == ["Skipped"] * 2 + ["Done"] + ["Skipped"] * 4
     assert content(out) == first
     assert not half.exists()
@@ -244,19 +251,19 @@ def test_resuming_does_what_is_missing_and_nothing_else(pictures: Path, tmp_path
 
 def test_what_was_made_otherwise_is_said_and_stays(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    enhance_files([pictures], out, OPTIONS, batch=RESUME)
     first = content(out)
     write(Picture(np.zeros((5, 5, 3), np.uint8)), pictures / "1.png", overwrite=True)
     (out / "3.png").write_bytes(b"somebody else's")
-    summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
+    summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     assert [failed.job.source.name for failed in summary.failed] == ["1.png", "3.png"]
     assert "it was made before" in summary.failed[0].reason
     assert "it is not what comes of" in summary.failed[1].reason
     assert content(out) == {**first, "3.png": b"somebody else's"}
-    other = enhance_files([pictures], out, Options(model=MODEL, threads=1, scale=3), many=RESUME)
+    other = enhance_files([pictures], out, Options(model=MODEL, threads=1, scale=3), batch=RESUME)
     assert len(other.failed) == 7
     assert sum("it was made with other options" in failed.reason for failed in other.failed) == 6
-    again = enhance_files([pictures], out, OPTIONS, Writing(overwrite=True), many=RESUME)
+    again = enhance_files([pictures], out, OPTIONS, Writing(overwrite=True), batch=RESUME)
     assert [done.job.source.name for done in again.done] == ["1.png", "3.png"]
     assert len(again.skipped) == 5
     assert content(out)["3.png"] == first["3.png"] != content(out)["1.png"]
@@ -274,19 +281,21 @@ def test_other_options_and_other_weights_are_no_longer_done(
     pictures: Path, tmp_path: Path, options: Options
 ) -> None:
     source, out = pictures / "0.png", tmp_path / "out"
-    enhance_files([source], out, OPTIONS, many=RESUME)
-    assert sorts(enhance_files([source], out, options, many=RESUME)) == ["Failed"]
-    assert sorts(enhance_files([source], out, OPTIONS, Writing(Encoding(level=9)), many=RESUME)) == ["Failed"]
+    enhance_files([source], out, OPTIONS, batch=RESUME)
+    assert sorts(enhance_files([source], out, options, batch=RESUME)) == ["Failed"]
+    assert sorts(enhance_files([source], out, OPTIONS, Writing(Encoding(level=9)), batch=RESUME)) == [
+        "Failed"
+    ]
     without_effect = Options(model=MODEL, threads=2, memory=10**9, tile=64)
-    assert sorts(enhance_files([source], out, without_effect, many=RESUME)) == ["Skipped"]
+    assert sorts(enhance_files([source], out, without_effect, batch=RESUME)) == ["Skipped"]
 
 
 def test_copied_folders_count_by_their_content(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    enhance_files([pictures], out, OPTIONS, batch=RESUME)
     for path in (*pictures.iterdir(), *out.glob("*.png")):
         os.utime(path, (1, 1))
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Skipped"] * 7
 
 
 def test_results_without_a_record_are_taken_over_if_the_same_comes_out(
@@ -295,19 +304,19 @@ def test_results_without_a_record_are_taken_over_if_the_same_comes_out(
     out = tmp_path / "out"
     enhance_files([pictures], out, OPTIONS)
     changed = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Done"] * 7
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Done"] * 7
     assert changed == {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Skipped"] * 7
 
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_damaged_result_is_left_alone_and_said(pictures: Path, tmp_path: Path, recorded: bool) -> None:
     out = tmp_path / "out"
-    enhance_files([pictures], out, OPTIONS, many=RESUME if recorded else Many())
+    enhance_files([pictures], out, OPTIONS, batch=RESUME if recorded else BatchOptions())
     damaged = sorted(out.glob("*.png"))[2]
     content = damaged.read_bytes()[:-40]
     damaged.write_bytes(content)
-    summary = enhance_files([pictures], out, OPTIONS, many=RESUME)
+    summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     (failed,) = summary.failed
     assert f"'{damaged}' exists, and it is not what comes of" in failed.reason
     assert "(--overwrite)" in failed.reason
@@ -319,11 +328,11 @@ def test_a_manifest_that_was_cut_off_is_read_as_far_as_it_goes(
     pictures: Path, tmp_path: Path, end: bytes
 ) -> None:
     out = tmp_path / "out"
-    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    enhance_files([pictures], out, OPTIONS, batch=RESUME)
     path = out / "onebranch.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]) + end)
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)).count("Skipped") == 5
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)).count("Skipped") == 5
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Skipped"] * 7
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files are locked on POSIX systems only")
@@ -331,14 +340,14 @@ def test_two_runs_do_not_resume_into_one_folder(pictures: Path, tmp_path: Path) 
     out = tmp_path / "out"
     out.mkdir()
     with Manifest(out, ""), pytest.raises(OnebranchError, match=r"another run is writing .*onebranch.jsonl"):
-        enhance_files([pictures], out, OPTIONS, many=RESUME)
-    assert not enhance_files([pictures], out, OPTIONS, many=RESUME).failed
+        enhance_files([pictures], out, OPTIONS, batch=RESUME)
+    assert not enhance_files([pictures], out, OPTIONS, batch=RESUME).failed
 
 
 def test_parts_do_everything_once(pictures: Path, tmp_path: Path) -> None:
     out, counts = tmp_path / "out", []
     for part in (1, 2, 3):
-        summary = enhance_files([pictures], out, OPTIONS, many=Many(shard=Shard(part, 3)))
+        summary = enhance_files([pictures], out, OPTIONS, batch=BatchOptions(shard=Shard(part, 3)))
         assert not summary.failed
         counts.append(len(summary.done))
     assert sum(counts) == 7 and max(counts) < 7
@@ -346,41 +355,41 @@ def test_parts_do_everything_once(pictures: Path, tmp_path: Path) -> None:
     assert content(out) == content(tmp_path / "whole")
     manifests = sorted(path.name for path in out.glob("*.jsonl"))
     assert manifests == [f"onebranch-{part}-of-3.jsonl" for part in (1, 2, 3)]
-    assert sorts(enhance_files([pictures], out, OPTIONS, many=RESUME)) == ["Skipped"] * 7
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Skipped"] * 7
 
 
 def test_resume_and_shard_need_a_folder(pictures: Path, tmp_path: Path) -> None:
-    for many in (RESUME, Many(shard=Shard(1, 2)), Many(naming=Naming(form="png"))):
+    for batched in (RESUME, BatchOptions(shard=Shard(1, 2)), BatchOptions(naming=Naming(form="png"))):
         with pytest.raises(OnebranchError, match="name a folder for several pictures, and with --name"):
-            enhance_files([pictures / "0.png"], tmp_path / "x.png", OPTIONS, many=many)
+            enhance_files([pictures / "0.png"], tmp_path / "x.png", OPTIONS, batch=batched)
 
 
 def test_comparisons_lie_beside_the_results(pictures: Path, tmp_path: Path) -> None:
-    many = Many(comparisons=tmp_path / "side", naming=Naming(form="jpg"))
-    summary = enhance_files([pictures], tmp_path / "out", OPTIONS, many=many)
+    batched = BatchOptions(comparisons=tmp_path / "side", naming=Naming(form="jpg"))
+    summary = enhance_files([pictures], tmp_path / "out", OPTIONS, batch=batched)
     assert sorted(content(tmp_path / "side")) == [f"{n}_compared.png" for n in range(7)]
     assert summary.done[0].job.comparison == tmp_path / "side" / "0_compared.png"
     shape = read(tmp_path / "side" / "0_compared.png").pixels.shape
     assert shape[1] > 2 * shape[0] / 3 > 200
     one = tmp_path / "one.jpg"
-    enhance_files([pictures / "0.png"], tmp_path / "o.png", OPTIONS, many=Many(comparisons=one))
+    enhance_files([pictures / "0.png"], tmp_path / "o.png", OPTIONS, batch=BatchOptions(comparisons=one))
     assert one.exists()
     before = one.read_bytes()
     (failed,) = enhance_files(
-        [pictures / "0.png"], tmp_path / "p.png", OPTIONS, many=Many(comparisons=one)
+        [pictures / "0.png"], tmp_path / "p.png", OPTIONS, batch=BatchOptions(comparisons=one)
     ).failed
     assert "one.jpg': it exists" in failed.reason
     assert one.read_bytes() == before and not (tmp_path / "p.png").exists()
     with pytest.raises(OnebranchError, match="one picture's name"):
-        enhance_files([pictures], tmp_path / "q", OPTIONS, many=Many(comparisons=one))
+        enhance_files([pictures], tmp_path / "q", OPTIONS, batch=BatchOptions(comparisons=one))
 
 
 def test_lossless_jpeg_is_refused_before_anything(pictures: Path, tmp_path: Path) -> None:
-    many, writing = Many(naming=Naming(form="jpg")), Writing(Encoding(lossless=True))
+    batched, writing = BatchOptions(naming=Naming(form="jpg")), Writing(Encoding(lossless=True))
     with pytest.raises(
         OnebranchError, match="JPEG always has some; choose another format, such as --format png"
     ):
-        enhance_files([pictures], tmp_path / "out", OPTIONS, writing, many=many)
+        enhance_files([pictures], tmp_path / "out", OPTIONS, writing, batch=batched)
     assert not (tmp_path / "out").exists()
 
 
@@ -388,32 +397,32 @@ def test_foreseeing_writes_nothing_and_says_what_comes(pictures: Path, tmp_path:
     (pictures / "3.png").write_bytes(b"no picture")
     before = sorted(tmp_path.rglob("*"))
     for options in (OPTIONS, Options(model=MODEL, threads=1, width=44)):
-        many = Many(recursive=True, comparisons=tmp_path / "side", resume=True)
-        summary = foresee_files([pictures], tmp_path / "out", options, many=many)
+        batched = BatchOptions(recursive=True, comparisons=tmp_path / "side", resume=True)
+        summary = preview_files([pictures], tmp_path / "out", options, batch=batched)
         assert sorted(tmp_path.rglob("*")) == before
-        assert sorts(summary) == ["Planned"] * 3 + ["Failed"] + ["Planned"] * 3
+        assert sorts(summary) == ["Previewed"] * 3 + ["Failed"] + ["Previewed"] * 3
         done = enhance_files([pictures], tmp_path / f"real{options.width}", options)
-        for plan, made in zip(summary.planned, done.done, strict=True):
-            assert plan.foreseen == made.foreseen
-            assert plan.seconds is not None and 0 < plan.seconds < 60
+        for previewed, made in zip(summary.previewed, done.done, strict=True):
+            assert previewed.preview == made.preview
+            assert previewed.seconds is not None and 0 < previewed.seconds < 60
         before = sorted(tmp_path.rglob("*"))
 
 
 def test_foreseeing_knows_what_is_done(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    enhance_files([pictures], out, OPTIONS, many=RESUME)
+    enhance_files([pictures], out, OPTIONS, batch=RESUME)
     (out / "2.png").unlink()
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert sorts(foresee_files([pictures], out, OPTIONS, many=RESUME)).count("Skipped") == 6
+    assert sorts(preview_files([pictures], out, OPTIONS, batch=RESUME)).count("Skipped") == 6
     assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
 
 
 def test_every_failure_names_its_picture(pictures: Path, tmp_path: Path) -> None:
     options = Options(model=MODEL, threads=1, memory=200_000_000)
-    many = Many(naming=Naming(form="webp"))
+    batched = BatchOptions(naming=Naming(form="webp"))
     write(Picture(np.zeros((3000, 3000, 3), np.uint8)), pictures / "large.png")
-    for act in (enhance_files, foresee_files):
-        (failed,) = act([pictures], tmp_path / act.__name__, options, many=many).failed
+    for act in (enhance_files, preview_files):
+        (failed,) = act([pictures], tmp_path / act.__name__, options, batch=batched).failed
         assert failed.reason.startswith(f"'{pictures / 'large.png'}': ") and "(--memory)" in failed.reason
 
 
@@ -422,9 +431,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_batch import OPTIONS
-from onebranch.enhancer.files import Many, enhance_files
-shown = lambda result: print(1, flush=True) if hasattr(result, "foreseen") else None
-enhance_files([{source!r}], {out!r}, OPTIONS, many=Many(resume=True, jobs=2), shown=shown)
+from onebranch.enhancer.folders import BatchOptions, enhance_files
+shown = lambda result: print(1, flush=True) if hasattr(result, "preview") else None
+enhance_files([{source!r}], {out!r}, OPTIONS, batch=BatchOptions(resume=True, jobs=2), shown=shown)
 """
 
 
@@ -449,7 +458,7 @@ def test_killed_at_any_moment_and_resumed_it_is_as_if_nothing_had_happened(tmp_p
         assert made.items() <= whole.items()  # what has a name is whole
         records = (out / "onebranch.jsonl").read_bytes().count(b"\n")
         assert records >= len(made) - 2  # those in flight
-    summary = enhance_files([source], out, OPTIONS, many=RESUME)
+    summary = enhance_files([source], out, OPTIONS, batch=RESUME)
     assert not summary.failed and len(summary.skipped) >= 5
     assert content(out) == whole
     assert not list(out.glob(".onebranch*"))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from network_specs import random_model
-from onebranch.enhancer.files import Many, enhance_files
+from onebranch.enhancer.folders import BatchOptions, enhance_files
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.work import Writing
+from onebranch.enhancer.single_file import Writing
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 from onebranch.images.writing import write
@@ -45,10 +45,10 @@ def test_links_that_go_in_a_circle_are_no_fault(pictures: Path, tmp_path: Path) 
 @pytest.mark.parametrize("place", ["in/0.png", "out/0.png", "in/../in/0.png"])
 def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place: str) -> None:
     before = {path.name: path.read_bytes() for path in pictures.iterdir()}
-    many = Many(comparisons=tmp_path / place)
+    batch = BatchOptions(comparisons=tmp_path / place)
     with pytest.raises(OnebranchError):
         enhance_files(
-            [pictures / "0.png"], tmp_path / "out/0.png", OPTIONS, Writing(overwrite=True), many=many
+            [pictures / "0.png"], tmp_path / "out/0.png", OPTIONS, Writing(overwrite=True), batch=batch
         )
     assert before == {path.name: path.read_bytes() for path in pictures.iterdir()}
 
@@ -56,27 +56,27 @@ def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place:
 def test_a_folder_of_comparisons_spares_the_pictures(pictures: Path, tmp_path: Path) -> None:
     (pictures / "0.png").rename(pictures / "1_compared.png")
     before = (pictures / "1_compared.png").read_bytes()
-    many = Many(comparisons=pictures)
+    batch = BatchOptions(comparisons=pictures)
     with pytest.raises(OnebranchError, match="one of the pictures"):
         enhance_files(
             [pictures / "1.png", pictures / "1_compared.png"],
             tmp_path / "out",
             OPTIONS,
             Writing(overwrite=True),
-            many=many,
+            batch=batch,
         )
     assert (pictures / "1_compared.png").read_bytes() == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes are different there")
 def test_a_spoilt_manifest_is_no_fault(pictures: Path, tmp_path: Path) -> None:
-    out, many = tmp_path / "out", Many(resume=True)
-    enhance_files([pictures], out, OPTIONS, many=many)
+    out, batch = tmp_path / "out", BatchOptions(resume=True)
+    enhance_files([pictures], out, OPTIONS, batch=batch)
     with (out / "onebranch.jsonl").open("a") as file:
         file.write("[" * 100_000 + "\n")
     os.mkfifo(out / "onebranch-1-of-2.jsonl")
     (out / "onebranch-2-of-2.jsonl").symlink_to("/dev/zero")
-    assert len(enhance_files([pictures], out, OPTIONS, many=many).skipped) == 2
+    assert len(enhance_files([pictures], out, OPTIONS, batch=batch).skipped) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -86,9 +86,9 @@ def test_a_manifest_writes_into_no_other_file(pictures: Path, tmp_path: Path) ->
     other.write_text("precious")
     (out / "onebranch.jsonl").symlink_to(other)
     with pytest.raises(OnebranchError, match="it is a link"):
-        enhance_files([pictures], out, OPTIONS, many=Many(resume=True))
+        enhance_files([pictures], out, OPTIONS, batch=BatchOptions(resume=True))
     assert other.read_text() == "precious"
     (out / "onebranch.jsonl").unlink()
     os.mkfifo(out / "onebranch.jsonl")
     with pytest.raises(OnebranchError, match="no file"):
-        enhance_files([pictures], out, OPTIONS, many=Many(resume=True))
+        enhance_files([pictures], out, OPTIONS, batch=BatchOptions(resume=True))

@@ -18,7 +18,7 @@ from PIL import Image
 import onebranch
 from command_line import CommandLine
 from network_specs import calm_model
-from onebranch.enhancer.picture import enhance
+from onebranch.enhancer.enhancer import enhance
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.writing import write
@@ -211,7 +211,7 @@ def test_json_is_all_that_stdout_gets(run: CommandLine, model: Path, folder: Pat
         done = run("enhance", "in", "-o", "out", "-m", model, "--threads", 1, "--json", "--overwrite", *words)
         assert done.code == 1
         *pictures, last = [json.loads(line) for line in done.output.splitlines()]
-        status = "planned" if words == ("--dry-run",) else "done"
+        status = "previewed" if words == ("--dry-run",) else "done"
         assert [found["status"] for found in pictures] == ["failed", status, status]
         assert pictures[0]["reason"] in done.errors and done.errors.count("\n") == 1
         sand = pictures[2]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from network_specs import calm_model
 from onebranch.algebra.network import filled, run_network
 from onebranch.enhancer.engine_stage import EngineStage
+from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options, chain_for, size_asked_for
-from onebranch.enhancer.picture import Enhancer, enhance
 from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
 from onebranch.images.alpha import filled as hidden_filled
@@ -173,7 +173,7 @@ def test_alpha_is_interpolated_and_clipped(options: dict) -> None:
     result = enhance(Picture(picture.pixels, alpha), model, threads=1)
     assert result.alpha.dtype == np.uint8
     assert_rounded_from(result.alpha, interpolated(model, alpha[..., None] / 255.0)[..., 0])
-    reach = Enhancer(Options(model=model)).plan(picture.header.layout).reach
+    reach = Enhancer(Options(model=model)).pipeline(picture.header.layout).reach
     seen = Picture(hidden_filled(picture.pixels, alpha, reach))
     np.testing.assert_array_equal(result.pixels, enhance(seen, model, threads=1).pixels)
 
@@ -261,7 +261,7 @@ def test_an_enhancer_opens_every_model_once(shipped, monkeypatch: pytest.MonkeyP
     shipped("photo-x2", "photo-x4")
     opened = []
     load = catalogue.load
-    monkeypatch.setattr("onebranch.enhancer.picture.load", lambda name: opened.append(name) or load(name))
+    monkeypatch.setattr("onebranch.enhancer.enhancer.load", lambda name: opened.append(name) or load(name))
     enhancer = Enhancer(Options(width=120, threads=1))
     for width in (60, 50, 30, 60, 30, 200):
         assert enhancer.enhance(picture_of(3, size=(12, width))).width == 120

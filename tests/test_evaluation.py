@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from network_specs import calm_model
-from onebranch.enhancer.picture import enhance
+from onebranch.enhancer.enhancer import enhance
 from onebranch.errors import OnebranchError
 from onebranch.evaluation import evaluate
 from onebranch.images.picture import Picture

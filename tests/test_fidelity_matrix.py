@@ -8,7 +8,7 @@ import pytest
 
 from colour_profiles import delta_e, profile
 from fidelity import ENHANCER, LIMIT, PRESS, Case, cases, lab_of_cmyk, measured, tables
-from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.enhancer.single_file import Writing, enhance_file
 from onebranch.images.libvips import pyvips
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "pictures.md"

@@ -10,9 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from colour_profiles import profile
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.enhancer.single_file import Writing, enhance_file
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.metadata import (
     Metadata,

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 import onebranch
 from command_line import CommandLine
 from network_specs import calm_model, random_model
+from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer, enhance
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.enhancer.tiles import exact_pieces, run_tiled
 from onebranch.errors import OnebranchError

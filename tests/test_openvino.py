@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from network_specs import network_specs, random_model
 from onebranch.algebra.integer import run_integer_network
 from onebranch.algebra.network import run_network
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 from onebranch.runtime import openvino as module

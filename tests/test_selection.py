@@ -10,8 +10,8 @@ import pytest
 
 from command_line import CommandLine
 from network_specs import calm_model, random_model
+from onebranch.enhancer.enhancer import Enhancer, stage_of
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer, stage_of
 from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture

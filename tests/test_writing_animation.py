@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.enhancer.single_file import Writing, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
 from onebranch.images.encoders.encoding import Encoding
@@ -127,7 +127,7 @@ def test_animations_found_in_the_wild_stay_what_they_are(shared_data, tmp_path, 
     enhanced = enhance_file(source, target, ENHANCER, Writing(LOSSLESS))
     before, delays, loops = seen(source)
     after, delays_after, loops_after = seen(target)
-    assert (len(after), enhanced.foreseen.frames, sum(delays)) == (len(before), len(before), ODD[name][1])
+    assert (len(after), enhanced.preview.frames, sum(delays)) == (len(before), len(before), ODD[name][1])
     shown_at_once = [max(each, 100) if each <= 10 and suffix == ".webp" else each for each in delays]
     assert delays_after == shown_at_once
     assert loops_after == loops

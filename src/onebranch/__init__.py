@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from onebranch.blocks.plan import Plan
-    from onebranch.enhancer.files import Many, enhance_files
+    from onebranch.enhancer.enhancer import enhance
+    from onebranch.enhancer.folders import BatchOptions, enhance_files
     from onebranch.enhancer.names import Naming
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.picture import enhance
-    from onebranch.enhancer.work import Writing
+    from onebranch.enhancer.single_file import Writing
     from onebranch.errors import OnebranchError
     from onebranch.evaluation import evaluate
     from onebranch.exporting.files import export
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Encoding": ("onebranch.images.encoders.encoding", "Encoding"),
-    "Many": ("onebranch.enhancer.files", "Many"),
+    "BatchOptions": ("onebranch.enhancer.folders", "BatchOptions"),
     "Model": ("onebranch.model.file", "Model"),
     "Naming": ("onebranch.enhancer.names", "Naming"),
     "OnebranchError": ("onebranch.errors", "OnebranchError"),
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
     "Plan": ("onebranch.blocks.plan", "Plan"),
-    "Writing": ("onebranch.enhancer.work", "Writing"),
-    "enhance": ("onebranch.enhancer.picture", "enhance"),
-    "enhance_files": ("onebranch.enhancer.files", "enhance_files"),
+    "Writing": ("onebranch.enhancer.single_file", "Writing"),
+    "enhance": ("onebranch.enhancer.enhancer", "enhance"),
+    "enhance_files": ("onebranch.enhancer.folders", "enhance_files"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
     "export": ("onebranch.exporting.files", "export"),
     "load": ("onebranch.model.catalogue", "load"),
@@ -51,8 +51,8 @@ _PLACES = {
 """Module and name of everything public."""
 
 __all__ = [
+    "BatchOptions",
     "Encoding",
-    "Many",
     "Model",
     "Naming",
     "OnebranchError",

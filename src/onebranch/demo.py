@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from onebranch import metrics
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
 from onebranch.images.comparison import Panel, busiest, side_by_side
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
 from onebranch.errors import OnebranchError
 from onebranch.images.folders import find_pictures
 from onebranch.images.picture import Picture, as_depth

@@ -48,15 +48,15 @@ def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
         import numpy  # noqa: F401
 
     def modules() -> None:
-        import onebranch.enhancer.files  # noqa: F401
+        import onebranch.enhancer.folders  # noqa: F401
 
     def libvips() -> None:
         import onebranch.images.decoders.decoding
         import onebranch.images.encoders.encoding  # noqa: F401
 
     yield from (command_line, numpy, modules, libvips)
+    from onebranch.enhancer.enhancer import Enhancer
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.picture import Enhancer
     from onebranch.images.reading import read
     from onebranch.images.writing import write
 

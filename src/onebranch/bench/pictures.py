@@ -314,7 +314,7 @@ def _encoders(
     pictures: Sequence[Picture], rows: Sequence[Row], rounds: int
 ) -> tuple[tuple[int, int], tuple[Encoder, ...]]:
     """Ways to encode the first picture's result, in turns, beside the work of the commands on folders."""
-    from onebranch.enhancer.picture import enhance
+    from onebranch.enhancer.enhancer import enhance
 
     result = enhance(pictures[0], MODEL)
     ways = dict(_ways_to_encode(result))

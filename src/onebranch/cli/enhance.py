@@ -16,9 +16,9 @@ from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
     from onebranch.cli.enhance_screen import Screen
-    from onebranch.enhancer.files import Many, Summary
+    from onebranch.enhancer.folders import BatchOptions, Summary
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.work import Writing
+    from onebranch.enhancer.single_file import Writing
 
 
 @click.command("enhance")
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--resume", is_flag=True, help="Leave out what such a run has done, and done right.")
 @click.option("--shard", help="Only this part of the pictures, such as 1/4; four runs then do all of them.")
-@click.option("--jobs", type=int, help="Pictures at a time [as many as cores, at most 8].")
+@click.option("--jobs", type=int, help="Pictures at a time [as batch as cores, at most 8].")
 @click.option("-m", "--model", help="A shipped model's name, a file of ours or any ONNX file [by the scale].")
 @click.option("--scale", type=float, help="Size of the result over that of the picture [the model's own].")
 @click.option("--width", type=int, help="Width of the result in pixels; alone it keeps the proportions.")
@@ -105,15 +105,15 @@ def command(
     from onebranch.cli.enhance_lines import Json, Lines
     from onebranch.cli.enhance_screen import Screen
 
-    options, writing, many = _options(runtime, model, typed), _writing(typed), _many(typed)
+    options, writing, batch = _options(runtime, model, typed), _writing(typed), _batch_options(typed)
     paths = [*pictures, *(_listed(listing) if listing is not None else ())]
     screen = Screen(sys.stderr.isatty() and not (quiet or dry_run))
     lines = Json(screen) if as_json else Lines(screen, quiet)
     begin = time.perf_counter()
     if dry_run:
-        summary = _foresee(paths, out, options, writing, many, lines)
+        summary = _preview(paths, out, options, writing, batch, lines)
     else:
-        summary = _enhance(paths, out, options, writing, many, lines, screen)
+        summary = _enhance(paths, out, options, writing, batch, lines, screen)
     lines.ends(summary, time.perf_counter() - begin)
     if not (quiet or as_json) and summary.done:
         _say_why_no_engine(runtime, model)
@@ -131,7 +131,7 @@ def _options(runtime: str, model: str | None, typed: dict[str, Any]) -> "Options
 
 
 def _writing(typed: dict[str, Any]) -> "Writing":
-    from onebranch.enhancer.work import Writing
+    from onebranch.enhancer.single_file import Writing
     from onebranch.images.encoders.encoding import Encoding
     from onebranch.images.reading import MAX_PIXELS
 
@@ -140,12 +140,12 @@ def _writing(typed: dict[str, Any]) -> "Writing":
     return Writing(Encoding(**{name: typed[name] for name in names}), typed["overwrite"], pixels)
 
 
-def _many(typed: dict[str, Any]) -> "Many":
-    from onebranch.enhancer.files import Many
+def _batch_options(typed: dict[str, Any]) -> "BatchOptions":
+    from onebranch.enhancer.folders import BatchOptions
     from onebranch.enhancer.jobs import shard_of
     from onebranch.enhancer.names import Naming
 
-    return Many(
+    return BatchOptions(
         recursive=typed["recursive"],
         naming=Naming(typed["name"], typed["form"]),
         jobs=typed["jobs"],
@@ -171,13 +171,13 @@ def _enhance(
     out: str,
     options: "Options",
     writing: "Writing",
-    many: "Many",
+    batch: "BatchOptions",
     lines: Any,
     screen: "Screen",
 ) -> "Summary":
     from onebranch.cli.enhance_lines import pictures as in_words
     from onebranch.enhancer.batch import Done, Outcome
-    from onebranch.enhancer.files import Watcher, enhance_files
+    from onebranch.enhancer.folders import Watcher, enhance_files
 
     done = 0
 
@@ -194,7 +194,7 @@ def _enhance(
     try:
         with screen, _ended_like_ctrl_c():
             return enhance_files(
-                paths, out, options, writing, many=many, watcher=Watcher(begins, screen.share, shown)
+                paths, out, options, writing, batch=batch, watcher=Watcher(begins, screen.share, shown)
             )
     except KeyboardInterrupt:
         screen.complain(f"stopped; {in_words(done)} enhanced, none is half-written")
@@ -218,13 +218,13 @@ def _ended_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _foresee(
-    paths: list[str], out: str, options: "Options", writing: "Writing", many: "Many", lines: Any
+def _preview(
+    paths: list[str], out: str, options: "Options", writing: "Writing", batch: "BatchOptions", lines: Any
 ) -> "Summary":
-    from onebranch.enhancer.files import Watcher, foresee_files
+    from onebranch.enhancer.folders import Watcher, preview_files
 
-    return foresee_files(
-        paths, out, options, writing, many=many, watcher=Watcher(lines.begins, shown=lines.shown)
+    return preview_files(
+        paths, out, options, writing, batch=batch, watcher=Watcher(lines.begins, shown=lines.shown)
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from onebranch.cli.enhance_screen import Screen
-from onebranch.enhancer.batch import Done, Failed, Outcome, Planned, Skipped
-from onebranch.enhancer.files import Summary
+from onebranch.enhancer.batch import Done, Failed, Outcome, Previewed, Skipped
+from onebranch.enhancer.folders import Summary
 
 SHORT = 0.001
 """Seconds below which nobody cares."""
@@ -56,18 +56,18 @@ class Json:
 
     def ends(self, summary: Summary, seconds: float) -> None:
         """All pictures."""
-        counts = {kind: len(getattr(summary, kind)) for kind in ("done", "planned", "skipped", "failed")}
+        counts = {kind: len(getattr(summary, kind)) for kind in ("done", "previewed", "skipped", "failed")}
         found = {**counts, "seconds": round(seconds, 3), "left_out": list(summary.left_out)}
         self._screen.say(json.dumps({"summary": found}))
 
 
-def lines_of(outcome: Done | Planned | Skipped) -> Iterator[str]:
+def lines_of(outcome: Done | Previewed | Skipped) -> Iterator[str]:
     """What is said of a picture."""
     job = outcome.job
     if isinstance(outcome, Skipped):
         yield f"{job.source}: done before, {job.target}"
         return
-    found = outcome.foreseen
+    found = outcome.preview
     sizes = " -> ".join(f"{width}x{height}" for height, width in (found.before, found.after))
     if found.frames > 1:
         sizes += f", {found.frames} frames"
@@ -85,9 +85,9 @@ def lines_of(outcome: Done | Planned | Skipped) -> Iterator[str]:
 
 def last_lines(summary: Summary, seconds: float) -> Iterator[str]:
     """What is said of all pictures; a note that came up in several is counted."""
-    made: list[Done] | list[Planned] = summary.planned or summary.done
-    if summary.planned:
-        parts = [f"{pictures(len(made))} would be enhanced", *_times(summary.planned)]
+    made: list[Done] | list[Previewed] = summary.previewed or summary.done
+    if summary.previewed:
+        parts = [f"{pictures(len(made))} would be enhanced", *_times(summary.previewed)]
     else:
         parts = [f"{pictures(len(made))} enhanced in {duration(seconds)}"]
     if made:
@@ -98,22 +98,22 @@ def last_lines(summary: Summary, seconds: float) -> Iterator[str]:
         parts.append(f"{len(summary.failed)} failed")
     yield "; ".join(parts)
     if len(summary.results) > 1:
-        notes = Counter(note for result in made for note in result.foreseen.notes)
+        notes = Counter(note for result in made for note in result.preview.notes)
         for note, count in notes.items():
             yield f"  {pictures(count)}: {note}"
 
 
-def _times(planned: Sequence[Planned]) -> Iterator[str]:
-    known = [result.seconds for result in planned if result.seconds is not None]
+def _times(previewed: Sequence[Previewed]) -> Iterator[str]:
+    known = [result.seconds for result in previewed if result.seconds is not None]
     if known:
         yield f"{about(sum(known))} in the network"
 
 
-def _ways(done: Sequence[Done | Planned]) -> str:
+def _ways(done: Sequence[Done | Previewed]) -> str:
     """The networks, and what ran them in what."""
-    chains = sorted({" then ".join(result.foreseen.models) for result in done})
-    runtimes = sorted({result.foreseen.runtime for result in done})
-    precisions = sorted({result.foreseen.precision for result in done})
+    chains = sorted({" then ".join(result.preview.models) for result in done})
+    runtimes = sorted({result.preview.runtime for result in done})
+    precisions = sorted({result.preview.precision for result in done})
     return f"{', '.join(chains)} in {', '.join(runtimes)}, {', '.join(precisions)}"
 
 
@@ -125,10 +125,10 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         return {**places, "status": "failed", "reason": outcome.reason}
     if isinstance(outcome, Skipped):
         return {**places, "status": "skipped"}
-    found = outcome.foreseen
+    found = outcome.preview
     values: dict[str, Any] = {
         **places,
-        "status": "done" if isinstance(outcome, Done) else "planned",
+        "status": "done" if isinstance(outcome, Done) else "previewed",
         "before": [found.before[1], found.before[0]],
         "after": [found.after[1], found.after[0]],
         "frames": found.frames,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebranch.atomic_files import check_writable, temporary_path
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.jobs import Job
 from onebranch.enhancer.options import Size
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Enhanced, Foreseen, Writing, enhance_file, foresee
+from onebranch.enhancer.single_file import Enhanced, EnhancementPreview, Writing, enhance_file, preview_file
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture, Samples
 from onebranch.images.reading import bytes_for_reading
@@ -39,16 +39,16 @@ class Done:
     """A picture that was enhanced, and in how many seconds."""
 
     job: Job
-    foreseen: Foreseen
+    preview: EnhancementPreview
     seconds: float
 
 
 @dataclass(frozen=True)
-class Planned:
+class Previewed:
     """A picture that would be enhanced. seconds: that the networks would take, about; None if unknown."""
 
     job: Job
-    foreseen: Foreseen
+    preview: EnhancementPreview
     seconds: float | None
 
 
@@ -67,7 +67,7 @@ class Failed:
     reason: str
 
 
-Outcome = Done | Planned | Skipped | Failed
+Outcome = Done | Previewed | Skipped | Failed
 Share = Callable[[Job, float], None]
 """Called with how much of a picture is done, from 0 to 1, from any thread."""
 
@@ -106,7 +106,7 @@ class Folders:
                 folder.rmdir()
 
 
-class Room:
+class MemoryBudget:
     """Memory that pictures share: one waits until there is enough for it, or it is alone. size: bytes."""
 
     def __init__(self, size: int) -> None:
@@ -114,7 +114,7 @@ class Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def for_bytes(self, needed: int) -> Iterator[None]:
+    def reserve(self, needed: int) -> Iterator[None]:
         """So many bytes, while the context lasts."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self._size)
@@ -141,28 +141,28 @@ class Batch:
         self._enhancer, self._writing, self._share = enhancer, writing, share
         self._manifest, self._resume = manifest, resume
         self._folders = Folders()
-        self._room = Room(allowed(enhancer.options.memory))
+        self._budget = MemoryBudget(allowed(enhancer.options.memory))
         self._stopped = threading.Event()
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """What became of every picture, in order."""
         try:
-            if self._enhancer.beside == 1:
+            if self._enhancer.concurrency == 1:
                 yield from map(self._outcome, jobs)
             else:
-                yield from self._beside(jobs)
+                yield from self._concurrently(jobs)
         finally:
             self._folders.remove_empty()
 
-    def _beside(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def _concurrently(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         from concurrent.futures import ThreadPoolExecutor  # imported late: one picture needs no pool
 
-        pool = ThreadPoolExecutor(self._enhancer.beside, "picture")
+        pool = ThreadPoolExecutor(self._enhancer.concurrency, "picture")
         waiting: deque[Future[Outcome]] = deque()
         try:
             for job in jobs:
                 waiting.append(pool.submit(self._outcome, job))
-                if len(waiting) > AHEAD * self._enhancer.beside or waiting[0].done():
+                if len(waiting) > AHEAD * self._enhancer.concurrency or waiting[0].done():
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -199,7 +199,7 @@ class Batch:
             exists = job.target.exists() and not self._writing.overwrite
             done = self._made_again(job) if self._resume and exists else self._made(job)
             self._manifest.add(job, before)
-        return Done(job, done.foreseen, time.perf_counter() - begin)
+        return Done(job, done.preview, time.perf_counter() - begin)
 
     def _made(self, job: Job) -> Enhanced:
         if job.comparison is not None:
@@ -216,7 +216,7 @@ class Batch:
 
         assert job.comparison is not None
         self._folders.make(job.comparison.parent)
-        heading = " then ".join(done.foreseen.models)
+        heading = " then ".join(done.preview.models)
         sheet = compare_files(job.source, job.target, heading, "input", self._writing.max_pixels)
         write(sheet, job.comparison, overwrite=self._writing.overwrite)
 
@@ -244,7 +244,7 @@ class Batch:
             after = replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
             needed = self._enhancer.bytes_for(header.layout) + bytes_for_reading(header)
             taken.enter_context(
-                self._room.for_bytes(needed + bytes_for_writing(target, after, self._writing.encoding))
+                self._budget.reserve(needed + bytes_for_writing(target, after, self._writing.encoding))
             )
 
         tell(0.0)
@@ -275,7 +275,7 @@ class _Watched(Enhancer):
             self._tell(given / size[0])
 
 
-def foreseen_outcomes(
+def preview_outcomes(
     jobs: Sequence[Job], enhancer: Enhancer, writing: Writing, records: "Records | None" = None
 ) -> Iterator[Outcome]:
     """What would become of every picture; nothing is made. records: by which results may be there already."""
@@ -291,8 +291,8 @@ def foreseen_outcomes(
                 continue
             if job.comparison is not None:
                 check_writable(job.comparison, writing.overwrite, folder_will_exist=True)
-            foreseen = foresee(job.source, job.target, enhancer, writing)
-            yield Planned(job, foreseen, estimate.seconds(foreseen))
+            preview = preview_file(job.source, job.target, enhancer, writing)
+            yield Previewed(job, preview, estimate.seconds(preview))
         except OnebranchError as error:
             yield _failed(job, error)
 

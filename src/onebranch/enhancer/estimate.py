@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Size
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Foreseen
+from onebranch.enhancer.single_file import EnhancementPreview
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 
@@ -26,15 +26,15 @@ class Estimate:
         self._enhancer = enhancer
         self._known: dict[tuple[tuple[str, ...], float], float | None] = {}
 
-    def seconds(self, foreseen: Foreseen) -> float | None:
+    def seconds(self, preview: EnhancementPreview) -> float | None:
         """About, for that picture, with all cores; None where no piece can be run."""
-        factor = _factor(foreseen)
-        key = foreseen.models, factor
+        factor = _factor(preview)
+        key = preview.models, factor
         if key not in self._known:
-            self._known[key] = self._of_pixel(foreseen.before, factor)
+            self._known[key] = self._of_pixel(preview.before, factor)
         known = self._known[key]
-        height, width = foreseen.before
-        return None if known is None else known * height * width * foreseen.frames
+        height, width = preview.before
+        return None if known is None else known * height * width * preview.frames
 
     def _of_pixel(self, size: Size, factor: float) -> float | None:
         options = self._enhancer.options
@@ -43,7 +43,7 @@ class Estimate:
         height, width = (min(PIECE, side) for side in size)
         values = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         try:
-            enhancer = Enhancer(replace(options, threads=None) if self._enhancer.beside > 1 else options)
+            enhancer = Enhancer(replace(options, threads=None) if self._enhancer.concurrency > 1 else options)
             return min(_times(enhancer, Picture(values))) / (height * width)
         except OnebranchError:
             return None
@@ -59,5 +59,5 @@ def _times(enhancer: Enhancer, picture: Picture) -> Iterable[float]:
     return found
 
 
-def _factor(foreseen: Foreseen) -> float:
-    return max(after / before for before, after in zip(foreseen.before, foreseen.after, strict=True))
+def _factor(preview: EnhancementPreview) -> float:
+    return max(after / before for before, after in zip(preview.before, preview.after, strict=True))

@@ -5,16 +5,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from onebranch.enhancer.enhancement import Enhancement
+from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
 from onebranch.images.picture import Samples
 from onebranch.images.rows import Reader
 
 
-def enhanced_rows(reader: Reader, enhancement: Enhancement, memory: int) -> Iterator[Samples]:
+def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterator[Samples]:
     """The rows of the result, band by band, from the top. memory: bytes that the rows may take, about."""
-    bands = list(enhancement.bands(memory))
-    needed = [enhancement.needs(band) for band in bands]
+    bands = list(pipeline.bands(memory))
+    needed = [pipeline.needs(band) for band in bands]
     held, first = _nothing(reader), 0
     with ThreadPoolExecutor(1, "reading") as pool:
 
@@ -30,7 +30,7 @@ def enhanced_rows(reader: Reader, enhancement: Enhancement, memory: int) -> Iter
             held = np.concatenate([held[at.first - first :], coming.result()])
             first, last = at.first, max(last, at.last)
             coming = ask(index + 1, last)
-            yield enhancement.rows(held, Rows(first, last), band)
+            yield pipeline.rows(held, Rows(first, last), band)
 
 
 def all_rows(reader: Reader) -> Samples:

@@ -9,8 +9,8 @@ import numpy as np
 
 from onebranch.algebra.integer import run_integer_network
 from onebranch.algebra.network import run_network
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
 from onebranch.graph.seeing.halo import halo

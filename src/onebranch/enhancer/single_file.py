@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from onebranch.atomic_files import check_writable
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Size
-from onebranch.enhancer.picture import Enhancer
 from onebranch.enhancer.steps import opaque
 from onebranch.errors import OnebranchError
 from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY
@@ -51,7 +51,7 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class EnhancementPreview:
     """What an enhancement does: sizes as (height, width), what runs, what is converted or lost.
 
     frames: of an animation that stays one, else 1. memory: bytes that the process takes, about.
@@ -69,9 +69,9 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class Enhanced:
-    """A picture that was enhanced: as foreseen, and in how many seconds."""
+    """A picture that was enhanced: what was done, and in how many seconds."""
 
-    foreseen: Foreseen
+    preview: EnhancementPreview
     seconds: float
 
 
@@ -87,15 +87,15 @@ def enhance_file(source: Path, target: Path, enhancer: Enhancer, writing: Writin
         frames = _frames(source, target)
         limits = _limits(enhancer, writing)
         with _opened(source, target, limits) as reader:
-            foreseen = _foreseen(reader.header, target, enhancer, writing, frames)
+            preview = _preview(reader.header, target, enhancer, writing, frames)
             if frames == 1:
                 _enhance_rows(reader, target, enhancer, writing)
         if frames > 1:
             _enhance_frames(source, target, enhancer, writing)
-    return Enhanced(foreseen, time.perf_counter() - begin)
+    return Enhanced(preview, time.perf_counter() - begin)
 
 
-def foresee(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> Foreseen:
+def preview_file(source: Path, target: Path, enhancer: Enhancer, writing: Writing) -> EnhancementPreview:
     """What `enhance_file` would do. OnebranchError where it is known to fail.
 
     From the header alone; but a picture with alpha whose result has no place for it is looked through.
@@ -103,7 +103,7 @@ def foresee(source: Path, target: Path, enhancer: Enhancer, writing: Writing) ->
     with _told_of(source, target):
         frames = _frames(source, target)
         with _opened(source, target, _limits(enhancer, writing)) as reader:
-            return _foreseen(reader.header, target, enhancer, writing, frames)
+            return _preview(reader.header, target, enhancer, writing, frames)
 
 
 def _frames(source: Path, target: Path) -> int:
@@ -145,7 +145,9 @@ def _opaque(reader: Reader) -> bool:
     return True
 
 
-def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing, frames: int) -> Foreseen:
+def _preview(
+    header: Header, target: Path, enhancer: Enhancer, writing: Writing, frames: int
+) -> EnhancementPreview:
     layout = header.layout
     before = layout.height, layout.width
     after = enhancer.size_of_result(before)
@@ -153,7 +155,7 @@ def _foreseen(header: Header, target: Path, enhancer: Enhancer, writing: Writing
     check_writable(target, writing.overwrite, folder_will_exist=True)
     stages = enhancer.stages_for(before)
     own = all(isinstance(stage.model, Model) for stage in stages)
-    return Foreseen(
+    return EnhancementPreview(
         before=before,
         after=after,
         models=tuple(stage.model.name for stage in stages),
@@ -174,7 +176,7 @@ def _memory(
     needed += frames * bytes_for_writing(target, _header_after(header, size), encoding)
     limit = enhancer.options.memory
     if limit is not None and needed > limit:
-        how = ", as its network takes it whole" if enhancer.plan(layout).whole else ""
+        how = ", as its network takes it whole" if enhancer.pipeline(layout).whole else ""
         raise OnebranchError(
             f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {format_of_name(target).name}"
             f" needs about {needed / 1e6:.0f} MB{how}, more than the {limit / 1e6:.0f} MB allowed (--memory)"

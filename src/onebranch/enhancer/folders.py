@@ -1,4 +1,4 @@
-"""Picture files enhanced, one or many: which, into which files, in what way; and what became of them."""
+"""Picture files enhanced, one or several: which, into which files, in what way; and what became of them."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -12,12 +12,13 @@ from onebranch.enhancer.batch import (
     Done,
     Failed,
     Outcome,
-    Planned,
+    Previewed,
     Share,
     Skipped,
     at_a_time,
-    foreseen_outcomes,
+    preview_outcomes,
 )
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.inputs import Source, sources_of
 from onebranch.enhancer.jobs import (
     Job,
@@ -31,8 +32,7 @@ from onebranch.enhancer.jobs import (
 )
 from onebranch.enhancer.names import MEASURED, Naming, Values
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Writing
+from onebranch.enhancer.single_file import Writing
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import BY_SUFFIX, format_of_name
 from onebranch.images.reading import open_picture
@@ -43,8 +43,8 @@ AS_USUAL = Writing()
 
 
 @dataclass(frozen=True)
-class Many:
-    """How many pictures are gone through.
+class BatchOptions:
+    """How a batch of pictures is enhanced.
 
     recursive: folders with the folders in them, mirrored below the results' folder. naming: what results are
     called. jobs: pictures at a time, None: by the cores. resume: leave out what is done and valid, by the
@@ -73,9 +73,9 @@ class Summary:
         return [result for result in self.results if isinstance(result, Done)]
 
     @property
-    def planned(self) -> list[Planned]:
+    def previewed(self) -> list[Previewed]:
         """The pictures that would be enhanced."""
-        return [result for result in self.results if isinstance(result, Planned)]
+        return [result for result in self.results if isinstance(result, Previewed)]
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -105,7 +105,7 @@ def enhance_files(
     writing: Writing = AS_USUAL,
     shown: Callable[[Outcome], None] = lambda result: None,
     *,
-    many: Many = Many(),
+    batch: BatchOptions = BatchOptions(),
     watcher: Watcher | None = None,
 ) -> Summary:
     """Enhance picture files, those in folders and those that patterns fit; a bad one does not stop the rest.
@@ -116,36 +116,36 @@ def enhance_files(
     picture is written whole or not at all, after an interrupt (KeyboardInterrupt) too.
     """
     watcher = watcher or Watcher(shown=shown)
-    jobs, left_out, enhancer = _prepared(paths, out, options, writing, many)
+    jobs, left_out, enhancer = _prepared(paths, out, options, writing, batch)
     watcher.begins(len(jobs), left_out)
     results = []
-    with closing(_outcomes(jobs, Path(out), enhancer, writing, many, watcher.share)) as outcomes:
+    with closing(_outcomes(jobs, Path(out), enhancer, writing, batch, watcher.share)) as outcomes:
         for result in outcomes:
             watcher.shown(result)
             results.append(result)
     return Summary(tuple(results), left_out)
 
 
-def foresee_files(
+def preview_files(
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     options: Options,
     writing: Writing = AS_USUAL,
     *,
-    many: Many = Many(),
+    batch: BatchOptions = BatchOptions(),
     watcher: Watcher | None = None,
 ) -> Summary:
     """What `enhance_files` would do; nothing is written. Errors as there."""
     watcher = watcher or Watcher()
-    jobs, left_out, enhancer = _prepared(paths, out, options, writing, many)
+    jobs, left_out, enhancer = _prepared(paths, out, options, writing, batch)
     watcher.begins(len(jobs), left_out)
     results = []
     records = None
-    if many.resume:
+    if batch.resume:
         from onebranch.enhancer.manifest import Records, fingerprint
 
         records = Records(Path(out), fingerprint(options, writing.encoding))
-    for result in foreseen_outcomes(jobs, enhancer, writing, records):
+    for result in preview_outcomes(jobs, enhancer, writing, records):
         watcher.shown(result)
         results.append(result)
     return Summary(tuple(results), left_out)
@@ -156,46 +156,50 @@ def _prepared(
     out: str | os.PathLike[str],
     options: Options,
     writing: Writing,
-    many: Many,
+    batch: BatchOptions,
 ) -> tuple[list[Job], tuple[str, ...], Enhancer]:
     """The jobs, lines about what was left out, and the enhancer: all that can be refused before any work."""
     given = [os.fspath(path) for path in paths]
-    folders = [Path(place) for place in (out, many.comparisons) if place is not None]
+    folders = [Path(place) for place in (out, batch.comparisons) if place is not None]
     for path in (*given, *map(os.fspath, folders)):
         if "\0" in path:
             raise OnebranchError(f"nothing can be called '{path}': a name cannot hold NUL")
-    sources = sources_of(given, many.recursive, folders)
-    enhancer = Enhancer(options, at_a_time(_jobs(options, many), len(sources.pictures)))
+    sources = sources_of(given, batch.recursive, folders)
+    enhancer = Enhancer(options, at_a_time(_jobs(options, batch), len(sources.pictures)))
     one = len(sources.pictures) == 1 and is_one_file(given, out)
-    if one and many.naming == Naming() and not (many.resume or many.shard):
+    if one and batch.naming == Naming() and not (batch.resume or batch.shard):
         format_of_name(Path(out))  # a wrong call, not a bad picture
         jobs = [Job(sources.pictures[0].path, Path(out))]
     else:
-        jobs = _into_folder(sources.pictures, out, enhancer, writing, many)
+        jobs = _into_folder(sources.pictures, out, enhancer, writing, batch)
     _check_lossless(jobs, writing)
-    jobs = _with_comparisons(jobs, Path(out), many)
+    jobs = _with_comparisons(jobs, Path(out), batch)
     refuse_lost(jobs, sources.pictures)
     return jobs, sources.left_out, enhancer
 
 
-def _jobs(options: Options, many: Many) -> int | None:
+def _jobs(options: Options, batch: BatchOptions) -> int | None:
     """Pictures at a time as asked for; else one for an ONNX file, which may need all the memory there is."""
     model = options.model
     foreign = model is not None and not isinstance(model, Model) and is_foreign(model)
-    return 1 if many.jobs is None and foreign else many.jobs
+    return 1 if batch.jobs is None and foreign else batch.jobs
 
 
 def _into_folder(
-    sources: Sequence[Source], out: str | os.PathLike[str], enhancer: Enhancer, writing: Writing, many: Many
+    sources: Sequence[Source],
+    out: str | os.PathLike[str],
+    enhancer: Enhancer,
+    writing: Writing,
+    batch: BatchOptions,
 ) -> list[Job]:
     check_folder(out)
 
     def measure(path: Path) -> Values:
         return _measured(path, enhancer, writing)
 
-    wanted = measure if MEASURED & many.naming.fields else None
-    jobs = jobs_for(sources, Path(out), many.naming, wanted)
-    shard = many.shard
+    wanted = measure if MEASURED & batch.naming.fields else None
+    jobs = jobs_for(sources, Path(out), batch.naming, wanted)
+    shard = batch.shard
     if shard is None:
         return jobs
     return [job for job in jobs if shard.holds(job.target.relative_to(Path(out)).as_posix())]
@@ -226,15 +230,15 @@ def _format(path: Path) -> str:
     return form.name if form else ""
 
 
-def _with_comparisons(jobs: list[Job], out: Path, many: Many) -> list[Job]:
+def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[Job]:
     """The jobs, each with the place of its comparison if there are to be any."""
-    if many.comparisons is None:
+    if batch.comparisons is None:
         return jobs
-    folder = Path(many.comparisons)
-    if len(jobs) == 1 and folder.suffix and not means_a_folder(many.comparisons):
+    folder = Path(batch.comparisons)
+    if len(jobs) == 1 and folder.suffix and not means_a_folder(batch.comparisons):
         found = [replace(jobs[0], comparison=folder)]
     else:
-        check_folder(many.comparisons)
+        check_folder(batch.comparisons)
         found = [replace(job, comparison=_place(job, out, folder)) for job in jobs]
     for job in found:
         assert job.comparison is not None
@@ -251,9 +255,9 @@ def _place(job: Job, out: Path, folder: Path) -> Path:
 
 
 def _outcomes(
-    jobs: Sequence[Job], out: Path, enhancer: Enhancer, writing: Writing, many: Many, share: Share
+    jobs: Sequence[Job], out: Path, enhancer: Enhancer, writing: Writing, batch: BatchOptions, share: Share
 ) -> Generator[Outcome]:
-    if not (many.resume or many.shard):
+    if not (batch.resume or batch.shard):
         yield from Batch(enhancer, writing, share).outcomes(jobs)
         return
     from onebranch.enhancer.batch import Folders
@@ -261,9 +265,9 @@ def _outcomes(
 
     folders = Folders()
     folders.make(out)
-    with Manifest(out, fingerprint(enhancer.options, writing.encoding), many.shard) as manifest:
-        if many.resume:
+    with Manifest(out, fingerprint(enhancer.options, writing.encoding), batch.shard) as manifest:
+        if batch.resume:
             places = [place for job in jobs for place in (job.target, job.comparison) if place is not None]
             for folder in {out, *(place.parent for place in places)}:
                 remove_leftovers(folder)
-        yield from Batch(enhancer, writing, share, manifest, many.resume).outcomes(jobs)
+        yield from Batch(enhancer, writing, share, manifest, batch.resume).outcomes(jobs)

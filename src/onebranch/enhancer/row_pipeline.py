@@ -27,7 +27,7 @@ COPIES = 6
 
 
 @dataclass(frozen=True)
-class Enhancement:
+class RowPipeline:
     """The way of a picture of layout `source` to one of layout `target`.
 
     reach: of all stages together, in its pixels. whole: whether some stage needs the whole picture at once.
@@ -91,9 +91,9 @@ def _bytes(layout: Layout) -> int:
     return int(np.dtype(layout.depth).itemsize)
 
 
-def plan(
+def build_pipeline(
     source: Layout, stages: Sequence[Stage], size: Size, tile: int, border: Border = "symmetric"
-) -> Enhancement:
+) -> RowPipeline:
     """The way of a picture of that layout through the stages to (height, width).
 
     tile: edge for the stages that take tiles. border: of the resampling to another size than they give.
@@ -118,7 +118,7 @@ def plan(
     target = replace(source, height=size[0], width=size[1])
     whole = any(stage.halo.whole or stage.halo.exact is not None for stage in stages)
     beside = Chain(tuple(alpha)) if source.alpha else None
-    return Enhancement(source, target, Chain(tuple(pixels)), beside, reach, whole)
+    return RowPipeline(source, target, Chain(tuple(pixels)), beside, reach, whole)
 
 
 def sizes_along(stages: Sequence[Stage], size: Size) -> list[Size]:

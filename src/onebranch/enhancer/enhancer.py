@@ -10,7 +10,6 @@ from typing import Unpack
 
 import numpy as np
 
-from onebranch.enhancer.enhancement import Enhancement, plan, reach_of, sizes_along
 from onebranch.enhancer.ensemble import EnsembleStage
 from onebranch.enhancer.options import (
     Options,
@@ -20,6 +19,7 @@ from onebranch.enhancer.options import (
     factor_asked_for,
     size_asked_for,
 )
+from onebranch.enhancer.row_pipeline import RowPipeline, build_pipeline, reach_of, sizes_along
 from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import all_rows, enhanced_rows
@@ -56,14 +56,14 @@ def enhance(
 class Enhancer:
     """The models that the options ask for, opened once, for any number of pictures, from any thread.
 
-    beside: how many pictures are worked on at the same time, which then share the cores.
+    concurrency: how many pictures are worked on at the same time, which then share the cores.
     """
 
-    def __init__(self, options: Options, beside: int = 1) -> None:
+    def __init__(self, options: Options, concurrency: int = 1) -> None:
         check_available(options.runtime, options.precision)  # once, not for every picture
-        if beside > 1 and options.threads is None:
-            options = replace(options, threads=max(1, cores() // beside))
-        self.options, self.beside = options, beside
+        if concurrency > 1 and options.threads is None:
+            options = replace(options, threads=max(1, cores() // concurrency))
+        self.options, self.concurrency = options, concurrency
         self._opened: dict[str, Stage] = {}
         self._lock = threading.RLock()
         self._fixed = None if options.model is None else self._stage_of(options.model)
@@ -76,12 +76,12 @@ class Enhancer:
         )
         return picture.with_samples(result)
 
-    def plan(self, layout: Layout) -> Enhancement:
+    def pipeline(self, layout: Layout) -> RowPipeline:
         """The way of a picture of that layout, of which any rows can be had; `wrap` has none by rows."""
         size = layout.height, layout.width
         stages = self.stages_for(size)
         with self._lock:  # stages open what they need for a kind of picture once
-            return plan(layout, stages, self.size_of_result(size), self.tile())
+            return build_pipeline(layout, stages, self.size_of_result(size), self.tile())
 
     def rows(self, reader: Reader) -> Iterator[Samples]:
         """The rows of the result, from the top, while the next rows of the picture are being read."""
@@ -89,19 +89,19 @@ class Enhancer:
         if self.options.wrap:
             yield self._wrapped(all_rows(reader))
         else:
-            yield from enhanced_rows(reader, self.plan(layout), self.memory())
+            yield from enhanced_rows(reader, self.pipeline(layout), self.memory())
 
     def bytes_for(self, layout: Layout) -> int:
         """Bytes that the rows of such a picture take while it is enhanced, about."""
-        enhancement, limit = self.plan(layout), self.memory()
-        whole = enhancement.whole or self.options.wrap
-        rows = layout.height if whole else min(enhancement.target.height, enhancement.band_height(limit))
-        return rows * enhancement.bytes_of_row()
+        pipeline, limit = self.pipeline(layout), self.memory()
+        whole = pipeline.whole or self.options.wrap
+        rows = layout.height if whole else min(pipeline.target.height, pipeline.band_height(limit))
+        return rows * pipeline.bytes_of_row()
 
     def memory(self) -> int:
         """Bytes that a picture's rows may take while it is enhanced."""
         limit = self.options.memory
-        return (min(allowed(None), MOST_MEMORY) if limit is None else limit // 4) // self.beside
+        return (min(allowed(None), MOST_MEMORY) if limit is None else limit // 4) // self.concurrency
 
     def tile(self) -> int:
         """The edge of the tiles, where a stage takes tiles."""
@@ -128,15 +128,15 @@ class Enhancer:
 
     def _all_rows(self, layout: Layout, samples: Samples) -> Samples:
         """The whole result, made band by band."""
-        enhancement = self.plan(layout)
-        bands = list(enhancement.bands(self.memory()))
+        pipeline = self.pipeline(layout)
+        bands = list(pipeline.bands(self.memory()))
         if len(bands) == 1:
-            return enhancement.rows(samples, Rows(0, layout.height), bands[0])
-        target = enhancement.target
+            return pipeline.rows(samples, Rows(0, layout.height), bands[0])
+        target = pipeline.target
         result = np.empty((target.height, target.width, target.bands), target.depth)
         for wanted in bands:
-            at = enhancement.needs(wanted)
-            result[wanted.first : wanted.last] = enhancement.rows(samples[at.first : at.last], at, wanted)
+            at = pipeline.needs(wanted)
+            result[wanted.first : wanted.last] = pipeline.rows(samples[at.first : at.last], at, wanted)
         return result
 
     def _wrapped(self, samples: Samples) -> Samples:
@@ -151,11 +151,11 @@ class Enhancer:
         layout = Layout(around.shape[0], around.shape[1], *_channels(samples), around.dtype.name)
         enlarged = sizes_along(stages, around.shape[:2])[-1]
         with self._lock:
-            enhancement = plan(layout, stages, enlarged, self.tile())
+            pipeline = build_pipeline(layout, stages, enlarged, self.tile())
         scale = prod((scale_of(stage) for stage in stages), start=Fraction(1))
         first = int(reach * scale)
         whole = Rows(0, around.shape[0])
-        rows = enhancement.rows(around, whole, Rows(first, first + natural[0]))
+        rows = pipeline.rows(around, whole, Rows(first, first + natural[0]))
         result = rows[:, first : first + natural[1]]
         if size == natural:
             return result

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onebranch.enhancer import enhancement
+from onebranch.enhancer import row_pipeline
+from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer
-from onebranch.enhancer.work import Writing, enhance_file
+from onebranch.enhancer.single_file import Writing, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images import writing
 from onebranch.images.picture import DEPTHS, Picture
@@ -68,7 +68,7 @@ def test_any_cut_makes_the_same_file(tmp_path, monkeypatch, fuzz_seconds):
         writing.write(any_picture(rng), source)
         whole = made(source, tmp_path / f"{number}-whole{suffix}", options)
         with monkeypatch.context() as patch:
-            patch.setattr(enhancement, "BAND_PIXELS", 16)
+            patch.setattr(row_pipeline, "BAND_PIXELS", 16)
             patch.setattr(writing, "HELD", 0)
             cut = made(source, tmp_path / f"{number}-cut{suffix}", options)
         if isinstance(whole, str):

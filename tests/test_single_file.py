@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onebranch.enhancer import enhancement
+from onebranch.enhancer import row_pipeline
+from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer, enhance
-from onebranch.enhancer.work import Writing, enhance_file, foresee
+from onebranch.enhancer.single_file import Writing, enhance_file, preview_file
 from onebranch.errors import OnebranchError
 from onebranch.images import writing as module
 from onebranch.images.animation import Animation
@@ -38,7 +38,7 @@ def picture(depth: str, channels: int, alpha: bool, size: tuple[int, int] = (75,
 @pytest.fixture
 def streaming(monkeypatch):
     """Small bands, and nothing collected: all that streams does."""
-    monkeypatch.setattr(enhancement, "BAND_PIXELS", 16 * 86)
+    monkeypatch.setattr(row_pipeline, "BAND_PIXELS", 16 * 86)
     monkeypatch.setattr(module, "HELD", 0)
 
 
@@ -64,7 +64,7 @@ def test_streamed_and_whole_files_are_the_same_bytes(tmp_path, monkeypatch, suff
     write(picture("uint8", 3, False), tmp_path / "in.png")
     enhancer = Enhancer(SAME)
     enhance_file(tmp_path / "in.png", tmp_path / f"whole{suffix}", enhancer, Writing())
-    monkeypatch.setattr(enhancement, "BAND_PIXELS", 16 * 86)
+    monkeypatch.setattr(row_pipeline, "BAND_PIXELS", 16 * 86)
     monkeypatch.setattr(module, "HELD", 0)
     enhance_file(tmp_path / "in.png", tmp_path / f"rows{suffix}", enhancer, Writing())
     assert (tmp_path / f"rows{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
@@ -101,11 +101,11 @@ def test_damage_further_down_leaves_nothing(tmp_path, streaming):
         ("it.xyz", Encoding(), "unknown suffix"),
     ],
 )
-def test_what_cannot_be_written_is_foreseen(tmp_path, monkeypatch, target, encoding, words):
+def test_what_cannot_be_written_is_said_by_the_preview(tmp_path, monkeypatch, target, encoding, words):
     write(picture("uint8", 3, False), tmp_path / "in.png")
     (tmp_path / "taken.png").touch()
     monkeypatch.setattr(Enhancer, "rows", lambda *_: pytest.fail("work was done"))
-    for function in (foresee, enhance_file):
+    for function in (preview_file, enhance_file):
         with pytest.raises(OnebranchError, match=words):
             function(tmp_path / "in.png", tmp_path / target, Enhancer(SAME), Writing(encoding))
     assert (tmp_path / "taken.png").stat().st_size == 0
@@ -116,31 +116,31 @@ def test_no_pixels_are_no_limit():
         Writing(max_pixels=0)
 
 
-def test_too_little_memory_is_foreseen(tmp_path):
+def test_too_little_memory_is_said_by_the_preview(tmp_path):
     write(Picture(np.zeros((2000, 6000, 3), np.uint8)), tmp_path / "in.png")
     enhancer = Enhancer(replace(SAME, memory=200_000_000))
-    foreseen = foresee(tmp_path / "in.png", tmp_path / "it.png", enhancer, Writing())
-    assert 100_000_000 < foreseen.memory < 200_000_000
+    previewed = preview_file(tmp_path / "in.png", tmp_path / "it.png", enhancer, Writing())
+    assert 100_000_000 < previewed.memory < 200_000_000
     with pytest.raises(OnebranchError, match=r"6000x2000 pixels to 12000x4000 as AVIF needs about \d+ MB"):
-        foresee(tmp_path / "in.png", tmp_path / "it.avif", enhancer, Writing())
+        preview_file(tmp_path / "in.png", tmp_path / "it.avif", enhancer, Writing())
 
 
-def test_what_decoders_hold_is_foreseen(tmp_path):
+def test_what_decoders_hold_is_said_by_the_preview(tmp_path):
     image = pyvips.Image.black(6000, 4000, bands=3).copy(interpretation="srgb")
     image.jpegsave(str(tmp_path / "in.jpg"), interlace=True, subsample_mode="off")
-    foreseen = foresee(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), Writing())
-    assert foreseen.memory > 2 * 3 * 6000 * 4000
+    previewed = preview_file(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), Writing())
+    assert previewed.memory > 2 * 3 * 6000 * 4000
     enhancer = Enhancer(replace(SAME, memory=120_000_000))
     with pytest.raises(OnebranchError, match=r"progressive JPEG of 6000x4000 pixels takes about 0\.1 GB"):
-        foresee(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, Writing())
+        preview_file(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, Writing())
 
 
-def test_losses_are_foreseen(tmp_path):
+def test_losses_are_said_by_the_preview(tmp_path):
     found = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
     write(found, tmp_path / "in.tif")
-    foreseen = foresee(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), Writing())
-    assert foreseen.after == (150, 86)
-    assert foreseen.notes == (
+    previewed = preview_file(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), Writing())
+    assert previewed.after == (150, 86)
+    assert previewed.notes == (
         "16 bits become 8 bits: BMP holds no more",
         "colours become sRGB: BMP holds no colour profile",
     )
@@ -153,14 +153,14 @@ def test_animations_stay_animations(tmp_path, suffix):
     )
     write_animation(Animation(frames, (40, 250, 1000), 3), tmp_path / "in.gif")
     enhanced = enhance_file(tmp_path / "in.gif", tmp_path / f"out{suffix}", Enhancer(SAME), Writing())
-    assert enhanced.foreseen.frames == 3
+    assert enhanced.preview.frames == 3
     result = read_animation(tmp_path / f"out{suffix}")
     assert (result.delays, result.loop) == ((40, 250, 1000), 3)
     assert [(frame.height, frame.width) for frame in result.frames] == [(40, 60)] * 3
     for frame, original in zip(result.frames, frames, strict=True):
         np.testing.assert_allclose(frame.pixels[20, 30], original.pixels[0, 0], atol=8)
     still = enhance_file(tmp_path / "in.gif", tmp_path / "out.png", Enhancer(SAME), Writing())
-    assert still.foreseen.notes == ("only the first of 3 frames",)
+    assert still.preview.notes == ("only the first of 3 frames",)
 
 
 def profile(name: str) -> bytes:
@@ -173,8 +173,8 @@ MEASURED = """
     import re, sys
     from pathlib import Path
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.picture import Enhancer
-    from onebranch.enhancer.work import Writing, enhance_file
+    from onebranch.enhancer.enhancer import Enhancer
+    from onebranch.enhancer.single_file import Writing, enhance_file
     source, target, memory = sys.argv[1:]
     options = Options(model="photo-x2", memory=int(memory) or None)
     enhance_file(Path(source), Path(target), Enhancer(options), Writing())

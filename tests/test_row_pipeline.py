@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from network_specs import calm_model
-from onebranch.enhancer.enhancement import Enhancement
+from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.ensemble import mean_of_turns
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import Enhancer, enhance
+from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import enhanced_rows
 from onebranch.images.alpha import filled
@@ -71,12 +71,12 @@ def picture_of(height: int, width: int, channels: int, depth: str, alpha: bool, 
     return Picture(pixels, (shine if depth == "float32" else np.round(shine)).astype(depth))
 
 
-def by_rows(enhancement: Enhancement, picture: Picture, cuts: list[int]) -> np.ndarray:
+def by_rows(pipeline: RowPipeline, picture: Picture, cuts: list[int]) -> np.ndarray:
     """The result in bands that end at these rows, each from exactly the rows that it needs."""
     samples, parts = picture.samples(), []
-    for first, last in zip([0, *cuts], [*cuts, enhancement.target.height], strict=True):
-        at = enhancement.needs(Rows(first, last))
-        parts.append(enhancement.rows(samples[at.first : at.last], at, Rows(first, last)))
+    for first, last in zip([0, *cuts], [*cuts, pipeline.target.height], strict=True):
+        at = pipeline.needs(Rows(first, last))
+        parts.append(pipeline.rows(samples[at.first : at.last], at, Rows(first, last)))
     return np.concatenate(parts)
 
 
@@ -93,12 +93,12 @@ def test_any_cut_into_rows_gives_the_same_samples(name, size, channels, depth, a
     picture = picture_of(*size, channels, depth, alpha)
     enhancer = Enhancer(Options(model=MODELS[name], scale=scale, threads=1))
     whole = enhancer.enhance(picture).samples()
-    enhancement = enhancer.plan(picture.header.layout)
+    pipeline = enhancer.pipeline(picture.header.layout)
     places = (
         st.lists(st.integers(1, len(whole) - 1), unique=True, max_size=4) if len(whole) > 1 else st.just([])
     )
     cuts = sorted(data.draw(places))
-    np.testing.assert_array_equal(by_rows(enhancement, picture, cuts), whole)
+    np.testing.assert_array_equal(by_rows(pipeline, picture, cuts), whole)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -108,8 +108,8 @@ def test_every_shipped_model_streams_what_it_makes_whole(name: str) -> None:
     for threads in (1, 2):
         enhancer = Enhancer(Options(model=name, threads=threads, precision=precision))
         whole = enhancer.enhance(picture).samples()
-        enhancement = enhancer.plan(picture.header.layout)
-        parts = list(enhanced_rows(Given(picture, 50), enhancement, 1 << 19))
+        pipeline = enhancer.pipeline(picture.header.layout)
+        parts = list(enhanced_rows(Given(picture, 50), pipeline, 1 << 19))
         assert len(parts) > 1
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
@@ -123,7 +123,7 @@ def test_tiles_of_onnx_runtime_give_the_same_8_bit_samples(name: str, tile: int)
         options = Options(model=name, runtime="onnxruntime", threads=2)
         whole = Enhancer(replace(options, tile=512)).enhance(picture).samples()
         tiled = Enhancer(replace(options, tile=tile))
-        parts = list(enhanced_rows(Given(picture, 7), tiled.plan(picture.header.layout), 1 << 18))
+        parts = list(enhanced_rows(Given(picture, 7), tiled.pipeline(picture.header.layout), 1 << 18))
         found = np.concatenate(parts)
         assert np.abs(found.astype(np.float64) - whole.astype(np.float64)).max() <= bound
 
@@ -134,20 +134,18 @@ def test_chains_of_models_stream_too() -> None:
     assert len(enhancer.stages_for((90, 33))) == 2
     whole = enhancer.enhance(picture).samples()
     assert whole.shape == (630, 231, 4)
-    found = list(enhanced_rows(Given(picture, 90), enhancer.plan(picture.header.layout), 1 << 20))
+    found = list(enhanced_rows(Given(picture, 90), enhancer.pipeline(picture.header.layout), 1 << 20))
     assert len(found) > 3
     np.testing.assert_array_equal(np.concatenate(found), whole)
 
 
 def test_bands_are_smaller_where_there_is_less_memory() -> None:
     layout = picture_of(2000, 500, 3, "uint8", alpha=False).header.layout
-    enhancement = Enhancer(Options(model=MODELS["x2"])).plan(layout)
-    heights = [
-        [band.last - band.first for band in enhancement.bands(memory)] for memory in (1 << 22, 1 << 27)
-    ]
+    pipeline = Enhancer(Options(model=MODELS["x2"])).pipeline(layout)
+    heights = [[band.last - band.first for band in pipeline.bands(memory)] for memory in (1 << 22, 1 << 27)]
     assert all(sum(found) == 4000 for found in heights)
     assert max(heights[0]) < max(heights[1])
-    assert max(heights[0]) * enhancement.bytes_of_row() <= 1 << 22
+    assert max(heights[0]) * pipeline.bytes_of_row() <= 1 << 22
 
 
 # ---- hidden colours ----
@@ -247,4 +245,4 @@ def test_a_self_ensemble_streams_too(name: str, height: int, precision: str) -> 
     enhancer = Enhancer(Options(model=model, self_ensemble=True, threads=1, precision=precision))
     whole = enhancer.enhance(picture).samples()
     for cuts in (range(10, len(whole), 20), [len(whole) // 3 + 1, len(whole) // 2 + 3]):
-        np.testing.assert_array_equal(by_rows(enhancer.plan(picture.header.layout), picture, cuts), whole)
+        np.testing.assert_array_equal(by_rows(enhancer.pipeline(picture.header.layout), picture, cuts), whole)

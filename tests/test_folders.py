@@ -7,10 +7,10 @@ import pytest
 
 from network_specs import random_model
 from onebranch.enhancer.batch import Failed
-from onebranch.enhancer.files import enhance_files
+from onebranch.enhancer.enhancer import Enhancer, enhance
+from onebranch.enhancer.folders import enhance_files
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.picture import enhance
-from onebranch.enhancer.work import Writing
+from onebranch.enhancer.single_file import Writing
 from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
@@ -46,8 +46,8 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     summary = enhance_files([pictures], tmp_path / "out" / "deep", OPTIONS)
     assert sorted(content(tmp_path / "out" / "deep")) == [*names[:-1], "f.png"]
     assert [done.job.source.name for done in summary.done] == names
-    assert all((done.foreseen.before, done.foreseen.after) == ((9, 11), (18, 22)) for done in summary.done)
-    assert {(done.foreseen.models, done.foreseen.runtime) for done in summary.done} == {
+    assert all((done.preview.before, done.preview.after) == ((9, 11), (18, 22)) for done in summary.done)
+    assert {(done.preview.models, done.preview.runtime) for done in summary.done} == {
         (("small",), chosen(MODEL).runtime)
     }
     expected = enhance(pictures / "a.png", MODEL, threads=1)
@@ -133,7 +133,7 @@ def test_results_that_their_format_cannot_hold_fail_before_the_work(
     write(Picture(np.zeros((1, 9000, 1), np.uint8)), wide)
     shine = tmp_path / "shine.png"
     write(Picture(read(source).pixels, np.full((9, 11), 9, np.uint8)), shine)
-    monkeypatch.setattr("onebranch.enhancer.picture.Enhancer.plan", None)  # any work would fail otherwise
+    monkeypatch.setattr(Enhancer, "pipeline", None)  # any work would fail
     for path, target, reason in [
         (wide, "wide.webp", "WebP holds at most 16383"),
         (shine, "shine.jpg", "no transparency"),
@@ -185,7 +185,7 @@ def test_odd_pictures_are_done_or_refused_in_one_line(shared_data: Path, tmp_pat
             assert "fault in onebranch" not in result.reason, path
         else:
             done += 1
-            assert result.foreseen.after == tuple(2 * side for side in result.foreseen.before)
+            assert result.preview.after == tuple(2 * side for side in result.preview.before)
     assert done > 50
 
 
