@@ -14,7 +14,7 @@ from typing import Any
 from onebranch import save
 from onebranch.model.catalogue import FOLDER, load
 from onebranch.model.file import Model
-from onebranch.quantization.calibration import PICTURES, read_crops
+from onebranch.quantization.calibration import DEFAULT_PICTURES, read_crops
 from onebranch.quantization.layers import quantize
 from onebranch.quantization.loss import integer_scores, loss_on_folder, with_loss
 from ship_model import SCORES, entry_of
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--calibrate", type=Path, default=SHARED / "train")
-    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--pictures", type=int, default=DEFAULT_PICTURES)
     parser.add_argument("--data", type=Path, default=SHARED / "val")
     arguments = parser.parse_args()
     model = load(arguments.name)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from onebranch.bench.networks import random_model
 from onebranch.model.file import Model
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
-from onebranch.spec.quantization import Layer, Quantization, Range, needs_raw
+from onebranch.spec.quantization import Quantization, QuantizedLayer, QuantParams, needs_raw
 
 KERNELS = ("3x3", "1x1", "5x5", "7x7", "3x1", "1x5")
 ACTIVATIONS = ("prelu", "relu", "leaky_relu", "none")
@@ -67,7 +67,7 @@ def quantized(model: Model, seed: int) -> Model:
             float(w) for w in np.maximum(weight, 1e-6) / 127 * random.uniform(0.7, 1.3, len(weight))
         )
         layers.append(
-            Layer(
+            QuantizedLayer(
                 name=name,
                 weight_scales=scales if index else None,
                 output=None if is_tail else _range(random),
@@ -80,5 +80,5 @@ def quantized(model: Model, seed: int) -> Model:
     return Model(model.spec, model.weights, quantization=msgspec.to_builtins(record))
 
 
-def _range(random: np.random.Generator) -> Range:
-    return Range(scale=float(random.uniform(2, 8) / 255), zero_point=int(random.integers(0, 256)))
+def _range(random: np.random.Generator) -> QuantParams:
+    return QuantParams(scale=float(random.uniform(2, 8) / 255), zero_point=int(random.integers(0, 256)))

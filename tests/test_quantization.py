@@ -1,5 +1,6 @@
 """Quantizing: exact equalization, ranges and rounding that lose least, crops, and what the whole loses."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,19 @@ from onebranch.model.file import Model, fingerprint, read, to_bytes
 from onebranch.model.file import write as save
 from onebranch.quantization.calibration import Crop, held_out, read_crops
 from onebranch.quantization.equalization import Extent, equalized, equalizing_scales, joined_layers
-from onebranch.quantization.layers import channel_extents, quantize
+from onebranch.quantization.layers import channel_extents, plain_record, quantize
 from onebranch.quantization.loss import loss_on_crops, loss_on_folder
-from onebranch.quantization.ranges import best_range, rounded
+from onebranch.quantization.ranges import best_quant_params, rounded
 from onebranch.quantization.rounding import Products, rounded_weights
 from onebranch.spec.network import NetworkSpec, Skip
-from onebranch.spec.quantization import Range
+from onebranch.spec.quantization import QuantParams, quantization_of
 from onebranch.spec.shorthand import NetworkShorthand, expand
 from quantized_models import integer_specs
 
 F = np.float32
+
+OUTPUT_OF_0_1 = "bee5cb4a4da4f58b58e116582f70d67bf331125b6b09e0af962ae79ecf31e104"
+"""SHA-256 of the bytes that version 0.1 computed in the test below; integer networks are exact everywhere."""
 
 
 def smooth_crops(spec: NetworkSpec, count: int, edge: int = 24) -> list[Crop]:
@@ -114,16 +118,16 @@ def test_channels_get_all_of_the_range_they_can_have() -> None:
 @settings(max_examples=40, deadline=None)
 def test_ranges_lose_no_more_than_the_whole_range(seed: int, shift: float, spread: float) -> None:
     values = np.random.default_rng(seed).normal(shift, spread, (2, 30, 30))
-    found = best_range([values], [1.0])
+    found = best_quant_params([values], [1.0])
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    whole = Range((high - low) / 255, round(-low / ((high - low) / 255)))
+    whole = QuantParams((high - low) / 255, round(-low / ((high - low) / 255)))
     errors = [float(np.square(values - rounded(values, to)).mean()) for to in (found, whole)]
     assert errors[0] <= errors[1] * 1.02  # a histogram stands for the values
     assert rounded(np.zeros(1), found) == 0
 
 
 def test_a_range_of_nothing_but_zeros_is_a_range() -> None:
-    found = best_range([np.zeros((2, 3, 3))], [1.0])
+    found = best_quant_params([np.zeros((2, 3, 3))], [1.0])
     assert rounded(np.zeros(1), found) == 0
 
 
@@ -218,6 +222,17 @@ def test_integer_weights_follow_from_the_stored_floats() -> None:
         assert np.abs(stored / scales - layer.weight).max() < 1e-4
 
 
+def test_a_file_that_version_0_1_quantized_is_read_and_runs_as_before() -> None:
+    model = read(Path(__file__).parent / "data" / "quantized-0.1.safetensors")
+    record = quantization_of(model.quantization, model.spec)
+    assert record.layers[1].raw == QuantParams(0.02323892677531523, 105)
+    assert record.calibration["data"] == "waves" and record.loss["loss_db"] == -0.0003
+    assert plain_record(record) == model.quantization
+    picture = np.linspace(0, 1, 35, dtype=F).reshape(1, 1, 5, 7)
+    found = run_integer_network(model.spec, model.weights, model.quantization, picture)
+    assert found.dtype == F and hashlib.sha256(found.tobytes()).hexdigest() == OUTPUT_OF_0_1
+
+
 def test_quantizing_is_deterministic_and_travels_in_the_file(tmp_path) -> None:
     spec = expand(NetworkShorthand(task="denoise", colour="rgb", width=4, depth=1, branches=("3x3",)))
     model, crops = random_model(spec, name="noise"), smooth_crops(spec, 4)
@@ -309,7 +324,7 @@ def test_the_command_writes_what_runs_and_says_what_it_lost(tmp_path, run: Comma
     assert found.quantization["calibration"]["crops"] == 5
     assert found.quantization["calibration"]["data"] == "set"
     assert all(name in done.output for name in ("head", "blocks.1", "tail")) and "a loss of" in done.output
-    assert "it exists" in run.refused(*arguments)
+    assert "exists; choose another name" in run.refused(*arguments)
 
 
 def test_the_command_measures_on_a_folder(tmp_path, run: CommandLine) -> None:

@@ -1,7 +1,7 @@
-"""What a quantized network means: a slow numpy reference that every integer runtime equals bit for bit.
+"""The definition of a quantized network: a slow numpy reference that integer runtimes equal bit for bit.
 
-The head computes in float32 on the picture, blocks and tail in exact integers, and the tail gives float32.
-All float arithmetic is IEEE float32, every product and every sum rounded by itself, constants rounded once.
+The head computes in float32 on the picture, blocks and tail in exact integers; the tail's output is float32.
+All float arithmetic is IEEE float32: each product and each sum is rounded separately, constants once.
 """
 
 from collections.abc import Mapping
@@ -15,30 +15,32 @@ from onebranch.algebra.network import filled, finished, within
 from onebranch.errors import OnebranchError
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
 from onebranch.spec.quantization import (
-    LEVELS,
-    WEIGHT_LEVELS,
-    Layer,
+    MAX_LEVEL,
+    MAX_WEIGHT_LEVEL,
     Quantization,
-    Range,
+    QuantizedLayer,
+    QuantParams,
     quantization_of,
 )
 
-LARGEST_SUM = 2**31 - 1
-"""Of what a layer adds up: sums fit 32 bits."""
+MAX_ACCUMULATOR = 2**31 - 1
+"""The largest accumulator value: sums of products are held in signed 32-bit integers."""
 
-LARGEST_VALUE = 2**30
-"""Of what is rounded to an integer."""
+MAX_ROUNDED_VALUE = 2**30
+"""Values stay below this before they are rounded to an integer, so that the conversion cannot overflow."""
 
 Record = Mapping[str, Any] | Quantization
 
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """A block or the tail in integers; O output channels, I input channels, K x L kernel.
+    """A block or the tail in integers, with O output channels, I input channels and a K x L kernel.
 
-    weight: (O, I, K, L) int64 within -127..127. bias: (O,) int64, in units of the sums, the input's zero
-    point not in it. multiplier: (O,) float32, a sum's value in units of the output's scale, or, where skips
-    end here and at the tail, in real units. slopes: (O,) float32 for what is below zero.
+    weight: (O, I, K, L) int64 within -127..127.
+    bias: (O,) int64 in units of the accumulator, without the contribution of the input's zero point.
+    multiplier: (O,) float32. Times an accumulator it gives units of the output's scale, or real units for the
+        tail and for layers that a skip ends at.
+    slopes: (O,) float32, the factor of values below zero.
     """
 
     weight: np.ndarray
@@ -50,27 +52,27 @@ class IntegerLayer:
 def run_integer(spec: NetworkSpec, weights: Mapping[str, Floats], record: Record, picture: Floats) -> Floats:
     """The tail's output (O, H, W) float32 for a picture (C, H, W) float32, before the resampling layer.
 
-    picture: finite; what a downscaling network is given must have been `filled` before.
+    picture: finite values; for a downscaling network, already padded by `filled`.
     """
-    found = quantization_of(record, spec)
-    value, own = head_output(spec, weights, found.layers[0], picture)
-    kept = [own]
-    for index, layer in enumerate(integer_layers(spec, weights, found), start=1):
-        read = _given(found.layers[index - 1].output)
-        if index == len(found.layers) - 1:
-            return tail_output(layer, value, read)
-        added = [kept[skip.source] for skip in spec.skips if skip.target == index]
-        value, own = block_output(layer, value, read, found.layers[index], added)
-        kept.append(own)
+    quantization = quantization_of(record, spec)
+    value, output = head_output(spec, weights, quantization.layers[0], picture)
+    outputs = [output]
+    for index, integers in enumerate(integer_layers(spec, weights, quantization), start=1):
+        input_q = _present(quantization.layers[index - 1].output)
+        if index == len(quantization.layers) - 1:
+            return tail_output(integers, value, input_q)
+        added = [outputs[skip.source] for skip in spec.skips if skip.target == index]
+        value, output = block_output(integers, value, input_q, quantization.layers[index], added)
+        outputs.append(output)
     raise AssertionError("the last layer is the tail")
 
 
 def run_integer_network(
     spec: NetworkSpec, weights: Mapping[str, Floats], record: Record, pictures: Floats
 ) -> Floats:
-    """Enhanced pictures, unclipped: `algebra.network.run_network` in integers from first block to tail.
+    """Enhanced pictures, unclipped: `algebra.network.run_network` with blocks and tail in integers.
 
-    pictures: (N, C, H, W) float32, finite. Resampling layer and picture residual are float32, as they were.
+    pictures: (N, C, H, W) float32, finite. The resampling layer and the picture residual stay float32.
     """
     pictures = filled(pictures, spec.scale) if spec.task == "downscale" else pictures
     features = np.stack([run_integer(spec, weights, record, picture) for picture in pictures])
@@ -80,51 +82,60 @@ def run_integer_network(
 def integer_layers(
     spec: NetworkSpec, weights: Mapping[str, Floats], record: Record
 ) -> tuple[IntegerLayer, ...]:
-    """Blocks and tail in integers. Raises OnebranchError where sums or values could overflow."""
-    found = quantization_of(record, spec)
-    _check_head(spec, within(weights, "head"), _given(found.layers[0].output))
+    """Blocks and tail in integers. Raises OnebranchError where an accumulator or a value could overflow."""
+    quantization = quantization_of(record, spec)
+    _check_head(spec, within(weights, "head"), _present(quantization.layers[0].output))
     layers = []
     for index, (name, block, _) in enumerate(spec.walk()):
         if index == 0:
             continue
-        read, own = _given(found.layers[index - 1].output), found.layers[index]
-        sources = [found.layers[skip.source] for skip in spec.skips if skip.target == index]
-        added = sum(LEVELS * _given(source.raw or source.output).scale for source in sources)
-        layer = integer_layer(block, within(weights, name), own, read, bool(sources))
-        _check_sums(name, layer, read)
-        _check_values(name, layer, read, own, added)
-        layers.append(layer)
+        input_q, layer = _present(quantization.layers[index - 1].output), quantization.layers[index]
+        sources = [quantization.layers[skip.source] for skip in spec.skips if skip.target == index]
+        added = sum(MAX_LEVEL * _present(source.raw or source.output).scale for source in sources)
+        integers = integer_layer(block, within(weights, name), layer, input_q, bool(sources))
+        _check_accumulators(integers, layer, input_q)
+        _check_values(integers, layer, input_q, added)
+        layers.append(integers)
     return tuple(layers)
 
 
 def integer_layer(
-    block: BlockSpec, tensors: Mapping[str, Floats], own: Layer, read: Range, joined: bool
+    block: BlockSpec,
+    tensors: Mapping[str, Floats],
+    layer: QuantizedLayer,
+    input_q: QuantParams,
+    has_skips: bool,
 ) -> IntegerLayer:
-    """One layer in integers. read: the range of its input. joined: whether skips end here."""
-    unit = 1.0 if joined or own.output is None else own.output.scale
-    scales = np.array(own.weight_scales, np.float64)
+    """One block or the tail in integers.
+
+    tensors: the block's own. layer: its entry in the record. input_q: the quantization parameters of its
+    input. has_skips: whether a skip ends at this layer.
+    """
+    unit = 1.0 if has_skips or layer.output is None else layer.output.scale
+    scales = np.array(layer.weight_scales, np.float64)
     weight, bias = convolution_of(tensors)
-    levels = np.clip(np.rint(weight / scales[:, None, None, None]), -WEIGHT_LEVELS, WEIGHT_LEVELS)
-    units = np.rint(bias / (read.scale * scales))
-    if not (np.abs(units) <= LARGEST_SUM).all():
+    levels = np.clip(np.rint(weight / scales[:, None, None, None]), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
+    units = np.rint(bias / (input_q.scale * scales))
+    if not (np.abs(units) <= MAX_ACCUMULATOR).all():
         raise OnebranchError(
-            f"quantization: a bias of {own.name} is too large for 32-bit sums; its weight scale is too small"
+            f"quantization: a bias of {layer.name} is too large for 32-bit sums; its weight scale is"
+            " too small"
         )
-    multiplier = (read.scale * scales / unit).astype(np.float32)
+    multiplier = (input_q.scale * scales / unit).astype(np.float32)
     return IntegerLayer(
         levels.astype(np.int64), units.astype(np.int64), multiplier, slopes_of(block, tensors)
     )
 
 
 def convolution_of(tensors: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-    """Weight (O, I, K, L) and bias (O,) of a merged block in float64; 0 where it has no bias."""
+    """Weight (O, I, K, L) and bias (O,) of a merged block in float64; the bias is 0 where it has none."""
     weight = tensors["branches.0.0.weight"].astype(np.float64)
     bias = tensors.get("branches.0.0.bias", np.zeros(weight.shape[0], np.float32))
     return weight, bias.astype(np.float64)
 
 
 def slopes_of(block: BlockSpec, tensors: Mapping[str, Floats]) -> Floats:
-    """(O,) float32: what a value below zero is multiplied with."""
+    """The factors (O,) float32 of values below zero, for activations linear on both sides of zero."""
     if block.activation == "prelu":
         return tensors["activation.weight"].astype(np.float32)
     slope = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}[block.activation]
@@ -132,114 +143,132 @@ def slopes_of(block: BlockSpec, tensors: Mapping[str, Floats]) -> Floats:
 
 
 def head_output(
-    spec: NetworkSpec, weights: Mapping[str, Floats], own: Layer, picture: Floats
+    spec: NetworkSpec, weights: Mapping[str, Floats], layer: QuantizedLayer, picture: Floats
 ) -> tuple[np.ndarray, Floats]:
-    """The head's output (O, H, W) as uint8, and as the real float32 values that skips add.
+    """The head's output (O, H, W): as uint8, and dequantized to the float32 values that skips add.
 
-    In float32: the bias, then row by row, channel by channel, column by column, each product rounded and each
-    sum rounded; then the activation.
+    The order of the float32 operations is fixed: the bias, then row by row, channel by channel, column by
+    column, each product rounded and each sum rounded; then the activation.
     """
-    tensors, to = within(weights, "head"), _given(own.output)
+    tensors, output_q = within(weights, "head"), _present(layer.output)
     weight, bias = (value.astype(np.float32) for value in convolution_of(tensors))
     _, inputs, k, l = weight.shape
     rows, columns = picture.shape[1:]
-    framed = zero_pad(picture[None].astype(np.float32), (k // 2, l // 2))[0]
+    padded = zero_pad(picture[None].astype(np.float32), (k // 2, l // 2))[0]
     total = np.broadcast_to(bias[:, None, None], (len(bias), rows, columns))
     for y, i, x in np.ndindex(k, inputs, l):
-        total = total + framed[i, y : y + rows, x : x + columns] * weight[:, i, y, x, None, None]
-    value = _quantized(_activated(total, slopes_of(spec.head, tensors)), to, 1 / to.scale)
-    return value, _real(value, to)
+        total = total + padded[i, y : y + rows, x : x + columns] * weight[:, i, y, x, None, None]
+    activated = _activate(total, slopes_of(spec.head, tensors))
+    value = _quantize(activated, output_q, 1 / output_q.scale)
+    return value, _dequantize(value, output_q)
 
 
 def block_output(
-    layer: IntegerLayer, value: np.ndarray, read: Range, own: Layer, added: list[Floats]
+    integers: IntegerLayer,
+    value: np.ndarray,
+    input_q: QuantParams,
+    layer: QuantizedLayer,
+    added: list[Floats],
 ) -> tuple[np.ndarray, Floats]:
-    """A block's output (O, H, W) as uint8, what the next layer reads; and the real values that skips add.
+    """A block's output (O, H, W): as the uint8 that the next layer reads, and as the float32 that skips add.
 
-    value: uint8, what it reads. added: what the skips that end here add, in their order.
+    value: the block's input, uint8. added: the values of the skips that end at this block, in their order.
     """
-    to = _given(own.output)
-    output = _activated(_sums(layer, value, read) * layer.multiplier[:, None, None], layer.slopes)
+    output_q = _present(layer.output)
+    accumulated = _accumulators(integers, value, input_q)
+    output = _activate(accumulated * integers.multiplier[:, None, None], integers.slopes)
     if not added:
-        value = _quantized(output, to, 1)
-        return value, _real(value, to)
-    kept = _real(_quantized(output, own.raw, 1 / own.raw.scale), own.raw) if own.raw else output
+        value = _quantize(output, output_q, 1)
+        return value, _dequantize(value, output_q)
+    raw = layer.raw
+    before_skips = _dequantize(_quantize(output, raw, 1 / raw.scale), raw) if raw else output
     for other in added:
         output = output + other
-    return _quantized(output, to, 1 / to.scale), kept
+    return _quantize(output, output_q, 1 / output_q.scale), before_skips
 
 
-def tail_output(layer: IntegerLayer, value: np.ndarray, read: Range) -> Floats:
-    """The tail's output (O, H, W), float32."""
-    return np.asarray(_sums(layer, value, read) * layer.multiplier[:, None, None])
+def tail_output(integers: IntegerLayer, value: np.ndarray, input_q: QuantParams) -> Floats:
+    """The tail's output (O, H, W), float32, for its input `value`, uint8."""
+    return np.asarray(_accumulators(integers, value, input_q) * integers.multiplier[:, None, None])
 
 
-def _sums(layer: IntegerLayer, value: np.ndarray, read: Range) -> Floats:
-    """The layer's sums, exact, as float32; beyond the border lies the zero point.
+def _accumulators(integers: IntegerLayer, value: np.ndarray, input_q: QuantParams) -> Floats:
+    """The exact sums of products and bias, then rounded to float32; outside the picture is the zero point.
 
-    Integers below 2**53 are exact in float64, whose matrix products are fast.
+    They are computed in float64, where integers below 2**53 are exact and matrix products are fast.
     """
-    k, l = layer.weight.shape[2:]
-    centred = zero_pad(value[None].astype(np.float64) - read.zero_point, (k // 2, l // 2))
-    sums = correlate(centred, layer.weight.astype(np.float64), 1, 1)[0] + layer.bias[:, None, None]
+    k, l = integers.weight.shape[2:]
+    centred = zero_pad(value[None].astype(np.float64) - input_q.zero_point, (k // 2, l // 2))
+    sums = correlate(centred, integers.weight.astype(np.float64), 1, 1)[0] + integers.bias[:, None, None]
     return np.asarray(sums, np.float32)
 
 
-def _activated(values: Floats, slopes: Floats) -> Floats:
+def _activate(values: Floats, slopes: Floats) -> Floats:
     return np.where(values < 0, values * slopes[:, None, None], values)
 
 
-def _quantized(values: Floats, to: Range, factor: float) -> np.ndarray:
-    """Values, times a factor into units of the scale, as uint8; halves go to the even neighbour."""
+def _quantize(values: Floats, output_q: QuantParams, factor: float) -> np.ndarray:
+    """Values, times a factor that brings them to units of the scale, as uint8; ties round to even."""
     units = values if factor == 1 else values * np.float32(factor)
-    rounded: np.ndarray = np.clip(np.rint(units) + np.float32(to.zero_point), 0, LEVELS).astype(np.uint8)
-    return rounded
+    levels: np.ndarray = np.clip(np.rint(units) + np.float32(output_q.zero_point), 0, MAX_LEVEL)
+    return levels.astype(np.uint8)
 
 
-def _real(value: np.ndarray, meaning: Range) -> Floats:
-    real: Floats = (value.astype(np.float32) - np.float32(meaning.zero_point)) * np.float32(meaning.scale)
+def _dequantize(value: np.ndarray, params: QuantParams) -> Floats:
+    real: Floats = (value.astype(np.float32) - np.float32(params.zero_point)) * np.float32(params.scale)
     return real
 
 
-def _given(found: Range | None) -> Range:
-    assert found is not None, "the record was checked"
-    return found
+def _present(params: QuantParams | None) -> QuantParams:
+    assert params is not None, "quantization_of has checked the record"
+    return params
 
 
-def _check_sums(name: str, layer: IntegerLayer, read: Range) -> None:
-    """Whatever the order of additions, the largest sum of inputs 0 to 255 must fit 32 bits."""
-    magnitudes = np.abs(layer.weight).sum((1, 2, 3))
-    start = np.abs(layer.bias - read.zero_point * layer.weight.sum((1, 2, 3)))
-    if (largest := int((LEVELS * magnitudes + start).max())) > LARGEST_SUM:
+def _check_accumulators(integers: IntegerLayer, layer: QuantizedLayer, input_q: QuantParams) -> None:
+    """Raise OnebranchError unless every partial sum fits 32 bits, whatever the order of the additions."""
+    magnitudes = np.abs(integers.weight).sum((1, 2, 3))
+    start = np.abs(integers.bias - input_q.zero_point * integers.weight.sum((1, 2, 3)))
+    if (largest := int((MAX_LEVEL * magnitudes + start).max())) > MAX_ACCUMULATOR:
         raise OnebranchError(
-            f"quantization: {name} could add up to {largest:,}; at most {LARGEST_SUM:,} fits 32-bit sums"
+            f"quantization: {layer.name} could add up to {largest:,}; at most {MAX_ACCUMULATOR:,} fits"
+            " 32-bit sums"
         )
 
 
-def _check_head(spec: NetworkSpec, tensors: Mapping[str, Floats], to: Range) -> None:
-    """What pictures in [-1, 1] become."""
+def _check_head(spec: NetworkSpec, tensors: Mapping[str, Floats], output_q: QuantParams) -> None:
+    """Raise OnebranchError where the head's values for pictures in [-1, 1] could be too large to round."""
     weight, bias = convolution_of(tensors)
     values = np.abs(weight).sum((1, 2, 3)) + np.abs(bias)
-    _check_largest("head", values * _largest_slopes(slopes_of(spec.head, tensors)), to.scale)
+    _check_rounded("head", values * _largest_factors(slopes_of(spec.head, tensors)), output_q.scale)
 
 
-def _check_values(name: str, layer: IntegerLayer, read: Range, own: Layer, added: float) -> None:
-    """What inputs of 0 to 255 become. added: by skips, in real units; 0 where none end here."""
-    if own.output is None:
+# Worked example: weight (2, -3), bias 10, input zero point 100, multiplier 0.5, slope 0.25, no skip.
+#   An input level is at most max(100, 255 - 100) = 155 away from the zero point, so an accumulator is at most
+#   155 * (2 + 3) + 10 = 785 in magnitude, and the value at most 785 * 0.5 * max(1, 0.25) = 392.5. It is
+#   already in units of the output's scale (unit 1.0): 392.5 < 2**30, accepted.
+#   With a skip that adds at most 4.0 in real units, and output scale 0.01: (392.5 + 4.0) / 0.01 = 39650.
+def _check_values(integers: IntegerLayer, layer: QuantizedLayer, input_q: QuantParams, added: float) -> None:
+    """Raise OnebranchError where the layer's values for inputs of 0 to 255 could be too large to round.
+
+    added: the largest sum of the skips that end at this layer, in real units; 0 where none does.
+    """
+    if layer.output is None:
         return
-    reach = max(read.zero_point, LEVELS - read.zero_point)
-    sums = reach * np.abs(layer.weight).sum((1, 2, 3)) + np.abs(layer.bias)
-    values = sums * layer.multiplier * _largest_slopes(layer.slopes) + added
-    units = [found.scale for found in (own.output, own.raw) if found] if added else [1.0]
-    _check_largest(name, values, min(units))
+    distance = max(input_q.zero_point, MAX_LEVEL - input_q.zero_point)
+    sums = distance * np.abs(integers.weight).sum((1, 2, 3)) + np.abs(integers.bias)
+    values = sums * integers.multiplier * _largest_factors(integers.slopes) + added
+    units = [params.scale for params in (layer.output, layer.raw) if params] if added else [1.0]
+    _check_rounded(layer.name, values, min(units))
 
 
-def _largest_slopes(slopes: Floats) -> Floats:
+def _largest_factors(slopes: Floats) -> Floats:
+    """The largest factor of an activation on either side of zero."""
     return np.maximum(1, np.abs(slopes.astype(np.float64)))
 
 
-def _check_largest(name: str, values: Floats, unit: float) -> None:
-    if (largest := float(values.max()) / unit) >= LARGEST_VALUE:
+def _check_rounded(name: str, values: Floats, unit: float) -> None:
+    if (largest := float(values.max()) / unit) >= MAX_ROUNDED_VALUE:
         raise OnebranchError(
-            f"quantization: {name} could reach {largest:.3g} times its output's scale; 2**30 is too much"
+            f"quantization: {name} could reach {largest:.3g} times its output's scale; it must stay"
+            " below 2**30"
         )

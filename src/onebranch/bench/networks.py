@@ -18,7 +18,14 @@ from onebranch.model.file import Model, expected_tensors
 from onebranch.quantization.layers import convolved, plain_record
 from onebranch.spec.network import NetworkSpec
 from onebranch.spec.presets import PRESETS
-from onebranch.spec.quantization import LEVELS, WEIGHT_LEVELS, Layer, Quantization, Range, reason_against
+from onebranch.spec.quantization import (
+    MAX_LEVEL,
+    MAX_WEIGHT_LEVEL,
+    Quantization,
+    QuantizedLayer,
+    QuantParams,
+    reason_against,
+)
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
 EDGE = 48
@@ -142,7 +149,7 @@ def roughly_quantized(model: Model) -> Model:
         tensors = within(model.weights, name)
         value = activate(block.activation, convolved(tensors, value), tensors)
         layers.append(
-            Layer(
+            QuantizedLayer(
                 name=name,
                 weight_scales=None if name == "head" else _weight_scales(tensors["branches.0.0.weight"]),
                 output=None if name == "tail" else _range(value),
@@ -152,10 +159,10 @@ def roughly_quantized(model: Model) -> Model:
 
 
 def _weight_scales(weight: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(most) / WEIGHT_LEVELS for most in np.maximum(np.abs(weight).max((1, 2, 3)), 1e-6))
+    return tuple(float(most) / MAX_WEIGHT_LEVEL for most in np.maximum(np.abs(weight).max((1, 2, 3)), 1e-6))
 
 
-def _range(value: np.ndarray) -> Range:
+def _range(value: np.ndarray) -> QuantParams:
     low, high = min(float(value.min()), 0.0), max(float(value.max()), 1e-6)
-    scale = (high - low) / LEVELS
-    return Range(scale, min(max(round(-low / scale), 0), LEVELS))
+    scale = (high - low) / MAX_LEVEL
+    return QuantParams(scale, min(max(round(-low / scale), 0), MAX_LEVEL))

@@ -1,4 +1,4 @@
-"""`onebranch quantize`: a merged model in 8-bit integers."""
+"""`onebranch quantize`: quantize a merged model to 8-bit integers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
     from onebranch.model.file import Model
 
-FEW = 16
-"""Fewer pictures than that are worth a word."""
+RELIABLE_PICTURES = 16
+"""With fewer calibration pictures than this a note is printed."""
 
 
 @click.command("quantize")
 @click.argument("model")
-@click.option("--calibrate", required=True, help="A folder of ordinary pictures, none to be measured on.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--pictures", type=int, default=128, show_default=True, help="How many of them at most.")
-@click.option("--evaluate", "data", help="Measure the loss on this folder [a quarter of the pictures].")
-@click.option("--sigma", type=float, help="Noise in grey levels of that measurement, for a denoising model.")
-@click.option("--then", help="Measure a pair: reduced in 8 bits, enlarged in floats by this model.")
-@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--calibrate", required=True, help="Folder of calibration pictures, apart from any test set.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output model file.")
+@click.option("--pictures", type=int, default=128, show_default=True, help="Use at most this many of them.")
+@click.option("--evaluate", "data", help="Folder to measure the loss on  [default: held-out pictures]")
+@click.option("--sigma", type=float, help="Noise for that measurement, in grey levels (denoising models).")
+@click.option("--then", help="Model that enlarges the result again, in floats, before it is measured.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
 def command(
     model: str,
     calibrate: str,
@@ -35,9 +35,9 @@ def command(
 ) -> None:
     """Quantize a merged MODEL (a shipped name or a file) to 8 bits and write it, with its measured loss.
 
-    The file runs in integers with --precision int8, and in floats without. Calibration takes the middle of
-    each picture as the network would see it: reduced for upscaling, with noise for denoising. Unless
-    --evaluate names a folder to measure the loss on, a quarter of the pictures is kept apart for that.
+    The file runs in integers with --precision int8, and in floats otherwise. Calibration takes the centre of
+    each picture, prepared as the network's input: reduced for upscaling, with added noise for denoising.
+    Unless --evaluate names a folder to measure the loss on, a quarter of the pictures is held out for that.
     """
     import os
 
@@ -52,27 +52,30 @@ def command(
     from onebranch.quantization.loss import loss_on_crops, loss_on_folder, with_loss
 
     if out.exists() and not overwrite:
-        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
+        raise OnebranchError(f"{out} exists; choose another name or add --overwrite")
     if data is None and (sigma is not None or then is not None):
         raise OnebranchError(
-            "--sigma and --then say how --evaluate measures; give it a folder, or leave them out"
+            "--sigma and --then are options of --evaluate FOLDER; give that as well, or leave them out"
         )
     if data is not None and Path(data).resolve() == Path(calibrate).resolve():
         raise OnebranchError(
-            f"--evaluate and --calibrate are both '{calibrate}'; a loss is measured on other pictures"
+            f"--evaluate and --calibrate are both '{calibrate}'; the loss is measured on other pictures"
         )
-    found = load(model)
+    original = load(model)
     with Console(stderr=True).status("reading") as status:
-        crops = read_crops(calibrate, found.spec, pictures)
-        chosen, apart = held_out(crops) if data is None else (crops, ())
-        quantized = quantize(found, chosen, status.update)
+        crops = read_crops(calibrate, original.spec, pictures)
+        chosen, measured = held_out(crops) if data is None else (crops, ())
+        quantized = quantize(original, chosen, status.update)
         status.update("measuring")
         if data is None:
-            loss = loss_on_crops(found, quantized, apart)
+            loss = loss_on_crops(original, quantized, measured)
         else:
-            loss = loss_on_folder(found, quantized, data, sigma=sigma, then=then, shown=status.update)
-    if len(chosen) < FEW:
-        click.echo(f"calibrated on {len(chosen)} pictures; {FEW} or more give ranges to rely on", err=True)
+            loss = loss_on_folder(original, quantized, data, sigma=sigma, then=then, shown=status.update)
+    if len(chosen) < RELIABLE_PICTURES:
+        click.echo(
+            f"calibrated on {len(chosen)} pictures; {RELIABLE_PICTURES} or more give reliable ranges",
+            err=True,
+        )
     quantized = with_loss(quantized, loss, Path(calibrate).resolve().name)
     Console().print(_table(quantized))
     click.echo(loss.summary())
@@ -81,23 +84,23 @@ def command(
 
 
 def _table(model: "Model") -> "Table":
-    """Every layer's ranges."""
+    """The scales, zero point and range of every layer, one a row."""
     from rich.table import Table
 
-    from onebranch.spec.quantization import quantization_of
+    from onebranch.spec.quantization import MAX_LEVEL, quantization_of
 
     assert model.quantization is not None
     record = quantization_of(model.quantization, model.spec)
     table = Table()
-    for heading in ("layer", "weight scales", "output", "step", "zero point"):
+    for heading in ("layer", "weight scales", "output", "scale", "zero point"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for layer in record.layers:
-        scales, to = layer.weight_scales, layer.output
+        scales, params = layer.weight_scales, layer.output
         weights = "float" if scales is None else f"{min(scales):.3g} to {max(scales):.3g}"
-        if to is None:
+        if params is None:
             table.add_row(layer.name, weights, "float", "", "")
             continue
-        ends = (to.scale * (level - to.zero_point) for level in (0, 255))
-        reach = " to ".join(f"{end:.3g}" for end in ends)
-        table.add_row(layer.name, weights, reach, f"{to.scale:.3g}", str(to.zero_point))
+        ends = (params.scale * (level - params.zero_point) for level in (0, MAX_LEVEL))
+        interval = " to ".join(f"{end:.3g}" for end in ends)
+        table.add_row(layer.name, weights, interval, f"{params.scale:.3g}", str(params.zero_point))
     return table

@@ -1,8 +1,8 @@
-"""A quantized model becomes a graph of operations in ONNX's form of 8-bit networks (QDQ).
+"""A quantized model becomes a graph in ONNX's QDQ form: QuantizeLinear, DequantizeLinear, operation.
 
-Every 8-bit value is a QuantizeLinear followed by a DequantizeLinear, and convolutions stand between; runtimes
-fuse what they can into integer arithmetic. What the graph means is `algebra/integer.py`: the sums are the
-same; scales and activations are float32, so that a value on the edge of two levels may go to the other.
+Runtimes fuse what they can into integer arithmetic. The graph's accumulators equal those of the definition,
+`algebra/integer.py`; its scales and activations are float32 operations in the runtime's own order, so a value
+halfway between two levels may be rounded to the other one.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.operations import Builder, Graph
 from onebranch.lowering.floats import Tensors, add_activation, add_convolution, add_rest, framed
 from onebranch.spec.network import NetworkSpec
-from onebranch.spec.quantization import Layer, Quantization, Range
+from onebranch.spec.quantization import Quantization, QuantizedLayer, QuantParams
 
 
 def lower_integer(spec: NetworkSpec, weights: Tensors, record: Quantization) -> Graph:
     """The quantized network as a graph: `input` (N, C, H, W) float32 in [0, 1] -> `output`, float32.
 
-    weights: those of the spec. record: as `quantization_of` checked it. The head computes in floats, the
-    tail's output stays one; the inputs of the blocks and of the tail are uint8 with one scale, their weights
-    int8 with a scale per output channel, their biases int32 in units of the products of both.
+    weights: those of the spec. record: checked by `quantization_of`. The head computes in floats and the
+    tail's output is float. Blocks and tail read uint8 tensors with one scale each; their weights are int8
+    with one scale per output channel, their biases int32 in units of the product of both scales.
     """
     integers = integer_layers(spec, weights, record)
 
@@ -40,23 +40,23 @@ def _layers(
     integers: tuple[IntegerLayer, ...],
     picture: str,
 ) -> str:
-    """Head, blocks and tail. `skipped`: what a skip that starts at a layer adds."""
-    skipped: list[str] = []
-    value, read = picture, Range(1.0, 0)
+    """Adds head, blocks and tail; returns the name of the tail's output."""
+    skip_values: list[str] = []  # by layer: what a skip that starts there adds
+    value, input_q = picture, QuantParams(1.0, 0)
     for index, (name, block, _) in enumerate(spec.walk()):
-        own, tensors = record.layers[index], within(weights, name)
+        layer, tensors = record.layers[index], within(weights, name)
         if index == 0:
             value = _float_convolution(builder, name, tensors, value)
         else:
-            value = _convolution(builder, name, integers[index - 1], own, read, value)
+            value = _convolution(builder, integers[index - 1], layer, input_q, value)
         value = add_activation(builder, f"{name}.activation", block.activation, tensors, value)
-        if own.output is None:
+        if layer.output is None:
             return value
-        added = [skipped[skip.source] for skip in spec.skips if skip.target == index]
-        raw = _eight_bits(builder, f"{name}.raw", own.raw, value) if own.raw else ""
-        value = _eight_bits(builder, name, own.output, _sum(builder, name, value, added))
-        skipped.append(raw or value)
-        read = own.output
+        added = [skip_values[skip.source] for skip in spec.skips if skip.target == index]
+        raw = _quantized(builder, f"{name}.raw", layer.raw, value) if layer.raw else ""
+        value = _quantized(builder, name, layer.output, _sum(builder, name, value, added))
+        skip_values.append(raw or value)
+        input_q = layer.output
     raise OnebranchError("the network has no tail")
 
 
@@ -77,33 +77,33 @@ def _pads(weight: np.ndarray) -> tuple[int, ...]:
 
 
 def _convolution(
-    builder: Builder, name: str, layer: IntegerLayer, own: Layer, read: Range, value: str
+    builder: Builder, integers: IntegerLayer, layer: QuantizedLayer, input_q: QuantParams, value: str
 ) -> str:
-    """A convolution of 8-bit values; its weight and bias are integers times their scales."""
-    scales = np.array(own.weight_scales, np.float64)
-    weight = _constant(builder, f"{name}.weight", layer.weight.astype(np.int8), scales)
-    bias = _constant(builder, f"{name}.bias", layer.bias.astype(np.int32), scales * read.scale)
-    shape = layer.weight.shape[2:]
+    """Adds a convolution of 8-bit values whose weight and bias are integers times their scales."""
+    name, scales = layer.name, np.array(layer.weight_scales, np.float64)
+    weight = _constant(builder, f"{name}.weight", integers.weight.astype(np.int8), scales)
+    bias = _constant(builder, f"{name}.bias", integers.bias.astype(np.int32), scales * input_q.scale)
+    shape = integers.weight.shape[2:]
     return builder.add(
         "Conv",
         (value, weight, bias),
         f"{name}.convolution",
         kernel_shape=shape,
-        pads=_pads(layer.weight),
+        pads=_pads(integers.weight),
     )
 
 
 def _constant(builder: Builder, name: str, values: np.ndarray, scales: np.ndarray) -> str:
-    """Integers (O, ...) times one scale for each of the first axis."""
+    """Adds integers (O, ...), dequantized with one scale per entry of the first axis."""
     integers = builder.constant(f"{name}.integers", values)
     scale = builder.constant(f"{name}.scales", scales.astype(np.float32))
     zero = builder.constant(f"{name}.zero", np.zeros(len(values), values.dtype))
     return builder.add("DequantizeLinear", (integers, scale, zero), name, axis=0)
 
 
-def _eight_bits(builder: Builder, name: str, to: Range, value: str) -> str:
-    """The value as it is after 8 bits, as floats."""
-    scale = builder.constant(f"{name}.scale", np.array(to.scale, np.float32))
-    zero = builder.constant(f"{name}.zero_point", np.array(to.zero_point, np.uint8))
+def _quantized(builder: Builder, name: str, params: QuantParams, value: str) -> str:
+    """Adds a quantization to 8 bits and back; returns the name of the float value."""
+    scale = builder.constant(f"{name}.scale", np.array(params.scale, np.float32))
+    zero = builder.constant(f"{name}.zero_point", np.array(params.zero_point, np.uint8))
     levels = builder.add("QuantizeLinear", (value, scale, zero), f"{name}.levels")
     return builder.add("DequantizeLinear", (levels, scale, zero), f"{name}.eight_bits")

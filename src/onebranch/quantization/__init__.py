@@ -1,1 +1,1 @@
-"""Merged networks into 8-bit integers: calibration, equalization, ranges, rounding, and what it costs."""
+"""Quantization of merged networks to 8 bits: calibration, equalization, ranges, rounding, measured loss."""

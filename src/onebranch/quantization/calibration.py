@@ -1,6 +1,6 @@
-"""Calibration crops: what a network is given, made from ordinary pictures by its task's degradation.
+"""Calibration crops: inputs of a network, made from ordinary pictures by its task's degradation.
 
-They depend on the folder's pictures and nothing else: no randomness but the noise, seeded by the index.
+They are a function of the folder's pictures: the only randomness is noise, seeded by the picture's index.
 """
 
 import os
@@ -18,35 +18,36 @@ from onebranch.images.reading import read
 from onebranch.images.resize import imresize
 from onebranch.spec.network import NetworkSpec
 
-PICTURES = 128
-"""Pictures, unless another number is said."""
+DEFAULT_PICTURES = 128
+"""How many pictures are used unless the caller says another number."""
 
-EDGE = 96
-"""Pixels along a crop's edge, as the network sees it; smaller pictures give smaller crops."""
+CROP_EDGE_PIXELS = 96
+"""The edge of a crop in pixels of the network's input; smaller pictures give smaller crops."""
 
-NOISE = 50.0
-"""The strongest noise that a denoising network is calibrated on, in grey levels."""
+MAX_NOISE_LEVELS = 50.0
+"""The strongest noise that a denoising network is calibrated on: standard deviation in grey levels of 255."""
 
-HELD_OUT = 4
-"""One picture of so many is not calibrated on, and measures the loss where no other set does."""
+HELD_OUT_INTERVAL = 4
+"""Every so many pictures, one is not calibrated on; those measure the loss where no other folder is given."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """What a network is given (C, H, W), and what is wanted of it (C, H', W'); float32 in its colours."""
+    """A network's input (C, H, W) and the output that is wanted (C, H', W'); float32 in its colours."""
 
     given: np.ndarray
     wanted: np.ndarray
 
 
 def read_crops(
-    folder: str | os.PathLike[str], spec: NetworkSpec, pictures: int = PICTURES
+    folder: str | os.PathLike[str], spec: NetworkSpec, pictures: int = DEFAULT_PICTURES
 ) -> tuple[Crop, ...]:
-    """A crop of the middle of each of so many pictures, spread evenly over the folder and its subfolders.
+    """Centre crops of at most `pictures` pictures, spread evenly over the folder and its subfolders.
 
-    Upscale: the crop is reduced bicubically and rounded to 8 bits, as the evaluation does it; downscale: its
-    bicubic reduction is wanted; denoise: Gaussian noise from 0 to `NOISE` grey levels. Transparency is left
-    out. Raises OnebranchError for a folder without pictures, and pictures that cannot be read.
+    upscale: the input is the crop, reduced bicubically and rounded to 8 bits, as the evaluation does it.
+    downscale: the wanted output is the crop, reduced so. denoise: the input has Gaussian noise with a
+    standard deviation from 0 to `MAX_NOISE_LEVELS`. Alpha is ignored. Raises OnebranchError for a folder
+    without pictures, and for pictures that are too small or cannot be read.
     """
     if pictures < 1:
         raise OnebranchError(f"pictures must be at least 1, not {pictures}")
@@ -55,7 +56,7 @@ def read_crops(
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` of the paths, at even distances.
+    """At most `count` of the paths, evenly spaced.
 
     >>> [path.name for path in spread([Path(name) for name in "abcdef"], 3)]
     ['b', 'd', 'f']
@@ -65,29 +66,29 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def held_out(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
-    """Those to calibrate on, and those that only measure: every `HELD_OUT`th.
+    """The crops to calibrate on, and those to measure the loss on: every `HELD_OUT_INTERVAL`th.
 
-    Raises OnebranchError for fewer than that: a loss on the calibration's own pictures would say nothing.
+    Raises OnebranchError for fewer crops than that: none would be left to measure on.
     """
-    if len(crops) < HELD_OUT:
+    if len(crops) < HELD_OUT_INTERVAL:
         raise OnebranchError(
-            f"{len(crops)} picture(s) leave none to measure the loss on; calibrate on at least {HELD_OUT},"
-            " or name another folder with --evaluate"
+            f"{len(crops)} picture(s) leave none to measure the loss on; calibrate on at least"
+            f" {HELD_OUT_INTERVAL}, or name another folder with --evaluate"
         )
-    measured = list(crops[HELD_OUT - 1 :: HELD_OUT])
-    return [crop for k, crop in enumerate(crops) if k % HELD_OUT != HELD_OUT - 1], measured
+    measured = list(crops[HELD_OUT_INTERVAL - 1 :: HELD_OUT_INTERVAL])
+    return [crop for k, crop in enumerate(crops) if k % HELD_OUT_INTERVAL != HELD_OUT_INTERVAL - 1], measured
 
 
 def _crop(path: Path, index: int, count: int, spec: NetworkSpec) -> Crop:
     picture = read(path)
     unit = spec.scale
-    edge = EDGE * (unit if spec.task == "upscale" else 1)
+    edge = CROP_EDGE_PIXELS * (unit if spec.task == "upscale" else 1)
     if min(picture.height, picture.width) < 4 * unit:
         raise OnebranchError(f"'{path}' is too small to calibrate on: {picture.width}x{picture.height}")
     high = _middle(as_depth(picture.pixels, "uint8"), edge, unit)
     if spec.task == "denoise":
         clean = _in_colours(high, spec)
-        sigma = NOISE / 255 * index / max(1, count - 1)
+        sigma = MAX_NOISE_LEVELS / 255 * index / max(1, count - 1)
         noise = np.random.default_rng(index).normal(0, sigma, clean.shape)
         return Crop((clean + noise).astype(np.float32), clean)
     floats = as_depth(high, "float32").astype(np.float32)
@@ -97,13 +98,13 @@ def _crop(path: Path, index: int, count: int, spec: NetworkSpec) -> Crop:
 
 
 def _middle(pixels: Samples, edge: int, unit: int) -> Samples:
-    """The middle of a picture (H, W, C): at most `edge` pixels a side, a multiple of `unit`."""
+    """The centre of a picture (H, W, C): at most `edge` pixels a side, a multiple of `unit`."""
     sides = [min(edge, side) // unit * unit for side in pixels.shape[:2]]
     top, left = ((whole - side) // 2 for whole, side in zip(pixels.shape[:2], sides, strict=True))
     return pixels[top : top + sides[0], left : left + sides[1]]
 
 
 def _in_colours(pixels: Samples, spec: NetworkSpec) -> np.ndarray:
-    """(H, W, 1 or 3) bytes as the network sees them: (C, H, W) float32."""
+    """8-bit pixels (H, W, 1 or 3) as the network's input: (C, H, W) float32."""
     rgb = np.broadcast_to(as_depth(pixels, "float32"), (*pixels.shape[:2], 3)).astype(np.float32)
     return luma(rgb)[None] if spec.colour == "y" else np.ascontiguousarray(rgb.transpose(2, 0, 1))

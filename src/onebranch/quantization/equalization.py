@@ -1,7 +1,7 @@
-"""Cross-layer equalization: channels of one tensor brought to similar ranges, which what reads it undoes.
+"""Cross-layer equalization: channels of a tensor are scaled to similar ranges, and the next layer undoes it.
 
 Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias
-Correction", ICCV 2019, section 4.1. Exact: PReLU and its relatives pass positive scales through.
+Correction", ICCV 2019, section 4.1. Exact, because PReLU and its relatives commute with positive scales.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ import numpy as np
 from onebranch.algebra.definition import Floats
 from onebranch.spec.network import NetworkSpec
 
-MOST = 64.0
-"""The largest ratio of scales within a tensor; channels that are nearly silent want endless ones."""
+MAX_SCALE_RATIO = 64.0
+"""The largest ratio of two scales within a tensor; nearly constant channels would get endless ones."""
 
-SHARES = 64
-"""Places of zero within the range that are tried."""
+ZERO_POSITIONS = 64
+"""How many positions of zero within the range are tried."""
 
 
 def equalized(
     spec: NetworkSpec, weights: Mapping[str, Floats], scales: Sequence[Floats]
 ) -> dict[str, Floats]:
-    """The same network in float64, its channels multiplied by scales that the next layer divides by.
+    """The same network in float64, with channels multiplied by scales that the next layer divides by.
 
-    scales: of the output of head and every block, (O,), positive; layers that additions join have the same.
+    scales: (O,) for the output of head and of every block, positive; equal for layers joined by skips.
     """
     result = {name: value.astype(np.float64) for name, value in weights.items()}
     for index, name in enumerate(spec.names):
@@ -40,8 +40,10 @@ def equalized(
 
 @dataclass(frozen=True)
 class Extent:
-    """What the next layer reads, channel by channel: lowest (C,) <= 0 <= highest (C,), and how much noise of
-    unit variance in each channel becomes at the tail: gain (C,)."""
+    """The range of a layer's output by channel: lowest (C,) <= 0 <= highest (C,).
+
+    gain: (C,), the variance at the tail per unit variance of noise in each channel.
+    """
 
     lowest: Floats
     highest: Floats
@@ -51,23 +53,24 @@ class Extent:
 def equalizing_scales(spec: NetworkSpec, extents: Sequence[Extent], strength: float) -> list[Floats]:
     """Scales (O,) of head and every block for `equalized`, with geometric mean 1.
 
-    extents: of what the next layer reads, on calibration pictures. strength: 0 leaves all as it is; 1 gives
-    every channel as much of the tensor's range as it can have, which rounds the activations least and the
-    weights that read them most; between them lie the powers.
+    extents: of their outputs on calibration pictures. strength: an exponent of the scales. 0 changes nothing;
+    1 gives every channel as much of the tensor's range as possible, which minimizes the rounding error of
+    activations and maximizes that of the next layer's weights.
     """
     joined = joined_layers(spec)
     scales: list[Floats] = [np.ones(block.width) for block in (spec.head, *spec.blocks)]
     for group in set(joined):
-        members = [index for index, own in enumerate(joined) if own == group]
-        found = _largest_scales(_together([extents[index] for index in members]))
-        found = np.exp(strength * (np.log(found) - np.log(found).mean()))
+        members = [index for index, first in enumerate(joined) if first == group]
+        group_scales = _largest_scales(_together([extents[index] for index in members]))
+        log_scales = np.log(group_scales)
+        group_scales = np.exp(strength * (log_scales - log_scales.mean()))
         for index in members:
-            scales[index] = found
+            scales[index] = group_scales
     return scales
 
 
 def _together(extents: Sequence[Extent]) -> Extent:
-    """One extent for tensors that share their scales."""
+    """One extent for all tensors that share their scales."""
     return Extent(
         np.min([each.lowest for each in extents], 0),
         np.max([each.highest for each in extents], 0),
@@ -76,16 +79,19 @@ def _together(extents: Sequence[Extent]) -> Extent:
 
 
 def _largest_scales(extent: Extent) -> Floats:
-    """The largest scales that fit a range of length 1; of all places of zero in it, the one where rounding
-    costs least. Silent channels get no more than `MOST` times the smallest."""
-    shares = np.linspace(0, 1, SHARES + 1)[:, None]  # of the range, below zero
+    """The largest scales with which all channels fit a range of length 1.
+
+    Of all positions of zero in that range, the one with the least rounding noise at the tail is taken. No
+    scale is more than `MAX_SCALE_RATIO` times the smallest.
+    """
+    shares = np.linspace(0, 1, ZERO_POSITIONS + 1)[:, None]  # of the range, below zero
     with np.errstate(divide="ignore", invalid="ignore"):
         below = np.where(extent.lowest < 0, shares / -extent.lowest, np.inf)
         above = np.where(extent.highest > 0, (1 - shares) / extent.highest, np.inf)
-    scales = np.minimum(below, above)  # (SHARES + 1, C)
+    scales = np.minimum(below, above)  # (ZERO_POSITIONS + 1, C)
     smallest = scales.min(1, keepdims=True)
     usable = (smallest > 0) & np.isfinite(smallest)
-    scales = np.minimum(scales, np.where(usable, smallest, 1) * MOST)
+    scales = np.minimum(scales, np.where(usable, smallest, 1) * MAX_SCALE_RATIO)
     with np.errstate(divide="ignore"):
         noise = np.where(usable[:, 0], (extent.gain / scales**2).sum(1), np.inf)
     best = int(noise.argmin())
@@ -93,7 +99,7 @@ def _largest_scales(extent: Extent) -> Floats:
 
 
 def joined_layers(spec: NetworkSpec) -> list[int]:
-    """Of head and every block, the first layer that additions join it with, directly or through others.
+    """For head and every block, the first layer that skips join it with, directly or through other layers.
 
     >>> from onebranch.spec.network import Skip
     >>> from onebranch.spec.shorthand import NetworkShorthand, expand
@@ -104,5 +110,5 @@ def joined_layers(spec: NetworkSpec) -> list[int]:
     first = list(range(len(spec.blocks) + 1))
     for skip in spec.skips:
         low, high = sorted((first[skip.source], first[skip.target]))
-        first = [low if own == high else own for own in first]
+        first = [low if root == high else root for root in first]
     return first

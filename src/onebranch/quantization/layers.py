@@ -1,4 +1,4 @@
-"""A merged model into integers, layer by layer, on calibration pictures."""
+"""Quantization of a merged model, layer by layer, on calibration pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,21 +14,22 @@ from onebranch.errors import OnebranchError
 from onebranch.model.file import Model, fingerprint
 from onebranch.quantization.calibration import Crop
 from onebranch.quantization.equalization import Extent, equalized, equalizing_scales
-from onebranch.quantization.ranges import best_range
+from onebranch.quantization.ranges import best_quant_params
 from onebranch.quantization.rounding import Products, rounded_weights
 from onebranch.spec.network import NetworkSpec
-from onebranch.spec.quantization import Layer, Quantization, Range, needs_raw, reason_against
+from onebranch.spec.quantization import Quantization, QuantizedLayer, QuantParams, needs_raw, reason_against
 
 EQUALIZATIONS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1e-3))
-"""Strength of equalization, and the share of each picture's values that it may take for outliers; what loses
-least on the calibration pictures is taken."""
+"""Pairs: strength of equalization, share of each picture's values that it treats as outliers.
+
+All are tried; the one with the least error on the calibration pictures is taken."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One calibration picture as the head sees it (C, H, W), and what its squared errors weigh."""
+class CalibrationPicture:
+    """One calibration picture as the head reads it (C, H, W), and the weight of its squared errors."""
 
     given: Floats
     weight: float = 1.0
@@ -36,26 +37,28 @@ class Picture:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A quantized network and its tail's mean squared error, weighed, against the float one."""
+    """A quantized network, and the weighted mean squared error of its tail against the float network."""
 
     weights: dict[str, Floats]
-    layers: tuple[Layer, ...]
+    layers: tuple[QuantizedLayer, ...]
     error: float
 
 
 def quantize(model: Model, crops: Sequence[Crop], shown: Progress = lambda line: None) -> Model:
-    """The model with a record of quantization, its weights equalized and rounded; it runs in floats too.
+    """The model with a record of quantization and with equalized, rounded weights; it still runs in floats.
 
-    crops: what it is calibrated on. shown: called with what is being tried. The merge's proof, which was of
-    other weights, and the scores are left out. Raises OnebranchError for a network that integers do not take.
+    crops: the calibration set. shown: called with a line that names the current step. The merge's proof and
+    the scores belong to the original weights and are dropped. Raises OnebranchError for a network that cannot
+    run in integers, and without crops.
     """
-    if why := reason_against(model.spec):
-        raise OnebranchError(f"{model.name or 'the network'} cannot be quantized: {why}")
+    if reason := reason_against(model.spec):
+        raise OnebranchError(f"{model.name or 'the network'} cannot be quantized: {reason}")
     if not crops:
         raise OnebranchError("quantizing needs at least one picture to calibrate on")
     weights = importances(model, crops)
     pictures = [
-        Picture(prepared(crop.given, model.spec), weight) for crop, weight in zip(crops, weights, strict=True)
+        CalibrationPicture(prepared(crop.given, model.spec), weight)
+        for crop, weight in zip(crops, weights, strict=True)
     ]
     given = [picture.given for picture in pictures]
     attempts = []
@@ -88,19 +91,19 @@ def plain_record(record: Quantization) -> dict[str, Any]:
 
 
 def prepared(picture: Floats, spec: NetworkSpec) -> Floats:
-    """A picture (C, H, W) as the head sees it."""
+    """A picture (C, H, W) as the head reads it: padded to whole pixels of the result for downscaling."""
     return filled(picture[None], spec.scale)[0] if spec.task == "downscale" else picture
 
 
 def channel_extents(model: Model, pictures: Sequence[Floats], outliers: float = 0.0) -> list[Extent]:
-    """The extents of head and every block.
+    """The extents of the outputs of head and every block, on the pictures.
 
-    outliers: share of each picture's values, at both ends of each channel, that the extents leave out.
+    outliers: the share of each picture's values that is left out at either end of each channel.
     """
     spec, blocks = model.spec, (model.spec.head, *model.spec.blocks)
     lowest = [np.zeros(block.width) for block in blocks]
     highest = [np.zeros(block.width) for block in blocks]
-    energies = [np.zeros(block.width) for block in blocks]  # of the activation's slope, in mean
+    energies = [np.zeros(block.width) for block in blocks]  # mean square of the activation's slope
     for picture in pictures:
         values = _Values(picture, picture)
         for index, (name, block) in enumerate(zip(spec.names[:-1], blocks, strict=True)):
@@ -118,14 +121,14 @@ def channel_extents(model: Model, pictures: Sequence[Floats], outliers: float = 
 
 
 def noise_gains(spec: NetworkSpec, weights: Mapping[str, Floats], energies: Sequence[Floats]) -> list[Floats]:
-    """Of head and every block, what unit variance of white noise in each channel (C,) becomes at the tail.
+    """For head and every block, the variance at the tail per unit variance of noise in each channel (C,).
 
-    energies: the mean square of each activation's slope. Skips pass noise on as well. An estimate, too large
-    in early layers, whose noise the later ones average out; only its proportions within a layer are used.
+    energies: the mean square of each activation's slope. Skips pass noise on as well. The estimate is too
+    large for early layers, whose noise later layers average out; only ratios within one layer are used.
     """
     last = len(spec.blocks)
     gains: list[Floats] = [np.zeros(0)] * (last + 1)
-    passed: Floats = np.ones(spec.tail.width)  # from a layer's sums on
+    passed: Floats = np.ones(spec.tail.width)  # gain from a layer's sums to the tail
     for index in range(last, -1, -1):
         kernel = within(weights, spec.names[index + 1])["branches.0.0.weight"]
         gains[index] = np.einsum("o,oikl->i", passed, np.square(kernel, dtype=np.float64))
@@ -135,8 +138,11 @@ def noise_gains(spec: NetworkSpec, weights: Mapping[str, Floats], energies: Sequ
 
 
 def importances(model: Model, crops: Sequence[Crop]) -> list[float]:
-    """What each crop's squared error weighs: less where the float network is far from what is wanted, since
-    loss in decibels compares with that; mean 1."""
+    """The weight of each crop's squared error, with mean 1.
+
+    It is smaller where the float network itself is far from the wanted picture, because the same error costs
+    fewer decibels there.
+    """
     errors = [
         float(np.square(run_network(model.spec, model.weights, crop.given[None])[0] - crop.wanted).mean())
         for crop in crops
@@ -148,10 +154,11 @@ def importances(model: Model, crops: Sequence[Crop]) -> list[float]:
 
 @dataclass(frozen=True)
 class _Values:
-    """Values of one picture before a layer, in both networks: what it reads, and what skips may add.
+    """The input of a layer for one picture, in the float and in the integer network.
 
-    exact: (C, H, W) float32. value: the same as uint8; the head reads the picture in both. weight: what the
-    picture's squared errors weigh.
+    exact: (C, H, W) float32. value: the same in the integer network, uint8; both are the picture before the
+    head. exact_kept, kept: the outputs of all earlier layers before their skips, which later skips may add.
+    weight: of the picture's squared errors.
     """
 
     exact: Floats
@@ -161,36 +168,52 @@ class _Values:
     weight: float = 1.0
 
 
-def attempted(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Sequence[Picture]) -> Attempt:
-    """The equalized network in integers: ranges and rounding chosen layer after layer.
+def attempted(
+    spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Sequence[CalibrationPicture]
+) -> Attempt:
+    """The equalized network in integers, with quantization parameters and weights chosen layer by layer.
 
-    Each layer is fitted to what the float network's layer gives, on what the integer network's layer reads.
+    Each layer is fitted to the output of the float network's layer on the input of the integer network's.
     """
     result = {name: value.astype(np.float32) for name, value in weights.items()}
     values = [_Values(each.given, each.given, weight=each.weight) for each in pictures]
-    layers: list[Layer] = []
-    for index, (name, block) in enumerate(zip(spec.names, spec.all_blocks, strict=True)):
-        sums = [convolved(within(result, name), each.exact) for each in values]
-        outputs = [activate(block.activation, each, within(result, name)) for each in sums]
-        values = [_after(each, own, spec, index) for each, own in zip(values, outputs, strict=True)]
-        layer = Layer(name=name)
-        if index > 0:
-            read = _read(layers)
-            fitted, scales = refitted(within(result, name), values, sums, read)
-            result |= {f"{name}.{key}": value for key, value in fitted.items()}
-            layer = msgspec.structs.replace(layer, weight_scales=scales)
-        if index < len(spec.names) - 1:
-            following = within(result, spec.names[index + 1])["branches.0.0.weight"]
-            layer = _with_ranges(layer, values, following, needs_raw(spec, index))
-        layers.append(layer)
-        if index < len(spec.names) - 1:
-            values = [_after_integers(each, spec, result, layers) for each in values]
+    layers: list[QuantizedLayer] = []
+    for index in range(len(spec.names)):
+        values = _quantize_next(spec, result, layers, values, index)
     error = float(np.mean([_tail_error(each, spec, result, layers) for each in values]))
     return Attempt(result, tuple(layers), error)
 
 
+def _quantize_next(
+    spec: NetworkSpec,
+    weights: dict[str, Floats],
+    layers: list[QuantizedLayer],
+    values: list[_Values],
+    index: int,
+) -> list[_Values]:
+    """Quantizes layer `index`: rounds its `weights` in place and appends it to `layers`.
+
+    values: its inputs. Returns the inputs of the next layer, or, after the tail, its float output.
+    """
+    name, is_tail = spec.names[index], index == len(spec.names) - 1
+    tensors = within(weights, name)
+    sums = [convolved(tensors, each.exact) for each in values]
+    outputs = [activate(spec.all_blocks[index].activation, each, tensors) for each in sums]
+    values = [_after(each, output, spec, index) for each, output in zip(values, outputs, strict=True)]
+    layer = QuantizedLayer(name=name)
+    if index > 0:
+        fitted, scales = refitted(tensors, values, sums, _output_q(layers))
+        weights.update({f"{name}.{key}": value for key, value in fitted.items()})
+        layer = msgspec.structs.replace(layer, weight_scales=scales)
+    if not is_tail:
+        following = within(weights, spec.names[index + 1])["branches.0.0.weight"]
+        layer = _with_params(layer, values, following, needs_raw(spec, index))
+    layers.append(layer)
+    return values if is_tail else [_after_integers(each, spec, weights, layers) for each in values]
+
+
 def convolved(tensors: Mapping[str, Floats], value: Floats) -> Floats:
-    """A merged block before its activation, of what it reads (I, H, W): (O, H, W) float32."""
+    """A merged block's convolution of its input (I, H, W), before the activation: (O, H, W) float32."""
     weight = tensors["branches.0.0.weight"]
     k, l = weight.shape[2:]
     sums: Floats = correlate(zero_pad(value[None], (k // 2, l // 2)), weight, 1, 1)[0]
@@ -199,86 +222,92 @@ def convolved(tensors: Mapping[str, Floats], value: Floats) -> Floats:
 
 
 def refitted(
-    tensors: Mapping[str, Floats], values: Sequence[_Values], wanted: Sequence[Floats], read: Range
+    tensors: Mapping[str, Floats], values: Sequence[_Values], wanted: Sequence[Floats], input_q: QuantParams
 ) -> tuple[dict[str, Floats], tuple[float, ...]]:
-    """A block's weight and bias (where it has one), rounded, and the weights' scales.
+    """A block's rounded weight, its bias where it has one, and the weights' scales.
 
-    values: what it reads. wanted: its sums in the float network, (O, H, W).
+    values: its inputs. wanted: its sums in the float network, (O, H, W), for each of them.
     """
     weight, bias = tensors["branches.0.0.weight"], tensors.get("branches.0.0.bias")
     products = [
-        products_of(columns(each.value, read, weight.shape[2:], bias is not None), sums, each.weight)
+        products_of(columns(each.value, input_q, weight.shape[2:], bias is not None), sums, each.weight)
         for each, sums in zip(values, wanted, strict=True)
     ]
     total = Products(
         np.sum([each.inputs for each in products], 0), np.sum([each.outputs for each in products], 0)
     )
-    found = rounded_weights(weight.reshape(len(weight), -1), bias, total, read.scale)
+    found = rounded_weights(weight.reshape(len(weight), -1), bias, total, input_q.scale)
     rounded = {"branches.0.0.weight": found.weight.reshape(weight.shape).astype(np.float32)}
     if found.bias is not None:
         rounded["branches.0.0.bias"] = found.bias.astype(np.float32)
     return rounded, tuple(float(scale) for scale in found.scales)
 
 
-def columns(value: np.ndarray, read: Range, kernel: tuple[int, ...], constant: bool) -> Floats:
-    """What every weight meets at every pixel, in real units: (I K L, H W); below it ones for the bias."""
+def columns(value: np.ndarray, input_q: QuantParams, kernel: tuple[int, ...], constant: bool) -> Floats:
+    """The input of each weight at each pixel (im2col), in real units: (I K L, H W), then ones for a bias."""
     rows, wide = kernel
-    centred = (value.astype(np.float32) - read.zero_point) * np.float32(read.scale)
+    centred = (value.astype(np.float32) - input_q.zero_point) * np.float32(input_q.scale)
     framed = zero_pad(centred[None], (rows // 2, wide // 2))[0]
     windows = np.lib.stride_tricks.sliding_window_view(framed, (rows, wide), (1, 2))
     flat = windows.transpose(0, 3, 4, 1, 2).reshape(-1, value[0].size)
     return np.concatenate([flat, np.ones((1, flat.shape[1]), np.float32)]) if constant else flat
 
 
-def products_of(read: Floats, wanted: Floats, weight: float) -> Products:
-    """One picture's products, times its weight. read: (D, pixels). wanted: (O, H, W)."""
+def products_of(inputs: Floats, wanted: Floats, weight: float) -> Products:
+    """One picture's products, times its weight. inputs: (D, pixels). wanted: (O, H, W)."""
     flat = wanted.reshape(len(wanted), -1)
-    return Products(weight * (read @ read.T).astype(np.float64), weight * (flat @ read.T).astype(np.float64))
+    return Products(
+        weight * (inputs @ inputs.T).astype(np.float64), weight * (flat @ inputs.T).astype(np.float64)
+    )
 
 
-def _read(layers: Sequence[Layer]) -> Range:
-    found = layers[-1].output
-    assert found is not None, "only the tail has no range"
-    return found
+def _output_q(layers: Sequence[QuantizedLayer]) -> QuantParams:
+    """The quantization parameters of the last layer's output."""
+    params = layers[-1].output
+    assert params is not None, "only the tail's output is float"
+    return params
 
 
-def _after(values: _Values, own: Floats, spec: NetworkSpec, index: int) -> _Values:
-    """With the float network's next layer reached."""
-    kept = (*values.exact_kept, own)
-    joined = sum((kept[skip.source] for skip in spec.skips if skip.target == index), own)
+def _after(values: _Values, output: Floats, spec: NetworkSpec, index: int) -> _Values:
+    """The values after one more layer of the float network, whose output before skips is `output`."""
+    kept = (*values.exact_kept, output)
+    joined = sum((kept[skip.source] for skip in spec.skips if skip.target == index), output)
     return replace(values, exact=joined, exact_kept=kept)
 
 
-def _with_ranges(layer: Layer, values: Sequence[_Values], following: Floats, raw: bool) -> Layer:
-    """The layer with its ranges; an error in a channel weighs what the next layer's weights make of it."""
+def _with_params(
+    layer: QuantizedLayer, values: Sequence[_Values], following: Floats, raw: bool
+) -> QuantizedLayer:
+    """The layer with its quantization parameters; errors weigh as the `following` weights amplify them."""
     importance = np.square(following, dtype=np.float64).sum((0, 2, 3))
     weights = [each.weight for each in values]
     return msgspec.structs.replace(
         layer,
-        output=best_range([each.exact for each in values], weights, importance),
-        raw=best_range([each.exact_kept[-1] for each in values], weights) if raw else None,
+        output=best_quant_params([each.exact for each in values], weights, importance),
+        raw=best_quant_params([each.exact_kept[-1] for each in values], weights) if raw else None,
     )
 
 
 def _after_integers(
-    values: _Values, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[Layer]
+    values: _Values, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[QuantizedLayer]
 ) -> _Values:
-    """With the integer network's next layer reached."""
-    index, own = len(layers) - 1, layers[-1]
+    """The values after one more layer of the integer network, the last of `layers`."""
+    index, layer = len(layers) - 1, layers[-1]
     if index == 0:
-        value, kept = head_output(spec, weights, own, values.value)
+        value, kept = head_output(spec, weights, layer, values.value)
     else:
         added = [values.kept[skip.source] for skip in spec.skips if skip.target == index]
-        read = _read(layers[:-1])
-        layer = integer_layer(spec.all_blocks[index], within(weights, own.name), own, read, bool(added))
-        value, kept = block_output(layer, values.value, read, own, added)
+        input_q = _output_q(layers[:-1])
+        tensors = within(weights, layer.name)
+        integers = integer_layer(spec.all_blocks[index], tensors, layer, input_q, bool(added))
+        value, kept = block_output(integers, values.value, input_q, layer, added)
     return replace(values, value=value, kept=(*values.kept, kept))
 
 
 def _tail_error(
-    values: _Values, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[Layer]
+    values: _Values, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[QuantizedLayer]
 ) -> float:
-    read = _read(layers[:-1])
-    layer = integer_layer(spec.tail, within(weights, "tail"), layers[-1], read, False)
-    difference = tail_output(layer, values.value, read) - values.exact
+    input_q = _output_q(layers[:-1])
+    integers = integer_layer(spec.tail, within(weights, "tail"), layers[-1], input_q, False)
+    difference = tail_output(integers, values.value, input_q) - values.exact
     return values.weight * float(np.square(difference, dtype=np.float64).mean())

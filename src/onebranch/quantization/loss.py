@@ -1,4 +1,4 @@
-"""What 8 bits cost: the score in integers beside the score in floats, by the evaluation's own protocol."""
+"""The loss of quality in 8 bits: the integer network's score beside the float network's, by one protocol."""
 
 import os
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from onebranch.quantization.calibration import Crop
 from onebranch.runtime import engine_library, engine_network
 from onebranch.runtime.protocol import Runtime
 
-CEILING = 100.0
-"""Decibels of what has no error."""
+MAX_PSNR_DB = 100.0
+"""PSNR in decibels that stands for no error at all."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Mean PSNR in decibels of both networks. data: what it was measured on, and how."""
+    """Mean PSNR in decibels of the float and of the integer network. data: the pictures and the protocol."""
 
     data: str
     floats: float
@@ -36,11 +36,11 @@ class Loss:
 
     @property
     def decibels(self) -> float:
-        """What is lost; below zero where the integers happen to be better."""
+        """The loss in decibels; negative where the integer network happens to be better."""
         return self.floats - self.integers
 
     def as_json(self) -> dict[str, Any]:
-        """For the model file, to 4 places."""
+        """The record for the model file, rounded to 4 decimal places."""
         return {
             "data": self.data,
             "pictures": self.pictures,
@@ -58,7 +58,7 @@ class Loss:
 
 
 class IntegerRuntime:
-    """The slow definition as a runtime, for any machine."""
+    """The slow definition as a runtime; it needs no native engine."""
 
     name = "reference"
 
@@ -74,7 +74,7 @@ class IntegerRuntime:
 
 
 def integer_runtime(model: Model, threads: int | None = None) -> Runtime:
-    """The engine in 8 bits where it is installed, else the definition; they are equal, bit for bit."""
+    """The engine in 8 bits where it is installed, else the definition; the results are equal bit for bit."""
     if engine_library.available() or engine_network.reason_against(model, "int8"):
         return IntegerRuntime(model)
     from onebranch.runtime.engine import EngineRuntime
@@ -91,9 +91,9 @@ def loss_on_folder(
     then: str | os.PathLike[str] | Model | None = None,
     shown: Progress = lambda name: None,
 ) -> Loss:
-    """The loss on the pictures in a folder, by `evaluation.evaluate`, on luma or (rgb) on RGB.
+    """The loss on the pictures in a folder, by `evaluation.evaluate`: PSNR on luma, or on RGB for rgb models.
 
-    then: a model, in floats, that enlarges what a downscaling network gave.
+    then: a model that enlarges a downscaling network's result, in floats, before it is compared.
     """
     floats = evaluate(model, data, sigma=sigma, then=then, shown=shown)
     integers = integer_scores(quantized, data, sigma=sigma, then=then, shown=shown)
@@ -147,16 +147,16 @@ def loss_on_crops(model: Model, quantized: Model, crops: Sequence[Crop]) -> Loss
 
 
 def _psnr(output: np.ndarray, wanted: np.ndarray, border: int) -> float:
-    """Of what would be written in 8 bits."""
+    """PSNR in decibels of the output as it would be written in 8 bits."""
     inner = slice(border, -border) if border else slice(None)
     written = as_depth(output, "uint8").astype(np.float64) / 255
     difference = (written - wanted)[..., inner, inner]
     error = float(np.square(difference).mean())
-    return CEILING if error == 0 else min(CEILING, -10 * float(np.log10(error)))
+    return MAX_PSNR_DB if error == 0 else min(MAX_PSNR_DB, -10 * float(np.log10(error)))
 
 
 def with_loss(quantized: Model, loss: Loss, calibrated_on: str) -> Model:
-    """The model with the loss, and the name of the calibration's folder, in its record."""
+    """The model with the loss and the name of the calibration folder in its record."""
     assert quantized.quantization is not None, "the caller has quantized it"
     record = quantized.quantization
     calibration = {**record.get("calibration", {}), "data": calibrated_on}

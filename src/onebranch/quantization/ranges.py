@@ -1,42 +1,47 @@
-"""Ranges of 8-bit tensors that lose least on the values that were met: clipping against rounding."""
+"""Quantization parameters with the least squared error on given values: clipping weighed against rounding."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
-from onebranch.spec.quantization import LEVELS, SMALLEST_SCALE, Range
+from onebranch.spec.quantization import MAX_LEVEL, MIN_SCALE, QuantParams
 
-BINS = 2**14
-"""Of the histogram that stands for the values."""
+HISTOGRAM_BINS = 2**14
+"""Bins of the histogram that stands for the values."""
 
-NARROWER = tuple(np.linspace(1, 0.4, 25).tolist())
-"""Factors that each end of the range is tried with."""
+CLIP_FACTORS = tuple(np.linspace(1, 0.4, 25).tolist())
+"""Fractions of the smallest and of the largest value at which the range may end."""
 
 
-def best_range(
+def best_quant_params(
     tensors: Sequence[np.ndarray], weights: Sequence[float], importance: np.ndarray | None = None
-) -> Range:
-    """The range of 256 levels with the least mean squared error, zero exactly among them.
+) -> QuantParams:
+    """The parameters with the least mean squared error on the tensors; zero is represented exactly.
 
-    tensors: each (C, H, W). weights: what an error in each tensor weighs. importance: (C,), what one in each
-    channel weighs; all the same where None.
+    tensors: each (C, H, W). weights: the weight of each tensor's squared errors. importance: (C,), the weight
+    of each channel's squared errors; None: 1 each.
     """
-    low, high = (float(reach) for reach in (min(t.min() for t in tensors), max(t.max() for t in tensors)))
-    low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < LEVELS * SMALLEST_SCALE:
-        return Range(1.0, 0)
+    low = min(0.0, *(float(tensor.min()) for tensor in tensors))
+    high = max(0.0, *(float(tensor.max()) for tensor in tensors))
+    if high - low < MAX_LEVEL * MIN_SCALE:
+        return QuantParams(1.0, 0)
     counts, edges = _histogram(tensors, weights, importance, (low, high))
     values = (edges[1:] + edges[:-1]) / 2
-    lows, highs = ([end] if end == 0 else [end * factor for factor in NARROWER] for end in (low, high))
-    tried = [_range_between(*ends) for ends in ((a, b) for a in lows for b in highs)]
-    errors = [float(counts @ (values - rounded(values, found)) ** 2) for found in tried]
-    return tried[int(np.argmin(errors))]
+    candidates = [_params_between(*ends) for ends in product(_clipped(low), _clipped(high))]
+    errors = [float(counts @ (values - rounded(values, params)) ** 2) for params in candidates]
+    return candidates[int(np.argmin(errors))]
 
 
-def rounded(values: np.ndarray, to: Range) -> np.ndarray:
-    """Values as the range keeps them, in real units."""
-    levels = np.clip(np.rint(values / to.scale) + to.zero_point, 0, LEVELS)
-    return np.asarray((levels - to.zero_point) * to.scale)
+def rounded(values: np.ndarray, params: QuantParams) -> np.ndarray:
+    """Values after quantization and dequantization, in real units."""
+    levels = np.clip(np.rint(values / params.scale) + params.zero_point, 0, MAX_LEVEL)
+    return np.asarray((levels - params.zero_point) * params.scale)
+
+
+def _clipped(end: float) -> list[float]:
+    """The ends that are tried in place of this one."""
+    return [end * factor for factor in CLIP_FACTORS] if end else [end]
 
 
 def _histogram(
@@ -45,15 +50,16 @@ def _histogram(
     importance: np.ndarray | None,
     ends: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted counts and the edges of their bins."""
     channels = np.ones(len(tensors[0])) if importance is None else importance
-    total = np.zeros(BINS)
+    total = np.zeros(HISTOGRAM_BINS)
     for tensor, weight in zip(tensors, weights, strict=True):
         for values, share in zip(tensor, channels, strict=True):
-            total += weight * share * np.histogram(values, BINS, ends)[0]
-    return total, np.histogram_bin_edges([], BINS, ends)
+            total += weight * share * np.histogram(values, HISTOGRAM_BINS, ends)[0]
+    return total, np.histogram_bin_edges([], HISTOGRAM_BINS, ends)
 
 
-def _range_between(low: float, high: float) -> Range:
-    """From about `low` <= 0 to about `high` >= 0: the zero point is a whole number."""
-    scale = max((high - low) / LEVELS, SMALLEST_SCALE)
-    return Range(scale, min(max(round(-low / scale), 0), LEVELS))
+def _params_between(low: float, high: float) -> QuantParams:
+    """Levels from about `low` <= 0 to about `high` >= 0; the zero point is rounded to an integer."""
+    scale = max((high - low) / MAX_LEVEL, MIN_SCALE)
+    return QuantParams(scale, min(max(round(-low / scale), 0), MAX_LEVEL))

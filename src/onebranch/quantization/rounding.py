@@ -1,30 +1,33 @@
-"""Weights rounded to 8 bits one column after the other, the rest refitted to make up for what that changed.
+"""Weights are rounded to 8 bits column by column; the columns that follow are refitted to compensate.
 
-Least squares on what the layer really reads, which includes the rounding before it; the bias comes last and
-stays a float, so that it takes up what is left (bias correction). Frantar and Alistarh, "Optimal Brain
-Compression", NeurIPS 2022, and "GPTQ", ICLR 2023.
+Least squares on the layer's true inputs, which contain the rounding errors of earlier layers. The bias comes
+last and stays a float, so that it absorbs what remains (bias correction). Frantar and Alistarh, "Optimal
+Brain Compression", NeurIPS 2022, and "GPTQ", ICLR 2023.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from onebranch.spec.quantization import SMALLEST_SCALE, WEIGHT_LEVELS
+from onebranch.spec.quantization import MAX_WEIGHT_LEVEL, MIN_SCALE
 
-NARROWER = np.linspace(1, 0.55, 10)
-"""Factors of each output channel's largest weight at which its range may end."""
+WEIGHT_CLIP_FACTORS = np.linspace(1, 0.55, 10)
+"""Fractions of each output channel's largest weight at which its range may end."""
 
 DAMPING = 1e-4
-"""Of the mean diagonal of the products, added to it: columns that were hardly seen stay as they were."""
+"""Fraction of the products' mean diagonal that is added to it: weights of silent inputs stay as they were."""
 
-BIAS_UNITS = 2.0**22
-"""A bias is at most so many units of the sums, and the sums exact in float32."""
+MAX_BIAS_UNITS = 2.0**22
+"""The largest bias in units of the accumulator, so that accumulators are exact in float32."""
 
 
 @dataclass(frozen=True)
 class Products:
-    """Sums over pixels: inputs (D, D) of what is read with itself; outputs (O, D) of what is wanted with what
-    is read. Where the layer has a bias, the last of what is read is a 1."""
+    """Sums over pixels of products.
+
+    inputs: (D, D), of inputs with inputs. outputs: (O, D), of wanted outputs with inputs. Where the layer has
+    a bias, the last input is a constant 1.
+    """
 
     inputs: np.ndarray
     outputs: np.ndarray
@@ -32,7 +35,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Weights (O, D) that are whole multiples of `scales` (O,) within -127..127; bias (O,) or None."""
+    """Weights (O, D) that are integer multiples, -127 to 127, of `scales` (O,); bias (O,) or None."""
 
     weight: np.ndarray
     bias: np.ndarray | None
@@ -40,14 +43,17 @@ class Rounded:
 
 
 def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Products, unit: float) -> Rounded:
-    """The best found for each channel. weight: (O, D). bias: (O,) or None. unit: scale of the input."""
+    """Rounded weights, with the best of all clip factors for each output channel.
+
+    weight: (O, D). bias: (O,) or None. unit: the scale of the input.
+    """
     count = weight.shape[1]
     start = weight if bias is None else np.concatenate([weight, bias[:, None]], 1)
     damped = products.inputs + np.diag(_damping(np.diag(products.inputs), count))
     fitted = start + np.linalg.solve(damped, (products.outputs - start @ products.inputs).T).T
-    floor = np.maximum(np.abs(fitted[:, count:]).sum(1) / (unit * BIAS_UNITS), SMALLEST_SCALE)
+    floor = np.maximum(np.abs(fitted[:, count:]).sum(1) / (unit * MAX_BIAS_UNITS), MIN_SCALE)
     largest = np.abs(fitted[:, :count]).max(1)
-    scales = np.maximum(NARROWER[:, None] * largest / WEIGHT_LEVELS, floor)  # (F, O)
+    scales = np.maximum(WEIGHT_CLIP_FACTORS[:, None] * largest / MAX_WEIGHT_LEVEL, floor)  # (F, O)
     tried = _column_by_column(fitted, count, scales, damped)
     change = tried - fitted
     errors = np.einsum("fod,fod->fo", change @ damped, change)
@@ -57,21 +63,23 @@ def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Produ
 
 
 def _damping(diagonal: np.ndarray, count: int) -> np.ndarray:
-    """What is added to the diagonal; nothing for the bias, which is to take up all that it can."""
+    """What is added to the diagonal: 0 for the bias, which is to absorb all that it can."""
     level = DAMPING * float(diagonal[:count].mean()) or 1.0
     return np.where(np.arange(len(diagonal)) < count, level, 0.0)
 
 
 def _column_by_column(fitted: np.ndarray, count: int, scales: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """fitted (O, D) with its first `count` columns rounded for scales (F, O), those that are read most first:
-    (F, O, D)."""
+    """`fitted` (O, D) with its first `count` columns rounded for scales (F, O): (F, O, D).
+
+    Columns with the largest inputs are rounded first.
+    """
     order = np.argsort(-np.diag(products)[:count], kind="stable")
     order = np.append(order, np.arange(count, len(products)))  # the bias last
     inverse = np.linalg.inv(products[np.ix_(order, order)])
-    factor = np.linalg.cholesky(inverse).T  # upper: how the columns after one make up for its change
+    factor = np.linalg.cholesky(inverse).T  # row k: how the columns after k compensate for a change of k
     values = np.repeat(fitted[None][:, :, order], len(scales), 0)
     for column in range(count):
-        levels = np.clip(np.rint(values[:, :, column] / scales), -WEIGHT_LEVELS, WEIGHT_LEVELS)
+        levels = np.clip(np.rint(values[:, :, column] / scales), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
         change = (values[:, :, column] - levels * scales) / factor[column, column]
         values[:, :, column:] -= change[:, :, None] * factor[column, column:]
         values[:, :, column] = levels * scales

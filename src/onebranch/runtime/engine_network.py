@@ -15,7 +15,7 @@ from onebranch.lowering.floats import unshuffled
 from onebranch.model.file import Model
 from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
-from onebranch.spec.quantization import Range, quantization_of
+from onebranch.spec.quantization import QuantParams, quantization_of
 
 MAGIC = b"OBNET\0\0\1"
 
@@ -177,7 +177,7 @@ def _quantized_layers(model: Model) -> list[bytes]:
     return parts
 
 
-def _integer_layer(layer: IntegerLayer, read: Range | None) -> list[bytes]:
+def _integer_layer(layer: IntegerLayer, read: QuantParams | None) -> list[bytes]:
     """Weight, start and multiplier; the input's zero point is part of the start."""
     zero = 0 if read is None else read.zero_point
     start = layer.bias - zero * layer.weight.sum((1, 2, 3))
@@ -185,7 +185,7 @@ def _integer_layer(layer: IntegerLayer, read: Range | None) -> list[bytes]:
     return [_shape(layer.weight, True), weight, start.astype("<i4").tobytes(), _floats(layer.multiplier)]
 
 
-def _grid(found: Range | None, unapplied: bool) -> bytes:
+def _grid(found: QuantParams | None, unapplied: bool) -> bytes:
     """Scale, its inverse (1 where the multiplier has it already) and zero point."""
     if found is None:
         return struct.pack("<ffi", 1, 1, 0)

@@ -1,6 +1,6 @@
-"""How a merged network runs in 8-bit integers: the record that a quantized model's file carries.
+"""The record of quantization that a model file carries: scales and zero points of every layer.
 
-Values only. What they mean, operation by operation, is `algebra/integer.py`.
+The arithmetic that they stand for is defined, operation by operation, in `algebra/integer.py`.
 """
 
 import math
@@ -14,47 +14,53 @@ from onebranch.spec.branch import Convolution
 from onebranch.spec.network import BlockSpec, NetworkSpec, convert
 
 ACTIVATIONS = ("prelu", "leaky_relu", "relu", "none")
-"""Activations that integer networks have: two lines through zero, so that a positive scale passes them."""
+"""Activations of integer networks: linear on both sides of zero, so positive scales commute with them."""
 
-LEVELS = 255
+MAX_LEVEL = 255
 """The largest value of an 8-bit tensor."""
 
-WEIGHT_LEVELS = 127
+MAX_WEIGHT_LEVEL = 127
 """The largest magnitude of an 8-bit weight; -128 is not used, so that the range is symmetric."""
 
-SMALLEST_SCALE, LARGEST_SCALE = 1e-9, 1e9
-"""Of any scale: products of two, and quotients by a third, stay normal float32 numbers."""
+MIN_SCALE, MAX_SCALE = 1e-9, 1e9
+"""Limits of every scale: products of two, and quotients by a third, stay normal float32 numbers."""
 
 
-class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An 8-bit tensor's meaning: real value = scale * (q - zero_point), q from 0 to 255."""
+class QuantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Quantization parameters of an 8-bit tensor: real value = scale * (q - zero_point), q from 0 to 255."""
 
     scale: float
-    zero_point: Annotated[int, msgspec.Meta(ge=0, le=LEVELS)]
+    zero_point: Annotated[int, msgspec.Meta(ge=0, le=MAX_LEVEL)]
 
 
-class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One layer, by its name: head, blocks.0, ..., tail.
+class QuantizedLayer(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """One layer of the record.
 
-    weight_scales: one of every output channel; none for the head, which computes in floats. output: what the
-    next layer reads, after the additions; none for the tail, which gives floats. raw: the layer's own output
-    before the additions, only where skips end here and another starts here.
+    name: head, blocks.0, ..., tail.
+    weight_scales: one scale of each output channel; None for the head, which computes in floats.
+    output: of the tensor that the next layer reads, after the skips; None for the tail, which gives floats.
+    raw: of the layer's own output before the skips, only where one skip ends here and another starts here.
     """
 
     name: str
     weight_scales: tuple[float, ...] | None = None
-    output: Range | None = None
-    raw: Range | None = None
+    output: QuantParams | None = None
+    raw: QuantParams | None = None
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """The whole record. weights: SHA-256 of the weights that it was made for, by `model.file.fingerprint`.
+    """The record of quantization in a model file.
 
-    calibration: how the ranges were found. loss: what 8 bits cost, and on which pictures. JSON values.
+    layers: head, blocks and tail, in order.
+    weights: SHA-256 of the weights that the record was made for, by `model.file.fingerprint`.
+    calibration: how the quantization parameters were chosen, as JSON values.
+    loss: the measured loss of quality and the pictures that it was measured on, as JSON values.
     """
 
     version: Literal[1]
-    layers: tuple[Layer, ...]
+    layers: tuple[QuantizedLayer, ...]
     weights: str | None = None
     calibration: dict[str, Any] | None = None
     loss: dict[str, Any] | None = None
@@ -62,19 +68,19 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 def quantization_of(record: Mapping[str, Any] | Quantization, spec: NetworkSpec) -> Quantization:
     """The record as a value. Raises OnebranchError unless it fits the spec, layer by layer."""
-    if why := reason_against(spec):
-        raise OnebranchError(f"{why}; it cannot have a record of quantization")
-    found = (
+    if reason := reason_against(spec):
+        raise OnebranchError(f"{reason}; it cannot have a record of quantization")
+    quantization = (
         record if isinstance(record, Quantization) else convert(dict(record), Quantization, "quantization")
     )
-    names = [layer.name for layer in found.layers]
+    names = [layer.name for layer in quantization.layers]
     if names != list(spec.names):
         raise OnebranchError(
             f"quantization: the layers must be {', '.join(spec.names)}, not {', '.join(names) or 'none'}"
         )
-    for index, layer in enumerate(found.layers):
+    for index, layer in enumerate(quantization.layers):
         _check_layer(layer, spec, index)
-    return found
+    return quantization
 
 
 def reason_against(spec: NetworkSpec) -> str:
@@ -87,8 +93,8 @@ def reason_against(spec: NetworkSpec) -> str:
     'head has 2 branches where integers take one convolution; merge the network first'
     """
     for name, block in zip(spec.names, spec.all_blocks, strict=True):
-        if why := _reason_against_block(block):
-            return f"{name} {why}"
+        if reason := _reason_against_block(block):
+            return f"{name} {reason}"
     if any(skip.join != "add" for skip in spec.skips):
         return "the network has a skip that concatenates; integers take skips that add"
     return ""
@@ -110,23 +116,29 @@ def _reason_against_block(block: BlockSpec) -> str:
 
 
 def needs_raw(spec: NetworkSpec, index: int) -> bool:
-    """Whether a layer's own output, before the additions, is kept for a skip beside its sum."""
+    """Whether a layer's own output is kept beside its sum with skips, because another skip starts there."""
     return any(s.target == index for s in spec.skips) and any(s.source == index for s in spec.skips)
 
 
-def _check_layer(layer: Layer, spec: NetworkSpec, index: int) -> None:
+def _check_layer(layer: QuantizedLayer, spec: NetworkSpec, index: int) -> None:
     is_tail = index == len(spec.names) - 1
     fields = {"weight_scales": index > 0, "output": not is_tail, "raw": needs_raw(spec, index)}
-    for field, wanted in fields.items():
-        if (getattr(layer, field) is not None) != wanted:
-            raise OnebranchError(f"quantization: {layer.name} must have {'' if wanted else 'no '}'{field}'")
-    scales = layer.weight_scales or ()
+    for field, required in fields.items():
+        if (getattr(layer, field) is not None) != required:
+            raise OnebranchError(f"quantization: {layer.name} must have {'' if required else 'no '}'{field}'")
     width = spec.all_blocks[index].width
-    if layer.weight_scales is not None and len(scales) != width:
-        raise OnebranchError(f"quantization: {layer.name} has {len(scales)} weight scales, not {width}")
-    for scale in (*scales, *(found.scale for found in (layer.output, layer.raw) if found)):
-        if not (math.isfinite(scale) and SMALLEST_SCALE <= scale <= LARGEST_SCALE):
+    if layer.weight_scales is not None and len(layer.weight_scales) != width:
+        raise OnebranchError(
+            f"quantization: {layer.name} has {len(layer.weight_scales)} weight scales, not {width}"
+        )
+    _check_scales(layer)
+
+
+def _check_scales(layer: QuantizedLayer) -> None:
+    tensors = [params.scale for params in (layer.output, layer.raw) if params]
+    for scale in (*(layer.weight_scales or ()), *tensors):
+        if not (math.isfinite(scale) and MIN_SCALE <= scale <= MAX_SCALE):
             raise OnebranchError(
                 f"quantization: {layer.name} has the scale {scale:g}; scales must be finite and from"
-                f" {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}"
+                f" {MIN_SCALE:g} to {MAX_SCALE:g}"
             )
