@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onebranch.algebra.padding import Padding
 from onnx_networks import Sketch
 
-Sides = tuple[int, int, int, int]
-"""Halo: top, bottom, left, right."""
+ONE_PIXEL = Padding.uniform(1)
+"""The halo of a 3x3 convolution."""
 
 
 @dataclass(frozen=True)
 class Net:
-    """A network, and what is true of it.
+    """A network and its expected analysis.
 
-    sides: the halo, None where it needs the whole picture; then `whole` is the operation that does. exact:
-    whether it is also how far the network looks; what is cut off is not looked at, but cannot be missing.
+    halo: None if the network needs the whole picture; then `whole` names the operation that does. exact: True
+    if the halo equals the measured receptive field; cropped pixels are not read, but cannot be missing.
     """
 
     name: str
     build: Callable[["Net"], onnx.ModelProto]
     scale: Fraction = Fraction(1)
     multiple: int = 1
-    sides: Sides | None = (1, 1, 1, 1)
+    halo: Padding | None = ONE_PIXEL
     exact: bool = True
     whole: str = ""
 
@@ -411,74 +412,74 @@ def flipped(net: Net) -> onnx.ModelProto:
 HALF, TWO = Fraction(1, 2), Fraction(2)
 
 LOCAL = (
-    Net("edsr", edsr, TWO, sides=(6, 6, 6, 6)),
+    Net("edsr", edsr, TWO, halo=Padding.uniform(6)),
     Net("shuffled by reshapes", shuffled_by_reshapes, TWO),
-    Net("unshuffled by reshapes", unshuffled_by_reshapes, multiple=2, sides=(2, 2, 2, 2)),
-    Net("unet", unet, multiple=4, sides=(8, 8, 8, 8)),
-    Net("fsrcnn", fsrcnn, TWO, sides=(4, 4, 4, 4)),
-    Net("pools", pools, multiple=2, sides=(8, 8, 8, 8)),
-    Net("rounded up pool", rounded_up_pool, multiple=2, sides=(2, 4, 2, 4)),
-    Net("same upper", same_padding("SAME_UPPER"), multiple=2, sides=(0, 4, 0, 4)),
-    Net("same lower", same_padding("SAME_LOWER"), multiple=2, sides=(4, 0, 4, 0)),
-    Net("linear", resized(2, mode="linear"), TWO, sides=(2, 2, 2, 2)),
+    Net("unshuffled by reshapes", unshuffled_by_reshapes, multiple=2, halo=Padding.uniform(2)),
+    Net("unet", unet, multiple=4, halo=Padding.uniform(8)),
+    Net("fsrcnn", fsrcnn, TWO, halo=Padding.uniform(4)),
+    Net("pools", pools, multiple=2, halo=Padding.uniform(8)),
+    Net("rounded up pool", rounded_up_pool, multiple=2, halo=Padding(2, 4, 2, 4)),
+    Net("same upper", same_padding("SAME_UPPER"), multiple=2, halo=Padding(0, 4, 0, 4)),
+    Net("same lower", same_padding("SAME_LOWER"), multiple=2, halo=Padding(4, 0, 4, 0)),
+    Net("linear", resized(2, mode="linear"), TWO, halo=Padding.uniform(2)),
     Net(
         "linear, corners",
         resized(2, mode="linear", coordinate_transformation_mode="asymmetric"),
         TWO,
-        sides=(2, 2, 2, 2),
+        halo=Padding.uniform(2),
     ),
-    Net("cubic", resized(2, mode="cubic"), TWO, sides=(3, 3, 3, 3)),
-    Net("cubic x1.5", resized(1.5, mode="cubic"), Fraction(3, 2), 2, (4, 4, 4, 4)),
+    Net("cubic", resized(2, mode="cubic"), TWO, halo=Padding.uniform(3)),
+    Net("cubic x1.5", resized(1.5, mode="cubic"), Fraction(3, 2), 2, Padding.uniform(4)),
     Net(
         "linear x3",
         resized(3, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
         Fraction(3),
-        sides=(2, 2, 2, 2),
+        halo=Padding.uniform(2),
     ),
-    Net("linear /2", resized(0.5, mode="linear"), HALF, 2, (4, 4, 4, 4)),
-    Net("antialiased /2", resized(0.5, mode="linear", antialias=1), HALF, 2, (4, 4, 4, 4)),
-    Net("nearest x3", resized(3, mode="nearest"), Fraction(3), sides=(2, 2, 2, 2)),
-    Net("resized back", resized_back(mode="linear"), multiple=2, sides=(4, 4, 4, 4)),
-    Net("reflected", padded("reflect", 2), sides=(3, 3, 3, 3)),
-    Net("edges", padded("edge", 3), sides=(4, 4, 4, 4)),
-    Net("cropped", cropped, sides=(3, 3, 3, 3), exact=False),
-    Net("focus", focus, multiple=2, sides=(2, 2, 2, 2)),
-    Net("cut to size", cut_to_size, TWO, 4, (4, 4, 4, 4)),
-    Net("along channels", along_channels, sides=(2, 2, 2, 2)),
-    Net("channels last", channels_last, sides=(2, 2, 2, 2)),
-    Net("windows", windows, multiple=4, sides=(8, 8, 8, 8)),
-    Net("kernels", kernels, sides=(3, 4, 6, 7)),
-    Net("edge filled", edge_filled, HALF, 2, (2, 0, 2, 0)),
-    Net("old forms", old_forms, TWO, sides=(2, 2, 2, 2)),
+    Net("linear /2", resized(0.5, mode="linear"), HALF, 2, Padding.uniform(4)),
+    Net("antialiased /2", resized(0.5, mode="linear", antialias=1), HALF, 2, Padding.uniform(4)),
+    Net("nearest x3", resized(3, mode="nearest"), Fraction(3), halo=Padding.uniform(2)),
+    Net("resized back", resized_back(mode="linear"), multiple=2, halo=Padding.uniform(4)),
+    Net("reflected", padded("reflect", 2), halo=Padding.uniform(3)),
+    Net("edges", padded("edge", 3), halo=Padding.uniform(4)),
+    Net("cropped", cropped, halo=Padding.uniform(3), exact=False),
+    Net("focus", focus, multiple=2, halo=Padding.uniform(2)),
+    Net("cut to size", cut_to_size, TWO, 4, Padding.uniform(4)),
+    Net("along channels", along_channels, halo=Padding.uniform(2)),
+    Net("channels last", channels_last, halo=Padding.uniform(2)),
+    Net("windows", windows, multiple=4, halo=Padding.uniform(8)),
+    Net("kernels", kernels, halo=Padding(3, 4, 6, 7)),
+    Net("edge filled", edge_filled, HALF, 2, Padding(2, 0, 2, 0)),
+    Net("old forms", old_forms, TWO, halo=Padding.uniform(2)),
     Net("ones", ones),
 )
 """Networks with a halo."""
 
 GLOBAL = (
-    Net("squeeze", beside_everything("GlobalAveragePool"), sides=None, whole="GlobalAveragePool 'seen'"),
-    Net("largest", beside_everything("GlobalMaxPool"), sides=None, whole="GlobalMaxPool 'seen'"),
-    Net("mean", beside_everything("ReduceMean"), sides=None, whole="ReduceMean 'seen'"),
+    Net("squeeze", beside_everything("GlobalAveragePool"), halo=None, whole="GlobalAveragePool 'seen'"),
+    Net("largest", beside_everything("GlobalMaxPool"), halo=None, whole="GlobalMaxPool 'seen'"),
+    Net("mean", beside_everything("ReduceMean"), halo=None, whole="ReduceMean 'seen'"),
     Net(
         "instances",
         in_between("InstanceNormalization", "s", "b"),
-        sides=None,
+        halo=None,
         whole="InstanceNormalization 'seen'",
     ),
     Net(
         "variance",
         in_between("MeanVarianceNormalization"),
-        sides=None,
+        halo=None,
         whole="MeanVarianceNormalization 'seen'",
     ),
-    Net("along rows", in_between("Softmax", axis=3), sides=None, whole="Softmax 'seen'"),
-    Net("attention", attention, sides=None, whole="MatMul 'scores'"),
-    Net("flipped", flipped, sides=None, whole="Slice 'turned'"),
-    Net("rolled", rolled, sides=None, whole="Slice 'end'"),
+    Net("along rows", in_between("Softmax", axis=3), halo=None, whole="Softmax 'seen'"),
+    Net("attention", attention, halo=None, whole="MatMul 'scores'"),
+    Net("flipped", flipped, halo=None, whole="Slice 'turned'"),
+    Net("rolled", rolled, halo=None, whole="Slice 'end'"),
     Net(
         "corners aligned",
         resized(2, mode="linear", coordinate_transformation_mode="align_corners"),
         TWO,
-        sides=None,
+        halo=None,
         whole="Resize 'up'",
     ),
 )

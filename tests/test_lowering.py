@@ -12,10 +12,10 @@ from onnx.reference import ReferenceEvaluator
 from network_specs import ACTIVATIONS, network_specs, random_model
 from onebranch.algebra.network import run_network
 from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.halo import Halo, halo
 from onebranch.graph.onnx.writing import to_onnx
 from onebranch.graph.operations import Builder, Graph, Node, Value
 from onebranch.graph.prelu import prelu_as_convolutions
-from onebranch.graph.seeing.halo import Halo, halo
 from onebranch.lowering.floats import lower
 from onebranch.runtime.onnxruntime import OnnxRuntime
 from onebranch.spec.network import BlockSpec, NetworkSpec

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onebranch
 from command_line import CommandLine
 from network_specs import calm_model, random_model
+from onebranch.algebra.padding import Padding
 from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.stage import ArrayStage
@@ -302,8 +303,8 @@ def test_an_old_softmax_goes_along_all_axes_that_follow(axis: int, file) -> None
     d.channels["soft"] = 4
     old, new = d.last("soft", opset=11), d.model("y", opset=18, version=8)
     named = ("Softmax 'soft' needs the whole picture",)
-    assert read_foreign(file(old)).usable()[1].whole == named
-    assert read_foreign(file(new)).usable()[1].whole == (() if axis == 1 else named)
+    assert read_foreign(file(old)).usable()[1].whole_picture_reasons == named
+    assert read_foreign(file(new)).usable()[1].whole_picture_reasons == (() if axis == 1 else named)
 
 
 def test_exact_pieces_cover_everything_once() -> None:
@@ -334,7 +335,7 @@ def test_what_is_not_understood_is_tried(file) -> None:
     assert model.refusal == ""
     assert model.usable()[1].unknown == "NonZero 'places': this operation is not known"
     runtime = ForeignRuntime(model, threads=1)
-    assert runtime.halo.whole
+    assert runtime.halo.needs_whole_picture
     assert (runtime.halo.scale, runtime.halo.multiple) == (Fraction(2), 1)
     result = enhance(photograph(), file(not_understood()), threads=1)
     assert (result.height, result.width) == (82, 106)
@@ -503,7 +504,7 @@ def test_the_least_size_is_filled(file) -> None:
 def test_a_value_that_no_one_reads_may_be_anything(file) -> None:
     edit = Edit(NETS["edsr"].build(NETS["edsr"]))
     edit.insert(len(edit.graph.node), "GlobalAveragePool", ["head"], "unread")
-    assert read_foreign(file(edit.model)).usable()[1].sides == (6, 6, 6, 6)
+    assert read_foreign(file(edit.model)).usable()[1].halo == Padding.uniform(6)
 
 
 def test_constants_are_folded(file) -> None:
@@ -514,7 +515,7 @@ def test_constants_are_folded(file) -> None:
     d.add("Conv", ["x", "more"], "y", pads=[1] * 4)
     model = read_foreign(file(d.model("y", opset=18)))
     assert isinstance(model, ForeignModel)
-    assert model.usable()[1].sides == (1, 1, 1, 1)
+    assert model.usable()[1].halo == Padding.uniform(1)
 
 
 def test_quantized_weights_are_understood(file) -> None:
@@ -528,7 +529,7 @@ def test_quantized_weights_are_understood(file) -> None:
     d.add("DequantizeLinear", ["rounded", "step", "zero"], "again")
     d.add("Conv", ["again", "kernel"], "y", pads=[1] * 4)
     path = file(d.model("y", opset=18))
-    assert read_foreign(path).usable()[1].sides == (1, 1, 1, 1)
+    assert read_foreign(path).usable()[1].halo == Padding.uniform(1)
     whole = enhance(photograph(), path, threads=1).pixels
     np.testing.assert_array_equal(enhance(photograph(), path, threads=1, tile=16).pixels, whole)
 

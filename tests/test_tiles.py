@@ -12,7 +12,7 @@ from network_specs import network_specs, random_model
 from onebranch.algebra.network import run_network
 from onebranch.enhancer.tiles import check_tile, pieces, run_tiled
 from onebranch.errors import OnebranchError
-from onebranch.graph.seeing.halo import halo
+from onebranch.graph.analysis.halo import halo
 from onebranch.lowering.floats import lower
 from onebranch.runtime.selection import open_runtime
 from onebranch.spec.network import NetworkSpec

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onebranch.algebra.padding import Padding
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.graph.onnx.file import write
 from onebranch.model.foreign import read_foreign
@@ -153,24 +154,24 @@ class Attention(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A module, and what must be found out about it; sides None: it needs the whole picture."""
+    """A module, and what must be found out about it; halo None: it needs the whole picture."""
 
     build: Callable[[], nn.Module]
     scale: int
     multiple: int
-    sides: tuple[int, int, int, int] | None
+    halo: Padding | None
 
 
 CASES = {
-    "edsr": Case(Edsr, 2, 1, (4, 4, 4, 4)),
-    "unet": Case(UNet, 1, 4, (12, 12, 12, 12)),
-    "fsrcnn": Case(Fsrcnn, 2, 1, (5, 5, 5, 5)),
+    "edsr": Case(Edsr, 2, 1, Padding.uniform(4)),
+    "unet": Case(UNet, 1, 4, Padding.uniform(12)),
+    "fsrcnn": Case(Fsrcnn, 2, 1, Padding.uniform(5)),
     "squeeze": Case(Squeeze, 1, 1, None),
-    "nearest": Case(lambda: Upsampled("nearest"), 2, 1, (2, 2, 2, 2)),
-    "bilinear": Case(lambda: Upsampled("bilinear"), 2, 1, (2, 2, 2, 2)),
-    "bicubic": Case(lambda: Upsampled("bicubic"), 2, 1, (3, 3, 3, 3)),
-    "windows": Case(PaddedWindows, 2, 4, (8, 8, 8, 8)),
-    "channels": Case(Channels, 1, 2, (2, 2, 2, 2)),
+    "nearest": Case(lambda: Upsampled("nearest"), 2, 1, Padding.uniform(2)),
+    "bilinear": Case(lambda: Upsampled("bilinear"), 2, 1, Padding.uniform(2)),
+    "bicubic": Case(lambda: Upsampled("bicubic"), 2, 1, Padding.uniform(3)),
+    "windows": Case(PaddedWindows, 2, 4, Padding.uniform(8)),
+    "channels": Case(Channels, 1, 2, Padding.uniform(2)),
     "attention": Case(Attention, 1, 1, None),
 }
 
@@ -208,9 +209,13 @@ def test_exports_are_understood_and_run(name: str, export: Callable, tmp_path: P
     channels = 1 if name == "fsrcnn" else 3
     write(export(module, torch.rand(1, channels, 24, 32)), tmp_path / "x.onnx")
     found = read_foreign(tmp_path / "x.onnx")
-    sight = found.usable()[1]
-    assert sight.unknown == ""
-    assert (sight.scale, sight.multiple, sight.sides) == (Fraction(case.scale), case.multiple, case.sides)
+    analysis = found.usable()[1]
+    assert analysis.unsupported == ""
+    assert (analysis.scale, analysis.multiple, analysis.halo) == (
+        Fraction(case.scale),
+        case.multiple,
+        case.halo,
+    )
 
     runtime = ForeignRuntime(found, threads=1)
     height, width = 60, 84

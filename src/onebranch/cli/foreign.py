@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from onebranch.graph.analysis.graph_analysis import GraphAnalysis
     from onebranch.graph.operations import Value
-    from onebranch.graph.seeing.sight import Sight
     from onebranch.model.foreign import ForeignModel
 
 TILE = 512
@@ -20,7 +20,7 @@ LONG = 200
 
 def foreign_facts(model: ForeignModel) -> dict[str, Any]:
     """Everything about the file as JSON values: what goes in and out, what it sees, whether it runs."""
-    sight = model.sight
+    analysis = model.analysis
     return {
         "name": model.name,
         "format": f"ONNX, opset {model.opset}",
@@ -28,7 +28,7 @@ def foreign_facts(model: ForeignModel) -> dict[str, Any]:
         "outputs": {name: _shape(value) for name, value in model.outputs.items()},
         "parameters": model.parameters,
         "operations": dict(sorted(model.operations.items(), key=lambda item: (-item[1], item[0]))),
-        **(_seen(model, sight) if sight else {}),
+        **(_seen(model, analysis) if analysis else {}),
         "properties": dict(model.properties),
         "runs": not model.refusal,
         "refusal": model.refusal,
@@ -48,28 +48,30 @@ def _shape(value: Value) -> str:
     return f"{value.kind} ({', '.join(str(side) for side in value.shape)})"
 
 
-def _seen(model: ForeignModel, sight: Sight) -> dict[str, Any]:
+def _seen(model: ForeignModel, analysis: GraphAnalysis) -> dict[str, Any]:
     """Colour, scale, halo and multiple; what needs the whole picture; the memory of a tile."""
     facts: dict[str, Any] = {
-        "colour": {1: "luma (BT.601 studio range / 255)", 3: "RGB"}.get(sight.channels[0], "")
+        "colour": {1: "luma (BT.601 studio range / 255)", 3: "RGB"}.get(analysis.channels[0], "")
     }
-    if sight.unknown or sight.scale is None:
-        return facts | {"scale": f"found by running it: {sight.unknown}", "halo": "the whole picture"}
-    facts |= {"scale": str(sight.scale), "multiple": sight.multiple}
-    if None not in sight.size:
-        facts["fixed_size"] = f"{sight.size[1]}x{sight.size[0]} pixels"
-    if sight.sides is None:
-        return facts | {"halo": "the whole picture", "whole": list(sight.whole)}
-    facts["halo"] = dict(zip(("top", "bottom", "left", "right"), sight.sides, strict=True))
-    return facts | ({"memory_of_a_tile": _memory(model, sight)} if not model.refusal else {})
+    if analysis.unsupported or analysis.scale is None:
+        return facts | {"scale": f"found by running it: {analysis.unsupported}", "halo": "the whole picture"}
+    facts |= {"scale": str(analysis.scale), "multiple": analysis.multiple}
+    if None not in analysis.fixed_size:
+        facts["fixed_size"] = f"{analysis.fixed_size[1]}x{analysis.fixed_size[0]} pixels"
+    if analysis.halo is None:
+        return facts | {"halo": "the whole picture", "whole": list(analysis.whole_picture_reasons)}
+    facts["halo"] = vars(analysis.halo)
+    return facts | ({"memory_of_a_tile": _memory(model, analysis)} if not model.refusal else {})
 
 
-def _memory(model: ForeignModel, sight: Sight) -> str:
+def _memory(model: ForeignModel, analysis: GraphAnalysis) -> str:
+    from onebranch.algebra.padding import Padding
     from onebranch.runtime.memory import in_words, needed
 
     graph, _ = model.usable()
-    top, bottom, left, right = sight.sides or (0, 0, 0, 0)
+    halo = analysis.halo or Padding()
     height, width = (
-        fixed or TILE + both for fixed, both in zip(sight.size, (top + bottom, left + right), strict=True)
+        fixed or TILE + both
+        for fixed, both in zip(analysis.fixed_size, (halo.height, halo.width), strict=True)
     )
-    return f"about {in_words(needed(graph, sight, height, width))} for {width}x{height} pixels"
+    return f"about {in_words(needed(graph, analysis, height, width))} for {width}x{height} pixels"

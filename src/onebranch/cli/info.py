@@ -105,7 +105,7 @@ def _blocks(spec: "NetworkSpec") -> "Table":
 
 def _measures(model: "Model") -> dict[str, Any]:
     """Numbers that follow from spec and weights."""
-    from onebranch.graph.seeing.halo import halo
+    from onebranch.graph.analysis.halo import halo
     from onebranch.lowering.floats import lower
     from onebranch.model.file import fingerprint
     from onebranch.spec.network import macs, parameters

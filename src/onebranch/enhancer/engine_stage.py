@@ -6,7 +6,7 @@ It needs no tiles, since its memory grows with a picture's width alone.
 import numpy as np
 
 from onebranch.enhancer.stage import Function, with_interpolation
-from onebranch.graph.seeing.halo import halo
+from onebranch.graph.analysis.halo import halo
 from onebranch.images.resize import Kernel
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model

@@ -12,7 +12,7 @@ import numpy as np
 from onebranch.enhancer.stage import Described, Function, Stage
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.errors import OnebranchError
-from onebranch.graph.seeing.halo import Halo
+from onebranch.graph.analysis.halo import Halo
 from onebranch.images.picture import Samples, as_depth
 
 PHASE = 4
@@ -30,7 +30,7 @@ class EnsembleStage:
     phase = PHASE
 
     def __init__(self, stage: Stage, tile: int) -> None:
-        if stage.halo.exact is not None and stage.halo.exact[0] != stage.halo.exact[1]:
+        if stage.halo.fixed_size is not None and stage.halo.fixed_size[0] != stage.halo.fixed_size[1]:
             raise OnebranchError(
                 f"'{stage.model.name}' runs on one size, which is not square, so no picture can be turned;"
                 " leave the self-ensemble out"

@@ -116,7 +116,7 @@ def build_pipeline(
         pixels.append(last)
         alpha.append(last)
     target = replace(source, height=size[0], width=size[1])
-    whole = any(stage.halo.whole or stage.halo.exact is not None for stage in stages)
+    whole = any(stage.halo.needs_whole_picture or stage.halo.fixed_size is not None for stage in stages)
     beside = Chain(tuple(alpha)) if source.alpha else None
     return RowPipeline(source, target, Chain(tuple(pixels)), beside, reach, whole)
 

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from onebranch.enhancer.picture_graph import interleaved, interpolation_graph, picture_graph
+from onebranch.graph.analysis.halo import Halo, halo
 from onebranch.graph.operations import Graph
-from onebranch.graph.seeing.halo import Halo, halo
 from onebranch.images.colour import luma, to_rgb, to_ycbcr
 from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import Kernel, resize

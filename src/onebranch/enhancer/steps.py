@@ -11,7 +11,7 @@ import numpy as np
 
 from onebranch.enhancer.stage import Function
 from onebranch.enhancer.tiles import run_tiled
-from onebranch.graph.seeing.halo import Halo
+from onebranch.graph.analysis.halo import Halo
 from onebranch.images.alpha import filled
 from onebranch.images.picture import DEPTHS, Samples, as_depth
 from onebranch.images.resize import Resizing
@@ -51,10 +51,10 @@ class NetworkStep:
     def needs(self, wanted: Rows) -> Rows:
         """As `Step.needs`: whole cells, with the halo; everything where the network needs it."""
         halo = self.halo
-        if halo.whole or halo.exact is not None:
+        if halo.needs_whole_picture or halo.fixed_size is not None:
             return Rows(0, self.height)
         step, whole = halo.multiple * self.phase, _up(self.height, halo.multiple)
-        least = _up(halo.smallest, halo.multiple)
+        least = _up(halo.minimum_border_tile, halo.multiple)
         begin = _down(_floor(wanted.first / halo.scale) - halo.top, step)
         end = max(_ceil(wanted.last / halo.scale) + halo.bottom, begin + least)
         begin = min(begin, _down(whole - least, step))

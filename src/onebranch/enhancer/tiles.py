@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.seeing.halo import Halo
+from onebranch.graph.analysis.halo import Halo
 
 SMALLEST = 8
 """The smallest edge of a tile that may be asked for, in pixels."""
@@ -106,13 +106,15 @@ def run_tiled(
     back, a number type of its own, is written into the result without another copy. A halo that is the whole
     picture makes one tile; a network of one exact size gets tiles of that size from a picture that has it.
     """
-    if halo.whole:
+    if halo.needs_whole_picture:
         return run(picture)
-    if halo.exact is not None and all(a >= b for a, b in zip(picture.shape, halo.exact, strict=False)):
-        return _run_exact(run, picture, halo, halo.exact)
+    if halo.fixed_size is not None and all(
+        a >= b for a, b in zip(picture.shape, halo.fixed_size, strict=False)
+    ):
+        return _run_exact(run, picture, halo, halo.fixed_size)
     height, width = picture.shape[:2]
-    rows = pieces(height, tile, halo.top, halo.bottom, halo.multiple, halo.smallest)
-    columns = pieces(width, tile, halo.left, halo.right, halo.multiple, halo.smallest)
+    rows = pieces(height, tile, halo.top, halo.bottom, halo.multiple, halo.minimum_border_tile)
+    columns = pieces(width, tile, halo.left, halo.right, halo.multiple, halo.minimum_border_tile)
     return _run_pieces(run, picture, halo, rows, columns)
 
 

@@ -1,4 +1,4 @@
-"""Somebody else's network: an ONNX file with one picture in and one out, and what was found out about it."""
+"""Third-party ONNX models: a file with one picture as its input and one as its output, and its analysis."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from pathlib import Path
 import onnx
 
 from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.graph_analysis import (
+    GraphAnalysis,
+    analyze,
+    channels_of_first_convolution,
+)
 from onebranch.graph.onnx.file import opset_of, read, tensors_of
 from onebranch.graph.onnx.graph import ends_of, graph_of
 from onebranch.graph.operations import Graph, Value
-from onebranch.graph.seeing.sight import Sight, channels_read, look
 from onebranch.spec.network import Colour
 
 KINDS = ("float32", "float16", "float64")
-"""Types of pictures that are understood: values from 0 to 1."""
+"""Element types of supported input and output pictures, whose values are from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """An ONNX file, and whether it is a network from a picture of luma or RGB in [0, 1] to another.
+    """A third-party ONNX file, and whether it maps a picture of luma or RGB in [0, 1] to another one.
 
-    inputs, outputs: by name. operations: how many of each kind. parameters: numbers in its weights.
-    properties: what its author wrote into it. graph, sight: what it computes and sees. refusal: why it cannot
-    run, in one line; then there may be no graph or sight. Empty where it can.
+    inputs, outputs: by name. operations: the number of nodes of each operator. parameters: elements of its
+    weights. properties: the metadata that its author stored. graph, analysis: None if they could not be
+    read. refusal: why the network cannot run, in one line; empty if it can.
     """
 
     path: Path
@@ -39,7 +43,7 @@ class ForeignModel:
     parameters: int
     properties: Mapping[str, str]
     graph: Graph | None = None
-    sight: Sight | None = None
+    analysis: GraphAnalysis | None = None
     refusal: str = ""
 
     @property
@@ -47,11 +51,11 @@ class ForeignModel:
         """The file's name without its suffix."""
         return self.path.stem
 
-    def usable(self) -> tuple[Graph, Sight]:
-        """Graph and sight. Raises OnebranchError, with the reason, where it cannot run."""
-        if self.graph is None or self.sight is None or self.refusal:
+    def usable(self) -> tuple[Graph, GraphAnalysis]:
+        """The graph and its analysis. Raises OnebranchError, with the reason, if the network cannot run."""
+        if self.graph is None or self.analysis is None or self.refusal:
             raise OnebranchError(f"{self.path}: {self.refusal}")
-        return self.graph, self.sight
+        return self.graph, self.analysis
 
     @property
     def colour(self) -> Colour:
@@ -60,13 +64,13 @@ class ForeignModel:
 
 
 def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
-    """What is in an ONNX file; one that cannot run says why.
+    """Read and analyze an ONNX file; `refusal` says why a network cannot run.
 
-    Raises OnebranchError, one line that names the file, where it cannot be read.
+    Raises OnebranchError, one line that names the file, if the file cannot be read.
     """
     file = Path(path)
     model = read(file)
-    facts = ForeignModel(
+    result = ForeignModel(
         path=file,
         opset=opset_of(model),
         inputs={},
@@ -77,18 +81,18 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
     )
     try:
         inputs, outputs = ends_of(model)
-        facts = replace(facts, inputs=inputs, outputs=outputs)
-        _check_ends(facts)
+        result = replace(result, inputs=inputs, outputs=outputs)
+        _check_pictures(result)
         graph = _with_channels(graph_of(model))
-        facts = replace(facts, graph=graph, sight=look(graph))
-        _check_channels(facts)
+        result = replace(result, graph=graph, analysis=analyze(graph))
+        _check_channels(result)
     except OnebranchError as error:
-        return replace(facts, refusal=str(error))
-    return facts
+        return replace(result, refusal=str(error))
+    return result
 
 
-def _check_ends(model: ForeignModel) -> None:
-    """Raise OnebranchError unless there is one picture of a known type in, and one out."""
+def _check_pictures(model: ForeignModel) -> None:
+    """Raise OnebranchError unless there is one input and one output, each a picture of a supported type."""
     for what, values in (("input", model.inputs), ("output", model.outputs)):
         if len(values) != 1:
             names = ", ".join(f"'{name}'" for name in values)
@@ -110,27 +114,25 @@ def _check_ends(model: ForeignModel) -> None:
 
 
 def _with_channels(graph: Graph) -> Graph:
-    """The graph with the number of channels that its first kernel has, where its input leaves it open."""
+    """The graph with an open number of input channels replaced by that of its first convolution."""
     ((name, value),) = graph.inputs.items()
     if len(value.shape) != 4 or isinstance(value.shape[1], int):
         return graph
     batch, _, *sides = value.shape
-    found = channels_read(graph, name)
-    return (
-        graph
-        if found is None
-        else replace(graph, inputs={name: replace(value, shape=(batch, found, *sides))})
-    )
+    channels = channels_of_first_convolution(graph, name)
+    if channels is None:
+        return graph
+    return replace(graph, inputs={name: replace(value, shape=(batch, channels, *sides))})
 
 
 def _check_channels(model: ForeignModel) -> None:
-    sight = model.usable()[1]
-    given, made = sight.channels
-    if given not in (1, 3):
+    analysis = model.usable()[1]
+    inputs, outputs = analysis.channels
+    if inputs not in (1, 3):
         raise OnebranchError(
-            f"its input has {given} channels; it must have 1 (luma, BT.601 studio range / 255) or 3 (RGB)"
+            f"its input has {inputs} channels; it must have 1 (luma, BT.601 studio range / 255) or 3 (RGB)"
         )
-    if not sight.unknown and made != given:
+    if not analysis.unsupported and outputs != inputs:
         raise OnebranchError(
-            f"its output has {made} channels where its input has {given}; they must be equal"
+            f"its output has {outputs} channels where its input has {inputs}; they must be equal"
         )

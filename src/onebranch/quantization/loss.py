@@ -13,7 +13,7 @@ from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
-from onebranch.graph.seeing.halo import halo
+from onebranch.graph.analysis.halo import halo
 from onebranch.images.picture import Picture, Samples, as_depth
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError, nearest
-from onebranch.graph.seeing.halo import halo
+from onebranch.graph.analysis.halo import halo
 from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
 from onebranch.lowering.floats import lower

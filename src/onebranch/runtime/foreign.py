@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.seeing.halo import Halo, halo_of, whole_picture
+from onebranch.graph.analysis.halo import Halo, halo_of, whole_picture_halo
 from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.memory import allowed, in_words, needed
 from onebranch.runtime.onnxruntime import session_options
@@ -30,14 +30,14 @@ class ForeignRuntime:
 
     def __init__(self, model: ForeignModel, threads: int | None = None, memory: int | None = None) -> None:
         self.model, self._memory = model, memory
-        self._graph, self._sight = model.usable()
+        self._graph, self._analysis = model.usable()
         ((self._input, value),) = self._graph.inputs.items()
         (self._output,) = self._graph.outputs
         self._kind = value.kind
         self._refused: set[tuple[int, int]] = set()
         self._needs: dict[tuple[int, int], int] = {}
         self._session = _opened(model, threads)
-        self.halo = self._tried() if self._sight.unknown else halo_of(self._sight)
+        self.halo = self._tried() if self._analysis.unsupported else halo_of(self._analysis)
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped.
@@ -54,7 +54,7 @@ class ForeignRuntime:
         self._check_size(height, width)
         rows, columns = (self._filled(side) - side for side in (height, width))
         self._check_memory(height + rows, width + columns)
-        if self.halo.whole and (rows or columns) and (height, width) not in self._refused:
+        if self.halo.needs_whole_picture and (rows or columns) and (height, width) not in self._refused:
             try:
                 return self._checked(picture)
             except OnebranchError:
@@ -77,7 +77,7 @@ class ForeignRuntime:
 
     def _filled(self, side: int) -> int:
         """The next side that the network runs on."""
-        cells = max(-(-side // self.halo.multiple), -(-self.halo.least // self.halo.multiple))
+        cells = max(-(-side // self.halo.multiple), -(-self.halo.minimum_size // self.halo.multiple))
         return cells * self.halo.multiple
 
     def _computed(self, picture: np.ndarray) -> np.ndarray:
@@ -93,10 +93,10 @@ class ForeignRuntime:
         return output
 
     def _check_size(self, height: int, width: int) -> None:
-        exact = self.halo.exact
+        exact = self.halo.fixed_size
         if exact and exact != (height, width):
             rule = f"it runs on pictures of {exact[1]}x{exact[0]} pixels only"
-            if not self.halo.whole:
+            if not self.halo.needs_whole_picture:
                 rule = f"its size is fixed, to {exact[1]}x{exact[0]} pixels, and pictures must not be smaller"
             raise OnebranchError(
                 f"{self.model.path} cannot run on {width}x{height} pixels: {rule}; export it with open sizes"
@@ -105,13 +105,13 @@ class ForeignRuntime:
     def _check_memory(self, height: int, width: int) -> None:
         """Raise OnebranchError where a picture of that size would take more memory than is allowed."""
         if (height, width) not in self._needs:
-            self._needs[height, width] = needed(self._graph, self._sight, height, width)
+            self._needs[height, width] = needed(self._graph, self._analysis, height, width)
         need, limit = self._needs[height, width], allowed(self._memory)
         if need <= limit:
             return
-        reasons = (*self._sight.whole, self._sight.unknown)
-        why = f" at once ({reasons[0]})" if self.halo.whole else ""
-        smaller = "picture" if self.halo.whole else "--tile"
+        reasons = (*self._analysis.whole_picture_reasons, self._analysis.unsupported)
+        why = f" at once ({reasons[0]})" if self.halo.needs_whole_picture else ""
+        smaller = "picture" if self.halo.needs_whole_picture else "--tile"
         raise OnebranchError(
             f"{self.model.path} needs about {in_words(need)} of memory for {width}x{height} pixels{why}, and"
             f" {in_words(limit)} are allowed; choose a smaller {smaller}, or allow more with --memory"
@@ -120,8 +120,8 @@ class ForeignRuntime:
     def _tried(self) -> Halo:
         """Scale and multiple of a network that is not understood, found by running it on small pictures."""
         reason = ""
-        for multiple, (height, width) in _trials(self._sight.size):
-            picture = np.full((1, self._sight.channels[0], height, width), 0.5, np.float32)
+        for multiple, (height, width) in _trials(self._analysis.fixed_size):
+            picture = np.full((1, self._analysis.channels[0], height, width), 0.5, np.float32)
             try:
                 made = self._computed(picture).shape
             except OnebranchError as error:
@@ -129,7 +129,7 @@ class ForeignRuntime:
                 continue
             scales = {Fraction(side, own) for side, own in zip(made[2:], (height, width), strict=False)}
             if len(made) == 4 and made[1] == picture.shape[1] and len(scales) == 1:
-                return whole_picture(scales.pop(), multiple, 1, self._sight.size)
+                return whole_picture_halo(scales.pop(), multiple, 1, self._analysis.fixed_size)
             reason = reason or f"{self.model.path} makes {made} of {picture.shape}; it has no one scale"
         raise OnebranchError(f"none of the sizes that were tried suits the network: {reason}")
 

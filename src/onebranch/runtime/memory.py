@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.graph_analysis import GraphAnalysis
 from onebranch.graph.operations import Graph, Node
-from onebranch.graph.seeing.sight import Sight
 
 BYTES = 4
 """Of a number in float32; float16 is computed in float32 on the CPU."""
@@ -55,12 +55,12 @@ def in_words(size: float) -> str:
     return f"{size / 1024**3:.1f} GB" if size >= 1024**3 else f"{size / 1024**2:.3g} MB"
 
 
-def needed(graph: Graph, sight: Sight, height: int, width: int) -> int:
+def needed(graph: Graph, analysis: GraphAnalysis, height: int, width: int) -> int:
     """Bytes that a graph takes for a picture of that size, about: the most that is alive at one time.
 
     A value of which no size is known counts as the largest of those that are.
     """
-    sizes = {name: int(size.at(height, width)) for name, size in sight.elements.items()}
+    sizes = {name: int(size.at(height, width)) for name, size in analysis.element_counts.items()}
     elements = defaultdict(lambda: max(sizes.values()), sizes)
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     blocked = _blocked(graph, elements)

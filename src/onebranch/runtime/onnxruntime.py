@@ -3,10 +3,10 @@
 import numpy as np
 import onnxruntime
 
+from onebranch.graph.analysis.halo import halo
 from onebranch.graph.onnx.writing import to_onnx
 from onebranch.graph.operations import Graph
 from onebranch.graph.prelu import prelu_as_convolutions
-from onebranch.graph.seeing.halo import halo
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.halo import halo
 from onebranch.graph.onnx.writing import to_onnx
-from onebranch.graph.seeing.halo import halo
 from onebranch.lowering.floats import INPUT, lower
 from onebranch.lowering.integers import lower_integer
 from onebranch.model.file import Model

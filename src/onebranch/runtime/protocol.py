@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from onebranch.graph.seeing.halo import Halo
+from onebranch.graph.analysis.halo import Halo
 
 
 class Runtime(Protocol):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from onebranch.graph.seeing.halo import halo
+from onebranch.graph.analysis.halo import halo
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.nn.network import load

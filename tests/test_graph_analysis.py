@@ -1,4 +1,4 @@
-"""What is found out about a picture network is what running it shows: scale, multiple, halo, the whole."""
+"""Graph analysis against measurements: scale, multiple and halo equal what running the network shows."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
+from onebranch.algebra.padding import Padding
 from onebranch.enhancer.tiles import run_tiled
+from onebranch.graph.analysis.graph_analysis import analyze
+from onebranch.graph.analysis.halo import Halo, NeedsWholePictureError, halo, halo_of
 from onebranch.graph.onnx.file import write
 from onebranch.graph.onnx.graph import graph_of
-from onebranch.graph.seeing.halo import Halo, WholePicture, halo, halo_of
-from onebranch.graph.seeing.sight import look
 from onebranch.model.foreign import read_foreign
 from onebranch.runtime.foreign import ForeignRuntime
 from picture_networks import GLOBAL, LOCAL, Net
@@ -42,16 +43,16 @@ def picture_of(runtime: ForeignRuntime, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).random((height, width, channels), np.float32)
 
 
-def measured(runtime: ForeignRuntime) -> tuple[int, int, int, int]:
-    """The halo found by changing every row and column of a picture and seeing where the output changes.
+def measured(runtime: ForeignRuntime) -> Padding:
+    """The halo, measured by changing every row and column of a picture and comparing outputs.
 
-    In whole cells, of the output pixels of a cell in the middle, `multiple` input pixels on a side.
+    In whole cells of `multiple` pixels, around the output pixels of a cell in the middle.
     """
-    own, run = runtime.halo, as_picture(runtime)
-    reach = max(own.top, own.bottom, own.left, own.right)
-    middle = -(-(reach + own.multiple) // own.multiple) * own.multiple
-    end = middle + own.multiple
-    picture = picture_of(runtime, *(2 * middle + own.multiple,) * 2)
+    known, run = runtime.halo, as_picture(runtime)
+    reach = max(known.top, known.bottom, known.left, known.right)
+    middle = -(-(reach + known.multiple) // known.multiple) * known.multiple
+    end = middle + known.multiple
+    picture = picture_of(runtime, *(2 * middle + known.multiple,) * 2)
     base, sides = run(picture), []
     for axis in (0, 1):
         before = after = 0
@@ -59,25 +60,27 @@ def measured(runtime: ForeignRuntime) -> tuple[int, int, int, int]:
             changed = picture.copy()
             np.moveaxis(changed, axis, 0)[line] += 0.5
             lines = np.moveaxis(run(changed) != base, axis, 0).any((1, 2))
-            if lines[own.scaled(middle) : own.scaled(end)].any():
+            if lines[known.scaled(middle) : known.scaled(end)].any():
                 before, after = max(before, middle - line), max(after, line - end + 1)
         sides += [before, after]
-    return tuple(-(-side // own.multiple) * own.multiple for side in sides)
+    return Padding(*(-(-side // known.multiple) * known.multiple for side in sides))
 
 
 @named
-def test_scale_multiple_and_halo_are_found(net: Net) -> None:
-    sight = look(graph_of(net.build(net)))
-    assert (sight.scale, sight.multiple, sight.sides) == (net.scale, net.multiple, net.sides)
-    assert (sight.whole, sight.unknown) == ((), "")
+def test_scale_multiple_and_halo_are_determined(net: Net) -> None:
+    analysis = analyze(graph_of(net.build(net)))
+    assert (analysis.scale, analysis.multiple, analysis.halo) == (net.scale, net.multiple, net.halo)
+    assert (analysis.whole_picture_reasons, analysis.unsupported) == ((), "")
 
 
 @named
 def test_the_halo_is_what_the_network_needs(net: Net, opened) -> None:
     needed = measured(opened(net.build(net)))
     if net.exact:
-        assert needed == net.sides
-    assert all(found >= need for found, need in zip(net.sides, needed, strict=True))
+        assert needed == net.halo
+    assert all(
+        getattr(net.halo, side) >= getattr(needed, side) for side in ("top", "bottom", "left", "right")
+    )
 
 
 @named
@@ -94,24 +97,24 @@ def test_tiles_equal_the_whole(net: Net, opened, height: int, width: int) -> Non
 
 @named
 def test_a_halo_too_small_shows(net: Net, opened) -> None:
-    """One cell less, and tiles differ: the comparison is sharp, and so is the halo."""
+    """One cell less, and tiles differ: the halo is not larger than needed."""
     runtime = opened(net.build(net))
     run, picture = as_picture(runtime), picture_of(runtime, 64, 64)
-    whole, own = run(picture), replace(runtime.halo, smallest=1)
+    whole, known = run(picture), replace(runtime.halo, minimum_border_tile=1)
     for side in ("top", "bottom", "left", "right"):
-        if getattr(own, side):
-            short = replace(own, **{side: getattr(own, side) - own.multiple})
+        if getattr(known, side):
+            short = replace(known, **{side: getattr(known, side) - known.multiple})
             assert np.abs(run_tiled(run, picture, short, 16) - whole).max() > 1e-6, side
 
 
 @named_global
 def test_what_needs_the_whole_picture_is_named(net: Net) -> None:
     graph = graph_of(net.build(net))
-    sight = look(graph)
-    assert (sight.scale, sight.multiple, sight.sides) == (net.scale, net.multiple, None)
-    assert sight.whole[0] == f"{net.whole} needs the whole picture"
-    assert halo_of(sight).whole
-    with pytest.raises(WholePicture, match=f"the graph has no halo: {net.whole}"):
+    analysis = analyze(graph)
+    assert (analysis.scale, analysis.multiple, analysis.halo) == (net.scale, net.multiple, None)
+    assert analysis.whole_picture_reasons[0] == f"{net.whole} needs the whole picture"
+    assert halo_of(analysis).needs_whole_picture
+    with pytest.raises(NeedsWholePictureError, match=f"the graph has no halo: {net.whole}"):
         halo(graph)
 
 

@@ -1,4 +1,4 @@
-"""Reach: what a piece of a picture gets right, against a definition that shares nothing with it."""
+"""Receptive fields: which pixels a piece of a picture gives correctly, against an independent definition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,39 +10,48 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from onebranch.graph.seeing.reach import (
-    Reach,
+from onebranch.graph.analysis.receptive_field import (
+    AxisReceptiveField,
+    minimum_border_tile,
     resized,
     shuffled,
-    smallest_piece,
     transposed,
     unshuffled,
     windowed,
 )
-from onebranch.graph.seeing.size import HEIGHT, WIDTH, Undecided, as_size, quotient, rounded_down, sign
+from onebranch.graph.analysis.symbolic_size import (
+    HEIGHT,
+    WIDTH,
+    UndeterminedSizeError,
+    as_size,
+    floor_with_multiple,
+    quotient,
+    sign,
+)
 
 MULTIPLE = 144
-"""Pixels of a piece: divisible by whatever four steps divide by."""
+"""Pixels of a piece: divisible by the product of the strides of any four operations drawn below."""
 
 Line = list[Any]
-"""Pixels; equal only where they were computed in the same way from the same pixels."""
+"""Pixels as hashes: equal only if computed in the same way from the same pixels."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """A step: what it does to reaches, and, by definition, to pixels.
+    """An operation: what it does to a receptive field, and, by definition, to pixels.
 
-    gaps: whether pixels between others are made of fewer, so that a later step may skip those made of most.
+    gaps: True if some output pixels depend on fewer pixels than their neighbours, so that a later stride may
+    skip those with the largest receptive field.
     """
 
     name: str
-    law: Callable[[Reach], Reach]
+    law: Callable[[AxisReceptiveField], AxisReceptiveField]
     definition: Callable[[Line], Line]
     gaps: bool = False
 
 
 def read(line: Line, index: int) -> Any:
-    """A pixel, or what stands beyond the ends."""
+    """A pixel, or a marker for positions beyond the ends."""
     return line[index] if 0 <= index < len(line) else "beyond"
 
 
@@ -61,9 +70,9 @@ def window(taps: int, dilation: int, stride: int, before: int, after: int, up: b
     return Law(name, lambda r: windowed(r, taps, dilation, stride, (before, after), up), definition)
 
 
-def spread(taps: int, dilation: int, stride: int, before: int, after: int, added: int) -> Law:
+def spread(taps: int, dilation: int, stride: int, before: int, after: int, output_padding: int) -> Law:
     def definition(line: Line) -> Line:
-        count = (len(line) - 1) * stride + added + dilation * (taps - 1) + 1 - before - after
+        count = (len(line) - 1) * stride + output_padding + dilation * (taps - 1) + 1 - before - after
         found: list[list[Any]] = [[] for _ in range(count)]
         for i, pixel in enumerate(line):
             for j in range(taps):
@@ -72,8 +81,15 @@ def spread(taps: int, dilation: int, stride: int, before: int, after: int, added
                     found[y].append((j, pixel))
         return [hash(("spread", *sorted(pixels))) for pixels in found]
 
-    name = f"spread {taps} {dilation} {stride} {before} {after} {added}"
-    law = partial(transposed, taps=taps, dilation=dilation, stride=stride, pads=(before, after), added=added)
+    name = f"spread {taps} {dilation} {stride} {before} {after} {output_padding}"
+    law = partial(
+        transposed,
+        taps=taps,
+        dilation=dilation,
+        stride=stride,
+        pads=(before, after),
+        output_padding=output_padding,
+    )
     return Law(name, law, definition, gaps=dilation > 1 or taps < stride)
 
 
@@ -132,35 +148,35 @@ laws = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(laws, min_size=1, max_size=4))
-def test_reach_says_exactly_which_pixels_a_piece_gets_right(steps: list[Law]) -> None:
+def test_the_receptive_field_tells_exactly_which_pixels_of_a_piece_are_correct(steps: list[Law]) -> None:
     whole: Line = [hash(("pixel", k)) for k in range(5 * MULTIPLE)]
     piece = whole[2 * MULTIPLE : 3 * MULTIPLE]
-    reach = Reach()
+    field = AxisReceptiveField()
     for step in steps:
         coarse = step.name.startswith("coarser")
-        assume(MULTIPLE % reach.q == 0 and (not coarse or len(piece) % int(step.name.split()[1]) == 0))
-        reach, whole, piece = step.law(reach), step.definition(whole), step.definition(piece)
-    size, start = MULTIPLE * reach.scale, 2 * MULTIPLE * reach.scale
+        assume(MULTIPLE % field.q == 0 and (not coarse or len(piece) % int(step.name.split()[1]) == 0))
+        field, whole, piece = step.law(field), step.definition(whole), step.definition(piece)
+    size, start = MULTIPLE * field.scale, 2 * MULTIPLE * field.scale
     assume(size.denominator == 1)
-    assert len(piece) == size + reach.extra
-    least, beyond = max(0, reach.least), int(size) + reach.beyond
-    assume(least < beyond)
-    assert piece[least:beyond] == whole[int(start) + least : int(start) + beyond]
+    assert len(piece) == size + field.extra
+    first_valid, valid_end = max(0, field.first_valid), int(size) + field.valid_end
+    assume(first_valid < valid_end)
+    assert piece[first_valid:valid_end] == whole[int(start) + first_valid : int(start) + valid_end]
     if any(step.gaps for step in steps):
         return
-    if least > 0:
-        assert piece[least - 1] != whole[int(start) + least - 1]
-    if beyond < len(piece):
-        assert piece[beyond] != whole[int(start) + beyond]
+    if first_valid > 0:
+        assert piece[first_valid - 1] != whole[int(start) + first_valid - 1]
+    if valid_end < len(piece):
+        assert piece[valid_end] != whole[int(start) + valid_end]
 
 
-def test_a_piece_must_hold_what_is_reflected_into_it() -> None:
-    """Padded by reflection, then read far away only: the reach alone would allow a piece of one pixel."""
-    reach = windowed(Reach(), taps=3, pads=(1, 1))
-    assert smallest_piece(reach, 4, 4) == 6  # pixel 4 must be right, and reads pixel 5
-    assert smallest_piece(reach, 0, 0) == 2
-    assert smallest_piece(reach, -1, -1) == 1
-    assert smallest_piece(windowed(reach, taps=2, stride=2), 1, -1) == 5  # pixel 1 reads 2 and 3, so 4
+def test_a_border_tile_must_hold_the_pixels_that_are_reflected() -> None:
+    """Padding by reflection reads far pixels twice: the receptive field alone would allow one pixel."""
+    field = windowed(AxisReceptiveField(), taps=3, pads=(1, 1))
+    assert minimum_border_tile(field, 4, 4) == 6  # pixel 4 must be right, and reads pixel 5
+    assert minimum_border_tile(field, 0, 0) == 2
+    assert minimum_border_tile(field, -1, -1) == 1
+    assert minimum_border_tile(windowed(field, taps=2, stride=2), 1, -1) == 5  # pixel 1 reads 2 and 3, so 4
 
 
 def test_sizes_are_polynomials() -> None:
@@ -169,11 +185,11 @@ def test_sizes_are_polynomials() -> None:
     assert str(size) == "3 H W + 6 W"
     assert quotient(size, WIDTH * 3) == HEIGHT + 2
     assert (HEIGHT - HEIGHT).number == 0
-    assert rounded_down(HEIGHT * Fraction(2, 3) - Fraction(1, 2)) == (HEIGHT * Fraction(2, 3) - 1, 3)
+    assert floor_with_multiple(HEIGHT * Fraction(2, 3) - Fraction(1, 2)) == (HEIGHT * Fraction(2, 3) - 1, 3)
     assert sign(as_size(0)) == 0
 
 
-def test_what_depends_on_the_picture_is_undecided() -> None:
+def test_a_size_that_depends_on_the_picture_is_undetermined() -> None:
     for attempt in (
         lambda: sign(HEIGHT - WIDTH),
         lambda: sign(HEIGHT - 8),
@@ -183,6 +199,6 @@ def test_what_depends_on_the_picture_is_undecided() -> None:
     ):
         try:
             attempt()
-        except Undecided:
+        except UndeterminedSizeError:
             continue
-        raise AssertionError("that was decided")
+        raise AssertionError("no error was raised")

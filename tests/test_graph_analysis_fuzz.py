@@ -11,9 +11,9 @@ import pytest
 
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.graph_analysis import GraphAnalysis, analyze
 from onebranch.graph.onnx.file import write
 from onebranch.graph.onnx.graph import graph_of
-from onebranch.graph.seeing.sight import Sight, look
 from onebranch.model.foreign import read_foreign
 from onebranch.runtime.foreign import ForeignRuntime
 from picture_networks import Drawing
@@ -171,7 +171,7 @@ def random_network(seed: int) -> onnx.ModelProto:
 def missing_pixels(d: Growing, axis: int) -> int:
     """How many pixels more the end would need along an axis, found by asking for them."""
     try:
-        look(graph_of(d.model(d.value, opset=19, version=8)))
+        analyze(graph_of(d.model(d.value, opset=19, version=8)))
     except OnebranchError as error:
         word = "rows" if axis == 2 else "columns"
         found = re.search(rf"times the picture's {word} ([+-]\d+)", str(error))
@@ -179,14 +179,14 @@ def missing_pixels(d: Growing, axis: int) -> int:
     return 0
 
 
-def check(seed: int, path: Path) -> Sight:
+def check(seed: int, path: Path) -> GraphAnalysis:
     """Raise AssertionError unless tiles equal the whole."""
     write(random_network(seed), path, overwrite=True)
     found = read_foreign(path)
     assert found.refusal == ""
-    sight = found.usable()[1]
-    assert sight.unknown == ""
-    assert sight.sides is not None
+    analysis = found.usable()[1]
+    assert analysis.unsupported == ""
+    assert analysis.halo is not None
     runtime = ForeignRuntime(found, threads=1)
     random = np.random.default_rng(seed)
     height, width = (int(random.integers(1, 90)) for _ in range(2))
@@ -199,7 +199,7 @@ def check(seed: int, path: Path) -> Sight:
     for tile in (8, 17, 40):
         tiled = run_tiled(run, picture, runtime.halo, tile)
         np.testing.assert_allclose(tiled, whole, rtol=0, atol=TOLERANCE * max(1, np.abs(whole).max()))
-    return sight
+    return analysis
 
 
 @pytest.mark.parametrize("seed", range(60))
