@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from onebranch import metrics
+from onebranch.comparison.overview import most_detailed_part
+from onebranch.comparison.sheet import Panel, side_by_side
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.images.comparison import Panel, busiest, side_by_side
 from onebranch.images.picture import Picture, as_depth
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize, resize
@@ -56,7 +57,7 @@ def run(out: Path) -> Outcome:
     headings = "bicubic", "onebranch photo-x2", "original"
     notes = f"{scores[0]:.2f} dB", f"{scores[1]:.2f} dB", "what both started from, halved"
     panels = [Panel(h, n, p) for h, n, p in zip(headings, notes, seen, strict=True)]
-    write(Picture(side_by_side(panels, busiest(seen[-1], 96))), comparison, overwrite=True)
+    write(Picture(side_by_side(panels, most_detailed_part(seen[-1], 96))), comparison, overwrite=True)
     same = fingerprint(merged) == fingerprint(shipped)
     return Outcome(scores[0], bicubic_seconds, scores[1], network_seconds, same, result, comparison)
 

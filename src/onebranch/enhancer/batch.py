@@ -211,7 +211,7 @@ class Batch:
         return done
 
     def _compare(self, job: Job, done: Enhanced) -> None:
-        from onebranch.images.comparison import compare_files
+        from onebranch.comparison.before_after import compare_files
         from onebranch.images.writing import write
 
         assert job.comparison is not None

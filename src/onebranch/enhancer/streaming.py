@@ -8,7 +8,7 @@ import numpy as np
 from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
 from onebranch.images.picture import Samples
-from onebranch.images.rows import Reader
+from onebranch.images.rows import Reader, read_exactly
 
 
 def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterator[Samples]:
@@ -22,7 +22,7 @@ def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterato
             """The rows beyond `last` that this band needs, being read."""
             if index >= len(bands):
                 return None
-            return pool.submit(_rows, reader, needed[index].last - last)
+            return pool.submit(read_exactly, reader, needed[index].last - last)
 
         coming, last = ask(0, 0), 0
         for index, (band, at) in enumerate(zip(bands, needed, strict=True)):
@@ -35,20 +35,9 @@ def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterato
 
 def all_rows(reader: Reader) -> Samples:
     """The rows of the whole picture."""
-    return _rows(reader, reader.header.layout.height)
+    return read_exactly(reader, reader.header.layout.height)
 
 
 def _nothing(reader: Reader) -> Samples:
     layout = reader.header.layout
     return np.empty((0, layout.width, layout.bands), layout.depth)
-
-
-def _rows(reader: Reader, count: int) -> Samples:
-    """Exactly so many more rows; a reader may give them in parts."""
-    parts = [_nothing(reader)]
-    while count > 0:
-        part = reader.read(count)
-        assert len(part), "a reader gives as many rows as its header says, or an error"
-        parts.append(part)
-        count -= len(part)
-    return np.concatenate(parts) if len(parts) > 2 else parts[-1]

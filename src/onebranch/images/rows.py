@@ -105,3 +105,16 @@ class ArrayReader:
 
     def __exit__(self, *problem: object) -> None:
         self.close()
+
+
+def read_exactly(reader: Reader, count: int) -> npt.NDArray[np.generic]:
+    """The next `count` rows (count, W, bands); a reader may give them in several parts."""
+    layout = reader.header.layout
+    parts = []
+    while count > 0:
+        parts.append(reader.read(count))
+        assert len(parts[-1]), "a reader gives as many rows as its header says, or raises an error"
+        count -= len(parts[-1])
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.empty((0, layout.width, layout.bands), layout.depth), *parts])

@@ -4,31 +4,29 @@ import numpy as np
 import pytest
 
 from colour_profiles import profile
-from onebranch.images import showing
-from onebranch.images.comparison import (
-    Busy,
-    Largest,
-    Panel,
-    Reduced,
-    busiest,
-    compare,
-    compare_files,
+from onebranch.comparison import levels
+from onebranch.comparison.before_after import compare, compare_files
+from onebranch.comparison.levels import ColourSpace, Source, as_srgb, colour_space_of, level_bands, of_picture
+from onebranch.comparison.overview import (
+    DetailMap,
+    DownscaledPicture,
+    MaximumMap,
+    most_detailed_part,
     shown_size,
-    side_by_side,
 )
+from onebranch.comparison.sheet import Panel, side_by_side
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
-from onebranch.images.showing import Source, Space, as_srgb, bands, of_picture, space_of
 from onebranch.images.writing import write
 
 
-def test_the_busiest_square_is_where_the_detail_is():
+def test_the_most_detailed_square_is_where_the_detail_is():
     pixels = np.zeros((60, 80, 3), np.uint8)
     pixels[30:40, 50:60] = np.indices((10, 10)).sum(0)[..., None] % 2 * 255
-    top, left, side = busiest(pixels, 16)
+    top, left, side = most_detailed_part(pixels, 16)
     assert 24 <= top <= 30 and 44 <= left <= 50 and side == 16
-    assert busiest(pixels, 999)[2] == 60
+    assert most_detailed_part(pixels, 999)[2] == 60
 
 
 def test_details_are_repeated_pixel_by_pixel():
@@ -49,12 +47,12 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarr
 
 def levels_of(source: Source, size: tuple[int, int]) -> np.ndarray:
     with source.opened() as reader:
-        return np.concatenate([rows for rows, _ in bands(reader, size)])
+        return np.concatenate([rows for rows, _ in level_bands(reader, size)])
 
 
 @pytest.mark.parametrize("size", [(70, 50), (140, 100), (35, 25), (53, 91)])
 def test_bands_are_the_picture_resized_whole(monkeypatch, size):
-    monkeypatch.setattr(showing, "PIXELS", 1)  # the shortest bands there are
+    monkeypatch.setattr(levels, "BAND_PIXELS", 1)  # the shortest bands there are
     pixels = noise(70, 50)
     (source,) = sources(Picture(pixels))
     whole = np.floor(np.clip(resize(pixels.astype(np.float32), *size), 0, 255) + np.float32(0.5))
@@ -81,25 +79,25 @@ def test_transparency_shows_mid_grey():
 def test_colours_are_shown_through_theirprofile():
     p3 = profile("p3")
     green = np.array([[[0, 255, 0]]], np.uint8)
-    plain, wide = (as_srgb(green.astype(np.float32), Space(p)) for p in (None, p3))
+    plain, wide = (as_srgb(green.astype(np.float32), ColourSpace(p)) for p in (None, p3))
     assert plain.tolist() == [[[0, 255, 0]]]
-    assert np.abs(as_srgb(np.full((1, 1, 3), 128, np.float32), Space(p3)) - 128).max() < 1
+    assert np.abs(as_srgb(np.full((1, 1, 3), 128, np.float32), ColourSpace(p3)) - 128).max() < 1
     reddish = np.array([[[180.0, 60.0, 60.0]]], np.float32)
-    assert as_srgb(reddish, Space(p3))[0, 0, 0] > 185  # P3's red is redder than sRGB's
+    assert as_srgb(reddish, ColourSpace(p3))[0, 0, 0] > 185  # P3's red is redder than sRGB's
     assert wide[0, 0, 1] == 255
 
 
 def test_a_profile_that_does_what_srgb_does_is_srgb():
     pixels = noise(4, 4)
-    for name, expected in (("srgb", Space()), ("p3", Space(profile("p3")))):
+    for name, expected in (("srgb", ColourSpace()), ("p3", ColourSpace(profile("p3")))):
         picture = Picture(pixels, metadata=Metadata(icc=profile(name)))
-        assert space_of(picture.header) == expected
+        assert colour_space_of(picture.header) == expected
 
 
 @pytest.mark.parametrize("size", [(2000, 3000), (701, 997), (90, 60), (1, 3000), (1500, 2)])
 def test_a_picture_is_reduced_by_means_and_a_map_by_its_largest(size):
     values = np.random.default_rng(1).random((*size, 3)).astype(np.float32) * 255
-    reduced, largest = Reduced(size, 100), Largest(size, 100)
+    reduced, largest = DownscaledPicture(size, 100), MaximumMap(size, 100)
     for first in range(0, size[0], 37):
         reduced.add(values[first : first + 37])
         largest.add(values[first : first + 37, :, :1])
@@ -117,13 +115,13 @@ def test_a_picture_is_reduced_by_means_and_a_map_by_its_largest(size):
     assert np.prod(pixels.shape[:2]) <= 16 * np.prod(shown) or pixels.shape[:2] == size
 
 
-def test_cells_find_what_is_busy_without_the_whole_picture():
+def test_cells_find_the_detail_without_the_whole_picture():
     pixels = np.zeros((600, 900, 3), np.float32)
     pixels[310:420, 640:760] = np.indices((110, 120)).sum(0)[..., None] % 2 * 255
-    busy = Busy((600, 900), 480)
+    detail_map = DetailMap((600, 900), 480)
     for first in range(0, 600, 50):
-        busy.add(pixels[first : first + 50])
-    square = busy.best(120)
+        detail_map.add(pixels[first : first + 50])
+    square = detail_map.most_detailed(120)
     assert abs(square.top - 305) <= 15
     assert abs(square.left - 640) <= 15
 
@@ -133,9 +131,9 @@ def test_the_input_is_shown_at_the_size_of_the_result():
     found = compare(Picture(small), Picture(large), "result")
     bicubic = np.floor(np.clip(resize(small.astype(np.float32), 80, 128), 0, 255) + 0.5)
     size, width = (80, 128), 640
-    busy = Busy(size, width)
-    busy.add(large.astype(np.float32))
-    square = busy.best(80)
+    detail_map = DetailMap(size, width)
+    detail_map.add(large.astype(np.float32))
+    square = detail_map.most_detailed(80)
     left, right = (
         found.pixels[-16 - width : -16, at : at + width][4::8, 4::8] for at in (16, 32 + width)
     )  # a detail of 80 pixels, each repeated 8 times

@@ -8,21 +8,14 @@ import pytest
 
 from colour_profiles import profile
 from onebranch import metrics
+from onebranch.comparison import levels
+from onebranch.comparison.difference_sheet import MAP_SCALES, map_colours, map_scale, measure_and_draw
+from onebranch.comparison.levels import of_picture
+from onebranch.comparison.similarity import Similarity, common_size, measure
 from onebranch.errors import OnebranchError
-from onebranch.images import showing
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
-from onebranch.images.showing import of_picture
-from onebranch.similarity import (
-    SCALES,
-    Similarity,
-    coloured,
-    common_size,
-    measure,
-    measure_and_show,
-    scale_for,
-)
 
 
 def pair(height: int, width: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +33,7 @@ def compared(one: Picture, other: Picture, border: int = 0) -> Similarity:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "border"), [(11, 0), (32, 0), (45, 3), (75, 0), (100, 4), (107, 39)])
 def test_numbers_are_those_of_whole_pictures(monkeypatch, channels, height, border):
-    monkeypatch.setattr(showing, "PIXELS", 1)  # bands of 32 rows: windows reach over their borders
+    monkeypatch.setattr(levels, "BAND_PIXELS", 1)  # bands of 32 rows: windows reach over their borders
     one, other = pair(height, 90, channels)
     found = compared(Picture(one), Picture(other), border)
     expected = metrics.score(other, one, border)
@@ -51,10 +44,10 @@ def test_numbers_are_those_of_whole_pictures(monkeypatch, channels, height, bord
         assert found.psnr_rgb == pytest.approx(expected.psnr_rgb, rel=1e-12)
         planes = [[metrics.cropped(a, border)[..., c] for a in (one, other)] for c in range(3)]
         assert found.ssim_rgb == pytest.approx(np.mean([metrics.ssim(*both) for both in planes]), rel=1e-12)
-    apart = np.abs(one.astype(int) - other).max(2)
-    inner = metrics.cropped(apart, border)
+    difference = np.abs(one.astype(int) - other).max(2)
+    inner = metrics.cropped(difference, border)
     assert found.largest == inner.max()
-    assert apart[found.place[1], found.place[0]] == inner.max()
+    assert difference[found.position[1], found.position[0]] == inner.max()
     assert found.different == np.mean(inner > 0)
 
 
@@ -155,26 +148,26 @@ def test_the_map_shows_a_single_pixel_and_magnifies_it():
     other = one.copy()
     other[200, 900] ^= 128
     sources = of_picture(Picture(one), "one"), of_picture(Picture(other), "other")
-    found, sheet = measure_and_show(*sources)
-    assert found.place == (900, 200)
+    found, sheet = measure_and_draw(*sources)
+    assert found.position == (900, 200)
     whole = sheet.pixels[72 : 72 + 120, -16 - 480 : -16].reshape(-1, 3).astype(int)
     detail = sheet.pixels[-200 - 480 : -124, -16 - 476 : -20].reshape(-1, 3).astype(int)
     assert found.different == 1 / (300 * 1200)
     assert whole.sum(1).max() > 600, "a bright dot on the map"
-    dark = np.abs(detail - coloured(np.zeros((1, 1, 1), np.float32), 1)[0, 0]).sum(1) == 0
+    dark = np.abs(detail - map_colours(np.zeros((1, 1, 1), np.float32), 1)[0, 0]).sum(1) == 0
     assert dark.mean() > 0.9
     assert detail.sum(1).max() > 600
-    numbers, elsewhere = measure_and_show(*sources, at=(5, 5))
+    numbers, elsewhere = measure_and_draw(*sources, at=(5, 5))
     assert numbers == found
     assert not np.array_equal(sheet.pixels, elsewhere.pixels)
     with pytest.raises(OnebranchError, match="outside"):
-        measure_and_show(*sources, at=(1200, 5))
+        measure_and_draw(*sources, at=(1200, 5))
 
 
 def test_a_map_is_brighter_where_there_is_more():
     differences = np.linspace(0, 40, 200, dtype=np.float32)[None, :, None]
-    brightness = coloured(differences, 32)[0].astype(int).sum(1)
+    brightness = map_colours(differences, 32)[0].astype(int).sum(1)
     assert np.all(np.diff(brightness) >= 0)
     assert brightness[0] < 100 < 600 < brightness[-1]
-    assert scale_for(differences) == 64
-    assert scale_for(np.full((2, 2, 1), 1e9, np.float32)) == SCALES[-1]
+    assert map_scale(differences) == 64
+    assert map_scale(np.full((2, 2, 1), 1e9, np.float32)) == MAP_SCALES[-1]

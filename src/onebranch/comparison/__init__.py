@@ -1,0 +1,1 @@
+"""Two pictures compared: measured (PSNR, SSIM, differences) and drawn side by side."""

@@ -1,0 +1,204 @@
+"""Two pictures beside a colour map of their differences, with their scores."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from onebranch.comparison.before_after import detail_of, size_note
+from onebranch.comparison.levels import Levels, Size, Source
+from onebranch.comparison.overview import (
+    Bytes,
+    DetailMap,
+    DownscaledPicture,
+    MaximumMap,
+    Square,
+    as_bytes,
+    most_detailed_square,
+    square_side,
+)
+from onebranch.comparison.sheet import (
+    BACKGROUND_RGB,
+    COLUMN_PIXELS,
+    GAP_PIXELS,
+    Column,
+    View,
+    draw_sheet,
+    text_width,
+    write_text,
+)
+from onebranch.comparison.similarity import (
+    ComparisonSetup,
+    LevelPair,
+    Similarity,
+    band_pairs,
+    both_as_srgb,
+    format_levels,
+    format_share,
+    header_of,
+    measure_with,
+    score_lines,
+    set_up,
+)
+from onebranch.errors import OnebranchError
+from onebranch.images.picture import Picture
+
+MAP_SCALES = (1, 2, 4, 8, 16, 32, 64, 128, 255)
+"""Differences, in levels, that the brightest colour of a map can stand for."""
+
+MAP_PERCENTILE = 99.5
+"""The scale of a map is large enough for this percentage of its values."""
+
+SMALL_SHARE = 0.01
+"""If at most this share of the pixels differs, the pixel with the largest difference is magnified."""
+
+MAP_COLOURS = (
+    (0.0, (14, 14, 24)),
+    (0.25, (66, 38, 128)),
+    (0.5, (196, 56, 98)),
+    (0.75, (248, 152, 62)),
+    (1.0, (255, 250, 214)),
+)
+"""(share of the scale, RGB); brightness grows with the difference, for colour-blind readers too."""
+
+MAP_LEGEND_PIXELS = 20
+"""Height of the bar that shows the scale of a map."""
+
+WIDTH = COLUMN_PIXELS[3]
+"""Width of a column in pixels."""
+
+
+def measure_and_draw(
+    first: Source, second: Source, border: int = 0, at: tuple[int, int] | None = None
+) -> tuple[Similarity, Picture]:
+    """The similarity of two pictures, and both beside a map of their differences.
+
+    border: pixels at every side that are not measured. at: (x, y) of the centre of the magnified square; by
+    default the largest difference, if few pixels differ, else the part with the most detail in both pictures.
+    OnebranchError as in `measure`, and if `at` is outside the pictures.
+    """
+    setup = set_up(first, second)
+    if at is not None and not (0 <= at[0] < setup.size[1] and 0 <= at[1] < setup.size[0]):
+        raise OnebranchError(
+            f"({at[0]}, {at[1]}) is outside the pictures of {setup.size[1]}x{setup.size[0]} pixels"
+        )
+    overview = _Overview(setup.size)
+    similarity = measure_with(first, second, setup, border, overview.add)
+    if at is None and 0 < similarity.different < SMALL_SHARE:
+        at = similarity.position
+    if at is None:
+        square = most_detailed_square(overview.detail, setup.size, WIDTH)
+    else:
+        square = _square_around(at, setup.size)
+    return similarity, Picture(_draw((first, second), setup, similarity, overview, square))
+
+
+def _square_around(centre: tuple[int, int], size: Size) -> Square:
+    """The magnified square around (x, y), moved inside the picture where it would reach outside."""
+    side = square_side(size, WIDTH)
+    top, left = (
+        min(max(coordinate - side // 2, 0), length - side)
+        for coordinate, length in zip(centre[::-1], size, strict=True)
+    )
+    return Square(top, left, side)
+
+
+class _Overview:
+    """What is kept of two pictures to draw them: both reduced, their differences, and amounts of detail."""
+
+    def __init__(self, size: Size) -> None:
+        self.pictures = DownscaledPicture(size, WIDTH), DownscaledPicture(size, WIDTH)
+        self.difference = MaximumMap(size, WIDTH)
+        self.detail = DetailMap(size, WIDTH)
+
+    def add(self, srgb: LevelPair, difference: Levels) -> None:
+        """Add the next rows: both pictures as sRGB, and their difference (N, W, 1)."""
+        for reduced, rows in zip(self.pictures, srgb, strict=True):
+            reduced.add(rows)
+        self.difference.add(difference)
+        self.detail.add((srgb[0] + srgb[1]) / np.float32(2))
+
+
+def _draw(
+    sources: tuple[Source, Source],
+    setup: ComparisonSetup,
+    similarity: Similarity,
+    overview: _Overview,
+    square: Square,
+) -> Bytes:
+    details = [detail_of(source, setup.size, square) for source in sources]
+    difference = _difference_in_square(sources, setup, square)
+    scale = map_scale(overview.difference.values)
+    columns = []
+    for source, reduced, detail in zip(sources, overview.pictures, details, strict=True):
+        layout = header_of(source).layout
+        note = size_note((layout.height, layout.width), setup.size)
+        columns.append(Column(source.name, note, View(reduced.pixels(), as_bytes(detail))))
+    maps = map_colours(overview.difference.values, scale), map_colours(difference, scale)
+    columns.append(Column("difference", _difference_note(similarity), View(*maps)))
+    return draw_sheet(columns, setup.size, square, WIDTH, _footer(similarity, scale))
+
+
+def _difference_in_square(sources: tuple[Source, Source], setup: ComparisonSetup, square: Square) -> Levels:
+    """(side, side, 1): the difference of both pictures in the square."""
+    parts = []
+    for top, levels, _ in band_pairs(*sources, setup):
+        first, last = max(square.top - top, 0), square.top + square.side - top
+        if last <= 0:
+            break
+        rows = [plane[first:last, square.left : square.left + square.side] for plane in levels]
+        if len(rows[0]):
+            one, other = rows if setup.same_space else both_as_srgb((rows[0], rows[1]), setup)
+            parts.append(np.abs(one - other).max(axis=2, keepdims=True))
+    return np.concatenate(parts)
+
+
+def map_scale(differences: Levels) -> int:
+    """The difference, in levels, that the brightest colour stands for: as small as nearly all values allow.
+
+    >>> map_scale(np.full((4, 4, 1), 5.0, np.float32)), map_scale(np.zeros((4, 4, 1), np.float32))
+    (8, 1)
+    """
+    required = float(np.percentile(differences, MAP_PERCENTILE))
+    return next((scale for scale in MAP_SCALES if scale >= required), MAP_SCALES[-1])
+
+
+def map_colours(differences: Levels, scale: float) -> Bytes:
+    """Differences (H, W, 1) in levels as colours (H, W, 3); `scale` and above get the brightest."""
+    share = np.minimum(differences[..., 0] / np.float32(scale), 1)
+    stops = [stop for stop, _ in MAP_COLOURS]
+    planes = [np.interp(share, stops, [colour[channel] for _, colour in MAP_COLOURS]) for channel in range(3)]
+    return as_bytes(np.stack(planes, axis=-1).astype(np.float32))
+
+
+def _difference_note(similarity: Similarity) -> str:
+    if similarity.equal:
+        return "none: every sample is the same"
+    return f"{format_share(similarity.different)} of the pixels, by up to {format_levels(similarity.largest)}"
+
+
+def _footer(similarity: Similarity, scale: int) -> Bytes:
+    """The scores below the pictures, and the scale of the map below the map."""
+    width = 3 * WIDTH + 2 * GAP_PIXELS
+    page = Image.new("RGB", (width, 92), BACKGROUND_RGB)
+    draw = ImageDraw.Draw(page)
+    text_lines = ("      ".join(score_lines(similarity)), *_method_lines(similarity))[:3]
+    for index, line in enumerate(text_lines):
+        write_text(draw, (0, index * 30), line, 22 if index == 0 else 16, 2 * WIDTH)
+    left = width - WIDTH
+    ramp = np.linspace(0, scale, WIDTH, dtype=np.float32)[None, :, None]
+    legend = map_colours(np.broadcast_to(ramp, (MAP_LEGEND_PIXELS, WIDTH, 1)), scale)
+    page.paste(Image.fromarray(legend), (left, 4))
+    for share in (0.0, 0.5, 1.0):
+        text = f"{scale * share:g}{' or more' if share == 1 and scale < MAP_SCALES[-1] else ''}"
+        position = left + share * (WIDTH - text_width(text, 16))
+        write_text(draw, (position, MAP_LEGEND_PIXELS + 8), text, 16, WIDTH)
+    caption = "largest difference of a channel, in levels of 255"
+    write_text(draw, (left, MAP_LEGEND_PIXELS + 32), caption, 16, WIDTH)
+    return np.asarray(page)
+
+
+def _method_lines(similarity: Similarity) -> tuple[str, ...]:
+    """How the scores are defined, and how the pictures were made comparable."""
+    definition = "peak 255; luma: BT.601, 16 to 235, unrounded; SSIM: 11x11 Gaussian, sigma 1.5"
+    if similarity.psnr_rgb is None:
+        definition = "peak 255; grey values unchanged; SSIM: 11x11 Gaussian, sigma 1.5"
+    return definition, "; ".join(similarity.notes)
