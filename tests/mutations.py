@@ -114,7 +114,7 @@ def _report_faults(report: Any, expectation: Expectation) -> list[str]:
     faults = []
     held = {name for region in report.regions for name in region.operations}
     groups = [set(merged.replaces) for region in report.regions for merged in region.merged]
-    left = " ".join(f"{entry.name}: {entry.reason}" for entry in report.left)
+    left = " ".join(f"{entry.name}: {entry.reason}" for entry in report.unmerged)
     if wrongly := held.union(*groups) & set(expectation.outside):
         faults.append(f"{sorted(wrongly)} in a region")
     faults += [f"{pair} became one" for pair in expectation.apart if any(set(pair) <= g for g in groups)]

@@ -11,7 +11,7 @@ from network_specs import network_specs, random_model, random_weights
 from onebranch.algebra.network import run_block, run_network, within
 from onebranch.blocks.evidence import prove_network
 from onebranch.blocks.merge import merge_network
-from onebranch.blocks.plan import Plan, groups_by_block
+from onebranch.blocks.plan import MergePlan, groups_by_block
 from onebranch.errors import OnebranchError
 from onebranch.model.file import Model
 from onebranch.spec.network import BlockSpec, NetworkSpec, block_macs, block_parameters
@@ -42,7 +42,7 @@ def single(*branches: str, width: int = 4) -> NetworkSpec:
     return network(branches, width, 1, head=plain, tail=plain)
 
 
-def merged(spec: NetworkSpec, plan: Plan, seed: int = 0) -> tuple[Model, Model]:
+def merged(spec: NetworkSpec, plan: MergePlan, seed: int = 0) -> tuple[Model, Model]:
     """A model with random weights and statistics, and its merge."""
     original = random_model(spec, seed)
     done = merge_network(spec, original.weights, plan)
@@ -60,7 +60,7 @@ def assert_equal(original: Model, other: Model, height: int = 6, width: int = 5)
 @pytest.mark.parametrize(("select", "group"), list(itertools.product(SELECTIONS, GROUPINGS)))
 @pytest.mark.parametrize("identity", [True, False])
 def test_every_selection_and_grouping_counts_and_keeps_the_function(select, group, identity):
-    plan = Plan(select=select, group=group, identity=identity)
+    plan = MergePlan(select=select, group=group, identity=identity)
     spec = network(depth=1)
     original, smaller = merged(spec, plan)
     for name, block, _ in spec.walk():
@@ -76,16 +76,16 @@ def test_every_selection_and_grouping_counts_and_keeps_the_function(select, grou
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("select", ["all", "random:5:2", "convs:1"])
-@pytest.mark.parametrize("ends", [True, False])
-def test_every_schedule_merges_what_it_says_in_block_p(schedule, select, ends):
-    plan = Plan(select=select, schedule=schedule, ends=ends)
+@pytest.mark.parametrize("head_and_tail", [True, False])
+def test_every_schedule_merges_what_it_says_in_block_p(schedule, select, head_and_tail):
+    plan = MergePlan(select=select, schedule=schedule, head_and_tail=head_and_tail)
     spec = network(depth=4)
     original, smaller = merged(spec, plan)
     groups = groups_by_block(plan, spec)
     for name, before, after in zip(spec.names, spec.all_blocks, smaller.spec.all_blocks, strict=True):
         taken = sum(len(group) for group in groups[name])
         assert len(after.branches) == len(before.branches) - max(0, taken - 1)
-    assert ends or (spec.head, spec.tail) == (smaller.spec.head, smaller.spec.tail)
+    assert head_and_tail or (spec.head, spec.tail) == (smaller.spec.head, smaller.spec.tail)
     assert_equal(original, smaller)
 
 
@@ -93,7 +93,8 @@ def test_growing_and_shrinking_count_the_branches_that_are_left():
     five = ("3x3",) * 5
     counts = {
         schedule: [
-            len(b.branches) for b in merged(network(five, depth=4), Plan(schedule=schedule))[1].spec.blocks
+            len(b.branches)
+            for b in merged(network(five, depth=4), MergePlan(schedule=schedule))[1].spec.blocks
         ]
         for schedule in ("growing:4", "shrinking:1", "same:3", "all")
     }
@@ -131,27 +132,27 @@ def test_growing_and_shrinking_count_the_branches_that_are_left():
     ids=str,
 )
 def test_what_branches_become(branches, text):
-    original, smaller = merged(single(*branches), Plan())
+    original, smaller = merged(single(*branches), MergePlan())
     assert smaller.spec.blocks[0].branches == (text,)
     assert_equal(original, smaller)
 
 
 @pytest.mark.parametrize("branches", ["3x3", "5x5 nobias", "3x3 dw", "3x3 g2", "3x3 d2", "identity"])
 def test_a_single_step_alone_is_left_as_it_is(branches):
-    original, smaller = merged(single(branches), Plan())
+    original, smaller = merged(single(branches), MergePlan())
     assert smaller.spec == original.spec
     assert all(smaller.weights[name].tobytes() == value.tobytes() for name, value in original.weights.items())
 
 
 def test_by_type_an_identity_alone_stays_an_identity():
-    _, smaller = merged(network("patent", depth=1), Plan(group="type"))
+    _, smaller = merged(network("patent", depth=1), MergePlan(group="type"))
     assert smaller.spec.blocks[0].branches == ("3x3", "identity")
-    _, smaller = merged(single("3x3", "identity", "1x1", "identity bn"), Plan(group="type"))
+    _, smaller = merged(single("3x3", "identity", "1x1", "identity bn"), MergePlan(group="type"))
     assert smaller.spec.blocks[0].branches == ("3x3", "1x1 dw")
 
 
 def test_a_merged_branch_stands_where_its_first_branch_stood():
-    plan = Plan(select="name:4,1", ends=False)
+    plan = MergePlan(select="name:4,1", head_and_tail=False)
     _, smaller = merged(single("1x1", "3x3", "1x3", "identity", "5x5"), plan)
     assert smaller.spec.blocks[0].branches == ("1x1", "5x5", "1x3", "identity")
 
@@ -159,7 +160,7 @@ def test_a_merged_branch_stands_where_its_first_branch_stood():
 def test_untouched_tensors_are_the_same_bit_for_bit():
     spec = network(MIXED, depth=2, head=BlockShorthand("repvgg"))
     original = random_model(spec)
-    done = merge_network(spec, original.weights, Plan(select="name:0,3", ends=False))
+    done = merge_network(spec, original.weights, MergePlan(select="name:0,3", head_and_tail=False))
     kept = {1: 1, 2: 2, 4: 3, 5: 4, 6: 5}
     for block in ("blocks.0", "blocks.1"):
         for old, new in kept.items():
@@ -175,7 +176,7 @@ def test_untouched_tensors_are_the_same_bit_for_bit():
 def test_weights_and_biases_add():
     """W = sum of W_i, B = sum of B_i, smaller kernels in the centre of larger ones."""
     spec = single("5x5", "3x3", "identity", width=2)
-    original, smaller = merged(spec, Plan(ends=False))
+    original, smaller = merged(spec, MergePlan(head_and_tail=False))
     one, other = (within(original.weights, f"blocks.0.branches.{n}") for n in (0, 1))
     weight = one["0.weight"].astype(np.float64)
     weight[:, :, 1:4, 1:4] += other["0.weight"]
@@ -191,13 +192,13 @@ def test_sums_are_rounded_once_not_branch_by_branch():
     weights = {name: np.zeros_like(value) for name, value in random_weights(spec, 0).items()}
     for n, value in enumerate((1, 2**-24, 2**-24)):
         weights[f"blocks.0.branches.{n}.0.weight"][...] = value
-    done = merge_network(spec, weights, Plan(ends=False))
+    done = merge_network(spec, weights, MergePlan(head_and_tail=False))
     assert done.weights["blocks.0.branches.0.0.weight"].item() == np.float32(1 + 2**-23)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_becomes_one_convolution_per_block(preset):
-    original, smaller = merged(network(preset, depth=2), Plan())
+    original, smaller = merged(network(preset, depth=2), MergePlan())
     assert all(len(block.branches) == 1 for block in smaller.spec.all_blocks)
     assert all(len(block.parsed[0].steps) == 1 for block in smaller.spec.all_blocks)
     assert_equal(original, smaller)
@@ -206,21 +207,21 @@ def test_every_preset_becomes_one_convolution_per_block(preset):
 @pytest.mark.parametrize(
     "first",
     [
-        Plan(group="every:2"),
-        Plan(group="size"),
-        Plan(group="type"),
-        Plan(select="random:3:1"),
-        Plan(schedule="growing:3"),
-        Plan(identity=False),
-        Plan(ends=False),
+        MergePlan(group="every:2"),
+        MergePlan(group="size"),
+        MergePlan(group="type"),
+        MergePlan(select="random:3:1"),
+        MergePlan(schedule="growing:3"),
+        MergePlan(identity=False),
+        MergePlan(head_and_tail=False),
     ],
     ids=str,
 )
 def test_merging_in_two_goes_is_merging_at_once_up_to_rounding(first):
     original, part = merged(network(), first)
-    done = merge_network(part.spec, part.weights, Plan())
+    done = merge_network(part.spec, part.weights, MergePlan())
     again = Model(done.spec, done.weights)
-    _, once = merged(network(), Plan())
+    _, once = merged(network(), MergePlan())
     assert again.spec == once.spec
     for name, value in once.weights.items():
         np.testing.assert_allclose(again.weights[name], value, rtol=0, atol=3e-7 * np.abs(value).max())
@@ -228,15 +229,15 @@ def test_merging_in_two_goes_is_merging_at_once_up_to_rounding(first):
 
 
 def test_merging_what_is_merged_changes_nothing():
-    _, once = merged(network(), Plan())
-    again = merge_network(once.spec, once.weights, Plan())
+    _, once = merged(network(), MergePlan())
+    again = merge_network(once.spec, once.weights, MergePlan())
     assert again.spec == once.spec
     assert all(again.weights[name].tobytes() == once.weights[name].tobytes() for name in once.weights)
 
 
 def test_the_order_of_a_selection_does_not_change_a_sum():
-    _, one = merged(single(*MIXED), Plan(select="name:0,1,3,5,6"))
-    _, other = merged(single(*MIXED), Plan(select="name:6,3,0,5,1"))
+    _, one = merged(single(*MIXED), MergePlan(select="name:0,1,3,5,6"))
+    _, other = merged(single(*MIXED), MergePlan(select="name:6,3,0,5,1"))
     assert one.spec == other.spec
     assert all(one.weights[name].tobytes() == other.weights[name].tobytes() for name in one.weights)
 
@@ -251,7 +252,7 @@ def test_the_order_of_a_selection_does_not_change_a_sum():
     st.integers(0, 99),
 )
 def test_any_plan_on_any_network_is_proven(spec, select, schedule, group, identity, seed):
-    plan = Plan(select=select, schedule=schedule, group=group, identity=identity)
+    plan = MergePlan(select=select, schedule=schedule, group=group, identity=identity)
     original = random_model(spec, seed)
     done = merge_network(spec, original.weights, plan)
     reports = prove_network(spec, original.weights, done.weights, done.parts)
@@ -266,7 +267,7 @@ def test_any_plan_on_any_network_is_proven(spec, select, schedule, group, identi
 def test_the_report_counts_branches_parameters_and_macs():
     spec = network("patent", width=16, depth=1)
     original = random_model(spec)
-    done = merge_network(spec, original.weights, Plan())
+    done = merge_network(spec, original.weights, MergePlan())
     report = prove_network(spec, original.weights, done.weights, done.parts)[1]
     assert report.before == (*("3x3*2 bn 1x1",) * 4, "identity")
     assert report.after == ("3x3",)
@@ -288,8 +289,8 @@ def test_unusable_batch_norm_is_refused_by_name(name, value):
     else:
         weights[key][-1] = value
     with pytest.raises(OnebranchError, match=f"blocks.0, branch '3x3 bn': the {name} of batch normalization"):
-        merge_network(spec, weights, Plan())
-    merge_network(spec, weights, Plan(select="name:0"))  # who does not touch it is not refused
+        merge_network(spec, weights, MergePlan())
+    merge_network(spec, weights, MergePlan(select="name:0"))  # who does not touch it is not refused
 
 
 def test_negative_variances_are_refused():
@@ -297,7 +298,7 @@ def test_negative_variances_are_refused():
     weights = random_weights(spec, 0)
     weights["blocks.0.branches.0.1.running_var"][0] = -1e-12
     with pytest.raises(OnebranchError, match="running_var of batch normalization holds negative variances"):
-        merge_network(spec, weights, Plan())
+        merge_network(spec, weights, MergePlan())
 
 
 def spoil(weights: dict, name: str) -> dict:
@@ -336,7 +337,7 @@ def test_evidence_fails_for_any_tensor_that_is_a_float_off(tensor, message):
         )
     )
     original = random_model(spec)
-    done = merge_network(spec, original.weights, Plan(select="name:0,2", ends=False))
+    done = merge_network(spec, original.weights, MergePlan(select="name:0,2", head_and_tail=False))
     with pytest.raises(OnebranchError, match=message):
         prove_network(spec, original.weights, spoil(done.weights, tensor), done.parts)
 
@@ -345,7 +346,7 @@ def test_the_definition_agrees_with_a_block_of_sums():
     """A block activates the sum of its branches, its merge one convolution."""
     block = BlockSpec(("3x3", "1x1 3x3", "identity"), 3, "prelu")
     spec = network(block.branches, width=3, depth=1)
-    original, smaller = merged(spec, Plan())
+    original, smaller = merged(spec, MergePlan())
     features = np.random.default_rng(0).normal(size=(1, 3, 4, 7))
     one, other = (
         run_block(model.spec.blocks[0], within(model.weights, "blocks.0"), features)

@@ -1,4 +1,4 @@
-"""Which values are kept: the choice is held to the cheapest of all sets of kept values, tried one by one."""
+"""The choice of materialized values is compared with the cheapest of all sets, tried one by one."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebranch.graph.merge import choice
-from onebranch.graph.merge.choice import Choice, Forms, Order, cheapest, choose, fewest
+from onebranch.graph.merge.choice import AffineForms, Choice, Order, cheapest, choose, fewest
 from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
 from onebranch.graph.merge.linear import (
     Average,
@@ -25,7 +25,7 @@ from onebranch.graph.merge.linear import (
 )
 from onebranch.graph.merge.window import Inexact
 
-MOST = 8
+MAX_OPERATIONS = 8
 """Operations of a region: 2^8 sets are tried."""
 
 SIDE = 16
@@ -91,7 +91,7 @@ class Sketch:
 
     def left(self) -> int:
         """Operations that may still be added."""
-        return MOST - len(self.steps)
+        return MAX_OPERATIONS - len(self.steps)
 
     def series(self, source: str, length: int) -> str:
         """Operations, or things in parallel, one after the other."""
@@ -120,7 +120,7 @@ Region = tuple[list[Step], dict[str, Plane], frozenset[str]]
 
 
 def chain(seed: int, length: int) -> Region:
-    """A chain of operations; only its end is kept."""
+    """A chain of operations; only its end is required."""
     s = Sketch(seed)
     current = "x"
     for _ in range(length):
@@ -129,61 +129,61 @@ def chain(seed: int, length: int) -> Region:
 
 
 def series_parallel(seed: int, length: int) -> Region:
-    """A region of series and things in parallel; what nothing reads is kept, sometimes an inner value too."""
+    """A series-parallel region; values that nothing reads are required, sometimes an inner value too."""
     s = Sketch(seed)
     s.series("x", length)
     read = {name for step in s.steps for name in step.inputs}
-    kept = {step.value for step in s.steps if step.value not in read}
+    required = {step.value for step in s.steps if step.value not in read}
     if s.random.random() < 0.3:
-        kept.add(s.steps[int(s.random.integers(len(s.steps)))].value)
-    return s.steps, s.planes, frozenset(kept)
+        required.add(s.steps[int(s.random.integers(len(s.steps)))].value)
+    return s.steps, s.planes, frozenset(required)
 
 
-def cost_of(region: Region, chosen: frozenset[str], forms: Forms) -> Cost:
-    """What a region costs where these values are kept. Raises Inexact where it cannot be computed so."""
+def cost_of(region: Region, chosen: frozenset[str], forms: AffineForms) -> Cost:
+    """The cost of a region where these values are materialized. Raises Inexact where that is impossible."""
     steps, planes, _ = region
     total = Cost()
     for step in steps:
-        sources = [source(name, chosen, steps) for name in step.inputs]
-        frontier = frozenset[str]().union(*sources)
+        reads = [source(name, chosen, steps) for name in step.inputs]
+        sources = frozenset[str]().union(*reads)
         if step.value not in chosen:
-            forms.of(step.value, frontier)
-        elif all(found == {name} for found, name in zip(sources, step.inputs, strict=True)):
+            forms.of(step.value, sources)
+        elif all(found == {name} for found, name in zip(reads, step.inputs, strict=True)):
             total += cost_of_step(step, planes)
         else:
-            total += cost_of_form(forms.final(step.value, frontier), step.value, planes)
+            total += cost_of_form(forms.final(step.value, sources), step.value, planes)
     return total
 
 
 def source(value: str, chosen: frozenset[str], steps: Sequence[Step]) -> frozenset[str]:
-    """The kept values, and inputs of the region, that a value is computed from."""
+    """The materialized values, and inputs of the region, that a value is computed from."""
     inputs = {step.value: step.inputs for step in steps}
     if value in chosen or value not in inputs:
         return frozenset((value,))
     return frozenset[str]().union(*(source(name, chosen, steps) for name in inputs[value]))
 
 
-def possible(region: Region, forms: Forms) -> Iterator[Cost]:
-    """The cost of every set of kept values that can be computed."""
-    steps, _, kept = region
-    free = [step.value for step in steps if step.value not in kept]
+def possible(region: Region, forms: AffineForms) -> Iterator[Cost]:
+    """The cost of every set of materialized values that can be computed."""
+    steps, _, required = region
+    free = [step.value for step in steps if step.value not in required]
     for count in range(len(free) + 1):
         for some in itertools.combinations(free, count):
             try:
-                yield cost_of(region, kept | frozenset(some), forms)
+                yield cost_of(region, required | frozenset(some), forms)
             except Inexact:
                 continue
 
 
 def hold(region: Region, order: Order, border_maps: bool) -> Choice:
     """Compare the choice with all others; returns it."""
-    steps, planes, kept = region
-    found = choose(steps, planes, kept, Forms(steps, planes, border_maps), order)
-    others = list(possible(region, Forms(steps, planes, border_maps)))
+    steps, planes, required = region
+    found = choose(steps, planes, required, AffineForms(steps, planes, border_maps), order)
+    others = list(possible(region, AffineForms(steps, planes, border_maps)))
     assert found.optimal
     assert order(found.cost) == min(map(order, others)), f"{found.cost} of {len(others)} costs"
-    chosen = frozenset(entry.value for entry in found.kept)
-    assert cost_of(region, chosen, Forms(steps, planes, border_maps)) == found.cost
+    chosen = frozenset(entry.value for entry in found.materialized)
+    assert cost_of(region, chosen, AffineForms(steps, planes, border_maps)) == found.cost
     return found
 
 
@@ -193,14 +193,14 @@ SEEDS = st.integers(0, 2**31)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@given(SEEDS, st.integers(1, MOST), st.booleans())
+@given(SEEDS, st.integers(1, MAX_OPERATIONS), st.booleans())
 @settings(max_examples=60)
 def test_chains_are_merged_as_cheaply_as_any_choice_allows(order, seed, length, border_maps):
     hold(chain(seed, length), ORDERS[order], border_maps)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@given(SEEDS, st.integers(1, MOST), st.booleans())
+@given(SEEDS, st.integers(1, MAX_OPERATIONS), st.booleans())
 @settings(max_examples=60)
 def test_series_parallel_regions_are_merged_as_cheaply_as_any_choice_allows(order, seed, length, border_maps):
     hold(series_parallel(seed, length), ORDERS[order], border_maps)
@@ -212,29 +212,31 @@ def test_series_parallel_regions_are_merged_as_cheaply_as_any_choice_allows(orde
 def test_what_the_narrow_search_cuts_off_is_not_the_cheapest(narrow, seed, border_maps):
     """The wide search follows nothing that costs more than the narrow one's result at least will."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "NARROW", narrow)
-        hold(series_parallel(seed, MOST), cheapest, border_maps)
+        patch.setattr(choice, "NARROW_STATES", narrow)
+        hold(series_parallel(seed, MAX_OPERATIONS), cheapest, border_maps)
 
 
 @given(SEEDS)
 @settings(max_examples=40)
 def test_a_search_cut_short_says_so_and_is_valid(seed):
-    region = series_parallel(seed, MOST)
-    steps, planes, kept = region
-    found = choose(steps, planes, kept, Forms(steps, planes, True), states=1)
-    best = min(cheapest(cost) for cost in possible(region, Forms(steps, planes, True)))
+    region = series_parallel(seed, MAX_OPERATIONS)
+    steps, planes, required = region
+    found = choose(steps, planes, required, AffineForms(steps, planes, True), states=1)
+    best = min(cheapest(cost) for cost in possible(region, AffineForms(steps, planes, True)))
     assert cheapest(found.cost) >= best
     assert cheapest(found.cost) == best or not found.optimal
-    chosen = frozenset(entry.value for entry in found.kept)
-    assert kept <= chosen
-    assert cost_of(region, chosen, Forms(steps, planes, True)) == found.cost
+    chosen = frozenset(entry.value for entry in found.materialized)
+    assert required <= chosen
+    assert cost_of(region, chosen, AffineForms(steps, planes, True)) == found.cost
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_many_regions_are_merged_as_cheaply_as_any_choice_allows(order):
-    found = [hold(series_parallel(seed, MOST), ORDERS[order], bool(seed % 2)) for seed in range(1500)]
-    assert sum(len(entry.kept) > 1 for entry in found) > 100
+    found = [
+        hold(series_parallel(seed, MAX_OPERATIONS), ORDERS[order], bool(seed % 2)) for seed in range(1500)
+    ]
+    assert sum(len(entry.materialized) > 1 for entry in found) > 100
 
 
 def test_chains_are_merged_partially_where_that_is_best():
@@ -242,10 +244,10 @@ def test_chains_are_merged_partially_where_that_is_best():
     s = Sketch(0, 16)
     for side, width in ((3, 16), (3, 16), (1, 8), (1, 16)):
         last = s.convolve(s.steps[-1].value if s.steps else "x", width, side, False, False)
-    forms = Forms(s.steps, s.planes, False)
+    forms = AffineForms(s.steps, s.planes, False)
     found = choose(s.steps, s.planes, frozenset((last,)), forms)
-    kept = {entry.value: entry.frontier for entry in found.kept}
-    assert kept == {"v0": None, "v2": frozenset(("v0",)), "v3": None}
+    materialized = {entry.value: entry.sources for entry in found.materialized}
+    assert materialized == {"v0": None, "v2": frozenset(("v0",)), "v3": None}
     assert found.cost.macs == SIDE**2 * (16 * 16 * 9 + 16 * 8 * 9 + 8 * 16)
 
 
@@ -253,8 +255,8 @@ def test_the_regions_that_are_tried_are_worth_it():
     """Many can be merged in many ways, and seldom is all or nothing the best."""
     partial = 0
     for seed in range(60):
-        region = series_parallel(seed, MOST)
-        steps, planes, kept = region
-        found = choose(steps, planes, kept, Forms(steps, planes, False))
-        partial += len(kept) < len(found.kept) < len(steps)
+        region = series_parallel(seed, MAX_OPERATIONS)
+        steps, planes, required = region
+        found = choose(steps, planes, required, AffineForms(steps, planes, False))
+        partial += len(required) < len(found.materialized) < len(steps)
     assert partial > 15

@@ -75,8 +75,8 @@ def assert_no_more(after: Work, before: Work) -> None:
 
 def assert_explained(name: str, report: GraphReport) -> None:
     """Something was merged, or something was left; what was left has its reason, in one line."""
-    assert report.changed or report.left or name in ALONE
-    assert all(left.name and left.reason and "\n" not in left.reason for left in report.left)
+    assert report.changed or report.unmerged or name in ALONE
+    assert all(left.name and left.reason and "\n" not in left.reason for left in report.unmerged)
 
 
 TRACEABLE = {name: network for name, network in NETWORKS.items() if network.traceable}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onebranch.graph.merge.affine_form import AffineForm, apply, source, without_border
 from onebranch.graph.merge.definition import compute, run
 from onebranch.graph.merge.emission import written
-from onebranch.graph.merge.form import Form, apply, settled, source
 from onebranch.graph.merge.linear import (
     Average,
     Convolve,
@@ -21,7 +21,7 @@ from onebranch.graph.merge.linear import (
     Step,
     Sum,
 )
-from onebranch.graph.merge.window import Inexact, Window, after, joined, outside, padded, window
+from onebranch.graph.merge.window import Inexact, Window, after, joined, padded, reads_only_padding, window
 
 pytestmark = pytest.mark.fast
 
@@ -94,11 +94,11 @@ def graphs(draw) -> list[Step]:
     return steps
 
 
-def form_of(steps: list[Step], value: str) -> Form:
+def form_of(steps: list[Step], value: str) -> AffineForm:
     forms = {"x": source("x", CHANNELS)}
     for step in steps:
         forms[step.value] = apply(step.operation, [forms[name] for name in step.inputs])
-    return settled(forms[value])
+    return without_border(forms[value])
 
 
 @given(graphs(), st.integers(0, 100))
@@ -203,8 +203,8 @@ def test_a_dilated_kernel_with_an_identity_stays_dilated():
 
 def test_rows_outside_are_those_that_read_zeros():
     framed = padded(Window(), 1, 1)
-    assert outside(framed, 0, 1) and outside(framed, -1, 1)
-    assert not outside(framed, 1, 1) and not outside(framed, -2, 1)
+    assert reads_only_padding(framed, 0, 1) and reads_only_padding(framed, -1, 1)
+    assert not reads_only_padding(framed, 1, 1) and not reads_only_padding(framed, -2, 1)
 
 
 def test_a_bias_before_zero_padding_needs_a_border_map_and_is_exact_with_it():

@@ -11,7 +11,7 @@ import literature
 import onebranch
 from convolutions import counted
 from onebranch.blocks.merge import merge_network
-from onebranch.blocks.plan import Plan
+from onebranch.blocks.plan import MergePlan
 from onebranch.spec.network import BlockSpec, NetworkSpec
 from onebranch.spec.presets import PRESETS
 from random_weights import randomize
@@ -77,7 +77,7 @@ def by_plan(
     weights = plain_ends(spec)
     for index, block in enumerate(blocks):
         weights |= {f"blocks.{index}.{name}": array for name, array in stored(block).items()}
-    merged = merge_network(spec, weights, Plan()).weights
+    merged = merge_network(spec, weights, MergePlan()).weights
     return [
         {key: merged.get(f"blocks.{index}.branches.0.0.{key}") for key in ("weight", "bias")}
         for index in range(len(blocks))

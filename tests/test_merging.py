@@ -105,9 +105,9 @@ def test_what_is_meant_is_never_guessed(block, branches):
     with pytest.raises(onebranch.OnebranchError, match="example inputs"):
         onebranch.merge(block)
     with pytest.raises(onebranch.OnebranchError, match="example inputs"):
-        onebranch.merge(block, onebranch.Plan())
+        onebranch.merge(block, onebranch.MergePlan())
     with pytest.raises(onebranch.OnebranchError, match="merged by its graph"):
-        onebranch.merge(branches, onebranch.Plan())
+        onebranch.merge(branches, onebranch.MergePlan())
     with pytest.raises(onebranch.OnebranchError, match="takes a plan"):
         onebranch.merge("photo-x2-branches", force=True)
     with pytest.raises(onebranch.OnebranchError, match="did you mean 'force'"):
@@ -168,7 +168,17 @@ def test_tampering_is_found(branches, tmp_path, part):
 
 def test_a_file_without_a_record_is_not_verified(branches):
     with pytest.raises(onebranch.OnebranchError, match="no record"):
-        onebranch.verify(branches, branches)
+        onebranch.verify(branches, biased_pair(bias=True))
+
+
+def test_a_file_that_equals_its_original_verifies_and_says_so(run, tmp_path):
+    """Merging writes the original where there is nothing to merge."""
+    original, out = tmp_path / "original.onnx", tmp_path / "merged.onnx"
+    onnx.save(biased_pair(bias=True), original)
+    assert "nothing to merge" in run("merge", original, "-o", out).output
+    words = run("verify", original, out).output
+    assert "both files hold the same model; nothing was merged" in words and "equals" in words
+    assert not onebranch.verify(original, out).changed
 
 
 def test_plans_and_rules_do_not_mix_on_the_command_line(run, branches, tmp_path):
@@ -206,7 +216,7 @@ def test_a_bias_before_padding_is_left_with_the_reason_or_repaired_when_allowed(
     plain, report = onebranch.merge(biased_pair(bias=False))
     assert len(plain.graph.node) == 1
     kept, report = onebranch.merge(biased_pair(bias=True))
-    assert not report.changed and "border map" in report.left[0].reason
+    assert not report.changed and "border map" in report.unmerged[0].reason
     repaired, report = onebranch.merge(biased_pair(bias=True), border_maps=True)
     assert report.changed
     for size in ((1, 1), (1, 7), (3, 3), (17, 5)):
@@ -224,7 +234,7 @@ def test_what_costs_more_is_merged_only_by_force():
     graph = helper.make_graph(nodes, "pair", values[:1], values[1:], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     _, report = onebranch.merge(model)
-    assert not report.changed and "MACs" in report.left[0].reason
+    assert not report.changed and "MACs" in report.unmerged[0].reason
     forced, report = onebranch.merge(model, force=True)
     assert [node.op_type for node in forced.graph.node] == ["Conv"] and report.macs[1] > report.macs[0]
 

@@ -60,7 +60,7 @@ def test_the_merged_network_gives_the_trained_networks_output(trained, size):
 
 @pytest.mark.parametrize("plan", [{"select": "random:3:7"}, {"group": "type"}, {"schedule": "growing:4"}])
 def test_partly_merged_networks_merge_on_to_the_same(trained, plan):
-    partly, _ = onebranch.merge(trained, onebranch.Plan(**plan))
+    partly, _ = onebranch.merge(trained, onebranch.MergePlan(**plan))
     counts = [len(block.branches) for block in partly.spec.blocks]
     assert all(1 <= count < 5 for count in counts)
     wholly, _ = onebranch.merge(partly)

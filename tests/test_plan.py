@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from onebranch.blocks.plan import Plan, groups, groups_by_block, read, selected, taken
+from onebranch.blocks.plan import MergePlan, groups, groups_by_block, read, selected, taken
 from onebranch.errors import OnebranchError
 from onebranch.spec.branch import parse
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -21,7 +21,7 @@ def network(branches=TEXTS, depth=4):
 
 
 def chosen(select, position=1):
-    return selected(Plan(select=select), BLOCK, position)
+    return selected(MergePlan(select=select), BLOCK, position)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_smaller_random_selection_begins_a_larger_one():
 )
 def test_schedule_says_how_many_are_taken_in_block_p(text, amounts):
     order = "name:6,5,4,3,2,1,0"
-    plan = Plan(select=order, schedule=text)
+    plan = MergePlan(select=order, schedule=text)
     found = [taken(plan, BLOCK, p, 4) for p in (1, 2, 3, 4)]
     assert [len(indices) for indices in found] == amounts
     assert all(indices == chosen(order)[: len(indices)] for indices in found)
@@ -94,8 +94,8 @@ def test_halves_are_rounded_upwards_exactly():
     for count in range(1, 60):
         for position in range(1, 30):
             exact = (2 * count * position + 29) // 58
-            assert len(taken(Plan(schedule=f"growing:{count}"), block, position, 29)) == exact
-    assert len(taken(Plan(schedule="growing:3"), block, 5, 6)) == 3
+            assert len(taken(MergePlan(schedule=f"growing:{count}"), block, position, 29)) == exact
+    assert len(taken(MergePlan(schedule="growing:3"), block, 5, 6)) == 3
 
 
 @pytest.mark.parametrize(
@@ -110,43 +110,43 @@ def test_halves_are_rounded_upwards_exactly():
     ],
 )
 def test_grouping_keeps_the_order(text, expected):
-    assert groups(Plan(group=text), BLOCK, [6, 0, 1, 2, 4]) == expected
-    assert groups(Plan(group=text), BLOCK, []) == []
+    assert groups(MergePlan(group=text), BLOCK, [6, 0, 1, 2, 4]) == expected
+    assert groups(MergePlan(group=text), BLOCK, []) == []
 
 
 def test_head_and_tail_take_all_that_is_selected_or_nothing():
-    whole = groups_by_block(Plan(schedule="same:2"), network())
+    whole = groups_by_block(MergePlan(schedule="same:2"), network())
     assert whole["head"] == whole["tail"] == [[0, 1, 2, 3, 4]]
     assert whole["blocks.0"] == whole["blocks.3"] == [[0, 1]]
-    narrow = groups_by_block(Plan(select="convs:2", schedule="same:1"), network())
+    narrow = groups_by_block(MergePlan(select="convs:2", schedule="same:1"), network())
     assert (narrow["head"], narrow["blocks.0"]) == ([[0, 1]], [[0]])
-    without = groups_by_block(Plan(schedule="same:2", ends=False), network())
+    without = groups_by_block(MergePlan(schedule="same:2", head_and_tail=False), network())
     assert (without["head"], without["tail"], without["blocks.3"]) == ([], [], [[0, 1]])
 
 
 def test_without_identity_neither_kind_of_identity_is_taken():
-    assert groups_by_block(Plan(identity=False), network())["blocks.1"] == [[0, 1, 3, 5, 6]]
-    drawn = groups_by_block(Plan(identity=False, select="random:5:3"), network())["blocks.1"]
+    assert groups_by_block(MergePlan(identity=False), network())["blocks.1"] == [[0, 1, 3, 5, 6]]
+    drawn = groups_by_block(MergePlan(identity=False, select="random:5:3"), network())["blocks.1"]
     assert [sorted(group) for group in drawn] == [[0, 1, 3, 5, 6]]
-    assert groups_by_block(Plan(identity=False, select="name:2,4"), network())["blocks.1"] == []
+    assert groups_by_block(MergePlan(identity=False, select="name:2,4"), network())["blocks.1"] == []
 
 
 def test_a_counting_schedule_counts_the_whole_block_not_the_list():
-    found = groups_by_block(Plan(select="convs:1", schedule="kernel:1x1"), network())
+    found = groups_by_block(MergePlan(select="convs:1", schedule="kernel:1x1"), network())
     assert found["blocks.0"] == [[3, 5, 6]]  # four have a 1x1, three are listed
-    assert groups_by_block(Plan(schedule="kernel:3x3"), network())["blocks.0"] == [[0, 1]]
+    assert groups_by_block(MergePlan(schedule="kernel:3x3"), network())["blocks.0"] == [[0, 1]]
 
 
 def test_single_steps_alone_have_nothing_to_merge():
     plain = BlockShorthand("plain")
     short = NetworkShorthand(task="denoise", branches=(*TEXTS, "3x3 d2", "avg3x3"), head=plain, tail=plain)
-    found = groups_by_block(Plan(group="every:1"), expand(short))
+    found = groups_by_block(MergePlan(group="every:1"), expand(short))
     assert found["blocks.0"] == [[0], [1], [4], [5], [6], [8]]  # not '3x3', not 'identity', not '3x3 d2'
-    assert not any(groups_by_block(Plan(), network(branches="plain")).values())
+    assert not any(groups_by_block(MergePlan(), network(branches="plain")).values())
 
 
 def test_a_network_without_blocks_has_ends():
-    found = groups_by_block(Plan(schedule="growing:3"), network(depth=0))
+    found = groups_by_block(MergePlan(schedule="growing:3"), network(depth=0))
     assert found == {"head": [[0, 1, 2, 3, 4]], "tail": [[0, 1, 2, 3, 4]]}
 
 
@@ -172,26 +172,29 @@ def test_a_network_without_blocks_has_ends():
 )
 def test_nonsense_is_refused_with_the_way_out(settings, message):
     with pytest.raises(OnebranchError, match=message):
-        Plan(**settings)
+        MergePlan(**settings)
 
 
 def test_a_name_that_no_block_has_is_refused():
     with pytest.raises(OnebranchError, match="no block has a branch '3x3 bn 1x1'; did you mean"):
-        groups_by_block(Plan(select="name:0,3x3 bn 1x1"), network())
+        groups_by_block(MergePlan(select="name:0,3x3 bn 1x1"), network())
     with pytest.raises(OnebranchError, match="no block has a branch '7'"):
-        groups_by_block(Plan(select="name:7"), network())
-    assert groups_by_block(Plan(select="name:2,4"), network())["head"] == [[2, 4]]
+        groups_by_block(MergePlan(select="name:7"), network())
+    assert groups_by_block(MergePlan(select="name:2,4"), network())["head"] == [[2, 4]]
 
 
 def test_a_plan_is_read_from_toml(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text(
-        'select = "random:3:7"\nidentity = false\nschedule = "same:2"\ngroup = "size"\nends = false\n'
+        'select = "random:3:7"\nidentity = false\nschedule = "same:2"\ngroup = "size"\n'
+        "head_and_tail = false\n"
     )
-    expected = Plan(select="random:3:7", identity=False, schedule="same:2", group="size", ends=False)
+    expected = MergePlan(
+        select="random:3:7", identity=False, schedule="same:2", group="size", head_and_tail=False
+    )
     assert read(path) == expected
     path.write_text("")
-    assert read(path) == Plan()
+    assert read(path) == MergePlan()
 
 
 @pytest.mark.parametrize(
@@ -221,4 +224,4 @@ def test_a_plan_file_that_is_not_there():
 )
 def test_numbers_without_measure_and_empty_texts_are_refused(text):
     with pytest.raises(OnebranchError):
-        Plan(select=text)
+        MergePlan(select=text)

@@ -15,7 +15,7 @@ from network_specs import random_model
 from onebranch import verification
 from onebranch.algebra.network import run_network
 from onebranch.blocks import merge as block_merge
-from onebranch.blocks.plan import Plan
+from onebranch.blocks.plan import MergePlan
 from onebranch.cli.proof import words
 from onebranch.errors import OnebranchError
 from onebranch.merging.dispatch import merge
@@ -77,7 +77,7 @@ def test_a_merged_model_is_of_the_same_kind_and_gives_the_same_output(pair):
 def test_the_record_says_what_was_done(pair):
     original, merged = pair
     record = record_of(merged)
-    assert record.plan == Plan()
+    assert record.plan == MergePlan()
     assert (record.original, record.merged) == (fingerprint(original), fingerprint(merged))
     assert [block.name for block in record.blocks] == ["head", "blocks.0", "blocks.1", "tail"]
     assert record.blocks[1].before == MIXED
@@ -106,7 +106,7 @@ def test_a_file_on_disk_verifies(pair, tmp_path):
 @pytest.mark.parametrize("colour", ["y", "rgb"])
 def test_every_task_and_colour_is_verified(task, colour):
     original = network(task=task, colour=colour)
-    merged, _ = merge(original, Plan(group="type", schedule="growing:4"))
+    merged, _ = merge(original, MergePlan(group="type", schedule="growing:4"))
     verify(original, merged)
 
 
@@ -179,7 +179,7 @@ def test_a_changed_plan_is_found_even_where_it_does_the_same(pair):
         plan = {**merged.merge["plan"], "select": select}
         with pytest.raises(OnebranchError, match="seal"):
             verify(original, tampered(merged, plan=plan))
-    forged = msgspec.structs.replace(record_of(merged), plan=Plan(select="name:0,1"))
+    forged = msgspec.structs.replace(record_of(merged), plan=MergePlan(select="name:0,1"))
     with pytest.raises(OnebranchError, match="gives another network"):
         verify(original, resealed(merged, forged))
 
@@ -193,7 +193,7 @@ def test_changed_numbers_are_found(pair):
         verify(original, tampered(merged, blocks=blocks))
     fewer = msgspec.structs.replace(record.blocks[1], macs=(1, 1))
     forged = msgspec.structs.replace(record, blocks=(record.blocks[0], fewer, *record.blocks[2:]))
-    with pytest.raises(OnebranchError, match="says other than what is found"):
+    with pytest.raises(OnebranchError, match="is not the one that is found"):
         verify(original, resealed(merged, forged))
     better = msgspec.structs.replace(record.network, runtime_error=0.0)
     flattered = resealed(merged, msgspec.structs.replace(record, network=better))
@@ -204,7 +204,7 @@ def test_a_damaged_or_missing_record_is_one_line(pair):
     original, merged = pair
     with pytest.raises(OnebranchError, match="carries no proof"):
         verify(original, replace(merged, merge=None))
-    with pytest.raises(OnebranchError, match="has version 99; this onebranch reads 1"):
+    with pytest.raises(OnebranchError, match="has version 99; this onebranch reads 1 to 2"):
         verify(original, tampered(merged, version=99))
     with pytest.raises(OnebranchError, match="the stored proof: unknown key 'blocs'; did you mean 'blocks'"):
         verify(original, tampered(merged, blocs=[]))
@@ -220,7 +220,7 @@ def test_files_in_the_wrong_order_are_refused(pair):
 
 def test_merging_on_keeps_the_earlier_record_and_both_steps_verify(pair):
     original, _ = pair
-    half, _ = merge(original, Plan(identity=False))
+    half, _ = merge(original, MergePlan(identity=False))
     whole, report = merge(half)
     assert report.changed
     assert whole.merge["earlier"] == half.merge
@@ -239,7 +239,7 @@ def test_nothing_left_to_do_is_reported_and_verifies(pair):
     assert report.summary() == "nothing left to merge under this plan"
     record = verify(merged, again)
     assert record.notes == ("both models hold the same network; nothing was merged",)
-    none, report = merge(network(), Plan(select="kernel:9x9"))
+    none, report = merge(network(), MergePlan(select="kernel:9x9"))
     assert not report.changed
     assert none.merge is None
 
@@ -257,10 +257,10 @@ def test_the_report_counts(pair):
 
 def test_a_plan_may_be_a_file(tmp_path):
     path = tmp_path / "plan.toml"
-    path.write_text("identity = false\nends = false\n")
+    path.write_text("identity = false\nhead_and_tail = false\n")
     merged, _ = merge(network(), path)
     assert merged.spec.blocks[0].branches == ("3x3", "identity bn", "identity")
-    assert record_of(merged).plan == Plan(identity=False, ends=False)
+    assert record_of(merged).plan == MergePlan(identity=False, head_and_tail=False)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,9 @@ def file(pair, tmp_path) -> Path:
 
 def test_the_commands_merge_and_verify(onebranch, file, tmp_path):
     out = tmp_path / "merged.safetensors"
-    done = onebranch("merge", file, "-o", out, "--group", "type", "--schedule", "same:4", "--without-ends")
+    done = onebranch(
+        "merge", file, "-o", out, "--group", "type", "--schedule", "same:4", "--without-head-and-tail"
+    )
     assert done.code == 0, done.errors
     for word in ("blocks.1", "3x3*2 bn 1x1", "Structure", "Basis", "Rounding", "Network", "Hashes", "2r + 2"):
         assert word in done.output
@@ -362,7 +364,7 @@ def test_a_plan_file_or_options_not_both(onebranch, file, tmp_path):
     plan.write_text('select = "convs:2"\n')
     assert "not both" in onebranch.refused("merge", file, "-o", out, "--plan", plan, "--group", "size")
     assert onebranch("merge", file, "-o", out, "--plan", plan).code == 0
-    assert record_of(read(out)).plan == Plan(select="convs:2")
+    assert record_of(read(out)).plan == MergePlan(select="convs:2")
 
 
 def test_nothing_to_do_still_writes_the_file(onebranch, file, tmp_path):

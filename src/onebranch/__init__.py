@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from onebranch.blocks.plan import Plan
+    from onebranch.blocks.plan import MergePlan
     from onebranch.enhancer.enhancer import enhance
     from onebranch.enhancer.folders import BatchOptions, enhance_files
     from onebranch.enhancer.names import Naming
@@ -35,7 +35,7 @@ _PLACES = {
     "OnebranchError": ("onebranch.errors", "OnebranchError"),
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
-    "Plan": ("onebranch.blocks.plan", "Plan"),
+    "MergePlan": ("onebranch.blocks.plan", "MergePlan"),
     "Writing": ("onebranch.enhancer.single_file", "Writing"),
     "enhance": ("onebranch.enhancer.enhancer", "enhance"),
     "enhance_files": ("onebranch.enhancer.folders", "enhance_files"),
@@ -53,12 +53,12 @@ _PLACES = {
 __all__ = [
     "BatchOptions",
     "Encoding",
+    "MergePlan",
     "Model",
     "Naming",
     "OnebranchError",
     "Options",
     "Picture",
-    "Plan",
     "Writing",
     "enhance",
     "enhance_files",

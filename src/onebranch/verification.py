@@ -1,4 +1,4 @@
-"""A merged model held against its original: every region proven, the whole networks compared on pictures."""
+"""Verification of a merge: every region is proven, and the whole networks are compared on pictures."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from onebranch.algebra.definition import Floats
 from onebranch.algebra.network import run_network
 from onebranch.blocks.evidence import BlockReport, Parts, prove_network
 from onebranch.blocks.merge import merge_network, merged_parts
-from onebranch.blocks.plan import Plan
+from onebranch.blocks.plan import MergePlan, current_keys
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
 from onebranch.images.reading import read
@@ -29,10 +29,10 @@ NETWORK_BOUND = 1e-5
 """Largest float32 error of a merged network, of its largest output (at least 1, the value of white)."""
 
 UNMERGED_FACTOR = 4
-"""A network that multiplies rounding errors may exceed the bound, by as much as its unmerged form does."""
+"""A network that amplifies rounding errors may exceed the bound, up to this many times the unmerged error."""
 
-VERSION = 1
-"""Version of the record that a merged file carries."""
+VERSION = 2
+"""Version of the record that a merged file carries. Version 1 (of onebranch 0.1) is translated when read."""
 
 NEVER_FROZEN = (
     "batch normalization was never frozen in training: merging uses its population statistics, so trained"
@@ -43,10 +43,11 @@ PHOTOGRAPH = Path(__file__).parent / "data" / "photograph.png"
 
 
 class NetworkProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whole networks on a photograph's crops of awkward sizes, against the original in float64.
+    """The comparison of whole networks on crops of a photograph, with the original in float64 as reference.
 
-    Errors are relative to the largest output (at least 1). float64_error: the merged network with its float32
-    weights, computed in float64. runtime_error, unmerged_error: merged and original in `runtime`, float32.
+    sizes: height and width of the crops. Errors are relative to the largest output (at least 1).
+    float64_error: of the merged network with its float32 weights, computed in float64. runtime_error,
+    unmerged_error: of the merged and the original network in `runtime`, in float32.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -57,14 +58,14 @@ class NetworkProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a merged file says of its merge: plan, proof, and hashes of both weights.
+    """The record of a merge in a merged file: the plan, the proof, and SHA-256 hashes of both networks.
 
-    notes: what its user should know. earlier: the record of the original, where that was merged before.
-    seal: SHA-256 of all the rest, so that no part of it changes unnoticed.
+    notes: remarks for the user. earlier: the record of the original, if it had been merged before. seal:
+    SHA-256 of the rest of the record, so that no part of it changes unnoticed.
     """
 
     version: int
-    plan: Plan
+    plan: MergePlan
     blocks: tuple[BlockReport, ...]
     network: NetworkProof
     original: str
@@ -74,11 +75,11 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seal: str = ""
 
 
-def prove_merge(original: Model, merged: Model, plan: Plan) -> Record:
-    """The record of a merge: evidence that `merged` is what the plan makes of `original`, and equals it.
+def prove_merge(original: Model, merged: Model, plan: MergePlan) -> Record:
+    """The record of a merge: the proof that `merged` is what the plan makes of `original`, and equals it.
 
-    Everything is computed from the two models; the merged one's own record is not looked at. Raises
-    OnebranchError that names the block and the part that fails.
+    Everything is computed from the two models; the merged model's own record is not read. Raises
+    OnebranchError that names the block and the part of the proof that fails.
     """
     expected = merge_network(original.spec, original.weights, plan)
     if expected.spec != merged.spec:
@@ -86,7 +87,7 @@ def prove_merge(original: Model, merged: Model, plan: Plan) -> Record:
     return _record(original, merged, plan, expected.parts, _notes(original))
 
 
-def _record(original: Model, merged: Model, plan: Plan, parts: Parts, notes: tuple[str, ...]) -> Record:
+def _record(original: Model, merged: Model, plan: MergePlan, parts: Parts, notes: tuple[str, ...]) -> Record:
     record = Record(
         version=VERSION,
         plan=plan,
@@ -102,6 +103,8 @@ def _record(original: Model, merged: Model, plan: Plan, parts: Parts, notes: tup
 
 def _seal(record: Record) -> str:
     text = msgspec.json.encode(msgspec.structs.replace(record, seal=""), order="deterministic")
+    if record.version == 1:  # written with the plan's keys of that version
+        text = text.replace(b'"head_and_tail":', b'"ends":', 1)
     return hashlib.sha256(text).hexdigest()
 
 
@@ -112,7 +115,10 @@ def _notes(original: Model) -> tuple[str, ...]:
 
 
 def compare_networks(original: Model, merged: Model) -> NetworkProof:
-    """Both networks on the same pictures. Raises OnebranchError where they differ by more than rounding."""
+    """The comparison of both networks on the same pictures.
+
+    Raises OnebranchError where they differ by more than rounding.
+    """
     runtimes = [open_runtime(model, "onnxruntime", threads=1) for model in (merged, original)]
     worst = np.zeros(3)
     for picture in _pictures(original.spec.channels):
@@ -143,7 +149,7 @@ def _check_network(proof: NetworkProof) -> None:
 
 
 def _pictures(channels: int) -> Iterator[Floats]:
-    """Crops of a photograph, (1, C, H, W) in [0, 1], float32, from places that lie apart."""
+    """Crops of a photograph, (1, C, H, W) in [0, 1], float32, from different parts of it."""
     rgb = read(PHOTOGRAPH).pixels.astype(np.float32) / 255
     planes = rgb if channels == 3 else luma(rgb)[..., None]
     for n, (height, width) in enumerate(SIZES):
@@ -153,56 +159,66 @@ def _pictures(channels: int) -> Iterator[Floats]:
 
 
 def record_of(merged: Model) -> Record:
-    """The record that a merged model carries. Raises OnebranchError where it has none, or a damaged one."""
+    """The record that a merged model carries, in today's words.
+
+    Raises OnebranchError where there is none, or where it was changed.
+    """
     if merged.merge is None:
         raise OnebranchError(
             f"'{merged.name}' carries no proof: it was not written by 'onebranch merge' (the order is"
             " ORIGINAL MERGED)"
         )
     version = merged.merge.get("version")
-    if version != VERSION:
-        raise OnebranchError(f"the stored proof has version {version}; this onebranch reads {VERSION}")
-    record = convert(merged.merge, Record, "the stored proof")
+    if version not in (1, VERSION):
+        raise OnebranchError(f"the stored proof has version {version}; this onebranch reads 1 to {VERSION}")
+    stored = _translated(merged.merge) if version == 1 else merged.merge
+    record = convert(stored, Record, "the stored proof")
     if record.seal != _seal(record):
         raise OnebranchError(
-            "the stored plan and proof were changed after the merge: their seal does not fit"
+            "the stored plan and proof were changed after the merge: their seal does not match"
         )
-    return record
+    return msgspec.structs.replace(record, version=VERSION)
+
+
+def _translated(stored: dict[str, Any]) -> dict[str, Any]:
+    """A record of version 1 with the plan's keys of today."""
+    plan = stored.get("plan")
+    return {**stored, "plan": current_keys(plan)} if isinstance(plan, dict) else stored
 
 
 def verify(original: Model | str | os.PathLike[str], merged: Model | str | os.PathLike[str]) -> Record:
-    """Everything that the merged model's proof says, done again from the two models; returns the new record.
+    """The record of the merged model, computed again from the two models.
 
-    original, merged: models, shipped models' names or files. Hashes and spec must be those of the proof,
-    every region is proven anew from the original's branches and the stored weights, and the networks are
-    compared. Raises OnebranchError that names what does not hold.
+    original, merged: models, shipped models' names or files. Hashes and spec must be those of the stored
+    record, every region is proven again from the original's branches and the stored weights, and the whole
+    networks are compared. Raises OnebranchError that names what does not hold.
     """
     original, merged = (m if isinstance(m, Model) else load(m) for m in (original, merged))
     if original.spec == merged.spec and fingerprint(original) == fingerprint(merged):
         return _nothing_merged(original)
     stored = record_of(merged)
     for what, model, written in (("original", original, stored.original), ("merged", merged, stored.merged)):
-        found = fingerprint(model)
-        if found != written:
+        computed = fingerprint(model)
+        if computed != written:
             raise OnebranchError(
-                f"the {what} model's weights are not those of the proof: their hash is {found[:16]}...,"
+                f"the {what} model's weights are not those of the proof: their hash is {computed[:16]}...,"
                 f" the proof says {written[:16]}..."
             )
     record = prove_merge(original, merged, stored.plan)
     if _facts(record) != _facts(stored):
-        raise OnebranchError("the stored proof says other than what is found when it is done again")
+        raise OnebranchError("the stored proof is not the one that is found when the merge is proven again")
     return record
 
 
 def _nothing_merged(model: Model) -> Record:
-    """The record of two models that hold the same network."""
+    """The record for two models that hold the same network."""
     untouched = {name: merged_parts(name, block, inputs, {}, ()) for name, block, inputs in model.spec.walk()}
     note = "both models hold the same network; nothing was merged"
-    return _record(model, model, Plan(), untouched, (note,))
+    return _record(model, model, MergePlan(), untouched, (note,))
 
 
 MEASURED = ("error", "largest", "float64_error", "runtime_error", "unmerged_error", "notes", "seal")
-"""Parts of a record that may differ between machines, or follow from a recipe that was edited since."""
+"""Parts of a record that may differ between machines, or that follow from the recipe, which may be edited."""
 
 
 def _facts(record: Record) -> Any:

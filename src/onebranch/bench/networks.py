@@ -11,7 +11,7 @@ import numpy as np
 
 from onebranch.algebra.network import activate, within
 from onebranch.blocks.merge import merge_network
-from onebranch.blocks.plan import Plan
+from onebranch.blocks.plan import MergePlan
 from onebranch.errors import OnebranchError, nearest
 from onebranch.model import catalogue
 from onebranch.model.file import Model, expected_tensors
@@ -51,7 +51,7 @@ class Network:
 def _random(name: str, about: str, **facts: Any) -> Network:
     """A network for upscaling with random weights: merged in truth, quantized by rough ranges."""
     unmerged = random_model(expand(NetworkShorthand(task="upscale", **facts)), np.random.default_rng(0))
-    done = merge_network(unmerged.spec, unmerged.weights, Plan())
+    done = merge_network(unmerged.spec, unmerged.weights, MergePlan())
     merged = Model(spec=done.spec, weights=done.weights, name=name)
     quantized = None if reason_against(merged.spec) else roughly_quantized(merged)
     return Network(name, about, replace(unmerged, name=name), merged, quantized)

@@ -10,7 +10,7 @@ from onebranch.algebra.branch import collapse, total
 from onebranch.algebra.conv import Conv
 from onebranch.algebra.definition import Floats, tensor_names
 from onebranch.algebra.network import within
-from onebranch.blocks.plan import Plan, groups_by_block
+from onebranch.blocks.plan import MergePlan, groups_by_block
 from onebranch.errors import OnebranchError
 from onebranch.spec.branch import AveragePool, BatchNorm, Branch, Convolution, Identity
 from onebranch.spec.network import BlockSpec, NetworkSpec
@@ -40,7 +40,7 @@ class MergedNetwork:
     parts: dict[str, tuple[Part, ...]]
 
 
-def merge_network(spec: NetworkSpec, weights: Weights, plan: Plan) -> MergedNetwork:
+def merge_network(spec: NetworkSpec, weights: Weights, plan: MergePlan) -> MergedNetwork:
     """The network with the plan's branches merged: the same kind of network with fewer branches in its spec.
 
     weights: float32, by the names of the model file. Untouched tensors stay as they are, bit for bit.

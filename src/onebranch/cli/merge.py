@@ -1,8 +1,12 @@
-"""`onebranch merge`: branches into fewer convolutions, with a proof."""
+"""`onebranch merge`: merge branches into fewer convolutions, with a proof."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from onebranch.blocks.plan import MergePlan
 
 
 @click.command("merge")
@@ -11,21 +15,29 @@ import click
 @click.option(
     "--plan",
     type=click.Path(path_type=Path),
-    help="TOML: select, schedule, group; identity, ends: true or false.",
+    help="Merge plan, a TOML file with the keys select, identity, schedule, group, head_and_tail.",
 )
-@click.option("--select", help="all | random:M:SEED | kernel:3x3 | convs:2 | name:TEXT,...  [all]")
-@click.option("--without-identity", is_flag=True, help="Leave identity branches out of the selection.")
-@click.option("--schedule", help="all | same:M | growing:M | shrinking:M | kernel:3x3 | convs:2  [all]")
-@click.option("--group", help="one | every:J | size | type  [one]")
-@click.option("--without-ends", is_flag=True, help="Leave head and tail as they are.")
-@click.option("--force", is_flag=True, help="ONNX: merge whatever can be merged, cheaper or not.")
-@click.option("--border-maps", is_flag=True, help="ONNX: allow biases that differ at the borders.")
+@click.option(
+    "--select", help="Branches to merge: all | random:M:SEED | kernel:3x3 | convs:2 | name:TEXT,...  [all]"
+)
+@click.option("--without-identity", is_flag=True, help="Do not select identity branches.")
+@click.option(
+    "--schedule",
+    help="Number of selected branches to merge in each block: all | same:M | growing:M | shrinking:M |"
+    " kernel:3x3 | convs:2  [all]",
+)
+@click.option("--group", help="Branches that become one: one (all) | every:J | size | type  [one]")
+@click.option("--without-head-and-tail", is_flag=True, help="Do not merge the head and the tail.")
+@click.option(
+    "--force", is_flag=True, help="ONNX: merge everything that can be merged, even at a higher cost."
+)
+@click.option("--border-maps", is_flag=True, help="ONNX: allow biases that differ at the picture's borders.")
 @click.option(
     "--proof",
     type=click.Choice(["auto", "full"]),
-    help="ONNX: full insists on a full basis where random signs would do.  [auto]",
+    help="ONNX: test every region on a full basis (full), or large ones on random signs (auto).  [auto]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     model: str,
@@ -35,74 +47,100 @@ def command(
     without_identity: bool,
     schedule: str | None,
     group: str | None,
-    without_ends: bool,
+    without_head_and_tail: bool,
     force: bool,
     border_maps: bool,
     proof: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Merge the branches of MODEL (a shipped name, a file of ours or any ONNX file) and write the merged
-    model.
+    """Merge the branches of MODEL (a shipped model's name, a file of onebranch, or any ONNX file) and write
+    the merged model.
 
-    A model of ours: by default every block becomes one convolution. A plan says which branches (--select,
-    without identity branches or with them), how many of them in which block (--schedule), and into how many
-    (--group).
+    A model of onebranch: by default every block becomes one convolution. A plan selects branches (--select,
+    --without-identity), the number of them that is merged in each block (--schedule), and the groups that
+    become one convolution (--group).
 
-    An ONNX file: connected linear operations are merged where that costs fewer multiply-accumulates, whoever
-    made the network; the table says what was merged into what, and what was left and why.
+    An ONNX file: connected linear operations are merged where that saves multiply-accumulates. The report
+    lists what was merged, and what was not, with the reasons.
 
-    The proof is printed and stored in the file; a merge that fails its proof writes nothing.
+    The proof is printed and stored in the file. If the proof fails, nothing is written.
     """
+    from onebranch.blocks.plan import MergePlan
+    from onebranch.errors import OnebranchError
+
+    options = MergePlan(
+        select=select or "all",
+        identity=not without_identity,
+        schedule=schedule or "all",
+        group=group or "one",
+        head_and_tail=not without_head_and_tail,
+    )
+    is_onnx = model.lower().endswith(".onnx")
+    _check_options(is_onnx, plan, options != MergePlan(), any((force, border_maps, proof)))
+    if out.exists() and not overwrite:
+        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
+    if is_onnx:
+        _merge_onnx_file(model, out, (force, proof or "auto", border_maps), overwrite, as_json)
+    else:
+        _merge_own_file(model, out, plan, options, overwrite, as_json)
+    if not as_json:
+        click.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def _check_options(is_onnx: bool, plan: Path | None, has_plan_options: bool, has_rules: bool) -> None:
+    """Raise OnebranchError for options that do not fit the kind of the model, or each other."""
+    from onebranch.errors import OnebranchError
+
+    if plan is not None and has_plan_options:
+        raise OnebranchError("give --plan or the single options, not both")
+    if is_onnx and (plan is not None or has_plan_options):
+        raise OnebranchError("an ONNX file is merged by its graph; plans are for models of onebranch's own")
+    if has_rules and not is_onnx:
+        raise OnebranchError(
+            "--force, --border-maps and --proof are for ONNX files; a model of onebranch's own takes a plan"
+        )
+
+
+def _merge_onnx_file(
+    model: str, out: Path, rules: tuple[bool, str, bool], overwrite: bool, as_json: bool
+) -> None:
     import json
 
     from rich.console import Console
 
-    from onebranch.blocks.plan import Plan
+    from onebranch.cli.proof import print_graph_report
+    from onebranch.graph.merge.rewriting import Rules
+    from onebranch.graph.onnx.file import write
+    from onebranch.merging.onnx import merge_onnx
+
+    merged, report = merge_onnx(model, Rules(*rules))
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        print_graph_report(Console(), report)
+        click.echo(report.summary())
+    write(merged, out, overwrite)
+
+
+def _merge_own_file(
+    model: str, out: Path, plan: Path | None, options: "MergePlan", overwrite: bool, as_json: bool
+) -> None:
+    """Merge a model of onebranch. It is written unchanged if there was nothing to merge."""
+    import json
+
+    from rich.console import Console
+
     from onebranch.blocks.plan import read as read_plan
-    from onebranch.cli.proof import print_graph_report, print_record
-    from onebranch.errors import OnebranchError
+    from onebranch.cli.proof import print_record
     from onebranch.merging.own import merge_model
     from onebranch.model.file import write
 
-    single = Plan(
-        select="all" if select is None else select,
-        identity=not without_identity,
-        schedule="all" if schedule is None else schedule,
-        group="one" if group is None else group,
-        ends=not without_ends,
-    )
-    planned, ruled = plan or single != Plan(), force or border_maps or proof
-    if plan and single != Plan():
-        raise OnebranchError("give --plan or the single options, not both")
-    if model.lower().endswith(".onnx") and planned:
-        raise OnebranchError("an ONNX file is merged by its graph; plans are for models of onebranch's own")
-    if not model.lower().endswith(".onnx") and ruled:
-        raise OnebranchError(
-            "--force, --border-maps and --proof are for ONNX files; a model of ours takes a plan"
-        )
-    if out.exists() and not overwrite:
-        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
-    if model.lower().endswith(".onnx"):
-        from onebranch.graph.merge.rewriting import Rules
-        from onebranch.graph.onnx.file import write as write_onnx
-        from onebranch.merging.onnx import merge_onnx
-
-        found, graph_report = merge_onnx(model, Rules(force, proof or "auto", border_maps))
-        if as_json:
-            click.echo(json.dumps(graph_report.as_json(), indent=2))
-        else:
-            print_graph_report(Console(), graph_report)
-            click.echo(graph_report.summary())
-        write_onnx(found, out, overwrite)
+    merged, report = merge_model(model, read_plan(plan) if plan else options)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
     else:
-        merged, report = merge_model(model, read_plan(plan) if plan else single)
-        if as_json:
-            click.echo(json.dumps(report.as_json(), indent=2))
-        else:
-            print_record(Console(), report.record)
-            if report.changed:
-                click.echo(report.summary())
-        write(merged, out, overwrite)  # unchanged where nothing was left to do: who asked for a file gets it
-    if not as_json:
-        click.echo(f"{out}: {out.stat().st_size:,} bytes")
+        print_record(Console(), report.record)
+        if report.changed:
+            click.echo(report.summary())
+    write(merged, out, overwrite)

@@ -1,4 +1,4 @@
-"""How a merge and its proof are printed: one table per network, one line per part of the proof."""
+"""Printing of a merge and its proof: one table per network, one line per part of the proof."""
 
 from typing import TYPE_CHECKING
 
@@ -7,14 +7,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from onebranch.graph.merge.linear import Left
-    from onebranch.merging.report import GraphReport
+    from onebranch.graph.merge.linear import Unmerged
+    from onebranch.graph.merge.rewriting import Merged
+    from onebranch.merging.report import Check, GraphReport
     from onebranch.proof.region import Proof
     from onebranch.verification import Record
 
 
 def print_record(console: "Console", record: "Record") -> None:
-    """The table of blocks, each with the error of its regions on the basis, and the proof in words."""
+    """Print the table of blocks, with the basis error of each group of branches, and the proof in words."""
     from rich import box
     from rich.table import Table
 
@@ -39,7 +40,7 @@ def print_record(console: "Console", record: "Record") -> None:
 
 
 def print_graph_report(console: "Console", report: "GraphReport") -> None:
-    """The table of regions that were merged, what was left and why, and the proof in words."""
+    """Print the table of merged values, the unmerged operations with reasons, and the proof in words."""
     from rich import box
     from rich.table import Table
 
@@ -53,19 +54,19 @@ def print_graph_report(console: "Console", report: "GraphReport") -> None:
             error = f"{done.proof.agreement.error:.1e}"
             table.add_row(done.value, str(len(done.replaces)), done.into, error)
         console.print(table)
-    for line in (*_left(report), *graph_words(report)):
+    for line in (*_unmerged(report), *graph_words(report)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _left(report: "GraphReport") -> list[str]:
-    """What was left, one line for each reason (without the names and numbers in it), with an example."""
+def _unmerged(report: "GraphReport") -> list[str]:
+    """The unmerged operations, one line with an example for each kind of reason."""
     import re
 
-    kinds: dict[str, list[Left]] = {}
-    for left in report.left:
+    kinds: dict[str, list[Unmerged]] = {}
+    for left in report.unmerged:
         kinds.setdefault(re.sub(r"'[^']*'|[\d,]+", "", left.reason), []).append(left)
     return [
-        f"Left       {found[0].name}: {found[0].reason}"
+        f"Unmerged       {found[0].name}: {found[0].reason}"
         + (f" (and {len(found) - 1} more like it)" if len(found) > 1 else "")
         for found in kinds.values()
     ]
@@ -73,40 +74,57 @@ def _left(report: "GraphReport") -> list[str]:
 
 def graph_words(report: "GraphReport") -> list[str]:
     """The proof of a merge by the graph, one line per part."""
-    proofs = [done.proof for done in report.merged]
     notes = [f"{'Note':<10} {note}" for note in report.notes]
-    if not proofs or report.check is None:
+    if not report.merged or report.check is None:
         return ["Nothing to merge in this model.", *notes]
-    full = sum(not proof.agreement.combinations for proof in proofs)
-    signs = len(proofs) - full
+    proofs = [done.proof for done in report.merged]
     radius = max(max(proof.radius) for proof in proofs)
-    pictures = sum(proof.agreement.pictures for proof in proofs)
-    how = [f"{full} on every unit impulse"] * bool(full)
-    how += [f"{signs} on 40 random signs for each size (a chance of 2^-40 to miss an error)"] * bool(signs)
-    best = sum(not region.optimal for region in report.regions)
-    sizes = ", ".join("x".join(map(str, size)) for size in report.check.sizes)
     parts = {
         "Structure": f"{len(proofs)} values, all local, shift-equivariant and affine; radius up to {radius}",
-        "Basis": f"{' and '.join(how)}: {pictures:,} pictures of all small sizes, largest difference"
-        f" {max(proof.agreement.error for proof in proofs):.1e} of the largest value (at most 1e-12)",
+        "Basis": _basis(report.merged),
         "Rounding": f"{sum(proof.rounding.weights for proof in proofs):,} stored weights are the rounding of"
         f" the float64 merge; float32 error {max(proof.rounding.error for proof in proofs):.1e}"
         " (at most 1e-5)",
-        "Network": f"on random inputs of {sizes}: float32 difference {report.check.error:.1e} of the largest"
-        f" output (at most {report.check.allowed:.0e})",
-        "Choice": "the cheapest in every region"
-        if not best
-        else f"the cheapest in all but {best} regions, the best found in those",
+        "Network": _comparison(report.check),
+        "Choice": _optimality(report),
     }
     return [*(f"{part:<10} {text}" for part, text in parts.items()), *notes]
 
 
+def _basis(merged: "Sequence[Merged]") -> str:
+    agreements = [done.proof.agreement for done in merged]
+    full = sum(not agreement.combinations for agreement in agreements)
+    signs = len(agreements) - full
+    tested = [f"{full} on every unit impulse"] * bool(full)
+    tested += [f"{signs} on 40 random signs for each size (a chance of 2^-40 to miss an error)"] * bool(signs)
+    pictures = sum(agreement.pictures for agreement in agreements)
+    return (
+        f"{' and '.join(tested)}: {pictures:,} pictures of all small sizes, largest difference"
+        f" {max(agreement.error for agreement in agreements):.1e} of the largest value (at most 1e-12)"
+    )
+
+
+def _comparison(check: "Check") -> str:
+    sizes = ", ".join("x".join(map(str, size)) for size in check.sizes)
+    return (
+        f"on random inputs of {sizes}: float32 difference {check.error:.1e} of the largest output"
+        f" (at most {check.allowed:.0e})"
+    )
+
+
+def _optimality(report: "GraphReport") -> str:
+    others = sum(not region.optimal for region in report.regions)
+    if not others:
+        return "the cheapest in every region"
+    return f"the cheapest in all but {others} regions, the best that was found in those"
+
+
 def words(record: "Record") -> list[str]:
-    """The proof, one line per part."""
+    """The proof of a merge by a plan, one line per part."""
     proofs = [group.proof for block in record.blocks for group in block.groups]
     notes = [f"{'Note':<10} {note}" for note in record.notes]
     if not proofs:
-        return ["Nothing left to merge under this plan.", *notes]
+        return ["Nothing to merge under this plan.", *notes]
     pictures = sum(proof.basis.pictures for proof in proofs)
     weights = sum(proof.rounding.weights for proof in proofs)
     network = record.network
@@ -128,7 +146,7 @@ def words(record: "Record") -> list[str]:
 
 
 def _sizes(proofs: "Sequence[Proof]") -> str:
-    """Which sizes the basis took; where they are not all, which they are."""
+    """The picture sizes of the basis, in words."""
     largest = max(max(*proof.basis.heights, *proof.basis.widths) for proof in proofs)
     every = f"every height and width from 1 to 2r + 2 (at most {largest})"
     partial = [proof.structure.radius for proof in proofs if not proof.basis.complete]
@@ -138,7 +156,7 @@ def _sizes(proofs: "Sequence[Proof]") -> str:
 
 
 def counted(branches: tuple[str, ...]) -> str:
-    """One branch a line, equal ones counted.
+    """The branches, one a line, equal ones counted.
 
     >>> counted(("3x3 bn", "3x3 bn", "identity"))
     '2 of 3x3 bn\\nidentity'

@@ -1,4 +1,4 @@
-"""`onebranch verify`: a merged file's proof again, from the two files."""
+"""`onebranch verify`: prove a merge again, from the two files."""
 
 import click
 
@@ -8,10 +8,11 @@ import click
 @click.argument("merged")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def command(original: str, merged: str, as_json: bool) -> None:
-    """Check that MERGED is what its stored plan or rules make of ORIGINAL, proving every region anew.
+    """Check that MERGED is what its stored plan or rules make of ORIGINAL, and prove every region again.
 
-    Both are shipped models' names, files of ours, or ONNX files. Hashes, spec, weights, the proof of every
-    region and the whole networks are checked; the first thing that does not hold is named, with exit code 2.
+    Both are shipped models' names, files of onebranch, or ONNX files. Hashes, spec, weights, the proof of
+    every region and the whole networks are checked. The first thing that does not hold is named, and the
+    exit code is 2.
     """
     import json
 
@@ -22,13 +23,18 @@ def command(original: str, merged: str, as_json: bool) -> None:
     from onebranch.merging.dispatch import verify
     from onebranch.merging.report import GraphReport
 
-    found = verify(original, merged)
+    proven = verify(original, merged)
     if as_json:
-        plain = found.as_json() if isinstance(found, GraphReport) else msgspec.to_builtins(found)
-        click.echo(json.dumps(plain, indent=2))
+        values = proven.as_json() if isinstance(proven, GraphReport) else msgspec.to_builtins(proven)
+        click.echo(json.dumps(values, indent=2))
         return
-    if isinstance(found, GraphReport):
-        print_graph_report(Console(), found)
+    if isinstance(proven, GraphReport):
+        print_graph_report(Console(), proven)
+        changed = proven.changed
     else:
-        print_record(Console(), found)
-    click.echo(f"verified: {merged} is {original}, merged")
+        print_record(Console(), proven)
+        changed = any(block.groups for block in proven.blocks)
+    click.echo(f"verified: {merged} is {original}, merged" if changed else _EQUAL.format(merged, original))
+
+
+_EQUAL = "verified: {} equals {}; nothing was merged"

@@ -1,2 +1,1 @@
-"""Merging, with a proof: our own models by a plan, anybody's PyTorch modules and ONNX files by their
-graph."""
+"""Merging with a proof: models of onebranch by a plan, any PyTorch module or ONNX model by its graph."""

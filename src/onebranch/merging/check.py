@@ -1,4 +1,4 @@
-"""Original and merged model, whole, on the same random inputs."""
+"""The comparison of the whole original and merged model on the same random inputs."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,51 +8,53 @@ from onebranch.errors import OnebranchError
 from onebranch.merging.report import Check
 
 BOUND = 1e-4
-"""Largest float32 difference, of the largest number in an output."""
+"""Largest accepted difference in float32, relative to the largest number in an output."""
 
-FACTOR = 16
-"""A model that multiplies rounding errors may exceed the bound: by so many times what a relative change of
-its input by one float32 rounding does to its output."""
+AMPLIFICATION_FACTOR = 16
+"""A model that amplifies rounding errors may exceed the bound: its difference may be this many times the
+change of its output when its input changes by one float32 rounding."""
 
-MOST = 1e-2
-"""No model may exceed the bound by more than that."""
+MAX_BOUND = 1e-2
+"""Largest difference that is accepted from a model that amplifies rounding errors."""
 
-TRIED = 3
-"""Sizes, or where the size is fixed different inputs, that are compared."""
+MIN_COMPARED = 3
+"""Sizes that are compared, or different inputs if the size is fixed."""
 
-ROUNDING = 2.0**-23
+FLOAT32_EPSILON = 2.0**-23
 
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
 def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]]) -> Check:
-    """The comparison on the first `TRIED` lists of inputs that the original itself does not refuse.
+    """The comparison on the first `MIN_COMPARED` lists of inputs that the original accepts.
 
-    Raises OnebranchError where the outputs differ, or no size could be tried.
+    Raises OnebranchError where the outputs differ, where the original does not give the same output twice, or
+    where it accepts no input.
     """
     sizes: list[tuple[int, ...]] = []
     worst, allowed, refused = 0.0, BOUND, ""
     for values in inputs:
-        if len(sizes) == TRIED:
+        if len(sizes) == MIN_COMPARED:
             break
         try:
             expected = original(values)
-        except Exception as reason:  # a runtime's own exceptions; the model does not take this size
+        except Exception as reason:  # of the runtime: the model does not accept this size
             refused = refused or str(reason).splitlines()[0]
             continue
         try:
             given = merged(values)
-        except OnebranchError as reason:  # the trace holds for other sizes
+        except OnebranchError as reason:  # the trace holds for other sizes only
             refused = refused or str(reason)
             continue
         error = _difference(expected, given)
         if not error <= BOUND:
-            changed = FACTOR * _difference(expected, original([_nudged(v) for v in values]))
-            allowed = max(allowed, min(changed, MOST))
+            changed = AMPLIFICATION_FACTOR * _difference(expected, original([_perturbed(v) for v in values]))
+            allowed = max(allowed, min(changed, MAX_BOUND))
         if not error <= allowed:
+            check_repeats(original, values)
             raise OnebranchError(
-                f"check: on an input of {_words(values[0])} the merged model differs from the original by"
-                f" {error:.1e} of the largest output ({allowed:.0e} is allowed)"
+                f"check: on an input of {_shape_text(values[0])} the merged model differs from the original"
+                f" by {error:.1e} of the largest output ({allowed:.0e} is allowed)"
             )
         worst = max(worst, error)
         sizes.append(tuple(values[0].shape))
@@ -62,24 +64,27 @@ def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]]) -> Che
 
 
 def check_repeats(original: Run, values: list[np.ndarray]) -> None:
-    """Raise OnebranchError where the original gives another output when it is asked again."""
+    """Raise OnebranchError if the original gives two different outputs for the same input."""
     if not _difference(original(values), original(values)) <= BOUND:
         raise OnebranchError(
-            "check: the original gives another output for the same input; what it counts, draws at random"
-            " or keeps from call to call must be taken out"
+            "check: the original model itself gives two different outputs for the same input, so that the"
+            " merged model cannot be compared with it; remove random operations (such as RandomNormalLike, or"
+            " dropout in training mode) and state that is kept between calls"
         )
 
 
 def _difference(expected: list[np.ndarray], given: list[np.ndarray]) -> float:
-    """The largest difference of any float output, of the largest number in it."""
+    """The largest difference of any float output, relative to the largest number in it."""
     if [array.shape for array in expected] != [array.shape for array in given]:
         return float("inf")
-    return max((_of_one(a, b) for a, b in zip(expected, given, strict=True)), default=0.0)
+    return max((_difference_of_one(a, b) for a, b in zip(expected, given, strict=True)), default=0.0)
 
 
-def _of_one(expected: np.ndarray, given: np.ndarray) -> float:
-    """Places that are not finite must be the same; whole numbers, which a rounding may turn, are not
-    compared."""
+def _difference_of_one(expected: np.ndarray, given: np.ndarray) -> float:
+    """The largest relative difference of one output; infinite if other numbers are not finite.
+
+    Integers are not compared, because a rounding error may change them.
+    """
     if expected.dtype.kind != "f" or not expected.size:
         return 0.0
     finite = np.isfinite(expected)
@@ -91,13 +96,13 @@ def _of_one(expected: np.ndarray, given: np.ndarray) -> float:
     return float(difference / largest) if largest > 0 else float(difference)
 
 
-def _nudged(values: np.ndarray) -> np.ndarray:
+def _perturbed(values: np.ndarray) -> np.ndarray:
     """The input with every number changed by about its last bit."""
     if values.dtype.kind != "f":
         return values
     signs = np.random.default_rng(1).choice([-1.0, 1.0], values.shape)
-    return np.asarray(values * (1 + ROUNDING * signs), values.dtype)
+    return np.asarray(values * (1 + FLOAT32_EPSILON * signs), values.dtype)
 
 
-def _words(array: np.ndarray) -> str:
+def _shape_text(array: np.ndarray) -> str:
     return "x".join(map(str, array.shape)) or "one number"

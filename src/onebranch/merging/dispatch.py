@@ -1,61 +1,152 @@
-"""`onebranch.merge` and `verify`: which kind of merge is meant follows from what is given, and is never
-guessed."""
+"""`onebranch.merge` and `onebranch.verify`: the kind of the model decides how it is merged."""
+
+from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from onebranch import verification
-from onebranch.blocks.plan import Plan
+from onebranch.blocks.plan import MergePlan
 from onebranch.errors import OnebranchError, nearest
 from onebranch.graph.merge.rewriting import Rules
 from onebranch.merging.own import merge_model
 
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from onebranch.merging.own import Report
+    from onebranch.merging.report import GraphReport
+    from onebranch.model.file import Model
+
+    Path = str | os.PathLike[str]
+
 PROOFS = ("auto", "full")
 
 
-def merge(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
-    """The merged model, a new one, and the report.
+@overload
+def merge(model: Model, plan: MergePlan | Path | None = None) -> tuple[Model, Report]: ...
 
-    * A `Model`, a shipped model's name or a `.safetensors` file of ours, and a plan (a `Plan` or a TOML
-    file; by default everything in every block becomes one convolution): a `Model` and a `Report`.
-    * A PyTorch module in evaluation mode and `example_inputs` (a tensor or a tuple of them): a new module,
-    the given one untouched, and a `GraphReport`.
-    * An ONNX model or a `.onnx` file: an `onnx.ModelProto` and a `GraphReport`. Needs no PyTorch.
 
-    For the last two: force=True merges whatever can be merged, cheaper or not; proof="full" insists on a full
-    basis; border_maps=True allows a bias that differs at the borders, written as a convolution of ones.
-    Raises OnebranchError where the model cannot be read, or where a proof fails: then there is no result.
+@overload
+def merge(
+    model: torch.nn.Module,
+    example_inputs: torch.Tensor | tuple[Any, ...],
+    *,
+    force: bool = False,
+    proof: Literal["auto", "full"] = "auto",
+    border_maps: bool = False,
+) -> tuple[torch.nn.Module, GraphReport]: ...
+
+
+@overload
+def merge(
+    model: onnx.ModelProto,
+    *,
+    force: bool = False,
+    proof: Literal["auto", "full"] = "auto",
+    border_maps: bool = False,
+) -> tuple[onnx.ModelProto, GraphReport]: ...
+
+
+@overload
+def merge(
+    model: Path,
+    plan: MergePlan | Path | None = None,
+    *,
+    force: bool = False,
+    proof: Literal["auto", "full"] = "auto",
+    border_maps: bool = False,
+) -> tuple[Model, Report] | tuple[onnx.ModelProto, GraphReport]: ...
+
+
+def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """Merge branches of a model into fewer convolutions, and prove that the result equals the original.
+
+    Returns the merged model, a new one, and a report. The model that is given is not changed. There are three
+    kinds of models:
+
+    * `merge(model, plan=None)` for a `Model`, a shipped model's name or a `.safetensors` file of onebranch.
+      `plan` is a `MergePlan` or a TOML file; by default every block becomes one convolution. Returns a
+      `Model` and a `Report`.
+    * `merge(module, example_inputs)` for a PyTorch module in evaluation mode. `example_inputs` is the tensor,
+      such as (N, C, H, W), or the tuple of tensors with which the module is called. Returns a
+      `torch.fx.GraphModule` that can be called, trained, copied and saved, and a `GraphReport`.
+    * `merge(model)` for an `onnx.ModelProto` or a `.onnx` file. Returns an `onnx.ModelProto` and a
+      `GraphReport`. It needs no PyTorch.
+
+    Modules and ONNX models are merged by their graph, where that saves multiply-accumulates. force=True
+    merges everything that can be merged, even where that costs more. border_maps=True allows a bias that
+    differs at the borders, written as a convolution of a plane of ones. proof="full" tests every region on a
+    full basis, however long that takes, where "auto" takes random signs for large regions.
+
+    Raises OnebranchError where the model cannot be read, where an option does not fit the kind of model, or
+    where a proof fails: then there is no result.
+
+    >>> import torch
+    >>> two = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1, bias=False), torch.nn.Conv2d(8, 3, 3)).eval()
+    >>> merged, report = merge(two, torch.zeros(1, 3, 16, 16))
+    >>> report.convolutions, report.merged[0].into
+    ((2, 1), '3x3 convolution 3 -> 3')
     """
     if _is_module(model):
-        from onebranch.merging.torch import merge_module
-
-        example = options.pop("example_inputs", plan)
-        if example is None or isinstance(example, Plan | str | os.PathLike):
-            raise OnebranchError(
-                "a PyTorch module is merged with example inputs: merge(module, example_inputs)"
-            )
-        return merge_module(model, example, _rules(options))
+        return _merge_module(model, *arguments, **options)
     if _is_onnx(model):
-        from onebranch.merging.onnx import merge_onnx
+        return _merge_onnx(model, *arguments, **options)
+    return _merge_own(model, *arguments, **options)
 
-        if plan is not None or "plan" in options or "example_inputs" in options:
-            raise OnebranchError(
-                "an ONNX model is merged by its graph; a plan is for models of onebranch's own"
-            )
-        return merge_onnx(model, _rules(options))
+
+def _merge_module(module: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    from onebranch.merging.torch import merge_module
+
+    given = [*arguments, *(options.pop(name) for name in ("example_inputs", "plan") if name in options)]
+    if len(given) != 1 or given[0] is None or isinstance(given[0], MergePlan | str | os.PathLike):
+        raise OnebranchError("a PyTorch module is merged with example inputs: merge(module, example_inputs)")
+    return merge_module(module, given[0], _rules(options))
+
+
+def _merge_onnx(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    from onebranch.merging.onnx import merge_onnx
+
+    others = [*arguments, *(options.pop(name, None) for name in ("example_inputs", "plan"))]
+    if any(value is not None for value in others):
+        raise OnebranchError("an ONNX model is merged by its graph; a plan is for models of onebranch's own")
+    return merge_onnx(model, _rules(options))
+
+
+def _merge_own(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
     if options:
         raise OnebranchError(
-            f"'{next(iter(options))}' is for PyTorch modules and ONNX files; a model of ours takes a plan"
+            f"'{next(iter(options))}' is for PyTorch modules and ONNX files; a model of onebranch's own"
+            " takes a plan"
         )
     return merge_model(model, plan)
 
 
-def verify(original: Any, merged: Any) -> Any:
-    """Evidence that `merged` is what its stored plan or rules make of `original`; everything is proven anew.
+@overload
+def verify(original: Model, merged: Model) -> verification.Record: ...
 
-    Both are models of ours (`Model`, name or file; a `Record` comes back) or ONNX models (a `GraphReport`).
+
+@overload
+def verify(original: onnx.ModelProto, merged: onnx.ModelProto) -> GraphReport: ...
+
+
+@overload
+def verify(original: Model | Path, merged: Model | Path) -> verification.Record | GraphReport: ...
+
+
+def verify(original: Any, merged: Any) -> Any:
+    """Prove again that `merged` is what its stored plan or rules make of `original`.
+
+    Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or both are
+    ONNX models (`onnx.ModelProto` or file): returns the `GraphReport`. Hashes, weights, the proof of every
+    region and the whole networks are checked. Two equal models verify too, and the result says so.
+
     Raises OnebranchError that names the first thing that does not hold.
+
+    >>> verify("photo-x2", "photo-x2").notes
+    ('both models hold the same network; nothing was merged',)
     """
     if _is_onnx(original) != _is_onnx(merged):
         raise OnebranchError("one of the two is an ONNX model, the other a model of onebranch's own")

@@ -1,5 +1,7 @@
-"""Merging an ONNX model: read, merged by its graph, written, and run against the original. Needs no
-PyTorch."""
+"""Merging an ONNX model: it is read, merged by its graph, written, and compared with the original.
+
+It needs no PyTorch.
+"""
 
 import hashlib
 import json
@@ -7,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,13 +22,19 @@ from onebranch.graph.onnx.file import read
 from onebranch.graph.onnx.linear import read_linear
 from onebranch.graph.onnx.rewriting import rewritten
 from onebranch.merging.check import Run, check
-from onebranch.merging.report import GraphReport, all_left
+from onebranch.merging.report import GraphReport, all_unmerged
 
 SIZES = ((64, 64), (48, 80), (33, 47), (97, 31), (128, 96), (224, 224), (256, 256), (512, 512))
-"""Heights and widths for open ones, in the order in which they are tried."""
+"""Heights and widths that are tried for open ones, in this order."""
 
 METADATA = "onebranch_merge"
-"""The key under which a merged file says what was done to it."""
+"""Metadata key of the record of the merge in a merged file."""
+
+VERSION = 2
+"""Version of that record. Records of onebranch 0.1 hold no version and are translated when they are read."""
+
+MEASURED = ("error", "largest", "allowed")
+"""Parts of a record that may differ between machines."""
 
 
 def merge_onnx(
@@ -43,7 +52,7 @@ def merge_onnx(
     saved = sum(region.before.macs - region.after.macs for region in regions)
     report = GraphReport(
         regions=regions,
-        left=all_left(graph.left, regions),
+        unmerged=all_unmerged(graph.unmerged, regions),
         convolutions=(_convolutions(original.graph), _convolutions(merged.graph)),
         parameters=(_parameters(original), _parameters(merged)),
         macs=(macs, macs - saved),
@@ -51,8 +60,8 @@ def merge_onnx(
     )
     if not report.changed:
         return original, report
-    found = check(_runner(original), _runner(merged), _inputs(original))
-    report = replace(report, check=found)
+    compared = check(_runner(original), _runner(merged), _inputs(original))
+    report = replace(report, check=compared)
     helper.set_model_props(merged, {**_properties(original), METADATA: _record(original, rules, report)})
     return merged, report
 
@@ -60,20 +69,16 @@ def merge_onnx(
 def verify_onnx(
     original: onnx.ModelProto | str | os.PathLike[str], merged: onnx.ModelProto | str | os.PathLike[str]
 ) -> GraphReport:
-    """Evidence that `merged` is what its stored rules make of `original`, everything proven anew.
+    """The report of the merge of `original` by the rules stored in `merged`, proven again.
 
-    Raises OnebranchError that names the first thing that does not hold.
+    Two equal models give a report without merges, and a note. Raises OnebranchError that names the first
+    thing that does not hold.
     """
     first, second = (m if isinstance(m, onnx.ModelProto) else read(Path(m)) for m in (original, merged))
-    record = _properties(second).get(METADATA)
-    if record is None:
-        raise OnebranchError("the merged file carries no record of a merge by onebranch: nothing to verify")
-    try:
-        stored = json.loads(record)
-        rules, digest = Rules(**stored["rules"]), stored["original"]
-    except (ValueError, TypeError, KeyError):
-        raise OnebranchError("the merged file's record of its merge is damaged") from None
-    if digest != _digest(first):
+    if _digest(first) == _digest(second):
+        return _nothing_merged(first)
+    rules, stored = _stored_record(second)
+    if stored["original"] != _digest(first):
         raise OnebranchError(
             "the original is not the model that was merged: its hash differs from the record's"
         )
@@ -83,9 +88,72 @@ def verify_onnx(
             raise OnebranchError(
                 f"the merged file is not what its rules make of the original: its {part}s differ"
             )
-    if json.loads(_record(first, rules, report)) != stored:
+    if _facts(json.loads(_record(first, rules, report)), stored) != _facts(stored, stored):
         raise OnebranchError("the merged file's record is not what its rules make of the original")
     return report
+
+
+def _nothing_merged(model: onnx.ModelProto) -> GraphReport:
+    """The report for two equal models."""
+    convolutions, parameters = _convolutions(model.graph), _parameters(model)
+    graph = read_linear(model)
+    macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
+    return GraphReport(
+        regions=(),
+        unmerged=graph.unmerged,
+        convolutions=(convolutions, convolutions),
+        parameters=(parameters, parameters),
+        macs=(macs, macs),
+        check=None,
+        notes=("both files hold the same model; nothing was merged",),
+    )
+
+
+def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, dict[str, Any]]:
+    """The rules and the record that a merged file carries, in today's words."""
+    record = _properties(merged).get(METADATA)
+    if record is None:
+        raise OnebranchError("the merged file carries no record of a merge by onebranch: nothing to verify")
+    try:
+        stored: dict[str, Any] = json.loads(record)
+        stored = stored if "version" in stored else _translated(stored)
+        rules, version = Rules(**stored["rules"]), stored["version"]
+        digest, report = stored["original"], stored["report"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise OnebranchError("the merged file's record of its merge is damaged") from None
+    if version not in (1, VERSION):
+        raise OnebranchError(
+            f"the merged file's record has version {version}; this onebranch reads 1 to {VERSION}"
+        )
+    if not isinstance(digest, str) or not isinstance(report, dict):
+        raise OnebranchError("the merged file's record of its merge is damaged")
+    return rules, stored
+
+
+def _translated(stored: dict[str, Any]) -> dict[str, Any]:
+    """A record of onebranch 0.1: it holds no version, and lists unmerged operations under "left"."""
+
+    def renamed(part: dict[str, Any]) -> dict[str, Any]:
+        return {"unmerged" if key == "left" else key: value for key, value in part.items()}
+
+    report = renamed(stored["report"])
+    report["regions"] = [renamed(region) for region in report["regions"]]
+    return {"version": 1, **stored, "report": report}
+
+
+def _facts(record: Any, stored: dict[str, Any]) -> Any:
+    """The parts of a record that must be the same when a merge is proven again.
+
+    The words of reasons may change between versions, so they are compared within one version only.
+    """
+    without = MEASURED if stored["version"] == VERSION else (*MEASURED, "reason", "notes", "version")
+    return _without(record, without)
+
+
+def _without(value: Any, keys: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
+    return [_without(inner, keys) for inner in value] if isinstance(value, list) else value
 
 
 def _bytes(model: onnx.ModelProto, part: str) -> list[bytes]:
@@ -101,8 +169,13 @@ def _properties(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport) -> str:
-    """What was done, for the file: rules, hash of the original, report."""
-    stored = {"rules": vars(rules), "original": _digest(original), "report": report.as_json()}
+    """The record of a merge as JSON: version, rules, hash of the original, report."""
+    stored = {
+        "version": VERSION,
+        "rules": vars(rules),
+        "original": _digest(original),
+        "report": report.as_json(),
+    }
     return json.dumps(stored)
 
 
@@ -111,7 +184,7 @@ def _convolutions(graph: onnx.GraphProto) -> int:
 
 
 def _parameters(model: onnx.ModelProto) -> int:
-    """Numbers in the floating-point constants."""
+    """The number of numbers in the floating-point constants."""
     tensors = [*model.graph.initializer]
     tensors += [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute]
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}
@@ -119,7 +192,7 @@ def _parameters(model: onnx.ModelProto) -> int:
 
 
 def _runner(model: onnx.ModelProto) -> Run:
-    """The model in ONNX Runtime, its optimizer off: what is checked is the model."""
+    """The model in ONNX Runtime, without its optimizations, so that the model itself is compared."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -140,14 +213,17 @@ def _runner(model: onnx.ModelProto) -> Run:
 
 
 def _inputs(model: onnx.ModelProto) -> Iterator[list[np.ndarray]]:
-    """Random inputs of different sizes; always the same."""
-    given = {tensor.name for tensor in model.graph.initializer} if model.ir_version < 4 else set()
-    values = [value for value in model.graph.input if value.name not in given]
-    values = [v for v in values if v.name not in {t.name for t in model.graph.initializer}]
-    dims = [[d.dim_value or None for d in v.type.tensor_type.shape.dim] for v in values]
+    """Random inputs of different sizes, always the same."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    values = [value for value in model.graph.input if value.name not in weights]
     random = np.random.default_rng(0)
     for size in SIZES:
-        yield [_random(v, sides, size, random) for v, sides in zip(values, dims, strict=True)]
+        yield [_random(value, _fixed_dims(value), size, random) for value in values]
+
+
+def _fixed_dims(value: onnx.ValueInfoProto) -> list[int | None]:
+    """The dimensions of an input; None for open ones (named, 0 or negative)."""
+    return [d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]
 
 
 def _random(

@@ -1,5 +1,4 @@
-"""Merging a model of ours: the plan's merge, its proof, the comparison of the whole networks, and the
-report."""
+"""Merging a model of onebranch's own: the plan's merge, its proof, and the report."""
 
 import os
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ import msgspec
 
 from onebranch.blocks import plan as plans
 from onebranch.blocks.merge import merge_network
-from onebranch.blocks.plan import Plan
+from onebranch.blocks.plan import MergePlan
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
 from onebranch.proof.region import Proof
@@ -20,7 +19,7 @@ from onebranch.verification import Record, prove_merge
 
 @dataclass(frozen=True)
 class Report:
-    """What a merge did: the record that the file carries, and the network's size before and after."""
+    """What a merge did: the record in the file, and parameters and MACs a pixel as (before, after)."""
 
     record: Record
     parameters: tuple[int, int]
@@ -28,7 +27,7 @@ class Report:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was merged or transformed."""
+        """True if anything was merged."""
         return any(block.before != block.after for block in self.record.blocks)
 
     @property
@@ -38,41 +37,41 @@ class Report:
 
     @property
     def worst_basis_error(self) -> float:
-        """The largest relative difference met on a basis, over all regions; 0 where nothing was merged."""
+        """The largest relative difference on a basis, over all groups; 0 if nothing was merged."""
         return max((proof.basis.error for proof in self.proofs), default=0.0)
 
     def summary(self) -> str:
-        """One line: branches, parameters and MACs before and after, and the proof."""
+        """One line: branches, parameters and MACs a pixel before and after, and the proof."""
         if not self.changed:
-            return "nothing left to merge under this plan"
+            return "nothing to merge under this plan"
         before = sum(len(block.before) for block in self.record.blocks)
         after = sum(len(block.after) for block in self.record.blocks)
-        inputs = sum(proof.basis.pictures for proof in self.proofs)
+        pictures = sum(proof.basis.pictures for proof in self.proofs)
         return (
             f"{before} branches to {after}, {self.parameters[0]:,} parameters to {self.parameters[1]:,},"
-            f" {self.macs[0]:,} MACs a pixel to {self.macs[1]:,}; proven on {inputs:,} basis pictures,"
+            f" {self.macs[0]:,} MACs a pixel to {self.macs[1]:,}; proven on {pictures:,} basis pictures,"
             f" largest difference {self.worst_basis_error:.1e}"
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as JSON values."""
-        plain: dict[str, Any] = msgspec.to_builtins(self.record)
-        return {**plain, "parameters": list(self.parameters), "macs": list(self.macs)}
+        """The report as JSON values."""
+        record: dict[str, Any] = msgspec.to_builtins(self.record)
+        return {**record, "parameters": list(self.parameters), "macs": list(self.macs)}
 
 
 def merge_model(
-    model: Model | str | os.PathLike[str], plan: Plan | str | os.PathLike[str] | None = None
+    model: Model | str | os.PathLike[str], plan: MergePlan | str | os.PathLike[str] | None = None
 ) -> tuple[Model, Report]:
-    """A model with the plan's branches merged, and the report; the model that is given stays as it is.
+    """The model with the plan's branches merged, a new one, and the report.
 
-    model: a `Model`, a shipped model's name or a file. plan: a `Plan` or a TOML file; by default everything
-    in every block becomes one convolution. Raises OnebranchError where the model cannot be merged, or where a
-    proof fails: then there is no result.
+    model: a `Model`, a shipped model's name or a file. plan: a `MergePlan` or a TOML file; by default every
+    block becomes one convolution. Raises OnebranchError where the model cannot be merged, or where a proof
+    fails: then there is no result.
     """
     original = model if isinstance(model, Model) else load(model)
     if plan is None:
-        plan = Plan()
-    elif not isinstance(plan, Plan):
+        plan = MergePlan()
+    elif not isinstance(plan, MergePlan):
         plan = plans.read(Path(plan))
     done = merge_network(original.spec, original.weights, plan)
     merged = Model(spec=done.spec, weights=done.weights, name=original.name, recipe=original.recipe)
@@ -84,5 +83,5 @@ def merge_model(
     )
     if not report.changed:
         return original, report
-    plain: dict[str, Any] = msgspec.to_builtins(record)
-    return replace(merged, merge=plain), report
+    stored: dict[str, Any] = msgspec.to_builtins(record)
+    return replace(merged, merge=stored), report

@@ -1,5 +1,4 @@
-"""What a merge of anybody's model did, as a value: regions, what was left and why, sizes, proofs, the
-check."""
+"""The report of a merge by the graph: regions, unmerged operations, sizes, proofs and the comparison."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,16 +6,16 @@ from typing import Any
 
 import msgspec
 
-from onebranch.graph.merge.linear import Left
+from onebranch.graph.merge.linear import Unmerged
 from onebranch.graph.merge.rewriting import Merged, MergedRegion
 
 
 @dataclass(frozen=True)
 class Check:
-    """Original and merged model on random inputs in [0, 1), in float32.
+    """The comparison of original and merged model on random inputs in [0, 1).
 
-    sizes: shapes of the first input. error: the largest difference of any output, of the largest number in
-    it. allowed: what the error must not exceed, see `merging.check`.
+    sizes: shapes of the first input. error: the largest difference of any output, relative to the largest
+    number in it. allowed: the largest error that is accepted, see `merging.check`.
     """
 
     sizes: tuple[tuple[int, ...], ...]
@@ -26,16 +25,16 @@ class Check:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What a merge did. Pairs are (before, after).
+    """What a merge of a PyTorch module or an ONNX model did. Pairs are (before, after).
 
-    regions: all of two or more linear operations. left: operations that were left, each with why.
-    convolutions: in the whole model. parameters: numbers stored in it, statistics of batch normalization
-    included. macs: multiply-accumulates of its linear operations at the example's size. notes: what its user
-    should know.
+    regions: all with two or more linear operations. unmerged: operations that were not merged, each with the
+    reason. convolutions: in the whole model. parameters: numbers stored in it, statistics of batch
+    normalization included. macs: multiply-accumulates of its linear operations at the example's size. check:
+    the comparison of the whole models; None if there was none. notes: remarks for the user.
     """
 
     regions: tuple[MergedRegion, ...]
-    left: tuple[Left, ...]
+    unmerged: tuple[Unmerged, ...]
     convolutions: tuple[int, int]
     parameters: tuple[int, int]
     macs: tuple[int, int]
@@ -44,12 +43,12 @@ class GraphReport:
 
     @property
     def merged(self) -> tuple[Merged, ...]:
-        """Every value that is computed anew."""
+        """Every value that is computed by new operations."""
         return tuple(done for region in self.regions for done in region.merged)
 
     @property
     def changed(self) -> bool:
-        """Whether anything was merged."""
+        """True if anything was merged."""
         return bool(self.merged)
 
     def summary(self) -> str:
@@ -66,22 +65,22 @@ class GraphReport:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as JSON values, but for the weights."""
+        """The report as JSON values, without the weights."""
         return {
             "changed": self.changed,
             "convolutions": list(self.convolutions),
             "parameters": list(self.parameters),
             "macs": list(self.macs),
             "regions": [_region(region) for region in self.regions],
-            "left": [_left(left) for left in self.left],
+            "unmerged": [_unmerged(entry) for entry in self.unmerged],
             "check": msgspec.to_builtins(self.check),
             "notes": list(self.notes),
         }
 
 
-def all_left(outside: Iterable[Left], regions: Iterable[MergedRegion]) -> tuple[Left, ...]:
-    """What readers and regions left, in one list."""
-    return (*outside, *(left for region in regions for left in region.left))
+def all_unmerged(outside: Iterable[Unmerged], regions: Iterable[MergedRegion]) -> tuple[Unmerged, ...]:
+    """The unmerged operations of the reader and of all regions."""
+    return (*outside, *(entry for region in regions for entry in region.unmerged))
 
 
 def _arrow(pair: tuple[int, int]) -> str:
@@ -105,9 +104,9 @@ def _region(region: MergedRegion) -> dict[str, Any]:
             }
             for done in region.merged
         ],
-        "left": [_left(left) for left in region.left],
+        "unmerged": [_unmerged(entry) for entry in region.unmerged],
     }
 
 
-def _left(left: Left) -> dict[str, str]:
-    return {"name": left.name, "reason": left.reason}
+def _unmerged(entry: Unmerged) -> dict[str, str]:
+    return {"name": entry.name, "reason": entry.reason}

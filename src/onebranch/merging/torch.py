@@ -1,5 +1,4 @@
-"""Merging a PyTorch module: traced, merged by its graph, written as a new module, run against the
-original."""
+"""Merging a PyTorch module: it is traced, merged by its graph, written as a new module, and compared."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,21 +15,21 @@ from onebranch.graph.torch.linear import read_linear
 from onebranch.graph.torch.rewriting import rewritten
 from onebranch.graph.torch.tracing import trace
 from onebranch.merging.check import Run, check, check_repeats
-from onebranch.merging.report import GraphReport, all_left
+from onebranch.merging.report import GraphReport, all_unmerged
 
 STRETCHES = (
     *((1, 1), (1, 3), (5, -1), (32, 64), (-32, 32), (64, 0)),
     *((0, 0), (0, 0)),
 )
-"""What is added to the example's open heights and widths, in the order in which sizes are tried."""
+"""Numbers added to the example's open heights and widths, in the order in which these sizes are tried."""
 
 
 def merge_module(
     module: torch.nn.Module, example_inputs: Any, rules: Rules
 ) -> tuple[torch.nn.Module, GraphReport]:
-    """The merged module, a new one, and the report; the given module is untouched.
+    """The merged module, a new one, and the report; the given module is not changed.
 
-    Where nothing can be merged the new module is the traced one. Raises OnebranchError where the module
+    Where nothing can be merged, the new module is the traced one. Raises OnebranchError where the module
     cannot be traced, a proof fails, or the outputs differ.
     """
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
@@ -42,18 +41,18 @@ def merge_module(
     saved = sum(region.before.macs - region.after.macs for region in regions)
     report = GraphReport(
         regions=regions,
-        left=all_left(graph.left, regions),
+        unmerged=all_unmerged(graph.unmerged, regions),
         convolutions=(_convolutions(traced), _convolutions(merged)),
         parameters=(_parameters(traced), _parameters(merged)),
         macs=(macs, macs - saved),
         check=None,
         notes=tuple(_notes(traced)),
     )
-    # Also where nothing was merged: numbers that Python makes are frozen in the trace.
+    # Compared even if nothing was merged: the trace has frozen every number that Python code computed.
     original = _runner(module, examples)
     check_repeats(original, next(_inputs(traced, examples)))
-    found = check(original, _runner(merged, examples), _inputs(traced, examples))
-    return merged, replace(report, check=found)
+    compared = check(original, _runner(merged, examples), _inputs(traced, examples))
+    return merged, replace(report, check=compared)
 
 
 def _convolutions(module: GraphModule) -> int:
@@ -67,17 +66,17 @@ def _convolutions(module: GraphModule) -> int:
 
 
 def _parameters(module: GraphModule) -> int:
-    """Numbers in the floating-point parameters and buffers that the graph reads."""
+    """The number of numbers in the floating-point parameters and buffers that the graph reads."""
     read = {str(node.target) for node in module.graph.nodes if node.op in ("get_attr", "call_module")}
-    found = {}
+    numbers = {}
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if (name in read or name.rpartition(".")[0] in read) and tensor.is_floating_point():
-            found[tensor.data_ptr() if tensor.numel() else name] = tensor.numel()
-    return sum(found.values())
+            numbers[tensor.data_ptr() if tensor.numel() else name] = tensor.numel()
+    return sum(numbers.values())
 
 
 def _notes(module: GraphModule) -> Iterator[str]:
-    """Inputs whose height or width the module's own code fixes."""
+    """Notes on inputs whose height or width is fixed by the module's own code."""
     for node in module.graph.nodes:
         value = node.meta.get("val") if node.op == "placeholder" else None
         if isinstance(value, torch.Tensor) and value.ndim == 4:
@@ -88,25 +87,27 @@ def _notes(module: GraphModule) -> Iterator[str]:
 
 
 def _runner(module: torch.nn.Module, examples: tuple[Any, ...]) -> Run:
-    """The module on arrays in the order of the examples' tensors."""
+    """A function that runs the module on arrays in the order of the examples' tensors."""
     leaves, structure = _pytree.tree_flatten(examples)
-    places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    positions = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
     def run(values: list[np.ndarray]) -> list[np.ndarray]:
         given = list(leaves)
-        for place, value in zip(places, values, strict=True):
-            given[place] = torch.from_numpy(value.copy()).to(leaves[place].device, leaves[place].dtype)
+        for position, value in zip(positions, values, strict=True):
+            given[position] = torch.from_numpy(value.copy()).to(
+                leaves[position].device, leaves[position].dtype
+            )
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             outputs = module(*_pytree.tree_unflatten(given, structure))
-        found = _pytree.tree_leaves(outputs)
-        return [value.detach().cpu().numpy() for value in found if isinstance(value, torch.Tensor)]
+        results = _pytree.tree_leaves(outputs)
+        return [value.detach().cpu().numpy() for value in results if isinstance(value, torch.Tensor)]
 
     return run
 
 
 def _inputs(traced: GraphModule, examples: tuple[Any, ...]) -> Iterator[list[np.ndarray]]:
-    """Random inputs of the example's size and of others where sizes are open; always the same."""
+    """Random inputs of the example's size, and of other sizes where they are open; always the same."""
     values = [node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"]
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     leaves = [leaf for leaf in _pytree.tree_leaves(examples) if isinstance(leaf, torch.Tensor)]

@@ -1,78 +1,102 @@
-"""Which inner values of a region are kept and which disappear into convolutions: the cheapest choice.
+"""The choice of the values of a region that are materialized; the others disappear into convolutions.
 
-A kept value is computed by its own operation where everything that it reads is kept, else from its form in
-the nearest kept values before it. A dynamic programme walks the operations in order; its state is, for every
-value that is still needed, the kept values that it is a function of. That determines all later cost, so the
-choice is optimal over all sets of kept values, for chains, series-parallel and any other regions, unless
-there were more states than `STATES`: then it is the best found.
+A materialized value is computed and stored: by its own operation where everything that it reads is
+materialized, otherwise from its affine form in the nearest materialized values before it (its sources).
+
+The search is a dynamic programme over the operations in order. Its state holds, for every value that a later
+operation still reads, the sources of that value. The sources determine all later costs, so the choice is
+optimal over all sets of materialized values, for chains, series-parallel and any other regions. If there are
+more than `MAX_STATES` states, only the cheapest are followed, and the choice is not called optimal.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step, least_costs
-from onebranch.graph.merge.form import Form, apply, convolutions, effective, settled, source
+from onebranch.graph.merge.affine_form import (
+    AffineForm,
+    apply,
+    convolution_count,
+    effective_terms,
+    source,
+    without_border,
+)
+from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step, lower_bounds
 from onebranch.graph.merge.linear import Average, Convolve, Plane, Step
 from onebranch.graph.merge.window import Inexact
 
-STATES = 1000
-"""States that are followed at once; beyond them the cheapest are, and the choice is no longer called
-optimal."""
+MAX_STATES = 1000
+"""States that the search follows at once; beyond them it follows the cheapest only."""
 
-NARROW = 64
-"""States of the first, narrow search."""
+NARROW_STATES = 64
+"""States of the first, narrow search, whose result bounds the costs of the wide one."""
 
-Frontier = frozenset[str]
-"""The kept values that a value is a function of."""
+Sources = frozenset[str]
+"""Names of the materialized values (or region inputs) that a value is a function of."""
 
 Order = Callable[[Cost], tuple[int, ...]]
-"""What a cost is compared by."""
+"""The key by which costs are compared; lower is better."""
 
 
 def cheapest(cost: Cost) -> tuple[int, ...]:
-    """Multiply-accumulates, then traffic, then operations; what is equal stays as it was."""
+    """Compare multiply-accumulates, then traffic, then operations; ties keep the original operation."""
     return cost.macs, cost.traffic, cost.operations, cost.changes
 
 
 def fewest(cost: Cost) -> tuple[int, ...]:
-    """Operations first: whatever can be merged is."""
+    """Compare operations first: everything that can be merged is merged."""
     return cost.operations, cost.macs, cost.traffic, cost.changes
 
 
+def penalized(order: Order, macs_per_convolution: int) -> Order:
+    """The order with a penalty for every convolution, in units of the order's first entry."""
+
+    def key(cost: Cost) -> tuple[int, ...]:
+        first, *rest = order(cost)
+        return first + macs_per_convolution * cost.convolutions, cost.convolutions, *rest
+
+    return key
+
+
 @dataclass(frozen=True)
-class Kept:
-    """A value that is computed: from its form in `frontier`, or (None) by its own operation."""
+class Materialized:
+    """A value that is computed: from its affine form in `sources`, or (None) by its own operation."""
 
     value: str
-    frontier: Frontier | None
+    sources: Sources | None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Kept values in an order in which they can be computed, what they cost, and whether nothing is
-    cheaper."""
+    """The materialized values in an order in which they can be computed, and their cost.
 
-    kept: tuple[Kept, ...]
+    optimal: True if no choice is cheaper.
+    """
+
+    materialized: tuple[Materialized, ...]
     cost: Cost
     optimal: bool
 
 
 @dataclass(frozen=True)
 class _State:
+    """The cost so far, the value that was materialized last, and the state before it."""
+
     cost: Cost
-    kept: tuple[Kept | None, "_State | None"] = (None, None)
+    last: tuple[Materialized | None, "_State | None"] = (None, None)
 
 
-Key = tuple[tuple[str, Frontier], ...]
+StateKey = tuple[tuple[str, Sources], ...]
+"""The sources of every value that is still read, ordered by the value's name."""
 
 
-class Forms:
-    """Forms of a region's values, each worked out once for every frontier that it is asked for.
+class AffineForms:
+    """The affine forms of a region's values, each computed once for every set of sources.
 
-    border_maps: whether a form may need one. split: whether a convolution of several values may become one of
-    each; that takes more convolutions and additions, although it may take fewer multiply-accumulates.
+    border_maps: True if a form may need a border map. split: True if a convolution of a sum of several values
+    may become one convolution of each value: this takes more convolutions and additions, although it may take
+    fewer multiply-accumulates.
     """
 
     def __init__(
@@ -84,211 +108,226 @@ class Forms:
     ) -> None:
         self.steps = {step.value: step for step in steps}
         self.planes, self.border_maps, self.split = planes, border_maps, split
-        self._known: dict[tuple[str, Frontier], Form | Inexact] = {}
-        self._reached: dict[tuple[str, Frontier], Frontier] = {}
-        self._refused: dict[tuple[str, Frontier], str] = {}
+        self._known: dict[tuple[str, Sources], AffineForm | Inexact] = {}
+        self._reached: dict[tuple[str, Sources], Sources] = {}
+        self._refused: dict[tuple[str, Sources], str] = {}
 
-    def refuse(self, value: str, frontier: Frontier, reason: str) -> None:
-        """From now on, the value cannot be computed from its form in this frontier."""
-        self._refused[value, frontier] = reason
+    def refuse(self, value: str, sources: Sources, reason: str) -> None:
+        """Forbid, from now on, to compute the value from its form in these sources."""
+        self._refused[value, sources] = reason
 
-    def of(self, value: str, frontier: Frontier) -> Form:
-        """The form of a value in these kept values. Raises Inexact where it has none."""
-        key = value, frontier
+    def of(self, value: str, sources: Sources) -> AffineForm:
+        """The affine form of a value in these sources. Raises Inexact where there is none."""
+        key = value, sources
         if key not in self._known:
-            self._known[key] = self._worked_out(value, frontier)
-        found = self._known[key]
-        if isinstance(found, Inexact):
-            raise found
-        return found
+            self._known[key] = self._form_or_reason(value, sources)
+        form = self._known[key]
+        if isinstance(form, Inexact):
+            raise form
+        return form
 
-    def final(self, value: str, frontier: Frontier) -> Form:
-        """The form as it can be computed: without a frame, in at most as many convolutions as it replaces.
+    def final(self, value: str, sources: Sources) -> AffineForm:
+        """The form as it can be computed: without a border, in at most as many convolutions as it replaces.
 
-        Raises Inexact.
+        Raises Inexact where there is none.
         """
-        if (value, frontier) in self._refused:
-            raise Inexact(self._refused[value, frontier])
-        form = self._allowed(settled(self.of(value, frontier)))
-        count, replaced = convolutions(form), self._convolutions(value, frontier)
+        if (value, sources) in self._refused:
+            raise Inexact(self._refused[value, sources])
+        form = self._allowed(without_border(self.of(value, sources)))
+        count, replaced = convolution_count(form), self._convolutions_between(sources, value)
         if count > max(1, replaced):
             raise Inexact(f"it would take {count} convolutions to replace {replaced}")
         return form
 
-    def _convolutions(self, value: str, frontier: Frontier) -> int:
-        """How many convolutions there are between the frontier and the value."""
-        wanted, found = [value], set[str]()
-        while wanted:
-            name = wanted.pop()
-            if name in self.steps and name not in frontier and name not in found:
-                found.add(name)
-                wanted += self.steps[name].inputs
-        return sum(isinstance(self.steps[name].operation, Convolve | Average) for name in found)
+    def reached(self, value: str, sources: Sources) -> Sources:
+        """The sources among these that the value is a function of, or the region inputs before them."""
+        if value in sources or value not in self.steps:
+            return frozenset((value,))
+        if (value, sources) not in self._reached:
+            inputs = self.steps[value].inputs
+            reached = frozenset[str]().union(*(self.reached(name, sources) for name in inputs))
+            self._reached[value, sources] = reached
+        return self._reached[value, sources]
 
-    def _worked_out(self, value: str, frontier: Frontier) -> Form | Inexact:
-        if value in frontier or value not in self.steps:
+    def _convolutions_between(self, sources: Sources, value: str) -> int:
+        """The number of convolutions on the paths from the sources to the value."""
+        pending, between = [value], set[str]()
+        while pending:
+            name = pending.pop()
+            if name in self.steps and name not in sources and name not in between:
+                between.add(name)
+                pending += self.steps[name].inputs
+        return sum(isinstance(self.steps[name].operation, Convolve | Average) for name in between)
+
+    def _form_or_reason(self, value: str, sources: Sources) -> AffineForm | Inexact:
+        if value in sources or value not in self.steps:
             return source(value, self.planes[value].channels)
         step = self.steps[value]
         try:
-            inputs = [self.of(name, self.reached(name, frontier)) for name in step.inputs]
-            if isinstance(step.operation, Convolve | Average) and not self.split and _sources(inputs[0]) > 1:
-                raise Inexact("a convolution of several values is not split into one of each")
+            inputs = [self.of(name, self.reached(name, sources)) for name in step.inputs]
+            convolves = isinstance(step.operation, Convolve | Average)
+            if convolves and not self.split and _source_count(inputs[0]) > 1:
+                raise Inexact("a convolution of a sum of values is not split into one for each value")
             return self._allowed(apply(step.operation, inputs))
         except Inexact as reason:
             return reason
 
-    def reached(self, value: str, frontier: Frontier) -> Frontier:
-        """Which of the kept values the value is a function of."""
-        if value in frontier or value not in self.steps:
-            return frozenset((value,))
-        if (value, frontier) not in self._reached:
-            inputs = self.steps[value].inputs
-            found = frozenset[str]().union(*(self.reached(name, frontier) for name in inputs))
-            self._reached[value, frontier] = found
-        return self._reached[value, frontier]
-
-    def _allowed(self, form: Form) -> Form:
+    def _allowed(self, form: AffineForm) -> AffineForm:
         if form.needs_border_map and not self.border_maps:
             raise Inexact("a bias before zero padding would need a border map (allow it with --border-maps)")
         return form
 
 
-def _sources(form: Form) -> int:
-    """How many values the form is a function of."""
-    return sum(not key.ones for key in effective(form))
+def _source_count(form: AffineForm) -> int:
+    """The number of values that the form is a function of."""
+    return sum(not key.ones for key in effective_terms(form))
 
 
 def choose(
     steps: Sequence[Step],
     planes: Mapping[str, Plane],
-    kept: Frontier,
-    forms: Forms,
+    required: Sources,
+    forms: AffineForms,
     order: Order = cheapest,
-    states: int = STATES,
+    states: int = MAX_STATES,
 ) -> Choice:
     """The cheapest choice for a region; steps in an order in which they can run.
 
-    kept: values that others read and that must be computed. A narrow search comes first: what costs more than
-    the choice that it finds is not followed in the wide one.
+    required: values that are read outside of the region and must be materialized. A narrow search comes
+    first; the wide search drops every state that must end at a higher cost than the narrow one's result.
     """
-    problem = _Problem(steps, planes, kept, forms, order)
-    narrow = problem.searched(min(NARROW, states), None)
+    search = _Search(steps, planes, required, forms, order)
+    narrow = search.run(min(NARROW_STATES, states), None)
     if narrow.optimal:
         return narrow
-    return problem.searched(states, narrow.cost)
+    return search.run(states, narrow.cost)
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """A region, and what is looked for in it."""
+class _Search:
+    """The dynamic programme over the operations of one region."""
 
     steps: Sequence[Step]
     planes: Mapping[str, Plane]
-    kept: Frontier
-    forms: Forms
+    required: Sources
+    forms: AffineForms
     order: Order
 
-    def searched(self, states: int, bound: Cost | None) -> Choice:
-        """The cheapest choice, following at most so many states, and none that costs more than the bound."""
-        uses = Counter(name for step in self.steps for name in step.inputs)
-        alive: dict[Key, _State] = {(): _State(Cost())}
+    def run(self, max_states: int, bound: Cost | None) -> Choice:
+        """The cheapest choice that follows at most `max_states` states and costs at most `bound`."""
+        readers = Counter(name for step in self.steps for name in step.inputs)
+        states: dict[StateKey, _State] = {(): _State(Cost())}
         optimal = True
-        for step, ahead in zip(self.steps, self._ahead(), strict=True):
-            uses.subtract(step.inputs)
-            alive = self._after(step, alive, uses, partial(self._pays, ahead, bound))
-            if len(alive) > states:
-                optimal, alive = False, self._best(alive, states)
-        best = min(alive.values(), key=lambda state: self.order(state.cost))
+        for step, remaining in zip(self.steps, self._remaining_costs(), strict=True):
+            readers.subtract(step.inputs)
+            states = self._after(step, states, readers, partial(self._within, remaining, bound))
+            if len(states) > max_states:
+                optimal, states = False, self._best(states, max_states)
+        best = min(states.values(), key=lambda state: self.order(state.cost))
         return Choice(_history(best), best.cost, optimal)
 
-    def _pays(self, ahead: Cost, bound: Cost | None, cost: Cost) -> bool:
-        """Whether a state of this cost may still end at no more than the bound."""
-        return bound is None or self.order(cost + ahead) <= self.order(bound)
+    def _within(self, remaining: Cost, bound: Cost | None, cost: Cost) -> bool:
+        """Return True if a state of this cost can still end at the bound or below."""
+        return bound is None or self.order(cost + remaining) <= self.order(bound)
 
-    def _ahead(self) -> list[Cost]:
-        """After every operation: what the values that must be kept later on cost at least."""
-        least = least_costs(self.steps, self.planes)
-        ahead = [Cost()]
+    def _remaining_costs(self) -> list[Cost]:
+        """For every operation: a lower bound of the cost of the required values after it."""
+        bounds = lower_bounds(self.steps, self.planes)
+        remaining = [Cost()]
         for step in reversed(self.steps[1:]):
-            ahead.append(ahead[-1] + least[step.value] if step.value in self.kept else ahead[-1])
-        return ahead[::-1]
+            last = remaining[-1]
+            remaining.append(last + bounds[step.value] if step.value in self.required else last)
+        return remaining[::-1]
 
+    # Worked example. The region is a = conv 3x3 (x), b = conv 1x1 (a), required: b; 16 channels, 100 pixels.
+    # Before `a` there is one state: {} at cost 0 (x is a region input, so it needs no entry).
+    # After `a`, which `b` still reads:
+    #     (a: {a})  a is materialized by its own operation           16 * 16 * 9 * 100 = 230,400 MACs
+    #     (a: {x})  a is not computed; it stays a form in x                             0 MACs
+    # After `b`, which nothing in the region reads any more, so that the key is empty again:
+    #     from (a: {a})  b by its own operation                      230,400 + 16 * 16 * 100 = 256,000 MACs
+    #     from (a: {x})  b from its form, one 3x3 convolution of x                      230,400 MACs
+    # Both have the key (), so only the second, cheaper one is kept: b = conv 3x3 (x), a disappears.
     def _after(
         self,
         step: Step,
-        alive: Mapping[Key, _State],
-        uses: Mapping[str, int],
-        pays: Callable[[Cost], bool],
-    ) -> dict[Key, _State]:
-        """The states after one more operation; of those that are equal from here on, the cheapest."""
-        after: dict[Key, _State] = {}
-        for key, state in alive.items():
-            live = dict(key)
-            reads = {name: live.get(name, frozenset((name,))) for name in step.inputs}
-            rest = {name: frontier for name, frontier in key if uses[name]}
-            for frontier, option in _options(step, reads, state, self.planes, self.kept, self.forms):
-                if not pays(option.cost):
+        states: Mapping[StateKey, _State],
+        readers: Mapping[str, int],
+        within: Callable[[Cost], bool],
+    ) -> dict[StateKey, _State]:
+        """The states after one more operation; of the states with the same key, the cheapest."""
+        after: dict[StateKey, _State] = {}
+        for key, state in states.items():
+            known = dict(key)
+            reads = {name: known.get(name, frozenset((name,))) for name in step.inputs}
+            still_read = {name: sources for name, sources in key if readers[name]}
+            for sources, extended in self._extensions(step, reads, state):
+                if not within(extended.cost):
                     continue
-                if uses[step.value]:
-                    rest[step.value] = frontier
-                place = tuple(sorted(rest.items(), key=lambda item: item[0]))
-                if place not in after or self.order(option.cost) < self.order(after[place].cost):
-                    after[place] = option
+                if readers[step.value]:
+                    still_read[step.value] = sources
+                new_key = tuple(sorted(still_read.items(), key=lambda item: item[0]))
+                if new_key not in after or self.order(extended.cost) < self.order(after[new_key].cost):
+                    after[new_key] = extended
         return after
 
-    def _best(self, found: Mapping[Key, _State], states: int) -> dict[Key, _State]:
-        """The cheapest states, and the one that keeps every value: from that one there is always a way on."""
-        ranked = sorted(found.items(), key=lambda item: self.order(self._estimate(*item)))
-        safe = [item for item in ranked[states:] if all(frontier == {name} for name, frontier in item[0])]
-        return dict(ranked[:states] + safe)
+    def _extensions(
+        self, step: Step, reads: Mapping[str, Sources], state: _State
+    ) -> Iterator[tuple[Sources, _State]]:
+        """The ways to treat one more operation: materialize its value (by itself or from its form), or not.
 
-    def _estimate(self, key: Key, state: _State) -> Cost:
-        """The cost if every value that is still needed were computed now."""
+        Yields the sources of the value and the new state.
+        """
+        sources = frozenset[str]().union(*reads.values())
+        materialized = self._materialized(step, reads, sources)
+        if materialized is not None:
+            entry, cost = materialized
+            yield frozenset((step.value,)), _State(state.cost + cost, (entry, state))
+        if step.value not in self.required and self._has_form(step.value, sources):
+            yield sources, state
+
+    def _materialized(
+        self, step: Step, reads: Mapping[str, Sources], sources: Sources
+    ) -> tuple[Materialized, Cost] | None:
+        """The materialization of the step's value and its cost; None where there is no exact one."""
+        if all(read == {name} for name, read in reads.items()):
+            return Materialized(step.value, None), cost_of_step(step, self.planes)
+        try:
+            cost = cost_of_form(self.forms.final(step.value, sources), step.value, self.planes)
+        except Inexact:
+            return None
+        return Materialized(step.value, sources), cost
+
+    def _has_form(self, value: str, sources: Sources) -> bool:
+        try:
+            self.forms.of(value, sources)
+        except Inexact:
+            return False
+        return True
+
+    def _best(self, states: Mapping[StateKey, _State], count: int) -> dict[StateKey, _State]:
+        """The cheapest states, and the one that materializes every value: it can always be continued."""
+        ranked = sorted(states.items(), key=lambda item: self.order(self._estimate(*item)))
+        safe = [item for item in ranked[count:] if all(sources == {name} for name, sources in item[0])]
+        return dict(ranked[:count] + safe)
+
+    def _estimate(self, key: StateKey, state: _State) -> Cost:
+        """The cost if every value that is still read were materialized now."""
         total = state.cost
-        for value, frontier in key:
-            if frontier != {value}:
+        for value, sources in key:
+            if sources != {value}:
                 try:
-                    total += cost_of_form(self.forms.final(value, frontier), value, self.planes)
+                    total += cost_of_form(self.forms.final(value, sources), value, self.planes)
                 except Inexact:
                     total += Cost(macs=self.planes[value].channels * self.planes[value].pixels)
         return total
 
 
-def _options(
-    step: Step,
-    reads: Mapping[str, Frontier],
-    state: _State,
-    planes: Mapping[str, Plane],
-    kept: Frontier,
-    forms: Forms,
-) -> list[tuple[Frontier, _State]]:
-    """What can be done with one more operation: compute it as it stands, from its form, or not yet."""
-    frontier = frozenset[str]().union(*reads.values())
-    alone = frozenset((step.value,))
-    options: list[tuple[Frontier, _State]] = []
-    direct = all(found == {name} for name, found in reads.items())
-    if direct:
-        cost = state.cost + cost_of_step(step, planes)
-        options.append((alone, _State(cost, (Kept(step.value, None), state))))
-    try:
-        if not direct:
-            cost = state.cost + cost_of_form(forms.final(step.value, frontier), step.value, planes)
-            options.append((alone, _State(cost, (Kept(step.value, frontier), state))))
-    except Inexact:
-        pass
-    try:
-        if step.value not in kept:
-            forms.of(step.value, frontier)
-            options.append((frontier, state))
-    except Inexact:
-        pass
-    return options
-
-
-def _history(state: _State) -> tuple[Kept, ...]:
-    found: list[Kept] = []
-    kept, before = state.kept
-    while kept is not None and before is not None:
-        found.append(kept)
-        kept, before = before.kept
-    return tuple(reversed(found))
+def _history(state: _State) -> tuple[Materialized, ...]:
+    """Everything that was materialized on the way to the state, in order."""
+    entries: list[Materialized] = []
+    last, before = state.last
+    while last is not None and before is not None:
+        entries.append(last)
+        last, before = before.last
+    return tuple(reversed(entries))

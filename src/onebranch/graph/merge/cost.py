@@ -1,12 +1,11 @@
-"""What operations cost: multiply-accumulates first, then memory traffic, both counted on the example's
-size."""
+"""The cost model: multiply-accumulates first, then memory traffic, both at the size of the example input."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from onebranch.graph.merge.form import Form, effective
+from onebranch.graph.merge.affine_form import AffineForm, effective_terms
 from onebranch.graph.merge.linear import (
     Average,
     Convolve,
@@ -23,27 +22,32 @@ from onebranch.graph.merge.linear import (
 
 @dataclass(frozen=True)
 class Cost:
-    """macs: additions and scalings count one each. traffic: numbers read and written. changes: values that
-    are not computed by their own operation.
+    """The cost of some operations at the example's size.
+
+    macs: multiply-accumulates; an addition or a scaling of one number counts as one. traffic: numbers read
+    and written. operations: how many. changes: values that are not computed by their own operation.
+    convolutions: operations that are convolutions; scalings and pools are none.
     """
 
     macs: int = 0
     traffic: int = 0
     operations: int = 0
     changes: int = 0
+    convolutions: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Both, one after the other."""
+        """The cost of both, one after the other."""
         return Cost(
             self.macs + other.macs,
             self.traffic + other.traffic,
             self.operations + other.operations,
             self.changes + other.changes,
+            self.convolutions + other.convolutions,
         )
 
 
 def cost_of_step(step: Step, planes: Mapping[str, Plane]) -> Cost:
-    """The cost of an operation as it stands."""
+    """The cost of an operation that is kept as it is."""
     if isinstance(step.operation, Pass):
         return Cost()
     result = planes[step.value]
@@ -51,15 +55,20 @@ def cost_of_step(step: Step, planes: Mapping[str, Plane]) -> Cost:
     if isinstance(step.operation, Select) and _is_slice(step.operation):
         return Cost(operations=1)
     read = sum(planes[name].channels * planes[name].pixels for name in step.inputs)
-    return Cost(_factor(step.operation, len(step.inputs)) * numbers, read + numbers, 1)
+    return Cost(
+        macs=_macs_per_number(step.operation, len(step.inputs)) * numbers,
+        traffic=read + numbers,
+        operations=1,
+        convolutions=int(isinstance(step.operation, Convolve)),
+    )
 
 
 def _is_slice(operation: Select) -> bool:
-    """Whether it takes neighbouring channels, of which no copy is made."""
+    """Return True if the selected channels are adjacent, so that no copy is made."""
     return bool((np.diff(operation.indices) == 1).all())
 
 
-def _factor(operation: Linear, inputs: int) -> int:
+def _macs_per_number(operation: Linear, inputs: int) -> int:
     """Multiply-accumulates for one number of the result."""
     match operation:
         case Convolve():
@@ -73,44 +82,53 @@ def _factor(operation: Linear, inputs: int) -> int:
     return 0
 
 
-def cost_of_form(form: Form, value: str, planes: Mapping[str, Plane]) -> Cost:
-    """The cost of a value that is computed from its form: a convolution of every source, then additions.
+def cost_of_form(form: AffineForm, value: str, planes: Mapping[str, Plane]) -> Cost:
+    """The cost of a value that is computed from its affine form: a convolution of every source, then sums.
 
-    A source that is passed on costs its addition only. A constant is part of the first convolution, and a
-    border map counts as no operation of its own, or forcing merges would never allow one.
+    A source that is added as it is costs the addition only. The constant is part of the first convolution.
+    A border map does not count as an operation: otherwise a forced merge, which minimizes operations, would
+    never use one.
     """
     result = planes[value]
     numbers = result.channels * result.pixels
-    terms = effective(form)
-    convolutions = [(key, term) for key, term in terms.items() if not term.plain]
-    macs = sum(term.macs for _, term in convolutions) * result.pixels
+    terms = effective_terms(form)
+    computed = [(key, term) for key, term in terms.items() if not term.identity_sign]
+    macs = sum(term.macs for _, term in computed) * result.pixels
     traffic = sum(
         (1 if key.ones else planes[key.value].channels) * planes[key.value].pixels + numbers
-        for key, _ in convolutions
+        for key, _ in computed
     )
-    additions = max(0, len(terms) - 1) + int(not convolutions)
+    additions = max(0, len(terms) - 1) + int(not computed)
     maps = sum(key.ones for key in terms)
-    operations = len(convolutions) + additions - 2 * maps
-    return Cost(macs + additions * numbers, traffic + 3 * additions * numbers, operations, 1)
+    return Cost(
+        macs=macs + additions * numbers,
+        traffic=traffic + 3 * additions * numbers,
+        operations=len(computed) + additions - 2 * maps,
+        changes=1,
+        convolutions=sum(not term.is_scaling for _, term in computed),
+    )
 
 
-def least_costs(steps: Sequence[Step], planes: Mapping[str, Plane]) -> dict[str, Cost]:
-    """What computing each value costs at least, from whatever values before it.
+# Worked example: x (64 channels) -> a = conv 1x1 (8 channels) -> b = conv 3x3 (64 channels), 100 pixels.
+# Whatever is materialized, b is computed by a dense convolution of at least 3x3 taps that reads a (8
+# channels) or x (64): at least 8 * 3 * 3 MACs for each of its 64 * 100 numbers, that is 460,800.
+def lower_bounds(steps: Sequence[Step], planes: Mapping[str, Plane]) -> dict[str, Cost]:
+    """A lower bound of the cost of each value, whichever values before it are materialized.
 
     Windows only grow when operations are composed, and a dense convolution stays dense: it reads at least as
     many channels as the narrowest value before it has.
     """
     narrowest: dict[str, int] = {}
-    found = {}
+    bounds = {}
     for step in steps:
-        reached = [min(narrowest.get(n, planes[n].channels), planes[n].channels) for n in step.inputs]
+        channels = [min(narrowest.get(n, planes[n].channels), planes[n].channels) for n in step.inputs]
         result = planes[step.value]
         numbers = result.channels * result.pixels
         operation = step.operation
         factor = 0
         if isinstance(operation, Convolve):
             k, l = operation.weight.shape[2:]
-            factor = k * l * (min(reached) if operation.groups == 1 else 1)
-        found[step.value] = Cost(factor * numbers, 0, 0)
-        narrowest[step.value] = min(reached)
-    return found
+            factor = k * l * (min(channels) if operation.groups == 1 else 1)
+        bounds[step.value] = Cost(macs=factor * numbers)
+        narrowest[step.value] = min(channels)
+    return bounds

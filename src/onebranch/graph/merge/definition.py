@@ -1,6 +1,6 @@
-"""What linear operations mean: slow numpy, one after the other, on pictures. Shares nothing with the laws."""
+"""The slow definition of the linear operations, in numpy. It shares no code with the laws."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -22,88 +22,81 @@ from onebranch.graph.merge.linear import (
     Sum,
 )
 
-LARGEST = 1 << 23
-"""Numbers in the windows that are multiplied at once."""
+MAX_WINDOW_NUMBERS = 1 << 23
+"""Numbers in the windows that are multiplied at once (64 MiB in float64)."""
 
 
 def run(steps: Iterable[Step], values: Mapping[str, Floats], result: str) -> dict[str, Floats]:
-    """The value of that name, and every value on the way to it.
+    """The value `result`, and every value that it depends on, by name.
 
-    values: pictures (N, C, H, W) of what the steps read from elsewhere. Only what the result needs is
-    computed, in the precision of the values.
+    values: pictures (N, C, H, W) of the values that the steps read but do not compute. Only what the result
+    depends on is computed, in the precision of the values.
     """
     by_value = {step.value: step for step in steps}
     known = dict(values)
-    wanted = [result]
-    while wanted:
-        value = wanted[-1]
+    pending = [result]
+    while pending:
+        value = pending[-1]
         missing = [name for name in by_value[value].inputs if name not in known] if value not in known else []
         if missing:
-            wanted += missing
+            pending += missing
             continue
         if value not in known:
             step = by_value[value]
             known[value] = compute(step.operation, [known[name] for name in step.inputs])
-        wanted.pop()
+        pending.pop()
     return known
 
 
 def compute(operation: Linear, inputs: list[Floats]) -> Floats:
-    """The value of one operation."""
-    x = inputs[0]
-    match operation:
-        case Pass():
-            return x
-        case Convolve():
-            return _convolved(operation, x)
-        case Normalize():
-            spread = np.sqrt((operation.variance + operation.epsilon).astype(x.dtype))
-            normal = (x - _column(operation.mean, x)) / spread[:, None, None]
-            return np.asarray(normal * _column(operation.weight, x) + _column(operation.bias, x))
-        case Scale():
-            return np.asarray(x * _column(operation.factor, x) + _column(operation.shift, x))
-        case Sum():
-            total = np.zeros_like(x)
-            for sign, value in zip(operation.signs, inputs, strict=True):
-                total = total + value if sign > 0 else total - value
-            return total
-        case Join():
-            return np.concatenate(inputs, axis=1)
-        case Select():
-            return x[:, list(operation.indices)]
-        case Pad():
-            return _framed(x, operation.pads, operation.value)
-        case Fill():
-            return _filled(operation, x)
-        case Average():
-            return _averaged(operation, x)
-        case Ones():
-            return np.ones_like(x[:, :1])
+    """The value (N, C, H, W) of one operation."""
+    if isinstance(operation, Sum):
+        return _summed(operation, inputs)
+    if isinstance(operation, Join):
+        return np.concatenate(inputs, axis=1)
+    return _OF_ONE_INPUT[type(operation)](operation, inputs[0])
+
+
+def _summed(operation: Sum, inputs: list[Floats]) -> Floats:
+    total = np.zeros_like(inputs[0])
+    for sign, value in zip(operation.signs, inputs, strict=True):
+        total = total + value if sign > 0 else total - value
+    return total
+
+
+def _normalized(operation: Normalize, x: Floats) -> Floats:
+    deviation = np.sqrt((operation.variance + operation.epsilon).astype(x.dtype))
+    normal = (x - _column(operation.mean, x)) / deviation[:, None, None]
+    return np.asarray(normal * _column(operation.weight, x) + _column(operation.bias, x))
+
+
+def _scaled(operation: Scale, x: Floats) -> Floats:
+    return np.asarray(x * _column(operation.factor, x) + _column(operation.shift, x))
 
 
 def _column(numbers: Floats, like: Floats) -> Floats:
     return numbers.astype(like.dtype)[:, None, None]
 
 
-def _framed(x: Floats, pads: Sides, value: float = 0.0) -> Floats:
+def _padded(x: Floats, pads: Sides, value: float = 0.0) -> Floats:
     top, left, bottom, right = pads
     return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
 
 
 def _convolved(operation: Convolve, x: Floats) -> Floats:
-    """Every output is the product of a window of the padded picture with the kernel, summed."""
+    """Every output number is the sum of the products of a window of the padded picture with the kernel."""
     weight = operation.weight.astype(x.dtype)
     outputs, per_group, k, l = weight.shape
-    framed = _framed(x, operation.pads)
+    padded_picture = _padded(x, operation.pads)
     if per_group == 1:  # channels last in memory: a tap multiplies all of them at once
-        framed = np.ascontiguousarray(framed.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
-    reach = [d * (taps - 1) + 1 for d, taps in zip(operation.dilations, (k, l), strict=True)]
-    if framed.shape[2] < reach[0] or framed.shape[3] < reach[1]:
+        padded_picture = np.ascontiguousarray(padded_picture.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
+    extent = [d * (taps - 1) + 1 for d, taps in zip(operation.dilations, (k, l), strict=True)]
+    if padded_picture.shape[2] < extent[0] or padded_picture.shape[3] < extent[1]:
         return np.zeros((len(x), outputs, 0, 0), x.dtype)
-    windows = np.lib.stride_tricks.sliding_window_view(framed, reach, (2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(padded_picture, extent, (2, 3))
     (down, right), (rows, columns) = operation.strides, operation.dilations
     windows = windows[:, :, ::down, ::right, ::rows, ::columns]
-    batch = max(1, LARGEST * len(x) // windows.size)
+    batch = max(1, MAX_WINDOW_NUMBERS * len(x) // windows.size)
     parts = [
         _products(weight, windows[first : first + batch], operation.groups)
         for first in range(0, len(x), batch)
@@ -113,7 +106,7 @@ def _convolved(operation: Convolve, x: Floats) -> Floats:
 
 
 def _products(weight: Floats, windows: Floats, groups: int) -> Floats:
-    """weight: (O, I / groups, K, L); windows: (N, I, H, W, K, L)."""
+    """The pictures (N, O, H, W). weight: (O, I / groups, K, L); windows: (N, I, H, W, K, L)."""
     outputs, per_group, k, l = weight.shape
     taps = weight.reshape(groups, outputs // groups, per_group, k, l)
     if per_group == 1:
@@ -127,7 +120,7 @@ def _products(weight: Floats, windows: Floats, groups: int) -> Floats:
 
 
 def _tap_by_tap(taps: Floats, windows: Floats) -> Floats:
-    """One input for each group. taps: (G, O / G, K, L); windows: (N, G, H, W, K, L)."""
+    """The products for groups of one input channel. taps: (G, O / G, K, L); windows: (N, G, H, W, K, L)."""
     groups, outputs, k, l = taps.shape
     n, _, height, width = windows.shape[:4]
     sums = np.zeros((outputs, height, width, n, groups), windows.dtype)
@@ -141,15 +134,29 @@ def _tap_by_tap(taps: Floats, windows: Floats) -> Floats:
 def _filled(operation: Fill, x: Floats) -> Floats:
     result = x.copy()
     start = operation.start % x.shape[operation.axis]
-    spot = slice(start, start + operation.count)
+    filled = slice(start, start + operation.count)
     if operation.axis == 2:
-        result[:, :, spot] = _column(operation.value, x)
+        result[:, :, filled] = _column(operation.value, x)
     else:
-        result[:, :, :, spot] = _column(operation.value, x)
+        result[:, :, :, filled] = _column(operation.value, x)
     return result
 
 
 def _averaged(operation: Average, x: Floats) -> Floats:
-    windows = np.lib.stride_tricks.sliding_window_view(_framed(x, operation.pads), operation.kernel, (2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(_padded(x, operation.pads), operation.kernel, (2, 3))
     strided = windows[:, :, :: operation.strides[0], :: operation.strides[1]]
     return np.asarray(strided.sum((-2, -1)) / operation.divisor)
+
+
+_OF_ONE_INPUT: Mapping[type, Callable[..., Floats]] = {
+    Pass: lambda operation, x: x,
+    Convolve: _convolved,
+    Normalize: _normalized,
+    Scale: _scaled,
+    Select: lambda operation, x: x[:, list(operation.indices)],
+    Pad: lambda operation, x: _padded(x, operation.pads, operation.value),
+    Fill: _filled,
+    Average: _averaged,
+    Ones: lambda operation, x: np.ones_like(x[:, :1]),
+}
+"""The operations that have one input."""

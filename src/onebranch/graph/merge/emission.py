@@ -1,27 +1,27 @@
-"""A form written as operations again: a convolution of every source, additions, and nothing else."""
+"""An affine form written as operations: a convolution of every source, then additions."""
 
 from collections.abc import Collection, Iterator
 from itertools import count
 
 import numpy as np
 
-from onebranch.graph.merge.form import Form, Source, Term, effective
+from onebranch.graph.merge.affine_form import AffineForm, Source, Term, effective_terms
 from onebranch.graph.merge.linear import Convolve, Floats, Ones, Pass, Scale, Step, Sum
 from onebranch.graph.merge.window import Window
 
 
-def written(form: Form, value: str, taken: Collection[str]) -> tuple[Step, ...]:
-    """Steps that compute the value from the form's sources; inner names begin with the value's.
+def written(form: AffineForm, value: str, taken: Collection[str]) -> tuple[Step, ...]:
+    """The steps that compute the value from the form's sources; inner names begin with the value's name.
 
-    taken: names that must not be given again.
+    taken: names that are in use.
     """
     steps: list[Step] = []
     names = _names(value, taken)
     bias: Floats | None = form.bias if form.bias.any() else None
     parts: list[tuple[int, str]] = []
     for key, term in _in_order(form):
-        if term.plain:
-            parts.append((term.plain, key.value))
+        if term.identity_sign:
+            parts.append((term.identity_sign, key.value))
             continue
         name, read = next(names), key.value
         if key.ones:
@@ -33,10 +33,12 @@ def written(form: Form, value: str, taken: Collection[str]) -> tuple[Step, ...]:
     return tuple(_finished(steps, parts, bias, form.channels, value, next(names)))
 
 
-def _in_order(form: Form) -> list[tuple[Source, Term]]:
-    """Convolutions first, so that one of them takes the constant; border maps after them, sources last."""
+def _in_order(form: AffineForm) -> list[tuple[Source, Term]]:
+    """Convolutions first, because the first one takes the constant as its bias; then border maps, then
+    sources that are added as they are."""
     return sorted(
-        effective(form).items(), key=lambda item: (bool(item[1].plain), item[0].ones, -item[1].plain)
+        effective_terms(form).items(),
+        key=lambda item: (bool(item[1].identity_sign), item[0].ones, -item[1].identity_sign),
     )
 
 
@@ -52,15 +54,14 @@ def _finished(
     value: str,
     inner: str,
 ) -> list[Step]:
-    """The last steps: the sum of the parts and what is left of the constant, under the value's name."""
+    """The steps and the final sum, under the value's name.
+
+    parts: sign and name of every term. bias: the constant, if no convolution has taken it. inner: a free
+    name.
+    """
     signs, names = tuple(sign for sign, _ in parts), tuple(name for _, name in parts)
-    if bias is None and len(parts) == 1 and steps:
-        return [*steps[:-1], Step(value, steps[-1].operation, steps[-1].inputs)]
-    if bias is None and signs == (1,):
-        return [*steps, Step(value, Pass(), names)]
     if len(parts) == 1:
-        shift = np.zeros(channels) if bias is None else bias
-        return [*steps, Step(value, Scale(np.full(channels, float(signs[0])), shift), names)]
+        return _finished_single(steps, parts[0], bias, channels, value)
     if bias is None:
         return [*steps, Step(value, Sum(signs), names)]
     return [
@@ -70,15 +71,28 @@ def _finished(
     ]
 
 
+def _finished_single(
+    steps: list[Step], part: tuple[int, str], bias: Floats | None, channels: int, value: str
+) -> list[Step]:
+    """The steps of a form with one term, under the value's name."""
+    sign, name = part
+    if bias is None and steps:
+        return [*steps[:-1], Step(value, steps[-1].operation, steps[-1].inputs)]
+    if bias is None and sign == 1:
+        return [*steps, Step(value, Pass(), (name,))]
+    shift = np.zeros(channels) if bias is None else bias
+    return [*steps, Step(value, Scale(np.full(channels, float(sign)), shift), (name,))]
+
+
 def _operation(term: Term, bias: Floats | None) -> Convolve | Scale:
     weight = term.weight()
-    if term.scales:
+    if term.is_scaling:
         return Scale(weight[:, 0, 0, 0], np.zeros(term.outputs) if bias is None else bias)
-    (top, bottom, first, last_row) = _sides(term.rows)
-    (left, right, begin, last_column) = _sides(term.columns)
-    grown = np.pad(weight, ((0, 0), (0, 0), (first, last_row), (begin, last_column)))
+    (top, bottom, rows_before, rows_after) = _padding_and_extra_taps(term.rows)
+    (left, right, columns_before, columns_after) = _padding_and_extra_taps(term.columns)
+    extra = ((0, 0), (0, 0), (rows_before, rows_after), (columns_before, columns_after))
     return Convolve(
-        weight=grown,
+        weight=np.pad(weight, extra),
         bias=bias,
         groups=term.groups,
         strides=(term.rows.stride, term.columns.stride),
@@ -87,8 +101,10 @@ def _operation(term: Term, bias: Floats | None) -> Convolve | Scale:
     )
 
 
-def _sides(window: Window) -> tuple[int, int, int, int]:
-    """Padding before and after, never negative: taps of zero that are added before and after instead."""
+# Worked example: a window whose only tap w is two pixels to the right has first = 2, that is a padding of -2
+# before. It becomes the three taps (0 0 w) with padding 0 before: two taps of zero are added.
+def _padding_and_extra_taps(window: Window) -> tuple[int, int, int, int]:
+    """Padding before and after, and taps of zero to add before and after so that neither is negative."""
     step = window.step or 1
-    first, last = (max(0, -(side // step)) for side in (window.before, window.after))
-    return window.before + first * step, window.after + last * step, first, last
+    before, after = (max(0, -(side // step)) for side in (window.before, window.after))
+    return window.before + before * step, window.after + after * step, before, after

@@ -1,12 +1,12 @@
-"""The proof of one replaced value: its own operations against what replaces them."""
+"""The proof of one merged value: its original operations compared with their replacement."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from onebranch.graph.merge.affine_form import AffineForm
 from onebranch.graph.merge.definition import run
-from onebranch.graph.merge.form import Form
 from onebranch.graph.merge.linear import Convolve, Floats, Plane, Scale, Step
 from onebranch.graph.merge.window import Window
 from onebranch.proof.affine import AffineProof, Pictures, Region, Shapes, prove_affine
@@ -15,43 +15,44 @@ from onebranch.proof.affine import AffineProof, Pictures, Region, Shapes, prove_
 def prove(
     original: Sequence[Step],
     replacement: Sequence[Step],
-    form: Form,
+    form: AffineForm,
     value: str,
     planes: Mapping[str, Plane],
     proof: str,
 ) -> AffineProof:
-    """The proof that `replacement` computes `value` as `original` does, from the form's sources.
+    """The proof that `replacement` computes `value` from the form's sources as `original` does.
 
-    proof: "auto" or "full". Raises OnebranchError that names the part that fails.
+    proof: "auto" or "full" (a full basis, however long it takes). Raises OnebranchError that names the part
+    that fails.
     """
     with np.errstate(all="ignore"):
         stored = [rounded(step, planes[value].precision) for step in replacement]
-    own = list(_needed(original, value, {key.value for key in form.terms}))
+    between = list(_steps_between(original, value, {key.value for key in form.terms}))
     digest = hashlib.sha256()
     weights = {}
     for before, after in zip(replacement, stored, strict=True):
-        for name, (exact, kept) in _numbers(before, after).items():
+        for name, (exact, kept) in _weight_pairs(before, after).items():
             digest.update(kept.tobytes())
             if kept.dtype == np.float32:
                 weights[f"{before.value}.{name}"] = exact, kept
     rows, columns = ([getattr(term, axis) for term in form.terms.values()] for axis in ("rows", "columns"))
     region = Region(
-        original=lambda batch: _met(own, batch, value),
+        original=lambda batch: _with_largest(between, batch, value),
         merged=lambda batch: run(replacement, batch, value)[value],
         stored=lambda batch: run(stored, batch, value)[value],
         shapes=_shapes(form, planes),
         weights=weights,
         radius=(_radius(rows), _radius(columns)),
         stride=(max(w.stride for w in rows), max(w.stride for w in columns)),
-        macs=_macs(own) + _macs(replacement),
+        macs=_macs(between) + _macs(replacement),
         seed=int.from_bytes(digest.digest()[:8], "big"),
     )
-    with np.errstate(all="ignore"):  # what is not finite fails the proof, in words
+    with np.errstate(all="ignore"):  # values that are not finite fail the proof with a message
         return prove_affine(region, full=proof == "full")
 
 
 def rounded(step: Step, precision: str) -> Step:
-    """The operation as it is stored: numbers in this precision."""
+    """The operation with its numbers rounded to this precision, as they are stored."""
     operation = step.operation
     kind = np.dtype(precision)
     if isinstance(operation, Convolve):
@@ -65,29 +66,30 @@ def rounded(step: Step, precision: str) -> Step:
     return step
 
 
-def _numbers(before: Step, after: Step) -> dict[str, tuple[Floats, Floats]]:
-    """Weights before and after rounding, by name."""
+def _weight_pairs(before: Step, after: Step) -> dict[str, tuple[Floats, Floats]]:
+    """Pairs of weights before and after rounding, by name."""
     names = {Convolve: ("weight", "bias"), Scale: ("factor", "shift")}.get(type(before.operation), ())
     pairs = {name: (getattr(before.operation, name), getattr(after.operation, name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] is not None}
 
 
-def _met(steps: Sequence[Step], batch: Pictures, value: str) -> tuple[Floats, float]:
+def _with_largest(steps: Sequence[Step], batch: Pictures, value: str) -> tuple[Floats, float]:
+    """The value, and the largest absolute number among all values computed on the way to it."""
     values = run(steps, batch, value)
     largest = max(float(np.abs(array).max(initial=0)) for array in values.values())
     return values[value], largest
 
 
-def _needed(steps: Sequence[Step], value: str, sources: set[str]) -> list[Step]:
+def _steps_between(steps: Sequence[Step], value: str, sources: set[str]) -> list[Step]:
     """The operations between the sources and the value."""
     by_value = {step.value: step for step in steps}
-    wanted, found = [value], dict[str, Step]()
-    while wanted:
-        name = wanted.pop()
-        if name in by_value and name not in sources and name not in found:
-            found[name] = by_value[name]
-            wanted += by_value[name].inputs
-    return list(found.values())
+    pending, between = [value], dict[str, Step]()
+    while pending:
+        name = pending.pop()
+        if name in by_value and name not in sources and name not in between:
+            between[name] = by_value[name]
+            pending += by_value[name].inputs
+    return list(between.values())
 
 
 def _macs(steps: Sequence[Step]) -> int:
@@ -95,13 +97,13 @@ def _macs(steps: Sequence[Step]) -> int:
 
 
 def _radius(windows: Sequence[Window]) -> int:
-    """Half of the extent of all windows, at least what they look beyond either end of the output."""
+    """The radius of the receptive field: half of the extent of all windows, at least the padding of any."""
     first, last = min(w.first for w in windows), max(w.last for w in windows)
     return max((last - first + 1) // 2, -first, *(w.after for w in windows))
 
 
-def _shapes(form: Form, planes: Mapping[str, Plane]) -> Callable[[int, int], Shapes | None]:
-    """Shapes of every source for a size of one of them, where all windows give outputs of one size."""
+def _shapes(form: AffineForm, planes: Mapping[str, Plane]) -> Callable[[int, int], Shapes | None]:
+    """A function from the size of one source to the shapes of all; None where the outputs differ in size."""
     names = dict.fromkeys(key.value for key in form.terms)
     base = max(names, key=lambda name: max(_strides(form, name)))
 
@@ -119,7 +121,7 @@ def _shapes(form: Form, planes: Mapping[str, Plane]) -> Callable[[int, int], Sha
     return shapes
 
 
-def _strides(form: Form, name: str) -> list[int]:
+def _strides(form: AffineForm, name: str) -> list[int]:
     terms = [term for key, term in form.terms.items() if key.value == name]
     return [window.stride for term in terms for window in (term.rows, term.columns)]
 
@@ -127,15 +129,18 @@ def _strides(form: Form, name: str) -> list[int]:
 def _lengths(
     windows: Sequence[tuple[str, Window]], axis: int, base: str, length: int, planes: Mapping[str, Plane]
 ) -> dict[str, int] | None:
-    """The sources' lengths along one axis; values with equal keys are equally long. None where none fit."""
-    wanted = next(_length(window, length) for name, window in windows if name == base)
-    if wanted < 1:
+    """The sources' lengths along one axis, by name; values with equal size keys have equal lengths.
+
+    None if there are no lengths for which all windows give equally many outputs.
+    """
+    outputs = next(_length(window, length) for name, window in windows if name == base)
+    if outputs < 1:
         return None
     by_key: dict[object, int] = {planes[base].size[axis]: length}
     for name, window in windows:
-        by_key.setdefault(planes[name].size[axis], (wanted - 1) * window.stride - window.slack)
+        by_key.setdefault(planes[name].size[axis], (outputs - 1) * window.stride - window.slack)
     lengths = {name: by_key[planes[name].size[axis]] for name, _ in windows}
-    fits = all(lengths[name] >= 1 and _length(window, lengths[name]) == wanted for name, window in windows)
+    fits = all(lengths[name] >= 1 and _length(window, lengths[name]) == outputs for name, window in windows)
     return lengths if fits else None
 
 

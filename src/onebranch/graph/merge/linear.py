@@ -1,7 +1,7 @@
-"""The linear operations that a merge understands, as values, and the graph of them that a reader hands over.
+"""The linear operations that a merge understands, as values, and the graph of them that a reader returns.
 
-The vocabulary is small on purpose: a reader (ONNX, PyTorch) says everything it can in these words, exactly
-for every size of picture, and leaves the rest alone. It knows no file format and no framework.
+The set is small on purpose: a reader (ONNX, PyTorch) expresses what it can in these operations, exactly for
+every picture size, and reports the rest as unmerged. This module knows no file format and no framework.
 """
 
 from collections.abc import Hashable, Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 Floats = np.ndarray
-"""A numpy array of floats; weights are float64 from here on."""
+"""A numpy array of floats; weights are float64."""
 
 Sides = tuple[int, int, int, int]
 """Rows and columns of padding: top, left, bottom, right."""
@@ -61,14 +61,14 @@ class Join:
 
 @dataclass(frozen=True)
 class Select:
-    """Output channel o is input channel indices[o]: slices, shuffles, repetitions."""
+    """Output channel o is input channel indices[o]: channel slices, shuffles and repetitions."""
 
     indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Pad:
-    """A frame of one constant value around the picture."""
+    """Padding with one constant value around the picture."""
 
     pads: Sides
     value: float = 0.0
@@ -76,7 +76,7 @@ class Pad:
 
 @dataclass(frozen=True, eq=False)
 class Fill:
-    """`count` rows (axis 2) or columns (axis 3) from `start` on are overwritten with `value`, (C,).
+    """Overwriting of `count` rows (axis 2) or columns (axis 3) from `start` on with `value` (C,).
 
     A negative start counts from the end, as in Python.
     """
@@ -89,8 +89,8 @@ class Fill:
 
 @dataclass(frozen=True)
 class Average:
-    """Sum over a window of the zero-padded input, divided by `divisor`: average pooling that counts
-    padding."""
+    """Average pooling that counts its padding: a sum over a window of the zero-padded input, divided by
+    `divisor`."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -100,12 +100,12 @@ class Average:
 
 @dataclass(frozen=True)
 class Pass:
-    """The input itself: identity, dropout in evaluation, a copy."""
+    """The input itself: an identity, a copy, or dropout in evaluation mode."""
 
 
 @dataclass(frozen=True)
 class Ones:
-    """A plane of ones as high and wide as the input: written for border maps, never read."""
+    """A plane of ones of the input's height and width. Only border maps use it; readers never return it."""
 
 
 Linear = Convolve | Normalize | Scale | Sum | Join | Select | Pad | Fill | Average | Pass | Ones
@@ -113,10 +113,10 @@ Linear = Convolve | Normalize | Scale | Sum | Join | Select | Pad | Fill | Avera
 
 @dataclass(frozen=True)
 class Plane:
-    """What is known of a value (N, C, H, W), or of a vector (N, C), which counts as a picture of one pixel.
+    """What is known about a value (N, C, H, W), or a vector (N, C), which counts as a picture of one pixel.
 
-    size: keys of height and width: equal keys are equal sizes, for every input. shape: (height, width) in the
-    example that MACs are counted on. precision: of the numbers, "float32" or "float64".
+    size: keys of height and width; two values with equal keys have equal sizes for every input. shape: height
+    and width at the example's size, on which MACs are counted. precision: "float32" or "float64".
     """
 
     channels: int
@@ -127,13 +127,13 @@ class Plane:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the example."""
+        """The number of pixels at the example's size."""
         return self.shape[0] * self.shape[1]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One linear operation: what it computes (its value's name), from which values."""
+    """One linear operation: the name of the value that it computes, and the names of its inputs."""
 
     value: str
     operation: Linear
@@ -141,8 +141,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Left:
-    """An operation that was left as it is, and why."""
+class Unmerged:
+    """An operation that was not merged, and the reason, in the user's words."""
 
     name: str
     reason: str
@@ -152,13 +152,13 @@ class Left:
 class LinearGraph:
     """The linear operations of a model, in an order in which they can run.
 
-    planes: every value that they read or make. kept: values that something else reads (a nonlinear operation,
-    a subgraph, the model's outputs). names: every name that the model has given away. left: operations that
-    look linear but are not, exactly; each with why.
+    planes: for every value that they read or compute. required: values that something else reads (a nonlinear
+    operation, a subgraph, the model's outputs). names: every name that the model uses. unmerged: operations
+    that look linear but cannot be expressed exactly, each with the reason.
     """
 
     steps: tuple[Step, ...]
     planes: Mapping[str, Plane]
-    kept: frozenset[str]
+    required: frozenset[str]
     names: frozenset[str] = frozenset()
-    left: tuple[Left, ...] = field(default=())
+    unmerged: tuple[Unmerged, ...] = field(default=())

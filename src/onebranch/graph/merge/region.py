@@ -1,4 +1,4 @@
-"""Regions: connected linear operations, and the parts of them that can be chosen for independently."""
+"""Regions: connected linear operations, and their parts, for which choices are independent."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +8,10 @@ from onebranch.graph.merge.linear import LinearGraph, Pass, Step
 
 @dataclass(frozen=True)
 class Region:
-    """Linear operations that are connected through values which they make.
+    """Linear operations that are connected through values which they compute.
 
-    inputs: values that come from elsewhere. outputs: values that are read elsewhere. parts: the operations,
-    in groups that meet only at values which must be kept; each in an order in which few values are open at
-    once.
+    inputs: values that come from outside. outputs: values that are read outside. parts: the operations in
+    groups that are connected only through outputs; each in an order in which few values are alive at once.
     """
 
     steps: tuple[Step, ...]
@@ -22,40 +21,40 @@ class Region:
 
 
 def simplified(graph: LinearGraph) -> LinearGraph:
-    """The graph without operations that only pass a value on, or that nothing needs.
+    """The graph without identities and without operations whose value nothing reads.
 
-    They stay in the model: what they pass on is called by the name of what they read.
+    The identities stay in the model; in the graph, readers of an identity read the identity's input.
     """
     same: dict[str, str] = {}
     steps = []
     for step in graph.steps:
         inputs = tuple(same.get(name, name) for name in step.inputs)
-        if isinstance(step.operation, Pass) and step.value not in graph.kept:
+        if isinstance(step.operation, Pass) and step.value not in graph.required:
             same[step.value] = inputs[0]
         else:
             steps.append(Step(step.value, step.operation, inputs))
-    needed = set(graph.kept)
+    reached = set(graph.required)
     for step in reversed(steps):
-        if step.value in needed:
-            needed.update(step.inputs)
-    return replace(graph, steps=tuple(step for step in steps if step.value in needed))
+        if step.value in reached:
+            reached.update(step.inputs)
+    return replace(graph, steps=tuple(step for step in steps if step.value in reached))
 
 
 def regions(graph: LinearGraph) -> list[Region]:
-    """Every region of a simplified graph, in the order of their first operation."""
+    """The regions of a simplified graph, in the order of their first operations."""
     return [_region(steps, graph) for steps in _connected(graph.steps, lambda value: True)]
 
 
 def _region(steps: Sequence[Step], graph: LinearGraph) -> Region:
     made = {step.value for step in steps}
     inputs = dict.fromkeys(name for step in steps for name in step.inputs if name not in made)
-    outputs = [step.value for step in steps if step.value in graph.kept]
-    parts = _connected(steps, lambda value: value not in graph.kept)
-    return Region(tuple(steps), tuple(inputs), tuple(outputs), tuple(_narrow(part) for part in parts))
+    outputs = [step.value for step in steps if step.value in graph.required]
+    parts = _connected(steps, lambda value: value not in graph.required)
+    return Region(tuple(steps), tuple(inputs), tuple(outputs), tuple(_depth_first(part) for part in parts))
 
 
 def _connected(steps: Sequence[Step], through: Callable[[str], bool]) -> list[list[Step]]:
-    """Steps in groups that are connected by values which `through` accepts, each in the given order."""
+    """Groups of steps that are connected through values for which `through` is true, in the given order."""
     leader = {step.value: step.value for step in steps}
 
     def find(value: str) -> str:
@@ -74,8 +73,8 @@ def _connected(steps: Sequence[Step], through: Callable[[str], bool]) -> list[li
     return list(groups.values())
 
 
-def _narrow(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps depth first from where they end, so that one branch is done before the next begins."""
+def _depth_first(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps in depth-first order from their last values: each branch ends before the next begins."""
     by_value = {step.value: step for step in steps}
     read = {name for step in steps for name in step.inputs}
     ordered: dict[str, Step] = {}
@@ -85,7 +84,7 @@ def _narrow(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def _visit(end: str, by_value: dict[str, Step], ordered: dict[str, Step]) -> None:
-    """Depth first without recursion: long networks are deeper than Python's stack."""
+    """Append the steps that `end` depends on, without recursion: networks are deeper than Python's stack."""
     stack: list[tuple[str, Iterable[str]]] = [(end, iter(by_value[end].inputs))]
     while stack:
         value, inputs = stack[-1]

@@ -1,18 +1,26 @@
-"""The merge of anybody's model: regions found, the cheapest choice made for each, written, and proven.
+"""The merge of a model's linear operations: regions, the cheapest choice for each, new operations, proofs.
 
-It knows neither architectures nor file formats. A reader hands over the linear operations of a model, a
-writer puts the replacements in their place.
+It knows neither architectures nor file formats. A reader returns the linear operations of a model, and a
+writer replaces them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onebranch.graph.merge.choice import Choice, Forms, Kept, cheapest, choose, fewest
+from onebranch.graph.merge.affine_form import AffineForm
+from onebranch.graph.merge.choice import (
+    AffineForms,
+    Choice,
+    Materialized,
+    Order,
+    cheapest,
+    choose,
+    fewest,
+)
 from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
 from onebranch.graph.merge.emission import written
 from onebranch.graph.merge.evidence import prove, rounded
-from onebranch.graph.merge.form import Form
-from onebranch.graph.merge.linear import Convolve, Left, LinearGraph, Plane, Scale, Step, Sum
+from onebranch.graph.merge.linear import Convolve, LinearGraph, Plane, Scale, Step, Sum, Unmerged
 from onebranch.graph.merge.region import Region, regions, simplified
 from onebranch.graph.merge.window import Inexact
 from onebranch.proof.affine import AffineProof
@@ -21,10 +29,10 @@ from onebranch.proof.rounding import RoundingError
 
 @dataclass(frozen=True)
 class Rules:
-    """How to merge. force: whatever can be merged is, cheaper or not. proof: "auto" or "full".
+    """How to merge.
 
-    border_maps: whether a bias that differs at the borders may be written as a convolution of a plane of
-    ones.
+    force: merge everything that can be merged, cheaper or not. proof: "auto" or "full". border_maps: allow a
+    bias that differs at the borders, written as a convolution of a plane of ones.
     """
 
     force: bool = False
@@ -34,10 +42,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Merged:
-    """A value that is computed anew. replaces: the operations that it stands for; into: the new ones in
-    words.
+    """A value that is computed by new operations.
 
-    steps: how it is computed, numbers in the precision in which they are stored.
+    replaces: names of the operations that they replace. into: the new operations in words. steps: the new
+    operations, with numbers in the precision in which they are stored.
     """
 
     value: str
@@ -49,14 +57,18 @@ class Merged:
 
 @dataclass(frozen=True)
 class MergedRegion:
-    """A region: what was merged in it, and what was left, with why. optimal: no choice is cheaper."""
+    """A region, what was merged in it, and what was not, with the reasons.
+
+    operations: names of all its operations. removed: values that are no longer computed. optimal: True if no
+    choice is cheaper. before, after: costs at the example's size.
+    """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     operations: tuple[str, ...]
     merged: tuple[Merged, ...]
-    left: tuple[Left, ...]
+    unmerged: tuple[Unmerged, ...]
     removed: tuple[str, ...]
     optimal: bool
     before: Cost
@@ -64,79 +76,110 @@ class MergedRegion:
 
 
 def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
-    """Every region of two operations or more, merged where that pays, and proven.
+    """The regions of two or more operations, merged where that pays, and proven.
 
     Raises OnebranchError where a proof fails.
     """
     simple = simplified(graph)
-    return tuple(_merged(region, simple, rules) for region in regions(simple) if len(region.steps) > 1)
+    searches = [_RegionSearch(region, simple, rules) for region in regions(simple) if len(region.steps) > 1]
+    for search in searches:
+        search.prove()
+    return tuple(search.result() for search in searches)
 
 
-def _merged(region: Region, graph: LinearGraph, rules: Rules) -> MergedRegion:
-    forms = Forms(region.steps, graph.planes, rules.border_maps, split=rules.force)
-    order = fewest if rules.force else cheapest
-    done: dict[Kept, Merged] = {}
-    while True:
-        choices = [choose(part, graph.planes, graph.kept, forms, order) for part in region.parts]
-        kept = [found for choice in choices for found in choice.kept]
-        missing = [found for found in kept if found.frontier and found not in done]
-        if not missing:
-            break
-        for found in missing:
-            try:
-                done[found] = _replaced(found, region, forms, graph, rules)
-            except RoundingError as error:  # left, and chosen again without it
-                forms.refuse(found.value, found.frontier or frozenset(), str(error))
-    merged = tuple(done[found] for found in kept if found.frontier)
-    computed = {found.value for found in kept}
-    return MergedRegion(
-        name=region.steps[-1].value,
-        inputs=region.inputs,
-        outputs=region.outputs,
-        operations=tuple(step.value for step in region.steps),
-        merged=merged,
-        left=_left(region, choices, forms, graph.planes),
-        removed=tuple(step.value for step in region.steps if step.value not in computed),
-        optimal=all(choice.optimal for choice in choices),
-        before=sum((cost_of_step(step, graph.planes) for step in region.steps), Cost()),
-        after=sum((choice.cost for choice in choices), Cost()),
-    )
+class _RegionSearch:
+    """The choice for one region, and the proofs of the values that are computed anew."""
+
+    def __init__(self, region: Region, graph: LinearGraph, rules: Rules) -> None:
+        self.region, self.graph, self.rules = region, graph, rules
+        self.forms = AffineForms(region.steps, graph.planes, rules.border_maps, split=rules.force)
+        self.order: Order = fewest if rules.force else cheapest
+        self.merged: dict[Materialized, Merged] = {}
+        self.choices: list[Choice] = []
+        self.choose()
+
+    def choose(self) -> None:
+        """Choose the materialized values of every part of the region."""
+        planes, required = self.graph.planes, self.graph.required
+        self.choices = [choose(part, planes, required, self.forms, self.order) for part in self.region.parts]
+
+    @property
+    def materialized(self) -> list[Materialized]:
+        """The materialized values, in an order in which they can be computed."""
+        return [entry for choice in self.choices for entry in choice.materialized]
+
+    @property
+    def before(self) -> Cost:
+        """The cost of the region's own operations."""
+        return sum((cost_of_step(step, self.graph.planes) for step in self.region.steps), Cost())
+
+    @property
+    def after(self) -> Cost:
+        """The cost of the choice."""
+        return sum((choice.cost for choice in self.choices), Cost())
+
+    def prove(self) -> None:
+        """Write and prove every value that is computed from its form.
+
+        Where rounding the new weights loses too much, the region is chosen again without that form.
+        """
+        while missing := [m for m in self.materialized if m.sources is not None and m not in self.merged]:
+            refused = False
+            for entry in missing:
+                try:
+                    self.merged[entry] = self._replacement(entry)
+                except RoundingError as error:
+                    self.forms.refuse(entry.value, entry.sources or frozenset(), str(error))
+                    refused = True
+            if refused:
+                self.choose()
+
+    def _replacement(self, entry: Materialized) -> Merged:
+        assert entry.sources is not None, "it is computed by its own operation"
+        planes, names = self.graph.planes, self.graph.names
+        form = self.forms.final(entry.value, entry.sources)
+        steps = written(form, entry.value, names)
+        proof = prove(self.region.steps, steps, form, entry.value, planes, self.rules.proof)
+        stored = tuple(rounded(step, planes[entry.value].precision) for step in steps)
+        return Merged(entry.value, _between(self.region, entry), described(form, steps), proof, stored)
+
+    def result(self) -> MergedRegion:
+        """What was done; `prove` comes first."""
+        computed = {entry.value for entry in self.materialized}
+        steps = self.region.steps
+        return MergedRegion(
+            name=steps[-1].value,
+            inputs=self.region.inputs,
+            outputs=self.region.outputs,
+            operations=tuple(step.value for step in steps),
+            merged=tuple(self.merged[entry] for entry in self.materialized if entry.sources is not None),
+            unmerged=_unmerged(self.region, self.materialized, self.forms, self.graph.planes),
+            removed=tuple(step.value for step in steps if step.value not in computed),
+            optimal=all(choice.optimal for choice in self.choices),
+            before=self.before,
+            after=self.after,
+        )
 
 
-def _replaced(found: Kept, region: Region, forms: Forms, graph: LinearGraph, rules: Rules) -> Merged:
-    assert found.frontier is not None, "it is not computed by its own operation"
-    form = forms.final(found.value, found.frontier)
-    steps = written(form, found.value, graph.names)
-    proof = prove(region.steps, steps, form, found.value, graph.planes, rules.proof)
-    stored = tuple(rounded(step, graph.planes[found.value].precision) for step in steps)
-    inner = _between(region, found)
-    return Merged(found.value, inner, described(form, steps), proof, stored)
-
-
-def _between(region: Region, found: Kept) -> tuple[str, ...]:
-    """The operations that a replaced value stands for, itself included."""
+def _between(region: Region, entry: Materialized) -> tuple[str, ...]:
+    """The operations between the sources and the value, its own included, in the region's order."""
     by_value = {step.value: step for step in region.steps}
-    wanted, names = [found.value], set[str]()
-    while wanted:
-        name = wanted.pop()
-        if name in by_value and name not in names and name not in (found.frontier or ()):
+    pending, names = [entry.value], set[str]()
+    while pending:
+        name = pending.pop()
+        if name in by_value and name not in names and name not in (entry.sources or ()):
             names.add(name)
-            wanted += by_value[name].inputs
+            pending += by_value[name].inputs
     return tuple(step.value for step in region.steps if step.value in names)
 
 
-def described(form: Form, steps: tuple[Step, ...]) -> str:
+def described(form: AffineForm, steps: Sequence[Step]) -> str:
     """The new operations in words, such as "3x3 convolution 16 -> 16"."""
     words = []
     for step in steps:
         operation = step.operation
         if isinstance(operation, Convolve):
-            k, l = operation.weight.shape[2:]
-            inputs, outputs = operation.weight.shape[1] * operation.groups, len(operation.weight)
-            kind = "convolution" if operation.groups == 1 else f"convolution in {operation.groups} groups"
-            apart = f", dilation {max(operation.dilations)}" if max(operation.dilations) > 1 else ""
-            stride = f", stride {max(operation.strides)}" if max(operation.strides) > 1 else ""
-            words.append(f"{k}x{l} {kind} {inputs} -> {outputs}{apart}{stride}")
+            words.append(_described_convolution(operation))
         elif isinstance(operation, Scale):
             words.append(f"scale and shift of {form.channels} channels")
         elif isinstance(operation, Sum):
@@ -144,65 +187,71 @@ def described(form: Form, steps: tuple[Step, ...]) -> str:
     return " + ".join(words) or "its input"
 
 
-def _left(
-    region: Region, choices: list[Choice], forms: Forms, planes: Mapping[str, Plane]
-) -> tuple[Left, ...]:
-    """Operations that still read a value of the region instead of being one with it, and why."""
-    computed = {found.value: found for choice in choices for found in choice.kept}
-    needed = {name for choice in choices for found in choice.kept for name in _read(found, region)}
-    found = []
+def _described_convolution(operation: Convolve) -> str:
+    k, l = operation.weight.shape[2:]
+    inputs, outputs = operation.weight.shape[1] * operation.groups, len(operation.weight)
+    kind = "convolution" if operation.groups == 1 else f"convolution in {operation.groups} groups"
+    dilation = f", dilation {max(operation.dilations)}" if max(operation.dilations) > 1 else ""
+    stride = f", stride {max(operation.strides)}" if max(operation.strides) > 1 else ""
+    return f"{k}x{l} {kind} {inputs} -> {outputs}{dilation}{stride}"
+
+
+def _unmerged(
+    region: Region, materialized: Sequence[Materialized], forms: AffineForms, planes: Mapping[str, Plane]
+) -> tuple[Unmerged, ...]:
+    """The operations that still read another value of the region instead of being merged with it, and why."""
+    reasons = _Reasons(region, materialized, forms, planes)
+    read = {name for entry in materialized for name in reasons.reads(entry)}
+    unmerged = []
     for step in region.steps:
-        own = computed.get(step.value)
-        inner = [name for name in _read(own, region) if name in computed]
-        if own is None or not inner or (step.value not in needed and step.value not in region.outputs):
+        entry = reasons.computed.get(step.value)
+        if entry is None or not (step.value in read or step.value in region.outputs):
             continue
-        found.append(Left(step.value, _reason(step, inner, region, forms, planes, computed)))
-    return tuple(found)
+        inner = [name for name in reasons.reads(entry) if name in reasons.computed]
+        if inner:
+            unmerged.append(Unmerged(step.value, reasons.text(step.value, inner)))
+    return tuple(unmerged)
 
 
-def _read(found: Kept | None, region: Region) -> tuple[str, ...]:
-    """Which values a kept value reads."""
-    if found is None:
-        return ()
-    if found.frontier is not None:
-        return tuple(found.frontier)
-    return next(step.inputs for step in region.steps if step.value == found.value)
+class _Reasons:
+    """Why values of a region are not merged with the materialized values that they read."""
 
+    def __init__(
+        self,
+        region: Region,
+        materialized: Sequence[Materialized],
+        forms: AffineForms,
+        planes: Mapping[str, Plane],
+    ) -> None:
+        self.region, self.forms, self.planes = region, forms, planes
+        self.steps = {step.value: step for step in region.steps}
+        self.computed = {entry.value: entry for entry in materialized}
 
-def _reason(
-    step: Step,
-    inner: list[str],
-    region: Region,
-    forms: Forms,
-    planes: Mapping[str, Plane],
-    computed: Mapping[str, Kept],
-) -> str:
-    """Why a value is not one with the kept values that it reads: outputs, no exact form, or cost."""
-    reasons = []
-    for name in inner:
-        if name in region.outputs:
-            reasons.append(f"'{name}' is also read elsewhere")
-            continue
-        own = computed[name]
-        beyond = set(_read(own, region))
-        frontier = (set(_read(computed[step.value], region)) - {name}) | beyond
+    def reads(self, entry: Materialized) -> tuple[str, ...]:
+        """The values that a materialized value reads, always in the same order."""
+        return self.steps[entry.value].inputs if entry.sources is None else tuple(sorted(entry.sources))
+
+    def text(self, value: str, inner: Sequence[str]) -> str:
+        """The reasons why the value is not merged with each of the inner values that it reads."""
+        return "; ".join(dict.fromkeys(self._reason(value, name) for name in inner))
+
+    def _reason(self, value: str, name: str) -> str:
+        """One reason: the inner value is read elsewhere, there is no exact form, or merging does not pay."""
+        if name in self.region.outputs:
+            return f"'{name}' is also read elsewhere"
+        entry, inner = self.computed[value], self.computed[name]
+        sources = (set(self.reads(entry)) - {name}) | set(self.reads(inner))
         try:
-            reached = forms.reached(step.value, frozenset(frontier))
-            merged = cost_of_form(forms.final(step.value, reached), step.value, planes)
+            reached = self.forms.reached(value, frozenset(sources))
+            merged = cost_of_form(self.forms.final(value, reached), value, self.planes)
         except Inexact as reason:
-            reasons.append(str(reason))
-            continue
-        apart = _cost(own, region, forms, planes) + _cost(computed[step.value], region, forms, planes)
-        if merged.macs < apart.macs:
-            reasons.append(f"'{name}' is needed by several operations; one with each of them costs more")
-        else:
-            reasons.append(
-                f"one with '{name}' costs {merged.macs:,} MACs, no less than both ({apart.macs:,})"
-            )
-    return "; ".join(dict.fromkeys(reasons))
+            return str(reason)
+        separate = self._cost(inner) + self._cost(entry)
+        if merged.macs < separate.macs:
+            return f"'{name}' is read by several operations; merging it into each of them costs more"
+        return f"merged with '{name}' it costs {merged.macs:,} MACs, not less than both ({separate.macs:,})"
 
-
-def _cost(found: Kept, region: Region, forms: Forms, planes: Mapping[str, Plane]) -> Cost:
-    if found.frontier is None:
-        return cost_of_step(next(s for s in region.steps if s.value == found.value), planes)
-    return cost_of_form(forms.final(found.value, found.frontier), found.value, planes)
+    def _cost(self, entry: Materialized) -> Cost:
+        if entry.sources is None:
+            return cost_of_step(self.steps[entry.value], self.planes)
+        return cost_of_form(self.forms.final(entry.value, entry.sources), entry.value, self.planes)

@@ -1,6 +1,6 @@
-"""Which input pixels an output pixel reads, along one axis: the integer half of every law.
+"""The window of input pixels that an output pixel reads, along one axis: the integer half of every law.
 
-A window is exact for every length of the input: composing, padding and joining never look at a size.
+A window is exact for every length of the input: composing, padding and joining do not depend on a length.
 """
 
 from dataclasses import dataclass, replace
@@ -10,15 +10,16 @@ from onebranch.errors import OnebranchError
 
 
 class Inexact(OnebranchError):
-    """Two operations are no single convolution, exactly and for every size; the text says why."""
+    """Operations that are not equal to one convolution at every picture size; the text says why."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Output pixel y reads input pixels y * stride + first + step * i, for i from 0 to taps - 1.
+    """Output pixel y reads the input pixels y * stride + first + step * i, for i from 0 to taps - 1.
 
-    The input counts as zero outside of its n pixels; the output has floor((n + slack) / stride) + 1. The step
-    of a single tap is 0.
+    first: offset of the first tap; its negative is the padding before the picture. step: distance between
+    taps (the dilation); 0 for a single tap. slack: padding minus kernel extent, so that an input of n pixels
+    has floor((n + slack) / stride) + 1 output pixels. The input is zero outside of its n pixels.
     """
 
     first: int = 0
@@ -29,17 +30,17 @@ class Window:
 
     @property
     def before(self) -> int:
-        """Zeros that a convolution pads before the first pixel."""
+        """The padding before the first pixel."""
         return -self.first
 
     @property
     def after(self) -> int:
-        """Zeros that a convolution pads after the last pixel."""
+        """The padding after the last pixel."""
         return self.slack + self.last + 1
 
     @property
     def last(self) -> int:
-        """Offset of the last tap."""
+        """The offset of the last tap."""
         return self.first + (self.taps - 1) * self.step
 
 
@@ -52,19 +53,28 @@ def window(taps: int, dilation: int, stride: int, before: int, after: int) -> Wi
     step = dilation if taps > 1 else 0
     return Window(-before, taps, step, stride, before + after - (taps - 1) * step - 1)
 
+    # Worked example. inner: 3 taps, stride 2, padding 1: output pixel y reads input pixels 2 y - 1, 2 y and
 
+
+# 2 y + 1. outer: 3 taps, stride 1, no padding: output pixel z reads inner's pixels z, z + 1 and z + 2.
+# Together z reads the input pixels from 2 z - 1 to 2 (z + 2) + 1 = 2 z + 5, that is 7 taps of stride 2:
+#     first   -1 + 0 * 2 = -1
+#     step    gcd(1, 1 * 2) = 1: the grid that holds the taps of both
+#     extent  1 * (3 - 1) + 2 * (3 - 1) = 6, so 6 / 1 + 1 = 7 taps
+#     slack   inner has -1 (n pixels give floor((n - 1) / 2) + 1), outer -3: -1 + 2 * (1 - 3) = -5
+# Check with n = 9: inner gives 5 pixels, outer 3 of them, and floor((9 - 5) / 2) + 1 = 3.
 def after(outer: Window, inner: Window) -> Window:
-    """`outer` reading the output of `inner`, never beyond its ends.
+    """The window of `outer` applied to the output of `inner`, where `outer` has no padding.
 
     >>> after(window(3, 1, 1, 0, 0), window(3, 1, 2, 1, 1))
     Window(first=-1, taps=7, step=1, stride=2, slack=-5)
     """
-    spread = outer.step * inner.stride
-    step = gcd(inner.step, spread)
-    reach = inner.step * (inner.taps - 1) + spread * (outer.taps - 1)
+    outer_step = outer.step * inner.stride
+    step = gcd(inner.step, outer_step)
+    extent = inner.step * (inner.taps - 1) + outer_step * (outer.taps - 1)
     return Window(
         first=inner.first + outer.first * inner.stride,
-        taps=reach // step + 1 if step else 1,
+        taps=extent // step + 1 if step else 1,
         step=step,
         stride=inner.stride * outer.stride,
         slack=inner.slack + inner.stride * (1 + outer.slack),
@@ -72,9 +82,10 @@ def after(outer: Window, inner: Window) -> Window:
 
 
 def padded(inner: Window, before: int, end: int) -> Window:
-    """The output of `inner` with constants around it, where its own formula gives zero.
+    """The window of `inner` followed by `before` and `end` pixels of padding.
 
-    Raises Inexact where the formula would read pixels of the picture there.
+    The extended window must read only zeros in the padding. Raises Inexact where it would read pixels of the
+    picture.
     """
     if before > 0 and inner.last >= inner.stride:
         raise Inexact("zero padding cuts off what the operation before it computes beyond the border")
@@ -87,15 +98,18 @@ def padded(inner: Window, before: int, end: int) -> Window:
     )
 
 
-def outside(inner: Window, start: int, count: int) -> bool:
-    """Whether output pixels from `start` on (negative: from the end) read only zeros, for every length."""
+def reads_only_padding(inner: Window, start: int, count: int) -> bool:
+    """Return True if `count` output pixels from `start` on read only padding, for every input length.
+
+    A negative start counts from the end.
+    """
     if start >= 0:
         return (start + count - 1) * inner.stride + inner.last < 0
     return inner.slack + 1 + start * inner.stride + inner.first >= 0
 
 
 def joined(one: Window, other: Window) -> Window:
-    """The window that holds the taps of both.
+    """The smallest window that holds the taps of both.
 
     Raises Inexact where their outputs differ in length for some input.
     """

@@ -13,11 +13,20 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from onebranch.errors import OnebranchError
+from onebranch.graph.merge.checks import (
+    NotLinear,
+    convolve,
+    normalize,
+    per_channel,
+    same_pads,
+    scale,
+    size_after,
+    transposed,
+)
 from onebranch.graph.merge.linear import (
     Average,
     Floats,
     Join,
-    Left,
     Linear,
     LinearGraph,
     Normalize,
@@ -28,16 +37,7 @@ from onebranch.graph.merge.linear import (
     Sides,
     Step,
     Sum,
-)
-from onebranch.graph.merge.reading import (
-    NotLinear,
-    convolve,
-    normalize,
-    per_channel,
-    same_pads,
-    scale,
-    size_after,
-    transposed,
+    Unmerged,
 )
 from onebranch.graph.merge.window import Window, window
 from onebranch.graph.onnx.activations import parts_of_activations
@@ -111,7 +111,7 @@ def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXA
         )
     facts = _facts(model, opset)
     steps: list[Step] = []
-    left: list[Left] = []
+    unmerged: list[Unmerged] = []
     made: set[str] = set()
     activations = parts_of_activations(model, facts.constants)
     for node in model.graph.node:
@@ -120,7 +120,7 @@ def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXA
         try:
             found = list(_read(node, facts))
         except NotLinear as reason:
-            left.append(Left(node.output[0], f"{node.op_type}: {reason}"))
+            unmerged.append(Unmerged(node.output[0], f"{node.op_type}: {reason}"))
             continue
         steps += found
         made |= {step.value for step in found}
@@ -130,9 +130,9 @@ def read_linear(model: onnx.ModelProto, example: tuple[int, int] = (EXAMPLE, EXA
     return LinearGraph(
         steps=tuple(steps),
         planes=planes,
-        kept=frozenset(_read_elsewhere(model, made, facts.absorbed)),
+        required=frozenset(_read_elsewhere(model, made, facts.absorbed)),
         names=frozenset(_names(model)),
-        left=tuple(left),
+        unmerged=tuple(unmerged),
     )
 
 

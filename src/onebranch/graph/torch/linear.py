@@ -13,12 +13,20 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
+from onebranch.graph.merge.checks import (
+    NotLinear,
+    convolve,
+    normalize,
+    per_channel,
+    same_pads,
+    scale,
+    transposed,
+)
 from onebranch.graph.merge.linear import (
     Average,
     Fill,
     Floats,
     Join,
-    Left,
     Linear,
     LinearGraph,
     Pad,
@@ -28,15 +36,7 @@ from onebranch.graph.merge.linear import (
     Sides,
     Step,
     Sum,
-)
-from onebranch.graph.merge.reading import (
-    NotLinear,
-    convolve,
-    normalize,
-    per_channel,
-    same_pads,
-    scale,
-    transposed,
+    Unmerged,
 )
 from onebranch.graph.torch.tracing import END, arguments, is_all
 
@@ -112,7 +112,7 @@ def read_linear(module: GraphModule) -> LinearGraph:
     trace = _Trace(_constants(module))
     called = names(module)
     steps: list[Step] = []
-    left: list[Left] = []
+    unmerged: list[Unmerged] = []
     made: set[Node] = set()
     for node in module.graph.nodes:
         if node.op != "call_function" or node in trace.constants:
@@ -120,7 +120,7 @@ def read_linear(module: GraphModule) -> LinearGraph:
         try:
             found = _read(node, trace)
         except NotLinear as reason:
-            left.append(Left(called[node], f"{_operation_name(node)}: {reason}"))
+            unmerged.append(Unmerged(called[node], f"{_operation_name(node)}: {reason}"))
             continue
         if found is not None:
             operation, inputs = found
@@ -132,9 +132,9 @@ def read_linear(module: GraphModule) -> LinearGraph:
     return LinearGraph(
         steps=tuple(steps),
         planes={name: _plane(by_name[name], trace) for name in used},
-        kept=frozenset(kept),
+        required=frozenset(kept),
         names=frozenset(by_name),
-        left=tuple(left),
+        unmerged=tuple(unmerged),
     )
 
 

@@ -29,7 +29,7 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
     depends on data, or one that keeps something from call to call.
     """
     _check_evaluation(module)
-    doubled = _pytree.tree_map(_of_two, example_inputs)
+    doubled = _pytree.tree_map(_repeat_to_batch_2, example_inputs)
     try:
         found = _traced(module, doubled)
     except _Untraceable as error:
@@ -49,14 +49,14 @@ class _Untraceable(Exception):
     """torch.export refused the module with these inputs."""
 
 
-def _of_two(value: Any) -> Any:
+def _repeat_to_batch_2(value: Any) -> Any:
     """A batch of one as a batch of two: of one, torch.export would conclude that it is always one."""
     if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
         return torch.cat([value, value])
     return value
 
 
-def _of_one(value: Any) -> Any:
+def _first_of_batch(value: Any) -> Any:
     return value[:1] if isinstance(value, torch.Tensor) and value.ndim > 1 else value
 
 
@@ -70,7 +70,7 @@ class _Guards(torch.nn.Module):
     def forward(self, *inputs: Any) -> None:
         """Raise OnebranchError where the trace does not hold for inputs of these sizes."""
         try:
-            self.guards(*(_two_of(value) if self.many else value for value in inputs))
+            self.guards(*(_expand_to_batch_2(value) if self.many else value for value in inputs))
         except AssertionError as error:
             reason = str(error).removeprefix("Guard failed: ")
             raise OnebranchError(
@@ -79,7 +79,7 @@ class _Guards(torch.nn.Module):
             ) from None
 
 
-def _two_of(value: Any) -> Any:
+def _expand_to_batch_2(value: Any) -> Any:
     """A batch of one seen as one of two, without a copy."""
     if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
         return value.expand(2, *value.shape[1:])
@@ -92,7 +92,7 @@ def _for_example(found: GraphModule, module: torch.nn.Module, example_inputs: tu
     Broadcasting to the batch (y[:, :, :1] = b) makes a guard against one, and so does code that treats one
     differently; a second trace tells them apart.
     """
-    alone = _pytree.tree_map(_of_one, example_inputs)
+    alone = _pytree.tree_map(_first_of_batch, example_inputs)
     if _admits(found, alone):
         return _guarded(found, many=False)
     try:
@@ -123,7 +123,7 @@ def _same_operations(many: GraphModule, one: GraphModule) -> bool:
     """Whether two traces do the same with their values; a batch size may be the number 1 in the second."""
     first, second = _skeleton(many), _skeleton(one)
     return len(first) == len(second) and all(
-        a[0] == b[0] and _samearguments(a[1], b[1]) for a, b in zip(first, second, strict=True)
+        a[0] == b[0] and _same_arguments(a[1], b[1]) for a, b in zip(first, second, strict=True)
     )
 
 
@@ -172,11 +172,11 @@ def _is_size(node: Node) -> bool:
     return node.op == "call_function" and not isinstance(node.meta.get("val"), torch.Tensor | tuple | list)
 
 
-def _samearguments(many: Any, one: Any) -> bool:
+def _same_arguments(many: Any, one: Any) -> bool:
     if isinstance(many, tuple | list) and isinstance(one, tuple | list):
-        return len(many) == len(one) and all(_samearguments(a, b) for a, b in zip(many, one, strict=True))
+        return len(many) == len(one) and all(_same_arguments(a, b) for a, b in zip(many, one, strict=True))
     if isinstance(many, dict) and isinstance(one, dict):
-        return many.keys() == one.keys() and all(_samearguments(many[key], one[key]) for key in many)
+        return many.keys() == one.keys() and all(_same_arguments(many[key], one[key]) for key in many)
     if many == _Number("size"):
         return one in (many, 1)
     return bool(many == one)

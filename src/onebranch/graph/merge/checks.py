@@ -1,4 +1,4 @@
-"""What every reader checks in the same way before it calls an operation linear."""
+"""The checks that all readers share before they call an operation linear."""
 
 from collections.abc import Hashable, Sequence
 
@@ -9,11 +9,14 @@ from onebranch.graph.merge.window import Window, after
 
 
 class NotLinear(Exception):
-    """An operation that looks linear is not understood as one; the text says why, in a user's words."""
+    """An operation looks linear but cannot be expressed exactly; the text is the reason, for the user."""
 
 
 def per_channel(numbers: Floats, channels: int, rank: int) -> Floats:
-    """A constant as (C,) that broadcasts over a value (N, C, H, W) or (N, C). Raises NotLinear."""
+    """A constant that broadcasts over a value of this rank, (N, C, H, W) or (N, C), as (C,).
+
+    Raises NotLinear if it is not one number for each channel.
+    """
     array = np.asarray(numbers, np.float64)
     if array.ndim > rank:
         raise NotLinear(f"its constant of shape {array.shape} changes the shape of the value")
@@ -24,7 +27,7 @@ def per_channel(numbers: Floats, channels: int, rank: int) -> Floats:
 
 
 def scale(channels: int, factor: Floats | float = 1.0, shift: Floats | float = 0.0) -> Scale:
-    """factor * x + shift. Raises NotLinear where they are not finite."""
+    """The operation factor * x + shift. Raises NotLinear if a number is not finite."""
     both = Scale(*(np.broadcast_to(np.asarray(part, np.float64), (channels,)) for part in (factor, shift)))
     if not (np.isfinite(both.factor).all() and np.isfinite(both.shift).all()):
         raise NotLinear("its constant is not finite")
@@ -32,7 +35,7 @@ def scale(channels: int, factor: Floats | float = 1.0, shift: Floats | float = 0
 
 
 def normalize(weight: Floats, bias: Floats, mean: Floats, variance: Floats, epsilon: float) -> Normalize:
-    """Batch normalization, its statistics checked. Raises NotLinear."""
+    """The batch normalization. Raises NotLinear if its statistics are not usable."""
     parts = [np.asarray(part, np.float64).reshape(-1) for part in (weight, bias, mean, variance)]
     if not all(np.isfinite(part).all() for part in parts):
         raise NotLinear("its statistics or weights are not finite")
@@ -49,7 +52,7 @@ def convolve(
     dilations: Sequence[int],
     pads: Sequence[int],
 ) -> Convolve:
-    """A convolution, its numbers checked. Raises NotLinear."""
+    """The convolution; pads: top, left, bottom, right. Raises NotLinear if it is not a plain 2D one."""
     if weight.ndim != 4:
         raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
     if min(pads) < 0:
@@ -72,10 +75,10 @@ def transposed(
     pads: Sequence[int],
     more: Sequence[int],
 ) -> Convolve:
-    """A transposed convolution of stride 1, as the convolution that it is.
+    """The convolution that equals a transposed convolution of stride 1.
 
-    weight: (I, O / groups, K, L). Its kernel is turned by half a turn and its padding is what the kernel
-    reaches beyond it. more: output padding. Raises NotLinear.
+    weight: (I, O / groups, K, L); it is rotated by 180 degrees. The new padding is dilation * (K - 1) minus
+    the old. more: output padding. Raises NotLinear if there is no such convolution.
     """
     if weight.ndim != 4:
         raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
@@ -84,15 +87,17 @@ def transposed(
     if any(more):
         raise NotLinear("its output padding adds rows that are no convolution")
     i, o, k, l = weight.shape
-    turned = weight[:, :, ::-1, ::-1].reshape(groups, i // groups, o, k, l).swapaxes(1, 2)
-    reach = dilations[0] * (k - 1), dilations[1] * (l - 1)
-    sides = (reach[0] - pads[0], reach[1] - pads[1], reach[0] - pads[2], reach[1] - pads[3])
-    return convolve(turned.reshape(groups * o, i // groups, k, l), bias, groups, strides, dilations, sides)
+    rotated = weight[:, :, ::-1, ::-1].reshape(groups, i // groups, o, k, l).swapaxes(1, 2)
+    extent = dilations[0] * (k - 1), dilations[1] * (l - 1)
+    sides = (extent[0] - pads[0], extent[1] - pads[1], extent[0] - pads[2], extent[1] - pads[3])
+    return convolve(rotated.reshape(groups * o, i // groups, k, l), bias, groups, strides, dilations, sides)
 
 
 def same_pads(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool) -> Sides:
-    """Padding that keeps the size; an odd row goes after, or before (`lower`). Raises NotLinear at
-    strides."""
+    """The padding that keeps the size: top, left, bottom, right; an odd row goes after, or before (`lower`).
+
+    Raises NotLinear for a stride other than 1, where the padding depends on the size.
+    """
     if any(stride != 1 for stride in strides):
         raise NotLinear(f"its padding depends on the picture's size ('same' with stride {max(strides)})")
     totals = [dilation * (taps - 1) for dilation, taps in zip(dilations, kernel, strict=True)]
@@ -102,7 +107,7 @@ def same_pads(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence
 
 
 def size_after(size: Hashable, window: Window) -> Hashable:
-    """The key of a length after a window of that slack and stride; a number where the length is one.
+    """The size key of an axis after a window of that slack and stride; a number if the size is a number.
 
     >>> size_after(8, Window(slack=-3)), size_after("h", Window(slack=-1))
     (6, 'h')
