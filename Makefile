@@ -10,6 +10,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 1800
+BENCH ?= inference
 
 # What an installation is made from, beside Python files.
 ENGINE := CMakeLists.txt $(wildcard src/engine/*.cpp src/engine/*.h)
@@ -20,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow readme docs native sanitize arm wheel soak clean
+.PHONY: help demo test check slow readme docs bench native sanitize arm wheel soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -49,6 +50,9 @@ readme: $(VENV)/dev.stamp ## run the commands of the README
 docs: $(VENV)/dev.stamp ## the documentation site, into build/site; a warning is an error
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees -b html docs build/site
 
+bench: $(VENV)/dev.stamp ## compare with other programs: make bench BENCH='merging --json' (see python -m benchmarks -h)
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
+
 native: sanitize arm wheel ## the native engine's builds: the next three
 
 sanitize: $(VENV)/dev.stamp ## its tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -62,7 +66,7 @@ wheel: $(VENV)/dev.stamp ## the wheel into dist/, installed and run where there 
 
 clean: ## remove caches and results; trained runs and .venv stay
 	rm -rf build dist out demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one: make PYTHON=python3.11" >&2; exit 2; }

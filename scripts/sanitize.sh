@@ -20,7 +20,7 @@ CXX=g++ cmake -S . -B $BUILD -DONEBRANCH_SANITIZE=address,undefined -DONEBRANCH_
 cmake --build $BUILD --parallel 2 >>$BUILD.log 2>&1 || { cat $BUILD.log >&2; exit 1; }
 
 # Without Python first: here leaks are counted, too.
-PYTHONPATH=src:tests $BIN/python tests/engine_cases.py $BUILD/cases.bin
+PYTHONPATH=src:tests:. $BIN/python tests/engine_cases.py $BUILD/cases.bin
 UBSAN_OPTIONS=print_stacktrace=1 $BUILD/replay $BUILD/cases.bin
 
 # Python is not built with the sanitizers, so their runtime comes first; Python keeps memory to its end.

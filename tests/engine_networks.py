@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from onebranch.bench.networks import random_model
+from benchmarks.networks import random_model
 from onebranch.model.file import Model
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
 from onebranch.spec.quantization import Quantization, QuantizedLayer, QuantParams, needs_raw

@@ -1,115 +1,135 @@
-"""Benchmarks: turns are taken, ratios are within rounds. Times themselves are not tested."""
+"""`onebranch bench`: how candidates take turns, its table and its JSON. Times themselves are not tested."""
 
 import json
-from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from click.testing import CliRunner
 
-from onebranch.bench import merging as bench_merging
-from onebranch.bench.interleaved import interleaved, ratio
-from onebranch.bench.networks import random_model
-from onebranch.cli.bench import command, short
+from command_line import CommandLine
+from onebranch import bench
+from onebranch.bench import ONE_RUN_EACH, Pacing, median_ratio, time_interleaved
 from onebranch.errors import OnebranchError
-from onebranch.graph.onnx.writing import to_onnx
-from onebranch.lowering.floats import lower
-from onebranch.merging.dispatch import merge
-from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.runtime.engine_library import available
+
+engine = pytest.mark.skipif(bool(available()), reason=available())
 
 
 def test_candidates_take_turns_and_the_first_round_does_not_count():
     calls: list[str] = []
     ticks = iter(range(100))
-    seconds = interleaved(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, lambda: float(next(ticks))
-    )
+    candidates = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = time_interleaved(candidates, 3, ONE_RUN_EACH, lambda: float(next(ticks)))
     assert calls == ["a", "b"] * 4
     assert seconds == {"a": [1.0] * 3, "b": [1.0] * 3}
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
-    assert ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == 3.0
+    assert median_ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == 3.0
 
 
-def test_random_benchmark_networks_merge():
-    spec = expand(NetworkShorthand(task="upscale", width=4, depth=1, branches="patent"))
-    merged, report = merge(random_model(spec, np.random.default_rng(0)))
-    assert report.changed
-    assert all(block.branches == ("3x3",) for block in merged.spec.all_blocks)
+class Ticks:
+    """A clock that stands still but for what candidates say that they take."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def candidate(self, *seconds: float):
+        """Takes those times in turn, the last one for ever."""
+        left = list(seconds)
+
+        def run() -> None:
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
 
 
-def test_both_forward_modes_are_timed():
-    from onebranch.bench.steps import compare
-
-    rows = compare(rounds=1, batch=1, patch=8)
-    assert [row.network for row in rows] == ["plain 3x3", "sesr", "ecb", "5 branches"]
-    assert all(row.merged_ms > 0 and row.branches_ratio > 0 for row in rows)
-
-
-@pytest.fixture
-def branches(tmp_path: Path) -> Path:
-    """An ONNX file of one block of many branches, height and width open."""
-    spec = expand(NetworkShorthand(task="denoise", width=4, depth=1, branches="patent"))
-    model = random_model(spec, np.random.default_rng(0))
-    path = tmp_path / "branches.onnx"
-    path.write_bytes(to_onnx(lower(model.spec, model.weights)))
-    return path
+def test_quick_candidates_run_several_times_in_a_turn():
+    clock = Ticks()
+    seconds = time_interleaved(
+        {"quick": clock.candidate(5, 0.25), "slow": clock.candidate(2)}, 3, Pacing(1, 100, 0), clock
+    )
+    assert seconds == {"quick": [0.25] * 3, "slow": [2.0] * 3}
+    assert clock.now == (5 + 0.25 + 3 * 4 * 0.25) + (2 + 2 + 3 * 2)
 
 
-def test_files_are_timed_before_and_after_merging(branches):
-    (row,) = bench_merging.compare([branches], (16, 24), rounds=1, threads=1)
-    assert (row.model, row.shapes) == ("branches", ((1, 1, 16, 24),))
-    assert row.convolutions == (3 * 8, 3)
-    assert row.parameters[0] > row.parameters[1]
-    assert row.macs[0] > row.macs[1] == 16 * 24 * 9 * (4 + 16 + 4)
-    assert min(*row.milliseconds, row.faster) > 0
+def test_what_is_slow_at_first_is_warmed_up_once():
+    clock = Ticks()
+    time_interleaved({"slow": clock.candidate(20, 15)}, 1, Pacing(1, 100, 0), clock)
+    assert clock.now == 20 + 15
 
 
-def test_settled_models_have_no_open_side(branches):
-    original = onnx.load(branches)
-    sides = bench_merging.settled(original, (16, 24)).graph.input[0].type.tensor_type.shape.dim
-    assert [side.dim_value for side in sides] == [1, 1, 16, 24]
-    assert onnx.load(branches) == original
-    again = bench_merging.settled(bench_merging.settled(original, (16, 24)), (1, 1))
-    assert [side.dim_value for side in again.graph.input[0].type.tensor_type.shape.dim] == [1, 1, 16, 24]
+def test_slow_candidates_sit_out_and_ratios_are_of_the_rounds_that_both_took_part_in():
+    clock = Ticks()
+    seconds = time_interleaved(
+        {"slow": clock.candidate(8), "quick": clock.candidate(1, 1, 2, 4, 4)}, 4, Pacing(0, 10, 0), clock
+    )
+    assert seconds["slow"] == [8.0, 8.0]
+    assert seconds["quick"] == [1.0, 2.0, 4.0, 4.0]
+    assert median_ratio(seconds["slow"], seconds["quick"]) == 6.0
 
 
-def test_the_command_prints_a_table_or_json(branches):
-    arguments = [str(branches), "--rounds", "1", "--size", "8x8"]
-    printed = CliRunner().invoke(command, arguments, catch_exceptions=False).output
-    assert "24 -> 3" in printed and "1x1x8x8" in printed
-    told = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).output
-    assert json.loads(told)[0]["convolutions"] == [24, 3]
+SMALL = ["--size", "12x16", "--rounds", "1", "--threads", "1"]
+
+
+@engine
+def test_a_model_is_timed_in_every_precision_of_the_engine(monkeypatch, capsys):
+    run = CommandLine(monkeypatch, capsys)
+    outcome = run("bench", "photo-x2", *SMALL, "--runtime", "engine", "--runtime", "onnxruntime", "--json")
+    assert outcome.code == 0, outcome.errors
+    told = json.loads(outcome.output)
+    assert set(told) == {"size", "rounds", "threads", "rows", "notes"}
+    assert (told["size"], told["rounds"], told["threads"]) == ([12, 16], 1, 1)
+    pairs = [(row["runtime"], row["precision"]) for row in told["rows"]]
+    assert pairs == [("onnxruntime", "fp32"), ("engine", "fp32"), ("engine", "bf16"), ("engine", "int8")]
+    for row in told["rows"]:
+        (seconds,) = row["seconds"]
+        assert row["milliseconds"] == pytest.approx(1e3 * seconds)
+        assert row["megapixels"] == pytest.approx(4 * 12 * 16 / seconds / 1e6)
+        assert row["speedup"] == pytest.approx(told["rows"][0]["seconds"][0] / seconds)
+
+
+def test_the_command_prints_a_table(monkeypatch, capsys):
+    run = CommandLine(monkeypatch, capsys)
+    printed = run("bench", "shrink-x2", *SMALL, "--runtime", "onnxruntime").output
+    for text in ("16x12 input, 1 thread", "shrink-x2", "onnxruntime", "1.00 x"):
+        assert text in printed
+
+
+def test_output_megapixels_of_a_downscaling_model_are_of_its_small_output():
+    settings = bench.BenchSettings((12, 16), 1, 1, ONE_RUN_EACH)
+    (row,), _ = bench.measure(["shrink-x2"], ["onnxruntime"], settings=settings)
+    assert row.megapixels == pytest.approx(6 * 8 / row.seconds[0] / 1e6)
+
+
+def test_what_cannot_run_is_named_and_without_a_baseline_there_is_no_speedup(monkeypatch):
+    settings = bench.BenchSettings((12, 16), 1, 1, ONE_RUN_EACH)
+    refusal = OnebranchError("no such processor")
+
+    def open_runtime(model, runtime, threads, precision):
+        if precision == "fp32":
+            raise refusal
+        return type("Fake", (), {"run": staticmethod(lambda picture: picture)})
+
+    monkeypatch.setattr(bench, "open_runtime", open_runtime)
+    rows, skipped = bench.measure(["photo-x2"], ["engine"], settings=settings)
+    assert [(row.precision, row.speedup) for row in rows] == [("bf16", None), ("int8", None)]
+    assert skipped == ["skipped photo-x2 in engine fp32: no such processor"]
+    with pytest.raises(OnebranchError, match="nothing can be timed: skipped photo-x2 in engine fp32"):
+        bench.measure(["photo-x2"], ["engine"], ["fp32"], settings)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("words", "error"),
     [
-        (["x.onnx", "--training"], "give one of them"),
-        (["--size", "8x8", "--training"], "--size is for networks and ONNX files"),
-        (["--network", "patent", "--scaling"], "give one of them"),
-        (["x.onnx", "--plot", "plot.png"], "--plot is for onebranch's own networks"),
-        (["--training", "--precision", "int8"], "--precision is for onebranch's own networks"),
-        (["--plot", "absent/plot.png"], "there is no folder 'absent'"),
-        (["--plot", "plot.txt"], "a plot's name ends in .png, .svg, .pdf"),
-        (["--data", "absent"], "absent"),
-        (["--network", "photo-x3"], "unknown network 'photo-x3'"),
+        (["photo-x3"], "'photo-x3' is neither a shipped model nor a file"),
+        (["absent.onnx"], "neither a shipped model nor a file"),
         (["--runtime", "onnx"], "unknown runtime 'onnx'"),
-        (["--runtime", "torch", "--precision", "int8"], "torch is measured in fp32 only"),
-        (["--scaling", "--precision", "int4"], "unknown precision 'int4'"),
-        (["x.onnx", "--size", "224"], "HEIGHTxWIDTH"),
-        (["absent.onnx"], "there is no such file"),
+        (["--precision", "int4"], "unknown precision 'int4'"),
+        (["--runtime", "torch", "--precision", "int8"], "torch cannot compute in int8; leave one out"),
+        (["--size", "224"], "--size must be HEIGHTxWIDTH, such as 224x224, not '224'"),
     ],
 )
-def test_mistakes_are_named(arguments, message):
-    with pytest.raises(OnebranchError, match=message):
-        CliRunner().invoke(command, arguments, catch_exceptions=False)
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0"), (999, "999"), (1000, "1 K"), (999_499, "999 K"), (999_500, "1 M")]
-)
-def test_large_numbers_are_short(number, text):
-    assert short(number) == text
+def test_mistakes_are_one_line(monkeypatch, capsys, words, error):
+    assert error in CommandLine(monkeypatch, capsys).refused("bench", *words)

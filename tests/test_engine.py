@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.networks import random_model
 from engine_networks import model_of, quantized, seeds, sizes, specs
 from onebranch.algebra.integer import run_integer_network
 from onebranch.algebra.network import run_network
-from onebranch.bench.networks import random_model
 from onebranch.enhancer.engine_stage import EngineStage
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.errors import OnebranchError

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "onnx", "onnxruntime", "pyvips", "matplotlib")
 """Packages that answering `--help` must not wait for."""
 
-TORCH = re.compile(r"onebranch\.(nn|training|bench)(\.|$)|torch")
+TORCH = re.compile(r"onebranch\.(nn|training)(\.|$)|torch")
 """The only modules that may import PyTorch at once: the torch side, and readers and runtimes named so."""
 
 BLOCKED = "import sys; sys.modules['torch'] = None; "

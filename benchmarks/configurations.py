@@ -1,6 +1,6 @@
-"""Every way in which benchmarks run a network: a runtime, a form of the network, a precision.
+"""What benchmarks run a network in: a runtime, a form of the network (unmerged or merged), and a precision.
 
-Packages are imported when a way opens, so that the table can be read without any of them.
+A configuration imports its packages when it opens, so that the table can be read without any of them.
 """
 
 import importlib
@@ -11,42 +11,42 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onebranch.bench.networks import Network
+from benchmarks.networks import Network
 from onebranch.errors import OnebranchError, nearest
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.runtime.selection import PRECISIONS, engine_refusal
 
 Run = Callable[[np.ndarray], Any]
-"""A network on pictures (1, C, H, W), float32, C-contiguous."""
+"""Runs a network on pictures (1, C, H, W), float32, C-contiguous."""
 
 Form = Literal["unmerged", "merged"]
 
 
 @dataclass(frozen=True)
-class Way:
-    """label: what users read, unique. modules: what it imports, before anything is measured."""
+class Configuration:
+    """label: unique, shown to users. modules: imported before anything is measured. open: sets a model up."""
 
     label: str
     runtime: str
     form: Form
     precision: str
     modules: tuple[str, ...]
-    opened: Callable[[Model, int], Run]
+    open: Callable[[Model, int], Run]
 
-    def model_of(self, network: Network) -> Model | None:
-        """The form that it runs; None where the network has none."""
+    def model_for(self, network: Network) -> Model | None:
+        """The form of the network that is run; None if the network has no such form."""
         if self.form == "unmerged":
             return network.unmerged
         return network.quantized if self.precision == "int8" else network.merged
 
-    def reason_against(self, network: Network) -> str:
-        """Why this is not measured, in one line; empty where it is."""
-        model = self.model_of(network)
+    def unsupported_reason(self, network: Network) -> str:
+        """Why the network is not measured in this configuration, in one line; empty if it is."""
+        model = self.model_for(network)
         if model is None and self.form == "unmerged":
-            return "another network's costs the same"
+            return "it costs the same as another network"
         if model is None:
-            return "integers do not take this network"
+            return "this network cannot be quantized"
         if missing := [name for name in self.modules if importlib.util.find_spec(name.split(".")[0]) is None]:
             return f"{missing[0]} is not installed"
         return engine_refusal(model, self.precision) if self.runtime == "engine" else ""
@@ -76,7 +76,7 @@ def _torch_channels_last(model: Model, threads: int) -> Run:
 
 
 def _onnxruntime_as_exported(model: Model, threads: int) -> Run:
-    """The exported file as it is: its PReLUs are PRelu, which ONNX Runtime does not fuse."""
+    """The file as it is exported, with PRelu operators, which ONNX Runtime does not fuse."""
     import onnxruntime
 
     from onebranch.graph.onnx.writing import to_onnx
@@ -97,25 +97,25 @@ def _onnxruntime(model: Model, threads: int) -> Run:
 
 
 def _openvino(precision: str) -> Callable[[Model, int], Run]:
-    def opened(model: Model, threads: int) -> Run:
+    def open_model(model: Model, threads: int) -> Run:
         from onebranch.runtime.openvino import OpenvinoRuntime
 
         return OpenvinoRuntime(model, threads, precision).run
 
-    return opened
+    return open_model
 
 
 def _engine(precision: str) -> Callable[[Model, int], Run]:
-    def opened(model: Model, threads: int) -> Run:
+    def open_model(model: Model, threads: int) -> Run:
         from onebranch.runtime.engine import EngineRuntime
 
         return EngineRuntime(model, threads, precision).run
 
-    return opened
+    return open_model
 
 
 BASELINE = "ONNX Runtime"
-"""What ratios are to."""
+"""The label that speedups are relative to."""
 
 _PACKAGES = {
     "torch": ("torch", "onebranch.runtime.torch"),
@@ -125,50 +125,52 @@ _PACKAGES = {
 }
 
 
-def _way(label: str, runtime: str, form: Form, precision: str, opened: Callable[[Model, int], Run]) -> Way:
-    return Way(label, runtime, form, precision, _PACKAGES[runtime], opened)
+def _entry(
+    label: str, runtime: str, form: Form, precision: str, open: Callable[[Model, int], Run]
+) -> Configuration:
+    return Configuration(label, runtime, form, precision, _PACKAGES[runtime], open)
 
 
-WAYS: dict[str, Way] = {
-    way.label: way
-    for way in (
-        _way("PyTorch, unmerged", "torch", "unmerged", "fp32", _torch),
-        _way("PyTorch", "torch", "merged", "fp32", _torch_channels_last),
-        _way("ONNX Runtime, unmerged", "onnxruntime", "unmerged", "fp32", _onnxruntime_as_exported),
-        _way(BASELINE, "onnxruntime", "merged", "fp32", _onnxruntime_as_exported),
-        _way("ONNX Runtime, PReLU rewritten", "onnxruntime", "merged", "fp32", _onnxruntime),
-        *(_way(f"OpenVINO {p}", "openvino", "merged", p, _openvino(p)) for p in PRECISIONS),
-        *(_way(f"engine {p}", "engine", "merged", p, _engine(p)) for p in PRECISIONS),
+CONFIGURATIONS: dict[str, Configuration] = {
+    entry.label: entry
+    for entry in (
+        _entry("PyTorch, unmerged", "torch", "unmerged", "fp32", _torch),
+        _entry("PyTorch", "torch", "merged", "fp32", _torch_channels_last),
+        _entry("ONNX Runtime, unmerged", "onnxruntime", "unmerged", "fp32", _onnxruntime_as_exported),
+        _entry(BASELINE, "onnxruntime", "merged", "fp32", _onnxruntime_as_exported),
+        _entry("ONNX Runtime, PReLU rewritten", "onnxruntime", "merged", "fp32", _onnxruntime),
+        *(_entry(f"OpenVINO {p}", "openvino", "merged", p, _openvino(p)) for p in PRECISIONS),
+        *(_entry(f"engine {p}", "engine", "merged", p, _engine(p)) for p in PRECISIONS),
     )
 }
-"""Every way by its label."""
+"""Every configuration by its label."""
 
 
-def chosen(runtimes: tuple[str, ...], precisions: tuple[str, ...]) -> list[Way]:
-    """The ways of those runtimes and precisions, all of them where none is named.
+def select_configurations(runtimes: tuple[str, ...], precisions: tuple[str, ...]) -> list[Configuration]:
+    """The configurations of these runtimes and precisions; empty selects all.
 
-    Raises OnebranchError, with the nearest name, for an unknown one, and where no way is left.
+    Raises OnebranchError, with the nearest name, for an unknown one, and if no configuration remains.
 
-    >>> [way.label for way in chosen(("engine",), ("fp32", "int8"))]
+    >>> [each.label for each in select_configurations(("engine",), ("fp32", "int8"))]
     ['engine fp32', 'engine int8']
     """
-    known = list(dict.fromkeys(way.runtime for way in WAYS.values()))
-    for given, names, what in ((runtimes, known, "runtime"), (precisions, PRECISIONS, "precision")):
+    known = list(dict.fromkeys(each.runtime for each in CONFIGURATIONS.values()))
+    for given, names, kind in ((runtimes, known, "runtime"), (precisions, PRECISIONS, "precision")):
         for name in given:
             if name not in names:
-                raise OnebranchError(f"unknown {what} '{name}'; {nearest(name, names)}")
-    found = [
-        way
-        for way in WAYS.values()
-        if (not runtimes or way.runtime in runtimes) and (not precisions or way.precision in precisions)
+                raise OnebranchError(f"unknown {kind} '{name}'; {nearest(name, names)}")
+    selected = [
+        each
+        for each in CONFIGURATIONS.values()
+        if (not runtimes or each.runtime in runtimes) and (not precisions or each.precision in precisions)
     ]
-    if not found:
+    if not selected:
         raise OnebranchError(
             f"{', '.join(runtimes)} is measured in fp32 only, not in {', '.join(precisions)}; leave one out"
         )
-    return found
+    return selected
 
 
 def threads_or_all(threads: int | None) -> int:
-    """The number itself; for None every core that this process may use."""
+    """The number itself; None means every core that this process may use."""
     return threads or cores()

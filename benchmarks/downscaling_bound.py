@@ -1,11 +1,10 @@
-"""How much a reduction made for one upscaler can gain at all: each picture's own best reduction, by search.
+"""An upper bound for downscaling that is optimized for one upscaler, found by gradient descent per picture.
 
-    python scripts/bound_of_shrinking.py FOLDER [--model photo-x2] [--steps 60]
+    python -m benchmarks.downscaling_bound FOLDER [--model photo-x2] [--steps 60]
 
-The reduced luma of every picture starts as the bicubic reduction and is improved by gradient descent on the
-error after enlarging, with the original at hand: more than a network that sees the picture once can do.
-Prints PSNR on luma, `scale` pixels of border cropped: bicubic, best found (rounded to 8 bits), and the best
-found's PSNR to the bicubic reduction.
+The downscaled luma of every picture starts as the bicubic one and is improved by gradient descent on the
+error after upscaling, with the original known, which no network can do. Prints PSNR on luma in dB, `scale`
+border pixels cropped: bicubic, the optimum (rounded to 8 bits), and the optimum against the bicubic one.
 """
 
 import argparse
@@ -20,11 +19,11 @@ from onebranch.model.catalogue import load as load_model
 from onebranch.nn.network import Network, load
 from onebranch.training.crops import channels_first, reduced, rgb_bytes
 
-RATE = 1e-2
+LEARNING_RATE = 1e-2
 
 
 def main() -> None:
-    """Do it."""
+    """Parse the arguments and print a row per picture and the mean."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="photo-x2")
@@ -40,27 +39,27 @@ def main() -> None:
 
 
 def bound(network: Network, picture: np.ndarray, steps: int) -> tuple[float, float, float]:
-    """PSNR of bicubic and of the best reduction found, enlarged again; PSNR between the two reductions."""
+    """PSNR in dB of the bicubic and the optimal picture after upscaling, and between the two."""
     scale = network.spec.scale
     height, width = (side // scale * scale for side in picture.shape[:2])
     picture = picture[:height, :width]
     original = torch.from_numpy(channels_first(picture, "y"))[None]
     bicubic = torch.from_numpy(channels_first(reduced(picture, scale), "y"))[None]
     small = bicubic.clone().requires_grad_()
-    optimizer = torch.optim.Adam([small], lr=RATE)
+    optimizer = torch.optim.Adam([small], lr=LEARNING_RATE)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
         optimizer.zero_grad()
         (network(small) - original).square().mean().backward()
         optimizer.step()
     with torch.no_grad():
-        found = (small.clamp(0, 1) * 255).round() / 255
-        scores = [psnr(network(half), original, scale) for half in (bicubic, found)]
-        return scores[0], scores[1], psnr(found, bicubic, 0)
+        optimum = (small.clamp(0, 1) * 255).round() / 255
+        scores = [psnr(network(half), original, scale) for half in (bicubic, optimum)]
+        return scores[0], scores[1], psnr(optimum, bicubic, 0)
 
 
 def psnr(picture: Tensor, reference: Tensor, border: int) -> float:
-    """PSNR in dB, `border` pixels cropped."""
+    """PSNR in dB with `border` pixels cropped on every side."""
     error = (picture.clamp(0, 1) - reference).square()
     inner = error[..., border : error.shape[2] - border, border : error.shape[3] - border]
     return float(-10 * torch.log10(inner.mean()))

@@ -1,6 +1,6 @@
 """The networks that benchmarks run, each in three forms: with its branches, merged, and in 8-bit integers.
 
-Shipped models are what they are; the others have random weights, which cost the same time.
+Networks that are not shipped have random weights, which take the same time.
 """
 
 from collections.abc import Callable
@@ -28,33 +28,36 @@ from onebranch.spec.quantization import (
 )
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
-EDGE = 48
-"""Pixels of the random picture that rough ranges come from."""
+CALIBRATION_EDGE = 48
+"""Edge in pixels of the random picture from which rough quantization parameters are taken."""
 
-BRANCHES = ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity")
-"""A block of photo-x2 as it was trained."""
+PHOTO_X2_BRANCHES = ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity")
+"""The branches of a block of photo-x2 during training."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network in its forms. unmerged: None where another network's costs the same. quantized: None where
-    integers do not take it. shipped: its scores mean something."""
+    """A network in its forms.
+
+    unmerged: None if another network costs the same. quantized: None if it cannot be quantized. shipped: True
+    if it was trained, so that its scores mean something.
+    """
 
     name: str
-    about: str
+    description: str
     unmerged: Model | None
     merged: Model
     quantized: Model | None
     shipped: bool = False
 
 
-def _random(name: str, about: str, **facts: Any) -> Network:
-    """A network for upscaling with random weights: merged in truth, quantized by rough ranges."""
+def _random(name: str, description: str, **facts: Any) -> Network:
+    """An upscaling network with random weights, truly merged, and quantized with rough parameters."""
     unmerged = random_model(expand(NetworkShorthand(task="upscale", **facts)), np.random.default_rng(0))
-    done = merge_network(unmerged.spec, unmerged.weights, MergePlan())
-    merged = Model(spec=done.spec, weights=done.weights, name=name)
+    result = merge_network(unmerged.spec, unmerged.weights, MergePlan())
+    merged = Model(spec=result.spec, weights=result.weights, name=name)
     quantized = None if reason_against(merged.spec) else roughly_quantized(merged)
-    return Network(name, about, replace(unmerged, name=name), merged, quantized)
+    return Network(name, description, replace(unmerged, name=name), merged, quantized)
 
 
 def _photo_x2() -> Network:
@@ -65,9 +68,9 @@ def _photo_x2() -> Network:
 
 
 def _photo_x4() -> Network:
-    """Shipped but for its branches, of which the weights are random."""
+    """A shipped model; its branches, which are not shipped, have random weights."""
     merged, quantized = (catalogue.load(name) for name in ("photo-x4", "photo-x4-int8"))
-    short = NetworkShorthand(task="upscale", scale=4, branches=BRANCHES, residual="nearest")
+    short = NetworkShorthand(task="upscale", scale=4, branches=PHOTO_X2_BRANCHES, residual="nearest")
     unmerged = random_model(expand(short), np.random.default_rng(0))
     return Network("photo-x4", "luma, 4 x 16, PReLU", unmerged, merged, quantized, shipped=True)
 
@@ -80,7 +83,7 @@ def _wide(colour: str, depth: int, width: int, scale: int) -> Network:
 
 
 def _leaky() -> Network:
-    facts = {"branches": BRANCHES, "residual": "nearest", "activation": "leaky_relu"}
+    facts = {"branches": PHOTO_X2_BRANCHES, "residual": "nearest", "activation": "leaky_relu"}
     return replace(_random("leaky-x2", "photo-x2 with leaky ReLU", **facts), unmerged=None)
 
 
@@ -98,18 +101,18 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "y-16x64-x4": lambda: _wide("y", 16, 64, 4),
     "patent": lambda: _preset("patent"),
 }
-"""Every network by the name that users write; the presets' names are taken too."""
+"""Every network by the name that users write; names of presets are accepted too."""
 
-USUAL = ("photo-x2", "leaky-x2", "photo-x4", "rgb-10x32-x2", "y-16x64-x2", "patent")
-"""Those that run when none is named: all but those that repeat others' work on a larger scale."""
+DEFAULT_NETWORKS = ("photo-x2", "leaky-x2", "photo-x4", "rgb-10x32-x2", "y-16x64-x2", "patent")
+"""The networks that run when none is named: all except those that repeat another with a larger scale."""
 
 
-def chosen(names: tuple[str, ...]) -> list[str]:
-    """Names of networks to run: those given, the usual ones for none, every one for `all`.
+def select_networks(names: tuple[str, ...]) -> list[str]:
+    """Names of networks to run: the given ones, the default ones if none is given, every one for `all`.
 
     Raises OnebranchError, with the nearest name, for an unknown one.
 
-    >>> chosen(("patent", "photo-x2"))
+    >>> select_networks(("patent", "photo-x2"))
     ['patent', 'photo-x2']
     """
     known = [*NETWORKS, *(preset for preset in PRESETS if preset not in NETWORKS)]
@@ -118,16 +121,16 @@ def chosen(names: tuple[str, ...]) -> list[str]:
             raise OnebranchError(f"unknown network '{name}'; {nearest(name, ['all', *known])}")
     if "all" in names:
         return list(NETWORKS)
-    return list(dict.fromkeys(names)) or list(USUAL)
+    return list(dict.fromkeys(names)) or list(DEFAULT_NETWORKS)
 
 
 def network(name: str) -> Network:
-    """The network of that name, or the preset's 4 x 16 network for x2."""
+    """The network of that name; for a preset its 4 x 16 network for x2."""
     return NETWORKS[name]() if name in NETWORKS else _preset(name)
 
 
 def random_model(spec: NetworkSpec, rng: np.random.Generator) -> Model:
-    """A model with random weights of sensible size and random BN statistics."""
+    """A model with random weights of realistic magnitude and random BN statistics."""
     weights: dict[str, Any] = {}
     for name, shape in expected_tensors(spec).items():
         if name.endswith("running_var"):
@@ -141,9 +144,11 @@ def random_model(spec: NetworkSpec, rng: np.random.Generator) -> Model:
 
 
 def roughly_quantized(model: Model) -> Model:
-    """A merged model without skips in 8 bits, for timing: the ranges are those of one random picture."""
-    assert not model.spec.skips, "ranges before additions are not measured"
-    value = np.random.default_rng(0).random((model.spec.channels, EDGE, EDGE), np.float32)
+    """A merged model without skips in 8 bits, for timing: quantized for the values of one random picture."""
+    assert not model.spec.skips, "values before additions are not measured"
+    value = np.random.default_rng(0).random(
+        (model.spec.channels, CALIBRATION_EDGE, CALIBRATION_EDGE), np.float32
+    )
     layers = []
     for name, block, _ in model.spec.walk():
         tensors = within(model.weights, name)
@@ -152,17 +157,18 @@ def roughly_quantized(model: Model) -> Model:
             QuantizedLayer(
                 name=name,
                 weight_scales=None if name == "head" else _weight_scales(tensors["branches.0.0.weight"]),
-                output=None if name == "tail" else _range(value),
+                output=None if name == "tail" else _quant_params(value),
             )
         )
     return replace(model, quantization=plain_record(Quantization(version=1, layers=tuple(layers))))
 
 
 def _weight_scales(weight: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(most) / MAX_WEIGHT_LEVEL for most in np.maximum(np.abs(weight).max((1, 2, 3)), 1e-6))
+    peaks = np.maximum(np.abs(weight).max((1, 2, 3)), 1e-6)
+    return tuple(float(peak) / MAX_WEIGHT_LEVEL for peak in peaks)
 
 
-def _range(value: np.ndarray) -> QuantParams:
+def _quant_params(value: np.ndarray) -> QuantParams:
     low, high = min(float(value.min()), 0.0), max(float(value.max()), 1e-6)
     scale = (high - low) / MAX_LEVEL
     return QuantParams(scale, min(max(round(-low / scale), 0), MAX_LEVEL))

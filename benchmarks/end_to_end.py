@@ -1,4 +1,4 @@
-"""The whole path of an ordinary picture, RGB bytes to RGB bytes, beside OpenCV's Lanczos-4 resize."""
+"""photo-x2 end to end, RGB bytes to RGB bytes, compared with OpenCV's Lanczos-4 resize."""
 
 import importlib
 import importlib.util
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onebranch.bench.interleaved import USUAL, Turns, in_turns, ratio
+from onebranch.bench import DEFAULT_PACING, Pacing, median_ratio, time_interleaved
 from onebranch.errors import OnebranchError
 from onebranch.model.catalogue import load
 from onebranch.runtime.engine_library import available
@@ -17,15 +17,14 @@ from onebranch.runtime.engine_library import available
 LANCZOS = "OpenCV Lanczos-4"
 
 MODELS = {"fp32": "photo-x2", "bf16": "photo-x2", "int8": "photo-x2-int8"}
-"""What runs in each precision."""
+"""The shipped model of each precision."""
 
 
 @dataclass(frozen=True)
-class PathRow:
-    """milliseconds: median. megapixels: of output, a second. ratio: times as long as OpenCV takes, where it
-    is there."""
+class EndToEndRow:
+    """milliseconds: median. megapixels: of output per second. ratio: to OpenCV's time, if installed."""
 
-    way: str
+    label: str
     precision: str
     milliseconds: float
     megapixels: float
@@ -37,25 +36,25 @@ def compare(
     rounds: int,
     threads: int,
     precisions: Sequence[str] = (),
-    turns: Turns = USUAL,
-) -> tuple[list[PathRow], list[str]]:
-    """photo-x2 with bicubic chroma in those precisions, and OpenCV, interleaved; what is left out, and why.
+    pacing: Pacing = DEFAULT_PACING,
+) -> tuple[list[EndToEndRow], list[str]]:
+    """Time photo-x2 with bicubic chroma, and OpenCV; also returns a line for each that was skipped.
 
-    precisions: none means all.
+    size: height and width of the input. precisions: empty means all.
     """
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     runs, notes = _candidates(frame, threads, precisions or tuple(MODELS))
-    seconds = in_turns(runs, rounds, turns) if runs else {}
+    seconds = time_interleaved(runs, rounds, pacing) if runs else {}
     reference = seconds.get(LANCZOS)
     rows = [
-        PathRow(
+        EndToEndRow(
             name,
             name.rpartition(" ")[2] if name != LANCZOS else "",
-            1e3 * median(own),
-            4 * size[0] * size[1] / median(own) / 1e6,
-            ratio(own, reference) if reference else None,
+            1e3 * median(times),
+            4 * size[0] * size[1] / median(times) / 1e6,
+            median_ratio(times, reference) if reference else None,
         )
-        for name, own in seconds.items()
+        for name, times in seconds.items()
     ]
     return rows, notes
 
@@ -68,14 +67,14 @@ def _candidates(
     if importlib.util.find_spec("cv2"):
         runs[LANCZOS] = _lanczos(frame, threads)
     else:
-        notes.append(f"{LANCZOS} is left out: pip install opencv-python-headless")
+        notes.append(f"{LANCZOS} is skipped: pip install opencv-python-headless")
     if missing := available():
-        return runs, [*notes, f"the engine is left out: {missing}"]
+        return runs, [*notes, f"the engine is skipped: {missing}"]
     for precision in precisions:
         try:
             runs[f"engine {precision}"] = _stage(MODELS[precision], precision, frame, threads)
         except OnebranchError as error:
-            notes.append(f"the engine in {precision} is left out: {error}")
+            notes.append(f"the engine in {precision} is skipped: {error}")
     return runs, notes
 
 

@@ -1,6 +1,6 @@
-"""Anybody's ONNX files before and after merging: their size, and their time in ONNX Runtime.
+"""ONNX files before and after merging: their size, and their time in ONNX Runtime.
 
-ONNX Runtime's own optimizer runs in full on both: what it merges by itself is not counted as ours.
+ONNX Runtime's own optimizer is fully enabled for both, so that what it merges itself is not credited to us.
 """
 
 import math
@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from onebranch.bench.interleaved import interleaved, ratio
+from onebranch.bench import ONE_RUN_EACH, median_ratio, time_interleaved
 from onebranch.errors import OnebranchError
 from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules
@@ -24,18 +24,18 @@ from onebranch.graph.onnx.linear import read_linear
 from onebranch.merging.onnx import merge_onnx
 from onebranch.runtime.onnxruntime import session_options
 
-TURN = 0.02
-"""Seconds for which a candidate runs at least when it is its turn: less is lost in the clock's noise."""
+MIN_BATCH_SECONDS = 0.02
+"""Shortest measurement; shorter ones drown in the noise of the clock."""
 
 Inputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One file. Pairs are (before, after). shapes: of its inputs.
+class MergedFileRow:
+    """One file; every pair is (before, after) merging. shapes: of its inputs.
 
-    convolutions, parameters: as in the merge's report. macs: of the linear operations, on inputs of these
-    shapes. milliseconds: medians; faster: the median ratio of a round.
+    convolutions, parameters: as in the merge report. macs: of the linear operations, on inputs of these
+    shapes. milliseconds: medians. speedup: the median ratio within a round.
     """
 
     model: str
@@ -44,47 +44,49 @@ class Row:
     parameters: tuple[int, int]
     macs: tuple[int, int]
     milliseconds: tuple[float, float]
-    faster: float
+    speedup: float
 
 
-def compare(files: Sequence[Path], size: tuple[int, int], rounds: int, threads: int | None) -> list[Row]:
-    """Every file, before and after merging, in turns.
+def compare(
+    files: Sequence[Path], size: tuple[int, int], rounds: int, threads: int | None
+) -> list[MergedFileRow]:
+    """Time every file before and after merging, interleaved.
 
-    size: height and width where a file leaves them open; other open sides are 1. Raises OnebranchError for
-    files that cannot be read, merged or run.
+    size: height and width if the file leaves them dynamic; other dynamic dimensions become 1. Raises
+    OnebranchError for a file that cannot be read, merged or run.
     """
     return [_row(file, size, rounds, threads) for file in files]
 
 
-def _row(file: Path, size: tuple[int, int], rounds: int, threads: int | None) -> Row:
+def _row(file: Path, size: tuple[int, int], rounds: int, threads: int | None) -> MergedFileRow:
     original = read(file)
     merged, report = merge_onnx(original, Rules())
-    pair = settled(original, size), settled(merged, size)
+    pair = with_fixed_shapes(original, size), with_fixed_shapes(merged, size)
     values = _random_inputs(pair[0])
     runs = [_runner(model, values, threads, file) for model in pair]
     repeats = _repeats(runs[0])
-    turns = {name: _turn(run, repeats) for name, run in zip(("before", "after"), runs, strict=True)}
-    seconds = interleaved(turns, rounds)
-    before, after = (1e3 * median(seconds[name]) / repeats for name in turns)
-    return Row(
+    batches = {name: _batch(run, repeats) for name, run in zip(("before", "after"), runs, strict=True)}
+    seconds = time_interleaved(batches, rounds, ONE_RUN_EACH)
+    before, after = (1e3 * median(seconds[name]) / repeats for name in batches)
+    return MergedFileRow(
         file.stem,
         tuple(value.shape for value in values.values()),
         report.convolutions,
         report.parameters,
         (_macs(pair[0]), _macs(pair[1])),
         (before, after),
-        ratio(seconds["before"], seconds["after"]),
+        median_ratio(seconds["before"], seconds["after"]),
     )
 
 
 def _macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of the linear operations of a model without open sides."""
+    """Multiply-accumulates of the linear operations of a model without dynamic dimensions."""
     graph = read_linear(model)
     return sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
 
 
-def settled(model: onnx.ModelProto, size: tuple[int, int]) -> onnx.ModelProto:
-    """A copy whose inputs have no open side: height and width as in `size`, every other one 1."""
+def with_fixed_shapes(model: onnx.ModelProto, size: tuple[int, int]) -> onnx.ModelProto:
+    """A copy whose inputs have no dynamic dimension: height and width as in `size`, every other one 1."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for value in copy.graph.input:
@@ -97,21 +99,21 @@ def settled(model: onnx.ModelProto, size: tuple[int, int]) -> onnx.ModelProto:
 
 
 def _random_inputs(model: onnx.ModelProto) -> Inputs:
-    """Numbers in [0, 1) for every input that is not stored in the model; zeros where they are whole."""
+    """Random values in [0, 1) for every input that is not an initializer; zeros for integer inputs."""
     random = np.random.default_rng(0)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    found = {}
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = {}
     for value in model.graph.input:
-        if value.name not in stored:
+        if value.name not in initializers:
             shape = [side.dim_value for side in value.type.tensor_type.shape.dim]
             kind = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
             numbers = random.random(shape) if kind.kind == "f" else np.zeros(shape)
-            found[value.name] = np.asarray(numbers, kind)
-    return found
+            inputs[value.name] = np.asarray(numbers, kind)
+    return inputs
 
 
 def _runner(model: onnx.ModelProto, values: Inputs, threads: int | None, file: Path) -> Callable[[], object]:
-    """The model on those inputs, run once to see that it runs."""
+    """A function that runs the model on these inputs; it is run once to see that it works."""
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
@@ -120,16 +122,16 @@ def _runner(model: onnx.ModelProto, values: Inputs, threads: int | None, file: P
     except Exception as error:  # ONNX Runtime's own exceptions, of many classes
         shapes = ", ".join("x".join(map(str, value.shape)) for value in values.values())
         reason = str(error).splitlines()[0]
-        raise OnebranchError(f"{file}: ONNX Runtime does not run it on {shapes}: {reason}") from None
+        raise OnebranchError(f"{file}: ONNX Runtime cannot run it on {shapes}: {reason}") from None
     return lambda: session.run(None, values)
 
 
 def _repeats(run: Callable[[], object]) -> int:
-    """How often a candidate runs in one turn."""
+    """How often a candidate runs in one measurement."""
     start = time.perf_counter()
     run()
-    return max(1, math.ceil(TURN / (time.perf_counter() - start)))
+    return max(1, math.ceil(MIN_BATCH_SECONDS / (time.perf_counter() - start)))
 
 
-def _turn(run: Callable[[], object], repeats: int) -> Callable[[], object]:
+def _batch(run: Callable[[], object], repeats: int) -> Callable[[], object]:
     return lambda: [run() for _ in range(repeats)]

@@ -1,16 +1,16 @@
-"""What a training step costs: a plain network, and one of many branches in both forward modes."""
+"""Time of a training step: a plain network, and networks of many branches in both forward modes."""
 
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 
-from onebranch.bench.interleaved import interleaved, ratio
+from onebranch.bench import ONE_RUN_EACH, median_ratio, time_interleaved
 from onebranch.nn.block import Mode
 from onebranch.nn.network import Network
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
-BRANCHES: dict[str, str | tuple[str, ...]] = {
+NETWORKS: dict[str, str | tuple[str, ...]] = {
     "plain 3x3": "plain",
     "sesr": "sesr",
     "ecb": "ecb",
@@ -19,8 +19,8 @@ BRANCHES: dict[str, str | tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One network: median milliseconds of a step in each mode, and each against the plain network's."""
+class TrainingStepRow:
+    """One network: median milliseconds of a step in each mode, and the ratio of each to the plain network."""
 
     network: str
     merged_ms: float
@@ -29,34 +29,34 @@ class Row:
     branches_ratio: float
 
 
-def compare(rounds: int, batch: int = 16, patch: int = 32) -> list[Row]:
+def compare(rounds: int, batch: int = 16, patch: int = 32) -> list[TrainingStepRow]:
     """Steps of 4 x 16 x2 networks on `batch` crops of `patch` x `patch` pixels, one thread, interleaved."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         candidates = {
             f"{name} {mode}": _Step(branches, mode, batch, patch)
-            for name, branches in BRANCHES.items()
+            for name, branches in NETWORKS.items()
             for mode in ("merged", "branches")
         }
-        seconds = interleaved(candidates, rounds)
+        seconds = time_interleaved(candidates, rounds, ONE_RUN_EACH)
     finally:
         torch.set_num_threads(threads)
     plain = seconds["plain 3x3 branches"]
     return [
-        Row(
+        TrainingStepRow(
             name,
             1e3 * median(seconds[f"{name} merged"]),
-            ratio(seconds[f"{name} merged"], plain),
+            median_ratio(seconds[f"{name} merged"], plain),
             1e3 * median(seconds[f"{name} branches"]),
-            ratio(seconds[f"{name} branches"], plain),
+            median_ratio(seconds[f"{name} branches"], plain),
         )
-        for name in BRANCHES
+        for name in NETWORKS
     ]
 
 
 class _Step:
-    """A whole step of one network: forward, backward, optimizer."""
+    """One step of one network: forward pass, backward pass, optimizer."""
 
     def __init__(self, branches: str | tuple[str, ...], mode: Mode, batch: int, patch: int) -> None:
         torch.manual_seed(0)

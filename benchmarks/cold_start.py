@@ -1,7 +1,7 @@
-"""A cold start in steps: a new interpreter takes one picture through what `onebranch enhance` does.
+"""A cold start in steps: a new interpreter does what `onebranch enhance` does to one picture.
 
-`python -m onebranch.bench.cold SOURCE TARGET` prints the moment at which each step ended, by the clock that
-all processes of a machine share (CLOCK_MONOTONIC; Linux and macOS).
+`python -m benchmarks.cold_start SOURCE TARGET` prints when each step ended, by the clock that all
+processes of a machine share (CLOCK_MONOTONIC; Linux and macOS).
 """
 
 import json
@@ -21,13 +21,13 @@ STEPS = (
     "opening the model",
     "enhancing",
     "writing the picture",
-    "leaving",
+    "exit",
 )
-"""Every step in order; the parent sees the beginning of the first and the end of the last."""
+"""Every step in order; the parent process takes the start of the first and the end of the last."""
 
 
 def main(source: str, target: str) -> None:
-    """Print the moments as one JSON list."""
+    """Run the steps and print their times as one JSON list."""
     moments = [START]
     for step in _steps(source, target):
         step()
@@ -36,7 +36,7 @@ def main(source: str, target: str) -> None:
 
 
 def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
-    """What lies between the first moment and the last, a step each."""
+    """The steps between the interpreter's start and its exit."""
 
     def command_line() -> None:
         import click  # noqa: F401
@@ -60,21 +60,21 @@ def _steps(source: str, target: str) -> Iterator[Callable[[], object]]:
     from onebranch.images.reading import read
     from onebranch.images.writing import write
 
-    held: dict[str, object] = {}
+    objects: dict[str, object] = {}
 
     def reading() -> None:
-        held["picture"] = read(source)
+        objects["picture"] = read(source)
 
     def opening() -> None:
-        held["enhancer"] = enhancer = Enhancer(Options())
+        objects["enhancer"] = enhancer = Enhancer(Options())
         enhancer.stages_for((1, 1))
 
     def enhancing() -> None:
-        enhancer, picture = held["enhancer"], held["picture"]
-        held["result"] = enhancer.enhance(picture)  # type: ignore[attr-defined]  # an Enhancer
+        enhancer, picture = objects["enhancer"], objects["picture"]
+        objects["result"] = enhancer.enhance(picture)  # type: ignore[attr-defined]  # an Enhancer
 
     def writing() -> None:
-        write(held["result"], target, overwrite=True)  # type: ignore[arg-type]  # a Picture
+        write(objects["result"], target, overwrite=True)  # type: ignore[arg-type]  # a Picture
 
     yield from (reading, opening, enhancing, writing)
 

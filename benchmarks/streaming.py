@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from onebranch.enhancer.engine_stage import EngineStage
 
 
-def streamed(stage: "EngineStage", height: int, rows: np.ndarray) -> int:
-    """A picture of so many rows through photo-x2 or its like; how many rows it gave.
+def stream_picture(stage: "EngineStage", height: int, rows: np.ndarray) -> int:
+    """Stream a picture of `height` rows through a luma network; return the number of output rows.
 
-    rows: some rows of RGB bytes (N, W, 3), which are given again and again.
+    rows: RGB bytes (N, W, 3), which are repeated until the picture is complete.
     """
     stream = stage.engine.stream(height, rows.shape[1], 3, "uint8", "uint8", "y of rgb")
     starts = range(0, height, len(rows))
@@ -19,5 +19,5 @@ def streamed(stage: "EngineStage", height: int, rows: np.ndarray) -> int:
 
 
 def random_rows(count: int, width: int) -> np.ndarray:
-    """(N, W, 3) bytes."""
+    """Random RGB bytes (count, width, 3)."""
     return np.random.default_rng(0).integers(0, 256, (count, width, 3), np.uint8)

@@ -1,0 +1,360 @@
+"""`python -m benchmarks`: one command per benchmark; none starts while the training queue runs."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmarks.tables import (
+    print_commands,
+    print_end_to_end,
+    print_inference,
+    print_scaling,
+    print_table,
+    print_targets,
+)
+from benchmarks.training_queue import refuse_while_training
+from onebranch.bench import busy_warning
+from onebranch.cli.bench import parse_size
+from onebranch.errors import OnebranchError
+
+if TYPE_CHECKING:
+    from benchmarks.inference import InferenceSettings
+    from benchmarks.merging import MergedFileRow
+    from benchmarks.targets import Target
+
+MIN_TRAINING_ROUNDS = 20
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _rounds(default: int) -> Decorator:
+    return click.option("--rounds", default=default, show_default=True, type=click.IntRange(1))
+
+
+_threads: Decorator = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads of every runtime.  [default: all cores]"
+)
+_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_precision: Decorator = click.option(
+    "--precision", "precisions", multiple=True, help="fp32, bf16 or int8; may be repeated.  [default: all]"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def benchmarks() -> None:
+    """Compare onebranch with other programs and with the project's goals, on an idle machine."""
+    refuse_while_training()
+
+
+@benchmarks.command("inference")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    help="photo-x2, leaky-x2, photo-x4, rgb-10x32-x2, rgb-10x32-x4, y-16x64-x2, y-16x64-x4, a preset, or all;"
+    " may be repeated.  [default: all except the wide x4]",
+)
+@click.option("--runtime", "runtimes", multiple=True, help="torch, onnxruntime, openvino or engine.")
+@_precision
+@click.option("--size", default="540x960", show_default=True, metavar="HEIGHTxWIDTH")
+@_rounds(5)
+@_threads
+@click.option("--data", help="Folder of pictures on which the loss of bf16 and int8 is measured.")
+@click.option("--no-memory", is_flag=True, help="Do not measure memory and first run in new processes.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Plot the times.")
+@_json
+def inference_command(
+    networks: tuple[str, ...],
+    runtimes: tuple[str, ...],
+    precisions: tuple[str, ...],
+    size: str,
+    rounds: int,
+    threads: int | None,
+    data: str | None,
+    no_memory: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Time networks, unmerged and merged, in every runtime and precision, and RGB bytes to RGB bytes.
+
+    Prints milliseconds, megapixels of output per second, the share of the machine's measured peak, memory,
+    first run, loss of quality, and the project's goals.
+    """
+    from benchmarks.configurations import select_configurations, threads_or_all
+    from benchmarks.inference import InferenceSettings
+    from benchmarks.networks import select_networks
+    from benchmarks.plots import check
+    from onebranch.images.folders import find_pictures
+
+    configurations, names = select_configurations(runtimes, precisions), select_networks(networks)
+    if plot:
+        check(plot)
+    if data:
+        find_pictures(data)
+    settings = InferenceSettings(parse_size(size), rounds, threads_or_all(threads), data, not no_memory)
+    _run_inference(names, configurations, precisions, settings, plot, as_json)
+
+
+def _run_inference(
+    names: Sequence[str],
+    configurations: Sequence[Any],
+    precisions: tuple[str, ...],
+    settings: "InferenceSettings",
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from rich.console import Console
+
+    from benchmarks import end_to_end, inference, targets
+    from benchmarks.plots import save
+
+    notes = busy_warning()
+    with Console(stderr=True).status("starting") as status:
+        result = inference.compare(names, configurations, settings, status.update)
+        rows: list[end_to_end.EndToEndRow] = []
+        skipped: list[str] = []
+        if any(each.runtime == "engine" for each in configurations):
+            status.update("end to end")
+            rows, skipped = end_to_end.compare(
+                settings.size, settings.rounds, settings.threads, precisions, settings.pacing
+            )
+    goals = targets.inference_targets(result.rows, rows)
+    notes += [*result.notes, *skipped]
+    height, width = settings.size
+    title = f"{width}x{height}, {_threads_text(settings.threads)}, medians of {settings.rounds} rounds"
+    if plot:
+        save(result.rows, f"{title}; in brackets: times faster than ONNX Runtime", plot)
+    if as_json:
+        _print_json(
+            {
+                "size": settings.size,
+                "rounds": settings.rounds,
+                "threads": settings.threads,
+                "peaks": dict(result.peaks),
+                "rows": [row.as_json() for row in result.rows],
+                "end_to_end": [asdict(row) for row in rows],
+                "goals": [_target_json(target) for target in goals],
+                "notes": notes,
+            }
+        )
+        return
+    print_inference(result, title)
+    if rows:
+        print_end_to_end(
+            rows, f"RGB bytes {width}x{height} to {2 * width}x{2 * height}: photo-x2, bicubic chroma"
+        )
+    print_targets(goals)
+    _print_lines(notes)
+
+
+@benchmarks.command("scaling")
+@_precision
+@_rounds(5)
+@_threads
+@_json
+def scaling_command(precisions: tuple[str, ...], rounds: int, threads: int | None, as_json: bool) -> None:
+    """Measure the engine's cost per pixel and its memory from small to huge pictures."""
+    from rich.console import Console
+
+    from benchmarks import scaling, targets
+    from benchmarks.configurations import threads_or_all
+    from onebranch.runtime.engine_library import available
+    from onebranch.runtime.selection import PRECISIONS, check_precision
+
+    for precision in precisions:
+        check_precision(precision)
+    if missing := available():
+        raise OnebranchError(f"scaling measures the engine: {missing}")
+    selected, count, notes = (
+        list(dict.fromkeys(precisions)) or PRECISIONS,
+        threads_or_all(threads),
+        busy_warning(),
+    )
+    with Console(stderr=True).status("cost per pixel") as status:
+        costs = scaling.costs(scaling.EDGES, selected, rounds, count)
+        memories = scaling.memories(selected, count, report=status.update)
+    goals = targets.scaling_targets(costs, memories)
+    if as_json:
+        _print_json(
+            {
+                "rounds": rounds,
+                "threads": count,
+                "scaling": [asdict(cost) for cost in costs],
+                "memory": [asdict(memory) for memory in memories],
+                "goals": [_target_json(target) for target in goals],
+                "notes": notes,
+            }
+        )
+        return
+    threads_text = _threads_text(count)
+    title = f"Nanoseconds per input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {threads_text}"
+    print_scaling(costs, memories, title)
+    print_targets(goals)
+    _print_lines(notes)
+
+
+@benchmarks.command("commands")
+@click.argument("folder", type=click.Path(path_type=Path))
+@_rounds(5)
+@_threads
+@_json
+def commands_command(folder: Path, rounds: int, threads: int | None, as_json: bool) -> None:
+    """Time `onebranch enhance` on the pictures of FOLDER and on one of 24 megapixels.
+
+    Also times encoders and the steps of a cold start.
+    """
+    from rich.console import Console
+
+    from benchmarks import commands
+    from benchmarks.configurations import threads_or_all
+
+    count, notes = threads_or_all(threads), busy_warning()
+    with Console(stderr=True).status("starting") as status:
+        result = commands.compare(folder, rounds, count, status.update)
+    if as_json:
+        goals = [_target_json(target) for target in result.targets()]
+        _print_json({"rounds": rounds, "threads": count, **asdict(result), "goals": goals, "notes": notes})
+        return
+    print_commands(result, f"{_threads_text(count)}, medians of {rounds} interleaved rounds")
+    print_targets(result.targets())
+    _print_lines(notes)
+
+
+@benchmarks.command("merging")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE.onnx]...")
+@click.option("--size", default="224x224", show_default=True, help="Height and width of dynamic inputs.")
+@_rounds(30)
+@_threads
+@_json
+def merging_command(
+    files: tuple[Path, ...], size: str, rounds: int, threads: int | None, as_json: bool
+) -> None:
+    """Time ONNX files in ONNX Runtime before and after merging.
+
+    Without files it exports networks of timm and spandrel.
+    """
+    from benchmarks.merging import compare
+
+    if files:
+        rows = compare(files, parse_size(size), rounds, threads)
+    else:
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+        from benchmarks.external_networks import export_networks
+
+        with tempfile.TemporaryDirectory() as folder:
+            rows = compare(export_networks(Path(folder)), parse_size(size), rounds, threads)
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return
+    print_table(
+        f"ONNX Runtime, its optimizer fully enabled for both, medians of {rounds} interleaved rounds",
+        ("model", "input", "convolutions", "parameters", "MACs", "before", "after", "speedup"),
+        [_merging_cells(row) for row in rows],
+    )
+
+
+def _merging_cells(row: "MergedFileRow") -> tuple[str, ...]:
+    return (
+        row.model,
+        ", ".join("x".join(map(str, shape)) for shape in row.shapes),
+        f"{row.convolutions[0]} -> {row.convolutions[1]}",
+        f"{short(row.parameters[0])} -> {short(row.parameters[1])}",
+        f"{short(row.macs[0])} -> {short(row.macs[1])}",
+        f"{row.milliseconds[0]:.1f} ms",
+        f"{row.milliseconds[1]:.1f} ms",
+        f"{row.speedup:.2f} x",
+    )
+
+
+@benchmarks.command("training")
+@_rounds(MIN_TRAINING_ROUNDS)
+@_json
+def training_command(rounds: int, as_json: bool) -> None:
+    """Time training steps of a plain network and of networks with branches, on one thread."""
+    from benchmarks.training_steps import compare
+
+    rows = compare(max(rounds, MIN_TRAINING_ROUNDS))
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return
+    print_table(
+        "A training step, 16 crops of 32x32, one thread; ratios to plain 3x3 in branches mode",
+        ("network", "merged", "ratio", "branches", "ratio"),
+        [
+            (
+                row.network,
+                f"{row.merged_ms:.1f} ms",
+                f"{row.merged_ratio:.2f}",
+                f"{row.branches_ms:.1f} ms",
+                f"{row.branches_ratio:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+@benchmarks.command("huge-picture")
+@click.option("--width", default=30_000, show_default=True, help="Of the input, in pixels.")
+@click.option("--height", default=20_000, show_default=True, help="Of the input, in pixels.")
+@click.option("--suffix", default=".tif", show_default=True, help="File format of input and result.")
+@click.option("--memory", help="The option --memory of the command.")
+@click.option("--model", default="photo-x2", show_default=True)
+def huge_picture_command(width: int, height: int, suffix: str, memory: str | None, model: str) -> None:
+    """Measure time and peak memory of `onebranch enhance` on one huge picture."""
+    from benchmarks.huge_picture import enhance_huge_picture
+
+    result = enhance_huge_picture(width, height, suffix, model, memory)
+    click.echo(
+        f"{width}x{height} -> {result.output_size[0]}x{result.output_size[1]} {suffix}"
+        f" ({result.input_megabytes:,.0f} -> {result.output_megabytes:,.0f} MB): {result.seconds:.0f} s,"
+        f" at most {result.peak_megabytes:.0f} MB resident"
+    )
+
+
+def short(number: int) -> str:
+    """The number with three digits and its unit.
+
+    >>> short(9_108_968), short(999)
+    ('9.11 M', '999')
+    """
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= 0.9995 * factor:
+            return f"{number / factor:.3g} {unit}"
+    return str(number)
+
+
+def _threads_text(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def _target_json(target: "Target") -> dict[str, Any]:
+    return {**asdict(target), "unit": target.unit.strip(), "met": target.met}
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def main() -> None:
+    """Run a benchmark; a mistake of the user is one line and exit code 2."""
+    try:
+        benchmarks(prog_name="python -m benchmarks", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except OnebranchError as error:
+        click.echo(f"benchmarks: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)

@@ -1,0 +1,40 @@
+"""Benchmarks must not start while the training queue (`make ladder`) uses the processor."""
+
+import os
+from pathlib import Path
+
+from onebranch.errors import OnebranchError
+
+VARIABLE = "ONEBRANCH_LADDER"
+"""Environment variable that names the queue's state file."""
+
+DEFAULT_STATE_FILE = Path("~/.cache/onebranch/ladder/running")
+"""Holds the process id of the queue while a training run is active and not paused."""
+
+
+def refuse_while_training() -> None:
+    """Raise OnebranchError while a training run of the queue is active: every timing would be wrong.
+
+    A state file whose process no longer exists was left by a killed run and is ignored.
+    """
+    path = Path(os.environ.get(VARIABLE) or DEFAULT_STATE_FILE).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return
+    if not text.isdigit() or is_alive(int(text)):
+        raise OnebranchError(
+            f"a training run is active ({path} names process '{text}'), so that timings would mean nothing;"
+            " pause it, or wait until it ends"
+        )
+
+
+def is_alive(process: int) -> bool:
+    """True if a process of that id exists, whoever owns it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

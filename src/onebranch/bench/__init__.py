@@ -1,1 +1,0 @@
-"""Timings on this machine: interleaved runs, medians and ratios. Commands, never tests."""
