@@ -17,7 +17,7 @@ from onebranch.algebra.integer import run_integer_network
 from onebranch.algebra.network import run_network
 from onebranch.model.file import Model
 from onebranch.runtime.engine import Engine
-from onebranch.runtime.engine_library import COLOURS, TYPES
+from onebranch.runtime.engine_library import COLOUR_CONVERSIONS, SAMPLE_TYPES
 from onebranch.runtime.engine_network import describe
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
 
@@ -118,13 +118,13 @@ def case(
     if expected.dtype.kind == "f":
         expected = expected.astype(np.float32)
     height, width = picture.shape[1:] if planar else picture.shape[:2]
-    types = TYPES[picture.dtype.name], TYPES[expected.dtype.name]
+    types = SAMPLE_TYPES[picture.dtype.name], SAMPLE_TYPES[expected.dtype.name]
     return b"".join(
         [
             struct.pack("<i", len(name)),
             name.encode(),
             _sized(description),
-            struct.pack("<qq4id", height, width, *types, COLOURS[colour], planar, tolerance),
+            struct.pack("<qq4id", height, width, *types, COLOUR_CONVERSIONS[colour], planar, tolerance),
             _sized(np.ascontiguousarray(picture).tobytes()),
             _sized(np.ascontiguousarray(expected).tobytes()),
         ]

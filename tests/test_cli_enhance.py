@@ -327,7 +327,7 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
         (["in", "--compression", "zip"], "unknown compression of TIFF 'zip'"),
         (["in", "--subsampling", "422"], "unknown chroma subsampling '422'"),
         (["in", "--level", "10"], "level 10 is out of range"),
-        (["in", "--memory", "lots"], "is no size of memory"),
+        (["in", "--memory", "lots"], "is not a size of memory"),
         (["in", "--precision", "fp16"], "unknown precision 'fp16'; valid: fp32, bf16, int8"),
         (["in", "-o", ""], "the name of the results' folder is empty"),
         (["in", "-o", "in/sand.png/x"], "is no folder"),

@@ -31,7 +31,7 @@ from onebranch.images.writing import write as write_picture
 from onebranch.model.foreign import ForeignModel, read_foreign
 from onebranch.runtime import memory
 from onebranch.runtime.foreign import ForeignRuntime
-from onebranch.runtime.memory import bytes_of, needed
+from onebranch.runtime.memory import memory_estimate, parse_bytes
 from onebranch.runtime.selection import open_foreign, open_runtime
 from onnx_editing import Edit
 from picture_networks import GLOBAL, LOCAL, Drawing
@@ -130,7 +130,7 @@ def test_options_reach_a_foreign_network(file) -> None:
     picture = photograph()
     result = Enhancer(Options(model=file("edsr"), width=100, threads=1, tile=32)).enhance(picture)
     assert (result.height, result.width) == (77, 100)
-    with pytest.raises(OnebranchError, match="runtime 'torch' does not take ONNX files"):
+    with pytest.raises(OnebranchError, match="runtime 'torch' does not run ONNX files"):
         enhance(picture, file("edsr"), runtime="torch")
     with pytest.raises(OnebranchError, match="threads must be at least 1"):
         enhance(picture, file("edsr"), threads=0)
@@ -173,7 +173,7 @@ def test_a_whole_picture_network_is_refused_by_name_beyond_the_memory(file) -> N
     picture, path = photograph(200, 300), file("squeeze")
     whole = enhance(picture, path, threads=1).pixels
     np.testing.assert_array_equal(enhance(picture, path, threads=1, tile=16, memory=10**8).pixels, whole)
-    need = needed(*read_foreign(path).usable(), 200, 300)
+    need = memory_estimate(*read_foreign(path).usable(), 200, 300)
     enhance(picture, path, threads=1, memory=need)
     rule = (
         r"x.onnx needs about .* MB of memory for 300x200 pixels at once \(GlobalAveragePool 'seen' needs the"
@@ -193,20 +193,20 @@ def test_a_tile_beyond_the_memory_names_the_way_out(file) -> None:
 
 def test_half_of_the_free_memory_is_taken_by_default(monkeypatch: pytest.MonkeyPatch, file) -> None:
     monkeypatch.setattr(memory, "_free", lambda: iter([1 << 40, 1 << 21]))
-    assert memory.allowed(None) == 1 << 20
-    assert memory.allowed(5) == 5
+    assert memory.memory_limit(None) == 1 << 20
+    assert memory.memory_limit(5) == 5
     with pytest.raises(OnebranchError, match="and 1 MB are allowed"):
         enhance(photograph(400, 400), file("squeeze"), threads=1)
 
 
 def test_this_machine_has_memory() -> None:
-    assert 1 << 26 < memory.allowed(None) < 1 << 45
+    assert 1 << 26 < memory.memory_limit(None) < 1 << 45
 
 
 @pytest.mark.parametrize("text", ["", "G", "0", "-1G", "2X", "1e9", "two"])
 def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
-    with pytest.raises(OnebranchError, match="is no size of memory; write it like 500M or 2G"):
-        bytes_of(text)
+    with pytest.raises(OnebranchError, match="is not a size of memory; write it like 500M or 2G"):
+        parse_bytes(text)
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_memory_is_estimated_neither_far_too_low_nor_far_too_high(name: str, fil
         "import sys, numpy as np\n"
         "from onebranch.model.foreign import read_foreign\n"
         "from onebranch.runtime.foreign import ForeignRuntime\n"
-        "from onebranch.runtime.memory import needed\n"
+        "from onebranch.runtime.memory import memory_estimate\n"
         # Not getrusage's: that counts what the process which started this one held.
         "def most():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"
@@ -230,7 +230,7 @@ def test_memory_is_estimated_neither_far_too_low_nor_far_too_high(name: str, fil
         "runtime.run(picture[:, :, :32, :32])\n"
         "before = most()\n"
         "runtime.run(picture)\n"
-        "print(needed(*model.usable(), side, side) / (most() - before))\n"
+        "print(memory_estimate(*model.usable(), side, side) / (most() - before))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(onebranch.__file__).parent.parent)}
     words = [sys.executable, "-c", code, str(file(name)), str(side)]
@@ -459,7 +459,7 @@ def test_the_command_line(file, run: CommandLine, crops: Path, tmp_path: Path) -
     words = ("enhance", tmp_path / "large.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
     assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "160M").errors
     assert "MB, as its network takes it whole, more than the 0 MB allowed" in run(*words, "10K").errors
-    assert "is no size of memory" in run.refused(*words, "much")
+    assert "is not a size of memory" in run.refused(*words, "much")
     assert "neither a shipped model nor a file" in run.refused(*words[:5], tmp_path / "absent.onnx")
 
 

@@ -60,7 +60,7 @@ def openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 @built
 @pytest.mark.parametrize(("model", "precision"), [(MERGED, "fp32"), (MERGED, "bf16"), (QUANTIZED, "int8")])
 def test_auto_takes_the_engine_where_it_takes_the_network(model, precision) -> None:
-    assert chosen(model, "auto", precision) == Choice("engine", precision, "the engine takes this network")
+    assert chosen(model, "auto", precision) == Choice("engine", precision, "the engine supports this network")
     assert engine_refusal(model, precision) == engine_missing() == ""
 
 
@@ -116,7 +116,7 @@ def test_a_runtime_that_is_not_installed_says_what_to_install(no_engine: None, n
 
 
 def test_an_engine_that_is_not_there_is_an_error_where_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(engine_library.VARIABLE, "absent.so")
+    monkeypatch.setenv(engine_library.LIBRARY_VARIABLE, "absent.so")
     for act in (lambda: chosen(MERGED, "engine"), lambda: Enhancer(Options(runtime="engine"))):
         with pytest.raises(OnebranchError, match=r"'engine' is not installed: .*; use --runtime onnxruntime"):
             act()
@@ -124,7 +124,7 @@ def test_an_engine_that_is_not_there_is_an_error_where_it_was_named(monkeypatch:
 
 
 def test_a_named_runtime_is_taken() -> None:
-    assert chosen(MERGED, "onnxruntime") == Choice("onnxruntime", "fp32", "it was asked for")
+    assert chosen(MERGED, "onnxruntime") == Choice("onnxruntime", "fp32", "requested")
 
 
 def test_unknown_names_are_refused() -> None:
@@ -234,6 +234,6 @@ def test_info_says_what_auto_takes_and_why(
 def test_info_knows_the_engine(run: CommandLine, folder: Path) -> None:
     facts = json.loads(run("info", "--json", folder / "q.safetensors").output)["runtimes"]
     assert {name: fact["runtime"] for name, fact in facts.items()} == dict.fromkeys(PRECISIONS, "engine")
-    assert "fp32 │ engine: the engine takes this network" in " ".join(
+    assert "fp32 │ engine: the engine supports this network" in " ".join(
         run("info", folder / "q.safetensors").output.split()
     )

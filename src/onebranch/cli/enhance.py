@@ -123,10 +123,10 @@ def command(
 
 def _options(runtime: str, model: str | None, typed: dict[str, Any]) -> "Options":
     from onebranch.enhancer.options import Options
-    from onebranch.runtime.memory import bytes_of
+    from onebranch.runtime.memory import parse_bytes
 
     names = ("scale", "width", "height", "chroma", "wrap", "self_ensemble", "precision", "threads", "tile")
-    memory = None if typed["memory"] is None else bytes_of(typed["memory"])
+    memory = None if typed["memory"] is None else parse_bytes(typed["memory"])
     return Options(model=model, runtime=runtime, memory=memory, **{name: typed[name] for name in names})
 
 

@@ -66,7 +66,7 @@ def _seen(model: ForeignModel, analysis: GraphAnalysis) -> dict[str, Any]:
 
 def _memory(model: ForeignModel, analysis: GraphAnalysis) -> str:
     from onebranch.algebra.padding import Padding
-    from onebranch.runtime.memory import in_words, needed
+    from onebranch.runtime.memory import format_bytes, memory_estimate
 
     graph, _ = model.usable()
     halo = analysis.halo or Padding()
@@ -74,4 +74,6 @@ def _memory(model: ForeignModel, analysis: GraphAnalysis) -> str:
         fixed or TILE + both
         for fixed, both in zip(analysis.fixed_size, (halo.height, halo.width), strict=True)
     )
-    return f"about {in_words(needed(graph, analysis, height, width))} for {width}x{height} pixels"
+    return (
+        f"about {format_bytes(memory_estimate(graph, analysis, height, width))} for {width}x{height} pixels"
+    )

@@ -22,7 +22,7 @@ from onebranch.images.reading import bytes_for_reading
 from onebranch.images.rows import Header, Reader
 from onebranch.images.writing import bytes_for_writing
 from onebranch.runtime.cores import cores
-from onebranch.runtime.memory import allowed
+from onebranch.runtime.memory import memory_limit
 
 if TYPE_CHECKING:
     from onebranch.enhancer.manifest import Manifest, Records
@@ -141,7 +141,7 @@ class Batch:
         self._enhancer, self._writing, self._share = enhancer, writing, share
         self._manifest, self._resume = manifest, resume
         self._folders = Folders()
-        self._budget = MemoryBudget(allowed(enhancer.options.memory))
+        self._budget = MemoryBudget(memory_limit(enhancer.options.memory))
         self._stopped = threading.Event()
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:

@@ -31,7 +31,7 @@ from onebranch.images.rows import Layout, Reader
 from onebranch.model.catalogue import find, is_foreign, load, quantized
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
-from onebranch.runtime.memory import allowed
+from onebranch.runtime.memory import memory_limit
 from onebranch.runtime.selection import Choice, check_available, chosen, open_foreign, open_runtime
 
 MOST_MEMORY = 1 << 29
@@ -101,7 +101,7 @@ class Enhancer:
     def memory(self) -> int:
         """Bytes that a picture's rows may take while it is enhanced."""
         limit = self.options.memory
-        return (min(allowed(None), MOST_MEMORY) if limit is None else limit // 4) // self.concurrency
+        return (min(memory_limit(None), MOST_MEMORY) if limit is None else limit // 4) // self.concurrency
 
     def tile(self) -> int:
         """The edge of the tiles, where a stage takes tiles."""

@@ -1,1 +1,1 @@
-"""What runs a network on arrays: ONNX Runtime or PyTorch, behind one protocol."""
+"""Runtimes behind one protocol: the native engine, ONNX Runtime, OpenVINO, PyTorch."""

@@ -17,16 +17,24 @@ from onebranch.images.resize import Kernel
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
-from onebranch.runtime.engine_library import ASK, COLOURS, ROOM, TYPES, Format, instruction_sets, library
-from onebranch.runtime.engine_network import MAGIC, describe
+from onebranch.runtime.engine_library import (
+    COLOUR_CONVERSIONS,
+    MESSAGE_BYTES,
+    SAMPLE_TYPES,
+    CancellationCallback,
+    PictureFormat,
+    instruction_sets,
+    library,
+)
+from onebranch.runtime.engine_network import SIGNATURE, describe
 
 
 class Engine:
-    """A network in the engine, opened.
+    """A network that is loaded into the engine.
 
-    description: as `engine_network.describe` writes it. instructions: one of `instruction_sets()`, None: the
-    best. threads: None takes every core that this process may use. Raises OnebranchError for a description or
-    a set of instructions that the engine does not take.
+    description: the bytes that `engine_network.describe` returns. threads: None takes every core that this
+    process may use. instructions: one of `instruction_sets()`; None takes the best. Raises OnebranchError for
+    an invalid description and for an unknown instruction set.
     """
 
     def __init__(
@@ -34,22 +42,22 @@ class Engine:
     ) -> None:
         functions = library()
         self.threads = threads or cores()
-        message = ctypes.create_string_buffer(ROOM)
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
         chosen = None if instructions is None else instructions.encode()
-        self._network = functions.ob_open(description, len(description), chosen, message, ROOM)
+        self._network = functions.ob_open(description, len(description), chosen, message, MESSAGE_BYTES)
         if not self._network:
             raise OnebranchError(f"the engine cannot take this network: {message.value.decode()}")
-        (self._channels,) = struct.unpack_from("<i", description, len(MAGIC) + 8)
+        (self._channels,) = struct.unpack_from("<i", description, len(SIGNATURE) + 8)
         self.instructions = instructions or instruction_sets()[0]
         self._close = weakref.finalize(self, functions.ob_close, self._network)
-        self._close.atexit = False  # another thread may still be at work in it
+        self._close.atexit = False  # another thread may still be running it
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the result for a picture of that size."""
+        """(height, width) in pixels of the result for a picture of that size."""
         functions = library()
-        tall: int = functions.ob_output_height(self._network, height)
-        wide: int = functions.ob_output_width(self._network, width)
-        return tall, wide
+        output_height: int = functions.ob_output_height(self._network, height)
+        output_width: int = functions.ob_output_width(self._network, width)
+        return output_height, output_width
 
     def run(
         self,
@@ -61,11 +69,12 @@ class Engine:
         strip: int = 0,
         band: int = 0,
     ) -> Samples:
-        """The result for a picture, of type `target` ("uint8", "uint16" or "float32").
+        """The result for a whole picture, of type `target` ("uint8", "uint16" or "float32").
 
-        samples: (H, W, C), or (C, H, W) where planar. colour: see `COLOURS`. strip, band: the largest columns
-        and rows of a piece, 0: the engine chooses; the result does not depend on them. Raises OnebranchError
-        for samples of another shape or type, and where memory does not suffice; an interrupt ends it early.
+        samples: (H, W, C), or (C, H, W) where planar. colour: one of `COLOUR_CONVERSIONS`. strip, band: the
+        largest number of columns and of rows in a piece; 0: the engine chooses. The result does not depend on
+        them. Raises OnebranchError for samples of another shape or type and for too little memory, and
+        KeyboardInterrupt soon after Ctrl-C.
         """
         self._check(samples.dtype, target, colour)
         channels = self.picture_channels(colour)
@@ -73,30 +82,42 @@ class Engine:
             order = f"({channels}, H, W)" if planar else f"(H, W, {channels})"
             raise OnebranchError(f"samples of shape {samples.shape} where the network takes {order}")
         height, width = samples.shape[1:] if planar else samples.shape[:2]
-        tall, wide = self.output_size(height, width)
+        output_height, output_width = self.output_size(height, width)
         try:
             samples = np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
-            result = np.empty((channels, tall, wide) if planar else (tall, wide, channels), target)
+            result = np.empty(
+                (channels, output_height, output_width)
+                if planar
+                else (output_height, output_width, channels),
+                target,
+            )
         except (MemoryError, ValueError):
             raise OnebranchError(
                 f"there is not enough memory for a picture of {width}x{height} pixels"
             ) from None
-        form = Format(height, width, TYPES[samples.dtype.name], TYPES[target], COLOURS[colour], int(planar))
+        layout = PictureFormat(
+            height,
+            width,
+            SAMPLE_TYPES[samples.dtype.name],
+            SAMPLE_TYPES[target],
+            COLOUR_CONVERSIONS[colour],
+            int(planar),
+        )
 
-        def call(ask: object, message: "ctypes.Array[ctypes.c_char]") -> int:
-            found: int = library().ob_run(
+        def call(cancellation: object, message: "ctypes.Array[ctypes.c_char]") -> int:
+            done: int = library().ob_run(
                 self._network,
-                ctypes.byref(form),
+                ctypes.byref(layout),
                 samples.ctypes.data,
                 result.ctypes.data,
                 self.threads,
                 strip,
                 band,
-                ask,
+                cancellation,
                 message,
-                ROOM,
+                MESSAGE_BYTES,
             )
-            return found
+            return done
 
         _interruptible(call)
         return result
@@ -104,90 +125,96 @@ class Engine:
     def stream(
         self, height: int, width: int, channels: int, source: str, target: str, colour: str = "own"
     ) -> "Stream":
-        """A picture of that size, given row by row from the top; see `Stream`."""
+        """A stream for a picture of that size, which is passed row by row from the top."""
         self._check(np.dtype(source), target, colour)
         if channels != self.picture_channels(colour):
             raise OnebranchError(
                 f"a stream of {channels} channels where the network takes {self.picture_channels(colour)}"
             )
-        return Stream(self, Format(height, width, TYPES[source], TYPES[target], COLOURS[colour], 0), channels)
+        return Stream(
+            self,
+            PictureFormat(
+                height, width, SAMPLE_TYPES[source], SAMPLE_TYPES[target], COLOUR_CONVERSIONS[colour], 0
+            ),
+            channels,
+        )
 
     def picture_channels(self, colour: str) -> int:
-        """Channels of the pictures that it takes in that colour."""
+        """How many channels pictures have with this colour conversion."""
         return self._channels if colour == "own" else 3 if colour == "y of rgb" else 1
 
     def _check(self, source: np.dtype[Any], target: str, colour: str) -> None:
         for name in (source.name, target):
-            if name not in TYPES:
-                raise OnebranchError(f"the engine takes and gives {', '.join(TYPES)}, not {name}")
-        if colour not in COLOURS:
-            raise OnebranchError(f"unknown colour '{colour}'; {nearest(colour, COLOURS)}")
+            if name not in SAMPLE_TYPES:
+                raise OnebranchError(f"the engine reads and writes {', '.join(SAMPLE_TYPES)}, not {name}")
+        if colour not in COLOUR_CONVERSIONS:
+            raise OnebranchError(f"unknown colour '{colour}'; {nearest(colour, COLOUR_CONVERSIONS)}")
 
     def peak(self, precision: int, seconds: float) -> float:
-        """Multiply-accumulates a second of one thread, measured: 0 float32, 1 bfloat16, 2 int8."""
-        found: float = library().ob_peak(self._network, precision, seconds)
-        return found
+        """Measured multiply-adds per second of one thread. precision: 0 float32, 1 bfloat16, 2 int8."""
+        rate: float = library().ob_peak(self._network, precision, seconds)
+        return rate
 
 
 class Stream:
-    """Rows of a picture in, rows of the result out; memory grows with the width alone."""
+    """A picture passed row by row; memory grows with its width, not with its height."""
 
-    def __init__(self, engine: Engine, form: Format, channels: int) -> None:
-        self._engine, self._format, self._channels = engine, form, channels
-        functions, message = library(), ctypes.create_string_buffer(ROOM)
+    def __init__(self, engine: Engine, layout: PictureFormat, channels: int) -> None:
+        self._engine, self._format, self._channels = engine, layout, channels
+        functions, message = library(), ctypes.create_string_buffer(MESSAGE_BYTES)
         self._stream = functions.ob_stream_open(
-            engine._network, ctypes.byref(form), engine.threads, message, ROOM
+            engine._network, ctypes.byref(layout), engine.threads, message, MESSAGE_BYTES
         )
         if not self._stream:
             raise OnebranchError(f"the engine cannot start: {message.value.decode()}")
         self._close = weakref.finalize(self, _close_stream, functions, self._stream, engine)
         self._close.atexit = False
-        self._types = {number: name for name, number in TYPES.items()}
-        self._turn, self._broken = threading.Lock(), False
+        self._types = {number: name for name, number in SAMPLE_TYPES.items()}
+        self._lock, self._broken = threading.Lock(), False
         self.taken = 0
 
     def push(self, rows: Samples) -> Samples:
-        """The rows of the result (M, W', C) that `rows` (N, W, C) make ready, M from 0 on.
+        """The rows of the result (M, W', C), M >= 0, that the next `rows` (N, W, C) make ready.
 
-        Once it has all rows of the picture, it has given all rows of the result. Raises OnebranchError for
-        rows of another type or width, or too many, and after an interrupt or an error. From any thread, one
-        at a time.
+        After the last row of the picture, every row of the result has been returned. Raises OnebranchError
+        for rows of another type or width, for too many rows, and after an interrupt or an error. It may be
+        called from any thread; calls wait for each other.
         """
-        with self._turn:
+        with self._lock:
             return self._pushed(rows)
 
     def _pushed(self, rows: Samples) -> Samples:
         if self._broken:
-            raise OnebranchError("the stream was interrupted; open another one")
+            raise OnebranchError("the stream was interrupted or has failed; open a new one")
         rows = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
-        form = self._format
-        if rows.shape[1:] != (form.width, self._channels) or rows.dtype.name != self._types[form.source]:
-            expected = f"(rows, {form.width}, {self._channels}) of {self._types[form.source]}"
+        layout = self._format
+        if rows.shape[1:] != (layout.width, self._channels) or rows.dtype.name != self._types[layout.source]:
+            expected = f"(rows, {layout.width}, {self._channels}) of {self._types[layout.source]}"
             raise OnebranchError(
                 f"rows of shape {rows.shape} of {rows.dtype.name} where the stream takes {expected}"
             )
         functions = library()
         count = rows.shape[0]
-        if self.taken + count > form.height:
-            raise OnebranchError(f"{self.taken + count} rows for a stream whose picture has {form.height}")
+        if self.taken + count > layout.height:
+            raise OnebranchError(f"{self.taken + count} rows for a stream whose picture has {layout.height}")
         ready = functions.ob_stream_ready
-        made = ready(self._stream, self.taken + count) - ready(self._stream, self.taken)
-        wide = self._engine.output_size(1, form.width)[1]
-        result = np.empty((made, wide, self._channels), self._types[form.target])
+        new_rows = ready(self._stream, self.taken + count) - ready(self._stream, self.taken)
+        output_width = self._engine.output_size(1, layout.width)[1]
+        result = np.empty((new_rows, output_width, self._channels), self._types[layout.target])
 
-        def call(ask: object, message: "ctypes.Array[ctypes.c_char]") -> int:
-            found: int = functions.ob_stream_push(
+        def call(cancellation: object, message: "ctypes.Array[ctypes.c_char]") -> int:
+            done: int = functions.ob_stream_push(
                 self._stream,
                 rows.ctypes.data,
                 count,
                 0,
                 result.ctypes.data,
                 0,
-                ask,
+                cancellation,
                 message,
-                ROOM,
+                MESSAGE_BYTES,
             )
-            return found
+            return done
 
         self._broken = True
         _interruptible(call)
@@ -197,40 +224,44 @@ class Stream:
 
 
 def _close_stream(functions: ctypes.CDLL, stream: int, engine: Engine) -> None:
-    """Closes a stream while its network, which `engine` holds, is still there."""
+    """Closes a stream. The argument `engine` keeps its network alive until then."""
     functions.ob_stream_close(stream)
 
 
 def _interruptible(call: Callable[[object, "ctypes.Array[ctypes.c_char]"], int]) -> None:
-    """Run a C function that asks, now and then, whether to end early, and has room for a message.
+    """Calls a C function with a cancellation callback and a message buffer; raises where it fails.
 
-    Python runs the handlers of signals in its main thread, between its own steps, which is when it is asked;
-    Ctrl-C is noted there, and handled as it would have been once the function has ended.
+    Python runs signal handlers in its main thread between bytecodes, hence while the callback runs. Ctrl-C is
+    recorded there, cancels the function, and reaches the original handler once the function has returned.
     """
-    message = ctypes.create_string_buffer(ROOM)
-    usual, interrupts = signal.getsignal(signal.SIGINT), list[int]()
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
-        done = call(ASK(), message)
+    message = ctypes.create_string_buffer(MESSAGE_BYTES)
+    handler, interrupts = signal.getsignal(signal.SIGINT), list[int]()
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        done = call(CancellationCallback(), message)
     else:
-        done, interrupts = _noting_interrupts(lambda ask: call(ask, message))
-    if interrupts and callable(usual):
-        usual(signal.SIGINT, None)
+        done, interrupts = _recording_interrupts(lambda cancellation: call(cancellation, message))
+    if interrupts and callable(handler):
+        handler(signal.SIGINT, None)
     if not done:
         raise OnebranchError(f"the engine stopped: {message.value.decode()}")
 
 
-def _noting_interrupts(call: Callable[[object], int]) -> tuple[int, list[int]]:
-    """What `call` gives, and the interrupts that came meanwhile, which it was told of when it asked."""
+def _recording_interrupts(call: Callable[[object], int]) -> tuple[int, list[int]]:
+    """The result of `call`, and the interrupts that arrived meanwhile, which cancel it."""
     interrupts: list[int] = []
-    usual = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    handler = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
     try:
-        return call(ASK(lambda: len(interrupts))), interrupts
+        return call(CancellationCallback(lambda: len(interrupts))), interrupts
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, handler)
 
 
 class EngineRuntime:
-    """A model in the engine. threads: how many work on one picture; None takes every core."""
+    """A model in the engine.
+
+    threads: how many compute one picture; None takes every core. chroma: interpolation of planes that the
+    network does not process. instructions: as `Engine` takes it.
+    """
 
     name = "engine"
 

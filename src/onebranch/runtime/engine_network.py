@@ -1,4 +1,4 @@
-"""A merged network as the bytes that the native engine reads, and which networks it takes.
+"""Serialization of a merged network for the native engine, and which networks the engine supports.
 
 The layout is that of src/engine/description.cpp.
 """
@@ -17,21 +17,21 @@ from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
 from onebranch.spec.quantization import QuantParams, quantization_of
 
-MAGIC = b"OBNET\0\0\1"
+SIGNATURE = b"OBNET\0\0\1"
 
 TASKS = {"upscale": 0, "downscale": 1, "denoise": 2}
 PRECISIONS = {"fp32": 0, "bf16": 1, "int8": 2}
 SLOPES = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}
 
-MOST_CHANNELS, MOST_KERNEL, MOST_LAYERS = 4096, 31, 1024
-"""The engine's limits."""
+MAX_CHANNELS, MAX_KERNEL_SIZE, MAX_LAYERS = 4096, 31, 1024
+"""Limits of the engine: channels of a layer, rows and columns of a kernel, layers of a network."""
 
 
 def reason_against(model: Model, precision: str = "fp32") -> str:
-    """Why the engine does not run this network in this precision, in one line; empty where it does."""
+    """The reason why the engine does not support this network in this precision; empty if it does."""
     spec = model.spec
-    if len(spec.all_blocks) > MOST_LAYERS:
-        return f"it has {len(spec.all_blocks)} blocks, more than {MOST_LAYERS}"
+    if len(spec.all_blocks) > MAX_LAYERS:
+        return f"it has {len(spec.all_blocks)} blocks, more than {MAX_LAYERS}"
     if any(skip.join == "concatenate" for skip in spec.skips):
         return "it has skips that concatenate"
     for name, block, inputs in spec.walk():
@@ -49,25 +49,25 @@ def _reason_against_block(name: str, block: BlockSpec, inputs: int) -> str:
     step = steps[0]
     if step.groups != 1 or step.dilation != 1:
         return f"{name} is '{block.branches[0]}', a convolution in groups or dilated"
-    if max(step.kernel) > MOST_KERNEL:
-        return f"{name} is '{block.branches[0]}', larger than {MOST_KERNEL} pixels"
-    if max(block.width, inputs) > MOST_CHANNELS:
-        return f"{name} is more than {MOST_CHANNELS} channels wide"
+    if max(step.kernel) > MAX_KERNEL_SIZE:
+        return f"{name} is '{block.branches[0]}', larger than {MAX_KERNEL_SIZE} pixels"
+    if max(block.width, inputs) > MAX_CHANNELS:
+        return f"{name} is more than {MAX_CHANNELS} channels wide"
     if block.activation not in ("prelu", *SLOPES):
         return f"{name} has the activation '{block.activation}'"
     return ""
 
 
 def describe(model: Model, precision: str = "fp32", chroma: Kernel = "bicubic") -> bytes:
-    """The network as the engine reads it. Raises OnebranchError where the engine does not run it.
+    """The serialized network. Raises OnebranchError if the engine does not support it.
 
-    chroma: how planes that the network does not see are resized.
+    chroma: interpolation of planes that the network does not process.
     """
     if reason := reason_against(model, precision):
         raise OnebranchError(f"the engine does not run this network in {precision}: {reason}")
     spec = model.spec
     parts = [
-        MAGIC,
+        SIGNATURE,
         _integers(TASKS[spec.task], PRECISIONS[precision], spec.channels, spec.scale),
         _integers(len(spec.all_blocks), len(spec.skips), int(spec.residual != "none")),
     ]
@@ -80,13 +80,16 @@ def describe(model: Model, precision: str = "fp32", chroma: Kernel = "bicubic") 
 
 
 def describe_interpolation(spec: NetworkSpec, kind: Kernel) -> bytes:
-    """A network of one channel that only interpolates, by the scale of `spec`: all but its residual is 0."""
+    """A serialized network of one channel that only interpolates, by the scale of `spec`.
+
+    All of its weights are 0, so that its result is its picture residual.
+    """
     tail = spec.scale**2 if spec.task == "upscale" else 1
     reduction = _integers(1 if spec.task == "downscale" else 0)
     zeros = [_shape(np.zeros((n, 1, 1, 1)), False) + _floats([0.0] * 2 * n + [1.0] * n) for n in (1, tail)]
     facts = _integers(TASKS[spec.task], PRECISIONS["fp32"], 1, spec.scale, len(zeros), 0, 1)
     resampler = _resampler(spec, kind)
-    return b"".join([MAGIC, facts, resampler, resampler, reduction, *zeros])
+    return b"".join([SIGNATURE, facts, resampler, resampler, reduction, *zeros])
 
 
 def _integers(*values: int) -> bytes:
@@ -98,7 +101,7 @@ def _floats(values: Any) -> bytes:
 
 
 def _resampler(spec: NetworkSpec, kind: PhaseKind) -> bytes:
-    """Resizing along one axis, by the network's scale: of the phases' kernels' lines."""
+    """The weights of resizing along one axis by the network's scale."""
     if spec.task == "denoise":
         return _integers(1, 1, 1, 0) + _floats([1.0])
     if spec.task == "upscale":
@@ -109,7 +112,7 @@ def _resampler(spec: NetworkSpec, kind: PhaseKind) -> bytes:
 
 
 def _enlarging_lines(scale: int, kind: PhaseKind) -> np.ndarray:
-    """(S, K): the weights of every output position in a cell, K odd and centred on the input position."""
+    """(S, K): the weights of each of the S outputs of an input pixel; K is odd and centred on that pixel."""
     kernels = upscale_phases(scale, kind)
     size = kernels.shape[-1]
     square = kernels.reshape(scale, scale, size, size)
@@ -161,32 +164,36 @@ def _layers(model: Model) -> list[bytes]:
 
 
 def _quantized_layers(model: Model) -> list[bytes]:
-    """The layers of an int8 network, its constants rounded as `algebra.integer` rounds them."""
+    """The layers of an int8 network, with constants rounded as in `algebra.integer`."""
     record = quantization_of(model.quantization or {}, model.spec)
     integers = integer_layers(model.spec, model.weights, record)
     parts = []
     for index, (name, block, _) in enumerate(model.spec.walk()):
-        own, skipped = record.layers[index], any(skip.target == index for skip in model.spec.skips)
+        layer, has_skips = record.layers[index], any(skip.target == index for skip in model.spec.skips)
         if index == 0:
             weight, bias = _weight_and_bias(model, name, block)
             parts += [_shape(weight, False), _floats(weight), _floats(bias)]
         else:
             parts += _integer_layer(integers[index - 1], record.layers[index - 1].output)
         parts.append(_floats(_slopes(model, name, block)))
-        parts += [_grid(own.output, index == 0 or skipped), _grid(own.raw, True)]
+        parts += [_quant_params(layer.output, index == 0 or has_skips), _quant_params(layer.raw, True)]
     return parts
 
 
-def _integer_layer(layer: IntegerLayer, read: QuantParams | None) -> list[bytes]:
-    """Weight, start and multiplier; the input's zero point is part of the start."""
-    zero = 0 if read is None else read.zero_point
+def _integer_layer(layer: IntegerLayer, input_q: QuantParams | None) -> list[bytes]:
+    """Weight, start and multiplier; the start contains the contribution of the input's zero point."""
+    zero = 0 if input_q is None else input_q.zero_point
     start = layer.bias - zero * layer.weight.sum((1, 2, 3))
     weight = np.ascontiguousarray(layer.weight, "i1").tobytes()
     return [_shape(layer.weight, True), weight, start.astype("<i4").tobytes(), _floats(layer.multiplier)]
 
 
-def _grid(found: QuantParams | None, unapplied: bool) -> bytes:
-    """Scale, its inverse (1 where the multiplier has it already) and zero point."""
-    if found is None:
+def _quant_params(params: QuantParams | None, in_real_units: bool) -> bytes:
+    """Scale, its inverse and zero point.
+
+    in_real_units: whether values are still to be divided by the scale; if not, the inverse is 1, because the
+    multiplier contains it.
+    """
+    if params is None:
         return struct.pack("<ffi", 1, 1, 0)
-    return struct.pack("<ffi", found.scale, 1 / found.scale if unapplied else 1, found.zero_point)
+    return struct.pack("<ffi", params.scale, 1 / params.scale if in_real_units else 1, params.zero_point)

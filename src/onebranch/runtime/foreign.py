@@ -9,7 +9,7 @@ import onnxruntime
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.halo import Halo, halo_of, whole_picture_halo
 from onebranch.model.foreign import ForeignModel
-from onebranch.runtime.memory import allowed, in_words, needed
+from onebranch.runtime.memory import format_bytes, memory_estimate, memory_limit
 from onebranch.runtime.onnxruntime import session_options
 
 NO_LOG = 4
@@ -105,16 +105,17 @@ class ForeignRuntime:
     def _check_memory(self, height: int, width: int) -> None:
         """Raise OnebranchError where a picture of that size would take more memory than is allowed."""
         if (height, width) not in self._needs:
-            self._needs[height, width] = needed(self._graph, self._analysis, height, width)
-        need, limit = self._needs[height, width], allowed(self._memory)
+            self._needs[height, width] = memory_estimate(self._graph, self._analysis, height, width)
+        need, limit = self._needs[height, width], memory_limit(self._memory)
         if need <= limit:
             return
         reasons = (*self._analysis.whole_picture_reasons, self._analysis.unsupported)
         why = f" at once ({reasons[0]})" if self.halo.needs_whole_picture else ""
         smaller = "picture" if self.halo.needs_whole_picture else "--tile"
         raise OnebranchError(
-            f"{self.model.path} needs about {in_words(need)} of memory for {width}x{height} pixels{why}, and"
-            f" {in_words(limit)} are allowed; choose a smaller {smaller}, or allow more with --memory"
+            f"{self.model.path} needs about {format_bytes(need)} of memory for {width}x{height}"
+            f" pixels{why}, and {format_bytes(limit)} are allowed; choose a smaller {smaller}, or allow"
+            " more with --memory"
         )
 
     def _tried(self) -> Halo:

@@ -1,4 +1,4 @@
-"""How much memory a graph takes for a picture, how much the machine has, and sizes as people write them."""
+"""Memory estimates of graphs, the memory limit, and sizes in bytes as text."""
 
 import os
 import re
@@ -11,17 +11,17 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.graph_analysis import GraphAnalysis
 from onebranch.graph.operations import Graph, Node
 
-BYTES = 4
-"""Of a number in float32; float16 is computed in float32 on the CPU."""
+FLOAT32_BYTES = 4
+"""Bytes of a number; float16 is computed in float32 on the CPU."""
 
-MARGIN = 1.6
-"""What ONNX Runtime takes over the values that are alive together: alignment, packed weights, workspaces."""
+ALLOCATION_FACTOR = 1.6
+"""Measured memory of ONNX Runtime over that of the live values: alignment, packed weights, workspaces."""
 
-SHARE = 0.5
-"""Part of the free memory that a network takes unless more is allowed."""
+DEFAULT_SHARE = 0.5
+"""The share of the free memory that is the limit by default."""
 
-BLOCK = 16
-"""Channels that ONNX Runtime keeps together in convolutions, on the processors that have the most."""
+CHANNELS_PER_BLOCK = 16
+"""Channels that ONNX Runtime stores together in convolutions, on processors with the widest vectors."""
 
 IN_PLACE = frozenset(
     (
@@ -29,67 +29,73 @@ IN_PLACE = frozenset(
         *("BatchNormalization", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Gelu"),
     )
 )
-"""Operations that write over an input that is needed no more."""
+"""Operations whose output may overwrite an input that is no longer needed."""
 
-UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+POWERS_OF_1024 = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
-def bytes_of(text: str) -> int:
-    """A size of memory in bytes: digits and K, M, G or T, powers of 1024. Raises OnebranchError for others.
+def parse_bytes(text: str) -> int:
+    """A size in bytes from a number and K, M, G or T, powers of 1024. Raises OnebranchError for other text.
 
-    >>> bytes_of("2G"), bytes_of("1.5m"), bytes_of("4096")
+    >>> parse_bytes("2G"), parse_bytes("1.5m"), parse_bytes("4096")
     (2147483648, 1572864, 4096)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if found is None or float(found[1]) == 0:
-        raise OnebranchError(f"'{text}' is no size of memory; write it like 500M or 2G")
-    return int(float(found[1]) * 1024 ** UNITS[found[2].upper()])
+    parsed = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if parsed is None or float(parsed[1]) == 0:
+        raise OnebranchError(f"'{text}' is not a size of memory; write it like 500M or 2G")
+    return int(float(parsed[1]) * 1024 ** POWERS_OF_1024[parsed[2].upper()])
 
 
-def in_words(size: float) -> str:
-    """Bytes in words.
+def format_bytes(size: float) -> str:
+    """A number of bytes as text.
 
-    >>> in_words(3 * 1024**3), in_words(1500 * 1024)
+    >>> format_bytes(3 * 1024**3), format_bytes(1500 * 1024)
     ('3.0 GB', '1.46 MB')
     """
     return f"{size / 1024**3:.1f} GB" if size >= 1024**3 else f"{size / 1024**2:.3g} MB"
 
 
-def needed(graph: Graph, analysis: GraphAnalysis, height: int, width: int) -> int:
-    """Bytes that a graph takes for a picture of that size, about: the most that is alive at one time.
+def memory_estimate(graph: Graph, analysis: GraphAnalysis, height: int, width: int) -> int:
+    """Estimated bytes that a graph takes for a picture of that size: the largest total of live values.
 
-    A value of which no size is known counts as the largest of those that are.
+    A value of unknown size counts as the largest value of known size.
     """
     sizes = {name: int(size.at(height, width)) for name, size in analysis.element_counts.items()}
     elements = defaultdict(lambda: max(sizes.values()), sizes)
-    last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     blocked = _blocked(graph, elements)
-    alive = {name: elements[name] for name in graph.inputs}
-    most = 0
+    last_use = _last_uses(graph)
+    live = {name: elements[name] for name in graph.inputs}
+    peak = 0
     for index, node in enumerate(graph.nodes):
-        made = [name for name in node.outputs if name in last or name in graph.outputs]
-        ending = {n for n in alive if last.get(n, -1) == index and n not in graph.outputs}
-        new = 0 if _in_place(node, ending, elements) else sum(blocked.get(n, elements[n]) for n in made)
-        most = max(most, sum(alive.values()) + new + _workspace(node, graph, elements, blocked))
-        alive = {name: size for name, size in alive.items() if name not in ending}
-        alive |= {name: blocked.get(name, elements[name]) for name in made}
-    return int(MARGIN * BYTES * most)
+        made = {n: blocked.get(n, elements[n]) for n in node.outputs if n in last_use}
+        ending = {name for name in live if last_use.get(name) == index}
+        new = 0 if _in_place(node, ending, elements) else sum(made.values())
+        peak = max(peak, sum(live.values()) + new + _workspace(node, graph, elements, blocked))
+        live = {name: size for name, size in live.items() if name not in ending} | made
+    return int(ALLOCATION_FACTOR * FLOAT32_BYTES * peak)
+
+
+def _last_uses(graph: Graph) -> dict[str, int]:
+    """The index of the last node that reads each value; outputs of the graph live beyond the last node."""
+    last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
+    return last_use | {name: len(graph.nodes) for name in graph.outputs}
 
 
 def _in_place(node: Node, ending: Collection[str], elements: Mapping[str, int]) -> bool:
-    """Whether the output takes the place of an input that nothing reads any more."""
+    """Whether the output overwrites an input that nothing reads afterwards."""
     size = elements[node.outputs[0]]
     return node.kind in IN_PLACE and any(elements[n] == size for n in node.inputs if n in ending)
 
 
 def _blocked(graph: Graph, elements: Mapping[str, int]) -> dict[str, int]:
-    """Numbers in the outputs of convolutions, and of what follows in place: channels in whole blocks."""
+    """Elements of the outputs of convolutions, and of in-place operations after them, in whole blocks."""
     found: dict[str, int] = {}
     for node in graph.nodes:
         weight = graph.constants.get(node.inputs[1]) if node.kind == "Conv" else None
         size = elements[node.outputs[0]]
         if weight is not None:
-            found[node.outputs[0]] = size * -(-len(weight) // BLOCK) * BLOCK // len(weight)
+            blocks = -(-len(weight) // CHANNELS_PER_BLOCK)
+            found[node.outputs[0]] = size * blocks * CHANNELS_PER_BLOCK // len(weight)
         elif node.kind in IN_PLACE:
             before = [found[name] for name in node.inputs if name in found and elements[name] == size]
             found |= {node.outputs[0]: max(before)} if before else {}
@@ -97,7 +103,7 @@ def _blocked(graph: Graph, elements: Mapping[str, int]) -> dict[str, int]:
 
 
 def _workspace(node: Node, graph: Graph, elements: Mapping[str, int], blocked: Mapping[str, int]) -> int:
-    """Numbers that an operation makes for itself: its inputs in blocks, out of blocks, or times its taps."""
+    """Elements of an operation's temporary copies: inputs reordered to or from blocks, or times its taps."""
     if node.kind in IN_PLACE or not node.inputs:
         return 0
     picture = node.inputs[0]
@@ -108,13 +114,13 @@ def _workspace(node: Node, graph: Graph, elements: Mapping[str, int], blocked: M
     return sum(elements[name] for name in node.inputs if name in blocked)
 
 
-def allowed(limit: int | None) -> int:
-    """Bytes that a network may take: the limit, or half of what is free now."""
-    return int(SHARE * min(_free())) if limit is None else limit
+def memory_limit(limit: int | None) -> int:
+    """The memory limit of a network in bytes: `limit`, or by default half of the free memory."""
+    return int(DEFAULT_SHARE * min(_free())) if limit is None else limit
 
 
 def _free() -> Iterator[int]:
-    """Bytes that are free, by everything that limits them."""
+    """Free bytes by each of: the machine, the kernel's estimate, the control group, and 16 GiB at most."""
     with suppress(OSError, ValueError, AttributeError):
         yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Graphs in ONNX Runtime: a model lowered from its spec and weights, without PyTorch, or any other graph."""
+"""Models and other graphs in ONNX Runtime, without PyTorch."""
 
 import numpy as np
 import onnxruntime
@@ -10,12 +10,12 @@ from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 
-WARNINGS_OFF = 3
-"""ONNX Runtime's log level that shows errors only."""
+ERRORS_ONLY = 3
+"""The log level of ONNX Runtime that shows errors, no warnings."""
 
 
 class Session:
-    """A graph of one input and one output on the CPU. `threads`: None takes every core."""
+    """A graph of one input and one output on the CPU. threads: None takes every core."""
 
     def __init__(self, graph: Graph, threads: int | None = None) -> None:
         (self._input,), (self._output,) = graph.inputs, graph.outputs
@@ -24,13 +24,13 @@ class Session:
         self._session = onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
 
     def run(self, values: np.ndarray) -> np.ndarray:
-        """The graph's output for its input, in the types and shapes that the graph says."""
+        """The graph's output for its input, in the types and shapes that the graph declares."""
         output: np.ndarray = self._session.run([self._output], {self._input: values})[0]
         return output
 
 
 class OnnxRuntime:
-    """A model on the CPU. `threads`: how many work on one picture; None takes every core."""
+    """A model on the CPU. threads: how many compute one picture; None takes every core."""
 
     name = "onnxruntime"
 
@@ -45,11 +45,11 @@ class OnnxRuntime:
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """The optimizer in full, operators one after the other; `threads` None takes every core."""
+    """Options for full graph optimization and sequential execution. threads: None takes every core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = WARNINGS_OFF
+    options.log_severity_level = ERRORS_ONLY
     return options

@@ -1,6 +1,7 @@
-"""Models in OpenVINO on the CPU, in a precision that is always said: left alone, it takes bf16 where it can.
+"""Models in OpenVINO on the CPU.
 
-In fp32 and bf16 it runs the model's graph; in int8 the quantized graph, whose 8-bit operations it fuses.
+The precision is always set, because OpenVINO chooses bf16 by default where the processor has it. fp32 and
+bf16 run the model's graph; int8 runs the quantized graph, whose 8-bit operations OpenVINO fuses.
 """
 
 from typing import Any
@@ -15,18 +16,17 @@ from onebranch.lowering.integers import lower_integer
 from onebranch.model.file import Model
 from onebranch.spec.quantization import quantization_of
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's names of the precisions of floats; in int8, of what stays a float."""
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""OpenVINO's names of the float precisions; for int8, of the operations that stay float."""
 
-
-FEWEST_PIXELS = 64
-"""Of all pictures together: OpenVINO 2026.4 fuses a sum into a convolution of 18 samples or fewer wrongly."""
+MIN_PIXELS = 64
+"""Fewest pixels of a batch: OpenVINO 2026.4 fuses a sum into a convolution of 18 samples or fewer wrongly."""
 
 
 class OpenvinoRuntime:
-    """A model on the CPU. threads: None takes every core. precision: "fp32", "bf16", "int8".
+    """A model on the CPU. threads: None takes every core. precision: "fp32", "bf16" or "int8".
 
-    Raises OnebranchError where the machine or OpenVINO does not compute in that precision.
+    Raises OnebranchError if OpenVINO does not support that precision on this machine.
     """
 
     name = "openvino"
@@ -37,33 +37,33 @@ class OpenvinoRuntime:
         if precision == "int8":
             record = quantization_of(model.quantization or {}, model.spec)
             graph = lower_integer(model.spec, model.weights, record)
-        self._compiled = compiled(to_onnx(graph), threads, HINTS[precision])
+        self._compiled = compiled(to_onnx(graph), threads, PRECISION_HINTS[precision])
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
         values = np.ascontiguousarray(pictures, np.float32)
         count, _, height, width = values.shape
-        copies = -(-FEWEST_PIXELS // (count * height * width))
+        copies = -(-MIN_PIXELS // (count * height * width))
         if copies > 1:
             values = np.concatenate([values] * copies)
         return np.array(self._compiled({INPUT: values})[0][:count])
 
 
 def compiled(content: bytes, threads: int | None, hint: str) -> Any:
-    """An ONNX file's content, compiled for the CPU; floats are computed in `hint`: "f32", "bf16"."""
+    """An ONNX file's content, compiled for the CPU. hint: precision of float operations, "f32" or "bf16"."""
     import openvino  # imported late: the package is an extra, and modules here import without it
 
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     settings |= {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
     result = core.compile_model(core.read_model(content), "CPU", settings)
-    if (taken := _taken(result)) != hint:
+    if (actual := _float_precision(result)) != hint:
         raise OnebranchError(
-            f"OpenVINO computes in {taken} on this machine, not in {hint}; use --precision fp32"
+            f"OpenVINO computes in {actual} on this machine, not in {hint}; use --precision fp32"
         )
     return result
 
 
-def _taken(compiled: Any) -> str:
-    """The precision that OpenVINO chose for floats."""
+def _float_precision(compiled: Any) -> str:
+    """The precision that OpenVINO uses for float operations."""
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())

@@ -1,4 +1,4 @@
-"""Which runtimes there are, what `auto` means and why; only the runtime that is opened is imported."""
+"""The runtimes, how `auto` chooses one, and opening it; only the module of that runtime is imported."""
 
 import importlib
 import importlib.util
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from onebranch.model.foreign import ForeignModel
 
 PRECISIONS = ("fp32", "bf16", "int8")
-"""What a network computes in: 32-bit floats, bfloat16 with 32-bit sums, 8-bit integers with 32-bit sums."""
+"""Number formats: 32-bit floats; bfloat16 with 32-bit float sums; 8-bit integers with 32-bit sums."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A runtime: its module and class there, the package that it needs, how to install it, its precisions."""
+    """A runtime.
+
+    module, attribute: where its class is. package: what must be importable; empty: nothing. install: the
+    command that installs it. precisions: those that it supports.
+    """
 
     module: str
     attribute: str
@@ -45,15 +49,15 @@ RUNTIMES = {
         precisions=("fp32",),
     ),
 }
-"""Every runtime by the name that users write."""
+"""Every runtime by its name on the command line."""
 
-MOST_THREADS = 1024
-"""More threads than that are no number of cores, and starting them takes minutes."""
+MAX_THREADS = 1024
+"""The largest number of threads; more exceed any machine's cores, and starting them takes minutes."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs a network: a runtime, a precision, and why that runtime, in one line."""
+    """A runtime and a precision for a network, and the reason for that runtime, in one line."""
 
     runtime: str
     precision: str
@@ -61,11 +65,11 @@ class Choice:
 
 
 def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choice:
-    """What runs the model; `auto` takes the engine where it is there and takes the network.
+    """The runtime for a model. `auto` is the engine if it is available and supports the network.
 
-    Else `auto` takes ONNX Runtime for fp32, and OpenVINO, where installed, for bf16 and int8. Raises
-    OnebranchError for an unknown name, a runtime that is not installed or lacks the precision, a network that
-    the engine does not take, and int8 without a record of quantization.
+    Otherwise `auto` is ONNX Runtime for fp32, and OpenVINO, if installed, for bf16 and int8. Raises
+    OnebranchError for an unknown name, for a runtime that is not installed or lacks the precision, for
+    `engine` if it does not support the network, and for int8 without a record of quantization.
     """
     check_precision(precision)
     name = known(runtime)
@@ -74,16 +78,16 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
     if name == "auto":
         return _automatic(model, precision)
     check_available(name, precision)
-    if name == "engine" and (why := engine_refusal(model, precision)):
+    if name == "engine" and (reason := engine_refusal(model, precision)):
         raise OnebranchError(
-            f"runtime 'engine' cannot run {model.name or 'the model'} in {precision}: {why}; --runtime auto"
-            " takes another"
+            f"runtime 'engine' cannot run {model.name or 'the model'} in {precision}: {reason};"
+            " --runtime auto chooses another"
         )
-    return Choice(name, precision, "it was asked for")
+    return Choice(name, precision, "requested")
 
 
 def without_record(model: Model) -> str:
-    """What to say of a model that int8 is asked of and that has no record of quantization."""
+    """The error message for int8 with a model that has no record of quantization."""
     from onebranch.spec.quantization import reason_against
 
     if why := reason_against(model.spec):
@@ -96,7 +100,7 @@ def without_record(model: Model) -> str:
 
 
 def engine_refusal(model: Model, precision: str = "fp32") -> str:
-    """Why the engine does not run the model, in one line: it is not there, or not for it; empty: it does."""
+    """The reason why the engine is unavailable, or does not support this model; empty if it does."""
     from onebranch.runtime.engine_library import available
     from onebranch.runtime.engine_network import reason_against
 
@@ -104,7 +108,7 @@ def engine_refusal(model: Model, precision: str = "fp32") -> str:
 
 
 def engine_missing(runtime: str = "auto") -> str:
-    """What to tell who asked for `runtime`, once, where the engine's library cannot be used; else empty."""
+    """The reason why `auto` cannot use the engine's library; empty if it can, and for any other runtime."""
     from onebranch.runtime.engine_library import available
 
     return available() if runtime == "auto" else ""
@@ -113,14 +117,15 @@ def engine_missing(runtime: str = "auto") -> str:
 def _automatic(model: Model, precision: str) -> Choice:
     against = engine_refusal(model, precision)
     if not against:
-        return Choice("engine", precision, "the engine takes this network")
+        return Choice("engine", precision, "the engine supports this network")
     if precision == "fp32":
         return Choice("onnxruntime", precision, f"not the engine: {against}")
     if installed("openvino"):
         return Choice("openvino", precision, f"not the engine: {against}")
     raise OnebranchError(
-        f"nothing here runs {model.name or 'the model'} in {precision}: not the engine ({against})"
-        f", and OpenVINO is not there; {RUNTIMES['openvino'].install}, or use --precision fp32"
+        f"no installed runtime supports {model.name or 'the model'} in {precision}: not the engine"
+        f" ({against}), and OpenVINO is not installed; {RUNTIMES['openvino'].install},"
+        " or use --precision fp32"
     )
 
 
@@ -136,13 +141,13 @@ def known(runtime: str) -> str:
 
 
 def installed(runtime: str) -> bool:
-    """Whether the package that a runtime needs can be imported; it is not imported."""
+    """Whether the package that a runtime needs is installed; it is not imported."""
     package = RUNTIMES[runtime].package
     return not package or importlib.util.find_spec(package) is not None
 
 
 def check_available(runtime: str, precision: str) -> None:
-    """Raise OnebranchError unless the runtime is installed and has the precision; `auto` always does."""
+    """Raise OnebranchError unless the runtime is installed and supports the precision; `auto` passes."""
     if runtime == "auto":
         return
     entry = RUNTIMES[runtime]
@@ -160,24 +165,24 @@ def check_available(runtime: str, precision: str) -> None:
 
 
 def check_precision(precision: str) -> None:
-    """Raise OnebranchError, with all there are, for an unknown precision: the nearest word may be far off."""
+    """Raise OnebranchError, which lists the valid ones, for an unknown precision."""
     if precision not in PRECISIONS:
         raise OnebranchError(f"unknown precision '{precision}'; valid: {', '.join(PRECISIONS)}")
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise OnebranchError for a number of threads that is not from 1 to `MOST_THREADS`."""
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        rule = "at least 1" if threads < 1 else f"at most {MOST_THREADS}"
+    """Raise OnebranchError for a number of threads that is not from 1 to `MAX_THREADS`."""
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        rule = "at least 1" if threads < 1 else f"at most {MAX_THREADS}"
         raise OnebranchError(f"threads must be {rule}, not {threads}")
 
 
 def open_runtime(
     model: Model, name: str = "auto", threads: int | None = None, precision: str = "fp32"
 ) -> Runtime:
-    """The model, ready to run in the runtime of that name, or in what `auto` means; see `chosen`.
+    """The model, loaded into the runtime that `chosen` returns for the name and the precision.
 
-    threads: how many work on one picture, None: every core. Raises OnebranchError as `chosen` does, and for a
+    threads: how many compute one picture; None: every core. Raises OnebranchError as `chosen` does, and for a
     number of threads out of range.
     """
     check_threads(threads)
@@ -196,20 +201,20 @@ def open_foreign(
     memory: int | None = None,
     precision: str = "fp32",
 ) -> Runtime:
-    """An ONNX file, ready to run. memory: bytes that it may take, None: half of what is free.
+    """A third-party ONNX model, loaded into ONNX Runtime.
 
-    Raises OnebranchError as `open_runtime` does, for a network that cannot run, and for a runtime or a
-    precision that ONNX files are not run in.
+    memory: limit in bytes; None: half of the free memory. Raises OnebranchError for a number of threads out
+    of range, for a network that cannot run, and for another runtime or precision.
     """
     check_threads(threads)
     check_precision(precision)
     if known(name) not in ("auto", "onnxruntime"):
         raise OnebranchError(
-            f"runtime '{name}' does not take ONNX files such as {model.path}; onnxruntime does"
+            f"runtime '{name}' does not run ONNX files such as {model.path}; use onnxruntime"
         )
     if precision != "fp32":
         raise OnebranchError(
-            f"{model.path} is an ONNX file, which runs as it is, not in {precision}; leave --precision out"
+            f"{model.path} is an ONNX file, which runs unchanged, not in {precision}; omit --precision"
         )
     from onebranch.runtime.foreign import ForeignRuntime
 

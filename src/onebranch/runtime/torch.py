@@ -1,4 +1,4 @@
-"""A model in PyTorch, as the modules that it was trained with."""
+"""A model in PyTorch, with the modules that it was trained with."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from onebranch.nn.network import load
 
 
 class TorchRuntime:
-    """The network on the CPU. `threads`: set for the whole process; None leaves them as they are."""
+    """The network on the CPU. threads: set for the whole process; None leaves the number unchanged."""
 
     name = "torch"
 
