@@ -17,7 +17,8 @@ from torch import Tensor
 from onebranch.images.folders import find_pictures
 from onebranch.model.catalogue import load as load_model
 from onebranch.nn.network import Network, load
-from onebranch.training.crops import channels_first, reduced, rgb_bytes
+from onebranch.training.crops import channels_first
+from onebranch.training.picture_cache import reduced, rgb_bytes
 
 LEARNING_RATE = 1e-2
 

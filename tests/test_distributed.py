@@ -20,18 +20,18 @@ depth = 2
 branches = {branches}
 [data]
 train = "pictures"
-patch = 8
+patch_size = 8
 cache = "{cache}"
 [training]
 steps = 20
-batch = 4
+batch_size = 4
 optimizer = "sgd"
 learning_rate = 0.05
-warm_up = 2
+warmup_steps = 2
 precision = "float64"
 device = "cpu"
 threads = 1
-freeze_batch_norm = {frozen}
+bn_freeze_fraction = {frozen}
 """
 
 

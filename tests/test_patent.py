@@ -29,8 +29,8 @@ def trained(tmp_path_factory) -> onebranch.Model:
     config = Config(
         name="patent",
         network=NetworkShorthand(task="upscale", width=4, depth=2, branches="patent", skips=skips),
-        data=Data(train=str(folder), patch=12, cache=str(folder / "cache")),
-        training=Training(steps=60, batch=4, warm_up=5, freeze_batch_norm=0.25, threads=1),
+        data=Data(train=str(folder), patch_size=12, cache=str(folder / "cache")),
+        training=Training(steps=60, batch_size=4, warmup_steps=5, bn_freeze_fraction=0.25, threads=1),
     )
     return file.read(train(config, folder / "run", shown=False))
 

@@ -6,6 +6,7 @@ import os
 import tomllib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,17 +14,23 @@ from PIL import Image
 
 from onebranch.errors import OnebranchError
 from onebranch.model import file
+from onebranch.nn.block import PRELU_FORMS
 from onebranch.nn.network import Network, load
 from onebranch.spec.network import convert
+from onebranch.spec.renamed_keys import translate_config
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 from onebranch.training import config as configs
-from onebranch.training.average import estimate_statistics
 from onebranch.training.config import Config, Data, Training
-from onebranch.training.crops import Crops, load_pairs
-from onebranch.training.example import example
+from onebranch.training.crops import Crops
+from onebranch.training.degradation import Degradation, degrade
+from onebranch.training.ema import estimate_statistics
+from onebranch.training.example_config import example
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import learning_rate, train
+from onebranch.training.objective import Objective
+from onebranch.training.picture_cache import Source, load_pairs, training_source
 from onebranch.training.state import initialize_from
+from onebranch.training.validation import validation_pairs
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +48,20 @@ def pictures(tmp_path_factory) -> Path:
 
 def settings(pictures, tmp_path, network=None, **training) -> Config:
     basic = {"task": "upscale", "width": 4, "depth": 1, "branches": ("3x3*2 1x1", "identity")}
-    short = {"steps": 12, "batch": 4, "warm_up": 2, "validate_every": 6, "checkpoint_every": 4, "threads": 1}
+    short = {"steps": 12, "batch_size": 4, "warmup_steps": 2, "validate_every": 6, "checkpoint_every": 4}
+    short |= {"threads": 1, "prelu": "native"}
     folders = {"train": str(pictures), "validation": str(pictures), "cache": str(tmp_path / "cache")}
     return Config(
         name="tiny",
         network=NetworkShorthand(**{**basic, **(network or {})}),
-        data=Data(**folders, patch=8, validation_pictures=2),
+        data=Data(**folders, patch_size=8, validation_pictures=2),
         training=Training(**{**short, **training}),
     )
+
+
+def source(folder, partners=None, *, suffix=None, skips_errors=False) -> Source:
+    """Pairs of a folder: with its partners, or with halves that are made."""
+    return Source(str(folder), partners and str(partners), suffix, not partners, skips_errors)
 
 
 @pytest.mark.parametrize("task", ["upscale", "downscale", "denoise"])
@@ -58,10 +71,12 @@ def test_the_example_config_is_valid_and_has_every_key(task):
     assert config.spec.task == task
     for part in (Data, Training):
         for key in part.__struct_fields__:
-            needs = {"sigma": "denoise", "restorer": "downscale"}
-            special = next((t for k, t in needs.items() if key.startswith(k)), task)
+            tasks = {"sigma": ("denoise",), "restorer": ("downscale",), "degradation": ("upscale", "denoise")}
+            special = next((t for k, t in tasks.items() if key.startswith(k)), (task,))
             unusual = key in ("validation_low_quality", "picture_weight") and task != "downscale"
-            assert special != task or unusual or f"{key} =" in text or key == "validation_low_quality", key
+            assert task not in special or unusual or f"{key} =" in text or key == "validation_low_quality", (
+                key
+            )
 
 
 UPSCALE = "[network]\ntask = 'upscale'\n"
@@ -78,11 +93,17 @@ UPSCALE = "[network]\ntask = 'upscale'\n"
         ("[network]\ntask = 'upscale'\nskips = [{source = 3, target = 1}]", "source < target"),
         (UPSCALE + "[training]\nlearning_rate = nan", "'training.learning_rate' must be from 0"),
         (UPSCALE + "[training]\nlearning_rate = -1.0", "must be at least 0"),
-        (UPSCALE + "[training]\nfinal_rate = nan", "'training.final_rate' must be"),
-        (UPSCALE + "[training]\nclip = nan", "'training.clip' must be"),
+        (UPSCALE + "[training]\nfinal_learning_rate = nan", "'training.final_learning_rate' must be"),
+        (UPSCALE + "[training]\ngrad_clip_norm = nan", "'training.grad_clip_norm' must be"),
+        (UPSCALE + "[training]\nclip = 1.0", "'training.clip' is called 'training.grad_clip_norm'"),
+        (UPSCALE + "[data]\npatch = 8", "'data.patch' is called 'data.patch_size'"),
+        (UPSCALE + "[training]\npixels = '3X'", "'training.pixels' must be a number with K, M or G"),
+        (UPSCALE + "[training]\nsteps = 3\npixels = '3M'", "leave one out"),
+        (UPSCALE + "[data.degradation]\nquality = [90, 40]", "'data.degradation.quality' must be"),
+        (UPSCALE + "[data.degradation]\nblurr = 1", "unknown key 'blurr'"),
         (UPSCALE + "[training]\nthreads = 0", "'training.threads' must be at least 1"),
         (UPSCALE + "[training]\npicture_weight = -1.0", "'training.picture_weight' must be at least 0"),
-        (UPSCALE + "[training]\nbatch = 1000000000", "'training.batch' must be from 1 to 65536"),
+        (UPSCALE + "[training]\nbatch_size = 1000000000", "'training.batch_size' must be from 1 to 65536"),
         ("[network]\ntask = 'upscale'\n[training]\nsteps = 0", "'training.steps' must be at least 1"),
         (UPSCALE + "[data]\nsigma = [0.0, inf]", "'data.sigma[1]' must be from 0 to 255"),
         (UPSCALE + "depth = 1000000000", "depth must be at most 1000"),
@@ -111,7 +132,7 @@ def test_a_name_that_is_no_file_name_is_refused(pictures, tmp_path, name):
 def test_a_cache_that_cannot_be_written_is_one_clear_line(pictures, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(OnebranchError, match="taken: cannot write the picture cache"):
-        load_pairs(str(pictures), None, settings(pictures, tmp_path).spec, tmp_path / "taken", 8)
+        load_pairs(source(pictures), settings(pictures, tmp_path).spec, tmp_path / "taken", 8)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +140,12 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(pictures, tmp_path):
 )
 def test_a_damaged_cache_is_made_again(pictures, tmp_path, suffix, content):
     spec = settings(pictures, tmp_path).spec
-    first = load_pairs(str(pictures), None, spec, tmp_path / "cache", 8)
+    first = load_pairs(source(pictures), spec, tmp_path / "cache", 8)
     expected = [high.copy() for high in first.high]
     (damaged,) = (tmp_path / "cache").glob(f"*.{suffix}")
     damaged.unlink()
     damaged.write_bytes(content)
-    again = load_pairs(str(pictures), None, spec, tmp_path / "cache", 8)
+    again = load_pairs(source(pictures), spec, tmp_path / "cache", 8)
     for mine, theirs in zip(again.high, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert len(list((tmp_path / "cache").iterdir())) == 2
@@ -135,12 +156,12 @@ def test_missing_and_empty_folders_are_one_clear_line(tmp_path, pictures):
         with pytest.raises(OnebranchError, match=message):
             train(settings(folder, tmp_path / "elsewhere"), tmp_path / "run", shown=False)
     with pytest.raises(OnebranchError, match="no picture is large enough"):
-        load_pairs(str(pictures), None, settings(pictures, tmp_path).spec, tmp_path / "cache", 99)
+        load_pairs(source(pictures), settings(pictures, tmp_path).spec, tmp_path / "cache", 99)
 
 
 def test_crops_depend_on_seed_step_and_index_alone(pictures, tmp_path):
     config = settings(pictures, tmp_path)
-    pairs = load_pairs(str(pictures), None, config.spec, tmp_path / "cache", 8)
+    pairs = load_pairs(source(pictures), config.spec, tmp_path / "cache", 8)
     crops = Crops(pairs, config.spec, config.data, 0)
     whole = crops.batch(3, range(8))
     part = crops.batch(3, range(4, 8))
@@ -153,7 +174,7 @@ def test_crops_depend_on_seed_step_and_index_alone(pictures, tmp_path):
 
 def test_both_halves_of_a_crop_show_the_same_place(pictures, tmp_path):
     config = settings(pictures, tmp_path)
-    pairs = load_pairs(str(pictures), None, config.spec, tmp_path / "cache", 8)
+    pairs = load_pairs(source(pictures), config.spec, tmp_path / "cache", 8)
     low, high = Crops(pairs, config.spec, config.data, 0).batch(0, range(16))
     means = high.reshape(16, 1, 8, 2, 8, 2).mean((3, 5))
     assert np.abs(means - low).mean() < 0.01
@@ -168,19 +189,19 @@ def test_paired_folders_are_read_and_checked(tmp_path, pictures):
         picture = Image.open(path)
         half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
         half.save((paired / path.relative_to(pictures)).with_suffix(".bmp"))
-    pairs = load_pairs(str(pictures), str(paired), spec, tmp_path / "cache", 8)
+    pairs = load_pairs(source(pictures, paired), spec, tmp_path / "cache", 8)
     assert all(h.shape[0] == 2 * l.shape[0] for h, l in zip(pairs.high, pairs.low, strict=True))
     Image.new("RGB", (5, 5)).save(paired / "p0.bmp")
     with pytest.raises(OnebranchError, match="does not fit scale 2"):
-        load_pairs(str(pictures), str(paired), spec, tmp_path / "cache", 8)
+        load_pairs(source(pictures, paired), spec, tmp_path / "cache", 8)
     (paired / "p0.bmp").unlink()
     with pytest.raises(OnebranchError, match=r"no partner for 'p0\.png'"):
-        load_pairs(str(pictures), str(paired), spec, tmp_path / "cache", 8)
+        load_pairs(source(pictures, paired), spec, tmp_path / "cache", 8)
 
 
 @pytest.mark.parametrize("branches", [("3x3*2 1x1", "identity"), "repsr"], ids=["bn-free", "repsr"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(pictures, tmp_path, branches, monkeypatch):
-    config = settings(pictures, tmp_path, {"branches": branches}, freeze_batch_norm=0.25)
+    config = settings(pictures, tmp_path, {"branches": branches}, bn_freeze_fraction=0.25)
     whole = file.read(train(config, tmp_path / "whole", shown=False))
 
     class Stop(Exception):
@@ -224,7 +245,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(pictures, tmp_path):
 @pytest.mark.parametrize("colour", ["y", "rgb"])
 def test_every_task_learns(pictures, tmp_path, task, colour):
     network = {"task": task, "colour": colour, "residual": "none", "width": 8}
-    rates = {"learning_rate": 1e-2, "average": 0.9}
+    rates = {"learning_rate": 1e-2, "ema_decay": 0.9}
     config = settings(pictures, tmp_path, network, steps=200, validate_every=20, **rates)
     model = file.read(train(config, tmp_path / "run", shown=False))
     scores = [r["psnr"] for r in read_log(tmp_path / "run" / "log.jsonl") if "psnr" in r]
@@ -279,7 +300,7 @@ def test_population_statistics_are_those_of_the_batches():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_the_final_one():
-    options = Training(steps=100, warm_up=10, learning_rate=1.0, final_rate=0.1)
+    options = Training(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
     rates = [learning_rate(options, step) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and abs(rates[100] - 0.1) < 1e-12
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
@@ -312,3 +333,186 @@ def test_a_full_disk_is_one_clear_line(pictures, tmp_path, monkeypatch):
     assert not list((tmp_path / "new").glob("*.part"))
     with pytest.raises(OnebranchError, match="cannot make this folder"):
         train(longer, tmp_path / "run" / "log.jsonl" / "below", shown=False)
+
+
+def test_a_cache_made_for_another_scale_is_not_used(tmp_path):
+    for folder, side in (("hr", 96), ("lr", 48)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (side, side), "grey").save(tmp_path / folder / "p.png")
+    at_2 = expand(NetworkShorthand(task="upscale", scale=2))
+    at_4 = expand(NetworkShorthand(task="upscale", scale=4))
+    paired = source(tmp_path / "hr", tmp_path / "lr")
+    assert len(load_pairs(paired, at_2, tmp_path / "cache", 8)) == 1
+    with pytest.raises(OnebranchError, match="a partner of 48x48 does not fit scale 4; it must be 24x24"):
+        load_pairs(paired, at_4, tmp_path / "cache", 8)
+
+
+def test_partners_of_a_damaged_cache_are_checked_when_they_are_used(tmp_path):
+    for folder, side in (("hr", 96), ("lr", 48)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (side, side), "grey").save(tmp_path / folder / "p.png")
+    paired = source(tmp_path / "hr", tmp_path / "lr")
+    spec = expand(NetworkShorthand(task="upscale", scale=2))
+    load_pairs(paired, spec, tmp_path / "cache", 8)
+    (index,) = (tmp_path / "cache").glob("*.json")
+    content = json.loads(index.read_text())
+    content["pictures"][0]["halves"][1][1:] = [24, 96]
+    index.write_text(json.dumps(content))
+    with pytest.raises(OnebranchError, match="a partner of 96x24 does not fit scale 2"):
+        load_pairs(paired, spec, tmp_path / "cache", 8)
+
+
+@pytest.mark.parametrize("suffix", ["x2", "_LR", "_lq", "_LRBI_x2"])
+def test_partners_are_found_by_the_usual_suffixes(tmp_path, suffix):
+    for folder, side, end in (("hr", 32, ""), ("lr", 16, suffix)):
+        (tmp_path / folder).mkdir()
+        for name in ("0000", "0001"):
+            Image.new("RGB", (side, side), "grey").save(tmp_path / folder / f"{name}{end}.png")
+    spec = expand(NetworkShorthand(task="upscale", scale=2))
+    assert len(load_pairs(source(tmp_path / "hr", tmp_path / "lr"), spec, tmp_path / "cache", 8)) == 2
+
+
+def test_ambiguous_partners_are_refused(tmp_path):
+    (tmp_path / "hr").mkdir()
+    (tmp_path / "lr").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "hr" / "a.png")
+    for name in ("a.png", "ax2.png"):
+        Image.new("RGB", (16, 16)).save(tmp_path / "lr" / name)
+    spec = expand(NetworkShorthand(task="upscale", scale=2))
+    with pytest.raises(OnebranchError, match="partners fit with the suffixes '' and 'x2'"):
+        load_pairs(source(tmp_path / "hr", tmp_path / "lr"), spec, tmp_path / "cache", 8)
+    chosen = source(tmp_path / "hr", tmp_path / "lr", suffix="x2")
+    assert len(load_pairs(chosen, spec, tmp_path / "cache", 8)) == 1
+    Image.new("RGB", (16, 16)).save(tmp_path / "lr" / "ax2.bmp")
+    with pytest.raises(OnebranchError, match="could be the partner as well"):
+        load_pairs(chosen, spec, tmp_path / "cache", 8)
+
+
+def test_faulty_pictures_are_named_all_at_once_or_skipped(pictures, tmp_path):
+    folder = tmp_path / "faulty"
+    folder.mkdir()
+    (folder / "good.png").write_bytes((pictures / "p0.png").read_bytes())
+    for name in ("bad1.png", "bad2.jpg"):
+        (folder / name).write_bytes(b"nothing")
+    Image.new("RGB", (9, 9)).save(folder / "tiny.png")
+    spec = settings(pictures, tmp_path).spec
+    with pytest.raises(OnebranchError, match="2 pictures cannot be used") as caught:
+        load_pairs(source(folder), spec, tmp_path / "cache", 8)
+    assert "bad1.png" in str(caught.value) and "bad2.jpg" in str(caught.value)
+    pairs = load_pairs(source(folder, skips_errors=True), spec, tmp_path / "cache", 8)
+    assert pairs.names == ("good",) and pairs.too_small == 1 and len(pairs.unreadable) == 2
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_degraded_inputs_show_the_same_place_as_their_labels(pictures, tmp_path, scale):
+    task = "denoise" if scale == 1 else "upscale"
+    network = {"task": task, "scale": scale, "colour": "rgb"}
+    config = settings(pictures, tmp_path, network)
+    mild = Degradation(noise_sigma=(0, 3), blur_sigma=(0, 0.5), quality=(80, 98))
+    data = msgspec.structs.replace(config.data, degradation=mild)
+    pairs = load_pairs(training_source(data, config.spec), config.spec, tmp_path / "cache", 8)
+    assert pairs.low is None
+    crops = Crops(pairs, config.spec, data, 0)
+    low, high = crops.batch(0, range(24))
+    again = crops.batch(0, range(24))[0]
+    np.testing.assert_array_equal(low, again)
+    means = high.reshape(24, 3, 8, scale, 8, scale).mean((3, 5))
+    assert np.abs(means - low).mean() < 0.35 * np.abs(means[::-1] - low).mean()
+
+
+def test_clean_inputs_are_resized_and_nothing_else():
+    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    only = Degradation(clean_probability=1.0, resamplers=("box",))
+    small = degrade(picture, 2, only, np.random.default_rng(0))
+    expected = picture.reshape(12, 2, 16, 2, 3).astype(float).mean((1, 3))
+    assert np.abs(small - expected).max() <= 1
+    never = Degradation(clean_probability=0.0, noise_probability=1.0, noise_sigma=(15.0, 15.0))
+    noisy = degrade(np.full((64, 64, 3), 128, np.uint8), 2, never, np.random.default_rng(0))
+    assert 5 < noisy.std() < 16
+
+
+def test_a_diverging_run_stops_at_once_and_keeps_the_last_finite_checkpoint(pictures, tmp_path):
+    good = settings(pictures, tmp_path, steps=4, checkpoint_every=4)
+    train(good, tmp_path / "run", shown=False)
+    wild = settings(pictures, tmp_path, steps=40, learning_rate=1e18, warmup_steps=0, checkpoint_every=1)
+    with pytest.raises(OnebranchError, match=r"training diverged at step \d+: the loss is") as caught:
+        train(wild, tmp_path / "wild", shown=False)
+    assert "lower 'training.learning_rate'" in str(caught.value)
+    log = (tmp_path / "wild" / "log.jsonl").read_text()
+    assert "NaN" not in log and "Infinity" not in log
+    checkpoint = tmp_path / "wild" / "checkpoint.safetensors"
+    if checkpoint.exists():
+        assert all(np.isfinite(value).all() for value in file.read(checkpoint).weights.values())
+
+
+@pytest.mark.parametrize("branches", [("3x3*2 1x1", "identity"), "repsr"], ids=["bn-free", "repsr"])
+def test_a_checkpoint_is_a_usable_model(pictures, tmp_path, branches):
+    config = settings(pictures, tmp_path, {"branches": branches})
+    trained = file.read(train(config, tmp_path / "run", shown=False))
+    model = file.read(tmp_path / "run" / "checkpoint.safetensors")
+    assert model.spec == trained.spec and model.recipe["steps"] == 12
+    for name, value in trained.weights.items():
+        np.testing.assert_array_equal(model.weights[name], value, err_msg=name)
+    initialize_from(Network(config.spec), model)
+
+
+def test_a_killed_runs_partial_checkpoint_is_removed_by_the_next_run(pictures, tmp_path):
+    (tmp_path / "run").mkdir()
+    partial = tmp_path / "run" / ".onebranch-other-1-ab.part"
+    partial.write_bytes(b"half")
+    os.utime(partial, (0, 0))
+    train(settings(pictures, tmp_path), tmp_path / "run", shown=False)
+    assert not partial.exists()
+
+
+def test_validation_pictures_too_small_to_score_are_left_out(pictures, tmp_path):
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    (folder / "p0.png").write_bytes((pictures / "p0.png").read_bytes())
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    config = settings(pictures, tmp_path)
+    config = msgspec.structs.replace(
+        config, data=msgspec.structs.replace(config.data, validation=str(folder))
+    )
+    pairs = validation_pairs(config.data, config.spec)
+    assert pairs.names == ("p0",) and pairs.too_small == 1
+    model = file.read(train(config, tmp_path / "run", shown=False))
+    assert np.isfinite(model.recipe["validation_psnr"])
+
+
+def test_both_ways_to_compute_prelu_are_equal_to_the_last_bit():
+    torch.manual_seed(0)
+    spec = expand(NetworkShorthand(task="upscale", width=4, depth=2, branches="plain"))
+    network, picture = Network(spec), torch.randn(2, 1, 9, 7)
+    outputs = []
+    for form in PRELU_FORMS:
+        network.set_prelu(form)
+        outputs.append(network(picture))
+    assert torch.equal(outputs[0], outputs[1])
+
+
+def test_the_loss_leaves_out_the_border_it_is_told_to(pictures, tmp_path):
+    config = settings(pictures, tmp_path, loss_border=2)
+    objective = Objective(config.training, None)
+    labels = torch.zeros(1, 1, 16, 16)
+    outputs = torch.ones(1, 1, 16, 16)
+    outputs[..., 4:12, 4:12] = 0
+    assert objective(lambda _: outputs, torch.zeros(1, 1, 8, 8), labels) == 0
+
+
+def test_the_length_of_a_run_may_be_given_in_pixels(pictures, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        "name = 'x'\n[network]\ntask = 'upscale'\n[data]\ntrain = 'p'\npatch_size = 10\n"
+        "[training]\nbatch_size = 4\npixels = '1M'\n"
+    )
+    assert configs.read(path).training.steps == 2500
+
+
+def test_a_stored_config_of_version_0_1_is_translated():
+    old = {"data": {"patch": 8}, "training": {"average": 0.9, "steps": 3}, "name": "x"}
+    assert translate_config(old) == {
+        "data": {"patch_size": 8},
+        "training": {"ema_decay": 0.9, "steps": 3},
+        "name": "x",
+    }

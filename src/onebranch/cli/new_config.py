@@ -14,7 +14,7 @@ TASKS = ("upscale", "downscale", "denoise")
 def command(task: str, out: Path | None, overwrite: bool) -> None:
     """Print (or write) a config for TASK that trains a good network in about an hour on one core."""
     from onebranch.errors import OnebranchError
-    from onebranch.training.example import example
+    from onebranch.training.example_config import example
 
     text = example(task)
     if out is None:

@@ -12,10 +12,10 @@ import click
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run [runs/NAME]."
 )
-@click.option("--restart", is_flag=True, help="Start over, although the folder holds a checkpoint.")
+@click.option("--restart", is_flag=True, help="Start over even if the folder holds a checkpoint.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors and the result's path.")
 def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
-    """Train the network that CONFIG (TOML) describes; a run that was stopped goes on where it was.
+    """Train the network that CONFIG (TOML) describes; a stopped run resumes from its last checkpoint.
 
     Several processes: torchrun --nproc-per-node N -m onebranch train CONFIG.
     """
@@ -27,7 +27,7 @@ def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
     from onebranch.training.loop import train
 
     read = configs.read(config)
-    path = train(read, out or Path("runs") / read.name, continues=not restart, shown=not quiet)
+    path = train(read, out or Path("runs") / read.name, resumes=not restart, shown=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         click.echo(str(path))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -18,9 +18,11 @@ from onebranch.algebra.definition import tensor_names
 from onebranch.algebra.integer import integer_layers
 from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError, nearest
+from onebranch.model.checkpoint import averaged_model, is_checkpoint
 from onebranch.spec.branch import Branch, Convolution
 from onebranch.spec.network import BlockSpec, Colour, NetworkSpec, decode_json, from_json, to_json
 from onebranch.spec.quantization import quantization_of
+from onebranch.spec.renamed_keys import translate_config
 
 VERSION = "1"
 """Version of the file's layout, stored under the metadata key `onebranch`."""
@@ -154,7 +156,7 @@ def fingerprint(model: Model) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> Model:
-    """The model in a file, named after the file's stem.
+    """The model in a file, named after the file's stem; of a training checkpoint, the averaged weights.
 
     Raises OnebranchError, one line that names the file, where it is absent, truncated, corrupt, foreign, of
     another version, or where its tensors are not exactly those of its spec.
@@ -187,9 +189,13 @@ def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 
 def _model(metadata: dict[str, str], weights: dict[str, np.ndarray], name: str) -> Model:
+    if is_checkpoint(metadata):
+        return Model(*averaged_model(metadata, weights, name))
     _check_metadata(metadata)
     keys = ("recipe", "merge", "scores", "quantization")
     recipe, merge, scores, quantization = (_json_object(metadata, key) for key in keys)
+    if recipe and isinstance(recipe.get("config"), dict):
+        recipe = {**recipe, "config": translate_config(recipe["config"])}
     return Model(from_json(metadata["spec"]), weights, name, recipe, merge, scores or {}, quantization)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from onebranch.errors import OnebranchError
 from onebranch.images.resize import downscale_phases, upscale_phases
-from onebranch.nn.block import Block, FreezableBatchNorm, Mode
+from onebranch.nn.block import Block, FreezableBatchNorm, Mode, TrainablePReLU
 from onebranch.spec.network import NetworkSpec
 
 
@@ -94,6 +94,12 @@ class Network(nn.Module):
         """Choose how every block runs forward; OnebranchError for `merged` before BN is frozen."""
         for block in self.each_block():
             block.set_mode(mode)
+
+    def set_prelu(self, form: str) -> None:
+        """Choose how every PReLU is computed while it is trained: one of `PRELU_FORMS`."""
+        for module in self.modules():
+            if isinstance(module, TrainablePReLU):
+                module.form = form
 
     def each_block(self) -> list[Block]:
         """Head, blocks and tail."""

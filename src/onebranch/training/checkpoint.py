@@ -1,4 +1,7 @@
-"""Checkpoints: everything that training needs to go on bit for bit, in one safetensors file, never pickle."""
+"""Checkpoints: everything that training needs to resume bit for bit, in one safetensors file, never pickle.
+
+`model.file.read` takes the averaged weights of such a file as a model.
+"""
 
 import json
 from dataclasses import dataclass
@@ -13,21 +16,27 @@ from torch import Tensor
 from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError
 from onebranch.nn.network import Network
+from onebranch.spec.renamed_keys import translate_config
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a checkpoint says besides its tensors."""
+class Progress:
+    """What a checkpoint holds besides its tensors.
+
+    step: steps done. frozen: whether BN is frozen. threads, prelu: what was chosen by timing, since results
+    depend on them to the last bit. config: the resolved one. psnr: of the last validation, in dB.
+    """
 
     step: int
     frozen: bool
     threads: int
     config: dict[str, Any]
     psnr: float | None
+    prelu: str = "relu"
 
 
 def write(
-    path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, facts: Facts
+    path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
     """Write a checkpoint atomically, over an older one; OnebranchError where it cannot be written."""
     tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
@@ -36,15 +45,16 @@ def write(
         tensors |= {
             f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items() if isinstance(v, Tensor)
         }
-    write_atomically(path, save(tensors, {"facts": json.dumps(facts.__dict__)}), overwrite=True)
+    write_atomically(path, save(tensors, {"facts": json.dumps(progress.__dict__)}), overwrite=True)
 
 
-def read_facts(path: Path) -> Facts:
-    """What the checkpoint says, its tensors left on disk."""
+def read_progress(path: Path) -> Progress:
+    """What the checkpoint holds besides its tensors. Raises OnebranchError if it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
-            return Facts(**json.loads((file.metadata() or {})["facts"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            stored = json.loads((file.metadata() or {})["facts"])
+        return Progress(**{**stored, "config": translate_config(stored["config"])})
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise OnebranchError(
             f"{path}: not a readable checkpoint ({error}); delete it to start over"
         ) from None
@@ -55,16 +65,16 @@ def restore(path: Path, network: Network, average: Network, optimizer: torch.opt
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     try:
-        network.load_state_dict(_within(tensors, "network."))
-        average.load_state_dict(_within(tensors, "average."))
+        network.load_state_dict(_with_prefix(tensors, "network."))
+        average.load_state_dict(_with_prefix(tensors, "average."))
         state = optimizer.state_dict()
-        state["state"] = _optimizer_state(_within(tensors, "optimizer."))
+        state["state"] = _optimizer_state(_with_prefix(tensors, "optimizer."))
         optimizer.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         raise OnebranchError(f"{path}: this checkpoint does not fit the config: {error}") from None
 
 
-def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

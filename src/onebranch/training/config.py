@@ -1,5 +1,6 @@
 """The training config: frozen, strict, read from TOML; the resolved one travels with the weights."""
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -8,49 +9,90 @@ import msgspec
 
 from onebranch.errors import OnebranchError
 from onebranch.spec.network import NetworkSpec, convert
+from onebranch.spec.renamed_keys import renamed_key
 from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.training.degradation import Degradation
 
-MOST = 2**62
-"""Largest number where nothing else is the limit."""
+UNLIMITED = 2**62
+"""Upper bound of numbers that nothing else limits."""
+
+PIXEL_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
+"""Suffixes of `training.pixels`."""
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Pictures to learn from. Relative folders are taken from the config file's own folder."""
+    """The pictures. Relative folders are taken from the config file's own folder."""
 
     train: str
+    """Folder of high-quality pictures, searched recursively."""
     low_quality: str | None = None
+    """Folder of their low-quality partners; None: they are made by the task."""
+    low_quality_suffix: str | None = None
+    """What a partner's name has behind the picture's: "x2" for 0001.png and 0001x2.png; None: found."""
     validation: str | None = None
+    """Folder of pictures to validate on; None: no validation."""
     validation_low_quality: str | None = None
+    """Folder of the validation pictures' low-quality partners."""
     validation_pictures: int = 16
-    patch: int = 32
+    """How many pictures of the validation folder are used: the first ones, sorted by name."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What to do with pictures that cannot be read: stop and name all of them, or leave them out."""
+    patch_size: int = 32
+    """Side of a crop in pixels of the smaller half (input for upscaling, label for downscaling)."""
     augment: bool = True
+    """Random flips and quarter turns."""
     sigma: tuple[float, float] = (0.0, 50.0)
+    """Range of Gaussian noise for task 'denoise', in 8-bit grey levels; one level is drawn per crop."""
+    degradation: Degradation | None = None
+    """Random degradations for real photographs, in place of the bicubic reduction or of `sigma`."""
     cache: str = ".cache/onebranch"
+    """Folder of the decoded pictures, relative to the working directory."""
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How to learn. Steps are optimizer steps; fractions are of `steps`."""
+    """The optimization. Steps are optimizer steps; fractions are of `steps`."""
 
     steps: int = 100_000
-    batch: int = 16
+    pixels: str | None = None
+    """Length of the run in pixels of the smaller half, such as "15G", instead of `steps`."""
+    batch_size: int = 16
+    """Crops per step, over all processes."""
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 2e-3
-    warm_up: int = 200
-    final_rate: float = 0.0
+    """The highest learning rate, reached after the warm-up."""
+    warmup_steps: int = 200
+    """Steps over which the learning rate rises linearly; afterwards it follows a cosine."""
+    final_learning_rate: float = 0.0
+    """Learning rate at the end of the cosine."""
     loss: Literal["l1", "charbonnier", "mse"] = "l1"
-    clip: float = 1.0
-    average: float = 0.999
-    freeze_batch_norm: float = 0.2
+    loss_border: int = 0
+    """Input pixels at each side of a crop that the loss leaves out: zero padding distorts them."""
+    grad_clip_norm: float = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average of the weights, which is what is saved."""
+    bn_freeze_fraction: float = 0.2
+    """Last fraction of the steps during which BN uses its population statistics; 0: never frozen."""
     forward: Literal["auto", "branches", "merged"] = "auto"
+    """How blocks run: as branches, with merged kernels, or merged as soon as that is defined."""
+    prelu: Literal["auto", "native", "relu"] = "auto"
+    """PReLU as PyTorch's own operation or written with two ReLUs; auto: the faster one here."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | Literal["auto"] = "auto"
+    """CPU threads of a process; auto: the fastest number, found by timing a few steps."""
     validate_every: int = 2000
+    """Steps between validations."""
     checkpoint_every: int = 2000
+    """Steps between checkpoints; one is written every two minutes in any case."""
     init_from: str | None = None
+    """Model (name or file) whose weights the run starts from."""
     restorer: str | None = None
+    """Task 'downscale': the upscaler (name or file) that enlarges the result again for the loss."""
     restorer_weight: float = 1.0
+    """Weight of the loss after enlarging again."""
     picture_weight: float = 1.0
+    """Weight of the loss against the bicubic reduction, where there is a restorer."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,7 +105,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     training: Training = Training()
 
     def __post_init__(self) -> None:
-        """Check the ranges that types do not."""
+        """Check the ranges that types do not express; raises OnebranchError."""
         _check(self)
 
     @property
@@ -83,18 +125,61 @@ def read(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OnebranchError(f"{path}: not valid TOML: {error}") from None
     try:
+        _refuse_conflicting_keys(table)
         config: Config = convert(table, Config, str(path))
         _ = config.spec
     except OnebranchError as error:
-        said = str(error).removeprefix(f"{path}: ").removeprefix("config: ")
-        raise OnebranchError(f"{path}: {said}") from None
-    return _with_folders(config, path.resolve().parent)
+        message = str(error).removeprefix(f"{path}: ").removeprefix("config: ")
+        raise OnebranchError(f"{path}: {message}") from None
+    return _with_folders(_with_steps(config), path.resolve().parent)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved config as plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(config)
     return plain
+
+
+def pixels_per_step(config: Config) -> int:
+    """Pixels of the smaller halves that one step sees, over all processes."""
+    return config.training.batch_size * config.data.patch_size**2
+
+
+def parse_pixels(text: str) -> int:
+    """A number of pixels with a unit.
+
+    >>> parse_pixels("1.5G")
+    1500000000
+    """
+    factor = PIXEL_UNITS.get(text[-1:].upper(), 1)
+    try:
+        pixels = float(text.rstrip("KMGkmg")) * factor
+    except ValueError:
+        pixels = math.nan
+    if not 1 <= pixels <= UNLIMITED:
+        raise OnebranchError(
+            f"config: 'training.pixels' must be a number with K, M or G behind it such as '15G', not '{text}'"
+        )
+    return round(pixels)
+
+
+def _refuse_conflicting_keys(table: dict[str, Any]) -> None:
+    """OnebranchError for a key by its old name, and for `steps` beside `pixels`."""
+    if renamed := renamed_key(table):
+        raise OnebranchError(f"config: '{renamed[0]}' is called '{renamed[1]}' since version 0.2")
+    training = table.get("training")
+    if isinstance(training, dict) and "steps" in training and "pixels" in training:
+        raise OnebranchError(
+            "config: 'training.steps' and 'training.pixels' both give the length of the run; leave one out"
+        )
+
+
+def _with_steps(config: Config) -> Config:
+    """The config with `steps` computed from `pixels`, where these are given."""
+    if config.training.pixels is None:
+        return config
+    steps = math.ceil(parse_pixels(config.training.pixels) / pixels_per_step(config))
+    return msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, steps=steps))
 
 
 def _with_folders(config: Config, base: Path) -> Config:
@@ -123,37 +208,77 @@ def _file_or_name(value: str | None, base: Path) -> str | None:
 
 
 def _check(config: Config) -> None:
+    for key, (value, lowest, highest) in (_ranges(config) | _degradation_ranges(config)).items():
+        if not lowest <= value <= highest:  # NaN is in no range
+            rule = f"at least {lowest}" if value < lowest else f"from {lowest} to {highest}"
+            raise OnebranchError(f"config: '{key}' must be {rule}, not {value}")
+    _check_name(config.name)
+    _check_combinations(config)
+    if config.training.pixels is not None:
+        parse_pixels(config.training.pixels)
+
+
+def _ranges(config: Config) -> dict[str, tuple[float, float, float]]:
+    """Value, lowest and highest allowed value by key."""
     training, data = config.training, config.data
-    ranges: dict[str, tuple[float, float, float]] = {
-        "seed": (config.seed, 0, MOST),
-        "training.steps": (training.steps, 1, MOST),
-        "training.batch": (training.batch, 1, 2**16),
-        "training.warm_up": (training.warm_up, 0, MOST),
-        "training.validate_every": (training.validate_every, 1, MOST),
-        "training.checkpoint_every": (training.checkpoint_every, 1, MOST),
+    return {
+        "seed": (config.seed, 0, UNLIMITED),
+        "training.steps": (training.steps, 1, UNLIMITED),
+        "training.batch_size": (training.batch_size, 1, 2**16),
+        "training.warmup_steps": (training.warmup_steps, 0, UNLIMITED),
+        "training.validate_every": (training.validate_every, 1, UNLIMITED),
+        "training.checkpoint_every": (training.checkpoint_every, 1, UNLIMITED),
         "training.threads": (1 if training.threads == "auto" else training.threads, 1, 1024),
-        "training.clip": (training.clip, 0, MOST),
-        "training.learning_rate": (training.learning_rate, 0, MOST),
-        "training.final_rate": (training.final_rate, 0, MOST),
-        "training.restorer_weight": (training.restorer_weight, 0, MOST),
-        "training.picture_weight": (training.picture_weight, 0, MOST),
-        "training.average": (training.average, 0, 1),
-        "training.freeze_batch_norm": (training.freeze_batch_norm, 0, 1),
-        "data.patch": (data.patch, 4, 2**16),
-        "data.validation_pictures": (data.validation_pictures, 1, MOST),
+        "training.grad_clip_norm": (training.grad_clip_norm, 0, UNLIMITED),
+        "training.learning_rate": (training.learning_rate, 0, UNLIMITED),
+        "training.final_learning_rate": (training.final_learning_rate, 0, UNLIMITED),
+        "training.loss_border": (training.loss_border, 0, (data.patch_size - 1) // 2),
+        "training.restorer_weight": (training.restorer_weight, 0, UNLIMITED),
+        "training.picture_weight": (training.picture_weight, 0, UNLIMITED),
+        "training.ema_decay": (training.ema_decay, 0, 1),
+        "training.bn_freeze_fraction": (training.bn_freeze_fraction, 0, 1),
+        "data.patch_size": (data.patch_size, 4, 2**16),
+        "data.validation_pictures": (data.validation_pictures, 1, UNLIMITED),
         "data.sigma": (data.sigma[0], 0, 255),
         "data.sigma[1]": (data.sigma[1], 0, 255),
     }
-    for key, (value, least, most) in ranges.items():
-        if not least <= value <= most:  # NaN is nowhere
-            rule = f"at least {least}" if value < least else f"from {least} to {most}"
-            raise OnebranchError(f"config: '{key}' must be {rule}, not {value}")
-    name = config.name
+
+
+def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]:
+    options = config.data.degradation
+    if options is None:
+        return {}
+    kinds = ("clean", "detour", "blur", "noise", "compression", "webp")
+    probabilities: dict[str, tuple[float, float, float]] = {
+        f"data.degradation.{kind}_probability": (getattr(options, f"{kind}_probability"), 0, 1)
+        for kind in kinds
+    }
+    return probabilities | {
+        "data.degradation.blur_sigma": (options.blur_sigma[0], 0, options.blur_sigma[1]),
+        "data.degradation.blur_sigma[1]": (options.blur_sigma[1], 0, 100),
+        "data.degradation.noise_sigma": (options.noise_sigma[0], 0, options.noise_sigma[1]),
+        "data.degradation.noise_sigma[1]": (options.noise_sigma[1], 0, 255),
+        "data.degradation.quality": (options.quality[0], 1, options.quality[1]),
+        "data.degradation.quality[1]": (options.quality[1], 1, 100),
+        "data.degradation.resamplers (their number)": (len(options.resamplers), 1, UNLIMITED),
+    }
+
+
+def _check_name(name: str) -> None:
     if name in ("", "..") or name != Path(name).name or not name.isprintable() or len(name) > 100:
         raise OnebranchError(
             f"config: 'name' must be a file's name of 1 to 100 characters, without '/', not '{name}'"
         )
+
+
+def _check_combinations(config: Config) -> None:
+    training, data, task = config.training, config.data, config.network.task
     if data.sigma[1] < data.sigma[0]:
-        raise OnebranchError(f"config: 'data.sigma' must be [least, most], not {list(data.sigma)}")
-    if training.restorer and config.network.task != "downscale":
+        raise OnebranchError(f"config: 'data.sigma' must be [lowest, highest], not {list(data.sigma)}")
+    if training.restorer and task != "downscale":
         raise OnebranchError("config: 'training.restorer' is for task 'downscale'; leave it out")
+    if data.degradation is not None and (task == "downscale" or data.low_quality):
+        raise OnebranchError(
+            "config: 'data.degradation' makes the inputs of tasks 'upscale' and 'denoise';"
+            " leave it out for 'downscale' and beside 'data.low_quality'"
+        )

@@ -22,7 +22,7 @@ class Log:
             _keep_until(path, first)
         self.file = path.open("a", encoding="utf-8")
         self.console = Console(file=sys.stderr)
-        self.words = {"loss": "-", "psnr": "-", "rate": "-"}
+        self.words = {"loss": "-", "psnr": "-", "rate": "-", "pixels": ""}
         self.last_line = 0.0
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -46,15 +46,20 @@ class Log:
     def record(self, step: int, **values: Any) -> None:
         """Write a record and show it."""
         try:
-            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
             self.file.flush()
         except OSError as error:
             raise OnebranchError(f"{self.path}: cannot write the log: {error.strerror}") from None
         if "loss" in values:
-            self.words |= {"loss": f"{values['loss']:.5f}", "rate": f"{values['steps_per_second']:.1f}/s"}
+            self.words |= {
+                "loss": f"{values['loss']:.5f}",
+                "rate": f"{values['steps_per_second']:.1f}/s",
+                "pixels": f"{values['megapixels_per_second']:.2f} Mpx/s  {values['gigapixels']:.3f} Gpx",
+            }
         if "psnr" in values:
             self.words["psnr"] = f"{values['psnr']:.3f} dB"
         words = f"loss {self.words['loss']}  validation {self.words['psnr']}  {self.words['rate']}"
+        words += f"  {self.words['pixels']}"
         self.progress.update(self.bar, completed=step, words=words)
         self._line(step, words, values)
 
@@ -70,8 +75,8 @@ class Log:
             )
             self.console.print(f"step {step}/{self.steps}  {words}  {left / 60:.0f} min left", soft_wrap=True)
 
-    def say(self, text: str) -> None:
-        """One line for the user."""
+    def print(self, text: str) -> None:
+        """Print one line for the user."""
         if self.shown:
             self.console.print(text, soft_wrap=True, highlight=False)
 

@@ -14,23 +14,26 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from onebranch.atomic_files import remove_leftovers
 from onebranch.errors import OnebranchError
 from onebranch.model import file
+from onebranch.nn.block import PRELU_FORMS
 from onebranch.nn.network import Network, weights_of
-from onebranch.training import average as ema
+from onebranch.training import ema
 from onebranch.training import log as logs
-from onebranch.training.config import Config, Training, to_dict
-from onebranch.training.crops import Crops, Pairs, load_pairs
+from onebranch.training.config import Config, Training, pixels_per_step, to_dict
+from onebranch.training.crops import Crops
 from onebranch.training.objective import Objective, objective_of
-from onebranch.training.place import Place, join
-from onebranch.training.state import State, freeze, freeze_step, fresh, prepare, resume, save
+from onebranch.training.picture_cache import Pairs, load_pairs, training_source
+from onebranch.training.process import Process, join
+from onebranch.training.state import State, freeze, freeze_step, initial_state, prepare, resume, save
 from onebranch.training.validation import validated, validation_pairs
 
 STATISTICS_BATCHES = 64
 """Batches over which population statistics are estimated when BN is frozen, and for averaged weights."""
 
 CHECKPOINT_SECONDS = 120.0
-"""A checkpoint is written at least this often, so that a kill loses two minutes at most."""
+"""A checkpoint is written at least this often, so that a killed run loses two minutes at most."""
 
 RECORD_EVERY = 100
 """Steps between two records of the loss."""
@@ -38,58 +41,63 @@ RECORD_EVERY = 100
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same while training."""
+    """What does not change while training."""
 
     config: Config
     out: Path
-    place: Place
+    process: Process
     crops: Crops
     objective: Objective
-    checked: Pairs | None
+    validation: Pairs | None
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run can be resumed from."""
+        """The file that the run resumes from."""
         return self.out / "checkpoint.safetensors"
 
     def statistics_inputs(self) -> Iterator[Tensor]:
-        """Fixed batches for population statistics: those of the steps after the last one."""
+        """Fixed batches for population statistics: those of the steps after the last step."""
         options = self.config.training
         for index in range(STATISTICS_BATCHES):
-            inputs, _ = self.crops.batch(options.steps + index, range(options.batch))
-            yield self.place.tensor(inputs)
+            inputs, _ = self.crops.batch(options.steps + index, range(options.batch_size))
+            yield self.process.tensor(inputs)
 
 
-def train(config: Config, out: Path, *, continues: bool = True, shown: bool = True) -> Path:
+def train(config: Config, out: Path, *, resumes: bool = True, shown: bool = True) -> Path:
     """Train as `config` says, in the folder `out`; returns the path of the trained model file.
 
     The folder holds checkpoint.safetensors, log.jsonl, log.png and NAME.safetensors (averaged weights). A run
-    that was stopped goes on from its checkpoint, bit for bit on one machine and thread count, unless
-    `continues` is false. Raises OnebranchError for whatever the user can mend.
+    that was stopped resumes from its checkpoint, bit for bit on one machine and thread count, unless
+    `resumes` is false. Raises OnebranchError for whatever the user can correct.
     """
-    place = join(config.training)
-    run = _run(config, out, place)
-    state = fresh(config, place)
-    if run.checkpoint.exists() and continues:
+    process = join(config.training)
+    run = _run(config, out, process)
+    state = initial_state(config, process)
+    if run.checkpoint.exists() and resumes:
         resume(state, run.checkpoint, config)
-    elif place.leads:
+    elif process.is_main:
         run.checkpoint.unlink(missing_ok=True)
-    with logs.Log(out / "log.jsonl", config.training.steps, state.step, place.leads, shown) as log:
-        log.say(_greeting(run, state))
-        prepare(state, config.training, place)
+    if process.is_main:
+        remove_leftovers(out)
+    with logs.Log(out / "log.jsonl", config.training.steps, state.step, process.is_main, shown) as log:
+        log.print(_greeting(run, state))
+        prepare(state, config.training, process)
+        if state.prelu == "auto":
+            state.prelu = _choose_prelu(run, state)
+        state.network.set_prelu(state.prelu)
         state.threads = state.threads or _choose_threads(run, state)
         torch.set_num_threads(state.threads)
         _loop(run, state, log)
     target = out / f"{config.name}.safetensors"
-    if place.leads:
+    if process.is_main:
         file.write(_finished(run, state), target, overwrite=True)
         logs.plot(logs.read(out / "log.jsonl"), config.name, out / "log.png")
-    place.leave()
+    process.leave()
     return target
 
 
-def _run(config: Config, out: Path, place: Place) -> Run:
-    """The folder made, the pictures decoded (by one process, while the others wait) and mapped."""
+def _run(config: Config, out: Path, process: Process) -> Run:
+    """Make the folder, decode the pictures (in one process, while the others wait) and map them."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,39 +105,36 @@ def _run(config: Config, out: Path, place: Place) -> Run:
             f"{out}: cannot make this folder: {error.strerror}; choose another --out"
         ) from None
     data, spec = config.data, config.spec
-    if not place.leads:
-        place.wait()
-    pairs = load_pairs(data.train, data.low_quality, spec, Path(data.cache), data.patch)
-    checked = validation_pairs(data, spec) if place.leads else None
-    if place.leads:
-        place.wait()
+    if not process.is_main:
+        process.wait_for_all()
+    pairs = load_pairs(training_source(data, spec), spec, Path(data.cache), data.patch_size)
+    validation = validation_pairs(data, spec) if process.is_main else None
+    if process.is_main:
+        process.wait_for_all()
     crops = Crops(pairs, spec, data, config.seed)
-    return Run(config, out, place, crops, objective_of(config, place), checked)
+    return Run(config, out, process, crops, objective_of(config, process), validation)
 
 
 def _loop(run: Run, state: State, log: logs.Log) -> None:
-    """The steps that are left."""
-    options, place = run.config.training, run.place
-    runner = _runner(state.network, place)
-    losses: list[Tensor] = []
+    """The remaining steps."""
+    options, process = run.config.training, run.process
+    runner = _runner(state.network, process)
+    losses: list[float] = []
     clock = written = time.monotonic()
     for inputs, labels in _prefetched(run, state.step):  # (N, C, h, w), (N, C, H, W)
         if state.network.batch_norms() and not state.frozen and state.step >= freeze_step(options):
             freeze(state, options, run.statistics_inputs())
-            runner = _runner(state.network, place)
-            log.say(f"step {state.step}: batch normalization frozen to its population statistics")
+            runner = _runner(state.network, process)
+            log.print(f"step {state.step}: batch normalization frozen to its population statistics")
         losses.append(_step(run, state, runner, inputs, labels))
         last = state.step == options.steps
-        if not place.leads:
+        if not process.is_main:
             continue
         if state.step % RECORD_EVERY == 0 or last:
-            rate = len(losses) / (time.monotonic() - clock)
-            log.record(state.step, loss=_finite_mean(losses, state.step), steps_per_second=round(rate, 2))
+            _record(run, state, log, losses, time.monotonic() - clock)
             losses, clock = [], time.monotonic()
-        if run.checked and (state.step % options.validate_every == 0 or last):
-            inputs_again = run.statistics_inputs()
-            state.psnr = validated(state, run.checked, run.objective, run.config.spec, place, inputs_again)
-            log.record(state.step, psnr=state.psnr)
+        if run.validation and (state.step % options.validate_every == 0 or last):
+            _validate(run, state, log)
             clock = time.monotonic()
         due = state.step % options.checkpoint_every == 0 or time.monotonic() - written > CHECKPOINT_SECONDS
         if due or last:
@@ -137,48 +142,81 @@ def _loop(run: Run, state: State, log: logs.Log) -> None:
             written = time.monotonic()
 
 
+def _record(run: Run, state: State, log: logs.Log, losses: list[float], seconds: float) -> None:
+    """Log the mean loss and the speed of the last steps; pixels are those of the smaller halves."""
+    pixels = pixels_per_step(run.config)
+    log.record(
+        state.step,
+        loss=float(np.mean(losses)),
+        steps_per_second=round(len(losses) / seconds, 2),
+        megapixels_per_second=round(1e-6 * pixels * len(losses) / seconds, 4),
+        gigapixels=round(1e-9 * pixels * state.step, 4),
+    )
+
+
+def _validate(run: Run, state: State, log: logs.Log) -> None:
+    assert run.validation is not None
+    config = run.config
+    state.psnr = validated(
+        state,
+        run.validation,
+        run.objective,
+        config.spec,
+        config.data.degradation,
+        run.process,
+        run.statistics_inputs(),
+    )
+    log.record(state.step, psnr=state.psnr)
+
+
 def _step(
     run: Run, state: State, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
-) -> Tensor:
-    """One optimizer step, and the average moved along; returns the loss."""
+) -> float:
+    """One optimizer step and the update of the average; returns the loss.
+
+    Raises OnebranchError before any weight changes if the loss or the gradient is not finite.
+    """
     options = run.config.training
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(options, state.step)
     state.network.train()
     state.optimizer.zero_grad(set_to_none=True)
-    with run.place.autocast():
+    with run.process.autocast():
         loss = run.objective(runner, inputs, labels)
     loss.backward()  # type: ignore[no-untyped-call]
-    if options.clip:
-        torch.nn.utils.clip_grad_norm_(state.network.parameters(), options.clip, foreach=True)
+    parameters = list(state.network.parameters())
+    limit = options.grad_clip_norm or float("inf")
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
+    _check_finite(float(loss.detach()), float(norm), state.step, run.checkpoint)
     state.optimizer.step()
-    ema.update(state.average, state.network, options.average, state.step)
+    ema.update(state.average, state.network, options.ema_decay, state.step)
     state.step += 1
-    return loss.detach()
+    return float(loss.detach())
 
 
-def _finite_mean(losses: list[Tensor], step: int) -> float:
-    mean = float(torch.stack(losses).mean())
-    if not np.isfinite(mean):
-        raise OnebranchError(
-            f"the loss is {mean} at step {step}; lower 'training.learning_rate' or raise 'training.warm_up',"
-            " and start again with --restart"
-        )
-    return mean
+def _check_finite(loss: float, gradient_norm: float, step: int, checkpoint: Path) -> None:
+    if np.isfinite(loss) and np.isfinite(gradient_norm):
+        return
+    kept = f"; the last checkpoint, {checkpoint}, is intact" if checkpoint.exists() else ""
+    raise OnebranchError(
+        f"training diverged at step {step}: the loss is {loss} and the norm of its gradient {gradient_norm};"
+        f" lower 'training.learning_rate' or raise 'training.warmup_steps', and start again with"
+        f" --restart{kept}"
+    )
 
 
 def learning_rate(options: Training, step: int) -> float:
-    """The rate of a step: linear warm-up, then a cosine from `learning_rate` to `final_rate`."""
-    if step < options.warm_up:
-        return options.learning_rate * (step + 1) / options.warm_up
-    done = (step - options.warm_up) / max(1, options.steps - options.warm_up)
+    """The rate of a step: linear warm-up, then a cosine from `learning_rate` to `final_learning_rate`."""
+    if step < options.warmup_steps:
+        return options.learning_rate * (step + 1) / options.warmup_steps
+    done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
     half = (1 + np.cos(np.pi * min(1.0, done))) / 2
-    return float(options.final_rate + (options.learning_rate - options.final_rate) * half)
+    return float(options.final_learning_rate + (options.learning_rate - options.final_learning_rate) * half)
 
 
-def _runner(network: Network, place: Place) -> Callable[[Tensor], Tensor]:
+def _runner(network: Network, process: Process) -> Callable[[Tensor], Tensor]:
     """The network itself, or wrapped so that gradients are averaged over the processes."""
-    if place.size == 1:
+    if process.world_size == 1:
         return network
     return DistributedDataParallel(network, broadcast_buffers=False)  # BN statistics are equal everywhere
 
@@ -186,7 +224,7 @@ def _runner(network: Network, place: Place) -> Callable[[Tensor], Tensor]:
 def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and labels of the steps from `first` on, prepared by a thread a few steps ahead."""
     options = run.config.training
-    share = run.place.share(options.batch)
+    share = run.process.share(options.batch_size)
     ready: queue.Queue[Any] = queue.Queue(maxsize=4)
     stopped = threading.Event()
 
@@ -206,7 +244,7 @@ def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
             item = ready.get()
             if isinstance(item, BaseException):
                 raise item
-            inputs, labels = (run.place.tensor(half) for half in item)
+            inputs, labels = (run.process.tensor(half) for half in item)
             yield inputs, labels
     finally:
         stopped.set()
@@ -215,26 +253,44 @@ def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         preparing.join()
 
 
+def _choose_prelu(run: Run, state: State) -> str:
+    """The faster way to compute PReLU on this machine, found by timing a few steps on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = {}
+    for name in PRELU_FORMS:
+        state.network.set_prelu(name)
+        seconds[name] = _seconds_per_step(run, state)
+    torch.set_num_threads(threads)
+    return min(seconds, key=lambda name: seconds[name])
+
+
 def _choose_threads(run: Run, state: State) -> int:
-    """The number of threads at which a few steps of the real batch are fastest, no weight changed."""
-    cores, place = os.cpu_count() or 1, run.place
-    if place.device.type != "cpu" or place.size > 1:
-        return max(1, cores // place.size)
-    inputs, labels = (place.tensor(half) for half in run.crops.batch(0, range(run.config.training.batch)))
-    buffers = {name: value.clone() for name, value in state.network.named_buffers()}
+    """The number of threads at which a few steps of the real batch are fastest; no weight changes."""
+    cores, process = os.cpu_count() or 1, run.process
+    if process.device.type != "cpu" or process.world_size > 1:
+        return max(1, cores // process.world_size)
     seconds: dict[int, float] = {}
     for threads in sorted({cores, *(2**k for k in range(8) if 2**k <= cores)}):
         torch.set_num_threads(threads)
-        taken = []
-        for _ in range(4):
-            start = time.perf_counter()
-            run.objective(state.network, inputs, labels).backward()  # type: ignore[no-untyped-call]
-            taken.append(time.perf_counter() - start)
-        seconds[threads] = float(np.median(taken[1:]))
+        seconds[threads] = _seconds_per_step(run, state)
+    return min(seconds, key=lambda threads: seconds[threads] * (1 + 0.02 * threads))
+
+
+def _seconds_per_step(run: Run, state: State) -> float:
+    """Median time of a forward and backward pass; weights and buffers stay as they are."""
+    share = run.process.share(run.config.training.batch_size)
+    inputs, labels = (run.process.tensor(half) for half in run.crops.batch(0, share))
+    buffers = {name: value.clone() for name, value in state.network.named_buffers()}
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        run.objective(state.network, inputs, labels).backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - start)
     state.optimizer.zero_grad(set_to_none=True)
     for name, value in state.network.named_buffers():
         value.copy_(buffers[name])
-    return min(seconds, key=lambda threads: seconds[threads] * (1 + 0.02 * threads))
+    return float(np.median(seconds[1:]))
 
 
 def _finished(run: Run, state: State) -> file.Model:
@@ -245,6 +301,7 @@ def _finished(run: Run, state: State) -> file.Model:
         "config": without_folders(run.config),
         "steps": state.step,
         "pictures": len(run.crops.pairs),
+        "gigapixels": round(1e-9 * pixels_per_step(run.config) * state.step, 4),
         "batch_norm_frozen": state.frozen or not state.network.batch_norms(),
         "validation_psnr": state.psnr,
     }
@@ -262,7 +319,13 @@ def without_folders(config: Config) -> dict[str, Any]:
 
 
 def _greeting(run: Run, state: State) -> str:
+    """One line: name, parameters, pictures (and those left out), device, first step."""
     count = sum(p.numel() for p in state.network.parameters())
     start = f"from step {state.step}" if state.step else "from the start"
-    pictures, device = len(run.crops.pairs), run.place.device
-    return f"{run.config.name}: {count:,} parameters, {pictures} pictures, on {device}, {start}"
+    pairs = run.crops.pairs
+    skipped = f" ({pairs.too_small} smaller than a patch left out)" if pairs.too_small else ""
+    skipped += f" ({len(pairs.unreadable)} unreadable left out)" if pairs.unreadable else ""
+    return (
+        f"{run.config.name}: {count:,} parameters, {len(pairs)} pictures{skipped},"
+        f" on {run.process.device}, {start}"
+    )

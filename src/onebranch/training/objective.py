@@ -1,4 +1,4 @@
-"""What training minimizes: the difference of outputs to labels; for reducing also that after enlarging."""
+"""What training minimizes: the loss of outputs against labels; for downscaling also that after enlarging."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from onebranch.errors import OnebranchError
 from onebranch.model import catalogue, file
 from onebranch.nn.network import Network, load
 from onebranch.training.config import Config, Training
-from onebranch.training.place import Place
+from onebranch.training.process import Process
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,20 @@ class Objective:
     def __call__(self, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of inputs (N, C, h, w) against labels (N, C, H, W)."""
         outputs = runner(inputs)
-        loss = difference(self.options.loss, outputs, labels)
+        loss = difference(self.options.loss, *self._inner(inputs, outputs, labels))
         if self.restorer is None:
             return loss
         restored = self.restored(outputs, inputs.shape)
         again = difference(self.options.loss, restored, inputs)
         return self.options.picture_weight * loss + self.options.restorer_weight * again
+
+    def _inner(self, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs and labels without the border of `loss_border` input pixels."""
+        border = self.options.loss_border * outputs.shape[-1] // inputs.shape[-1]
+        if border == 0:
+            return outputs, labels
+        inner = slice(border, -border)
+        return outputs[..., inner, inner], labels[..., inner, inner]
 
     def restored(self, small: Tensor, shape: torch.Size) -> Tensor:
         """The reduced picture rounded to 8 bits (gradient passed through) and enlarged again."""
@@ -49,7 +57,7 @@ def difference(loss: str, outputs: Tensor, labels: Tensor) -> Tensor:
     return functional.l1_loss(outputs, labels)
 
 
-def objective_of(config: Config, place: Place) -> Objective:
+def objective_of(config: Config, process: Process) -> Objective:
     """The config's objective, its restorer loaded. Raises OnebranchError where that does not fit."""
     name = config.training.restorer
     if not name:
@@ -61,5 +69,5 @@ def objective_of(config: Config, place: Place) -> Objective:
             f"config: 'training.restorer' must upscale x{config.spec.scale} in '{config.spec.colour}',"
             f" not {model.spec.task} x{model.spec.scale} in '{model.spec.colour}'"
         )
-    restorer = load(model.spec, model.weights).to(place.device, place.dtype).requires_grad_(False)
+    restorer = load(model.spec, model.weights).to(process.device, process.dtype).requires_grad_(False)
     return Objective(config.training, restorer)

@@ -9,22 +9,28 @@ import torch
 from torch import Tensor
 
 from onebranch.spec.network import NetworkSpec
-from onebranch.training import average as ema
+from onebranch.training import ema
 from onebranch.training.config import Data
-from onebranch.training.crops import Pairs, channels_first, load_pairs
+from onebranch.training.crops import channels_first
+from onebranch.training.degradation import Degradation, degrade
 from onebranch.training.objective import Objective
-from onebranch.training.place import Place
+from onebranch.training.picture_cache import Pairs, load_pairs, validation_source
+from onebranch.training.process import Process
 from onebranch.training.state import State
 
 VALIDATION_SIGMA = 25.0
 """Noise level (8-bit grey levels) of the validation PSNR of a denoiser."""
 
 
+MINIMUM_SIDE = 3
+"""Shortest side of a validation picture, in pixels of its smaller half; one remains without the border."""
+
+
 def validation_pairs(data: Data, spec: NetworkSpec) -> Pairs | None:
     """The pictures to validate on; None where the config names none."""
     if not data.validation:
         return None
-    pairs = load_pairs(data.validation, data.validation_low_quality, spec, Path(data.cache), 1)
+    pairs = load_pairs(validation_source(data, spec), spec, Path(data.cache), MINIMUM_SIDE)
     first = slice(data.validation_pictures)
     low = None if pairs.low is None else pairs.low[first]
     return replace(pairs, names=pairs.names[first], high=pairs.high[first], low=low)
@@ -36,7 +42,8 @@ def validated(
     pairs: Pairs,
     objective: Objective,
     spec: NetworkSpec,
-    place: Place,
+    degradation: Degradation | None,
+    process: Process,
     inputs: Iterable[Tensor],
 ) -> float:
     """Mean PSNR in dB of the averaged weights, unrounded, `scale` pixels of border cropped.
@@ -50,11 +57,13 @@ def validated(
     scores = []
     for index, high in enumerate(pairs.high):
         low = None if pairs.low is None else pairs.low[index]
-        given, wanted = (place.tensor(half[None]) for half in _whole_pair(spec, high, low, index))
+        given, expected = (
+            process.tensor(half[None]) for half in _whole_pair(spec, high, low, degradation, index)
+        )
         outputs = state.average(given)
         if objective.restorer is not None:
-            outputs, wanted = objective.restored(outputs, given.shape), given
-        scores.append(_psnr(outputs.clamp(0, 1) - wanted, spec))
+            outputs, expected = objective.restored(outputs, given.shape), given
+        scores.append(_psnr(outputs.clamp(0, 1) - expected, spec))
     return round(float(np.mean(scores)), 4)
 
 
@@ -65,9 +74,15 @@ def _psnr(difference: Tensor, spec: NetworkSpec) -> float:
 
 
 def _whole_pair(
-    spec: NetworkSpec, high: np.ndarray, low: np.ndarray | None, index: int
+    spec: NetworkSpec,
+    high: np.ndarray,
+    low: np.ndarray | None,
+    degradation: Degradation | None,
+    index: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     large = channels_first(high, spec.colour)
+    if degradation is not None:
+        low = degrade(high, spec.scale, degradation, np.random.default_rng(index))
     if low is not None:
         small = channels_first(low, spec.colour)
         return (large, small) if spec.task == "downscale" else (small, large)

@@ -1,4 +1,4 @@
-"""The config that `onebranch new-config` prints; the tests read it back with the strict reader."""
+"""The example config that `onebranch new-config` prints; the tests read it with the strict reader."""
 
 NETWORKS = {
     "upscale": """\
@@ -37,11 +37,15 @@ skips = []                # for example [{ source = 0, target = 4, join = "add" 
 """,
 }
 
+DEGRADATION = (
+    "# degradation = {}        # random blur, noise and compression for photographs as people have them"
+)
+
 DATA = {
-    "upscale": "patch = 32                # side of a crop in low-quality pixels",
-    "downscale": "patch = 32                # side of a crop in reduced pixels",
-    "denoise": "patch = 48                # side of a crop in pixels\n"
-    "sigma = [0.0, 50.0]       # noise levels in 8-bit grey levels, one drawn for every crop",
+    "upscale": "patch_size = 32           # side of a crop in low-quality pixels\n" + DEGRADATION,
+    "downscale": "patch_size = 32           # side of a crop in reduced pixels",
+    "denoise": "patch_size = 48           # side of a crop in pixels\n"
+    "sigma = [0.0, 50.0]       # noise levels in 8-bit grey levels, one drawn for every crop\n" + DEGRADATION,
 }
 
 RESTORER = """\
@@ -60,25 +64,29 @@ seed = 0
 {network}
 [data]
 train = "pictures/train"            # a folder of pictures, searched recursively
-# low_quality = "pictures/train-lq" # the degraded halves, same names; left out: made by the task
+# low_quality = "pictures/train-lq" # the low-quality partners; left out: made by the task
+# low_quality_suffix = "x2" # behind a partner's name (0001x2.png); left out: found among the usual ones
 validation = "pictures/validation"  # leave out to train without validation
 validation_pictures = 16            # how many of them are scored
 {data}
+on_error = "stop"         # stop at pictures that cannot be read, or skip them
 augment = true            # flips and turns
 cache = ".cache/onebranch"          # decoded pictures, made once (relative to where you run it)
 
 [training]
-steps = 150_000           # about an hour on one core for this network
-batch = 16                # crops a step, over all processes
+steps = 150_000           # or, instead, pixels = "2.5G": the smaller halves' pixels of the whole run
+batch_size = 16           # crops per step, over all processes
 optimizer = "adam"        # adam or sgd
 learning_rate = 2e-3
-warm_up = 200             # steps of linear warm-up, then a cosine to final_rate
-final_rate = 0.0
+warmup_steps = 200        # linear warm-up, then a cosine to final_learning_rate
+final_learning_rate = 0.0
 loss = "l1"               # l1, charbonnier or mse
-clip = 1.0                # largest norm of the gradient; 0: no clipping
-average = 0.999           # decay of the averaged (EMA) weights, which are what is saved
-freeze_batch_norm = 0.2   # last fraction of the steps with BN frozen to population statistics
+loss_border = 0           # input pixels at each side of a crop that the loss leaves out
+grad_clip_norm = 1.0      # largest norm of the gradient; 0: no clipping
+ema_decay = 0.999         # decay of the averaged (EMA) weights, which are what is saved
+bn_freeze_fraction = 0.2  # last fraction of the steps with BN frozen to population statistics
 forward = "auto"          # branches, merged, or auto: merged as soon as it is defined
+prelu = "auto"            # native, relu (two ReLUs), or auto: the faster one on this machine
 precision = "float32"     # float32, bfloat16 or float64
 device = "auto"           # auto, cpu or cuda
 threads = "auto"          # a number, or auto: found by timing a few steps

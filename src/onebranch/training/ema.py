@@ -1,4 +1,4 @@
-"""Averaged (EMA) weights, and population statistics for batch normalization."""
+"""Exponential moving average (EMA) of the weights, and population statistics for batch normalization."""
 
 import copy
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def averaged_copy(network: Network) -> Network:
 def update(average: Network, network: Network, decay: float, step: int) -> None:
     """Move the average towards the network: average = d average + (1 - d) network, in place.
 
-    d is `decay`, but at most (1 + step) / (10 + step), so that the first steps do not linger.
+    d is `decay`, but at most (1 + step) / (10 + step), to forget the random initial weights quickly.
     """
     rate = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), rate)
@@ -28,7 +28,7 @@ def update(average: Network, network: Network, decay: float, step: int) -> None:
 def estimate_statistics(network: Network, inputs: Iterable[Tensor]) -> None:
     """Set every BN's population statistics to the mean over `inputs`, layer by layer in one pass each.
 
-    The batches are weighted equally (momentum None), as in Wu and Johnson, Rethinking "Batch" in
+    All batches have equal weight (momentum None), as in Wu and Johnson, Rethinking "Batch" in
     BatchNorm, section 3 (precise BN). Nothing happens in networks without BN or with frozen BN.
     """
     norms = [norm for norm in network.batch_norms() if not norm.frozen]

@@ -1,4 +1,4 @@
-"""Where a run computes: which process of how many, on which device, in which precision."""
+"""The process that trains: its rank among those of the run, its device and its precision."""
 
 import ctypes
 import os
@@ -14,28 +14,32 @@ from onebranch.training.config import Training
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process among those of the run (one, unless torchrun started several), device and precision."""
+class Process:
+    """One of the run's processes (the only one, unless torchrun started several)."""
 
     rank: int
-    size: int
+    world_size: int
+    """Number of processes."""
     device: torch.device
     dtype: torch.dtype
+    """Type of the weights."""
     autocasts: bool
+    """Whether activations are bfloat16."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes the files and logs."""
         return self.rank == 0
 
-    def share(self, batch: int) -> range:
-        """Indices of the global batch that this process takes."""
-        if batch % self.size:
+    def share(self, batch_size: int) -> range:
+        """Indices of the global batch that this process computes."""
+        if batch_size % self.world_size:
             raise OnebranchError(
-                f"config: 'training.batch' ({batch}) must be a multiple of the {self.size} processes"
+                f"config: 'training.batch_size' ({batch_size}) must be a multiple of the {self.world_size}"
+                " processes"
             )
-        part = batch // self.size
-        return range(self.rank * part, (self.rank + 1) * part)
+        count = batch_size // self.world_size
+        return range(self.rank * count, (self.rank + 1) * count)
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """An array (N, C, H, W) on the device, channels last, which is a quarter faster on CPUs."""
@@ -43,30 +47,30 @@ class Place:
         return moved.contiguous(memory_format=torch.channels_last)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """bfloat16 where the config asks for it."""
+        """A context in which convolutions run in bfloat16, where the config asks for it."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.autocasts else nullcontext()
 
-    def wait(self) -> None:
-        """Until every process is here."""
-        if self.size > 1:
+    def wait_for_all(self) -> None:
+        """Return when every process has called this."""
+        if self.world_size > 1:
             distributed.barrier()
 
     def leave(self) -> None:
-        """End the run's part in this process."""
-        if self.size > 1:
+        """Leave the group of processes."""
+        if self.world_size > 1:
             distributed.destroy_process_group()
 
 
-def join(options: Training) -> Place:
-    """This process's place. Raises OnebranchError where a GPU is asked for and there is none."""
+def join(options: Training) -> Process:
+    """Join the group of processes. Raises OnebranchError where a GPU is asked for and there is none."""
     _keep_freed_memory()
-    rank, size = 0, int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = 0, int(os.environ.get("WORLD_SIZE", "1"))
     device = _device(options)
-    if size > 1:
+    if world_size > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        rank, size = distributed.get_rank(), distributed.get_world_size()
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
     dtype = torch.float64 if options.precision == "float64" else torch.float32
-    return Place(rank, size, device, dtype, options.precision == "bfloat16")
+    return Process(rank, world_size, device, dtype, options.precision == "bfloat16")
 
 
 def _device(options: Training) -> torch.device:
@@ -82,7 +86,7 @@ def _device(options: Training) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next: mapping it anew costs a fifth of a step.
+    """Let the C library keep the memory that a step frees: mapping it anew costs a fifth of a step.
 
     Only glibc has these settings (mallopt: M_MMAP_THRESHOLD -3, M_TRIM_THRESHOLD -1).
     """

@@ -1,0 +1,93 @@
+"""Random degradations of training inputs: a network learns to enhance photographs as people have them.
+
+After Real-ESRGAN (Wang et al., ICCV workshops 2021, section 3), first order only and milder: a random
+resampler, then blur, noise and compression in random order. A part of the inputs is only resized, so that
+clean pictures stay clean.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from onebranch.images.degradation import Codec, Resampler, add_noise, blur, compress, reduce, resize
+
+GREY_NOISE_PROBABILITY = 0.3
+"""Share of noisy inputs whose noise is the same in all three channels, as after a grey conversion."""
+
+FULL_CHROMA_PROBABILITY = 0.4
+"""Share of JPEG inputs without chroma subsampling."""
+
+SMALLEST_DETOUR = 0.6
+"""Smallest factor by which a picture is reduced before it is enlarged to its size again."""
+
+
+class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How inputs are degraded. Ranges are [lowest, highest], drawn uniformly; probabilities are per input."""
+
+    clean_probability: float = 1 / 3
+    """Inputs that are resized and nothing else."""
+    resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
+    """Filters of which one is drawn to make the input smaller."""
+    detour_probability: float = 0.1
+    """Inputs that are reduced a little and enlarged to their size again, as pictures on the web often are."""
+    blur_probability: float = 0.2
+    blur_sigma: tuple[float, float] = (0.0, 1.0)
+    """Pixels of the input."""
+    noise_probability: float = 0.4
+    noise_sigma: tuple[float, float] = (0.0, 15.0)
+    """8-bit grey levels."""
+    compression_probability: float = 0.75
+    quality: tuple[int, int] = (40, 98)
+    """Of JPEG and WebP."""
+    webp_probability: float = 0.1
+    """Compressed inputs that are WebP instead of JPEG."""
+
+
+def degrade(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    """A uint8 picture (H, W, 3) degraded at random and reduced to (H / scale, W / scale, 3), 8 bits.
+
+    The same for the same state of `rng`.
+    """
+    picture = _reduced(picture, scale, options, rng)
+    if rng.random() < options.clean_probability:
+        return picture
+    candidates: tuple[tuple[float, Callable[..., np.ndarray]], ...] = (
+        (options.detour_probability, _detour),
+        (options.blur_probability, _blurred),
+        (options.noise_probability, _noisy),
+        (options.compression_probability, _compressed),
+    )
+    steps = [step for probability, step in candidates if rng.random() < probability]
+    for index in rng.permutation(len(steps)):
+        picture = steps[index](picture, options, rng)
+    return picture
+
+
+def _reduced(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    resampler = options.resamplers[int(rng.integers(len(options.resamplers)))]
+    return picture if scale == 1 else reduce(picture, scale, resampler)
+
+
+def _detour(picture: np.ndarray, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    height, width = picture.shape[:2]
+    factor = rng.uniform(SMALLEST_DETOUR, 1)
+    down, up = (options.resamplers[int(rng.integers(len(options.resamplers)))] for _ in range(2))
+    smaller = resize(picture, max(1, round(height * factor)), max(1, round(width * factor)), down)
+    return resize(smaller, height, width, up)
+
+
+def _blurred(picture: np.ndarray, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    return blur(picture, rng.uniform(*options.blur_sigma))
+
+
+def _noisy(picture: np.ndarray, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    grey = bool(rng.random() < GREY_NOISE_PROBABILITY)
+    return add_noise(picture, rng.uniform(*options.noise_sigma), rng, grey=grey)
+
+
+def _compressed(picture: np.ndarray, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    codec: Codec = "webp" if rng.random() < options.webp_probability else "jpeg"
+    quality = int(rng.integers(options.quality[0], options.quality[1] + 1))
+    full_chroma = bool(rng.random() < FULL_CHROMA_PROBABILITY)
+    return compress(picture, quality, codec, "4:4:4" if full_chroma else "4:2:0")

@@ -1,0 +1,305 @@
+"""Decoded training pictures in one memory-mapped file, so that each is decoded once.
+
+The smaller half of an upscaling or downscaling pair is made here, from the whole picture, by the bicubic of
+`images.resize`, rounded to 8 bits, unless there are paired pictures or degradations are drawn with each crop.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from onebranch.atomic_files import atomic_path, remove_leftovers, write_atomically
+from onebranch.errors import OnebranchError
+from onebranch.images.folders import find_pictures
+from onebranch.images.picture import as_depth
+from onebranch.images.reading import read
+from onebranch.images.resize import imresize
+from onebranch.spec.network import NetworkSpec
+from onebranch.training.config import Data
+
+ByteArray = np.ndarray
+"""uint8 RGB pictures (H, W, 3)."""
+
+CACHE_VERSION = 2
+
+PARTNER_SUFFIXES = ("", "x{scale}", "_x{scale}", "_LR", "_lr", "_LQ", "_lq", "_lrx{scale}", "_LRBI_x{scale}")
+"""What stands behind a picture's name in its low-quality partner's, in the usual data sets."""
+
+NAMES_SHOWN = 10
+"""Faulty pictures that one message names; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures by index and their low-quality halves: smaller by `scale`, or degraded in a paired folder.
+
+    `low` is None where the degradation is drawn with the crop. `too_small` counts pictures that were left out
+    because they are smaller than a patch, `unreadable` names those that could not be read.
+    """
+
+    names: tuple[str, ...]
+    high: tuple[ByteArray, ...]
+    low: tuple[ByteArray, ...] | None
+    scale: int
+    too_small: int = 0
+    unreadable: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pairs come from: a folder, the folder of partners or None, and the suffix of their names."""
+
+    folder: str
+    partners: str | None
+    suffix: str | None
+    makes_low: bool
+    skips_errors: bool
+
+
+def training_source(data: Data, spec: NetworkSpec) -> Source:
+    """The source of the training pairs."""
+    return _source(data, spec, data.train, data.low_quality)
+
+
+def validation_source(data: Data, spec: NetworkSpec) -> Source:
+    """The source of the validation pairs; the config must name a validation folder."""
+    assert data.validation
+    return _source(data, spec, data.validation, data.validation_low_quality)
+
+
+def _source(data: Data, spec: NetworkSpec, folder: str, partners: str | None) -> Source:
+    makes_low = spec.task != "denoise" and not partners and data.degradation is None
+    return Source(folder, partners, data.low_quality_suffix, makes_low, data.on_error == "skip")
+
+
+def load_pairs(source: Source, spec: NetworkSpec, cache: Path, patch_size: int) -> Pairs:
+    """All pictures of a source (recursively), decoded once into the folder `cache` and mapped from there.
+
+    Pictures smaller than a patch are left out and counted. Raises OnebranchError when none is left, when
+    partners are missing, ambiguous or of the wrong size, when pictures cannot be read (unless the source
+    skips those), or when the folder is missing or empty.
+    """
+    paths = find_pictures(Path(source.folder), recursive=True)
+    partners = find_partners(paths, source, spec.scale) if source.partners else None
+    key = _key(paths + (partners or []), [spec.task, spec.scale, source.makes_low, source.skips_errors])
+    target = cache / f"{key}.npy"
+    index_path = cache / f"{key}.json"
+    index = _read_index(target, index_path)
+    if index is None:
+        _decode(paths, partners, spec, source, target, index_path)
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+    pairs = _mapped(target, index, spec.scale, patch_size)
+    _check_partners(pairs, spec)
+    return pairs
+
+
+def _read_index(target: Path, index_path: Path) -> dict[str, Any] | None:
+    """The index of pictures that were decoded before; None where it or they are absent or damaged."""
+    try:
+        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
+        sizes = [height * width * 3 for entry in index["pictures"] for _, height, width in entry["halves"]]
+        return index if target.stat().st_size == sum(sizes) and "unreadable" in index else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _key(paths: list[Path], settings: list[Any]) -> str:
+    """A digest of everything that decides what a cached pair is."""
+    facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    return hashlib.sha256(json.dumps([CACHE_VERSION, settings, facts]).encode()).hexdigest()[:24]
+
+
+def find_partners(paths: Sequence[Path], source: Source, scale: int) -> list[Path]:
+    """The low-quality partner of every picture: the same relative name with one suffix, any format.
+
+    The suffix is `source.suffix`, or the one of `PARTNER_SUFFIXES` under which every picture has exactly one
+    partner. Raises OnebranchError where partners are missing, or where two suffixes or formats fit.
+    """
+    assert source.partners
+    folder, paired = Path(source.folder), Path(source.partners)
+    candidates: dict[str, list[Path]] = {}
+    for path in find_pictures(paired, recursive=True):
+        candidates.setdefault(str(path.relative_to(paired).with_suffix("")), []).append(path)
+    stems = [str(path.relative_to(folder).with_suffix("")) for path in paths]
+    suffixes = (source.suffix,) if source.suffix is not None else _usual_suffixes(scale)
+    fitting = [suffix for suffix in suffixes if all(stem + suffix in candidates for stem in stems)]
+    if not fitting:
+        raise _missing_partner(paths, stems, suffixes, candidates, paired)
+    if len(fitting) > 1:
+        raise OnebranchError(
+            f"{paired}: partners fit with the suffixes {fitting[0]!r} and {fitting[1]!r};"
+            " choose one with 'data.low_quality_suffix'"
+        )
+    return [_only(candidates[stem + fitting[0]]) for stem in stems]
+
+
+def _usual_suffixes(scale: int) -> tuple[str, ...]:
+    return tuple(suffix.format(scale=scale) for suffix in PARTNER_SUFFIXES)
+
+
+def _only(candidates: list[Path]) -> Path:
+    if len(candidates) > 1:
+        raise OnebranchError(
+            f"{candidates[0]}: '{candidates[1].name}' could be the partner as well; keep one of them"
+        )
+    return candidates[0]
+
+
+def _missing_partner(
+    paths: Sequence[Path],
+    stems: list[str],
+    suffixes: tuple[str, ...],
+    candidates: dict[str, list[Path]],
+    paired: Path,
+) -> OnebranchError:
+    best = max(suffixes, key=lambda suffix: sum(stem + suffix in candidates for stem in stems))
+    missing = [path for path, stem in zip(paths, stems, strict=True) if stem + best not in candidates]
+    suffix = f" with the suffix {best!r}" if best else ""
+    return OnebranchError(
+        f"{paired}: no partner for '{missing[0].name}'{suffix} ({len(missing)} missing); partners have the"
+        " same names, or the same names with one suffix such as 'x2' or '_LR' ('data.low_quality_suffix')"
+    )
+
+
+def rgb_bytes(path: Path) -> ByteArray:
+    """A picture as uint8 RGB (H, W, 3); greyscale is repeated, 16 bits are rounded to 8, alpha is dropped."""
+    pixels = as_depth(read(path).pixels, "uint8")
+    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
+
+
+def reduced(picture: ByteArray, scale: int) -> ByteArray:
+    """The low-quality half: our bicubic of the picture, rounded to 8 bits."""
+    small = imresize(picture.astype(np.float32) / np.float32(255), 1 / scale)
+    return as_depth(small, "uint8")
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """The decoded halves of one picture, or the error that prevented it."""
+
+    name: str
+    halves: tuple[ByteArray, ...] = ()
+    error: str | None = None
+
+
+def _decode(
+    paths: list[Path],
+    partners: list[Path] | None,
+    spec: NetworkSpec,
+    source: Source,
+    target: Path,
+    index_path: Path,
+) -> None:
+    """Decode into one flat file and its index, each written under a temporary name first."""
+
+    def decoded(number: int) -> _Decoded:
+        partner = partners[number] if partners else None
+        try:
+            return _Decoded(paths[number].stem, _halves(paths[number], partner, spec, source.makes_low))
+        except OnebranchError as error:
+            return _Decoded(paths[number].stem, error=str(error))
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnebranchError(f"{target.parent}: cannot write the picture cache: {error.strerror}") from None
+    remove_leftovers(target.parent)
+    with (
+        atomic_path(target, overwrite=True) as temporary,
+        temporary.open("xb") as file,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        index = _write_halves(file, pool.map(decoded, range(len(paths))))
+        _refuse_errors(index["unreadable"], source)
+    write_atomically(index_path, json.dumps(index).encode(), overwrite=True)
+
+
+def _write_halves(file: BinaryIO, pictures: Iterable[_Decoded]) -> dict[str, Any]:
+    """Write all halves one after the other; returns the index: their offsets and sizes, and the errors."""
+    entries: list[dict[str, Any]] = []
+    errors: list[str] = []
+    offset = 0
+    for picture in pictures:
+        if picture.error is not None:
+            errors.append(picture.error)
+            continue
+        halves = []
+        for half in picture.halves:
+            file.write(np.ascontiguousarray(half).tobytes())
+            halves.append((offset, half.shape[0], half.shape[1]))
+            offset += half.size
+        entries.append({"name": picture.name, "halves": halves})
+    return {"pictures": entries, "unreadable": errors}
+
+
+def _halves(path: Path, partner: Path | None, spec: NetworkSpec, makes_low: bool) -> tuple[ByteArray, ...]:
+    """The picture cut to a multiple of the scale, and its low-quality half where that is stored."""
+    scale = 1 if spec.task == "denoise" else spec.scale
+    high = rgb_bytes(path)
+    high = high[: high.shape[0] // scale * scale, : high.shape[1] // scale * scale]
+    if partner:
+        low = rgb_bytes(partner)
+        _check_partner(high, low, spec, str(partner))
+        return high, low
+    return (high, reduced(high, scale)) if makes_low and min(high.shape) > 0 else (high,)
+
+
+def _refuse_errors(errors: list[str], source: Source) -> None:
+    """OnebranchError that names every picture which could not be used, unless the source skips them."""
+    if not errors or source.skips_errors:
+        return
+    if len(errors) == 1:
+        raise OnebranchError(errors[0])
+    named = "; ".join(errors[:NAMES_SHOWN])
+    more = f"; and {len(errors) - NAMES_SHOWN} more" if len(errors) > NAMES_SHOWN else ""
+    raise OnebranchError(
+        f'{len(errors)} pictures cannot be used (on_error = "skip" in [data] leaves them out): {named}{more}'
+    )
+
+
+def _check_partners(pairs: Pairs, spec: NetworkSpec) -> None:
+    """OnebranchError if a stored low-quality half has not the size that the spec asks for."""
+    if pairs.low is not None:
+        for name, high, low in zip(pairs.names, pairs.high, pairs.low, strict=True):
+            _check_partner(high, low, spec, name)
+
+
+def _check_partner(high: ByteArray, low: ByteArray, spec: NetworkSpec, name: str) -> None:
+    expected = high.shape[0] // spec.scale, high.shape[1] // spec.scale
+    if low.shape[:2] != expected:
+        raise OnebranchError(
+            f"{name}: a partner of {low.shape[1]}x{low.shape[0]} does not fit scale {spec.scale};"
+            f" it must be {expected[1]}x{expected[0]}"
+        )
+
+
+def _mapped(target: Path, index: dict[str, Any], scale: int, patch_size: int) -> Pairs:
+    entries = index["pictures"]
+    if not entries:
+        raise OnebranchError(f"none of the {len(index['unreadable'])} pictures can be read")
+    flat = np.memmap(target, np.uint8, "r")
+
+    def view(half: tuple[int, int, int]) -> ByteArray:
+        offset, height, width = half
+        return flat[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    large = [e for e in entries if min(e["halves"][0][1:]) // scale >= patch_size]
+    if not large:
+        raise OnebranchError(
+            f"no picture is large enough: each side must be at least {patch_size * scale} pixels;"
+            " use a smaller 'data.patch_size' or larger pictures"
+        )
+    high = tuple(view(e["halves"][0]) for e in large)
+    low = tuple(view(e["halves"][1]) for e in large) if len(large[0]["halves"]) > 1 else None
+    names = tuple(e["name"] for e in large)
+    return Pairs(names, high, low, scale, len(entries) - len(large), tuple(index["unreadable"]))
