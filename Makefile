@@ -1,4 +1,4 @@
-# `make help` lists the targets. CI runs `make check test slow readme docs native`, nothing else.
+# `make help` lists the targets. CI runs `make check test slow readme native docs`, nothing else.
 # Everything is installed into .venv; a stamp file there is renewed when a dependency, a pin or the engine changes.
 
 SHELL := /bin/bash
@@ -32,11 +32,14 @@ demo: $(VENV)/base.stamp ## double a photograph, compare it with bicubic (no PyT
 test: $(VENV)/dev.stamp ## the tests, in under ten minutes on two cores
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-check: $(VENV)/dev.stamp ## lint, format, types, layers
+check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, complexity, words
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/duplicate_names.py
+	$(BIN)/python scripts/complexity.py
+	$(BIN)/python scripts/words.py
 
 slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
 	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS)

@@ -1,0 +1,138 @@
+"""Print coined words in names, docstrings and messages of the package, and hold their number.
+
+    python scripts/words.py [--list]
+
+The project writes the field's terms (see "Words" in ARCHITECTURE.md). This finds the words that can be found
+without false alarms. Exits with 1 if there are more than `MAX_FINDINGS`. Lower the bound whenever it falls.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+MAX_FINDINGS = 356
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "onebranch"
+
+WHOLE_NAMES = {
+    "found": "a name of what was found",
+    "own": "a name of what it holds",
+    "told": "a name of what it holds",
+    "way": "decoder, encoder, path",
+    "ways": "decoders, encoders, paths",
+    "place": "offset, index, location",
+    "places": "offsets, indices, locations",
+    "form": "affine_form, file_format",
+    "forms": "affine_forms, file_formats",
+    "room": "memory_limit, memory_estimate",
+    "sight": "analysis",
+    "look": "analyze",
+    "reach": "receptive_field, halo",
+    "leads": "is_main",
+    "most": "a constant with its unit or meaning",
+    "largest": "a constant with its unit or meaning",
+    "least": "a constant with its unit or meaning",
+    "longest": "a constant with its unit or meaning",
+    "whole": "a name of what it holds",
+}
+"""Names that say nothing, compared without leading underscores and case, each with what to write instead."""
+
+UPPER_CASE_ONLY = {"most", "largest", "least", "longest", "whole"}
+"""Of these only constants are counted."""
+
+NAME_PARTS = {
+    "seeing": "analysis",
+    "sight": "analysis",
+    "foresee": "preview",
+    "foreseen": "preview",
+    "told": "report, error",
+    "unsaid": "fallback_reason",
+    "nameless": "anonymous",
+    "spilling": "temporary_file",
+    "veil": "alpha",
+    "veils": "alphas",
+}
+"""Parts of a name between underscores or capitals."""
+
+PHRASES = {
+    r"\bsees\b": "analysis",
+    r"\bsight\b": "analysis",
+    r"\bforesee\w*": "preview",
+    r"\banybody'?s?\b": "any ONNX model, third-party",
+    r"\bsomebody\b": "third-party",
+    r"\bhow far (?:it|a \w+|the network) looks\b": "receptive field, halo",
+    r"\bof our own\b": "onebranch's",
+    r"\bis (?:said|told)\b": "is reported",
+    r"\bshines? through\b": "opaque, transparent",
+    r"\bon earth\b": "GPS metadata",
+    r"\bcame to lie\b": "stayed empty",
+}
+"""In docstrings and other text, without case."""
+
+PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+
+
+def findings(source: str) -> Iterator[tuple[int, str, str]]:
+    """Line, word and suggestion of every coined word in a module.
+
+    >>> list(findings("MOST = 3\\ndef look(found): 'What the network sees.'"))[0]
+    (1, 'MOST', 'a constant with its unit or meaning')
+    """
+    for node in ast.walk(ast.parse(source)):
+        for name in _defined(node):
+            yield from ((node.lineno, name, advice) for advice in _advice_on_name(name))  # type: ignore[attr-defined]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for pattern, advice in PHRASES.items():
+                for match in re.finditer(pattern, node.value, re.IGNORECASE):
+                    yield node.lineno, match[0], advice
+
+
+def _defined(node: ast.AST) -> Iterator[str]:
+    """The names that a node of the syntax tree defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node.name
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+
+
+def _advice_on_name(name: str) -> Iterator[str]:
+    bare = name.lstrip("_")
+    lower = bare.lower()
+    if lower in WHOLE_NAMES and (lower not in UPPER_CASE_ONLY or bare.isupper()):
+        yield WHOLE_NAMES[lower]
+    for part in PARTS.findall(bare):
+        if lower != part.lower() and part.lower() in NAME_PARTS:
+            yield NAME_PARTS[part.lower()]
+
+
+def main() -> int:
+    """Print the findings, or their number by word; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--list", action="store_true", help="print every finding with its file and line")
+    arguments = parser.parse_args()
+    rows = [
+        (f"{path.relative_to(ROOT)}:{line}", word, advice)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for line, word, advice in findings(path.read_text(encoding="utf-8"))
+    ]
+    if arguments.list:
+        for place, word, advice in rows:
+            print(f"{place}: {word} (write: {advice})")
+    elif len(rows) > MAX_FINDINGS:
+        for word, count in Counter(word.lower() for _, word, _ in rows).most_common():
+            print(f"{count:5} {word}")
+    print(f"{len(rows)} coined words (at most {MAX_FINDINGS}); --list shows where")
+    return int(len(rows) > MAX_FINDINGS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
