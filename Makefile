@@ -10,6 +10,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 1800
+DEVICE ?= cpu
+LIMIT ?=
 BENCH ?= inference
 
 # What an installation is made from, beside Python files.
@@ -21,7 +23,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow readme docs bench native sanitize arm wheel soak clean
+.PHONY: ladder ladder-status ladder-pause ladder-resume help demo test check slow readme docs bench native sanitize arm wheel soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -52,6 +54,12 @@ readme: $(VENV)/dev.stamp ## run the commands of the README
 
 docs: $(VENV)/dev.stamp ## the documentation site, into build/site; a warning is an error
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees -b html docs build/site
+
+ladder: $(VENV)/dev.stamp ## train the recipes of models/ladder.toml in the background, resumable (DEVICE=cuda LIMIT=540)
+	nice -n 19 $(BIN)/python scripts/ladder.py run --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT))
+
+ladder-status ladder-pause ladder-resume: $(VENV)/dev.stamp
+	@$(BIN)/python scripts/ladder.py $(@:ladder-%=%)
 
 bench: $(VENV)/dev.stamp ## compare with other programs: make bench BENCH='merging --json' (see python -m benchmarks -h)
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)

@@ -6,9 +6,11 @@ from pathlib import Path
 from onebranch.errors import OnebranchError
 
 VARIABLE = "ONEBRANCH_LADDER"
-"""Environment variable that names the queue's state file."""
+"""Environment variable that names the queue's folder."""
 
-DEFAULT_STATE_FILE = Path("~/.cache/onebranch/ladder/running")
+DEFAULT_FOLDER = Path("~/.cache/onebranch/ladder")
+
+STATE_FILE = "running"
 """Holds the process id of the queue while a training run is active and not paused."""
 
 
@@ -17,7 +19,7 @@ def refuse_while_training() -> None:
 
     A state file whose process no longer exists was left by a killed run and is ignored.
     """
-    path = Path(os.environ.get(VARIABLE) or DEFAULT_STATE_FILE).expanduser()
+    path = Path(os.environ.get(VARIABLE) or DEFAULT_FOLDER).expanduser() / STATE_FILE
     try:
         text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -25,7 +27,7 @@ def refuse_while_training() -> None:
     if not text.isdigit() or is_alive(int(text)):
         raise OnebranchError(
             f"a training run is active ({path} names process '{text}'), so that timings would mean nothing;"
-            " pause it, or wait until it ends"
+            " pause it (make ladder-pause), or wait until it ends"
         )
 
 

@@ -95,7 +95,7 @@ def test_mistakes_are_named(arguments, message):
 
 def test_no_benchmark_starts_while_a_training_run_is_active(tmp_path, monkeypatch):
     state = tmp_path / "running"
-    monkeypatch.setenv("ONEBRANCH_LADDER", str(state))
+    monkeypatch.setenv("ONEBRANCH_LADDER", str(tmp_path))
     refuse_while_training()
     state.write_text(f"{os.getpid()}\n")
     with pytest.raises(OnebranchError, match="a training run is active"):

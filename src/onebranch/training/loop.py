@@ -63,12 +63,20 @@ class Run:
             yield self.process.tensor(inputs)
 
 
-def train(config: Config, out: Path, *, resumes: bool = True, shown: bool = True) -> Path:
+def train(
+    config: Config,
+    out: Path,
+    *,
+    resumes: bool = True,
+    shown: bool = True,
+    limit_seconds: float | None = None,
+) -> Path:
     """Train as `config` says, in the folder `out`; returns the path of the trained model file.
 
     The folder holds checkpoint.safetensors, log.jsonl, log.png and NAME.safetensors (averaged weights). A run
     that was stopped resumes from its checkpoint, bit for bit on one machine and thread count, unless
-    `resumes` is false. Raises OnebranchError for whatever the user can correct.
+    `resumes` is false. After `limit_seconds` it writes a checkpoint and returns that file, which is a usable
+    model too. Raises OnebranchError for whatever the user can correct.
     """
     process = join(config.training)
     run = _run(config, out, process)
@@ -87,7 +95,10 @@ def train(config: Config, out: Path, *, resumes: bool = True, shown: bool = True
         state.network.set_prelu(state.prelu)
         state.threads = state.threads or _choose_threads(run, state)
         torch.set_num_threads(state.threads)
-        _loop(run, state, log)
+        _loop(run, state, log, None if limit_seconds is None else time.monotonic() + limit_seconds)
+    if state.step < config.training.steps:
+        process.leave()
+        return run.checkpoint
     target = out / f"{config.name}.safetensors"
     if process.is_main:
         file.write(_finished(run, state), target, overwrite=True)
@@ -115,8 +126,8 @@ def _run(config: Config, out: Path, process: Process) -> Run:
     return Run(config, out, process, crops, objective_of(config, process), validation)
 
 
-def _loop(run: Run, state: State, log: logs.Log) -> None:
-    """The remaining steps."""
+def _loop(run: Run, state: State, log: logs.Log, deadline: float | None) -> None:
+    """The remaining steps, or those until `deadline` (of the monotonic clock, in seconds)."""
     options, process = run.config.training, run.process
     runner = _runner(state.network, process)
     losses: list[float] = []
@@ -136,10 +147,13 @@ def _loop(run: Run, state: State, log: logs.Log) -> None:
         if run.validation and (state.step % options.validate_every == 0 or last):
             _validate(run, state, log)
             clock = time.monotonic()
-        due = state.step % options.checkpoint_every == 0 or time.monotonic() - written > CHECKPOINT_SECONDS
-        if due or last:
+        now = time.monotonic()
+        ends = deadline is not None and now >= deadline
+        if state.step % options.checkpoint_every == 0 or now - written > CHECKPOINT_SECONDS or last or ends:
             save(run.checkpoint, run.config, state)
-            written = time.monotonic()
+            written = now
+        if ends:
+            return
 
 
 def _record(run: Run, state: State, log: logs.Log, losses: list[float], seconds: float) -> None:

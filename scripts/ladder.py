@@ -1,0 +1,240 @@
+"""The training queue: the recipes of models/ladder.toml one after another, in the background, resumable.
+
+    make ladder              start the queue, or start it again after it was killed
+    make ladder-status       what runs: pixels seen, validation PSNR, time left, and what is waiting
+    make ladder-pause        stop computing and keep the process; benchmarks may run
+    make ladder-resume       go on
+    make ladder DEVICE=cuda LIMIT=540    train on a GPU for 540 seconds, write a checkpoint and end
+
+Everything lies in the folder $ONEBRANCH_LADDER (by default ~/.cache/onebranch/ladder): a copy of the
+package, so that work on the code never disturbs a run (`--update` copies it anew), the runs with their
+checkpoints, and the cache of decoded pictures. A recipe is done when its trained model exists.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+QUEUE = ROOT / "models" / "ladder.toml"
+LOWEST_PRIORITY = 19
+"""The niceness of the queue."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The folder of the queue and what lies in it."""
+
+    folder: Path
+
+    @property
+    def package(self) -> Path:
+        """The copy of the package that the queue runs from."""
+        return self.folder / "package"
+
+    @property
+    def running(self) -> Path:
+        """A file that holds the process id while the queue computes."""
+        return self.folder / "running"
+
+    @property
+    def paused(self) -> Path:
+        """A file that holds the process id while the queue is paused."""
+        return self.folder / "paused"
+
+    def run_folder(self, name: str) -> Path:
+        """The folder of a recipe's run."""
+        return self.folder / "runs" / name
+
+    def is_done(self, name: str) -> bool:
+        """Whether the recipe's model is trained."""
+        return (self.run_folder(name) / f"{name}.safetensors").exists()
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("command", choices=("run", "status", "pause", "resume", "train"))
+    parser.add_argument("recipes", nargs="*", type=Path, help="of `train`: config files")
+    parser.add_argument("--update", action="store_true", help="copy the package anew before it runs")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--limit", type=float, help="seconds after which to write a checkpoint and end")
+    arguments = parser.parse_args()
+    ladder = Ladder(_folder())
+    if arguments.command == "run":
+        sys.exit(run(ladder, recipes(QUEUE), arguments))
+    elif arguments.command == "train":
+        train_all(ladder, arguments.recipes, arguments.device, arguments.limit)
+    elif arguments.command == "status":
+        print("\n".join(status(ladder, recipes(QUEUE))))
+    elif arguments.command == "pause":
+        print(_signal(ladder.running, ladder.paused, signal.SIGSTOP, "paused"))
+    else:
+        print(_signal(ladder.paused, ladder.running, signal.SIGCONT, "resumed"))
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
+
+
+def recipes(queue: Path) -> list[Path]:
+    """The config files of a queue, in its order."""
+    names = tomllib.loads(queue.read_text(encoding="utf-8"))["recipes"]
+    return [queue.parent / f"{name}.toml" for name in names]
+
+
+def run(ladder: Ladder, configs: list[Path], arguments: argparse.Namespace) -> int:
+    """Train what is not trained yet, in a process that uses the copied package; returns its exit status."""
+    if _process_of(ladder.running) or _process_of(ladder.paused):
+        print("the training queue is running already; see make ladder-status", file=sys.stderr)
+        return 2
+    ladder.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.update or not ladder.package.exists():
+        copy_package(ladder.package)
+    command = [sys.executable, "-S", __file__, "train", *map(str, configs), "--device", arguments.device]
+    if arguments.limit is not None:
+        command += ["--limit", str(arguments.limit)]
+    return subprocess.run(command, env=environment(ladder), cwd=ladder.folder, check=False).returncode
+
+
+def copy_package(target: Path) -> None:
+    """Copy the package, the native engine included, to `target`/onebranch."""
+    shutil.rmtree(target, ignore_errors=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src" / "onebranch", target / "onebranch", ignore=ignored)
+
+
+def environment(ladder: Ladder) -> dict[str, str]:
+    """The environment in which Python finds the copied package first; run it with -S (no site hooks)."""
+    paths = [str(ladder.package), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"}
+
+
+def train_all(ladder: Ladder, configs: list[Path], device: str, limit: float | None) -> None:
+    """Train the recipes one after another; an error of one is printed, and the next one begins."""
+    from onebranch.errors import OnebranchError
+
+    os.nice(max(0, LOWEST_PRIORITY - os.nice(0)))
+    end = None if limit is None else time.monotonic() + limit
+    with _marked(ladder.running, ladder.paused):
+        for path in configs:
+            if ladder.is_done(path.stem) or (end is not None and time.monotonic() >= end):
+                continue
+            try:
+                train_one(ladder, path, device, None if end is None else end - time.monotonic())
+            except OnebranchError as error:
+                print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
+
+
+def train_one(ladder: Ladder, path: Path, device: str, limit: float | None) -> None:
+    """Train one recipe in its folder; it starts from models of the queue's own runs."""
+    import msgspec
+
+    from onebranch.training import config as configs
+    from onebranch.training.loop import train
+
+    config = configs.read(path)
+    training = config.training
+    if training.init_from and Path(training.init_from).is_relative_to(ROOT / "models"):
+        own = ladder.folder / "runs" / Path(training.init_from).relative_to(ROOT / "models" / ".." / "runs")
+        training = msgspec.structs.replace(training, init_from=str(own))
+    training = msgspec.structs.replace(training, device=device)
+    data = msgspec.structs.replace(config.data, cache=str(ladder.folder / "cache"))
+    config = msgspec.structs.replace(config, training=training, data=data)
+    train(config, ladder.run_folder(path.stem), limit_seconds=limit)
+
+
+@contextmanager
+def _marked(running: Path, paused: Path) -> Iterator[None]:
+    """Keep this process's id in the file `running`; both files are gone afterwards."""
+    running.write_text(str(os.getpid()))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        running.unlink(missing_ok=True)
+        paused.unlink(missing_ok=True)
+
+
+def _process_of(marker: Path) -> int | None:
+    """The process id in a marker file, if that process runs."""
+    try:
+        process = int(marker.read_text())
+        os.kill(process, 0)
+    except (OSError, ValueError):
+        return None
+    return process
+
+
+def _signal(source: Path, target: Path, number: int, done: str) -> str:
+    """Send a signal to the process in `source` and rename this file to `target`; returns what happened."""
+    process = _process_of(source)
+    if process is None:
+        return f"nothing to do: no training queue is {'running' if done == 'paused' else 'paused'}"
+    os.kill(process, number)
+    source.replace(target)
+    return f"the training queue (process {process}) is {done}"
+
+
+def status(ladder: Ladder, configs: list[Path]) -> list[str]:
+    """One line for the queue and one for every recipe."""
+    process, paused = _process_of(ladder.running), _process_of(ladder.paused)
+    state = f"running (process {process})" if process else "stopped"
+    state = f"paused (process {paused})" if paused else state
+    return [f"training queue: {state}", *(_recipe_line(ladder, path) for path in configs)]
+
+
+def _recipe_line(ladder: Ladder, path: Path) -> str:
+    name, total = path.stem, _pixels(path)
+    records = _records(ladder.run_folder(name) / "log.jsonl")
+    seen = _last(records, "gigapixels", 0.0)
+    text = f"  {name:20} {seen:7.3f} of {total:g} Gpx"
+    psnr, speed = _last(records, "psnr", None), _last(records, "megapixels_per_second", None)
+    text += f"  validation {psnr:.3f} dB" if psnr is not None else ""
+    if ladder.is_done(name):
+        return text + "  done"
+    if not speed:
+        return text + "  waiting"
+    return text + f"  {speed:.3f} Mpx/s  {(total - seen) * 1e3 / speed / 3600:.1f} h left"
+
+
+def _pixels(path: Path) -> float:
+    """The length of a recipe in gigapixels."""
+    from onebranch.training.config import parse_pixels
+
+    pixels = tomllib.loads(path.read_text(encoding="utf-8"))["training"]["pixels"]
+    return 1e-9 * parse_pixels(pixels)
+
+
+def _records(log: Path) -> list[dict[str, Any]]:
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:  # the line that is being written
+            continue
+    return records
+
+
+def _last(records: list[dict[str, Any]], key: str, default: Any) -> Any:
+    return next((record[key] for record in reversed(records) if key in record), default)
+
+
+if __name__ == "__main__":
+    main()
