@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge import choice
 from onebranch.graph.merge.choice import AffineForms, Choice, Order, cheapest, choose, fewest
 from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
@@ -57,8 +58,10 @@ class Sketch:
         shape = (outputs, 1 if depthwise else inputs, side, side)
         weight = self.random.normal(0, 1, shape) * (self.random.random(shape) < 0.8)
         shift = self.random.normal(0, 1, outputs) if bias else None
-        pads = (side // 2,) * 4
-        return self.add(Convolve(weight, shift, inputs if depthwise else 1, pads=pads), [source], outputs)
+        padding = Padding.uniform(side // 2)
+        return self.add(
+            Convolve(weight, shift, inputs if depthwise else 1, padding=padding), [source], outputs
+        )
 
     def normalize(self, source: str) -> str:
         """BN."""
@@ -85,7 +88,7 @@ class Sketch:
         if kind == 6:
             return self.scale(source)
         if kind == 7:
-            return self.add(Average((3, 3), (1, 1), (1, 1, 1, 1), 9), [source], channels)
+            return self.add(Average((3, 3), (1, 1), Padding.uniform(1), 9), [source], channels)
         indices = self.random.integers(0, channels, int(self.random.integers(1, 4)))
         return self.add(Select(tuple(int(i) for i in indices)), [source], len(indices))
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.affine_form import AffineForm, apply, source, without_border
 from onebranch.graph.merge.definition import compute, run
 from onebranch.graph.merge.emission import written
@@ -45,7 +46,12 @@ def convolution(rng, draw) -> Convolve:
     weight = numbers(rng, CHANNELS, CHANNELS // groups, *kernel)
     bias = numbers(rng, CHANNELS) if draw(st.booleans()) else None
     return Convolve(
-        weight, bias, groups, draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2)])), dilations, pads
+        weight,
+        bias,
+        groups,
+        draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2)])),
+        dilations,
+        Padding.from_onnx(pads),
     )
 
 
@@ -61,9 +67,12 @@ def operation(rng, draw):
     if kind == "scale":
         return Scale(numbers(rng, CHANNELS), numbers(rng, CHANNELS) * draw(st.sampled_from([0, 1])))
     if kind == "pad":
-        return Pad(draw(st.sampled_from([(1, 1, 1, 1), (2, 0, 1, 3)])), draw(st.sampled_from([0.0, 0.5])))
+        return Pad(
+            draw(st.sampled_from([Padding.uniform(1), Padding(top=2, bottom=1, right=3)])),
+            draw(st.sampled_from([0.0, 0.5])),
+        )
     if kind == "average":
-        return Average((2, 2), draw(st.sampled_from([(1, 1), (2, 2)])), (1, 1, 0, 0), 4)
+        return Average((2, 2), draw(st.sampled_from([(1, 1), (2, 2)])), Padding(top=1, left=1), 4)
     if kind == "select":
         return Select(tuple(draw(st.permutations(range(CHANNELS)))))
     if kind == "fill":
@@ -212,7 +221,9 @@ def test_a_bias_before_zero_padding_needs_a_border_map_and_is_exact_with_it():
     steps = [
         Step("a", Convolve(numbers(rng, 6, CHANNELS, 1, 1), numbers(rng, 6)), ("x",)),
         Step(
-            "b", Convolve(numbers(rng, CHANNELS, 6, 3, 3), numbers(rng, CHANNELS), pads=(1, 1, 1, 1)), ("a",)
+            "b",
+            Convolve(numbers(rng, CHANNELS, 6, 3, 3), numbers(rng, CHANNELS), padding=Padding.uniform(1)),
+            ("a",),
         ),
     ]
     form = form_of(steps, "b")
@@ -226,9 +237,9 @@ def test_a_bias_before_zero_padding_needs_a_border_map_and_is_exact_with_it():
 
 def test_two_padded_convolutions_are_not_one():
     kernel = np.ones((CHANNELS, CHANNELS, 3, 3))
-    first = apply(Convolve(kernel, pads=(1, 1, 1, 1)), [source("x", CHANNELS)])
+    first = apply(Convolve(kernel, padding=Padding.uniform(1)), [source("x", CHANNELS)])
     with pytest.raises(Inexact, match="cuts off"):
-        apply(Convolve(kernel, pads=(1, 1, 1, 1)), [first])
+        apply(Convolve(kernel, padding=Padding.uniform(1)), [first])
 
 
 def test_the_definition_of_convolution_agrees_with_an_independent_one():
@@ -243,5 +254,5 @@ def test_the_definition_of_convolution_agrees_with_an_independent_one():
                         v, u = 2 * y + k - 1, 2 * x + l - 1
                         if 0 <= v < 5 and 0 <= u < 5:
                             scipy_like[0, o, y, x] += weight[o, 0, k, l] * picture[0, o, v, u]
-    found = compute(Convolve(weight, None, 2, (2, 2), (1, 1), (1, 1, 1, 1)), [picture])
+    found = compute(Convolve(weight, None, 2, (2, 2), (1, 1), Padding.uniform(1)), [picture])
     assert np.abs(found - scipy_like).max() < 1e-14

@@ -13,7 +13,9 @@ from functools import cache
 import numpy as np
 
 from onebranch.algebra.conv import Conv, compose, regroup
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import (
+    NO_PADDING,
     Average,
     Convolve,
     Fill,
@@ -25,7 +27,6 @@ from onebranch.graph.merge.linear import (
     Pass,
     Scale,
     Select,
-    Sides,
     Sum,
 )
 from onebranch.graph.merge.window import Inexact, Window, after, joined, padded, reads_only_padding, window
@@ -89,12 +90,13 @@ class AffineForm:
 
     constant: (C, T + 1 + B, L + 1 + R). Row i < T belongs to the i-th row of the picture, the last B rows to
     the picture's last B rows, and row T to all rows between; columns likewise.
-    border_width: (T, L, B, R), the rows and columns that have a constant of their own.
+    border_width: T rows at the top, B at the bottom, L columns on the left and R on the right, which have a
+    constant of their own.
     """
 
     terms: Mapping[Source, Term]
     constant: Floats
-    border_width: Sides = (0, 0, 0, 0)
+    border_width: Padding = NO_PADDING
 
     @property
     def channels(self) -> int:
@@ -104,7 +106,7 @@ class AffineForm:
     @property
     def bias(self) -> Floats:
         """The constant (C,) of a form without a border."""
-        assert self.border_width == (0, 0, 0, 0), "call without_border first"
+        assert not self.border_width, "call without_border first"
         return np.asarray(self.constant[:, 0, 0])
 
     @property
@@ -143,7 +145,7 @@ def apply(operation: Linear, inputs: Sequence[AffineForm]) -> AffineForm:
 # Worked example. x has one channel, a = 2 x + 3 is a 1x1 convolution, and b pads a by one pixel of 0 on every
 # side. The form of b:
 #     terms         2 * x, read through a window with one row and column of padding
-#     border_width  (1, 1, 1, 1)
+#     border_width  1 on every side
 #     constant      0 0 0      (the corners and edges of the padded picture)
 #                   0 3 0      (everything between)
 #                   0 0 0
@@ -158,16 +160,16 @@ def without_border(form: AffineForm) -> AffineForm:
     convolution of a plane of ones. This is exact at every size where the middle is the whole extent of a
     source. Raises Inexact where it is not.
     """
-    if form.border_width == (0, 0, 0, 0):
+    if not form.border_width:
         return form
-    top, left = form.border_width[:2]
+    top, left = form.border_width.top, form.border_width.left
     middle = form.constant[:, top, left]
     rest = np.delete(form.constant.reshape(form.channels, -1), top * form.constant.shape[2] + left, axis=1)
     ring = rest[:, 0]
     largest = np.abs(form.constant).max()
     if np.abs(rest - ring[:, None]).max() > CONSTANT_DRIFT * largest:
         raise Inexact("the constants at the borders differ from side to side")
-    bare = replace(form, constant=ring[:, None, None], border_width=(0, 0, 0, 0))
+    bare = replace(form, constant=ring[:, None, None], border_width=NO_PADDING)
     if np.abs(middle - ring).max() <= CONSTANT_DRIFT * largest:
         return replace(bare, constant=middle[:, None, None])
     extent, term = _extent(form)
@@ -188,12 +190,12 @@ def without_border(form: AffineForm) -> AffineForm:
 
 def _extent(form: AffineForm) -> tuple[str, Term]:
     """A source whose whole extent, subsampled by its stride, is the middle of the form; and its term."""
-    top, left, bottom, right = form.border_width
+    border = form.border_width
     for key, term in form.terms.items():
         rows, columns = term.rows, term.columns
         fits = (
-            rows.slack == rows.stride * (top + bottom) - 1
-            and columns.slack == columns.stride * (left + right) - 1
+            rows.slack == rows.stride * border.height - 1
+            and columns.slack == columns.stride * border.width - 1
         )
         if fits and not key.ones:
             return key.value, term
@@ -206,7 +208,7 @@ def _pass(operation: Pass, inputs: Sequence[AffineForm]) -> AffineForm:
 
 def _convolve(operation: Convolve, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: composition. The input is padded first; padding and dilation stay in the windows."""
-    form = without_border(_pad_form(inputs[0], operation.pads, np.zeros(inputs[0].channels)))
+    form = without_border(_pad_form(inputs[0], operation.padding, np.zeros(inputs[0].channels)))
     k, l = operation.weight.shape[2:]
     rows = window(k, operation.dilations[0], operation.strides[0], 0, 0)
     columns = window(l, operation.dilations[1], operation.strides[1], 0, 0)
@@ -302,15 +304,15 @@ def _sum(operation: Sum, inputs: Sequence[AffineForm]) -> AffineForm:
     return AffineForm(terms, sum(constants[1:], constants[0]) + np.zeros((1, 1, 1)), border_width)
 
 
-def _with_equal_borders(inputs: Sequence[AffineForm]) -> tuple[list[AffineForm], Sides]:
+def _with_equal_borders(inputs: Sequence[AffineForm]) -> tuple[list[AffineForm], Padding]:
     """The forms with one border width, or without borders.
 
     A form without a border can be added to a form with any border.
     """
-    widths = {form.border_width for form in inputs} - {(0, 0, 0, 0)}
+    widths = {form.border_width for form in inputs if form.border_width}
     if len(widths) == 1:
         return list(inputs), widths.pop()
-    return [without_border(form) for form in inputs], (0, 0, 0, 0)
+    return [without_border(form) for form in inputs], NO_PADDING
 
 
 # Worked example, in one dimension. `one` is a 3-tap kernel (1 2 3) with padding 1: its taps have the offsets
@@ -394,30 +396,26 @@ def _select(operation: Select, inputs: Sequence[AffineForm]) -> AffineForm:
 
 
 def _pad(operation: Pad, inputs: Sequence[AffineForm]) -> AffineForm:
-    return _pad_form(inputs[0], operation.pads, np.full(inputs[0].channels, operation.value))
+    return _pad_form(inputs[0], operation.padding, np.full(inputs[0].channels, operation.value))
 
 
-def _pad_form(form: AffineForm, pads: Sides, value: Floats) -> AffineForm:
+def _pad_form(form: AffineForm, padding: Padding, value: Floats) -> AffineForm:
     """Law: padding. The border holds `value` (C,); the terms must be zero there. Raises Inexact otherwise."""
-    if not any(pads):
+    if not padding:
         return form
-    if any(form.border_width):
+    if form.border_width:
         form = without_border(form)
-    top, left, bottom, right = pads
-    terms = {
-        key: replace(
-            term,
-            rows=padded(term.rows, top, bottom),
-            columns=padded(term.columns, left, right),
-            identity_sign=0,
-        )
-        for key, term in form.terms.items()
-    }
-    constant = np.broadcast_to(
-        value[:, None, None], (form.channels, top + 1 + bottom, left + 1 + right)
-    ).copy()
-    constant[:, top, left] = form.bias
-    return AffineForm(terms, constant, pads)
+
+    def padded_term(term: Term) -> Term:
+        rows = padded(term.rows, padding.top, padding.bottom)
+        columns = padded(term.columns, padding.left, padding.right)
+        return replace(term, rows=rows, columns=columns, identity_sign=0)
+
+    terms = {key: padded_term(term) for key, term in form.terms.items()}
+    shape = form.channels, padding.height + 1, padding.width + 1
+    constant = np.broadcast_to(value[:, None, None], shape).copy()
+    constant[:, padding.top, padding.left] = form.bias
+    return AffineForm(terms, constant, padding)
 
 
 def _fill(operation: Fill, inputs: Sequence[AffineForm]) -> AffineForm:
@@ -439,7 +437,8 @@ def _fill(operation: Fill, inputs: Sequence[AffineForm]) -> AffineForm:
 def _fills_border(operation: Fill, form: AffineForm) -> bool:
     """Return True if the rows or columns lie in the form's border, where all terms are zero."""
     rows = operation.axis == 2
-    before, behind = form.border_width[0::2] if rows else form.border_width[1::2]
+    border = form.border_width
+    before, behind = (border.top, border.bottom) if rows else (border.left, border.right)
     start, end = operation.start, operation.start + operation.count
     in_border = end <= before if start >= 0 else -start <= behind and end <= 0
     windows = [term.rows if rows else term.columns for term in form.terms.values()]
@@ -450,7 +449,7 @@ def _average(operation: Average, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: a depthwise convolution with the weight 1 / divisor."""
     channels = inputs[0].channels
     weight = np.full((channels, 1, *operation.kernel), 1 / operation.divisor)
-    conv = Convolve(weight, None, channels, operation.strides, (1, 1), operation.pads)
+    conv = Convolve(weight, None, channels, operation.strides, (1, 1), operation.padding)
     return _convolve(conv, inputs)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from onebranch.graph.merge.linear import Convolve, Floats, Normalize, Scale, Sides
+from onebranch.algebra.padding import Padding
+from onebranch.graph.merge.linear import Convolve, Floats, Normalize, Scale
 from onebranch.graph.merge.window import Window, after
 
 
@@ -50,20 +51,19 @@ def convolve(
     groups: int,
     strides: Sequence[int],
     dilations: Sequence[int],
-    pads: Sequence[int],
+    padding: Padding,
 ) -> Convolve:
-    """The convolution; pads: top, left, bottom, right. Raises NotLinear if it is not a plain 2D one."""
+    """The convolution. Raises NotLinear if it is not a plain one over two axes."""
     if weight.ndim != 4:
         raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
-    if min(pads) < 0:
+    if min(padding.to_onnx()) < 0:
         raise NotLinear("its padding is negative")
     kernel = np.asarray(weight, np.float64)
     shift = None if bias is None else np.asarray(bias, np.float64).reshape(-1)
     if not np.isfinite(kernel).all() or not (shift is None or np.isfinite(shift).all()):
         raise NotLinear("its weights are not finite")
     first, second = (tuple(int(n) for n in numbers) for numbers in (strides, dilations))
-    sides: Sides = tuple(int(n) for n in pads)  # type: ignore[assignment]
-    return Convolve(kernel, shift, int(groups), first, second, sides)  # type: ignore[arg-type]
+    return Convolve(kernel, shift, int(groups), first, second, padding)  # type: ignore[arg-type]
 
 
 def transposed(
@@ -72,7 +72,7 @@ def transposed(
     groups: int,
     strides: Sequence[int],
     dilations: Sequence[int],
-    pads: Sequence[int],
+    padding: Padding,
     more: Sequence[int],
 ) -> Convolve:
     """The convolution that equals a transposed convolution of stride 1.
@@ -88,13 +88,17 @@ def transposed(
         raise NotLinear("its output padding adds rows that are no convolution")
     i, o, k, l = weight.shape
     rotated = weight[:, :, ::-1, ::-1].reshape(groups, i // groups, o, k, l).swapaxes(1, 2)
-    extent = dilations[0] * (k - 1), dilations[1] * (l - 1)
-    sides = (extent[0] - pads[0], extent[1] - pads[1], extent[0] - pads[2], extent[1] - pads[3])
+    rows, columns = (dilation * (taps - 1) for dilation, taps in zip(dilations, (k, l), strict=True))
+    sides = Padding(
+        rows - padding.top, rows - padding.bottom, columns - padding.left, columns - padding.right
+    )
     return convolve(rotated.reshape(groups * o, i // groups, k, l), bias, groups, strides, dilations, sides)
 
 
-def same_pads(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool) -> Sides:
-    """The padding that keeps the size: top, left, bottom, right; an odd row goes after, or before (`lower`).
+def same_padding(
+    kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool
+) -> Padding:
+    """The padding that keeps the size; an odd row goes after, or before (`lower`).
 
     Raises NotLinear for a stride other than 1, where the padding depends on the size.
     """
@@ -103,7 +107,7 @@ def same_pads(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence
     totals = [dilation * (taps - 1) for dilation, taps in zip(dilations, kernel, strict=True)]
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     before, behind = (large, small) if lower else (small, large)
-    return before[0], before[1], behind[0], behind[1]
+    return Padding(before[0], behind[0], before[1], behind[1])
 
 
 def size_after(size: Hashable, window: Window) -> Hashable:

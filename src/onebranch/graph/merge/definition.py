@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import (
     Average,
     Convolve,
@@ -17,7 +18,6 @@ from onebranch.graph.merge.linear import (
     Pass,
     Scale,
     Select,
-    Sides,
     Step,
     Sum,
 )
@@ -78,16 +78,16 @@ def _column(numbers: Floats, like: Floats) -> Floats:
     return numbers.astype(like.dtype)[:, None, None]
 
 
-def _padded(x: Floats, pads: Sides, value: float = 0.0) -> Floats:
-    top, left, bottom, right = pads
-    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+def _padded(x: Floats, padding: Padding, value: float = 0.0) -> Floats:
+    rows, columns = (padding.top, padding.bottom), (padding.left, padding.right)
+    return np.pad(x, ((0, 0), (0, 0), rows, columns), constant_values=value)
 
 
 def _convolved(operation: Convolve, x: Floats) -> Floats:
     """Every output number is the sum of the products of a window of the padded picture with the kernel."""
     weight = operation.weight.astype(x.dtype)
     outputs, per_group, k, l = weight.shape
-    padded_picture = _padded(x, operation.pads)
+    padded_picture = _padded(x, operation.padding)
     if per_group == 1:  # channels last in memory: a tap multiplies all of them at once
         padded_picture = np.ascontiguousarray(padded_picture.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
     extent = [d * (taps - 1) + 1 for d, taps in zip(operation.dilations, (k, l), strict=True)]
@@ -143,7 +143,9 @@ def _filled(operation: Fill, x: Floats) -> Floats:
 
 
 def _averaged(operation: Average, x: Floats) -> Floats:
-    windows = np.lib.stride_tricks.sliding_window_view(_padded(x, operation.pads), operation.kernel, (2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        _padded(x, operation.padding), operation.kernel, (2, 3)
+    )
     strided = windows[:, :, :: operation.strides[0], :: operation.strides[1]]
     return np.asarray(strided.sum((-2, -1)) / operation.divisor)
 
@@ -154,7 +156,7 @@ _OF_ONE_INPUT: Mapping[type, Callable[..., Floats]] = {
     Normalize: _normalized,
     Scale: _scaled,
     Select: lambda operation, x: x[:, list(operation.indices)],
-    Pad: lambda operation, x: _padded(x, operation.pads, operation.value),
+    Pad: lambda operation, x: _padded(x, operation.padding, operation.value),
     Fill: _filled,
     Average: _averaged,
     Ones: lambda operation, x: np.ones_like(x[:, :1]),

@@ -5,6 +5,7 @@ from itertools import count
 
 import numpy as np
 
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.affine_form import AffineForm, Source, Term, effective_terms
 from onebranch.graph.merge.linear import Convolve, Floats, Ones, Pass, Scale, Step, Sum
 from onebranch.graph.merge.window import Window
@@ -97,7 +98,7 @@ def _operation(term: Term, bias: Floats | None) -> Convolve | Scale:
         groups=term.groups,
         strides=(term.rows.stride, term.columns.stride),
         dilations=(term.rows.step or 1, term.columns.step or 1),
-        pads=(top, left, bottom, right),
+        padding=Padding(top, bottom, left, right),
     )
 
 

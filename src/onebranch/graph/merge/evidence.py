@@ -57,7 +57,7 @@ def rounded(step: Step, precision: str) -> Step:
     kind = np.dtype(precision)
     if isinstance(operation, Convolve):
         bias = None if operation.bias is None else operation.bias.astype(kind)
-        shape = operation.strides, operation.dilations, operation.pads
+        shape = operation.strides, operation.dilations, operation.padding
         stored = Convolve(operation.weight.astype(kind), bias, operation.groups, *shape)
         return Step(step.value, stored, step.inputs)
     if isinstance(operation, Scale):

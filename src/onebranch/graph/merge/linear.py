@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onebranch.algebra.padding import Padding
+
 Floats = np.ndarray
 """A numpy array of floats; weights are float64."""
 
-Sides = tuple[int, int, int, int]
-"""Rows and columns of padding: top, left, bottom, right."""
+NO_PADDING = Padding()
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class Convolve:
     groups: int = 1
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
-    pads: Sides = (0, 0, 0, 0)
+    padding: Padding = NO_PADDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Select:
 class Pad:
     """Padding with one constant value around the picture."""
 
-    pads: Sides
+    padding: Padding
     value: float = 0.0
 
 
@@ -94,7 +95,7 @@ class Average:
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
-    pads: Sides
+    padding: Padding
     divisor: int
 
 

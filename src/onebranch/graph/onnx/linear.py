@@ -12,13 +12,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from onebranch.algebra.padding import Padding
 from onebranch.errors import OnebranchError
 from onebranch.graph.merge.checks import (
     NotLinear,
     convolve,
     normalize,
     per_channel,
-    same_pads,
+    same_padding,
     scale,
     size_after,
     transposed,
@@ -34,7 +35,6 @@ from onebranch.graph.merge.linear import (
     Pass,
     Plane,
     Select,
-    Sides,
     Step,
     Sum,
     Unmerged,
@@ -325,7 +325,7 @@ def _windowed(node: onnx.NodeProto, facts: _Model) -> Sizes | None:
         strides, dilations, pads = _geometry(attributes, kernel)
     except NotLinear:
         return None
-    sides = (pads[0], pads[2]), (pads[1], pads[3])
+    sides = (pads.top, pads.bottom), (pads.left, pads.right)
     windows = [window(kernel[a], dilations[a], strides[a], *sides[a]) for a in (0, 1)]
     return size_after(size[0], windows[0]), size_after(size[1], windows[1])
 
@@ -342,7 +342,8 @@ def _turned_size(node: onnx.NodeProto, facts: _Model) -> Sizes | None:
         return None
     if any(stride != 1 for stride in strides) or any(attributes.get("output_padding", ())):
         return None
-    grown = [dilations[a] * (kernel[a] - 1) - pads[a] - pads[a + 2] for a in (0, 1)]
+    both = pads.height, pads.width
+    grown = [dilations[a] * (kernel[a] - 1) - both[a] for a in (0, 1)]
     return size_after(size[0], Window(slack=grown[0] - 1)), size_after(size[1], Window(slack=grown[1] - 1))
 
 
@@ -449,19 +450,19 @@ def _input(node: onnx.NodeProto, facts: _Model, rank: int | None = 4) -> tuple[s
 
 def _geometry(
     attributes: dict[str, Any], kernel: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...], Sides]:
+) -> tuple[tuple[int, ...], tuple[int, ...], Padding]:
     """Strides, dilations and padding of a window. Raises NotLinear."""
     strides = tuple(attributes.get("strides", (1, 1)))
     dilations = tuple(attributes.get("dilations", (1, 1)))
     automatic = attributes.get("auto_pad", b"NOTSET").decode()
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
-        return strides, dilations, same_pads(kernel, strides, dilations, automatic == "SAME_LOWER")
+        return strides, dilations, same_padding(kernel, strides, dilations, automatic == "SAME_LOWER")
     if automatic == "VALID":
-        return strides, dilations, (0, 0, 0, 0)
-    pads = tuple(attributes.get("pads", (0, 0, 0, 0)))
+        return strides, dilations, Padding()
+    pads = attributes.get("pads", (0, 0, 0, 0))
     if len(pads) != 4:
         raise NotLinear(f"it moves along {len(pads) // 2} axes, not 2")
-    return strides, dilations, pads
+    return strides, dilations, Padding.from_onnx(pads)
 
 
 def _bias(node: onnx.NodeProto, facts: _Model) -> Floats | None:
@@ -501,7 +502,7 @@ def _gemm(node: onnx.NodeProto, facts: _Model) -> list[Read]:
     shift = None if bias is None else per_channel(bias, len(weight), 2) * attributes.get("beta", 1.0)
     if weight.shape[1] != channels:
         raise NotLinear("its matrix does not fit its input")
-    return [(convolve(weight[:, :, None, None], shift, 1, (1, 1), (1, 1), (0, 0, 0, 0)), (name,))]
+    return [(convolve(weight[:, :, None, None], shift, 1, (1, 1), (1, 1), Padding()), (name,))]
 
 
 def _matmul(node: onnx.NodeProto, facts: _Model) -> list[Read] | None:
@@ -513,7 +514,7 @@ def _matmul(node: onnx.NodeProto, facts: _Model) -> list[Read] | None:
     matrix = facts.constants[node.input[1]]
     if matrix.ndim != 2:
         return None
-    return [(convolve(matrix.T[:, :, None, None], None, 1, (1, 1), (1, 1), (0, 0, 0, 0)), (name,))]
+    return [(convolve(matrix.T[:, :, None, None], None, 1, (1, 1), (1, 1), Padding()), (name,))]
 
 
 def _batch_norm(node: onnx.NodeProto, facts: _Model) -> list[Read]:
@@ -699,8 +700,8 @@ def _pad(node: onnx.NodeProto, facts: _Model) -> list[Read] | None:
     pads = _pads_of(node, facts)
     if pads[0] or pads[1] or pads[4] or pads[5]:
         raise NotLinear("it pads the batch or the channels")
-    sides: Sides = (pads[2], pads[3], pads[6], pads[7])
-    if min(sides) < 0:
+    sides = Padding(top=pads[2], bottom=pads[6], left=pads[3], right=pads[7])
+    if min(sides.to_onnx()) < 0:
         raise NotLinear("it crops (negative padding)")
     if not np.isfinite(value):
         raise NotLinear("it pads with a value that is not finite")
@@ -714,7 +715,7 @@ def _average_pool(node: onnx.NodeProto, facts: _Model) -> list[Read]:
     strides, dilations, pads = _geometry(attributes, kernel)
     if attributes.get("ceil_mode", 0):
         raise NotLinear("it rounds sizes up (ceil_mode)")
-    if any(pads) and not attributes.get("count_include_pad", 0):
+    if pads and not attributes.get("count_include_pad", 0):
         raise NotLinear("it does not count its padding (count_include_pad)")
     if set(dilations) != {1}:
         raise NotLinear("an average pool with dilation is not understood")

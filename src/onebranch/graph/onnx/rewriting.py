@@ -96,7 +96,7 @@ class _Writer:
                     group=operation.groups,
                     strides=operation.strides,
                     dilations=operation.dilations,
-                    pads=operation.pads,
+                    pads=operation.padding.to_onnx(),
                 )
             case Scale():
                 yield from self.scale(operation, inputs[0], (-1, 1, 1))

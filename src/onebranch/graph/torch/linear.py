@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.checks import (
     NotLinear,
     convolve,
     normalize,
     per_channel,
-    same_pads,
+    same_padding,
     scale,
     transposed,
 )
@@ -33,7 +34,6 @@ from onebranch.graph.merge.linear import (
     Pass,
     Plane,
     Select,
-    Sides,
     Step,
     Sum,
     Unmerged,
@@ -244,9 +244,9 @@ def _pair(value: Any) -> tuple[int, int]:
     return (numbers[0], numbers[-1])
 
 
-def _both(value: Any) -> Sides:
+def _both(value: Any) -> Padding:
     rows, columns = _pair(value)
-    return rows, columns, rows, columns
+    return Padding(rows, rows, columns, columns)
 
 
 def _picture(node: Any, trace: _Trace, rank: int = 4) -> Node:
@@ -263,14 +263,14 @@ def _conv2d(node: Node, trace: _Trace) -> Read:
     kernel = trace.constant(weight, "weight")
     strides, dilations = _pair(stride), _pair(dilation)
     if padding == "same":
-        pads = same_pads(kernel.shape[2:], strides, dilations, lower=False)
+        padding = same_padding(kernel.shape[2:], strides, dilations, lower=False)
     else:
-        pads = _both(0 if padding == "valid" else padding)
+        padding = _both(0 if padding == "valid" else padding)
     shift = trace.optional(bias, "bias")
     framed = _framed(x, trace)
     if framed is not None:
-        pads, x = _together(pads, framed.pads), x.args[0]
-    return convolve(kernel, shift, groups, strides, dilations, pads), (_picture(x, trace),)
+        padding, x = padding + framed.padding, x.args[0]
+    return convolve(kernel, shift, groups, strides, dilations, padding), (_picture(x, trace),)
 
 
 def _framed(x: Any, trace: _Trace) -> Pad | None:
@@ -283,11 +283,6 @@ def _framed(x: Any, trace: _Trace) -> Pad | None:
         return None
     padding = found[0] if found else None
     return padding if isinstance(padding, Pad) and padding.value == 0 else None
-
-
-def _together(one: Sides, other: Sides) -> Sides:
-    top, left, bottom, right = (a + b for a, b in zip(one, other, strict=True))
-    return top, left, bottom, right
 
 
 def _convolution(node: Node, trace: _Trace) -> Read:
@@ -320,7 +315,7 @@ def _linear(node: Node, trace: _Trace) -> Read | None:
     matrix, shift = trace.constant(weight, "weight"), trace.optional(bias, "bias")
     if matrix.ndim != 2:
         return None
-    return convolve(matrix[:, :, None, None], shift, 1, (1, 1), (1, 1), (0, 0, 0, 0)), (x,)
+    return convolve(matrix[:, :, None, None], shift, 1, (1, 1), (1, 1), Padding()), (x,)
 
 
 def _item(node: Node, trace: _Trace) -> Read | None:
@@ -525,19 +520,19 @@ def _pad(node: Node, trace: _Trace) -> Read | None:
     number = float(value or 0)
     if not np.isfinite(number):
         raise NotLinear("it pads with a value that is not finite")
-    return Pad((sides[2], sides[0], sides[3], sides[1]), number), (x,)
+    return Pad(Padding(top=sides[2], bottom=sides[3], left=sides[0], right=sides[1]), number), (x,)
 
 
 def _avg_pool2d(node: Node, trace: _Trace) -> Read:
     x, kernel, stride, padding, ceil, counted, divisor = arguments(node, None, 1, (), 0, False, True, None)
     k, l = _pair(kernel)
-    pads = _both(padding)
+    padding = _both(padding)
     if ceil:
         raise NotLinear("it rounds sizes up (ceil_mode)")
-    if any(pads) and not counted and divisor is None:
+    if padding and not counted and divisor is None:
         raise NotLinear("it does not count its padding (count_include_pad)")
     strides = _pair(stride) if stride else (k, l)
-    return Average((k, l), strides, pads, divisor or k * l), (_picture(x, trace),)
+    return Average((k, l), strides, padding, divisor or k * l), (_picture(x, trace),)
 
 
 def _view(node: Node, trace: _Trace) -> Read | None:

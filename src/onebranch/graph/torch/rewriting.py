@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
 from onebranch.graph.merge.rewriting import Merged, MergedRegion
 from onebranch.graph.torch.linear import names
@@ -96,18 +97,18 @@ class _Writer:
         raise AssertionError(f"{operation} is never written")
 
     def convolution(self, operation: Convolve, value: Node) -> Node:
-        top, left, bottom, right = operation.pads
-        if (top, left) != (bottom, right):
-            sides = [left, right, top, bottom]
+        padding = operation.padding
+        if (padding.top, padding.left) != (padding.bottom, padding.right):
+            sides = [padding.left, padding.right, padding.top, padding.bottom]
             value = self.module.graph.call_function(torch.nn.functional.pad, (value, sides))
-            top = left = 0
+            padding = Padding()
         outputs, per_group, k, l = operation.weight.shape
         layer = torch.nn.Conv2d(
             per_group * operation.groups,
             outputs,
             (k, l),
             operation.strides,
-            (top, left),
+            (padding.top, padding.left),
             operation.dilations,
             operation.groups,
             operation.bias is not None,
