@@ -1,6 +1,6 @@
 """Enhance every picture of a folder; start it again to resume, or to add new pictures.
 
-    python examples/enhance_folder.py PICTURES RESULTS
+python examples/enhance_folder.py PICTURES RESULTS
 """
 
 import sys
@@ -17,7 +17,7 @@ def main(pictures: str, results: str) -> None:
         batch=onebranch.BatchOptions(recursive=True, resume=True),
     )
     for failure in summary.failed:
-        print(f"{failure.source}: {failure.reason}", file=sys.stderr)
+        print(f"{failure.job.source}: {failure.reason}", file=sys.stderr)
     print(f"{len(summary.done)} enhanced, {len(summary.skipped)} up to date, {len(summary.failed)} failed")
 
 

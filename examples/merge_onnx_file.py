@@ -38,5 +38,5 @@ if __name__ == "__main__":
     with TemporaryDirectory() as folder:
         file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "branches.onnx"
         if len(sys.argv) == 1:
-            onebranch.export("photo-x2-branches", file)
+            onebranch.export(onebranch.load("photo-x2-branches"), file)
         main(file, Path(folder) / "merged.onnx")

@@ -44,8 +44,8 @@ def main(pictures: str, folder: str = "tiny", steps: str = "1500") -> None:
     merged, report = onebranch.merge(trained)
     print(report.summary())
     onebranch.save(merged, run / "tiny-merged.safetensors", overwrite=True)
-    scores = onebranch.evaluate(merged, pictures)
-    print(f"{scores.mean.psnr_y:.2f} dB on luma, bicubic {scores.baseline.psnr_y:.2f} dB")
+    mean = onebranch.evaluate(merged, pictures).mean
+    print(f"{mean.scores.psnr_y:.2f} dB on luma, bicubic {mean.baseline.psnr_y:.2f} dB")
 
 
 if __name__ == "__main__":
