@@ -25,6 +25,11 @@ COLUMNS = {
 @click.option("-m", "--model", required=True, help="A shipped model's name or a file.")
 @click.option("-d", "--data", required=True, help="The folder of pictures, 8-bit and opaque.")
 @click.option("--sigma", type=float, help="Noise in grey levels, for a denoising model.")
+@click.option(
+    "--degraded",
+    is_flag=True,
+    help="Score on reduced, compressed and noisy inputs, beside Lanczos and bicubic.",
+)
 @click.option("--then", help="Score a pair: reduced by --model, rounded, enlarged by this model.")
 @click.option(
     "--runtime",
@@ -39,6 +44,7 @@ def command(
     model: str,
     data: str,
     sigma: float | None,
+    degraded: bool,
     then: str | None,
     runtime: str,
     precision: str,
@@ -51,6 +57,13 @@ def command(
     RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their grey values.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
+    if degraded:
+        from onebranch.cli.evaluate_degraded import evaluate_and_print
+
+        if sigma is not None or then is not None:
+            raise click.UsageError("--degraded takes neither --sigma nor --then: it has its own noise levels")
+        evaluate_and_print(model, data, runtime, precision, threads, as_json)
+        return
     from rich.console import Console
 
     from onebranch.evaluation import evaluate

@@ -1,0 +1,49 @@
+"""The table of `onebranch evaluate --degraded`."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from onebranch.degraded_evaluation import DegradedClass, DegradedEvaluation
+
+
+def evaluate_and_print(
+    model: str, data: str, runtime: str, precision: str, threads: int | None, as_json: bool
+) -> None:
+    """Score the model on degraded pictures and print the table, or JSON."""
+    from rich.console import Console
+
+    from onebranch.degraded_evaluation import evaluate_degraded
+
+    with Console(stderr=True).status("reading") as status:
+        evaluation = evaluate_degraded(
+            model, data, runtime=runtime, precision=precision, threads=threads, progress=status.update
+        )
+    if as_json:
+        click.echo(json.dumps(evaluation.as_json(), indent=2, allow_nan=False))
+    else:
+        Console().print(_table(evaluation))
+
+
+def _table(evaluation: "DegradedEvaluation") -> "Table":
+    """A row for every resampler and a column for every treatment: the mean gain and the smallest one."""
+    from rich.table import Table
+
+    by_resampler: dict[str, list[DegradedClass]] = {}
+    for one in evaluation.classes:
+        by_resampler.setdefault(one.resampler, []).append(one)
+    table = Table(
+        title=f"{evaluation.model} on {evaluation.data}: PSNR on Y over Lanczos, in dB",
+        caption=f"in brackets: the picture with the smallest gain; mean {evaluation.gain:+.2f},"
+        f" smallest of all {evaluation.worst_gain:+.2f}",
+    )
+    table.add_column("reduced by")
+    for one in next(iter(by_resampler.values())):
+        table.add_column(one.treatment, justify="right")
+    for resampler, classes in by_resampler.items():
+        table.add_row(resampler, *(f"{one.gain:+.2f} ({one.worst.gain:+.2f})" for one in classes))
+    return table
