@@ -19,7 +19,7 @@ from PIL import Image
 from colour_profiles import GREY, SPACES, delta_e, lab_of_grey, lab_of_rgb, profile
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing, enhance_file
+from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.libvips import pyvips
 
@@ -159,7 +159,7 @@ def measure(case: Case, folder: Path) -> Measured:
     source, target = folder / f"in{SUFFIX[case.source]}", folder / f"out{SUFFIX[case.target]}"
     write_source(case, source)
     encoding = Encoding(compression="none", lossless=case.lossless)  # our own little decoder needs it
-    enhanced = enhance_file(source, target, ENHANCER, Writing(encoding))
+    enhanced = enhance_file(source, target, ENHANCER, FileOptions(encoding))
     before, after = turned(decoded(source)), decoded(target)
     height, width = before.samples.shape[:2]
     weight = after.opacity[..., None]

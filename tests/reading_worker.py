@@ -172,12 +172,12 @@ def enhanced(path: str) -> list[str]:
     """Enhanced twofold into a TIFF beside it, and what that holds."""
     from onebranch.enhancer.enhancer import Enhancer
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.single_file import Writing, enhance_file
+    from onebranch.enhancer.single_file import FileOptions, enhance_file
     from onebranch.images.reading import open_picture
 
     target = Path(tempfile.gettempdir()) / f"{os.getpid()}.tif"
     try:
-        enhance_file(Path(path), target, Enhancer(Options(threads=1)), Writing(overwrite=True))
+        enhance_file(Path(path), target, Enhancer(Options(threads=1)), FileOptions(overwrite=True))
         with open_picture(target) as reader:
             layout, header = reader.header.layout, reader.header
     finally:

@@ -14,14 +14,14 @@ import pytest
 from network_specs import random_model
 from onebranch.atomic_files import temporary_name
 from onebranch.enhancer import batch, folders
-from onebranch.enhancer.batch import Batch, Done, MemoryBudget, at_a_time
+from onebranch.enhancer.batch import Batch, Done, MemoryBudget, number_of_jobs
 from onebranch.enhancer.enhancer import Enhancer
-from onebranch.enhancer.folders import BatchOptions, Summary, Watcher, enhance_files, preview_files
+from onebranch.enhancer.folders import BatchObserver, BatchOptions, Summary, enhance_files, preview_files
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.manifest import Manifest
 from onebranch.enhancer.names import Naming
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing
+from onebranch.enhancer.single_file import FileOptions
 from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
@@ -63,7 +63,13 @@ def test_any_number_at_a_time_gives_the_same_in_the_same_order(pictures: Path, t
     found = {}
     for count in (1, 2, 5, 99):
         out, shown = tmp_path / f"out{count}", []
-        summary = enhance_files([pictures], out, OPTIONS, shown=shown.append, batch=BatchOptions(jobs=count))
+        summary = enhance_files(
+            [pictures],
+            out,
+            OPTIONS,
+            observer=BatchObserver(finished=shown.append),
+            batch=BatchOptions(jobs=count),
+        )
         assert [result.job.source.name for result in shown] == [f"{n}.png" for n in range(7)]
         assert sorts(summary) == ["Done"] * 3 + ["Failed"] + ["Done"] * 3
         found[count] = content(out)
@@ -73,19 +79,19 @@ def test_any_number_at_a_time_gives_the_same_in_the_same_order(pictures: Path, t
 
 def test_as_many_at_a_time_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "cores", lambda: 4)
-    assert [at_a_time(None, pictures) for pictures in (0, 1, 3, 100)] == [1, 1, 3, 4]
-    assert [at_a_time(9, pictures) for pictures in (1, 100)] == [1, 9]
+    assert [number_of_jobs(None, pictures) for pictures in (0, 1, 3, 100)] == [1, 1, 3, 4]
+    assert [number_of_jobs(9, pictures) for pictures in (1, 100)] == [1, 9]
     monkeypatch.setattr(batch, "cores", lambda: 64)
-    assert at_a_time(None, 100) == batch.MOST
+    assert number_of_jobs(None, 100) == batch.DEFAULT_MAX_JOBS
     for wrong in (0, -1, 257):
         with pytest.raises(OnebranchError, match="jobs must be 1 to 256"):
-            at_a_time(wrong, 5)
+            number_of_jobs(wrong, 5)
 
 
 def test_a_file_that_may_need_all_memory_takes_one_at_a_time() -> None:
-    assert folders._jobs(Options(model="any.onnx"), BatchOptions()) == 1
-    assert folders._jobs(Options(model="any.onnx"), BatchOptions(jobs=3)) == 3
-    assert folders._jobs(OPTIONS, BatchOptions()) is None
+    assert folders._requested_jobs(Options(model="any.onnx"), BatchOptions()) == 1
+    assert folders._requested_jobs(Options(model="any.onnx"), BatchOptions(jobs=3)) == 3
+    assert folders._requested_jobs(OPTIONS, BatchOptions()) is None
 
 
 def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_path: Path) -> None:
@@ -98,7 +104,11 @@ def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_pat
         most[0] = max(most[0], len(flying))
 
     summary = enhance_files(
-        [pictures], tmp_path / "out", OPTIONS, batch=BatchOptions(jobs=2), watcher=Watcher(share=share)
+        [pictures],
+        tmp_path / "out",
+        OPTIONS,
+        batch=BatchOptions(jobs=2),
+        observer=BatchObserver(progress=share),
     )
     assert sorts(summary) == ["Done"] * 7
     assert most[0] == 2
@@ -125,7 +135,7 @@ def test_pictures_share_the_memory(pictures: Path, tmp_path: Path, monkeypatch: 
         thread.join(20)
     assert len(together) == 18
     assert all(sum(needed) <= 10 or len(needed) == 1 for needed in together)
-    monkeypatch.setattr(batch, "allowed", lambda limit: 1)  # each of them is alone then
+    monkeypatch.setattr(batch, "memory_limit", lambda limit: 1)  # each of them is alone then
     assert (
         sorts(enhance_files([pictures], tmp_path / "out", OPTIONS, batch=BatchOptions(jobs=3)))
         == ["Done"] * 7
@@ -137,13 +147,12 @@ def test_a_fault_of_ours_stops_only_its_picture(
 ) -> None:
     right = batch.enhance_file
 
-    def wrong(source: Path, *rest: object) -> object:
+    def wrong(source: Path, *rest: object, **options: object) -> object:
         if source.name == "2.png":
             raise ValueError("too\nbad")
-        return right(source, *rest)
+        return right(source, *rest, **options)
 
-    monkeypatch.setattr(batch, "enhance_file", wrong)
-    summary = enhance_files([pictures], tmp_path / "out", OPTIONS)
+    summary = enhance_files([pictures], tmp_path / "out", OPTIONS, enhance=wrong)
     assert sorts(summary).count("Done") == 6
     (failed,) = summary.failed
     assert failed.reason.endswith("2.png': a fault in onebranch, ValueError: too\\nbad; please report it")
@@ -167,7 +176,7 @@ def test_an_interrupt_leaves_whole_files_only(pictures: Path, tmp_path: Path, co
             out,
             OPTIONS,
             batch=BatchOptions(jobs=count),
-            watcher=Watcher(share=share, shown=shown),
+            observer=BatchObserver(progress=share, finished=shown),
         )
     made = content(out)
     assert {"0.png", "1.png", "2.png", "3.png"} <= set(made)
@@ -190,7 +199,7 @@ def test_an_interrupt_ends_pictures_that_others_work_on(pictures: Path, tmp_path
             assert stop.wait(20)
 
     enhancer = Enhancer(OPTIONS, concurrency=2)
-    working = Batch(enhancer, Writing(), share)
+    working = Batch(enhancer, FileOptions(), progress=share)
     jobs = [Job(pictures / f"{n}.png", tmp_path / f"{n}.png") for n in range(7)]
     outcomes = working.outcomes(jobs)
     assert isinstance(next(outcomes), Done)
@@ -206,7 +215,13 @@ def test_who_reads_no_more_stops_it_at_once(pictures: Path, tmp_path: Path) -> N
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError) as caught:
-        enhance_files([pictures], tmp_path / "out", OPTIONS, shown=shown, batch=BatchOptions(jobs=2))
+        enhance_files(
+            [pictures],
+            tmp_path / "out",
+            OPTIONS,
+            observer=BatchObserver(finished=shown),
+            batch=BatchOptions(jobs=2),
+        )
     assert caught.traceback  # whose frames still hold everything
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("picture")]
 
@@ -258,12 +273,12 @@ def test_what_was_made_otherwise_is_said_and_stays(pictures: Path, tmp_path: Pat
     summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     assert [failed.job.source.name for failed in summary.failed] == ["1.png", "3.png"]
     assert "it was made before" in summary.failed[0].reason
-    assert "it is not what comes of" in summary.failed[1].reason
+    assert "it is not what enhancing" in summary.failed[1].reason
     assert content(out) == {**first, "3.png": b"somebody else's"}
     other = enhance_files([pictures], out, Options(model=MODEL, threads=1, scale=3), batch=RESUME)
     assert len(other.failed) == 7
     assert sum("it was made with other options" in failed.reason for failed in other.failed) == 6
-    again = enhance_files([pictures], out, OPTIONS, Writing(overwrite=True), batch=RESUME)
+    again = enhance_files([pictures], out, OPTIONS, FileOptions(overwrite=True), batch=RESUME)
     assert [done.job.source.name for done in again.done] == ["1.png", "3.png"]
     assert len(again.skipped) == 5
     assert content(out)["3.png"] == first["3.png"] != content(out)["1.png"]
@@ -283,7 +298,7 @@ def test_other_options_and_other_weights_are_no_longer_done(
     source, out = pictures / "0.png", tmp_path / "out"
     enhance_files([source], out, OPTIONS, batch=RESUME)
     assert sorts(enhance_files([source], out, options, batch=RESUME)) == ["Failed"]
-    assert sorts(enhance_files([source], out, OPTIONS, Writing(Encoding(level=9)), batch=RESUME)) == [
+    assert sorts(enhance_files([source], out, OPTIONS, FileOptions(Encoding(level=9)), batch=RESUME)) == [
         "Failed"
     ]
     without_effect = Options(model=MODEL, threads=2, memory=10**9, tile=64)
@@ -318,7 +333,7 @@ def test_a_damaged_result_is_left_alone_and_said(pictures: Path, tmp_path: Path,
     damaged.write_bytes(content)
     summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     (failed,) = summary.failed
-    assert f"'{damaged}' exists, and it is not what comes of" in failed.reason
+    assert f"'{damaged}' exists, and it is not what enhancing" in failed.reason
     assert "(--overwrite)" in failed.reason
     assert damaged.read_bytes() == content
 
@@ -385,7 +400,7 @@ def test_comparisons_lie_beside_the_results(pictures: Path, tmp_path: Path) -> N
 
 
 def test_lossless_jpeg_is_refused_before_anything(pictures: Path, tmp_path: Path) -> None:
-    batched, writing = BatchOptions(naming=Naming(form="jpg")), Writing(Encoding(lossless=True))
+    batched, writing = BatchOptions(naming=Naming(form="jpg")), FileOptions(Encoding(lossless=True))
     with pytest.raises(
         OnebranchError, match="JPEG always has some; choose another format, such as --format png"
     ):
@@ -431,9 +446,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_batch import OPTIONS
-from onebranch.enhancer.folders import BatchOptions, enhance_files
+from onebranch.enhancer.folders import BatchObserver, BatchOptions, enhance_files
 shown = lambda result: print(1, flush=True) if hasattr(result, "preview") else None
-enhance_files([{source!r}], {out!r}, OPTIONS, batch=BatchOptions(resume=True, jobs=2), shown=shown)
+enhance_files([{source!r}], {out!r}, OPTIONS, batch=BatchOptions(resume=True, jobs=2),
+              observer=BatchObserver(finished=shown))
 """
 
 

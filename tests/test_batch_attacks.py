@@ -9,7 +9,7 @@ import pytest
 from network_specs import random_model
 from onebranch.enhancer.folders import BatchOptions, enhance_files
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing
+from onebranch.enhancer.single_file import FileOptions
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 from onebranch.images.writing import write
@@ -48,7 +48,7 @@ def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place:
     batch = BatchOptions(comparisons=tmp_path / place)
     with pytest.raises(OnebranchError):
         enhance_files(
-            [pictures / "0.png"], tmp_path / "out/0.png", OPTIONS, Writing(overwrite=True), batch=batch
+            [pictures / "0.png"], tmp_path / "out/0.png", OPTIONS, FileOptions(overwrite=True), batch=batch
         )
     assert before == {path.name: path.read_bytes() for path in pictures.iterdir()}
 
@@ -62,7 +62,7 @@ def test_a_folder_of_comparisons_spares_the_pictures(pictures: Path, tmp_path: P
             [pictures / "1.png", pictures / "1_compared.png"],
             tmp_path / "out",
             OPTIONS,
-            Writing(overwrite=True),
+            FileOptions(overwrite=True),
             batch=batch,
         )
     assert (pictures / "1_compared.png").read_bytes() == before

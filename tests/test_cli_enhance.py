@@ -316,7 +316,7 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
     ("words", "message"),
     [
         ([""], "a picture's name is empty"),
-        (["none*.png"], "none that fits this pattern"),
+        (["none*.png"], "none that matches this pattern"),
         (["in", "--jobs", "0"], "jobs must be 1 to 256"),
         (["in", "--shard", "3/2"], "there is no part 3/2"),
         (["in", "--name", "{steem}{suffix}"], "did you mean 'stem'"),
@@ -412,7 +412,7 @@ def test_a_terminal_shows_progress_and_other_outputs_do_not(model: Path, folder:
 
     (folder / "in" / "bad.png").unlink()
     code = (
-        "import sys; from onebranch.cli import main, enhance_screen; enhance_screen.WAIT = -1; "
+        "import sys; from onebranch.cli import main, enhance_screen; enhance_screen.DELAY_SECONDS = -1; "
         f"sys.argv = ['onebranch', 'enhance', 'in', '-o', sys.argv[1], '-m', {str(model)!r}]; main(); "
     )
     reader, writer = pty.openpty()

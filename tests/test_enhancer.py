@@ -12,7 +12,7 @@ from network_specs import calm_model
 from onebranch.algebra.network import filled, run_network
 from onebranch.enhancer.engine_stage import EngineStage
 from onebranch.enhancer.enhancer import Enhancer, enhance
-from onebranch.enhancer.options import Options, chain_for, size_asked_for
+from onebranch.enhancer.options import Options, models_for, requested_size
 from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
 from onebranch.images.alpha import filled as hidden_filled
@@ -173,7 +173,7 @@ def test_alpha_is_interpolated_and_clipped(options: dict) -> None:
     result = enhance(Picture(picture.pixels, alpha), model, threads=1)
     assert result.alpha.dtype == np.uint8
     assert_rounded_from(result.alpha, interpolated(model, alpha[..., None] / 255.0)[..., 0])
-    reach = Enhancer(Options(model=model)).pipeline(picture.header.layout).reach
+    reach = Enhancer(Options(model=model)).pipeline(picture.header.layout).radius
     seen = Picture(hidden_filled(picture.pixels, alpha, reach))
     np.testing.assert_array_equal(result.pixels, enhance(seen, model, threads=1).pixels)
 
@@ -244,7 +244,7 @@ def test_photo_x2_is_the_default(shipped) -> None:
 
 def test_larger_scales_chain_what_is_shipped(shipped) -> None:
     models = shipped("photo-x2")
-    assert chain_for(4) == ["photo-x2", "photo-x2"]
+    assert models_for(4) == ["photo-x2", "photo-x2"]
     picture = picture_of(3, "float32")
     once = enhance(picture, models["photo-x2"], threads=1)
     twice = enhance(once, models["photo-x2"], threads=1)
@@ -252,9 +252,9 @@ def test_larger_scales_chain_what_is_shipped(shipped) -> None:
     reduced = resize(twice.pixels, 135, 114)
     np.testing.assert_allclose(enhance(picture, scale=3, threads=1).pixels, reduced, rtol=0, atol=1e-6)
     shipped("photo-x4")
-    assert [chain_for(s) for s in (0.5, 1, 2, 2.5, 4)] == [["photo-x2"]] * 3 + [["photo-x4"]] * 2
-    assert chain_for(16) == ["photo-x4", "photo-x4"]
-    assert chain_for(6) == ["photo-x4", "photo-x2"]
+    assert [models_for(s) for s in (0.5, 1, 2, 2.5, 4)] == [["photo-x2"]] * 3 + [["photo-x4"]] * 2
+    assert models_for(16) == ["photo-x4", "photo-x4"]
+    assert models_for(6) == ["photo-x4", "photo-x2"]
 
 
 def test_an_enhancer_opens_every_model_once(shipped, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_options_that_contradict_are_refused(options: dict, message: str) -> Non
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.floats(0.01, 16))
 def test_sizes_round_half_up_and_never_vanish(height: int, width: int, scale: float) -> None:
-    found = size_asked_for(Options(scale=scale), (height, width), (1, 1), Fraction(0))
+    found = requested_size(Options(scale=scale), (height, width), (1, 1), Fraction(0))
     for pixels, wanted in zip(found, (height * scale, width * scale), strict=True):
         assert pixels >= 1
         assert pixels == 1 or abs(pixels - wanted) <= 0.5 + 1e-6

@@ -8,7 +8,7 @@ import pytest
 
 from colour_profiles import delta_e, profile
 from fidelity import ENHANCER, LIMIT, PRESS, Case, cases, lab_of_cmyk, measured, tables
-from onebranch.enhancer.single_file import Writing, enhance_file
+from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.images.libvips import pyvips
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "pictures.md"
@@ -72,7 +72,7 @@ def test_pictures_found_in_the_wild_keep_their_colours(shared_data, tmp_path, nu
     """By their own profiles and Little CMS: Display P3, the permuting one, a photograph, CMYK."""
     (source,) = (shared_data / "odd").glob(f"{number}_*")
     target = tmp_path / f"out{source.suffix}"
-    enhance_file(source, target, ENHANCER, Writing())
+    enhance_file(source, target, ENHANCER, FileOptions())
     before, after = (pyvips.Image.new_from_file(str(path)) for path in (source, target))
     assert (after.width, after.height) == (2 * before.width, 2 * before.height)
     assert (after.format, after.bands) == (before.format, before.bands)

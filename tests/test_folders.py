@@ -8,9 +8,9 @@ import pytest
 from network_specs import random_model
 from onebranch.enhancer.batch import Failed
 from onebranch.enhancer.enhancer import Enhancer, enhance
-from onebranch.enhancer.folders import enhance_files
+from onebranch.enhancer.folders import BatchObserver, enhance_files
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing
+from onebranch.enhancer.single_file import FileOptions
 from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
@@ -72,7 +72,7 @@ def test_bad_pictures_among_good_ones_are_reported_and_the_rest_goes_on(tmp_path
     text.write_text("not a picture")
     shown = []
     paths = [cut, good[0], text, good[1], absent, good[2]]
-    summary = enhance_files(paths, tmp_path / "out", OPTIONS, shown=shown.append)
+    summary = enhance_files(paths, tmp_path / "out", OPTIONS, observer=BatchObserver(finished=shown.append))
     assert [done.job.source for done in summary.done] == good
     assert [failed.job.source for failed in summary.failed] == [cut, text, absent]
     assert all(failed.job.source.name in failed.reason for failed in summary.failed)
@@ -91,7 +91,7 @@ def test_an_existing_result_stays_unless_told(tmp_path: Path) -> None:
     assert [failed.job.source for failed in summary.failed] == [one]
     assert "exists" in summary.failed[0].reason
     assert (out / "1.png").read_bytes() == b"precious"
-    assert not enhance_files([one, two], out, OPTIONS, Writing(overwrite=True)).failed
+    assert not enhance_files([one, two], out, OPTIONS, FileOptions(overwrite=True)).failed
     assert read(out / "1.png").pixels.shape == (18, 22, 3)
 
 
@@ -99,7 +99,7 @@ def test_a_picture_is_never_overwritten_by_its_own_result(tmp_path: Path) -> Non
     source = write_picture(tmp_path / "1.png")
     before = source.read_bytes()
     for out in (tmp_path, source):
-        summary = enhance_files([source], out, OPTIONS, Writing(overwrite=True))
+        summary = enhance_files([source], out, OPTIONS, FileOptions(overwrite=True))
         assert "is the picture itself" in summary.failed[0].reason
     assert source.read_bytes() == before
 
@@ -143,7 +143,7 @@ def test_results_that_their_format_cannot_hold_fail_before_the_work(
     with pytest.raises(OnebranchError, match=r"unknown suffix '\.xyz'"):
         enhance_files([source], tmp_path / "1.xyz", OPTIONS)
     with pytest.raises(OnebranchError, match="quality 101"):
-        enhance_files([source], tmp_path / "1.jpg", OPTIONS, Writing(Encoding(quality=101)))
+        enhance_files([source], tmp_path / "1.jpg", OPTIONS, FileOptions(Encoding(quality=101)))
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,12 +171,12 @@ def test_a_model_that_cannot_be_read_is_said_before_any_work(tmp_path: Path) -> 
 
 def test_too_large_a_picture_is_refused(tmp_path: Path) -> None:
     source = write_picture(tmp_path / "1.png")
-    summary = enhance_files([source], tmp_path / "out", OPTIONS, Writing(max_pixels=50))
+    summary = enhance_files([source], tmp_path / "out", OPTIONS, FileOptions(max_pixels=50))
     assert "1.png" in summary.failed[0].reason
 
 
 def test_odd_pictures_are_done_or_refused_in_one_line(shared_data: Path, tmp_path: Path) -> None:
-    writing = Writing(max_pixels=4_000_000)
+    writing = FileOptions(max_pixels=4_000_000)
     done = 0
     for path in sorted(p for p in (shared_data / "odd").iterdir() if p.suffix != ".tsv"):
         (result,) = enhance_files([path], tmp_path / path.name / "x.png", OPTIONS, writing).results

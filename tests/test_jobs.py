@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onebranch.enhancer.inputs import Source, listed, sources_of
-from onebranch.enhancer.jobs import Shard, jobs_for, shard_of
+from onebranch.enhancer.inputs import Source, parse_list, sources_of
+from onebranch.enhancer.jobs import Shard, jobs_for, parse_shard
 from onebranch.enhancer.names import FIELDS, Naming
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
@@ -81,7 +81,7 @@ def test_a_pattern_mirrors_what_it_has_found_in_folders_only_if_asked(tree: Path
 
 @pytest.mark.parametrize("wrong", ["in/*.webp", "none/*.png", "in/?"])
 def test_a_pattern_that_fits_nothing_is_an_error(tree: Path, wrong: str) -> None:
-    with pytest.raises(OnebranchError, match="none that fits this pattern"):
+    with pytest.raises(OnebranchError, match="none that matches this pattern"):
         found(wrong)
 
 
@@ -138,11 +138,11 @@ def test_results_beside_the_pictures_are_not_enhanced_again(tree: Path) -> None:
 
 
 def test_lists_hold_any_name() -> None:
-    assert listed(b"a.png\r\n\n b.png") == ["a.png", " b.png"]
-    assert listed(b"\xef\xbb\xbfa.png\n") == ["a.png"]
-    assert listed(b"") == []
+    assert parse_list(b"a.png\r\n\n b.png") == ["a.png", " b.png"]
+    assert parse_list(b"\xef\xbb\xbfa.png\n") == ["a.png"]
+    assert parse_list(b"") == []
     if sys.platform == "linux":
-        assert os.fsencode(listed(b"\xff.png")[0]) == b"\xff.png"
+        assert os.fsencode(parse_list(b"\xff.png")[0]) == b"\xff.png"
 
 
 def test_names_by_a_template() -> None:
@@ -218,7 +218,9 @@ def test_an_animation_stays_one_and_a_still_gif_becomes_png(tmp_path: Path) -> N
 def test_parts_are_everything_once_and_stay_what_they_are_when_pictures_come() -> None:
     names = [f"{number}.png" for number in range(200)]
     for count in (1, 2, 4, 7):
-        parts = [[name for name in names if Shard(part, count).holds(name)] for part in range(1, count + 1)]
+        parts = [
+            [name for name in names if Shard(part, count).contains(name)] for part in range(1, count + 1)
+        ]
         assert sorted(name for part in parts for name in part) == sorted(names)
         assert min(len(part) for part in parts) > 100 / count
 
@@ -226,4 +228,4 @@ def test_parts_are_everything_once_and_stay_what_they_are_when_pictures_come() -
 @pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "1/0", "-1/4", "a/b", "1/4/4", "1.0/4", "²/4"])
 def test_wrong_parts_are_one_line(text: str) -> None:
     with pytest.raises(OnebranchError, match="no part"):
-        shard_of(text)
+        parse_shard(text)

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from colour_profiles import profile
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing, enhance_file
+from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.metadata import (
     Metadata,
@@ -146,7 +146,7 @@ def test_the_old_thumbnail_is_gone(tmp_path, suffix, order):
 @pytest.mark.parametrize("suffix", EXACT)
 def test_the_size_that_exif_tells_is_the_new_one(tmp_path, suffix, order):
     Image.fromarray(PIXELS).save(tmp_path / "in.jpg", exif=block(order, 6))
-    enhance_file(tmp_path / "in.jpg", tmp_path / f"out{suffix}", ENHANCER, Writing())
+    enhance_file(tmp_path / "in.jpg", tmp_path / f"out{suffix}", ENHANCER, FileOptions())
     with Image.open(tmp_path / f"out{suffix}") as image:
         tags = image.getexif()
         assert image.size == (40, 60)
@@ -237,7 +237,7 @@ def test_turned_pictures_say_everywhere_that_they_are_upright(tmp_path, suffix):
     options = {"xmp": XMP} if suffix != ".tif" else {}
     Image.fromarray(PIXELS).save(tmp_path / f"in{suffix}", exif=block(), **options)
     for target in SUFFIXES:
-        enhance_file(tmp_path / f"in{suffix}", tmp_path / f"out{target}", ENHANCER, Writing())
+        enhance_file(tmp_path / f"in{suffix}", tmp_path / f"out{target}", ENHANCER, FileOptions())
         with Image.open(tmp_path / f"out{target}") as image:
             assert image.size == (40, 60)
             assert image.getexif().get(0x0112, 1) == 1
@@ -361,7 +361,7 @@ def said(path):
 def test_texts_of_a_png_are_kept_again_and_again(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "0.png", pnginfo=texts(), exif=block("<", 1))
     for turn in range(2):
-        enhance_file(tmp_path / f"{turn}.png", tmp_path / f"{turn + 1}.png", ENHANCER, Writing())
+        enhance_file(tmp_path / f"{turn}.png", tmp_path / f"{turn + 1}.png", ENHANCER, FileOptions())
         with Image.open(tmp_path / f"{turn + 1}.png") as image:
             image.verify()
         assert said(tmp_path / f"{turn + 1}.png") == SAID
@@ -402,7 +402,7 @@ def test_damaged_texts_are_left_out(tmp_path):
 def test_every_kind_of_jpeg_holds_exif_and_stays_readable(tmp_path, mode):
     image = Image.fromarray(PIXELS).convert(mode)
     image.save(tmp_path / "in.jpg", exif=block(">", 8), dpi=(300, 300))
-    enhance_file(tmp_path / "in.jpg", tmp_path / "out.jpg", ENHANCER, Writing())
+    enhance_file(tmp_path / "in.jpg", tmp_path / "out.jpg", ENHANCER, FileOptions())
     with Image.open(tmp_path / "out.jpg") as found:
         found.load()
         assert (found.mode, found.size) == (mode, (40, 60))

@@ -458,7 +458,10 @@ def test_the_command_line(file, run: CommandLine, crops: Path, tmp_path: Path) -
     write_picture(Picture(np.zeros((1500, 1500, 3), np.uint8)), tmp_path / "large.png")
     words = ("enhance", tmp_path / "large.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
     assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "160M").errors
-    assert "MB, as its network takes it whole, more than the 0 MB allowed" in run(*words, "10K").errors
+    assert (
+        "MB, because its network needs the whole picture, more than the 0 MB allowed"
+        in run(*words, "10K").errors
+    )
     assert "is not a size of memory" in run.refused(*words, "much")
     assert "neither a shipped model nor a file" in run.refused(*words[:5], tmp_path / "absent.onnx")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from network_specs import calm_model
 from onebranch.enhancer.enhancer import Enhancer, enhance
-from onebranch.enhancer.ensemble import mean_of_turns
+from onebranch.enhancer.ensemble import mean_of_orientations
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
@@ -209,7 +209,7 @@ def test_a_texture_is_enhanced_as_if_it_went_on(name: str, scale: float | None) 
 # ---- the self-ensemble ----
 
 
-def test_the_mean_of_turns_is_that_of_the_eight_pictures() -> None:
+def test_the_mean_of_orientations_is_that_of_the_eight_pictures() -> None:
     values = np.random.default_rng(1).random((6, 4, 1)).astype(np.float32)
     seen = []
 
@@ -217,7 +217,7 @@ def test_the_mean_of_turns_is_that_of_the_eight_pictures() -> None:
         seen.append(picture)
         return picture * np.float32(2)
 
-    np.testing.assert_allclose(mean_of_turns(run, values, 1, Fraction(1)), 2 * values, rtol=1e-6)
+    np.testing.assert_allclose(mean_of_orientations(run, values, 1, Fraction(1)), 2 * values, rtol=1e-6)
     assert len({(picture.shape, picture.tobytes()) for picture in seen}) == 8
 
 

@@ -12,7 +12,7 @@ import pytest
 from onebranch.enhancer import row_pipeline
 from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing, enhance_file, preview_file
+from onebranch.enhancer.single_file import FileOptions, enhance_file, preview_file
 from onebranch.errors import OnebranchError
 from onebranch.images import writing as module
 from onebranch.images.animation import Animation
@@ -52,7 +52,7 @@ def test_a_streamed_file_holds_what_enhancing_gives(tmp_path, streaming, suffix,
     enhancer = Enhancer(SAME)
     with open_picture(tmp_path / "in.tif") as reader:
         assert len(list(enhancer.rows(reader))) > 3
-    enhance_file(tmp_path / "in.tif", tmp_path / f"out{suffix}", enhancer, Writing())
+    enhance_file(tmp_path / "in.tif", tmp_path / f"out{suffix}", enhancer, FileOptions())
     write(enhance(found, "photo-x2", threads=1), tmp_path / f"whole{suffix}")
     got, expected = read(tmp_path / f"out{suffix}"), read(tmp_path / f"whole{suffix}")
     np.testing.assert_array_equal(got.samples(), expected.samples())
@@ -63,10 +63,10 @@ def test_a_streamed_file_holds_what_enhancing_gives(tmp_path, streaming, suffix,
 def test_streamed_and_whole_files_are_the_same_bytes(tmp_path, monkeypatch, suffix):
     write(picture("uint8", 3, False), tmp_path / "in.png")
     enhancer = Enhancer(SAME)
-    enhance_file(tmp_path / "in.png", tmp_path / f"whole{suffix}", enhancer, Writing())
+    enhance_file(tmp_path / "in.png", tmp_path / f"whole{suffix}", enhancer, FileOptions())
     monkeypatch.setattr(row_pipeline, "BAND_PIXELS", 16 * 86)
     monkeypatch.setattr(module, "HELD", 0)
-    enhance_file(tmp_path / "in.png", tmp_path / f"rows{suffix}", enhancer, Writing())
+    enhance_file(tmp_path / "in.png", tmp_path / f"rows{suffix}", enhancer, FileOptions())
     assert (tmp_path / f"rows{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 
 
@@ -74,11 +74,11 @@ def test_opaque_alpha_is_no_obstacle_and_transparency_is(tmp_path):
     opaque = picture("uint8", 3, True)
     opaque = replace(opaque, alpha=np.full_like(opaque.alpha, 255))
     write(opaque, tmp_path / "opaque.png")
-    enhance_file(tmp_path / "opaque.png", tmp_path / "it.jpg", Enhancer(SAME), Writing())
+    enhance_file(tmp_path / "opaque.png", tmp_path / "it.jpg", Enhancer(SAME), FileOptions())
     assert read(tmp_path / "it.jpg").alpha is None
     write(picture("uint8", 3, True), tmp_path / "glass.png")
     with pytest.raises(OnebranchError, match="JPEG has no transparency"):
-        enhance_file(tmp_path / "glass.png", tmp_path / "glass.jpg", Enhancer(SAME), Writing())
+        enhance_file(tmp_path / "glass.png", tmp_path / "glass.jpg", Enhancer(SAME), FileOptions())
     assert not (tmp_path / "glass.jpg").exists()
 
 
@@ -88,7 +88,7 @@ def test_damage_further_down_leaves_nothing(tmp_path, streaming):
     content = (tmp_path / "in.png").read_bytes()
     (tmp_path / "in.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(OnebranchError, match=r"cannot read '.*in\.png'"):
-        enhance_file(tmp_path / "in.png", tmp_path / "out.tif", Enhancer(SAME), Writing())
+        enhance_file(tmp_path / "in.png", tmp_path / "out.tif", Enhancer(SAME), FileOptions())
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
@@ -107,38 +107,38 @@ def test_what_cannot_be_written_is_said_by_the_preview(tmp_path, monkeypatch, ta
     monkeypatch.setattr(Enhancer, "rows", lambda *_: pytest.fail("work was done"))
     for function in (preview_file, enhance_file):
         with pytest.raises(OnebranchError, match=words):
-            function(tmp_path / "in.png", tmp_path / target, Enhancer(SAME), Writing(encoding))
+            function(tmp_path / "in.png", tmp_path / target, Enhancer(SAME), FileOptions(encoding))
     assert (tmp_path / "taken.png").stat().st_size == 0
 
 
 def test_no_pixels_are_no_limit():
     with pytest.raises(OnebranchError, match="max pixels must be at least 1, not 0"):
-        Writing(max_pixels=0)
+        FileOptions(max_pixels=0)
 
 
 def test_too_little_memory_is_said_by_the_preview(tmp_path):
     write(Picture(np.zeros((2000, 6000, 3), np.uint8)), tmp_path / "in.png")
     enhancer = Enhancer(replace(SAME, memory=200_000_000))
-    previewed = preview_file(tmp_path / "in.png", tmp_path / "it.png", enhancer, Writing())
+    previewed = preview_file(tmp_path / "in.png", tmp_path / "it.png", enhancer, FileOptions())
     assert 100_000_000 < previewed.memory < 200_000_000
     with pytest.raises(OnebranchError, match=r"6000x2000 pixels to 12000x4000 as AVIF needs about \d+ MB"):
-        preview_file(tmp_path / "in.png", tmp_path / "it.avif", enhancer, Writing())
+        preview_file(tmp_path / "in.png", tmp_path / "it.avif", enhancer, FileOptions())
 
 
 def test_what_decoders_hold_is_said_by_the_preview(tmp_path):
     image = pyvips.Image.black(6000, 4000, bands=3).copy(interpretation="srgb")
     image.jpegsave(str(tmp_path / "in.jpg"), interlace=True, subsample_mode="off")
-    previewed = preview_file(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), Writing())
+    previewed = preview_file(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), FileOptions())
     assert previewed.memory > 2 * 3 * 6000 * 4000
     enhancer = Enhancer(replace(SAME, memory=120_000_000))
     with pytest.raises(OnebranchError, match=r"progressive JPEG of 6000x4000 pixels takes about 0\.1 GB"):
-        preview_file(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, Writing())
+        preview_file(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, FileOptions())
 
 
 def test_losses_are_said_by_the_preview(tmp_path):
     found = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
     write(found, tmp_path / "in.tif")
-    previewed = preview_file(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), Writing())
+    previewed = preview_file(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), FileOptions())
     assert previewed.after == (150, 86)
     assert previewed.notes == (
         "16 bits become 8 bits: BMP holds no more",
@@ -152,14 +152,14 @@ def test_animations_stay_animations(tmp_path, suffix):
         Picture(np.full((20, 30, 3), colour, np.uint8)) for colour in ([250, 0, 0], [0, 250, 0], [0, 0, 250])
     )
     write_animation(Animation(frames, (40, 250, 1000), 3), tmp_path / "in.gif")
-    enhanced = enhance_file(tmp_path / "in.gif", tmp_path / f"out{suffix}", Enhancer(SAME), Writing())
+    enhanced = enhance_file(tmp_path / "in.gif", tmp_path / f"out{suffix}", Enhancer(SAME), FileOptions())
     assert enhanced.preview.frames == 3
     result = read_animation(tmp_path / f"out{suffix}")
     assert (result.delays, result.loop) == ((40, 250, 1000), 3)
     assert [(frame.height, frame.width) for frame in result.frames] == [(40, 60)] * 3
     for frame, original in zip(result.frames, frames, strict=True):
         np.testing.assert_allclose(frame.pixels[20, 30], original.pixels[0, 0], atol=8)
-    still = enhance_file(tmp_path / "in.gif", tmp_path / "out.png", Enhancer(SAME), Writing())
+    still = enhance_file(tmp_path / "in.gif", tmp_path / "out.png", Enhancer(SAME), FileOptions())
     assert still.preview.notes == ("only the first of 3 frames",)
 
 
@@ -174,10 +174,10 @@ MEASURED = """
     from pathlib import Path
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.enhancer import Enhancer
-    from onebranch.enhancer.single_file import Writing, enhance_file
+    from onebranch.enhancer.single_file import FileOptions, enhance_file
     source, target, memory = sys.argv[1:]
     options = Options(model="photo-x2", memory=int(memory) or None)
-    enhance_file(Path(source), Path(target), Enhancer(options), Writing())
+    enhance_file(Path(source), Path(target), Enhancer(options), FileOptions())
     print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 

@@ -8,7 +8,7 @@ import pytest
 from onebranch.enhancer import row_pipeline
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing, enhance_file
+from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images import writing
 from onebranch.images.picture import DEPTHS, Picture
@@ -53,7 +53,7 @@ def any_options(rng: np.random.Generator) -> dict[str, object]:
 def made(source: Path, target: Path, options: dict[str, object]) -> np.ndarray | str:
     """The result's samples, or the words of the refusal."""
     try:
-        enhance_file(source, target, Enhancer(Options(**options)), Writing())
+        enhance_file(source, target, Enhancer(Options(**options)), FileOptions())
     except OnebranchError as error:
         assert not target.exists()
         return str(error)

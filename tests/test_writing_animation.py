@@ -8,7 +8,7 @@ from PIL import Image, ImageSequence
 
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing, enhance_file
+from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
 from onebranch.images.encoders.encoding import Encoding
@@ -85,7 +85,7 @@ def test_frames_with_and_without_transparency_go_together(tmp_path):
     frames = (frame(RED, 255), frame(GREEN, 0), frame(BLUE, 255))
     for suffix in (".gif", ".webp"):
         write_animation(Animation(frames, (50, 50, 50)), tmp_path / f"in{suffix}", LOSSLESS)
-        enhance_file(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", ENHANCER, Writing(LOSSLESS))
+        enhance_file(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", ENHANCER, FileOptions(LOSSLESS))
         found, _, _ = seen(tmp_path / f"out{suffix}")
         assert found.shape == (3, 40, 60, 4)
         assert [int(each[20, 30, 3]) for each in found] == [255, 0, 255]
@@ -124,7 +124,7 @@ ODD = {
 @pytest.mark.parametrize("name", list(ODD))
 def test_animations_found_in_the_wild_stay_what_they_are(shared_data, tmp_path, name, suffix):
     source, target = shared_data / "odd" / name, tmp_path / f"out{suffix}"
-    enhanced = enhance_file(source, target, ENHANCER, Writing(LOSSLESS))
+    enhanced = enhance_file(source, target, ENHANCER, FileOptions(LOSSLESS))
     before, delays, loops = seen(source)
     after, delays_after, loops_after = seen(target)
     assert (len(after), enhanced.preview.frames, sum(delays)) == (len(before), len(before), ODD[name][1])

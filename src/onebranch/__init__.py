@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onebranch.enhancer.folders import BatchOptions, enhance_files
     from onebranch.enhancer.names import Naming
     from onebranch.enhancer.options import Options
-    from onebranch.enhancer.single_file import Writing
+    from onebranch.enhancer.single_file import FileOptions
     from onebranch.errors import OnebranchError
     from onebranch.evaluation import evaluate
     from onebranch.exporting.files import export
@@ -36,7 +36,7 @@ _PLACES = {
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
     "MergePlan": ("onebranch.blocks.plan", "MergePlan"),
-    "Writing": ("onebranch.enhancer.single_file", "Writing"),
+    "FileOptions": ("onebranch.enhancer.single_file", "FileOptions"),
     "enhance": ("onebranch.enhancer.enhancer", "enhance"),
     "enhance_files": ("onebranch.enhancer.folders", "enhance_files"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
@@ -53,13 +53,13 @@ _PLACES = {
 __all__ = [
     "BatchOptions",
     "Encoding",
+    "FileOptions",
     "MergePlan",
     "Model",
     "Naming",
     "OnebranchError",
     "Options",
     "Picture",
-    "Writing",
     "enhance",
     "enhance_files",
     "evaluate",

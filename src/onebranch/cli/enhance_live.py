@@ -1,4 +1,4 @@
-"""The live display of `onebranch enhance` on a terminal: how much is done, time left, what is in flight."""
+"""The live display of `onebranch enhance` on a terminal: progress, time left, and the current pictures."""
 
 import threading
 
@@ -10,16 +10,16 @@ from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
 from onebranch.errors import printable
 
-NAMED = 3
-"""Pictures in flight that are named; more are counted."""
+MAX_NAMES = 3
+"""Current pictures that are named; the others are counted."""
 
 
 class Live:
-    """One line at the terminal's foot. A context manager; other lines may be printed meanwhile."""
+    """A line at the bottom of the terminal. A context manager; other lines can be printed above it."""
 
     def __init__(self, pictures: int, done: int = 0) -> None:
         self._pictures, self._done = pictures, done
-        self._parts: dict[Job, float] = {}
+        self._shares: dict[Job, float] = {}
         self._lock = threading.Lock()
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -27,13 +27,13 @@ class Live:
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
-            _InFlight(""),
+            _CurrentPictures(""),
             console=self._console,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._progress.add_task("", total=pictures, done="", flying="")
+        self._task = self._progress.add_task("", total=pictures, done="", current="")
 
     def __enter__(self) -> "Live":
         self._update()
@@ -47,43 +47,43 @@ class Live:
         """A line above the display."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def share(self, job: Job, part: float) -> None:
-        """So much of a picture is done; from any thread."""
+    def progress(self, job: Job, share: float) -> None:
+        """Update the completed share of a picture; from any thread."""
         with self._lock:
-            self._parts[job] = part
+            self._shares[job] = share
             self._update()
 
-    def shown(self, outcome: Outcome) -> None:
-        """A picture is done, or will not be."""
+    def finished(self, outcome: Outcome) -> None:
+        """Count a picture as finished."""
         with self._lock:
-            self._parts.pop(outcome.job, None)
+            self._shares.pop(outcome.job, None)
             self._done += 1
             self._update()
 
     def _update(self) -> None:
         self._progress.update(
             self._task,
-            completed=self._done + 0.95 * sum(self._parts.values()),  # it is still to be written
+            completed=self._done + 0.95 * sum(self._shares.values()),  # the file is still to be completed
             done=f"{self._done}/{self._pictures}",
-            flying=in_flight(self._parts),
+            current=current_pictures(self._shares),
         )
 
 
-class _InFlight(TextColumn):
-    """Names as they are, whatever is in them."""
+class _CurrentPictures(TextColumn):
+    """Names without markup."""
 
     def render(self, task: object) -> Text:
-        return Text(task.fields["flying"], style="dim", no_wrap=True, overflow="ellipsis")  # type: ignore[attr-defined]
+        return Text(task.fields["current"], style="dim", no_wrap=True, overflow="ellipsis")  # type: ignore[attr-defined]
 
 
-def in_flight(parts: dict[Job, float]) -> str:
-    """The pictures that are worked on.
+def current_pictures(shares: dict[Job, float]) -> str:
+    """The pictures that are being enhanced, with their completed share.
 
     >>> from pathlib import Path
-    >>> in_flight({Job(Path("in/a.png"), Path("b.png")): 0.5})
+    >>> current_pictures({Job(Path("in/a.png"), Path("b.png")): 0.5})
     'a.png 50 %'
     """
-    flying = [(job.source.name, part) for job, part in parts.items() if part < 1]
-    names = [f"{printable(name)} {100 * part:.0f} %" if part else printable(name) for name, part in flying]
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f", {more} more" if more > 0 else "")
+    current = [(job.source.name, share) for job, share in shares.items() if share < 1]
+    names = [f"{printable(n)} {100 * share:.0f} %" if share else printable(n) for n, share in current]
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f", {more} more" if more > 0 else "")

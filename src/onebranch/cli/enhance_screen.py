@@ -1,4 +1,4 @@
-"""Where lines go: to stdout and stderr, and above a live display if the work turns out to last."""
+"""The output of `onebranch enhance`: stdout, stderr, and a live display if the work takes longer."""
 
 import sys
 import threading
@@ -14,17 +14,17 @@ from onebranch.errors import printable
 if TYPE_CHECKING:
     from onebranch.cli.enhance_live import Live
 
-WAIT = 0.7
-"""Seconds before the display begins: most is over before anything could be read."""
+DELAY_SECONDS = 0.7
+"""The display appears after this time; most runs end before."""
 
 
 class Screen:
-    """A context manager. wanted: whether there may be a display at all."""
+    """A context manager. live: whether there may be a live display."""
 
-    def __init__(self, wanted: bool) -> None:
-        self._wanted, self._begin = wanted, time.monotonic()
+    def __init__(self, live: bool) -> None:
+        self._may_show, self._begin = live, time.monotonic()
         self._pictures, self._done = 0, 0
-        self._live: Live | None = None
+        self._display: Live | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Screen":
@@ -32,44 +32,44 @@ class Screen:
 
     def __exit__(self, *problem: object) -> None:
         with self._lock:
-            self._wanted = False
-            if self._live:
-                self._live.__exit__(*problem)
-                self._live = None
+            self._may_show = False
+            if self._display:
+                self._display.__exit__(*problem)
+                self._display = None
 
-    def say(self, line: str) -> None:
-        """A line on stdout."""
-        self._print(line, to_errors=False)
+    def print(self, line: str) -> None:
+        """Print a line on stdout."""
+        self._print(line, to_stderr=False)
 
-    def complain(self, line: str) -> None:
-        """A line on stderr."""
-        self._print(f"onebranch: {line}", to_errors=True)
+    def print_error(self, line: str) -> None:
+        """Print an error on stderr."""
+        self._print(f"onebranch: {line}", to_stderr=True)
 
-    def _print(self, line: str, to_errors: bool) -> None:
+    def _print(self, line: str, to_stderr: bool) -> None:
         shown = printable(line)
         with self._lock:
-            if self._live and (to_errors or sys.stdout.isatty()):
-                self._live.print(shown)
+            if self._display and (to_stderr or sys.stdout.isatty()):
+                self._display.print(shown)
             else:
-                click.echo(shown, err=to_errors)
+                click.echo(shown, err=to_stderr)
 
-    def begins(self, pictures: int) -> None:
-        """So many pictures there are."""
+    def started(self, pictures: int) -> None:
+        """Set the number of pictures."""
         self._pictures = pictures
 
-    def share(self, job: Job, part: float) -> None:
-        """So much of a picture is done; from any thread."""
+    def progress(self, job: Job, share: float) -> None:
+        """Update the completed share of a picture; from any thread."""
         with self._lock:
-            if self._live is None and self._wanted and time.monotonic() - self._begin > WAIT:
-                from onebranch.cli.enhance_live import Live  # rich, which a short command does without
+            if self._display is None and self._may_show and time.monotonic() - self._begin > DELAY_SECONDS:
+                from onebranch.cli.enhance_live import Live  # imported late: short runs do not need rich
 
-                self._live = Live(self._pictures, self._done).__enter__()
-            if self._live:
-                self._live.share(job, part)
+                self._display = Live(self._pictures, self._done).__enter__()
+            if self._display:
+                self._display.progress(job, share)
 
-    def shown(self, outcome: Outcome) -> None:
-        """A picture is done, or will not be."""
+    def finished(self, outcome: Outcome) -> None:
+        """Count a picture as finished."""
         with self._lock:
             self._done += 1
-            if self._live:
-                self._live.shown(outcome)
+            if self._display:
+                self._display.finished(outcome)

@@ -1,27 +1,27 @@
-"""JSON values in words, for tables."""
+"""JSON values as text, for tables."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def score_words(scores: dict[str, Any], colour: str) -> str:
-    """Mean PSNR on one line for each set, on luma or (colour "rgb") on RGB, the baseline's in brackets.
+    """The mean PSNR of each data set on one line: on luma, or on RGB for colour "rgb"; baseline in brackets.
 
     >>> score_words({"set5": {"psnr_y": 37.1234, "baseline": {"method": "bicubic", "psnr_y": 33.68}}}, "y")
     'set5: 37.12 dB (bicubic 33.68)'
     """
     key = "psnr_rgb" if colour == "rgb" else "psnr_y"
-    return "\n".join(f"{name.replace('.0', '')}: {_score(found, key)}" for name, found in scores.items())
+    return "\n".join(f"{name.replace('.0', '')}: {_score(values, key)}" for name, values in scores.items())
 
 
-def _score(found: dict[str, Any], key: str) -> str:
-    baseline = found.get("baseline")
-    beside = f" ({baseline['method'].partition(',')[0]} {baseline[key]:.2f})" if baseline else ""
-    return f"{found[key]:.2f} dB{beside}"
+def _score(values: dict[str, Any], key: str) -> str:
+    baseline = values.get("baseline")
+    reference = f" ({baseline['method'].partition(',')[0]} {baseline[key]:.2f})" if baseline else ""
+    return f"{values[key]:.2f} dB{reference}"
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that is no object with its keys; lists of values stay whole.
+    """Every value that is not an object, with the keys that lead to it; lists are not divided.
 
     >>> list(leaves({"plan": {"select": "all"}, "sizes": [1, 2]}))
     [(('plan', 'select'), 'all'), (('sizes',), [1, 2])]

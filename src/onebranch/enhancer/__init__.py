@@ -1,1 +1,1 @@
-"""Pictures in, enhanced pictures out: colour, tiles, files. The one path that every caller takes."""
+"""Enhancement of pictures, files and folders: rows through networks, colour conversion, tiles, batches."""

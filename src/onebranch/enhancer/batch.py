@@ -1,4 +1,4 @@
-"""Many pictures enhanced, several at a time: reading, the networks and writing overlap. Results in order."""
+"""Several pictures enhanced at the same time: reading, networks and writing overlap; results are in order."""
 
 import os
 import threading
@@ -6,37 +6,44 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebranch.atomic_files import check_writable, temporary_path
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.jobs import Job
-from onebranch.enhancer.options import Size
-from onebranch.enhancer.single_file import Enhanced, EnhancementPreview, Writing, enhance_file, preview_file
+from onebranch.enhancer.memory_budget import MemoryBudget
+from onebranch.enhancer.single_file import (
+    Enhanced,
+    EnhanceFile,
+    EnhancementPreview,
+    FileOptions,
+    PreviewFile,
+    enhance_file,
+    preview_file,
+)
 from onebranch.errors import OnebranchError
-from onebranch.images.picture import Picture, Samples
-from onebranch.images.reading import bytes_for_reading
-from onebranch.images.rows import Header, Reader
-from onebranch.images.writing import bytes_for_writing
 from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
 
 if TYPE_CHECKING:
     from onebranch.enhancer.manifest import Manifest, Records
 
-MOST = 8
-"""Pictures at a time, unless more are asked for: more take more memory, and the disk is shared."""
+DEFAULT_MAX_JOBS = 8
+"""Pictures at a time unless more are asked for: more need more memory, and they share the disk."""
 
-AHEAD = 16
-"""Pictures that may be done, for each that is worked on, while an earlier one is not."""
+MAX_JOBS = 256
+"""Pictures at a time that may be asked for."""
+
+MAX_RESULTS_AHEAD = 16
+"""Finished pictures, for each worker, that may wait for an earlier picture."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that was enhanced, and in how many seconds."""
+    """A picture that was enhanced: what was done, and the time it took."""
 
     job: Job
     preview: EnhancementPreview
@@ -45,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Previewed:
-    """A picture that would be enhanced. seconds: that the networks would take, about; None if unknown."""
+    """A picture that would be enhanced. seconds: estimated time of the networks; None if unknown."""
 
     job: Job
     preview: EnhancementPreview
@@ -54,7 +61,7 @@ class Previewed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture whose result was there already, and valid."""
+    """A picture whose valid result existed already."""
 
     job: Job
 
@@ -68,84 +75,72 @@ class Failed:
 
 
 Outcome = Done | Previewed | Skipped | Failed
-Share = Callable[[Job, float], None]
-"""Called with how much of a picture is done, from 0 to 1, from any thread."""
+
+JobProgress = Callable[[Job, float], None]
+"""Called with the completed share of a picture, 0 to 1, from any thread."""
 
 
-def at_a_time(asked: int | None, pictures: int) -> int:
-    """How many pictures are worked on at the same time. OnebranchError for less than one.
+def number_of_jobs(requested: int | None, pictures: int) -> int:
+    """How many pictures are enhanced at the same time; OnebranchError unless 1 to 256 are requested.
 
-    Each then has its share of the cores: reading and writing use one core each, and so keep all of them busy.
+    Each then has its share of the cores. Reading and writing take one core each, so that several pictures
+    keep all cores busy.
     """
-    if asked is not None and not 1 <= asked <= 256:
-        raise OnebranchError(f"jobs must be 1 to 256 pictures at a time, not {asked}")
-    return max(1, min(pictures, min(cores(), MOST) if asked is None else asked))
+    if requested is not None and not 1 <= requested <= MAX_JOBS:
+        raise OnebranchError(f"jobs must be 1 to {MAX_JOBS} pictures at a time, not {requested}")
+    limit = min(cores(), DEFAULT_MAX_JOBS) if requested is None else requested
+    return max(1, min(pictures, limit))
 
 
-class Folders:
-    """Makes the folders of results, and removes those of them in which nothing came to lie."""
+class CreatedFolders:
+    """Creates the folders of results, and removes those of them that stayed empty. Thread-safe."""
 
     def __init__(self) -> None:
-        self._made: list[Path] = []
+        self._created: list[Path] = []
         self._lock = threading.Lock()
 
-    def make(self, folder: Path) -> None:
-        """Make it, and those above it. OnebranchError if that cannot be."""
-        missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    def create(self, folder: Path) -> None:
+        """Create a folder and those above it. OnebranchError if that is impossible."""
+        missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OnebranchError(f"cannot make the folder '{folder}': {error.strerror}") from None
         with self._lock:
-            self._made += reversed(missing)
+            self._created += reversed(missing)
 
     def remove_empty(self) -> None:
-        """Remove what was made for nothing."""
-        for folder in sorted(set(self._made), key=lambda place: len(place.parts), reverse=True):
+        """Remove the created folders that are empty."""
+        for folder in sorted(set(self._created), key=lambda path: len(path.parts), reverse=True):
             with suppress(OSError):
                 folder.rmdir()
 
 
-class MemoryBudget:
-    """Memory that pictures share: one waits until there is enough for it, or it is alone. size: bytes."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._taken = size, 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def reserve(self, needed: int) -> Iterator[None]:
-        """So many bytes, while the context lasts."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self._size)
-            self._taken += needed
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken -= needed
-                self._changed.notify_all()
-
-
 class Batch:
-    """What is done with every picture. An interrupt ends those being worked on; nothing is left of them."""
+    """Enhances the pictures of jobs. An interrupt stops the pictures in progress; nothing is left of them.
+
+    enhance: the function that enhances one file. progress: called for every picture. manifest: where results
+    are recorded. resume: skip pictures that the manifest records as completed.
+    """
 
     def __init__(
         self,
         enhancer: Enhancer,
-        writing: Writing,
-        share: Share = lambda job, part: None,
+        file_options: FileOptions,
+        *,
+        enhance: EnhanceFile = enhance_file,
+        progress: JobProgress = lambda job, share: None,
         manifest: "Manifest | None" = None,
         resume: bool = False,
     ) -> None:
-        self._enhancer, self._writing, self._share = enhancer, writing, share
-        self._manifest, self._resume = manifest, resume
-        self._folders = Folders()
+        self._enhancer, self._file_options, self._enhance = enhancer, file_options, enhance
+        self._progress, self._manifest, self._resume = progress, manifest, resume
+        self._folders = CreatedFolders()
         self._budget = MemoryBudget(memory_limit(enhancer.options.memory))
         self._stopped = threading.Event()
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """What became of every picture, in order."""
+        """The outcome of every picture, in order."""
         try:
             if self._enhancer.concurrency == 1:
                 yield from map(self._outcome, jobs)
@@ -157,12 +152,13 @@ class Batch:
     def _concurrently(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         from concurrent.futures import ThreadPoolExecutor  # imported late: one picture needs no pool
 
-        pool = ThreadPoolExecutor(self._enhancer.concurrency, "picture")
+        workers = self._enhancer.concurrency
+        pool = ThreadPoolExecutor(workers, "picture")
         waiting: deque[Future[Outcome]] = deque()
         try:
             for job in jobs:
                 waiting.append(pool.submit(self._outcome, job))
-                if len(waiting) > AHEAD * self._enhancer.concurrency or waiting[0].done():
+                if len(waiting) > MAX_RESULTS_AHEAD * workers or waiting[0].done():
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -173,11 +169,11 @@ class Batch:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _outcome(self, job: Job) -> Outcome:
-        """One picture; whatever goes wrong with it is its own failure."""
+        """The outcome of one picture; every error is the failure of this picture alone."""
         if job.problem:
             return Failed(job, job.problem)
         try:
-            return self._enhanced(job)
+            return self._completed(job)
         except OnebranchError as error:
             return _failed(job, error)
         except OSError as error:
@@ -186,119 +182,98 @@ class Batch:
             text = f"'{job.source}': a fault in onebranch, {type(error).__name__}: {error}; please report it"
             return Failed(job, str(OnebranchError(text)))
 
-    def _enhanced(self, job: Job) -> Done | Skipped:
+    def _completed(self, job: Job) -> Done | Skipped:
         begin = time.perf_counter()
         if self._manifest is None:
-            done = self._made(job)
-        elif self._resume and self._manifest.has(job, self._writing.overwrite):
+            enhanced = self._create(job)
+        elif self._resume and self._manifest.has(job, self._file_options.overwrite):
             return Skipped(job)
         else:
             from onebranch.enhancer.manifest import state_of
 
             before = state_of(job.source)
-            exists = job.target.exists() and not self._writing.overwrite
-            done = self._made_again(job) if self._resume and exists else self._made(job)
+            exists = job.target.exists() and not self._file_options.overwrite
+            enhanced = self._confirm_existing(job) if self._resume and exists else self._create(job)
             self._manifest.add(job, before)
-        return Done(job, done.preview, time.perf_counter() - begin)
+        return Done(job, enhanced.preview, time.perf_counter() - begin)
 
-    def _made(self, job: Job) -> Enhanced:
+    def _create(self, job: Job) -> Enhanced:
+        """Write the result, and the comparison if there is to be one."""
         if job.comparison is not None:
-            check_writable(job.comparison, self._writing.overwrite, folder_will_exist=True)
-        self._folders.make(job.target.parent)
-        done = self._written(job, job.target)
+            check_writable(job.comparison, self._file_options.overwrite, folder_will_exist=True)
+        self._folders.create(job.target.parent)
+        enhanced = self._enhance_into(job, job.target)
         if job.comparison is not None:
-            self._compare(job, done)
-        return done
+            self._compare(job, enhanced)
+        return enhanced
 
-    def _compare(self, job: Job, done: Enhanced) -> None:
+    def _compare(self, job: Job, enhanced: Enhanced) -> None:
         from onebranch.comparison.before_after import compare_files
         from onebranch.images.writing import write
 
         assert job.comparison is not None
-        self._folders.make(job.comparison.parent)
-        heading = " then ".join(done.preview.models)
-        sheet = compare_files(job.source, job.target, heading, "input", self._writing.max_pixels)
-        write(sheet, job.comparison, overwrite=self._writing.overwrite)
+        self._folders.create(job.comparison.parent)
+        heading = " then ".join(enhanced.preview.models)
+        sheet = compare_files(job.source, job.target, heading, "input", self._file_options.max_pixels)
+        write(sheet, job.comparison, overwrite=self._file_options.overwrite)
 
-    def _made_again(self, job: Job) -> Enhanced:
-        """A result that is there without a record: from a run that was killed if the same comes out again."""
+    def _confirm_existing(self, job: Job) -> Enhanced:
+        """Check a result that exists without a record: it is kept if enhancing gives the same bytes again.
+
+        A run that was killed between writing the result and the record leaves such a file.
+        """
         from onebranch.enhancer.manifest import other_result
 
         with temporary_path(job.target.parent, job.target.suffix) as temporary:
-            done = self._written(job, temporary)
+            enhanced = self._enhance_into(job, temporary)
             same = temporary.read_bytes() == job.target.read_bytes()
         if not same:
-            why = f"it is not what comes of '{job.source}' now: another program wrote it, or it is damaged"
-            raise OnebranchError(other_result(job, why))
-        return done
+            reason = (
+                f"it is not what enhancing '{job.source}' gives now: another program wrote it,"
+                " or it is damaged"
+            )
+            raise OnebranchError(other_result(job, reason))
+        return enhanced
 
-    def _written(self, job: Job, target: Path) -> Enhanced:
-        """The picture enhanced into that file, in memory that it has to itself."""
-
-        def tell(part: float) -> None:
+    def _enhance_into(self, job: Job, target: Path) -> Enhanced:
+        def progress(share: float) -> None:
             if self._stopped.is_set():
                 raise KeyboardInterrupt
-            self._share(job, part)
+            self._progress(job, share)
 
-        def take(header: Header, size: Size) -> None:
-            after = replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
-            needed = self._enhancer.bytes_for(header.layout) + bytes_for_reading(header)
-            taken.enter_context(
-                self._budget.reserve(needed + bytes_for_writing(target, after, self._writing.encoding))
-            )
-
-        tell(0.0)
-        with ExitStack() as taken:
-            return enhance_file(job.source, target, _Watched(self._enhancer, tell, take), self._writing)
-
-
-class _Watched(Enhancer):
-    """The same enhancer, which takes memory first, tells how much is done, and ends where telling raises."""
-
-    def __init__(
-        self, enhancer: Enhancer, tell: Callable[[float], None], take: Callable[[Header, Size], None]
-    ) -> None:
-        vars(self).update(vars(enhancer))
-        self._tell, self._take = tell, take
-
-    def enhance(self, picture: Picture) -> Picture:
-        self._tell(0.0)
-        return super().enhance(picture)
-
-    def rows(self, reader: Reader) -> Iterator[Samples]:
-        layout, given = reader.header.layout, 0
-        size = self.size_of_result((layout.height, layout.width))
-        self._take(reader.header, size)
-        for rows in super().rows(reader):
-            yield rows
-            given += len(rows)
-            self._tell(given / size[0])
+        return self._enhance(
+            job.source, target, self._enhancer, self._file_options, progress=progress, budget=self._budget
+        )
 
 
 def preview_outcomes(
-    jobs: Sequence[Job], enhancer: Enhancer, writing: Writing, records: "Records | None" = None
+    jobs: Sequence[Job],
+    enhancer: Enhancer,
+    file_options: FileOptions,
+    records: "Records | None" = None,
+    preview: PreviewFile = preview_file,
 ) -> Iterator[Outcome]:
-    """What would become of every picture; nothing is made. records: by which results may be there already."""
-    from onebranch.enhancer.estimate import Estimate
+    """What the outcome of every picture would be; nothing is written. records: of results that may exist."""
+    from onebranch.enhancer.duration import DurationEstimator
 
-    estimate = Estimate(enhancer)
+    estimator = DurationEstimator(enhancer)
     for job in jobs:
         try:
             if job.problem:
                 raise OnebranchError(job.problem)
-            if records is not None and records.has(job, writing.overwrite):
+            if records is not None and records.has(job, file_options.overwrite):
                 yield Skipped(job)
                 continue
             if job.comparison is not None:
-                check_writable(job.comparison, writing.overwrite, folder_will_exist=True)
-            preview = preview_file(job.source, job.target, enhancer, writing)
-            yield Previewed(job, preview, estimate.seconds(preview))
+                check_writable(job.comparison, file_options.overwrite, folder_will_exist=True)
+            previewed = preview(job.source, job.target, enhancer, file_options)
+            yield Previewed(job, previewed, estimator.seconds(previewed))
         except OnebranchError as error:
             yield _failed(job, error)
 
 
 def _failed(job: Job, error: OnebranchError) -> Failed:
-    """The failure, which names its picture whatever was raised."""
+    """The failure; its reason names the picture."""
     reason = str(error)
     named = any(str(OnebranchError(str(path))) in reason for path in (job.source, job.target, job.comparison))
     return Failed(job, reason if named else str(OnebranchError(f"'{job.source}': {reason}")))

@@ -1,6 +1,6 @@
-"""A model in the native engine: rows of samples in, rows of samples out, all conversions on their way.
+"""A model in the native engine, which converts samples and colours itself.
 
-It needs no tiles, since its memory grows with a picture's width alone.
+It needs no tiles: its memory grows with the width of a picture only.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_network import describe, describe_interpolation
 
 COLOURS = {("y", 3): "y of rgb", ("y", 1): "y of grey", ("rgb", 3): "own", ("rgb", 1): "rgb of grey"}
-"""What lies between a picture of so many channels and a network's colour, by the engine's name."""
+"""(colour of the network, channels of the picture) -> the engine's name for the conversion between them."""
 
 
 class EngineStage:
-    """A stage in the engine. threads: None takes every core; precision: "fp32", "bf16" or "int8"."""
+    """A stage in the engine. threads: None uses all cores. precision: "fp32", "bf16" or "int8"."""
 
     runtime = "engine"
     streams = True

@@ -1,4 +1,4 @@
-"""One picture in, the enhanced picture out: the function behind every command and every caller."""
+"""The enhancement of one picture: opens the models, selects tiles and bands, and runs the row pipeline."""
 
 import os
 import threading
@@ -15,11 +15,11 @@ from onebranch.enhancer.options import (
     Options,
     OptionValues,
     Size,
-    chain_for,
-    factor_asked_for,
-    size_asked_for,
+    models_for,
+    requested_factor,
+    requested_size,
 )
-from onebranch.enhancer.row_pipeline import RowPipeline, build_pipeline, reach_of, sizes_along
+from onebranch.enhancer.row_pipeline import RowPipeline, build_pipeline, receptive_radius, sizes_along
 from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import all_rows, enhanced_rows
@@ -34,8 +34,8 @@ from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
 from onebranch.runtime.selection import Choice, check_available, chosen, open_foreign, open_runtime
 
-MOST_MEMORY = 1 << 29
-"""Bytes that the rows of a picture take unless more is allowed; more makes nothing faster."""
+DEFAULT_ROW_BYTES = 1 << 29
+"""Memory for the rows of a picture unless more is allowed; more makes nothing faster."""
 
 
 def enhance(
@@ -43,24 +43,28 @@ def enhance(
     model: str | os.PathLike[str] | Model | None = None,
     **options: Unpack[OptionValues],
 ) -> Picture:
-    """The enhanced picture, in the depth and colours of the one given, alpha and metadata kept.
+    """The enhanced picture, in the depth and colours of the input; alpha and metadata are kept.
 
-    picture: a `Picture` or a file. model: a shipped model's name, a file (anybody's ONNX file too) or a
-    `Model`; by default photo-x2, or what reaches the scale asked for. options: see `Options`. A greyscale
-    picture stays one. Raises OnebranchError for what cannot be read or run, or contradicts.
+    picture: a `Picture` or a file. model: a shipped model's name, a file of ours, any ONNX file, or a
+    `Model`; by default photo-x2, or the models that reach the requested scale. options: see `Options`. A
+    greyscale picture stays greyscale. Raises OnebranchError for files that cannot be read, models that cannot
+    be run and options that contradict.
+
+    >>> enhance(Picture(np.zeros((10, 16, 3), np.uint8))).pixels.shape
+    (20, 32, 3)
     """
-    found = picture if isinstance(picture, Picture) else read(os.fspath(picture))
-    return Enhancer(Options(model=model, **options)).enhance(found)
+    source = picture if isinstance(picture, Picture) else read(os.fspath(picture))
+    return Enhancer(Options(model=model, **options)).enhance(source)
 
 
 class Enhancer:
-    """The models that the options ask for, opened once, for any number of pictures, from any thread.
+    """Enhances any number of pictures with models that are opened once. Thread-safe.
 
-    concurrency: how many pictures are worked on at the same time, which then share the cores.
+    concurrency: how many pictures are enhanced at the same time; they share the cores and the memory.
     """
 
     def __init__(self, options: Options, concurrency: int = 1) -> None:
-        check_available(options.runtime, options.precision)  # once, not for every picture
+        check_available(options.runtime, options.precision)  # here, so that it is checked once
         if concurrency > 1 and options.threads is None:
             options = replace(options, threads=max(1, cores() // concurrency))
         self.options, self.concurrency = options, concurrency
@@ -77,14 +81,14 @@ class Enhancer:
         return picture.with_samples(result)
 
     def pipeline(self, layout: Layout) -> RowPipeline:
-        """The way of a picture of that layout, of which any rows can be had; `wrap` has none by rows."""
+        """The row pipeline for pictures of that layout (not for `wrap`, which needs the whole picture)."""
         size = layout.height, layout.width
         stages = self.stages_for(size)
-        with self._lock:  # stages open what they need for a kind of picture once
+        with self._lock:  # stages open sessions when they first see a kind of picture
             return build_pipeline(layout, stages, self.size_of_result(size), self.tile())
 
     def rows(self, reader: Reader) -> Iterator[Samples]:
-        """The rows of the result, from the top, while the next rows of the picture are being read."""
+        """The rows of the result from the top; the next rows of the picture are read meanwhile."""
         layout = reader.header.layout
         if self.options.wrap:
             yield self._wrapped(all_rows(reader))
@@ -92,32 +96,37 @@ class Enhancer:
             yield from enhanced_rows(reader, self.pipeline(layout), self.memory())
 
     def bytes_for(self, layout: Layout) -> int:
-        """Bytes that the rows of such a picture take while it is enhanced, about."""
+        """Estimated bytes that the rows of a picture take while it is enhanced."""
         pipeline, limit = self.pipeline(layout), self.memory()
         whole = pipeline.whole or self.options.wrap
         rows = layout.height if whole else min(pipeline.target.height, pipeline.band_height(limit))
         return rows * pipeline.bytes_of_row()
 
+    def needs_whole(self, layout: Layout) -> bool:
+        """Whether some network needs the whole picture at once."""
+        return self.pipeline(layout).whole
+
     def memory(self) -> int:
-        """Bytes that a picture's rows may take while it is enhanced."""
+        """Bytes that the rows of one picture may take while it is enhanced."""
         limit = self.options.memory
-        return (min(memory_limit(None), MOST_MEMORY) if limit is None else limit // 4) // self.concurrency
+        available = min(memory_limit(None), DEFAULT_ROW_BYTES) if limit is None else limit // 4
+        return available // self.concurrency
 
     def tile(self) -> int:
-        """The edge of the tiles, where a stage takes tiles."""
+        """The edge of tiles in pixels, for stages that use tiles."""
         return self.options.tile or tile_for(self.memory())
 
     def size_of_result(self, picture: Size) -> Size:
         """(height, width) of the result for a picture of that size."""
         stages = self.stages_for(picture)
         scale = prod((scale_of(stage) for stage in stages), start=Fraction(1))
-        return size_asked_for(self.options, picture, sizes_along(stages, picture)[-1], scale)
+        return requested_size(self.options, picture, sizes_along(stages, picture)[-1], scale)
 
     def stages_for(self, picture: Size) -> list[Stage]:
-        """The networks that a picture of that size goes through."""
+        """The stages for a picture of that size, in the order in which they run."""
         if self._fixed is not None:
             return [self._fixed]
-        names = chain_for(factor_asked_for(self.options, picture))
+        names = models_for(requested_factor(self.options, picture))
         if self.options.precision == "int8":
             names = [quantized(name) for name in names]
         with self._lock:
@@ -127,7 +136,7 @@ class Enhancer:
             return [self._opened[name] for name in names]
 
     def _all_rows(self, layout: Layout, samples: Samples) -> Samples:
-        """The whole result, made band by band."""
+        """The complete result, computed band by band."""
         pipeline = self.pipeline(layout)
         bands = list(pipeline.bands(self.memory()))
         if len(bands) == 1:
@@ -140,44 +149,47 @@ class Enhancer:
         return result
 
     def _wrapped(self, samples: Samples) -> Samples:
-        """The result for a picture that continues on the other side of its borders."""
+        """The result for a seamless texture: it is padded with its opposite side, and the result cropped."""
         height, width = samples.shape[:2]
         stages, size = self.stages_for((height, width)), self.size_of_result((height, width))
-        natural, reach = sizes_along(stages, (height, width))[-1], 2 * reach_of(stages)
-        around = np.pad(samples, ((reach, reach), (reach, reach), (0, 0)), mode="wrap")
-        own = samples.dtype.name
-        if size != natural:
-            around = as_depth(around, "float32")
-        layout = Layout(around.shape[0], around.shape[1], *_channels(samples), around.dtype.name)
-        enlarged = sizes_along(stages, around.shape[:2])[-1]
+        native, padding = sizes_along(stages, (height, width))[-1], 2 * receptive_radius(stages)
+        padded = np.pad(samples, ((padding, padding), (padding, padding), (0, 0)), mode="wrap")
+        depth = samples.dtype.name
+        if size != native:
+            padded = as_depth(padded, "float32")
+        layout = Layout(padded.shape[0], padded.shape[1], *_channels(samples), padded.dtype.name)
+        padded_result = sizes_along(stages, padded.shape[:2])[-1]
         with self._lock:
-            pipeline = build_pipeline(layout, stages, enlarged, self.tile())
+            pipeline = build_pipeline(layout, stages, padded_result, self.tile())
         scale = prod((scale_of(stage) for stage in stages), start=Fraction(1))
-        first = int(reach * scale)
-        whole = Rows(0, around.shape[0])
-        rows = pipeline.rows(around, whole, Rows(first, first + natural[0]))
-        result = rows[:, first : first + natural[1]]
-        if size == natural:
+        first = int(padding * scale)
+        all_rows = Rows(0, padded.shape[0])
+        rows = pipeline.rows(padded, all_rows, Rows(first, first + native[0]))
+        result = rows[:, first : first + native[1]]
+        if size == native:
             return result
-        return as_depth(resize(result.astype(np.float32, copy=False), *size, border="wrap"), own)
+        return as_depth(resize(result.astype(np.float32, copy=False), *size, border="wrap"), depth)
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
         if not isinstance(model, Model) and is_foreign(model):
-            return self._foreign_stage_of(model)
-        found = model if isinstance(model, Model) else load(model)
+            return self._third_party_stage(model)
+        ours = model if isinstance(model, Model) else load(model)
         options = self.options
-        return self._turned(stage_of(found, chosen(found, options.runtime, options.precision), options))
+        stage = stage_of(ours, chosen(ours, options.runtime, options.precision), options)
+        return self._with_ensemble(stage)
 
-    def _foreign_stage_of(self, model: str | os.PathLike[str]) -> Stage:
-        from onebranch.model.foreign import read_foreign  # imported late: our own models do without it
+    def _third_party_stage(self, model: str | os.PathLike[str]) -> Stage:
+        from onebranch.model.foreign import read_foreign  # imported late: our own models do not need it
 
         options = self.options
-        found = read_foreign(find(model))
-        network = open_foreign(found, options.runtime, options.threads, options.memory, options.precision)
-        return self._turned(ArrayStage(found, network, options.chroma))
+        third_party = read_foreign(find(model))
+        network = open_foreign(
+            third_party, options.runtime, options.threads, options.memory, options.precision
+        )
+        return self._with_ensemble(ArrayStage(third_party, network, options.chroma))
 
-    def _turned(self, stage: Stage) -> Stage:
-        """The stage, or the mean of its turns where that is asked for."""
+    def _with_ensemble(self, stage: Stage) -> Stage:
+        """The stage, or its self-ensemble if the options ask for it."""
         return EnsembleStage(stage, self.tile()) if self.options.self_ensemble else stage
 
 
@@ -188,7 +200,7 @@ def _channels(samples: Samples) -> tuple[int, bool]:
 
 
 def stage_of(model: Model, choice: Choice, options: Options) -> Stage:
-    """The model at work on pictures in what was chosen: the fastest stage that this runtime has."""
+    """The fastest stage for the model in the chosen runtime and precision."""
     if choice.runtime == "engine":
         from onebranch.enhancer.engine_stage import EngineStage  # imported late: it may not be built
 

@@ -1,55 +1,65 @@
-"""Picture files enhanced, one or several: which, into which files, in what way; and what became of them."""
+"""Files, folders and patterns of pictures enhanced: which pictures, into which files, and the outcomes."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from onebranch.atomic_files import remove_leftovers
 from onebranch.enhancer.batch import (
     Batch,
     Done,
     Failed,
+    JobProgress,
     Outcome,
     Previewed,
-    Share,
     Skipped,
-    at_a_time,
+    number_of_jobs,
     preview_outcomes,
 )
 from onebranch.enhancer.enhancer import Enhancer
-from onebranch.enhancer.inputs import Source, sources_of
+from onebranch.enhancer.inputs import Source, Sources, sources_of
 from onebranch.enhancer.jobs import (
     Job,
     Shard,
+    check_comparisons,
     check_folder,
+    check_unique_targets,
     is_one_file,
     jobs_for,
     means_a_folder,
-    refuse_lost,
-    refuse_shared,
 )
 from onebranch.enhancer.names import MEASURED, Naming, Values
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.single_file import Writing
+from onebranch.enhancer.single_file import (
+    EnhanceFile,
+    FileOptions,
+    PreviewFile,
+    enhance_file,
+    preview_file,
+)
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import BY_SUFFIX, format_of_name
 from onebranch.images.reading import open_picture
 from onebranch.model.catalogue import is_foreign
 from onebranch.model.file import Model
 
-AS_USUAL = Writing()
+PathLike = str | os.PathLike[str]
+
+DEFAULT_FILE_OPTIONS = FileOptions()
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch of pictures is enhanced.
+    """How several pictures are enhanced.
 
-    recursive: folders with the folders in them, mirrored below the results' folder. naming: what results are
-    called. jobs: pictures at a time, None: by the cores. resume: leave out what is done and valid, by the
-    manifest that such a run keeps. shard: only this part; all parts together do everything once.
-    comparisons: a folder, or for one picture a file, for pictures of input and result side by side.
+    recursive: recurse into subfolders, which are mirrored below the output folder. naming: names of results.
+    jobs: pictures at a time; None: by the number of cores. resume: skip pictures already completed, by the
+    manifest that is kept in the output folder. shard: enhance only this part of the pictures; all shards
+    together enhance each picture once. comparisons: a folder (for one picture also a file) for pictures of
+    input and result side by side.
     """
 
     recursive: bool = False
@@ -57,12 +67,12 @@ class BatchOptions:
     jobs: int | None = None
     resume: bool = False
     shard: Shard | None = None
-    comparisons: str | os.PathLike[str] | None = None
+    comparisons: PathLike | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of every picture, in order. left_out: lines about what was not looked at."""
+    """The outcome of every picture, in order. left_out: lines about inputs that were left out."""
 
     results: tuple[Outcome, ...]
     left_out: tuple[str, ...] = ()
@@ -79,7 +89,7 @@ class Summary:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The pictures whose results were there."""
+        """The pictures whose results existed already."""
         return [result for result in self.results if isinstance(result, Skipped)]
 
     @property
@@ -89,125 +99,157 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Watcher:
-    """Whoever wants to know how it goes: of the number of pictures and what was left out, at the beginning;
-    of how much of a picture is done, from any thread; and of every result, in order."""
+class BatchObserver:
+    """Functions that are called while a batch runs.
 
-    begins: Callable[[int, Sequence[str]], None] = lambda pictures, left_out: None
-    share: Share = lambda job, part: None
-    shown: Callable[[Outcome], None] = lambda result: None
+    started: with the number of pictures and lines about what was left out. progress: with the completed share
+    of a picture, from any thread. finished: with every outcome, in order.
+    """
+
+    started: Callable[[int, Sequence[str]], None] = lambda pictures, left_out: None
+    progress: JobProgress = lambda job, share: None
+    finished: Callable[[Outcome], None] = lambda outcome: None
 
 
 def enhance_files(
-    paths: Iterable[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    paths: Iterable[PathLike],
+    out: PathLike,
     options: Options,
-    writing: Writing = AS_USUAL,
-    shown: Callable[[Outcome], None] = lambda result: None,
+    file_options: FileOptions = DEFAULT_FILE_OPTIONS,
     *,
     batch: BatchOptions = BatchOptions(),
-    watcher: Watcher | None = None,
+    observer: BatchObserver = BatchObserver(),
+    enhance: EnhanceFile = enhance_file,
 ) -> Summary:
-    """Enhance picture files, those in folders and those that patterns fit; a bad one does not stop the rest.
+    """Enhance picture files, the pictures in folders and those that patterns match.
 
-    out: a folder, which is made, unless there is one picture and `out` has a suffix. shown: called with each
-    result as it comes, in order; watcher: in its place, to see more. Raises OnebranchError, before any work,
-    where two pictures would have one result, or for options, models and folders that cannot be used. A
-    picture is written whole or not at all, after an interrupt (KeyboardInterrupt) too.
+    A picture that fails does not stop the others. Every result is written completely or not at all, after an
+    interrupt (KeyboardInterrupt) too.
+
+    out: the output folder, which is created; or, for one picture, a file name with a suffix. enhance: the
+    function that enhances one file. Raises OnebranchError, before any work, where two pictures would have the
+    same result, and for options, models and folders that cannot be used.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import onebranch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pixels = np.zeros((8, 12, 3), np.uint8)
+    ...     onebranch.write_picture(onebranch.Picture(pixels), Path(folder, "a.png"))
+    ...     summary = enhance_files([folder], Path(folder, "x2"), Options(scale=2))
+    ...     [(done.preview.before, done.preview.after) for done in summary.done]
+    [((8, 12), (16, 24))]
     """
-    watcher = watcher or Watcher(shown=shown)
-    jobs, left_out, enhancer = _prepared(paths, out, options, writing, batch)
-    watcher.begins(len(jobs), left_out)
+    work = _prepare(paths, out, options, file_options, batch)
+    observer.started(len(work.jobs), work.left_out)
     results = []
-    with closing(_outcomes(jobs, Path(out), enhancer, writing, batch, watcher.share)) as outcomes:
-        for result in outcomes:
-            watcher.shown(result)
-            results.append(result)
-    return Summary(tuple(results), left_out)
+    with closing(_outcomes(work, Path(out), file_options, batch, observer.progress, enhance)) as outcomes:
+        for outcome in outcomes:
+            observer.finished(outcome)
+            results.append(outcome)
+    return Summary(tuple(results), work.left_out)
 
 
 def preview_files(
-    paths: Iterable[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    paths: Iterable[PathLike],
+    out: PathLike,
     options: Options,
-    writing: Writing = AS_USUAL,
+    file_options: FileOptions = DEFAULT_FILE_OPTIONS,
     *,
     batch: BatchOptions = BatchOptions(),
-    watcher: Watcher | None = None,
+    observer: BatchObserver = BatchObserver(),
+    preview: PreviewFile = preview_file,
 ) -> Summary:
-    """What `enhance_files` would do; nothing is written. Errors as there."""
-    watcher = watcher or Watcher()
-    jobs, left_out, enhancer = _prepared(paths, out, options, writing, batch)
-    watcher.begins(len(jobs), left_out)
-    results = []
+    """What `enhance_files` would do (a dry run); nothing is written. Arguments and errors as there."""
+    work = _prepare(paths, out, options, file_options, batch)
+    observer.started(len(work.jobs), work.left_out)
     records = None
     if batch.resume:
         from onebranch.enhancer.manifest import Records, fingerprint
 
-        records = Records(Path(out), fingerprint(options, writing.encoding))
-    for result in preview_outcomes(jobs, enhancer, writing, records):
-        watcher.shown(result)
-        results.append(result)
-    return Summary(tuple(results), left_out)
+        records = Records(Path(out), fingerprint(options, file_options.encoding))
+    results = []
+    for outcome in preview_outcomes(work.jobs, work.enhancer, file_options, records, preview):
+        observer.finished(outcome)
+        results.append(outcome)
+    return Summary(tuple(results), work.left_out)
 
 
-def _prepared(
-    paths: Iterable[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+class _Work(NamedTuple):
+    """The jobs, lines about inputs that were left out, and the enhancer."""
+
+    jobs: list[Job]
+    left_out: tuple[str, ...]
+    enhancer: Enhancer
+
+
+def _prepare(
+    paths: Iterable[PathLike],
+    out: PathLike,
     options: Options,
-    writing: Writing,
+    file_options: FileOptions,
     batch: BatchOptions,
-) -> tuple[list[Job], tuple[str, ...], Enhancer]:
-    """The jobs, lines about what was left out, and the enhancer: all that can be refused before any work."""
-    given = [os.fspath(path) for path in paths]
-    folders = [Path(place) for place in (out, batch.comparisons) if place is not None]
-    for path in (*given, *map(os.fspath, folders)):
+) -> _Work:
+    """Everything that is checked before any work."""
+    inputs = [os.fspath(path) for path in paths]
+    folders = [Path(path) for path in (out, batch.comparisons) if path is not None]
+    for path in (*inputs, *map(os.fspath, folders)):
         if "\0" in path:
             raise OnebranchError(f"nothing can be called '{path}': a name cannot hold NUL")
-    sources = sources_of(given, batch.recursive, folders)
-    enhancer = Enhancer(options, at_a_time(_jobs(options, batch), len(sources.pictures)))
-    one = len(sources.pictures) == 1 and is_one_file(given, out)
-    if one and batch.naming == Naming() and not (batch.resume or batch.shard):
-        format_of_name(Path(out))  # a wrong call, not a bad picture
-        jobs = [Job(sources.pictures[0].path, Path(out))]
-    else:
-        jobs = _into_folder(sources.pictures, out, enhancer, writing, batch)
-    _check_lossless(jobs, writing)
+    sources = sources_of(inputs, batch.recursive, folders)
+    enhancer = Enhancer(options, number_of_jobs(_requested_jobs(options, batch), len(sources.pictures)))
+    jobs = _jobs(inputs, sources, out, enhancer, file_options, batch)
+    _check_lossless(jobs, file_options)
     jobs = _with_comparisons(jobs, Path(out), batch)
-    refuse_lost(jobs, sources.pictures)
-    return jobs, sources.left_out, enhancer
+    check_comparisons(jobs, sources.pictures)
+    return _Work(jobs, sources.left_out, enhancer)
 
 
-def _jobs(options: Options, batch: BatchOptions) -> int | None:
-    """Pictures at a time as asked for; else one for an ONNX file, which may need all the memory there is."""
+def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
+    """Pictures at a time; one by default for a third-party ONNX file, which may need all the memory."""
     model = options.model
-    foreign = model is not None and not isinstance(model, Model) and is_foreign(model)
-    return 1 if batch.jobs is None and foreign else batch.jobs
+    third_party = model is not None and not isinstance(model, Model) and is_foreign(model)
+    return 1 if batch.jobs is None and third_party else batch.jobs
 
 
-def _into_folder(
-    sources: Sequence[Source],
-    out: str | os.PathLike[str],
+def _jobs(
+    inputs: Sequence[str],
+    sources: Sources,
+    out: PathLike,
     enhancer: Enhancer,
-    writing: Writing,
+    file_options: FileOptions,
+    batch: BatchOptions,
+) -> list[Job]:
+    """The jobs: one picture into one file, or into a folder."""
+    one = len(sources.pictures) == 1 and is_one_file(inputs, out)
+    if one and batch.naming == Naming() and not (batch.resume or batch.shard):
+        format_of_name(Path(out))  # an unknown suffix is a wrong call, not a failed picture
+        return [Job(sources.pictures[0].path, Path(out))]
+    return _jobs_into_folder(sources.pictures, out, enhancer, file_options, batch)
+
+
+def _jobs_into_folder(
+    sources: Sequence[Source],
+    out: PathLike,
+    enhancer: Enhancer,
+    file_options: FileOptions,
     batch: BatchOptions,
 ) -> list[Job]:
     check_folder(out)
 
     def measure(path: Path) -> Values:
-        return _measured(path, enhancer, writing)
+        return _measured_fields(path, enhancer, file_options)
 
-    wanted = measure if MEASURED & batch.naming.fields else None
-    jobs = jobs_for(sources, Path(out), batch.naming, wanted)
+    jobs = jobs_for(sources, Path(out), batch.naming, measure if MEASURED & batch.naming.fields else None)
     shard = batch.shard
     if shard is None:
         return jobs
-    return [job for job in jobs if shard.holds(job.target.relative_to(Path(out)).as_posix())]
+    return [job for job in jobs if shard.contains(job.target.relative_to(Path(out)).as_posix())]
 
 
-def _measured(path: Path, enhancer: Enhancer, writing: Writing) -> Values:
-    """The fields of a name that need a look at the picture."""
-    with open_picture(path, max_pixels=writing.max_pixels) as reader:
+def _measured_fields(path: Path, enhancer: Enhancer, file_options: FileOptions) -> Values:
+    """The fields of a name that depend on the picture's size."""
+    with open_picture(path, max_pixels=file_options.max_pixels) as reader:
         layout = reader.header.layout
     height, width = enhancer.size_of_result((layout.height, layout.width))
     models = [stage.model.name for stage in enhancer.stages_for((layout.height, layout.width))]
@@ -215,9 +257,11 @@ def _measured(path: Path, enhancer: Enhancer, writing: Writing) -> Values:
     return {"width": width, "height": height, "scale": scale, "model": "+".join(models)}
 
 
-def _check_lossless(jobs: Sequence[Job], writing: Writing) -> None:
-    """OnebranchError if results are to be without loss and would be JPEG."""
-    jpeg = [job for job in jobs if _format(job.target) == "JPEG"] if writing.encoding.lossless else []
+def _check_lossless(jobs: Sequence[Job], file_options: FileOptions) -> None:
+    """OnebranchError if lossless results are asked for and some would be JPEG."""
+    if not file_options.encoding.lossless:
+        return
+    jpeg = [job for job in jobs if _format_name(job.target) == "JPEG"]
     if jpeg:
         raise OnebranchError(
             f"cannot write '{jpeg[0].target}' without loss: JPEG always has some;"
@@ -225,49 +269,64 @@ def _check_lossless(jobs: Sequence[Job], writing: Writing) -> None:
         )
 
 
-def _format(path: Path) -> str:
-    form = BY_SUFFIX.get(path.suffix.lower())
-    return form.name if form else ""
+def _format_name(path: Path) -> str:
+    file_format = BY_SUFFIX.get(path.suffix.lower())
+    return file_format.name if file_format else ""
 
 
 def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[Job]:
-    """The jobs, each with the place of its comparison if there are to be any."""
+    """The jobs, with the file of each comparison if there are to be any."""
     if batch.comparisons is None:
         return jobs
     folder = Path(batch.comparisons)
     if len(jobs) == 1 and folder.suffix and not means_a_folder(batch.comparisons):
-        found = [replace(jobs[0], comparison=folder)]
+        files = [folder]
     else:
         check_folder(batch.comparisons)
-        found = [replace(job, comparison=_place(job, out, folder)) for job in jobs]
-    for job in found:
-        assert job.comparison is not None
-        if _format(job.comparison) == "":
-            raise OnebranchError(f"'{job.comparison}' ends with no picture's suffix; a comparison needs one")
-    refuse_shared([(job.source, job.comparison) for job in found if job.comparison is not None])
-    return found
+        files = [_comparison_file(job, out, folder) for job in jobs]
+    for file in files:
+        if _format_name(file) == "":
+            raise OnebranchError(f"'{file}' has no picture's suffix; a comparison needs one, such as .png")
+    check_unique_targets(zip([job.source for job in jobs], files, strict=True))
+    return [replace(job, comparison=file) for job, file in zip(jobs, files, strict=True)]
 
 
-def _place(job: Job, out: Path, folder: Path) -> Path:
+def _comparison_file(job: Job, out: Path, folder: Path) -> Path:
     inside = job.target != out and job.target.is_relative_to(out)
     below = job.target.parent.relative_to(out) if inside else Path()
     return folder / below / f"{job.target.stem}_compared.png"
 
 
 def _outcomes(
-    jobs: Sequence[Job], out: Path, enhancer: Enhancer, writing: Writing, batch: BatchOptions, share: Share
+    work: _Work,
+    out: Path,
+    file_options: FileOptions,
+    batch: BatchOptions,
+    progress: JobProgress,
+    enhance: EnhanceFile,
 ) -> Generator[Outcome]:
     if not (batch.resume or batch.shard):
-        yield from Batch(enhancer, writing, share).outcomes(jobs)
+        yield from Batch(work.enhancer, file_options, enhance=enhance, progress=progress).outcomes(work.jobs)
         return
-    from onebranch.enhancer.batch import Folders
+    from onebranch.enhancer.batch import CreatedFolders
     from onebranch.enhancer.manifest import Manifest, fingerprint
 
-    folders = Folders()
-    folders.make(out)
-    with Manifest(out, fingerprint(enhancer.options, writing.encoding), batch.shard) as manifest:
+    CreatedFolders().create(out)
+    options = fingerprint(work.enhancer.options, file_options.encoding)
+    with Manifest(out, options, batch.shard) as manifest:
         if batch.resume:
-            places = [place for job in jobs for place in (job.target, job.comparison) if place is not None]
-            for folder in {out, *(place.parent for place in places)}:
-                remove_leftovers(folder)
-        yield from Batch(enhancer, writing, share, manifest, batch.resume).outcomes(jobs)
+            _remove_leftovers(work.jobs, out)
+        yield from Batch(
+            work.enhancer,
+            file_options,
+            enhance=enhance,
+            progress=progress,
+            manifest=manifest,
+            resume=batch.resume,
+        ).outcomes(work.jobs)
+
+
+def _remove_leftovers(jobs: Sequence[Job], out: Path) -> None:
+    files = [file for job in jobs for file in (job.target, job.comparison) if file is not None]
+    for folder in {out, *(file.parent for file in files)}:
+        remove_leftovers(folder)

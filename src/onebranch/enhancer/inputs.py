@@ -2,20 +2,24 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
 from onebranch.images.folders import files_below, is_picture, none_in
 
-MAGIC = frozenset("*?[")
-"""What makes a name a pattern where no file has that very name."""
+WILDCARDS = frozenset("*?[")
+"""Characters that make a name a pattern, unless a file has exactly that name."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture. below: the folder, from the one that was named, in which it was found. found: so it was."""
+    """A picture file.
+
+    below: its folder, relative to the folder that was named. found: whether it was found in a folder or by a
+    pattern, not named itself.
+    """
 
     path: Path
     below: Path = Path()
@@ -24,21 +28,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """Pictures, each once, and lines about what was left out."""
+    """Picture files, each once, and lines about what was left out."""
 
     pictures: tuple[Source, ...]
     left_out: tuple[str, ...] = ()
 
 
-def real(path: Path) -> Path:
-    """Where a path leads; links that go in a circle stay what they are (`Path.resolve` raises there)."""
+def real_path(path: Path) -> Path:
+    """The path with links resolved; unlike `Path.resolve`, circular links raise no error."""
     return Path(os.path.realpath(path))
 
 
-def listed(content: bytes) -> list[str]:
-    """The paths in a list: one a line, or ended by NUL where there is one. Empty lines are left out.
+def parse_list(content: bytes) -> list[str]:
+    """The paths in a list that is separated by newlines, or by NUL if it contains one; no empty ones.
 
-    >>> listed(b"a.png\\nb c.png\\n"), listed(b"a.png\\0b\\nc.png\\0")
+    >>> parse_list(b"a.png\\nb c.png\\n"), parse_list(b"a.png\\0b\\nc.png\\0")
     (['a.png', 'b c.png'], ['a.png', 'b\\nc.png'])
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
@@ -51,78 +55,103 @@ def listed(content: bytes) -> list[str]:
 def sources_of(
     paths: Iterable[str | os.PathLike[str]], recursive: bool = False, results: Sequence[Path] = ()
 ) -> Sources:
-    """The pictures of files, folders and patterns, in their order.
+    """The picture files that files, folders and patterns stand for, in their order.
 
-    A file is taken whatever its suffix, a folder stands for the pictures in it, and with `recursive` in its
-    folders; a pattern (`*`, `?`, `[...]`, `**` for any folders) for the pictures that fit it, unless a file
-    has that very name. results: folders of results, in which no pictures are looked for. Links are followed
-    where they are named; those that are found must not lead out of the folder. OnebranchError for a folder or
-    a pattern without pictures.
+    A file is taken whatever its suffix. A folder stands for the pictures in it, and with `recursive` in its
+    subfolders. A pattern (`*`, `?`, `[...]`, `**` for any folders) stands for the pictures that match it.
+    results: folders of results, in which no pictures are looked for. Links that are named are followed; links
+    that are found must not lead out of the folder. OnebranchError for a folder or a pattern without pictures.
     """
+    search = _Search(recursive, frozenset(real_path(folder) for folder in results))
     pictures: dict[Path, Source] = {}
-    left_out: list[str] = []
-    apart = {real(folder) for folder in results}
     for path in paths:
-        for source in _sources(os.fspath(path), recursive, apart, left_out):
+        for source in search.sources(os.fspath(path)):
             pictures.setdefault(source.path, source)
     if not pictures:
         raise OnebranchError("there is no picture to enhance; name at least one")
-    return Sources(tuple(pictures.values()), tuple(left_out))
+    return Sources(tuple(pictures.values()), tuple(search.left_out))
 
 
-def _sources(text: str, recursive: bool, apart: set[Path], left_out: list[str]) -> list[Source]:
-    if not text:
-        raise OnebranchError("a picture's name is empty; name a file, a folder or a pattern")
-    path = Path(text)
-    if path.is_dir():
-        found = _found(path, None if recursive else 1, apart, left_out)
-        if not found:
-            raise none_in(path, recursive)
-        return found
-    if MAGIC.intersection(text) and not os.path.lexists(text):
-        return _fitting(path, recursive, apart, left_out)
-    return [Source(path)]
+@dataclass
+class _Search:
+    """Looks for pictures.
+
+    excluded: real paths of folders in which no pictures are looked for. left_out: lines about other inputs.
+    """
+
+    recursive: bool
+    excluded: frozenset[Path]
+    left_out: list[str] = field(default_factory=list)
+
+    def sources(self, text: str) -> list[Source]:
+        """The pictures of one file, folder or pattern."""
+        if not text:
+            raise OnebranchError("a picture's name is empty; name a file, a folder or a pattern")
+        path = Path(text)
+        if path.is_dir():
+            sources = self._in_folder(path, None if self.recursive else 1)
+            if not sources:
+                raise none_in(path, self.recursive)
+            return sources
+        if WILDCARDS.intersection(text) and not os.path.lexists(text):
+            return self._matching(path)
+        return [Source(path)]
+
+    def _matching(self, pattern: Path) -> list[Source]:
+        """The pictures that match a pattern."""
+        parts = pattern.parts
+        fixed = next(index for index, part in enumerate(parts) if WILDCARDS.intersection(part))
+        root, rest = Path(*parts[:fixed]), parts[fixed:]
+        depth = None if "**" in rest else len(rest)
+        candidates = self._in_folder(root, depth) if root.is_dir() else []
+        matching = [s for s in candidates if _matches(s.path.relative_to(root).parts, rest)]
+        if not matching:
+            raise OnebranchError(f"there is no picture '{pattern}', and none that matches this pattern")
+        return matching if self.recursive else [Source(source.path, found=True) for source in matching]
+
+    def _in_folder(self, folder: Path, depth: int | None) -> list[Source]:
+        """The pictures in a folder, sorted; links that lead out of it are left out."""
+        root = real_path(folder)
+        paths = self._paths_below(folder, depth)
+        outward = {path for path in paths if _leads_out(path, root)}
+        self.left_out += _lines_about_links(folder, sorted(outward))
+        pictures = sorted(path for path in paths if path not in outward and _is_picture_file(path))
+        return [Source(path, path.parent.relative_to(folder), found=True) for path in pictures]
+
+    def _paths_below(self, folder: Path, depth: int | None) -> list[Path]:
+        """Files and links below a folder, but not those in excluded folders."""
+        root = real_path(folder)
+        excluded = [path for path in self.excluded if path != root and path.is_relative_to(root)]
+        paths = files_below(folder, depth)
+        return [path for path in paths if not (excluded and _is_below(path, excluded))]
 
 
-def _fitting(pattern: Path, recursive: bool, apart: set[Path], left_out: list[str]) -> list[Source]:
-    """The pictures whose names fit."""
-    parts = pattern.parts
-    fixed = next(index for index, part in enumerate(parts) if MAGIC.intersection(part))
-    root, rest = Path(*parts[:fixed]), parts[fixed:]
-    depth = None if "**" in rest else len(rest)
-    found = _found(root, depth, apart, left_out) if root.is_dir() else []
-    fitting = [s for s in found if _fits(s.path.relative_to(root).parts, rest)]
-    if not fitting:
-        raise OnebranchError(f"there is no picture '{pattern}', and none that fits this pattern")
-    return fitting if recursive else [Source(source.path, found=True) for source in fitting]
+def _leads_out(path: Path, root: Path) -> bool:
+    """Whether the path is a link that leads out of the folder `root`."""
+    return path.is_symlink() and not real_path(path).is_relative_to(root)
 
 
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a path fits, part by part; `**` is any number of parts."""
+def _is_picture_file(path: Path) -> bool:
+    return is_picture(path) and path.is_file()
+
+
+def _is_below(path: Path, folders: Sequence[Path]) -> bool:
+    """Whether a file is in one of the folders, given by their real paths."""
+    parent = real_path(path.parent)
+    return any(parent.is_relative_to(folder) for folder in folders)
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path matches a pattern, part by part; `**` is any number of parts."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
-        return any(_fits(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
-    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+        return any(_matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _found(folder: Path, depth: int | None, apart: set[Path], left_out: list[str]) -> list[Source]:
-    """The pictures in a folder, sorted, but those behind links that lead out, and those among the results."""
-    root = real(folder)
-    inside = [place for place in apart if place != root and place.is_relative_to(root)]
-    pictures, leading_out = [], []
-    for path in files_below(folder, depth):
-        if inside and any(real(path.parent).is_relative_to(place) for place in inside):
-            continue
-        if path.is_symlink() and not real(path).is_relative_to(root):
-            leading_out += [path] if path.is_dir() or is_picture(path) else []
-        elif is_picture(path) and path.is_file():
-            pictures.append(Source(path, path.parent.relative_to(folder), found=True))
-    left_out += list(_told(folder, sorted(leading_out)))
-    return sorted(pictures, key=lambda source: source.path)
-
-
-def _told(folder: Path, links: Sequence[Path]) -> Iterator[str]:
+def _lines_about_links(folder: Path, links: Sequence[Path]) -> Iterator[str]:
+    links = [link for link in links if link.is_dir() or is_picture(link)]
     if len(links) == 1:
         yield f"'{links[0]}' is a link that leads out of '{folder}': left out"
     elif links:

@@ -1,4 +1,4 @@
-"""Where the result of every picture goes, known and checked before any work."""
+"""Jobs: which file every picture's result is written to, determined and checked before any work."""
 
 import os
 import unicodedata
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onebranch.enhancer.inputs import Source, real
+from onebranch.enhancer.inputs import Source, real_path
 from onebranch.enhancer.names import Naming, Values, too_long
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import BY_SUFFIX
 from onebranch.images.reading import frames_of
 
-AS_PICTURES = Naming()
+DEFAULT_NAMING = Naming()
 
 Measure = Callable[[Path], Values]
-"""The measured fields of a picture's result (`names.MEASURED`); OnebranchError if it cannot be read."""
+"""The fields of a picture's name that depend on its size (`names.MEASURED`); OnebranchError if unreadable."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture, where its result goes, where its comparison goes; or the problem that there is with it."""
+    """One picture, the file of its result and of its comparison; problem: why there can be no result."""
 
     source: Path
     target: Path
@@ -31,51 +31,51 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of a batch, counted from 1."""
+    """One of `count` parts of a batch, counted from 1. OnebranchError if there is no such part."""
 
     index: int
     count: int
 
     def __post_init__(self) -> None:
-        """Check that there is such a part."""
+        """Check the numbers."""
         if not 1 <= self.index <= self.count:
             raise OnebranchError(f"there is no part {self.index}/{self.count}; the first of four is 1/4")
 
-    def holds(self, name: str) -> bool:
-        """Whether the result of that name, below the folder of results, is made by this part.
+    def contains(self, name: str) -> bool:
+        """Whether the result of that name, relative to the output folder, belongs to this part.
 
-        >>> [sum(Shard(part, 3).holds(str(n)) for n in range(999)) for part in (1, 2, 3)]
+        >>> [sum(Shard(part, 3).contains(str(n)) for n in range(999)) for part in (1, 2, 3)]
         [325, 336, 338]
         """
         content = unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")
         return zlib.crc32(content) % self.count == self.index - 1
 
 
-def shard_of(text: str) -> Shard:
-    """The part that "2/4" names; OnebranchError for what is no such text."""
+def parse_shard(text: str) -> Shard:
+    """The part that a text such as "2/4" names; OnebranchError for any other text."""
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and len(text) < 20):
         raise OnebranchError(f"'{text}' is no part of a batch; write it like 1/4")
     return Shard(int(index), int(count))
 
 
-def is_one_file(given: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> bool:
-    """Whether `out` is the name of the one result: one file is given, and `out` has a suffix."""
-    one = len(given) == 1 and not Path(given[0]).is_dir()
+def is_one_file(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> bool:
+    """Whether `out` names the file of a single result: one file is given, and `out` has a suffix."""
+    one = len(inputs) == 1 and not Path(inputs[0]).is_dir()
     return one and bool(Path(out).suffix) and not means_a_folder(out)
 
 
-def means_a_folder(place: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder, or its name ends as only a folder's does."""
-    return os.fspath(place).endswith(("/", os.sep)) or Path(place).is_dir()
+def means_a_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is a folder, or ends with a slash."""
+    return os.fspath(path).endswith(("/", os.sep)) or Path(path).is_dir()
 
 
-def check_folder(place: str | os.PathLike[str]) -> None:
-    """OnebranchError if it cannot be the folder of several results."""
-    path = Path(place)
-    if not os.fspath(place):
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """OnebranchError if this cannot be a folder for several results."""
+    path = Path(folder)
+    if not os.fspath(folder):
         raise OnebranchError("the name of the results' folder is empty")
-    if path.suffix.lower() in BY_SUFFIX and not means_a_folder(place):
+    if path.suffix.lower() in BY_SUFFIX and not means_a_folder(folder):
         raise OnebranchError(
             f"'{path}' is one picture's name; name a folder for several pictures, and with --name, --format,"
             " --resume or --shard"
@@ -86,52 +86,64 @@ def check_folder(place: str | os.PathLike[str]) -> None:
 
 
 def jobs_for(
-    sources: Sequence[Source], folder: Path, naming: Naming = AS_PICTURES, measure: Measure | None = None
+    sources: Sequence[Source],
+    folder: Path,
+    naming: Naming = DEFAULT_NAMING,
+    measure: Measure | None = None,
 ) -> list[Job]:
-    """Where the results go: into a folder, mirroring those in which the pictures were found.
+    """The jobs whose results go into a folder, which mirrors the folders in which pictures were found.
 
-    Pictures that were found and are results of others are left out. OnebranchError where two would have one
-    result, upper and lower case being the same; what is wrong with a single picture is its job's problem.
+    Pictures that were found and are themselves results of others are left out. OnebranchError where two
+    pictures would have the same result (upper and lower case are the same); what is wrong with one picture is
+    the problem of its job.
 
     >>> jobs_for([Source(Path("a/one.png")), Source(Path("b/two.jp2"))], Path("big"))[1].target.as_posix()
     'big/two.png'
     """
     jobs = [_job(source, index, folder, naming, measure) for index, source in enumerate(sources, 1)]
-    refuse_shared([(job.source, job.target) for job in jobs if not job.problem])
-    places = [real(source.path) for source in sources]
-    own = dict(zip(places, sources, strict=True))
-    targets = [real(job.target) for job in jobs]
-    made = {target for place, target in zip(places, targets, strict=True) if place != target}
-    result = []
-    for source, place, target, job in zip(sources, places, targets, jobs, strict=True):
-        if source.found and place in made:
+    check_unique_targets((job.source, job.target) for job in jobs if not job.problem)
+    return _without_results_as_sources(sources, jobs)
+
+
+def _without_results_as_sources(sources: Sequence[Source], jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without those of found pictures that are the result of another one.
+
+    A result that would replace a picture which was named, not found, is a problem of its job.
+    """
+    source_paths = [real_path(source.path) for source in sources]
+    target_paths = [real_path(job.target) for job in jobs]
+    source_at = dict(zip(source_paths, sources, strict=True))
+    results = {target for path, target in zip(source_paths, target_paths, strict=True) if path != target}
+    kept = []
+    for source, path, target, job in zip(sources, source_paths, target_paths, jobs, strict=True):
+        if source.found and path in results:
             continue
-        other = own.get(target)
-        if other is not None and target != place and not other.found:
+        replaced = source_at.get(target)
+        if replaced is not None and target != path and not replaced.found:
             job = replace(job, problem=f"'{job.target}' is itself one of the pictures; choose another name")
-        result.append(job)
-    return result
+        kept.append(job)
+    return kept
 
 
 def _job(source: Source, index: int, folder: Path, naming: Naming, measure: Measure | None) -> Job:
-    place = folder / source.below
+    target_folder = folder / source.below
     try:
         name = _name(source.path, index, naming, measure)
     except OnebranchError as error:
-        return Job(source.path, place / source.path.name, problem=str(error))
+        return Job(source.path, target_folder / source.path.name, problem=str(error))
     if too_long(name):
         problem = (
             f"the result of '{source.path}' would have a name of more than 255 bytes; give it one (--name)"
         )
-        return Job(source.path, place / name, problem=problem)
-    return Job(source.path, place / name)
+        return Job(source.path, target_folder / name, problem=problem)
+    return Job(source.path, target_folder / name)
 
 
 def _name(source: Path, index: int, naming: Naming, measure: Measure | None) -> str:
-    moves = naming.form is None and source.suffix.lower() == ".gif" and _moves(source)
+    animated = naming.form is None and source.suffix.lower() == ".gif" and _is_animation(source)
     values: dict[str, str | int] = {
         "stem": source.stem,
-        "suffix": naming.suffix_of(source, moves),
+        "suffix": naming.suffix_of(source, animated),
         "index": index,
         "parent": source.absolute().parent.name,
     }
@@ -140,37 +152,35 @@ def _name(source: Path, index: int, naming: Naming, measure: Measure | None) -> 
     return naming.name(values)
 
 
-def _moves(source: Path) -> bool:
-    """Whether it is an animation; what cannot be read is not, its job will fail."""
+def _is_animation(source: Path) -> bool:
+    """Whether the file is an animation; False if it cannot be read, in which case its job fails later."""
     try:
         return frames_of(source) > 1
     except OnebranchError:
         return False
 
 
-def refuse_shared(places: Iterable[tuple[Path, Path]]) -> None:
-    """OnebranchError if two sources would become one file. places: (source, target)."""
-    seen: dict[tuple[Path, str], Path] = {}
-    for source, target in places:
-        # many file systems hold one of two names that differ in case, or in how accents are encoded
+def check_unique_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """OnebranchError if two pictures would have the same result. pairs: (source, target)."""
+    source_of: dict[tuple[Path, str], Path] = {}
+    for source, target in pairs:
+        # many file systems treat names that differ in case, or in how accents are encoded, as one name
         key = target.parent, unicodedata.normalize("NFC", target.name).casefold()
-        if key in seen:
+        if key in source_of:
             raise OnebranchError(
-                f"'{seen[key]}' and '{source}' would both become '{target}';"
-                " enhance them into different folders, or name them apart (--name)"
+                f"'{source_of[key]}' and '{source}' would both become '{target}';"
+                " enhance them into different folders, or give them different names (--name)"
             )
-        seen[key] = source
+        source_of[key] = source
 
 
-def refuse_lost(jobs: Iterable[Job], sources: Iterable[Source]) -> None:
-    """OnebranchError if a comparison would take the place of a picture or of a result."""
-    jobs = list(jobs)
-    taken = {real(job.target): "a result" for job in jobs}
-    taken |= {real(source.path): "one of the pictures" for source in sources}
+def check_comparisons(jobs: Sequence[Job], sources: Iterable[Source]) -> None:
+    """OnebranchError if a comparison would replace a picture or a result."""
+    kinds = {real_path(job.target): "a result" for job in jobs}
+    kinds |= {real_path(source.path): "one of the pictures" for source in sources}
     for job in jobs:
-        what = None if job.comparison is None else taken.get(real(job.comparison))
-        if what is not None:
+        kind = None if job.comparison is None else kinds.get(real_path(job.comparison))
+        if kind is not None:
             raise OnebranchError(
-                f"the comparison '{job.comparison}' would take the place of {what};"
-                " choose another name (--compare)"
+                f"the comparison '{job.comparison}' would replace {kind}; choose another name (--compare)"
             )

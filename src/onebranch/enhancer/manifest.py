@@ -1,6 +1,6 @@
-"""What a batch has done, as a file in the folder of its results: one JSON object a line, only ever added to.
+"""The manifest of a batch: a file in the output folder with one JSON object per completed picture.
 
-A picture is done if its result is as it was recorded, the picture is, and the options give the same.
+Lines are only appended. A picture is completed if the picture, its result and the options are as recorded.
 """
 
 import errno
@@ -22,14 +22,15 @@ from onebranch.model.catalogue import CATALOGUE, find
 from onebranch.model.file import Model
 
 WITHOUT_EFFECT = ("model", "threads", "memory", "tile")
-"""Options that change no result, and the model, which counts by its content."""
+"""Options that change no result, and the model, of which the content counts instead."""
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
+"""Bytes of a file that are read at a time."""
 
 
 @dataclass(frozen=True)
-class State:
-    """A file as it is: bytes, time of the last change in nanoseconds, and digest of the content."""
+class FileState:
+    """A file: its size in bytes, time of the last change in nanoseconds, and digest of its content."""
 
     size: int
     changed: int
@@ -37,7 +38,7 @@ class State:
 
 
 class Records:
-    """What a folder of results says of itself, in all its manifests. options: see `fingerprint`."""
+    """The records of an output folder, in all its manifests. options: the `fingerprint` of this run."""
 
     def __init__(self, folder: Path, options: str) -> None:
         self._folder, self._options = folder, options
@@ -46,18 +47,19 @@ class Records:
             self._records.setdefault(record["target"], []).append(record)
 
     def has(self, job: Job, overwrite: bool) -> bool:
-        """Whether its result is there and valid; False if there is none, or none that is known.
+        """Whether a valid result exists and is recorded; False if none exists, or none that is recorded.
 
-        overwrite: whether one of another picture or of other options may be replaced; else OnebranchError.
+        A recorded result of another picture or of other options raises OnebranchError, unless it may be
+        replaced (`overwrite`).
         """
-        recorded = self._records.get(self._name(job.target), [])
-        its = [record for record in recorded if _is(job.target, record["result"])]
-        same = [record for record in its if record["options"] == self._options]
-        if any(_is(job.source, record["picture"]) for record in same):
+        records = self._records.get(self._name(job.target), [])
+        of_result = [record for record in records if _is_unchanged(job.target, record["result"])]
+        same_options = [record for record in of_result if record["options"] == self._options]
+        if any(_is_unchanged(job.source, record["picture"]) for record in same_options):
             return True
-        if overwrite or not its:
+        if overwrite or not of_result:
             return False
-        if not same:
+        if not same_options:
             raise OnebranchError(other_result(job, "it was made with other options"))
         raise OnebranchError(other_result(job, f"it was made before '{job.source}' changed"))
 
@@ -66,9 +68,9 @@ class Records:
 
 
 class Manifest(Records):
-    """The records of a folder of results, to which this run adds its own, in its shard's file.
+    """The records of an output folder, to which this run appends its own, in a file for its shard.
 
-    OnebranchError if the file cannot be written, or another run is writing it. A context manager.
+    A context manager. OnebranchError if the file cannot be written, or another run is writing it.
     """
 
     def __init__(self, folder: Path, options: str, shard: Shard | None = None) -> None:
@@ -76,7 +78,7 @@ class Manifest(Records):
         part = f"-{shard.index}-of-{shard.count}" if shard else ""
         self.path = folder / f"onebranch{part}.jsonl"
         try:
-            self._file = _opened(self.path)
+            self._file = _open_exclusively(self.path)
         except BlockingIOError:
             raise OnebranchError(f"another run is writing '{self.path}'; wait for it, or end it") from None
         except OSError as error:
@@ -88,46 +90,48 @@ class Manifest(Records):
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, job: Job, picture: State) -> None:
-        """Record that it is done. picture: as it was before. OnebranchError if that cannot be written."""
+    def add(self, job: Job, picture: FileState) -> None:
+        """Record a completed picture. picture: its state before. OnebranchError if that cannot be written."""
         record = {
-            "picture": {"path": _seen_from(self._folder, job.source), **vars(picture)},
+            "picture": {"path": _relative(job.source, self._folder), **vars(picture)},
             "target": self._name(job.target),
             "result": vars(state_of(job.target)),
             "options": self._options,
         }
         try:
-            self._file.write(json.dumps(record).encode() + b"\n")  # in one piece, whoever else is writing
+            self._file.write(
+                json.dumps(record).encode() + b"\n"
+            )  # one write, so that lines of several runs do not mix
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OnebranchError(f"cannot write '{self.path}': {error.strerror}") from None
 
 
-def _seen_from(folder: Path, path: Path) -> str:
+def _relative(path: Path, folder: Path) -> str:
     try:
         return os.path.relpath(path, folder)
     except ValueError:  # on another drive
         return str(path.absolute())
 
 
-def other_result(job: Job, why: str) -> str:
-    """What to say of a result that is there, and not of this picture and these options."""
-    return f"'{job.target}' exists, and {why}; choose another folder or allow overwriting (--overwrite)"
+def other_result(job: Job, reason: str) -> str:
+    """The message about an existing result that is not of this picture and these options."""
+    return f"'{job.target}' exists, and {reason}; choose another folder or allow overwriting (--overwrite)"
 
 
-def state_of(path: Path) -> State:
-    """A file as it is. OnebranchError if it cannot be read."""
+def state_of(path: Path) -> FileState:
+    """The state of a file. OnebranchError if it cannot be read."""
     try:
-        found = path.stat()
-        return State(found.st_size, found.st_mtime_ns, _digest(path))
+        status = path.stat()
+        return FileState(status.st_size, status.st_mtime_ns, _digest(path))
     except OSError as error:
         raise OnebranchError(f"cannot read '{path}': {error.strerror}") from None
 
 
 def fingerprint(options: Options, encoding: Encoding) -> str:
-    """What tells results of different options apart, in 32 letters. Models count by their content."""
-    kept = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
-    text = json.dumps([kept, vars(encoding)], sort_keys=True)
+    """32 hexadecimal digits that differ if options or models would give other results."""
+    effective = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
+    text = json.dumps([effective, vars(encoding)], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for content in _contents(options.model):
         digest.update(content)
@@ -135,23 +139,25 @@ def fingerprint(options: Options, encoding: Encoding) -> str:
 
 
 def _contents(model: str | os.PathLike[str] | Model | None) -> Iterator[bytes]:
-    """Everything that makes the network what it is."""
+    """The bytes that determine what the network computes."""
     if isinstance(model, Model):
         yield repr(model.spec).encode()
         yield repr(model.quantization).encode()
         yield from (tensor.tobytes() for tensor in model.weights.values())
     elif model is not None:
         yield find(model).read_bytes()
-    else:  # the scale chooses among those that ship
+    else:  # the scale selects one of the shipped models
         yield from (entry.path.read_bytes() for entry in CATALOGUE.values() if entry.path.exists())
 
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:
-    """The whole records of all files, the oldest first in each."""
-    for path in filter(Path.is_file, sorted(folder.glob("onebranch*.jsonl"))):  # no pipe, no device
+    """The complete records of all manifests, the oldest of each file first."""
+    for path in filter(
+        Path.is_file, sorted(folder.glob("onebranch*.jsonl"))
+    ):  # pipes and devices are left out
         with suppress(OSError):
             for line in path.read_bytes().split(b"\n"):
-                with suppress(ValueError, RecursionError):  # one cut off, being written, or not ours
+                with suppress(ValueError, RecursionError):  # incomplete, being written, or of another program
                     record = json.loads(line)
                     if _is_record(record):
                         yield record
@@ -166,13 +172,13 @@ def _is_record(record: Any) -> bool:
     )
 
 
-def _is(path: Path, recorded: dict[str, Any]) -> bool:
-    """Whether a file is as it was recorded: by time, and if that differs (it was copied), by content."""
+def _is_unchanged(path: Path, recorded: dict[str, Any]) -> bool:
+    """Whether a file is as recorded: by its time, and where that differs (it was copied), by its content."""
     try:
-        found = path.stat()
-        if found.st_size != recorded["size"]:
+        status = path.stat()
+        if status.st_size != recorded["size"]:
             return False
-        return bool(found.st_mtime_ns == recorded["changed"] or _digest(path) == recorded["digest"])
+        return bool(status.st_mtime_ns == recorded["changed"] or _digest(path) == recorded["digest"])
     except OSError:
         return False
 
@@ -180,20 +186,20 @@ def _is(path: Path, recorded: dict[str, Any]) -> bool:
 def _digest(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _opened(path: Path) -> FileIO:
-    """The file, to be added to by this process alone. BlockingIOError if another one does."""
+def _open_exclusively(path: Path) -> FileIO:
+    """The file, opened for appending by this process alone. BlockingIOError if another one has it."""
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
         raise OSError(errno.EINVAL, "it is a link or no file")
     file = FileIO(path, "ab")
     try:
         _lock(file)
         if file.tell() and not path.read_bytes().endswith(b"\n"):
-            file.write(b"\n")  # the last record was cut off
+            file.write(b"\n")  # the last record is incomplete
     except BaseException:
         file.close()
         raise
@@ -201,7 +207,7 @@ def _opened(path: Path) -> FileIO:
 
 
 def _lock(file: FileIO) -> None:
-    """Keep others from writing it until this process ends. BlockingIOError if somebody else does."""
+    """Lock the file until this process ends. BlockingIOError if another process has locked it."""
     try:
         import fcntl
     except ImportError:  # on Windows
@@ -210,5 +216,5 @@ def _lock(file: FileIO) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:  # some network file systems lock nothing
+    except OSError:  # some network file systems support no locks
         return

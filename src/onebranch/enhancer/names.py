@@ -1,7 +1,7 @@
-"""What results are called: a template such as "{stem}_x2{suffix}", and the suffix of their format."""
+"""Names of results: a template such as "{stem}_x2{suffix}", and the suffix of the result's format."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,28 +9,33 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.images.formats import BY_SUFFIX, format_of_name
 
 FIELDS = ("stem", "suffix", "scale", "model", "width", "height", "index", "parent")
-"""What a template may name."""
+"""The fields that a template can have."""
 
 MEASURED = frozenset(("scale", "model", "width", "height"))
-"""The fields that need a look into the picture."""
+"""The fields that depend on the picture's size."""
 
 NUMBERS = frozenset(("width", "height", "index"))
+"""The fields that can be padded with zeros."""
 
-KEPT = frozenset(BY_SUFFIX) - {".gif"}
-"""Suffixes that a result keeps; others become PNG, and GIF, with its 256 colours, if it stands still."""
+KEPT_SUFFIXES = frozenset(BY_SUFFIX) - {".gif"}
+"""Suffixes that a result keeps; others become PNG, and GIF (256 colours) too unless it is an animation."""
 
-LONGEST = 255
-"""Bytes of a file's name that every usual file system takes."""
+MAX_FILENAME_BYTES = 255
+"""Length of a file name that every common file system accepts."""
 
 Values = Mapping[str, str | int]
+"""Values of a template's fields."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How results are called. OnebranchError at construction for what can be no name.
+    """Names of results. OnebranchError at construction for what cannot be a name.
 
-    template: of the whole name, None: the picture's. form: the suffix of every result, such as "png", None:
-    as the picture's.
+    template: of the complete name, such as "{stem}_x2{suffix}"; None: the picture's name. form: the suffix of
+    every result, such as "png"; None: the picture's.
+
+    >>> Naming("{stem}_{width}{suffix}").name({"stem": "a", "width": 640, "suffix": ".png"})
+    'a_640.png'
     """
 
     template: str | None = None
@@ -39,67 +44,74 @@ class Naming:
     def __post_init__(self) -> None:
         """Check both."""
         if self.form is not None:
-            suffix = _suffix_of(self.form)
-            object.__setattr__(self, "form", suffix)
+            object.__setattr__(self, "form", _suffix_of(self.form))
         if self.template is not None:
-            self._check()
+            for _, field, spec, conversion in _parsed(self.template):
+                _check_field(self.template, field, spec, conversion)
+            self._check_text(self.template)
+            if "suffix" not in self.fields:
+                self._check_own_suffix(self.template)
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that the template names."""
+        """The fields of the template."""
         if self.template is None:
             return frozenset()
         return frozenset(field for _, field, _, _ in _parsed(self.template) if field is not None)
 
-    def _check(self) -> None:
-        assert self.template is not None
-        for _, field, spec, conversion in _parsed(self.template):
-            if field is None:
-                continue
-            if field not in FIELDS:
-                raise OnebranchError(f"unknown field '{{{field}}}' of a name; {nearest(field, FIELDS)}")
-            padded = field in NUMBERS and re.fullmatch(r"0\d", spec or "")
-            if conversion or (spec and not padded):
-                raise OnebranchError(
-                    f"'{self.template}': only numbers are padded, with zeros, such as {{index:04}}"
-                )
-        literal = "".join(text for text, *_ in _parsed(self.template))
-        if "/" in literal or "\\" in literal or "\0" in literal:
-            raise OnebranchError(f"'{self.template}' is no name: it leads into another folder")
-        if "suffix" not in self.fields and Path(self.template).suffix.lower() not in BY_SUFFIX:
-            raise OnebranchError(f"'{self.template}' ends with no picture's suffix; end it with {{suffix}}")
-        if "suffix" not in self.fields and self.form is not None:
-            self._check_form(format_of_name(Path(self.template)).name, BY_SUFFIX[self.form].name)
+    def _check_text(self, template: str) -> None:
+        text = "".join(text for text, *_ in _parsed(template))
+        if any(character in text for character in "/\\\0"):
+            raise OnebranchError(f"'{template}' is no name: it leads into another folder")
 
-    def _check_form(self, named: str, asked: str) -> None:
-        if named != asked:
-            raise OnebranchError(f"'{self.template}' is {named}, not {asked}; end it with {{suffix}}")
+    def _check_own_suffix(self, template: str) -> None:
+        """Check the suffix of a template that has no field {suffix}."""
+        suffix = Path(template).suffix.lower()
+        if suffix not in BY_SUFFIX:
+            raise OnebranchError(f"'{template}' ends with no picture's suffix; end it with {{suffix}}")
+        if self.form is None:
+            return
+        named, requested = format_of_name(Path(template)).name, BY_SUFFIX[self.form].name
+        if named != requested:
+            raise OnebranchError(f"'{template}' is {named}, not {requested}; end it with {{suffix}}")
 
-    def suffix_of(self, source: Path, moves: bool) -> str:
-        """The suffix of its result. moves: whether it is an animation."""
+    def suffix_of(self, source: Path, animated: bool) -> str:
+        """The suffix of a picture's result. animated: whether the picture is an animation."""
         if self.form is not None:
             return self.form
         suffix = source.suffix.lower()
-        return source.suffix if suffix in KEPT or (suffix == ".gif" and moves) else ".png"
+        return source.suffix if suffix in KEPT_SUFFIXES or (suffix == ".gif" and animated) else ".png"
 
     def name(self, values: Values) -> str:
-        """The result's name. OnebranchError if the values make none."""
-        found = (self.template or "{stem}{suffix}").format_map(values)
-        if any(sign in found for sign in "/\\\0") or found in ("", ".", ".."):
-            raise OnebranchError(f"the result would be called '{found}', which is no file's name (--name)")
-        return found
+        """The result's name. OnebranchError if the values give no valid name."""
+        name = (self.template or "{stem}{suffix}").format_map(values)
+        if any(character in name for character in "/\\\0") or name in ("", ".", ".."):
+            raise OnebranchError(f"the result would be called '{name}', which is no file's name (--name)")
+        return name
+
+
+def _check_field(template: str, field: str | None, spec: str | None, conversion: str | None) -> None:
+    """OnebranchError for an unknown field, or a format that is not zero padding of a number."""
+    if field is None:
+        return
+    if field not in FIELDS:
+        raise OnebranchError(f"unknown field '{{{field}}}' of a name; {nearest(field, FIELDS)}")
+    padded = field in NUMBERS and re.fullmatch(r"0\d", spec or "")
+    if conversion or (spec and not padded):
+        raise OnebranchError(f"'{template}': only numbers are padded, with zeros, such as {{index:04}}")
 
 
 def too_long(name: str) -> bool:
-    """Whether no file can be called so."""
-    return len(name.encode("utf-8", "surrogateescape")) > LONGEST
+    """Whether the name is longer than file systems accept."""
+    return len(name.encode("utf-8", "surrogateescape")) > MAX_FILENAME_BYTES
 
 
-def _parsed(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
-    from string import Formatter  # imported late: most results keep their pictures' names
+def _parsed(template: str) -> Iterator[tuple[str, str | None, str | None, str | None]]:
+    """(text, field, format, conversion) of every part of the template."""
+    from string import Formatter  # imported late: most results keep the names of their pictures
 
     try:
-        return list(Formatter().parse(template))
+        yield from list(Formatter().parse(template))
     except ValueError as error:
         raise OnebranchError(
             f"'{template}' is no template: {error}; fields look like {{stem}}, a brace is {{{{"
@@ -107,6 +119,7 @@ def _parsed(template: str) -> list[tuple[str, str | None, str | None, str | None
 
 
 def _suffix_of(form: str) -> str:
+    """The suffix, with its dot, of a format such as "png" or ".PNG"."""
     suffix = f".{form.lower().removeprefix('.')}"
     if suffix not in BY_SUFFIX:
         names = [known.removeprefix(".") for known in BY_SUFFIX]

@@ -1,4 +1,4 @@
-"""What may be asked of an enhancement, and which models that takes."""
+"""The options of an enhancement, and the models that they need."""
 
 import os
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from onebranch.model.catalogue import CATALOGUE, DEFAULT, HALVING, enlarging
 from onebranch.model.file import Model
 from onebranch.runtime.selection import check_precision, check_threads, known
 
-LARGEST_SCALE = 16
-"""The largest factor that may be asked for; chains of networks invent too much beyond it."""
+MAX_SCALE = 16
+"""The largest scale factor; longer chains of networks would invent too much."""
 
 
 class OptionValues(TypedDict, total=False):
-    """The options but for the model, as keyword arguments; see `Options`."""
+    """The options except the model, as keyword arguments; see `Options`."""
 
     scale: float | None
     width: int | None
@@ -34,15 +34,19 @@ class OptionValues(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How pictures are enhanced. Raises OnebranchError at construction where the options contradict.
+    """How pictures are enhanced. Raises OnebranchError at construction for invalid or contradicting options.
 
-    model: a shipped model's name, a file (anybody's ONNX file too) or a `Model`; None chooses by the scale.
-    scale: of both sides. width, height: in pixels; one of them keeps the proportions. runtime: "auto",
-    "engine", "onnxruntime", "openvino", "torch". precision: "fp32", "bf16", "int8". threads: None takes all.
-    tile: edge in pixels, where the runtime takes tiles; 0 chooses it. chroma: how Y models resize chroma.
-    memory: bytes that an enhancement may take, about; None: half of what is free for a network that needs the
-    whole picture, 512 MB for others. wrap: the picture is a seamless texture, its borders continue on the
-    other side. self_ensemble: the mean over the eight flips and turns, at eight times the work.
+    model: a shipped model's name, a file of ours, any ONNX file, or a `Model`; None: selected by the scale.
+    scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels; one of them
+    keeps the proportions. runtime: "auto", "engine", "onnxruntime", "openvino" or "torch". precision: "fp32",
+    "bf16" or "int8". threads: per picture; None: all cores. tile: edge of tiles in pixels, for runtimes that
+    use tiles; 0: selected by the memory. chroma: how models of luma resize chroma, "bicubic" or "bilinear".
+    memory: memory limit in bytes; None: half of the free memory for a network that needs the whole picture,
+    512 MB for others. wrap: the picture is a seamless texture that continues on the opposite side.
+    self_ensemble: take the mean over the eight flips and rotations, at eight times the work.
+
+    >>> Options(scale=1.5).scale
+    1.5
     """
 
     model: str | os.PathLike[str] | Model | None = None
@@ -64,15 +68,21 @@ class Options:
         known(self.runtime)
         check_precision(self.precision)
         check_threads(self.threads)
+        self._check_chroma()
+        self._check_size()
         if self.memory is not None and self.memory < 1:
             raise OnebranchError(f"memory must be at least 1 byte, not {self.memory}")
+
+    def _check_chroma(self) -> None:
         if self.chroma not in ("bicubic", "bilinear"):
             hint = nearest(self.chroma, ["bicubic", "bilinear"])
             raise OnebranchError(f"unknown interpolation of chroma '{self.chroma}'; {hint}")
+
+    def _check_size(self) -> None:
         if self.scale is not None and (self.width is not None or self.height is not None):
             raise OnebranchError("scale and width or height contradict; give one or the other")
-        if self.scale is not None and not 0 < self.scale <= LARGEST_SCALE:
-            raise OnebranchError(f"scale must be above 0 and at most {LARGEST_SCALE}, not {self.scale:g}")
+        if self.scale is not None and not 0 < self.scale <= MAX_SCALE:
+            raise OnebranchError(f"scale must be above 0 and at most {MAX_SCALE}, not {self.scale:g}")
         for name, pixels in (("width", self.width), ("height", self.height)):
             if pixels is not None and pixels < 1:
                 raise OnebranchError(f"{name} must be at least 1 pixel, not {pixels}")
@@ -82,12 +92,12 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 
-def size_asked_for(options: Options, picture: Size, natural: Size, scale: Fraction) -> Size:
-    """The size of the result: `natural`, which the networks give at their scale, unless another is asked for.
+def requested_size(options: Options, picture: Size, native: Size, scale: Fraction) -> Size:
+    """The size of the result: `native`, which the networks give at their scale, unless another is requested.
 
-    >>> size_asked_for(Options(scale=1.5), (5, 10), (10, 20), Fraction(2))
+    >>> requested_size(Options(scale=1.5), (5, 10), (10, 20), Fraction(2))
     (8, 15)
-    >>> size_asked_for(Options(width=30), (5, 10), (10, 20), Fraction(2))
+    >>> requested_size(Options(width=30), (5, 10), (10, 20), Fraction(2))
     (15, 30)
     """
     height, width = picture
@@ -99,32 +109,32 @@ def size_asked_for(options: Options, picture: Size, natural: Size, scale: Fracti
         return _rounded(height * options.width / width), options.width
     if options.height is not None:
         return options.height, _rounded(width * options.height / height)
-    return natural
+    return native
 
 
 def _rounded(pixels: float) -> int:
     return max(1, int(pixels + 0.5))
 
 
-def factor_asked_for(options: Options, picture: Size) -> float:
-    """How much larger the result is to be than the picture, along the axis that grows most; 1 if unsaid."""
-    height, width = size_asked_for(options, picture, picture, Fraction(1))
+def requested_factor(options: Options, picture: Size) -> float:
+    """The requested enlargement along the axis that is enlarged most; 1 if none is requested."""
+    height, width = requested_size(options, picture, picture, Fraction(1))
     return max(height / picture[0], width / picture[1])
 
 
-def chain_for(wanted: float) -> list[str]:
-    """Names of the shipped models that together enlarge by at least `wanted`: at least one.
+def models_for(factor: float) -> list[str]:
+    """Names of the shipped models, at least one, that together enlarge by at least `factor`.
 
-    One model where one is enough, and then the one that enlarges least; else the largest and more after it.
-    For a half or less the model that halves.
+    Where one model is enough: the one with the smallest sufficient scale. Otherwise the model with the
+    largest scale comes first and others follow. A factor of a half or less selects the model that halves.
     """
-    if wanted <= 0.5 and CATALOGUE[HALVING].path.exists():
+    if factor <= 0.5 and CATALOGUE[HALVING].path.exists():
         return [HALVING]
     available = {scale: entry.name for scale in (2, 3, 4) if (entry := enlarging(scale))}
     if not available:
         return [DEFAULT]
-    fitting = next((scale for scale in available if scale >= wanted), None)
-    if fitting is not None:
-        return [available[fitting]]
+    sufficient = next((scale for scale in available if scale >= factor), None)
+    if sufficient is not None:
+        return [available[sufficient]]
     largest = max(available)
-    return [available[largest], *chain_for(wanted / largest)]
+    return [available[largest], *models_for(factor / largest)]

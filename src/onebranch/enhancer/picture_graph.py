@@ -1,8 +1,8 @@
-"""A picture's way through a network as one graph: samples in, colour, network, colour, samples out.
+"""A network and all conversions between samples and its colours as one graph.
 
-The graph computes what `stage.ArrayStage` defines, so that the runtime does the conversions, the
-interpolation of chroma and the rounding with all its threads, and no float picture passes through Python. Its
-output is left in phases, before the pixel shuffle: `interleaved` does that faster, on the rounded samples.
+The graph computes what `stage.ArrayStage` defines. The runtime does the conversions, the interpolation of
+chroma and the rounding with all its threads, and no float picture passes through Python. The output is not
+yet pixel-shuffled: `interleaved` does that faster, on the rounded samples.
 """
 
 import numpy as np
@@ -24,38 +24,39 @@ from onebranch.model.file import Model
 from onebranch.spec.network import NetworkSpec
 
 TYPES = {"float32": 1, "uint8": 2, "uint16": 4}
-"""ONNX's numbers of types, for `Cast`."""
+"""ONNX's type numbers, for `Cast`."""
 
-BLACK, RANGE = 16 / 255, 219 / 255
-"""Studio luma of black, and of white less that of black."""
+LUMA_BLACK, LUMA_RANGE = 16 / 255, 219 / 255
+"""Studio luma of black, and the difference between white and black."""
 
-LUMA = luma(np.eye(3)) - BLACK
-"""What red, green and blue add to luma; luma adds (Y - black) / range to each of them."""
+LUMA_WEIGHTS = luma(np.eye(3)) - LUMA_BLACK
+"""Contributions of red, green and blue to luma; a change of luma Y changes each of them by Y / LUMA_RANGE."""
 
 
 def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, target: str) -> Graph:
     """`input` (H, W, C) of type `source` -> `output` (C, phases, H', W') of type `target`, through the model.
 
-    Types: uint8, uint16, float32. Whole numbers are clipped and rounded half up at the end, floats are not.
+    Types: uint8, uint16, float32. Integers are clipped and rounded half up at the end, floats are not.
     """
     spec = model.spec
     builder = Builder({INPUT: Value(("height", "width", channels), source)})
     values = INPUT if source == "float32" else builder.add("Cast", (INPUT,), "values", to=TYPES["float32"])
-    into, shift = _into(spec, channels)
-    mixed = _matrix(builder, "into", values, into / DEPTHS[source])
+    matrix, shift = _input_colour(spec, channels)
+    mixed = _matrix(builder, "into", values, matrix / DEPTHS[source])
     shifted = builder.add("Add", (mixed, _number(builder, "black", shift)), "shifted") if shift else mixed
     features = add_network(builder, spec, model.weights, _picture(builder, spec, "network", shifted))
     if spec.colour == "rgb" and channels == 1:
         features = _luma_of(builder, features, phases(spec))
-    gain = DEPTHS[target] / (RANGE if spec.colour == "y" or channels == 1 else 1)
+    gain = DEPTHS[target] / (LUMA_RANGE if spec.colour == "y" or channels == 1 else 1)
     constant = _half(target) - gain * shift
     result = builder.add("Mul", (features, _number(builder, "gain", gain)), "gained")
     result = _in_phases(builder, spec, result, channels if spec.colour == "rgb" else 1)
     if spec.colour == "y" and channels == 3:
-        rest = np.eye(3) - np.outer(LUMA, np.ones(3)) / RANGE  # what is left of RGB without its luma
-        colours = _matrix(builder, "colours", values, rest * (DEPTHS[target] / DEPTHS[source]))
-        beside = _interpolated(builder, spec, chroma, _picture(builder, spec, "beside", colours), 3, constant)
-        result = builder.add("Add", (beside, result), "sum")
+        chroma_matrix = np.eye(3) - np.outer(LUMA_WEIGHTS, np.ones(3)) / LUMA_RANGE  # RGB without its luma
+        colours = _matrix(builder, "colours", values, chroma_matrix * (DEPTHS[target] / DEPTHS[source]))
+        picture = _picture(builder, spec, "beside", colours)
+        chroma_planes = _interpolated(builder, spec, chroma, picture, 3, constant)
+        result = builder.add("Add", (chroma_planes, result), "sum")
     elif constant:
         result = builder.add("Add", (result, _number(builder, "constant", constant)), "sum")
     return _written(builder, result, (channels, phases(spec)), target)
@@ -72,7 +73,7 @@ def interpolation_graph(spec: NetworkSpec, chroma: Kernel, source: str, target: 
 
 
 def phases(spec: NetworkSpec) -> int:
-    """How many pixels of the result each pixel of a graph's output holds, before the pixel shuffle."""
+    """Pixels of the result for each pixel of the graph's output, which the pixel shuffle separates."""
     return spec.scale**2 if spec.task == "upscale" else 1
 
 
@@ -91,15 +92,15 @@ def interleaved(planes: Samples) -> Samples:
     return result.reshape(height * scale, width * scale, channels)
 
 
-def _into(spec: NetworkSpec, channels: int) -> tuple[np.ndarray, float]:
-    """The matrix (picture's channels, network's channels) and the number added: the network's input."""
+def _input_colour(spec: NetworkSpec, channels: int) -> tuple[np.ndarray, float]:
+    """The network's input as matrix (picture's channels, network's channels) and added constant."""
     if spec.colour == "rgb":
         return (np.eye(3) if channels == 3 else np.ones((1, 3))), 0.0
-    return (LUMA[:, None] if channels == 3 else np.full((1, 1), RANGE)), BLACK
+    return (LUMA_WEIGHTS[:, None] if channels == 3 else np.full((1, 1), LUMA_RANGE)), LUMA_BLACK
 
 
 def _half(target: str) -> float:
-    """What rounding half up adds before it cuts off."""
+    """The constant that makes truncation round half up."""
     return 0.0 if target == "float32" else 0.5
 
 
@@ -119,7 +120,7 @@ def _matrix(builder: Builder, name: str, values: str, matrix: np.ndarray) -> str
 
 
 def _picture(builder: Builder, spec: NetworkSpec, name: str, values: str) -> str:
-    """(H, W, C) as a filled picture (1, C, H, W)."""
+    """(H, W, C) as a picture (1, C, H, W), padded to whole cells."""
     planes = builder.add("Transpose", (values,), f"{name}.planes", perm=(2, 0, 1))
     first = builder.constant(f"{name}.first", np.zeros(1, np.int64))
     return add_fill(
@@ -128,8 +129,8 @@ def _picture(builder: Builder, spec: NetworkSpec, name: str, values: str) -> str
 
 
 def _luma_of(builder: Builder, features: str, count: int) -> str:
-    """(1, 3 phases, H, W) -> (1, phases, H, W): luma less that of black."""
-    weight = np.kron(LUMA[None], np.eye(count))[:, :, None, None].astype(np.float32)
+    """(1, 3 phases, H, W) -> (1, phases, H, W): luma minus that of black."""
+    weight = np.kron(LUMA_WEIGHTS[None], np.eye(count))[:, :, None, None].astype(np.float32)
     return add_convolution(builder, "luma", features, weight, None)
 
 

@@ -1,7 +1,7 @@
-"""One model at work on a picture's samples: its colours through the network and back, by several routes.
+"""Stages: a model applied to samples, with the colour conversions before and after its network.
 
-`ArrayStage` is the definition, in numpy, for any runtime. `GraphStage` has ONNX Runtime do the conversions,
-and `engine_stage.EngineStage` the engine. Y networks see luma; chroma and alpha are resized by interpolation.
+`ArrayStage` is the definition, in numpy, for any runtime. In `GraphStage` ONNX Runtime does the conversions,
+in `engine_stage.EngineStage` the engine. Networks of colour y get luma; chroma and alpha are interpolated.
 """
 
 from collections.abc import Callable
@@ -22,33 +22,33 @@ from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime
 from onebranch.spec.network import Colour
 
-BLACK, RANGE = np.float32(16 / 255), np.float32(219 / 255)
-"""Studio luma of black, and of white less that of black."""
+LUMA_BLACK, LUMA_RANGE = np.float32(16 / 255), np.float32(219 / 255)
+"""Studio luma of black, and the difference between white and black."""
 
-INTERPOLATION_REACH = 2
-"""Pixels that bicubic interpolation needs on each side, times the factor where it reduces."""
+INTERPOLATION_RADIUS = 2
+"""Pixels that bicubic interpolation needs on each side; times the factor where it reduces."""
 
 Function = Callable[[Samples], Samples]
-"""A piece of a picture (H, W, C) -> the same piece, enhanced (H', W', C)."""
+"""A part of a picture (H, W, C) -> the enhanced part (H', W', C)."""
 
 
-class Described(Protocol):
-    """What is asked of a model whose network runs: a `Model`, or a `ForeignModel`."""
+class ModelDescription(Protocol):
+    """What a stage needs to know of a model: a `Model`, or a third-party one."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The model's name."""
 
     @property
     def colour(self) -> Colour:
-        """The colours of the pictures that its network takes."""
+        """The colour of the network's input: "y" or "rgb"."""
 
 
 class Stage(Protocol):
-    """A model that is ready to run on pieces of pictures.
+    """A model that is ready to run on parts of pictures.
 
-    Types are uint8, uint16 or float32. Whole numbers are clipped and rounded half up, floats are neither.
-    streams: whether it takes a whole picture and keeps only some of its rows; the others get tiles.
+    Sample types are uint8, uint16 or float32. Integers are clipped and rounded half up, floats are neither.
+    streams: whether its memory does not grow with the height of a part; other stages are given tiles.
     phase: see `steps.NetworkStep`.
     """
 
@@ -58,14 +58,14 @@ class Stage(Protocol):
     halo: Halo
 
     @property
-    def model(self) -> Described:
+    def model(self) -> ModelDescription:
         """The model."""
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
-        """The function for pixels of 1 (grey) or 3 (RGB) channels, from type to type.
+        """The function for pixels of 1 (grey) or 3 (RGB) channels, from one sample type to another.
 
-        A Y network sees the grey value g as the studio luma of (g, g, g), that is 16/255 + g 219/255, and its
-        output is mapped back. An RGB network sees (g, g, g); the luma of its output is mapped back.
+        A Y network gets the grey value g as the studio luma of (g, g, g), that is 16/255 + g 219/255, and its
+        output is mapped back. An RGB network gets (g, g, g); the luma of its output is mapped back.
         """
 
     def alpha(self, source: str, target: str) -> Function:
@@ -73,19 +73,19 @@ class Stage(Protocol):
 
 
 def scale_of(stage: Stage) -> Fraction:
-    """Output pixels for one input pixel, along an axis."""
+    """Output pixels per input pixel, along an axis."""
     return stage.halo.scale
 
 
-def with_interpolation(own: Halo) -> Halo:
+def with_interpolation(network: Halo) -> Halo:
     """The larger of the network's halo and the interpolation's, on every side."""
-    reach = INTERPOLATION_REACH * own.scale.denominator if own.scale != 1 else 0
-    sides = {side: max(reach, getattr(own, side)) for side in ("top", "bottom", "left", "right")}
-    return replace(own, **sides)
+    radius = INTERPOLATION_RADIUS * network.scale.denominator if network.scale != 1 else 0
+    sides = {side: max(radius, getattr(network, side)) for side in ("top", "bottom", "left", "right")}
+    return replace(network, **sides)
 
 
 class GraphStage:
-    """A model in ONNX Runtime, the conversions in the graph; a session for every kind of picture it meets."""
+    """A model in ONNX Runtime with the conversions in the graph; one session for each kind of picture."""
 
     runtime = "onnxruntime"
     streams = False
@@ -120,12 +120,12 @@ class GraphStage:
 
 
 class ArrayStage:
-    """A model in any runtime, the conversions in numpy."""
+    """A model in any runtime, with the conversions in numpy."""
 
     streams = False
     phase = 1
 
-    def __init__(self, model: Described, network: Runtime, chroma: Kernel = "bicubic") -> None:
+    def __init__(self, model: ModelDescription, network: Runtime, chroma: Kernel = "bicubic") -> None:
         self.model, self.network, self.chroma = model, network, chroma
         self.runtime = network.name
         self.halo = with_interpolation(network.halo)
@@ -143,16 +143,16 @@ class ArrayStage:
         return lambda piece: as_depth(self._interpolated(_floats(piece)), target)
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, C) through the network, as (H', W', C)."""
+        """The network's output (H', W', C) for (H, W, C)."""
         pictures = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
         return np.asarray(self.network.run(pictures)[0].transpose(1, 2, 0))
 
     def _rgb_network_on_grey(self, picture: np.ndarray) -> np.ndarray:
         coloured = self._run(np.broadcast_to(picture, (*picture.shape[:2], 3)))
-        return np.asarray((luma(coloured)[..., None] - BLACK) / RANGE)
+        return np.asarray((luma(coloured)[..., None] - LUMA_BLACK) / LUMA_RANGE)
 
     def _y_network_on_grey(self, picture: np.ndarray) -> np.ndarray:
-        return np.asarray((self._run(picture * RANGE + BLACK) - BLACK) / RANGE)
+        return np.asarray((self._run(picture * LUMA_RANGE + LUMA_BLACK) - LUMA_BLACK) / LUMA_RANGE)
 
     def _y_network_on_rgb(self, picture: np.ndarray) -> np.ndarray:
         ycbcr = to_ycbcr(picture)
@@ -160,7 +160,7 @@ class ArrayStage:
         return to_rgb(np.concatenate([enhanced, self._interpolated(ycbcr[..., 1:])], axis=2))
 
     def _interpolated(self, planes: np.ndarray) -> np.ndarray:
-        """Planes (H, W, C) that the network does not see, at the size of its output, unclipped."""
+        """Planes (H, W, C) that the network does not process, at the size of its output, unclipped."""
         scale = scale_of(self)
         if scale == 1:
             return planes

@@ -1,6 +1,6 @@
-"""A picture's way as steps over rows: which rows of its input a step needs, and what it makes of them.
+"""The steps of a row pipeline: which rows of its input a step depends on, and the rows that it computes.
 
-Every step gives the same samples for any cut into rows, to the last bit where its runtime does.
+Every step gives the same samples for any division into rows, bit for bit where its runtime does.
 """
 
 from dataclasses import dataclass
@@ -25,20 +25,21 @@ class Rows(NamedTuple):
 
 
 class Step(Protocol):
-    """One step. Rows are counted in the whole picture; a need is never outside it."""
+    """One step. Rows are numbered in the whole picture, and never outside it."""
 
     def needs(self, wanted: Rows) -> Rows:
-        """The rows of the input that these rows of the output are made from."""
+        """The rows of the input that these rows of the output depend on."""
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """Rows `wanted` of the output, from rows `at` of the input, which are at least what they need."""
+        """Rows `wanted` of the output, from rows `at` of the input, which include the rows that they need."""
 
 
 @dataclass(frozen=True)
 class NetworkStep:
-    """A stage's function for pixels or alpha. height: of the input; tile: edge, where it takes tiles.
+    """A stage's function for pixels or alpha.
 
-    phase: cells by which rows that are given lie off the picture's first and last row, in multiples of them.
+    height: of the input. tile: edge of tiles in pixels, if the function does not stream. phase: the distance
+    of the given rows from the picture's first and last row is a multiple of this many cells.
     """
 
     function: Function
@@ -49,7 +50,7 @@ class NetworkStep:
     phase: int = 1
 
     def needs(self, wanted: Rows) -> Rows:
-        """As `Step.needs`: whole cells, with the halo; everything where the network needs it."""
+        """As `Step.needs`: whole cells with their halo; all rows if the network needs the whole picture."""
         halo = self.halo
         if halo.needs_whole_picture or halo.fixed_size is not None:
             return Rows(0, self.height)
@@ -72,7 +73,7 @@ class NetworkStep:
 
 @dataclass(frozen=True)
 class ResizeStep:
-    """Resampling of floats to the size asked for, rounded to `depth`."""
+    """Resampling of floats to the requested size, rounded to `depth`."""
 
     resizing: Resizing
     depth: str
@@ -89,24 +90,27 @@ class ResizeStep:
 
 @dataclass(frozen=True)
 class FillStep:
-    """Pixels and alpha (H, W, C + 1) -> pixels whose hidden colours come from the visible ones in reach."""
+    """Pixels and alpha (H, W, C + 1) -> pixels; transparent ones get the colours of visible ones near them.
+
+    radius: the largest distance in pixels.
+    """
 
     height: int
-    reach: int
+    radius: int
 
     def needs(self, wanted: Rows) -> Rows:
         """As `Step.needs`."""
-        return Rows(max(0, wanted.first - self.reach), min(self.height, wanted.last + self.reach))
+        return Rows(max(0, wanted.first - self.radius), min(self.height, wanted.last + self.radius))
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
         """As `Step.apply`."""
-        result = filled(samples[..., :-1], samples[..., -1], self.reach)
+        result = filled(samples[..., :-1], samples[..., -1], self.radius)
         return result[wanted.first - at.first : wanted.last - at.first]
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps one after the other, as one."""
+    """Several steps, one after the other, as one step."""
 
     steps: tuple[Step, ...]
 
@@ -123,13 +127,13 @@ class Chain:
             outputs.append(step.needs(outputs[-1]))
         needed, *rest = reversed(outputs)
         samples = samples[needed.first - at.first : needed.last - at.first]
-        for step, into, out in zip(self.steps, [needed, *rest], rest, strict=False):
-            samples = step.apply(samples, into, out)
+        for step, rows_in, rows_out in zip(self.steps, [needed, *rest], rest, strict=False):
+            samples = step.apply(samples, rows_in, rows_out)
         return samples
 
 
-def opaque(alpha: Samples) -> bool:
-    """Whether nothing shines through."""
+def fully_opaque(alpha: Samples) -> bool:
+    """True if all alpha samples are fully opaque."""
     return bool(np.all(alpha == DEPTHS[alpha.dtype.name]))
 
 

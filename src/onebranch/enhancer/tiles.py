@@ -1,4 +1,7 @@
-"""A picture done in pieces, equal to the picture done whole. Knows nothing of models, only their halo."""
+"""Tiling: a function applied to a picture in tiles, with the same result as on the whole picture.
+
+It knows nothing of models except their halo.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +11,19 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.halo import Halo
 
-SMALLEST = 8
-"""The smallest edge of a tile that may be asked for, in pixels."""
+MIN_TILE_PIXELS = 8
+"""The smallest edge of a tile that is accepted."""
 
-AUTOMATIC = 512
-"""Edge of a tile where there is memory: 16 channels are 16 MiB, and photo-x2's halo costs 5 % more pixels."""
+DEFAULT_TILE_PIXELS = 512
+"""Edge of a tile if memory allows: 16 channels take 16 MiB, and photo-x2's halo adds 5 % to the pixels."""
 
-WIDEST = 64
-"""Channels that a network is taken to hold at a time when a tile must fit into little memory."""
+ASSUMED_CHANNELS = 64
+"""Channels of a network that the memory of a tile is estimated with."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One stretch of rows or columns: [first, last) is wanted, [begin, end) is needed for it."""
+    """A range of rows or columns: [first, last) is wanted, and depends on [begin, end)."""
 
     first: int
     last: int
@@ -29,11 +32,11 @@ class Piece:
 
 
 def pieces(length: int, tile: int, before: int, after: int, multiple: int, smallest: int = 1) -> list[Piece]:
-    """Stretches of about equal length, at most `tile`, that cover 0 to `length`.
+    """Ranges of about equal length, at most `tile`, that cover 0 to `length`.
 
-    They begin at multiples of `multiple`; what is needed beyond them (`before`, `after`) is rounded up to one
-    and ends with the picture, so that the picture's border stays the network's own border. smallest: pixels
-    that are needed at least, of the picture's.
+    They begin at multiples of `multiple`. The halo (`before`, `after`) is rounded up to a multiple and ends
+    at the picture's border, so that there the network applies its own padding. smallest: pixels that the
+    network needs at least.
 
     >>> pieces(10, 6, 1, 1, 2)
     [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=4, end=10)]
@@ -41,21 +44,21 @@ def pieces(length: int, tile: int, before: int, after: int, multiple: int, small
     count = -(-length // max(tile, multiple))
     step = _rounded_up(-(-length // count), multiple)
     before, after = _rounded_up(before, multiple), _rounded_up(after, multiple)
-    least = _rounded_up(smallest, multiple)
-    found = []
+    needed = _rounded_up(smallest, multiple)
+    ranges = []
     for first in range(0, length, step):
         last = min(first + step, length)
         begin, end = max(0, first - before), min(length, last + after)
-        end = min(length, max(end, begin + least))
-        begin = max(0, min(begin, _rounded_up(end, multiple) - least))
-        found.append(Piece(first, last, begin, end))
-    return found
+        end = min(length, max(end, begin + needed))
+        begin = max(0, min(begin, _rounded_up(end, multiple) - needed))
+        ranges.append(Piece(first, last, begin, end))
+    return ranges
 
 
 def exact_pieces(length: int, size: int, before: int, after: int, multiple: int) -> list[Piece]:
-    """Stretches of which exactly `size` pixels are needed each; length and size are multiples of `multiple`.
+    """Ranges that depend on exactly `size` pixels each; length and size are multiples of `multiple`.
 
-    Raises OnebranchError where what is needed beyond them leaves nothing of `size`.
+    Raises OnebranchError where the halo on both sides leaves nothing of `size`.
 
     >>> exact_pieces(10, 8, 1, 1, 2)
     [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=2, end=10)]
@@ -66,13 +69,13 @@ def exact_pieces(length: int, size: int, before: int, after: int, multiple: int)
             f"the network's size is fixed: {size} pixels leave nothing beside the {before} and {after} that"
             " a tile needs around it; export it with open sizes"
         )
-    found: list[Piece] = []
+    ranges: list[Piece] = []
     last = 0
     while last < length:
         first, begin = last, min(max(0, last - before), length - size)
         last = length if begin + size == length else begin + size - after
-        found.append(Piece(first, last, begin, begin + size))
-    return found
+        ranges.append(Piece(first, last, begin, begin + size))
+    return ranges
 
 
 def _rounded_up(number: int, multiple: int) -> int:
@@ -80,19 +83,21 @@ def _rounded_up(number: int, multiple: int) -> int:
 
 
 def check_tile(tile: int) -> None:
-    """Raise OnebranchError for an edge that is too small to be meant; 0 leaves it to `tile_for`."""
-    if tile and tile < SMALLEST:
-        raise OnebranchError(f"tile must be at least {SMALLEST} pixels, or 0 for a fitting one, not {tile}")
+    """Raise OnebranchError for an edge that is too small; 0 lets `tile_for` select it."""
+    if tile and tile < MIN_TILE_PIXELS:
+        raise OnebranchError(
+            f"tile must be at least {MIN_TILE_PIXELS} pixels, or 0 for a fitting one, not {tile}"
+        )
 
 
 def tile_for(memory: int) -> int:
-    """The edge of a tile whose network may take so many bytes.
+    """The edge of a tile for a network that may take `memory` bytes.
 
     >>> tile_for(2**30), tile_for(50 * 2**20)
     (512, 256)
     """
-    edge = AUTOMATIC
-    while edge > 32 and 3 * 4 * WIDEST * edge * edge > memory:
+    edge = DEFAULT_TILE_PIXELS
+    while edge > 32 and 3 * 4 * ASSUMED_CHANNELS * edge * edge > memory:
         edge //= 2
     return edge
 
@@ -102,9 +107,9 @@ def run_tiled(
 ) -> np.ndarray:
     """`run(picture)`, computed in tiles of at most `tile` x `tile` pixels plus their halo.
 
-    picture: (H, W, ...). `run` must look no further than `halo` says and scale by `halo.scale`; what it gives
-    back, a number type of its own, is written into the result without another copy. A halo that is the whole
-    picture makes one tile; a network of one exact size gets tiles of that size from a picture that has it.
+    picture: (H, W, ...). The output of `run` must depend on no more pixels than `halo` says, and be scaled by
+    `halo.scale`; its sample type is that of the result. If the network needs the whole picture, there is one
+    tile. If it runs on one size only, tiles have that size, provided that the picture is large enough.
     """
     if halo.needs_whole_picture:
         return run(picture)
@@ -121,14 +126,16 @@ def run_tiled(
 def _run_exact(
     run: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, halo: Halo, size: tuple[int, int]
 ) -> np.ndarray:
-    """In tiles of that size, of the picture filled up to a multiple by its last row and column."""
+    """In tiles of that size; the picture is padded to a multiple with its last row and column."""
     height, width = picture.shape[:2]
-    tall, wide = _rounded_up(height, halo.multiple), _rounded_up(width, halo.multiple)
-    if (tall, wide) != (height, width):
+    padded_height, padded_width = _rounded_up(height, halo.multiple), _rounded_up(width, halo.multiple)
+    if (padded_height, padded_width) != (height, width):
         rest = ((0, 0),) * (picture.ndim - 2)
-        picture = np.pad(picture, ((0, tall - height), (0, wide - width), *rest), mode="edge")
-    rows = exact_pieces(tall, size[0], halo.top, halo.bottom, halo.multiple)
-    columns = exact_pieces(wide, size[1], halo.left, halo.right, halo.multiple)
+        picture = np.pad(
+            picture, ((0, padded_height - height), (0, padded_width - width), *rest), mode="edge"
+        )
+    rows = exact_pieces(padded_height, size[0], halo.top, halo.bottom, halo.multiple)
+    columns = exact_pieces(padded_width, size[1], halo.left, halo.right, halo.multiple)
     return _run_pieces(run, picture, halo, rows, columns)[: halo.scaled(height), : halo.scaled(width)]
 
 

@@ -1,4 +1,4 @@
-"""How long networks will take for a picture: a small piece is timed."""
+"""The estimated time that networks take for a picture, from a small piece that is timed."""
 
 import time
 from collections.abc import Iterable
@@ -12,35 +12,35 @@ from onebranch.enhancer.single_file import EnhancementPreview
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 
-PIECE = 256
-"""Edge of the piece, at most."""
+PIECE_PIXELS = 256
+"""Edge of the timed piece, at most."""
 
-SLOW = 0.3
-"""Seconds after which a piece is not timed again."""
+MIN_SECONDS = 0.3
+"""A piece is timed again, up to three times, until this time is used up."""
 
 
-class Estimate:
-    """Seconds that the networks take, by pieces that are timed once for every chain of networks."""
+class DurationEstimator:
+    """Estimates the seconds that networks take; one piece is timed for every chain of networks."""
 
     def __init__(self, enhancer: Enhancer) -> None:
         self._enhancer = enhancer
-        self._known: dict[tuple[tuple[str, ...], float], float | None] = {}
+        self._seconds_per_pixel: dict[tuple[tuple[str, ...], float], float | None] = {}
 
     def seconds(self, preview: EnhancementPreview) -> float | None:
-        """About, for that picture, with all cores; None where no piece can be run."""
+        """The estimated time for that picture with all cores; None if no piece can be run."""
         factor = _factor(preview)
         key = preview.models, factor
-        if key not in self._known:
-            self._known[key] = self._of_pixel(preview.before, factor)
-        known = self._known[key]
+        if key not in self._seconds_per_pixel:
+            self._seconds_per_pixel[key] = self._time_pixel(preview.before, factor)
+        per_pixel = self._seconds_per_pixel[key]
         height, width = preview.before
-        return None if known is None else known * height * width * preview.frames
+        return None if per_pixel is None else per_pixel * height * width * preview.frames
 
-    def _of_pixel(self, size: Size, factor: float) -> float | None:
+    def _time_pixel(self, size: Size, factor: float) -> float | None:
         options = self._enhancer.options
         if options.width is not None or options.height is not None:
             options = replace(options, width=None, height=None, scale=factor)
-        height, width = (min(PIECE, side) for side in size)
+        height, width = (min(PIECE_PIXELS, side) for side in size)
         values = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         try:
             enhancer = Enhancer(replace(options, threads=None) if self._enhancer.concurrency > 1 else options)
@@ -50,13 +50,13 @@ class Estimate:
 
 
 def _times(enhancer: Enhancer, picture: Picture) -> Iterable[float]:
-    """The first, which opens and warms everything, and more unless it is slow."""
-    found: list[float] = []
-    while len(found) < 3 and sum(found) < SLOW:
+    """Seconds of one to three runs; the first also opens and warms up the runtime."""
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < MIN_SECONDS:
         begin = time.perf_counter()
         enhancer.enhance(picture)
-        found.append(time.perf_counter() - begin)
-    return found
+        times.append(time.perf_counter() - begin)
+    return times
 
 
 def _factor(preview: EnhancementPreview) -> float:

@@ -1,0 +1,61 @@
+"""Options that several commands share, and groups of options that a command receives as one typed value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+MAX_PIXELS_OPTION = click.option(
+    "--max-pixels", type=int, help="Largest picture that is read, in pixels [default: 1000000000]."
+)
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def option_group(name: str, group: type[Any], *options: Decorator) -> Decorator:
+    """Add options to a command, which receives their values as one argument `name` of the dataclass `group`.
+
+    The options' parameter names are the fields of the dataclass.
+    """
+    names = [field.name for field in fields(group)]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_group(*arguments: Any, **values: Any) -> Any:
+            values[name] = group(**{key: values.pop(key) for key in names})
+            return command(*arguments, **values)
+
+        decorated: Callable[..., Any] = with_group
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class RuntimeArguments:
+    """What runs a network; see `Options`."""
+
+    runtime: str
+    precision: str
+    threads: int | None
+
+
+runtime_options = option_group(
+    "running",
+    RuntimeArguments,
+    click.option(
+        "--runtime",
+        default="auto",
+        show_default=True,
+        help="What runs the network: auto, engine, onnxruntime, openvino or torch.",
+    ),
+    click.option(
+        "--precision", default="fp32", show_default=True, help="Precision of the network: fp32, bf16 or int8."
+    ),
+    click.option("--threads", type=int, help="Threads per picture [default: its share of the cores]."),
+)
