@@ -31,17 +31,17 @@ DASHES = "5 4"
 
 
 def block_picture() -> str:
-    """The block of the preset `patent`, its parts named."""
+    """The block of the preset `patent`, with notes beside its parts."""
     x, top = MARGIN + BLOCK.width / 2, MARGIN
     panel_top = top + PICTURE.height + GAP
     split = panel_top + 12
     node = panel_top + BLOCK.height - 12 - STEP - 9 - (BLOCK.activation.height if BLOCK.activation else 0)
     named = (
         (split, "the input goes to every branch"),
-        ((split + node) / 2, "linear: every chain equals"),
+        ((split + node) / 2, "affine: every chain equals"),
         ((split + node) / 2 + 16, "one convolution, and so does their sum"),
-        (node, "their results are added"),
-        (node + 9 + STEP + 12, "the activation, not linear, stays"),
+        (node, "the outputs are added"),
+        (node + 9 + STEP + 12, "the activation, which is nonlinear, stays"),
     )
     left = x + BLOCK.width / 2 + 16
     notes = [svg.write_text(left, y + 4, text, 12, svg.MUTED, "start") for y, text in named]
@@ -51,7 +51,7 @@ def block_picture() -> str:
 
 
 def through(panel: Panel, x: float, y: float) -> tuple[list[str], float]:
-    """Input, block and output below each other from (x, y), and the y of the lower edge."""
+    """Input, block and output drawn from (x, y) downwards, and the y of the lower edge."""
     shapes: list[str] = []
     for row in (PICTURE, panel, RESULT):
         shapes += row.draw(x, y)
@@ -70,28 +70,32 @@ def merge_picture() -> str:
 
 
 def named(spec: NetworkSpec, name: str) -> Model:
-    """A model with a name to write above its drawing."""
+    """A model of zeros with a name, which is written above its drawing."""
     shapes = expected_tensors(spec).items()
     return Model(spec, {key: np.zeros(shape, np.float32) for key, shape in shapes}, name)
 
 
 def modes_picture() -> str:
-    """The two forward modes of a block: the picture passes every branch, or one merged convolution."""
+    """The two forward modes of a block: through every branch, or through one merged convolution."""
     x, top = MARGIN + BLOCK.width / 2, MARGIN + 44
     middle = 2 * MARGIN + BLOCK.width
     width = 132 + chains_width(BLOCK.chains)
     shapes, bottom = through(BLOCK, x, top)
-    shapes += heading(x, "branches", "the picture passes every branch")
+    shapes += heading(x, "branches", "the picture passes through every branch")
     shapes += heading(
-        middle + MARGIN + width / 2, "merged", "kernels merge, the picture passes one convolution"
+        middle + MARGIN + width / 2,
+        "merged",
+        "kernels are merged, the picture passes through one convolution",
     )
     shapes += merged_block(middle + MARGIN, top, width)
     shapes += legend(middle + MARGIN + 150, bottom - 8)
-    return svg.document(middle + width + 2 * MARGIN, bottom + MARGIN, shapes, "Both ways through a block")
+    return svg.document(
+        middle + width + 2 * MARGIN, bottom + MARGIN, shapes, "The two forward modes of a block"
+    )
 
 
 def heading(x: float, name: str, about: str) -> list[str]:
-    """A mode's name and what happens in it."""
+    """The name of a mode and a line that describes it."""
     return [
         svg.write_text(x, MARGIN + 8, name, 17, weight=700),
         svg.write_text(x, MARGIN + 27, about, 12, svg.MUTED),
@@ -99,7 +103,7 @@ def heading(x: float, name: str, about: str) -> list[str]:
 
 
 def merged_block(left: float, y: float, width: float) -> list[str]:
-    """The block as a panel: the picture's line on its left side, the kernels on its right."""
+    """A panel with the path of the picture on the left and the merge of the kernels on the right."""
     x, top = left + 60, y + PICTURE.height + GAP
     bottom = top + BLOCK.height
     chains = top + FAN
@@ -124,7 +128,7 @@ def merged_block(left: float, y: float, width: float) -> list[str]:
 
 
 def kernels(x: float, y: float, node: float) -> list[str]:
-    """The branches' kernels, which no picture passes, merged into one."""
+    """The kernels of the branches, merged into one; the picture does not pass through them."""
     tall = max(each.height for each in BLOCK.chains)
     shapes: list[str] = []
     for each, middle in zip(BLOCK.chains, spread(BLOCK.chains, x), strict=True):
@@ -134,7 +138,7 @@ def kernels(x: float, y: float, node: float) -> list[str]:
 
 
 def legend(x: float, y: float) -> list[str]:
-    """Which line is what."""
+    """The legend of the two line styles."""
     return [
         svg.wire(f"M {x:g} {y - 4:g} L {x + 28:g} {y - 4:g}"),
         svg.write_text(x + 36, y, "the picture", 12, svg.MUTED, "start"),
@@ -152,14 +156,14 @@ STAGES = (
     ("tail", 4, 1),
     ("result", 4, 0),
 )
-"""Of a network in the engine: what its rows are, how far they are behind the picture's, how many are kept."""
+"""The stages of a network in the engine: name, lag behind the picture in rows, number of rows kept."""
 
 NOW = 9
-"""The row of the picture that the drawn step takes."""
+"""The row of the picture that the drawn step reads."""
 
 
 def engine_picture() -> str:
-    """One step of the engine: every layer makes one row of the three that its predecessor keeps."""
+    """One step of the engine: every layer computes one row from three rows of its predecessor."""
     left, top = MARGIN + 70, MARGIN + 54
     shapes = [
         svg.write_text(left - 14, top + row * ROW + 11, str(row), 10, svg.MUTED, "end") for row in range(ROWS)
@@ -171,24 +175,25 @@ def engine_picture() -> str:
             shapes += _reading(left + index * COLUMN, top, NOW - lag)
     foot = top + ROWS * ROW + 30
     legend = (
-        ("edge", "made in this step"),
+        ("edge", "computed in this step"),
         ("convolution", "kept"),
         ("picture", "no longer needed"),
-        ("frame", "not yet"),
+        ("frame", "not yet computed"),
     )
-    for index, (kind, words) in enumerate(legend):
-        x = left + index * 150
+    x = left
+    for kind, words in legend:
         shapes += [
             svg.rectangle(x, foot, 22, ROW - 3, kind, 2),
             svg.write_text(x + 30, foot + 10, words, 11, svg.INK, "start"),
         ]
-    title = f"step {NOW}: one row of the picture comes in, every layer makes one row"
+        x += svg.text_width(words, 11) + 60
+    title = f"step {NOW}: one row of the picture is read, every layer computes one row"
     shapes.append(svg.write_text(left - 40, MARGIN + 14, title, 13, svg.INK, "start", 600))
     return svg.document(left + len(STAGES) * COLUMN + MARGIN, foot + ROW + MARGIN, shapes, title)
 
 
 def _stage_rows(x: float, top: float, name: str, now: int, kept: int) -> list[str]:
-    """The rows of one layer, from the first to the last, and its name."""
+    """All rows of one layer below its name."""
     shapes = [svg.write_text(x + 32, top - 10, name, 12, svg.INK, "middle", 600)]
     for row in range(ROWS):
         kind = (
@@ -205,14 +210,14 @@ def _stage_rows(x: float, top: float, name: str, now: int, kept: int) -> list[st
 
 
 def _reading(x: float, top: float, row: int) -> list[str]:
-    """Lines from three rows of the layer on the left to the row that is made of them."""
+    """Lines from three rows of the layer on the left to the row computed from them."""
     y = top + row * ROW + 6
     lines = [f"M {x - 40:g} {y + step * ROW:g} L {x - 8:g} {y:g}" for step in (-1, 0, 1)]
     return [*(svg.wire(line) for line in lines), svg.arrow_head(x - 2, y, "right")]
 
 
 def cells_picture() -> str:
-    """How a row of four channels lies in memory in each precision."""
+    """The memory layout of a row of four channels in each precision."""
     left, top, size = MARGIN + 96, MARGIN + 40, 30.0
     kinds = (
         ("float32", [("c0", range(phase, 32, 4)) for phase in range(4)]),
