@@ -55,7 +55,7 @@ def run(out: Path) -> Outcome:
     result, comparison = out / "doubled.png", out / "comparison.png"
     write(doubled, result, overwrite=True)
     headings = "bicubic", "onebranch photo-x2", "original"
-    notes = f"{scores[0]:.2f} dB", f"{scores[1]:.2f} dB", "what both started from, halved"
+    notes = f"{scores[0]:.2f} dB", f"{scores[1]:.2f} dB", "reference; the input is half its size"
     panels = [Panel(h, n, p) for h, n, p in zip(headings, notes, seen, strict=True)]
     write(Picture(side_by_side(panels, most_detailed_part(seen[-1], 96))), comparison, overwrite=True)
     same = fingerprint(merged) == fingerprint(shipped)
