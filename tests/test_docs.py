@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -94,6 +95,19 @@ def test_the_architecture_names_every_part_of_the_package():
     for path in PACKAGE.iterdir():
         if not path.name.startswith("_") and (path.is_dir() or path.suffix == ".py") and path.name != "data":
             assert re.search(rf"\b{path.stem}\b", text), path.name
+
+
+def test_the_architecture_lists_the_layers_that_are_enforced():
+    """Names in the first column of the layer table, row by row, are those of the import-linter contract."""
+    table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    shown = [re.findall(r"\w+", row.split("  ")[0]) for row in table.splitlines()[1:] if row[:1].strip()]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    enforced = [re.findall(r"\w+", row) for row in contract["layers"]]
+    existing = [
+        [name for name in row if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()]
+        for row in enforced
+    ]
+    assert [sorted(row) for row in shown] == [sorted(row) for row in existing if row]
 
 
 def test_the_site_links_every_page():
