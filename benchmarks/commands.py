@@ -28,8 +28,9 @@ from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import encode
 from onebranch.images.folders import find_pictures
 from onebranch.images.formats import FORMATS
-from onebranch.images.picture import Picture, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.samples import as_depth
 from onebranch.images.writing import write
 from onebranch.model import catalogue
 

@@ -129,14 +129,15 @@ def peak() -> int:
 def by_rows(path: str) -> list[str]:
     """Read as the command does: rows, as of a large picture and as of a small one, and all frames."""
     from onebranch.images.decoders import decoding, rotation, temporary_file
-    from onebranch.images.reading import frames_of, open_picture, read_animation
+    from onebranch.images.probe import probe
+    from onebranch.images.reading import open_picture, read_animation
 
-    for held in (0, temporary_file.HELD):
-        decoding.HELD = rotation.HELD = held
+    for held in (0, temporary_file.MAX_IN_MEMORY_BYTES):
+        decoding.MAX_IN_MEMORY_BYTES = rotation.MAX_IN_MEMORY_BYTES = held
         with open_picture(path) as reader:
             while len(reader.read(64)):
                 pass
-    if frames_of(path) > 1:
+    if probe(path).frames > 1:
         read_animation(path)
     return ["read"]
 
@@ -161,9 +162,9 @@ def whole(path: str) -> list[str]:
         f"{found.width}x{found.height}",
         "grey" if found.channels == 1 else "RGB",
         "-" if found.alpha is None else "alpha",
-        found.route.depth or found.pixels.dtype.name,
+        found.conversion.depth or found.pixels.dtype.name,
         str(len(found.metadata.icc or b"")),
-        found.route.kind or "-",
+        found.conversion.kind or "-",
         "; ".join(found.notes) or "-",
     ]
 
@@ -182,7 +183,7 @@ def enhanced(path: str) -> list[str]:
             layout, header = reader.header.layout, reader.header
     finally:
         target.unlink(missing_ok=True)
-    depth = header.route.depth or layout.depth
+    depth = header.conversion.depth or layout.depth
     colours = "grey" if layout.channels == 1 else "RGB"
     size = f"{layout.width}x{layout.height}"
     return ["enhanced", size, colours, "alpha" if layout.alpha else "-", depth]

@@ -16,7 +16,7 @@ from onebranch.algebra.network import run_network
 from onebranch.enhancer.engine_stage import EngineStage
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.errors import OnebranchError
-from onebranch.images.picture import as_depth
+from onebranch.images.samples import as_depth
 from onebranch.model.catalogue import load
 from onebranch.runtime.engine import Engine, EngineRuntime
 from onebranch.runtime.engine_library import available, instruction_sets

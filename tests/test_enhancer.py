@@ -15,11 +15,12 @@ from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options, models_for, requested_size
 from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
-from onebranch.images.alpha import filled as hidden_filled
+from onebranch.images.alpha import fill_transparent as hidden_filled
 from onebranch.images.colour import to_rgb, to_ycbcr
 from onebranch.images.metadata import Metadata
-from onebranch.images.picture import DEPTHS, Picture
+from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
+from onebranch.images.samples import WHITE_LEVELS
 from onebranch.model import catalogue
 from onebranch.model.file import Model, write
 from onebranch.runtime.selection import open_runtime
@@ -39,7 +40,7 @@ def picture_of(
     """A smooth picture with some noise, of any depth."""
     rng = np.random.default_rng(seed)
     smooth = resize(rng.random((7, 6, channels)), *size)
-    values = np.clip(smooth * 0.7 + 0.15 + rng.normal(0, 0.02, smooth.shape), 0, 1) * DEPTHS[kind]
+    values = np.clip(smooth * 0.7 + 0.15 + rng.normal(0, 0.02, smooth.shape), 0, 1) * WHITE_LEVELS[kind]
     return Picture((np.round(values) if kind != "float32" else values).astype(kind))
 
 
@@ -61,7 +62,7 @@ def interpolated(model: Model, planes: np.ndarray) -> np.ndarray:
 
 def defined(model: Model, pixels: np.ndarray) -> np.ndarray:
     """What enhancing means, in float64: grey or RGB in, the same out, in [0, 1], unclipped."""
-    values = pixels.astype(np.float64) / DEPTHS[pixels.dtype.name]
+    values = pixels.astype(np.float64) / WHITE_LEVELS[pixels.dtype.name]
     if model.spec.colour == "rgb":
         if values.shape[2] == 3:
             return network_on(model, values)
@@ -76,7 +77,7 @@ def defined(model: Model, pixels: np.ndarray) -> np.ndarray:
 def assert_rounded_from(actual: np.ndarray, expected: np.ndarray) -> None:
     """Whole numbers are `expected` clipped and rounded, ties aside; floats are `expected`."""
     assert actual.shape == expected.shape
-    peak = DEPTHS[actual.dtype.name]
+    peak = WHITE_LEVELS[actual.dtype.name]
     if peak == 1:
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
         return
@@ -89,7 +90,7 @@ def assert_rounded_from(actual: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("options", TASKS)
 def test_enhancing_is_what_it_is_defined_to_be(options: dict, colour: str, channels: int) -> None:
     model = calm_model(colour, **options)
-    for kind in DEPTHS:
+    for kind in WHITE_LEVELS:
         picture = picture_of(channels, kind)
         result = enhance(picture, model, threads=1)
         assert result.pixels.dtype == picture.pixels.dtype
@@ -103,14 +104,14 @@ def test_both_routes_are_what_they_are_defined_to_be(options: dict, colour: str,
     model = calm_model(colour, **options)
     arrays, graph = ArrayStage(model, open_runtime(model, threads=1)), GraphStage(model, threads=1)
     assert arrays.halo == graph.halo
-    for source, target in itertools.product(DEPTHS, DEPTHS):
+    for source, target in itertools.product(WHITE_LEVELS, WHITE_LEVELS):
         pixels = picture_of(channels, source).pixels
         for stage in (arrays, graph):
             result = stage.pixels(channels, source, target)(pixels)
             assert result.dtype.name == target
             assert_rounded_from(result, defined(model, pixels))
             alpha = stage.alpha(source, target)(pixels[..., :1])
-            expected = interpolated(model, pixels[..., :1].astype(np.float64) / DEPTHS[source])
+            expected = interpolated(model, pixels[..., :1].astype(np.float64) / WHITE_LEVELS[source])
             assert_rounded_from(alpha, expected)
 
 

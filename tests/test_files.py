@@ -15,8 +15,9 @@ from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError
 from onebranch.images.folders import find_pictures
 from onebranch.images.metadata import Metadata
-from onebranch.images.picture import Picture, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.samples import as_depth
 from onebranch.images.writing import write
 
 TOP = {"uint8": 255, "uint16": 65535, "float32": 1}

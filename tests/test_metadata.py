@@ -13,20 +13,19 @@ from colour_profiles import profile
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions, enhance_file
+from onebranch.images.containers import exif as exif_block
+from onebranch.images.containers import xmp as xmp_packet
+from onebranch.images.containers.png import SIGNATURE, is_location_text, read_texts
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.metadata import (
     Metadata,
-    is_whole,
     of_size,
-    upright_exif,
-    upright_xmp,
     without_location,
     without_thumbnail,
 )
 from onebranch.images.picture import Picture
-from onebranch.images.png_text import read_texts, tells_place
 from onebranch.images.reading import read
-from onebranch.images.writing import plan, write
+from onebranch.images.writing import check_target, write
 
 ENHANCER = Enhancer(Options(model="photo-x2", threads=1))
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -225,9 +224,9 @@ def test_xmp_says_upright():
         b"<tiff:Orientation>%d</tiff:Orientation>",
     ):
         for number in range(1, 9):
-            assert upright_xmp(form % number) == form % 1
+            assert xmp_packet.set_upright(form % number) == form % 1
     assert (
-        upright_xmp(b'exif:Orientation="60" tiff:Orientation="9"')
+        xmp_packet.set_upright(b'exif:Orientation="60" tiff:Orientation="9"')
         == b'exif:Orientation="60" tiff:Orientation="9"'
     )
 
@@ -245,7 +244,7 @@ def test_turned_pictures_say_everywhere_that_they_are_upright(tmp_path, suffix):
 
 
 EDITS = (
-    upright_exif,
+    exif_block.set_upright,
     lambda exif: without_location(Metadata(exif=exif)).exif,
     lambda exif: without_thumbnail(Metadata(exif=exif)).exif,
     lambda exif: of_size(Metadata(exif=exif), 7, 9).exif,
@@ -271,10 +270,10 @@ def test_edits_keep_the_length_and_never_fail(edit):
 def test_whole_blocks_are_told_from_broken_ones():
     for order in "<>":
         whole = block(order)
-        assert is_whole(whole)
-        assert is_whole(whole.removeprefix(b"Exif\0\0"))
+        assert exif_block.is_complete(whole)
+        assert exif_block.is_complete(whole.removeprefix(b"Exif\0\0"))
         for cut in (0, 5, 8, 14, 30, whole.index(NOTE) + 5):
-            assert not is_whole(whole[:cut])
+            assert not exif_block.is_complete(whole[:cut])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -283,7 +282,7 @@ def test_broken_blocks_leave_a_whole_and_upright_picture(tmp_path, suffix):
     note = whole.index(NOTE) + 5
     for cut, encoding in ((7, None), (20, None), (note, None), (note, Encoding(strip_location=True))):
         path = tmp_path / f"{cut}{encoding is None}{suffix}"
-        picture = Picture(PIXELS, metadata=Metadata(exif=upright_exif(whole[:cut])))
+        picture = Picture(PIXELS, metadata=Metadata(exif=exif_block.set_upright(whole[:cut])))
         write(picture, path, encoding=encoding)
         assert read(path).pixels.shape == PIXELS.shape
         with Image.open(path) as image:
@@ -349,6 +348,12 @@ def texts():
     return info
 
 
+def texts_in(path):
+    with path.open("rb") as file:
+        file.seek(len(SIGNATURE))
+        return read_texts(file)
+
+
 SAID = {"Title": "Näme", "Description": "日本 äöü", "Comment": "packed"}
 
 
@@ -369,7 +374,9 @@ def test_texts_of_a_png_are_kept_again_and_again(tmp_path):
     found = read(tmp_path / "0.png")
     write(found, tmp_path / "bare.png", encoding=Encoding(strip=True))
     assert said(tmp_path / "bare.png") == {}
-    assert any("texts of the PNG left out" in word for word in plan(tmp_path / "it.jpg", found.header))
+    assert any(
+        "texts of the PNG left out" in word for word in check_target(tmp_path / "it.jpg", found.header)
+    )
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -390,12 +397,12 @@ def test_damaged_texts_are_left_out(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "in.png", pnginfo=texts())
     content = (tmp_path / "in.png").read_bytes()
     (tmp_path / "in.png").write_bytes(content.replace(b"tEXtTitle\0N", b"tEXtTitle\0M"))
-    assert len(read_texts(tmp_path / "in.png")) == 3
+    assert len(texts_in(tmp_path / "in.png")) == 3
     for length in range(0, len(content), 7):
         (tmp_path / "cut.png").write_bytes(content[:length])
-        assert isinstance(read_texts(tmp_path / "cut.png"), tuple)
+        assert isinstance(texts_in(tmp_path / "cut.png"), tuple)
     for bad in (b"zTXtA\0\0no zlib", b"iTXtA\0", b"iTXtA\0\1\0\0\0no zlib"):
-        assert tells_place(b"\0\0\0\0" + bad + b"\0\0\0\0")
+        assert is_location_text(b"\0\0\0\0" + bad + b"\0\0\0\0")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -408,4 +415,4 @@ def test_every_kind_of_jpeg_holds_exif_and_stays_readable(tmp_path, mode):
         assert (found.mode, found.size) == (mode, (40, 60))
         assert found.getexif()[0x010F] == "The Maker"
     assert raw_exif(tmp_path / "out.jpg").index(NOTE) == block(">").index(NOTE) - 6
-    assert read(tmp_path / "out.jpg").route.kind == ("CMYK" if mode == "CMYK" else "")
+    assert read(tmp_path / "out.jpg").conversion.kind == ("CMYK" if mode == "CMYK" else "")

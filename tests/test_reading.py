@@ -10,20 +10,23 @@ from PIL import Image, ImageOps
 
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
-from onebranch.images.decoders import decoding, rotation
-from onebranch.images.libvips import pyvips
-from onebranch.images.picture import Picture
-from onebranch.images.profiles import classify_profile
-from onebranch.images.reading import frames_of, open_picture, read, read_animation
-from onebranch.images.route import (
-    Route,
-    at_depth,
-    from_depth,
+from onebranch.images.colour_conversion import (
+    ColourConversion,
+    float_to_depth,
     lab_to_srgb,
     linear_to_srgb,
     srgb_to_lab,
     srgb_to_linear,
+    to_float,
 )
+from onebranch.images.decoders import decoding, rotation
+from onebranch.images.encoders.output_colours import output_colours
+from onebranch.images.formats import FORMATS
+from onebranch.images.libvips import pyvips
+from onebranch.images.picture import Picture
+from onebranch.images.probe import probe
+from onebranch.images.profiles import classify_profile
+from onebranch.images.reading import open_picture, read, read_animation
 
 pytestmark = pytest.mark.fast
 
@@ -57,9 +60,9 @@ def test_rows_together_are_the_picture(tmp_path, suffix, count):
 def spilled(request, monkeypatch):
     """Small pictures take both ways; the bands in the file are of three rows."""
     if request.param != "in memory":
-        monkeypatch.setattr(decoding, "HELD", 0)
-        monkeypatch.setattr(rotation, "HELD", 0)
-        monkeypatch.setattr(rotation, "BAND", 3 * 9 * 3)
+        monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(rotation, "MAX_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(rotation, "BAND_BYTES", 3 * 9 * 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -97,8 +100,8 @@ def test_interlaced_palettes_and_turns(tmp_path, monkeypatch, bits):
     pixels = np.random.default_rng(1).integers(0, 2**bits, (29, 31))
     interlaced_png(path, colours[pixels], palette=True, bitdepth=bits, dither=0, orientation=6)
     expected = read(path).samples()
-    monkeypatch.setattr(decoding, "HELD", 0)
-    monkeypatch.setattr(rotation, "HELD", 0)
+    monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(rotation, "MAX_IN_MEMORY_BYTES", 0)
     np.testing.assert_array_equal(rows_of(path, 4), expected)
 
 
@@ -107,9 +110,9 @@ def test_interlaced_pictures_take_their_route(shared_data, tmp_path, monkeypatch
     image = pyvips.Image.new_from_file(str(path)).crop(300, 300, 99, 77)
     image.pngsave(str(tmp_path / "it.png"), interlace=True)
     expected = read(tmp_path / "it.png")
-    monkeypatch.setattr(decoding, "HELD", 0)
+    monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
     found = read(tmp_path / "it.png")
-    assert found.route == expected.route and found.route.kind == "profile"
+    assert found.conversion == expected.conversion and found.conversion.kind == "profile"
     np.testing.assert_array_equal(found.samples(), expected.samples())
 
 
@@ -122,7 +125,7 @@ def test_interlaced_pictures_take_their_route(shared_data, tmp_path, monkeypatch
     ],
 )
 def test_damaged_interlaced_pictures_are_told(tmp_path, monkeypatch, damage, words):
-    monkeypatch.setattr(decoding, "HELD", 0)
+    monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
     path = tmp_path / "it.png"
     interlaced_png(path, noise(90, 80, 3))
     path.write_bytes(damage(path.read_bytes()))
@@ -131,7 +134,7 @@ def test_damaged_interlaced_pictures_are_told(tmp_path, monkeypatch, damage, wor
 
 
 def test_interlaced_pictures_whose_data_is_wrong_or_short_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "HELD", 0)
+    monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
     path = tmp_path / "it.png"
     interlaced_png(path, noise(40, 40, 3))
     content = path.read_bytes()
@@ -154,7 +157,7 @@ def test_no_room_for_a_temporary_file_is_told(tmp_path, monkeypatch):
     path, exif = tmp_path / "it.png", Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise(20, 9, 3)).save(path, exif=exif)
-    monkeypatch.setattr(rotation, "HELD", 0)
+    monkeypatch.setattr(rotation, "MAX_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(
         OnebranchError, match=r"temporary file, and '.*nowhere' gives none: no such file.*TMPDIR"
@@ -267,7 +270,7 @@ def test_lab_of_srgb_colours_is_that_of_a_profile():
     """The formulas against libvips' sRGB profile through Little CMS."""
     image = pyvips.Image.new_from_array(noise(16, 16, 3), interpretation="srgb")
     expected = image.icc_import(input_profile="srgb", pcs="lab", intent="relative")
-    found = srgb_to_lab(from_depth(image))
+    found = srgb_to_lab(to_float(image))
     difference = found.dE00(expected)
     assert difference.avg() < 0.02
     assert difference.max() < 0.2  # in the dark, where the profile's curve is a table
@@ -297,7 +300,7 @@ def test_frames_come_with_their_timing(tmp_path):
     frames = [Image.new("RGB", (12, 10), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[50, 120, 80], loop=0)
     found = read_animation(path)
-    assert frames_of(path) == 3
+    assert probe(path).frames == 3
     assert found.delays == (50, 120, 80)
     assert found.loop == 0
     shown = [tuple(frame.pixels[5, 5].tolist()) for frame in found.frames]
@@ -310,7 +313,7 @@ def test_frames_come_with_their_timing(tmp_path):
 def test_a_still_picture_is_one_frame(tmp_path):
     path = tmp_path / "it.png"
     Image.fromarray(noise(4, 5)).save(path)
-    assert frames_of(path) == 1
+    assert probe(path).frames == 1
     assert len(read_animation(path).frames) == 1
 
 
@@ -366,13 +369,13 @@ def test_middle_grey_is_encoded_as_the_standard_says():
 def test_linear_light_goes_back_to_the_samples_of_the_file(depth):
     samples = np.arange(256, dtype=depth).reshape(16, 16, 1) * (1 if depth == "uint8" else 257)
     image = pyvips.Image.new_from_array(samples)
-    back = Route("", depth, "linear").back(linear_to_srgb(from_depth(image)), depth, "PNG")
+    back = ColourConversion("", depth, "linear").restore(linear_to_srgb(to_float(image)), depth)
     np.testing.assert_array_equal(np.atleast_3d(back.numpy()), samples)
 
 
 def test_depths_round_and_clip():
     image = vips(np.array([[[-0.5, 0.5, 2.0]]], np.float32))
-    assert at_depth(image, "uint8").numpy().ravel().tolist() == [0, 128, 255]
+    assert float_to_depth(image, "uint8").numpy().ravel().tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("name", ["srgb", "p3"])
@@ -392,15 +395,15 @@ def test_what_is_no_profile_is_damaged():
 def test_the_permuting_profile_takes_a_route_and_comes_back(shared_data):
     (path,) = (shared_data / "odd").glob("034_*")
     found = read(path)
-    assert (found.route.kind, found.route.depth, found.metadata.icc) == ("profile", "uint8", None)
-    back = found.route.back(vips(found.samples()), "uint8", "PNG")
+    assert (found.conversion.kind, found.conversion.depth, found.metadata.icc) == ("profile", "uint8", None)
+    back = found.conversion.restore(vips(found.samples()), "uint8")
     with Image.open(path) as image:
         original = np.asarray(image).astype(int)
     seen = original[..., 3] > 0
     difference = np.abs(back.numpy().astype(int) - original)[seen]
     assert difference.max() <= 5
     assert difference.mean() < 0.5
-    assert back.get("icc-profile-data") == found.route.profile
+    assert back.get("icc-profile-data") == found.conversion.profile
 
 
 @pytest.mark.parametrize("number", ["037", "103"])
@@ -408,7 +411,7 @@ def test_cmyk_comes_back_as_the_same_colours(shared_data, number):
     (path,) = (shared_data / "odd").glob(f"{number}_*")
     found = read(path)
     original = pyvips.Image.new_from_file(str(path))
-    back = found.route.back(vips(found.samples()), "uint8", "TIFF")
+    back = found.conversion.restore(vips(found.samples()), "uint8")
     assert (back.interpretation, back.bands) == ("cmyk", 4)
     lab = [image.icc_import(embedded=True, pcs="lab", intent="relative") for image in (original, back)]
     assert lab[0].dE00(lab[1]).avg() < 1
@@ -418,18 +421,18 @@ def test_cmyk_comes_back_as_the_same_colours(shared_data, number):
 def test_lab_is_written_as_lab_and_read_the_same(shared_data, tmp_path, depth, error):
     (path,) = (shared_data / "odd").glob("101_*")
     found = read(path)
-    image = found.route.back(vips(found.samples()), depth, "TIFF")
+    image = found.conversion.restore(vips(found.samples()), depth)
     image.tiffsave(str(tmp_path / "it.tif"))
     again = read(tmp_path / "it.tif")
-    assert again.route.kind == "Lab"
-    assert again.route.depth == depth
+    assert again.conversion.kind == "Lab"
+    assert again.conversion.depth == depth
     assert np.abs(again.pixels - found.pixels).max() <= error
 
 
 def test_a_format_without_these_colours_gets_srgb(shared_data):
     (path,) = (shared_data / "odd").glob("037_*")
     found = read(path)
-    back = found.route.back(vips(found.samples()), "uint8", "PNG")
+    back = output_colours(found.header, FORMATS["PNG"]).convert(vips(found.samples()))
     assert (back.interpretation, back.bands) == ("srgb", 3)
     assert not back.get_typeof("icc-profile-data")
 
@@ -439,8 +442,8 @@ def test_temporary_files_have_no_name(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(decoding, "HELD", 0)
-    monkeypatch.setattr(rotation, "HELD", 0)
+    monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(rotation, "MAX_IN_MEMORY_BYTES", 0)
     made = []
     monkeypatch.setattr(tempfile, "TemporaryFile", counting(tempfile.TemporaryFile, made))
     interlaced_png(tmp_path / "it.png", noise(40, 30, 3), orientation=6)

@@ -15,10 +15,11 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import enhanced_rows
-from onebranch.images.alpha import filled
-from onebranch.images.picture import DEPTHS, Picture
+from onebranch.images.alpha import fill_transparent
+from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
 from onebranch.images.rows import Header
+from onebranch.images.samples import WHITE_LEVELS
 from onebranch.model.catalogue import CATALOGUE
 
 MODELS = {
@@ -61,13 +62,13 @@ def picture_of(height: int, width: int, channels: int, depth: str, alpha: bool, 
         resize(rng.random((5, 4, channels)), height, width) * 0.8
         + rng.random((height, width, channels)) * 0.2
     )
-    scaled = np.clip(values, 0, 1) * DEPTHS[depth]
+    scaled = np.clip(values, 0, 1) * WHITE_LEVELS[depth]
     pixels = (scaled if depth == "float32" else np.round(scaled)).astype(depth)
     if not alpha:
         return Picture(pixels)
     shine = np.clip(np.sin(np.arange(height) / 9)[:, None] * 2 + rng.random((height, width)), 0, 1)
     shine[: height // 2] = 1
-    shine = shine * DEPTHS[depth]
+    shine = shine * WHITE_LEVELS[depth]
     return Picture(pixels, (shine if depth == "float32" else np.round(shine)).astype(depth))
 
 
@@ -156,7 +157,7 @@ def test_hidden_colours_are_the_weighted_mean_of_visible_ones_in_reach(height, w
     rng = np.random.default_rng(seed)
     pixels = rng.random((height, width, 3), np.float32)
     alpha = np.where(rng.random((height, width)) < 0.6, 0, rng.random((height, width))).astype(np.float32)
-    found = filled(pixels, alpha, reach)
+    found = fill_transparent(pixels, alpha, reach)
     for y in range(height):
         for x in range(width):
             near = [

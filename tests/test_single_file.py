@@ -19,8 +19,9 @@ from onebranch.images.animation import Animation
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.libvips import pyvips
 from onebranch.images.metadata import Metadata
-from onebranch.images.picture import DEPTHS, Picture
+from onebranch.images.picture import Picture
 from onebranch.images.reading import open_picture, read, read_animation
+from onebranch.images.samples import WHITE_LEVELS
 from onebranch.images.writing import write, write_animation
 
 SAME = Options(model="photo-x2", threads=1)
@@ -31,7 +32,9 @@ def picture(depth: str, channels: int, alpha: bool, size: tuple[int, int] = (75,
     rng = np.random.default_rng(5)
     values = rng.random((*size, channels + 1))
     values[..., -1] = np.clip(values[..., -1] * 3 - 1, 0, 1)
-    samples = values.astype(np.float32) if depth == "float32" else (values * DEPTHS[depth]).astype(depth)
+    samples = (
+        values.astype(np.float32) if depth == "float32" else (values * WHITE_LEVELS[depth]).astype(depth)
+    )
     return Picture(samples[..., :-1].copy(), samples[..., -1].copy() if alpha else None)
 
 
@@ -39,12 +42,12 @@ def picture(depth: str, channels: int, alpha: bool, size: tuple[int, int] = (75,
 def streaming(monkeypatch):
     """Small bands, and nothing collected: all that streams does."""
     monkeypatch.setattr(row_pipeline, "BAND_PIXELS", 16 * 86)
-    monkeypatch.setattr(module, "HELD", 0)
+    monkeypatch.setattr(module, "MAX_COLLECTED_BYTES", 0)
 
 
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("depth", list(DEPTHS))
+@pytest.mark.parametrize("depth", list(WHITE_LEVELS))
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
 def test_a_streamed_file_holds_what_enhancing_gives(tmp_path, streaming, suffix, depth, channels, alpha):
     found = picture(depth, channels, alpha)
@@ -65,7 +68,7 @@ def test_streamed_and_whole_files_are_the_same_bytes(tmp_path, monkeypatch, suff
     enhancer = Enhancer(SAME)
     enhance_file(tmp_path / "in.png", tmp_path / f"whole{suffix}", enhancer, FileOptions())
     monkeypatch.setattr(row_pipeline, "BAND_PIXELS", 16 * 86)
-    monkeypatch.setattr(module, "HELD", 0)
+    monkeypatch.setattr(module, "MAX_COLLECTED_BYTES", 0)
     enhance_file(tmp_path / "in.png", tmp_path / f"rows{suffix}", enhancer, FileOptions())
     assert (tmp_path / f"rows{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 

@@ -11,8 +11,9 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images import writing
-from onebranch.images.picture import DEPTHS, Picture
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.samples import WHITE_LEVELS
 from test_fuzz import rounds
 
 pytestmark = pytest.mark.slow
@@ -22,13 +23,15 @@ MODELS = [None, "photo-x2", "photo-x4", "denoise", "shrink-x2", "photo-x2-int8",
 
 def any_picture(rng: np.random.Generator) -> Picture:
     """Of any depth and mode, small, sometimes one pixel high or wide."""
-    depth, channels = rng.choice(list(DEPTHS)), int(rng.choice([1, 3]))
+    depth, channels = rng.choice(list(WHITE_LEVELS)), int(rng.choice([1, 3]))
     size = [int(rng.integers(1, 91)), int(rng.integers(1, 91))]
     if rng.random() < 0.3:
         size[int(rng.integers(2))] = 1
     values = rng.random((*size, channels + 1))
     values[..., -1] = np.clip(values[..., -1] * 3 - 1, 0, 1)
-    samples = values.astype(np.float32) if depth == "float32" else (values * DEPTHS[depth]).astype(depth)
+    samples = (
+        values.astype(np.float32) if depth == "float32" else (values * WHITE_LEVELS[depth]).astype(depth)
+    )
     return Picture(samples[..., :-1].copy(), samples[..., -1].copy() if rng.random() < 0.5 else None)
 
 
@@ -69,7 +72,7 @@ def test_any_cut_makes_the_same_file(tmp_path, monkeypatch, fuzz_seconds):
         whole = made(source, tmp_path / f"{number}-whole{suffix}", options)
         with monkeypatch.context() as patch:
             patch.setattr(row_pipeline, "BAND_PIXELS", 16)
-            patch.setattr(writing, "HELD", 0)
+            patch.setattr(writing, "MAX_COLLECTED_BYTES", 0)
             cut = made(source, tmp_path / f"{number}-cut{suffix}", options)
         if isinstance(whole, str):
             assert cut == whole

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onebranch.images.containers.tiff import append_exif
 from onebranch.images.encoders import encoding
 from onebranch.images.metadata import Metadata, without_location
 from onebranch.images.picture import Picture
+from onebranch.images.probe import probe
 from onebranch.images.reading import read
-from onebranch.images.tiff_exif import add_exif, read_exif
 from onebranch.images.writing import Encoding, write
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 50, 3)).astype(np.uint8)
@@ -43,7 +44,7 @@ def described(exif: Image.Exif) -> dict[str, object]:
 @pytest.fixture(params=["classic", "big"])
 def kind(request, monkeypatch) -> str:
     if request.param == "big":
-        monkeypatch.setattr(encoding, "LARGEST_TIFF", 0)
+        monkeypatch.setattr(encoding, "MAX_CLASSIC_TIFF_BYTES", 0)
     return request.param
 
 
@@ -89,13 +90,13 @@ def test_a_place_that_was_taken_out_is_not_in_the_file(tmp_path):
 def test_stripped_files_hold_none(tmp_path):
     found = Picture(PIXELS, metadata=Metadata(exif=block("<")))
     write(found, tmp_path / "it.tif", encoding=Encoding(strip=True))
-    assert read_exif(tmp_path / "it.tif") is None
+    assert probe(tmp_path / "it.tif").structure.exif is None
 
 
 @pytest.mark.parametrize("cut", [0, 7, 10, 20, 60, 150])
 def test_broken_blocks_leave_a_whole_file(tmp_path, cut):
     write(Picture(PIXELS), tmp_path / "it.tif")
-    add_exif(tmp_path / "it.tif", block("<")[:cut])
+    append_exif(tmp_path / "it.tif", block("<")[:cut])
     np.testing.assert_array_equal(read(tmp_path / "it.tif").pixels, PIXELS)
 
 
@@ -109,5 +110,5 @@ def test_damaged_directories_give_none(tmp_path):
             damaged[place] = rng.integers(256)
         length = rng.integers(len(content) - 400, len(content) + 1)
         (tmp_path / "bad.tif").write_bytes(bytes(damaged[:length]))
-        exif = read_exif(tmp_path / "bad.tif")
+        exif = probe(tmp_path / "bad.tif").structure.exif
         assert exif is None or io.BytesIO(exif).read(6) == b"Exif\0\0"

@@ -15,16 +15,17 @@ from PIL import Image
 from colour_profiles import profile
 from onebranch.errors import OnebranchError
 from onebranch.images import writing
+from onebranch.images.colour_conversion import ColourConversion
 from onebranch.images.encoders import encoding as encoding_module
-from onebranch.images.encoders.encoding import COMPRESSIONS, QUALITY, USUAL, Encoding
+from onebranch.images.encoders.encoding import COMPRESSIONS, DEFAULT_ENCODING, DEFAULT_QUALITY, Encoding
 from onebranch.images.encoders.pipe import Pipe
 from onebranch.images.formats import FORMATS
 from onebranch.images.libvips import pyvips
-from onebranch.images.picture import DEPTHS, Picture, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
-from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout
-from onebranch.images.writing import Writer, bytes_for_writing, plan, write
+from onebranch.images.samples import WHITE_LEVELS, as_depth
+from onebranch.images.writing import Writer, bytes_for_writing, check_target, write
 
 SIZE = (37, 21)
 SUFFIX = {name: form.suffixes[0] for name, form in FORMATS.items()}
@@ -32,17 +33,17 @@ SUFFIX = {name: form.suffixes[0] for name, form in FORMATS.items()}
 CASES = [
     (name, depth, channels, alpha)
     for name, form in FORMATS.items()
-    for depth in DEPTHS
+    for depth in WHITE_LEVELS
     for channels in (1, 3)
     for alpha in ((False, True) if form.alpha else (False,))
 ]
 
 ROUTES = {
-    "linear": Route("linear", "uint16", "linear"),
-    "profile": Route("profile", "uint8", "profile", profile("p3")),
-    "CMYK": Route("CMYK", "uint8", "CMYK"),
-    "Lab": Route("Lab", "uint16", "Lab"),
-    "Lab of 8 bits": Route("Lab", "uint8", "Lab"),
+    "linear": ColourConversion("linear", "uint16", "linear"),
+    "profile": ColourConversion("profile", "uint8", "profile", profile("p3")),
+    "CMYK": ColourConversion("CMYK", "uint8", "CMYK"),
+    "Lab": ColourConversion("Lab", "uint16", "Lab"),
+    "Lab of 8 bits": ColourConversion("Lab", "uint8", "Lab"),
 }
 
 
@@ -63,8 +64,8 @@ def write_by_rows(found, path, cuts, encoding=None):
 @pytest.fixture
 def piped(monkeypatch):
     """Nothing is collected: rows go to the encoder as they come."""
-    monkeypatch.setattr(writing, "HELD", 0)
-    monkeypatch.setattr("onebranch.images.encoders.pipe.PIECE", 500)
+    monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", 0)
+    monkeypatch.setattr("onebranch.images.encoders.pipe.PIECE_BYTES", 500)
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +85,8 @@ def test_any_cut_gives_the_same_file(tmp_path, monkeypatch, name, depth, channel
     suffix = SUFFIX[name]
     write(found, tmp_path / f"whole{suffix}")
     expected = (tmp_path / f"whole{suffix}").read_bytes()
-    for held in (writing.HELD, 0):
-        monkeypatch.setattr(writing, "HELD", held)
+    for held in (writing.MAX_COLLECTED_BYTES, 0):
+        monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
         for number, cuts in enumerate(([1], [20, 21, 36], list(range(1, SIZE[0])))):
             path = tmp_path / f"{held}-{number}{suffix}"
             write_by_rows(found, path, cuts)
@@ -98,7 +99,7 @@ WITH_ALPHA = [(name, alpha) for name, form in FORMATS.items() for alpha in {Fals
 @pytest.mark.parametrize("kind", list(ROUTES))
 @pytest.mark.parametrize(("name", "alpha"), WITH_ALPHA)
 def test_any_cut_gives_the_same_file_on_every_route(tmp_path, piped, name, kind, alpha):
-    found = replace(picture(3, "float32", alpha), route=ROUTES[kind])
+    found = replace(picture(3, "float32", alpha), conversion=ROUTES[kind])
     path, whole = tmp_path / f"rows{SUFFIX[name]}", tmp_path / f"whole{SUFFIX[name]}"
     write(found, whole)
     write_by_rows(found, path, [1, 5, 6, 30])
@@ -110,7 +111,7 @@ def test_large_pictures_go_through_the_pipe_and_small_ones_do_not(tmp_path, monk
     monkeypatch.setattr(writing, "Pipe", lambda *a: used.append(1) or Pipe(*a))
     write_by_rows(picture(), tmp_path / "small.png", [9])
     assert used == []
-    monkeypatch.setattr(writing, "HELD", 37 * 21 * 3 - 1)
+    monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", 37 * 21 * 3 - 1)
     write_by_rows(picture(), tmp_path / "large.png", [9])
     assert used == [1]
 
@@ -143,7 +144,7 @@ def test_nothing_is_left_when_the_producer_fails(tmp_path, piped, suffix, given,
 @pytest.mark.parametrize("given", [0, 1, 36])
 @pytest.mark.parametrize("suffix", WAYS)
 def test_missing_rows_are_said(tmp_path, monkeypatch, suffix, given, held):
-    monkeypatch.setattr(writing, "HELD", held)
+    monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
     found = picture()
     writer = Writer(tmp_path / f"it{suffix}", found.header)
     if given:
@@ -155,7 +156,7 @@ def test_missing_rows_are_said(tmp_path, monkeypatch, suffix, given, held):
 
 @pytest.mark.parametrize("held", [0, 1 << 20])
 def test_an_encoder_that_fails_is_told_in_one_line(tmp_path, monkeypatch, held):
-    monkeypatch.setattr(writing, "HELD", held)
+    monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
     monkeypatch.setattr(
         encoding_module, "_tiff_options", lambda *_: {"compression": "deflate", "predictor": "float"}
     )
@@ -178,7 +179,7 @@ def small_disk():
 @pytest.mark.parametrize("held", [0, 64 << 20])
 @pytest.mark.parametrize("suffix", [*WAYS, ".avif"])
 def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, small_disk, suffix, held):
-    monkeypatch.setattr(writing, "HELD", held)
+    monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
     found = picture(size=(400, 500))
     with pytest.raises(OnebranchError, match=r"cannot write '.*': file too large") as caught:
         write_by_rows(found, tmp_path / f"it{suffix}", range(10, 400, 10), Encoding(quality=100))
@@ -242,7 +243,7 @@ def directory(path):
 def test_a_tiff_beyond_four_gigabytes_is_big(tmp_path, monkeypatch):
     found = picture(size=(300, 21))
     write(found, tmp_path / "small.tif")
-    monkeypatch.setattr(encoding_module, "LARGEST_TIFF", 300 * 21 * 3 - 1)
+    monkeypatch.setattr(encoding_module, "MAX_CLASSIC_TIFF_BYTES", 300 * 21 * 3 - 1)
     write(found, tmp_path / "large.tif")
     for path, version in ((tmp_path / "small.tif", 42), (tmp_path / "large.tif", 43)):
         assert directory(path)[0] == version
@@ -256,11 +257,11 @@ def test_strips_of_a_tiff_are_small(tmp_path, width, rows):
     write(Picture(np.zeros((160, width, 3), np.uint8)), tmp_path / "it.tif")
     _, tags = directory(tmp_path / "it.tif")
     assert tags[278][2] % 65536 == rows  # RowsPerStrip
-    assert width * 3 * rows <= max(encoding_module.STRIP, width * 3 * 16)
+    assert width * 3 * rows <= max(encoding_module.TIFF_STRIP_BYTES, width * 3 * 16)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("depth", list(DEPTHS))
+@pytest.mark.parametrize("depth", list(WHITE_LEVELS))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_compressions_of_tiff_are_lossless_everywhere(tmp_path, compression, depth, channels):
     found = picture(channels, depth, size=(200, 30))
@@ -343,7 +344,7 @@ def test_quality_is_heeded_and_has_a_default(tmp_path, suffix):
         write(picture(size=(64, 64)), path, encoding=Encoding(quality=quality), overwrite=True)
         return path.read_bytes()
 
-    default = QUALITY[FORMATS[next(n for n, s in SUFFIX.items() if s == suffix)].name]
+    default = DEFAULT_QUALITY[FORMATS[next(n for n, s in SUFFIX.items() if s == suffix)].name]
     assert bytes_at(None) == bytes_at(default)
     assert 2 * len(bytes_at(10)) < len(bytes_at(default)) < len(bytes_at(100))
 
@@ -391,7 +392,7 @@ def test_what_no_encoding_has_is_refused(options, words):
 @pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "GIF"])
 def test_the_sides_that_encoders_take_are_known_before_work(tmp_path, name):
     """The largest side is written and read again, one more is refused."""
-    side, path = FORMATS[name].side, tmp_path / f"it{SUFFIX[name]}"
+    side, path = FORMATS[name].max_side, tmp_path / f"it{SUFFIX[name]}"
     write(Picture(np.zeros((1, side, 3), np.uint8)), path)
     assert read(path).width == side
     for size in ((1, side + 1), (side + 1, 1)):
@@ -399,11 +400,11 @@ def test_the_sides_that_encoders_take_are_known_before_work(tmp_path, name):
             replace(Picture(np.zeros((1, 1, 3), np.uint8)).header.layout, height=size[0], width=size[1])
         )
         with pytest.raises(OnebranchError, match=f"{name} holds at most {side} pixels a side"):
-            plan(path, header)
+            check_target(path, header)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
-@pytest.mark.parametrize("depth", list(DEPTHS))
+@pytest.mark.parametrize("depth", list(WHITE_LEVELS))
 def test_pictures_wider_than_a_million_pass(tmp_path, piped, suffix, depth):
     """libpng, by which rows travel too, refuses more unless it is told."""
     found = Picture(np.random.default_rng(0).random((3, 1_000_001, 1)).astype(np.float32))
@@ -416,7 +417,7 @@ def test_pictures_wider_than_a_million_pass(tmp_path, piped, suffix, depth):
 def test_what_encoders_take_is_foreseen():
     """Those that take pictures whole encode grey as RGB, and more for lossless; others take some rows."""
 
-    def bytes_for(suffix, channels=3, depth="uint8", encoding=USUAL, height=50_000):
+    def bytes_for(suffix, channels=3, depth="uint8", encoding=DEFAULT_ENCODING, height=50_000):
         header = Header(Layout(height, 2000, channels, False, depth))
         return bytes_for_writing(Path(f"it{suffix}"), header, encoding)
 

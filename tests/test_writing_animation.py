@@ -11,9 +11,9 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
+from onebranch.images.colour_conversion import ColourConversion
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
-from onebranch.images.route import Route
 from onebranch.images.writing import write, write_animation
 
 RED, GREEN, BLUE = (250, 0, 0), (0, 250, 0), (0, 0, 250)
@@ -94,8 +94,10 @@ def test_frames_with_and_without_transparency_go_together(tmp_path):
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_converted_colours_find_their_way_back(tmp_path, suffix):
     """Frames on a route are floats until they are written."""
-    route = Route("linear light", "uint8", "linear")
-    routed = [replace(frame(c), pixels=np.full((9, 9, 3), c, np.float32), route=route) for c in (0.5, 1.0)]
+    route = ColourConversion("linear light", "uint8", "linear")
+    routed = [
+        replace(frame(c), pixels=np.full((9, 9, 3), c, np.float32), conversion=route) for c in (0.5, 1.0)
+    ]
     write_animation(Animation(tuple(routed), (50, 50)), tmp_path / f"many{suffix}", LOSSLESS)
     for number, one in enumerate(routed):
         write(one, tmp_path / f"{number}{suffix}", encoding=LOSSLESS)

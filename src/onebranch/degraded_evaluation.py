@@ -20,8 +20,9 @@ from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
 from onebranch.images.degradation import Resampler, add_noise, compress, reduce, resize
 from onebranch.images.folders import find_pictures
-from onebranch.images.picture import Picture, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
+from onebranch.images.samples import as_depth
 from onebranch.metrics import cropped, grey, psnr
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model

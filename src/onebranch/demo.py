@@ -12,9 +12,10 @@ from onebranch.comparison.overview import most_detailed_part
 from onebranch.comparison.sheet import Panel, side_by_side
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
-from onebranch.images.picture import Picture, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize, resize
+from onebranch.images.samples import as_depth
 from onebranch.images.writing import write
 from onebranch.merging.own import merge_model
 from onebranch.model import catalogue

@@ -18,9 +18,10 @@ from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
 from onebranch.images.folders import find_pictures
-from onebranch.images.picture import Picture, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
+from onebranch.images.samples import as_depth
 from onebranch.metrics import Scores, score
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from onebranch.images.picture import Picture, Samples
+from onebranch.images.picture import Picture
 from onebranch.images.reading import MAX_PIXELS, open_picture
 from onebranch.images.resize import BLOCK, Resizing
 from onebranch.images.rows import ArrayReader, Header, Layout, Reader, read_exactly
+from onebranch.images.samples import Samples
 
 Levels = npt.NDArray[np.float32]
 """float32 (N, W, C), C is 1 or 3; equal to the samples where the file has 8 bits."""
@@ -64,7 +65,7 @@ class ColourSpace:
 
 def colour_space_of(header: Header) -> ColourSpace:
     """The colour space of a picture's samples; a profile that is equivalent to sRGB becomes sRGB."""
-    profile, linear = header.metadata.icc, header.route.kind == "linear"
+    profile, linear = header.metadata.icc, header.conversion.kind == "linear"
     if profile is None or (header.layout.channels == 3 and not linear and _is_srgb(profile)):
         return ColourSpace()
     return ColourSpace(profile, linear)
@@ -127,14 +128,14 @@ def as_srgb(levels: Levels, space: ColourSpace) -> Levels:
 
 def _through_profile(levels: Levels, profile: bytes, linear: bool) -> Levels:
     """The levels converted to sRGB; unchanged if the profile cannot be used."""
+    from onebranch.images.colour_conversion import float_to_depth, srgb_to_linear, to_float
     from onebranch.images.libvips import pyvips
-    from onebranch.images.route import at_depth, from_depth, srgb_to_linear
 
     samples = np.ascontiguousarray(np.rint(levels * np.float32(257)).astype(np.uint16))
     height, width, channels = samples.shape
     image = pyvips.Image.new_from_memory(samples.data, width, height, channels, "ushort")
     if linear:
-        image = at_depth(srgb_to_linear(from_depth(image)), "uint16")
+        image = float_to_depth(srgb_to_linear(to_float(image)), "uint16")
     image = image.copy(interpretation="rgb16" if channels == 3 else "grey16")
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     try:

@@ -24,10 +24,11 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import all_rows, enhanced_rows
 from onebranch.enhancer.tiles import tile_for
-from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.resize import resize
 from onebranch.images.rows import Layout, Reader
+from onebranch.images.samples import Samples, as_depth
 from onebranch.model.catalogue import find, is_foreign, load, quantized
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores

@@ -13,7 +13,7 @@ from onebranch.enhancer.stage import Function, ModelDescription, Stage
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.halo import Halo
-from onebranch.images.picture import Samples, as_depth
+from onebranch.images.samples import Samples, as_depth
 
 ENGINE_PHASE = 4
 """Columns that the engine sums together; after a rotation these are rows, counted from either end."""

@@ -41,7 +41,7 @@ from onebranch.enhancer.single_file import (
     preview_file,
 )
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX, format_of_name
+from onebranch.images.formats import FORMAT_BY_SUFFIX, format_of_name
 from onebranch.images.reading import open_picture
 from onebranch.model.catalogue import is_foreign
 from onebranch.model.file import Model
@@ -270,7 +270,7 @@ def _check_lossless(jobs: Sequence[Job], file_options: FileOptions) -> None:
 
 
 def _format_name(path: Path) -> str:
-    file_format = BY_SUFFIX.get(path.suffix.lower())
+    file_format = FORMAT_BY_SUFFIX.get(path.suffix.lower())
     return file_format.name if file_format else ""
 
 

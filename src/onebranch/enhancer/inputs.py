@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.folders import files_below, is_picture, none_in
+from onebranch.images.folders import files_below, is_picture, no_pictures_error
 
 WILDCARDS = frozenset("*?[")
 """Characters that make a name a pattern, unless a file has exactly that name."""
@@ -91,7 +91,7 @@ class _Search:
         if path.is_dir():
             sources = self._in_folder(path, None if self.recursive else 1)
             if not sources:
-                raise none_in(path, self.recursive)
+                raise no_pictures_error(path, self.recursive)
             return sources
         if WILDCARDS.intersection(text) and not os.path.lexists(text):
             return self._matching(path)

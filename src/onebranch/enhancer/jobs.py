@@ -10,8 +10,8 @@ from pathlib import Path
 from onebranch.enhancer.inputs import Source, real_path
 from onebranch.enhancer.names import Naming, Values, too_long
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX
-from onebranch.images.reading import frames_of
+from onebranch.images.formats import FORMAT_BY_SUFFIX
+from onebranch.images.probe import probe
 
 DEFAULT_NAMING = Naming()
 
@@ -75,7 +75,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     path = Path(folder)
     if not os.fspath(folder):
         raise OnebranchError("the name of the results' folder is empty")
-    if path.suffix.lower() in BY_SUFFIX and not means_a_folder(folder):
+    if path.suffix.lower() in FORMAT_BY_SUFFIX and not means_a_folder(folder):
         raise OnebranchError(
             f"'{path}' is one picture's name; name a folder for several pictures, and with --name, --format,"
             " --resume or --shard"
@@ -155,7 +155,7 @@ def _name(source: Path, index: int, naming: Naming, measure: Measure | None) -> 
 def _is_animation(source: Path) -> bool:
     """Whether the file is an animation; False if it cannot be read, in which case its job fails later."""
     try:
-        return frames_of(source) > 1
+        return probe(source).frames > 1
     except OnebranchError:
         return False
 

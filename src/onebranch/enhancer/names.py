@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onebranch.errors import OnebranchError, nearest
-from onebranch.images.formats import BY_SUFFIX, format_of_name
+from onebranch.images.formats import FORMAT_BY_SUFFIX, format_of_name
 
 FIELDS = ("stem", "suffix", "scale", "model", "width", "height", "index", "parent")
 """The fields that a template can have."""
@@ -17,7 +17,7 @@ MEASURED = frozenset(("scale", "model", "width", "height"))
 NUMBERS = frozenset(("width", "height", "index"))
 """The fields that can be padded with zeros."""
 
-KEPT_SUFFIXES = frozenset(BY_SUFFIX) - {".gif"}
+KEPT_SUFFIXES = frozenset(FORMAT_BY_SUFFIX) - {".gif"}
 """Suffixes that a result keeps; others become PNG, and GIF (256 colours) too unless it is an animation."""
 
 MAX_FILENAME_BYTES = 255
@@ -67,11 +67,11 @@ class Naming:
     def _check_own_suffix(self, template: str) -> None:
         """Check the suffix of a template that has no field {suffix}."""
         suffix = Path(template).suffix.lower()
-        if suffix not in BY_SUFFIX:
+        if suffix not in FORMAT_BY_SUFFIX:
             raise OnebranchError(f"'{template}' ends with no picture's suffix; end it with {{suffix}}")
         if self.form is None:
             return
-        named, requested = format_of_name(Path(template)).name, BY_SUFFIX[self.form].name
+        named, requested = format_of_name(Path(template)).name, FORMAT_BY_SUFFIX[self.form].name
         if named != requested:
             raise OnebranchError(f"'{template}' is {named}, not {requested}; end it with {{suffix}}")
 
@@ -121,7 +121,7 @@ def _parsed(template: str) -> Iterator[tuple[str, str | None, str | None, str | 
 def _suffix_of(form: str) -> str:
     """The suffix, with its dot, of a format such as "png" or ".PNG"."""
     suffix = f".{form.lower().removeprefix('.')}"
-    if suffix not in BY_SUFFIX:
-        names = [known.removeprefix(".") for known in BY_SUFFIX]
+    if suffix not in FORMAT_BY_SUFFIX:
+        names = [known.removeprefix(".") for known in FORMAT_BY_SUFFIX]
         raise OnebranchError(f"unknown format '{form}'; {nearest(suffix.removeprefix('.'), names)}")
     return suffix

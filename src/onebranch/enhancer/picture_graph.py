@@ -9,8 +9,8 @@ import numpy as np
 
 from onebranch.graph.operations import Builder, Graph, Value
 from onebranch.images.colour import luma
-from onebranch.images.picture import DEPTHS, Samples
 from onebranch.images.resize import Kernel
+from onebranch.images.samples import WHITE_LEVELS, Samples
 from onebranch.lowering.floats import (
     INPUT,
     OUTPUT,
@@ -42,18 +42,20 @@ def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, targ
     builder = Builder({INPUT: Value(("height", "width", channels), source)})
     values = INPUT if source == "float32" else builder.add("Cast", (INPUT,), "values", to=TYPES["float32"])
     matrix, shift = _input_colour(spec, channels)
-    mixed = _matrix(builder, "into", values, matrix / DEPTHS[source])
+    mixed = _matrix(builder, "into", values, matrix / WHITE_LEVELS[source])
     shifted = builder.add("Add", (mixed, _number(builder, "black", shift)), "shifted") if shift else mixed
     features = add_network(builder, spec, model.weights, _picture(builder, spec, "network", shifted))
     if spec.colour == "rgb" and channels == 1:
         features = _luma_of(builder, features, phases(spec))
-    gain = DEPTHS[target] / (LUMA_RANGE if spec.colour == "y" or channels == 1 else 1)
+    gain = WHITE_LEVELS[target] / (LUMA_RANGE if spec.colour == "y" or channels == 1 else 1)
     constant = _half(target) - gain * shift
     result = builder.add("Mul", (features, _number(builder, "gain", gain)), "gained")
     result = _in_phases(builder, spec, result, channels if spec.colour == "rgb" else 1)
     if spec.colour == "y" and channels == 3:
         chroma_matrix = np.eye(3) - np.outer(LUMA_WEIGHTS, np.ones(3)) / LUMA_RANGE  # RGB without its luma
-        colours = _matrix(builder, "colours", values, chroma_matrix * (DEPTHS[target] / DEPTHS[source]))
+        colours = _matrix(
+            builder, "colours", values, chroma_matrix * (WHITE_LEVELS[target] / WHITE_LEVELS[source])
+        )
         picture = _picture(builder, spec, "beside", colours)
         chroma_planes = _interpolated(builder, spec, chroma, picture, 3, constant)
         result = builder.add("Add", (chroma_planes, result), "sum")
@@ -66,7 +68,7 @@ def interpolation_graph(spec: NetworkSpec, chroma: Kernel, source: str, target: 
     """`input` (H, W, 1) -> `output` (1, phases, H', W'): alpha at the network's output size, clipped."""
     builder = Builder({INPUT: Value(("height", "width", 1), source)})
     values = INPUT if source == "float32" else builder.add("Cast", (INPUT,), "values", to=TYPES["float32"])
-    scaled = _matrix(builder, "scaled", values, np.full((1, 1), DEPTHS[target] / DEPTHS[source]))
+    scaled = _matrix(builder, "scaled", values, np.full((1, 1), WHITE_LEVELS[target] / WHITE_LEVELS[source]))
     picture = _picture(builder, spec, "alpha", scaled)
     result = _interpolated(builder, spec, chroma, picture, 1, _half(target))
     return _written(builder, result, (1, phases(spec)), target)
@@ -161,7 +163,7 @@ def _interpolated(
 def _written(builder: Builder, value: str, shape: tuple[int, int], target: str) -> Graph:
     """Floats as samples of the type `target`."""
     if target != "float32":
-        bounds = {"least": 0, "most": DEPTHS[target] + 0.5}
+        bounds = {"least": 0, "most": WHITE_LEVELS[target] + 0.5}
         limits = tuple(_number(builder, name, number) for name, number in bounds.items())
         clipped = builder.add("Clip", (value, *limits), "clipped")
         value = builder.add("Cast", (clipped,), "samples", to=TYPES[target])

@@ -9,9 +9,9 @@ import numpy as np
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.stage import INTERPOLATION_RADIUS, Stage
 from onebranch.enhancer.steps import Chain, FillStep, NetworkStep, ResizeStep, Rows, Step, fully_opaque
-from onebranch.images.picture import DEPTHS, Samples
 from onebranch.images.resize import Border, Resizing
 from onebranch.images.rows import Layout
+from onebranch.images.samples import WHITE_LEVELS, Samples
 
 BAND_PIXELS = 4_000_000
 """Pixels of a band of the result: enough for all threads, while reading and writing keep up."""
@@ -61,7 +61,7 @@ class RowPipeline:
         needed = self.alpha.needs(wanted)
         depth = self.target.depth
         if fully_opaque(alpha[needed.first - at.first : needed.last - at.first]):
-            return np.full((wanted.last - wanted.first, self.target.width, 1), DEPTHS[depth], depth)
+            return np.full((wanted.last - wanted.first, self.target.width, 1), WHITE_LEVELS[depth], depth)
         result = self.alpha.apply(alpha, at, wanted)
         if depth != "float32":
             return result

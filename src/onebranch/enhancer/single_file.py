@@ -16,15 +16,21 @@ from onebranch.errors import OnebranchError
 from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.formats import format_of_name
+from onebranch.images.probe import probe
 from onebranch.images.reading import (
     MAX_PIXELS,
     bytes_for_reading,
-    frames_of,
     open_picture,
     read_animation,
 )
 from onebranch.images.rows import Header, Reader, WithoutAlpha
-from onebranch.images.writing import ANIMATED, Writer, bytes_for_writing, plan, write_animation
+from onebranch.images.writing import (
+    ANIMATION_FORMATS,
+    Writer,
+    bytes_for_writing,
+    check_target,
+    write_animation,
+)
 from onebranch.model.file import Model
 
 PROCESS_BYTES = 60_000_000
@@ -159,7 +165,7 @@ def preview_file(
 
 def _frames(source: Path, target: Path) -> int:
     """Frames of the resulting animation; 1 for a still picture."""
-    return frames_of(source) if format_of_name(target).name in ANIMATED else 1
+    return probe(source).frames if format_of_name(target).name in ANIMATION_FORMATS else 1
 
 
 class _ReadingLimits(TypedDict):
@@ -200,7 +206,7 @@ def _preview(
     layout = header.layout
     before = layout.height, layout.width
     after = enhancer.size_of_result(before)
-    losses = plan(target, _resized(header, after), file_options.encoding)
+    losses = check_target(target, _resized(header, after), file_options.encoding)
     check_writable(target, file_options.overwrite, folder_will_exist=True)
     stages = enhancer.stages_for(before)
     our_models = all(isinstance(stage.model, Model) for stage in stages)

@@ -15,8 +15,8 @@ from onebranch.enhancer.picture_graph import interleaved, interpolation_graph, p
 from onebranch.graph.analysis.halo import Halo, halo
 from onebranch.graph.operations import Graph
 from onebranch.images.colour import luma, to_rgb, to_ycbcr
-from onebranch.images.picture import Samples, as_depth
 from onebranch.images.resize import Kernel, resize
+from onebranch.images.samples import Samples, as_depth
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime

@@ -12,9 +12,9 @@ import numpy as np
 from onebranch.enhancer.stage import Function
 from onebranch.enhancer.tiles import run_tiled
 from onebranch.graph.analysis.halo import Halo
-from onebranch.images.alpha import filled
-from onebranch.images.picture import DEPTHS, Samples, as_depth
+from onebranch.images.alpha import fill_transparent
 from onebranch.images.resize import Resizing
+from onebranch.images.samples import WHITE_LEVELS, Samples, as_depth
 
 
 class Rows(NamedTuple):
@@ -104,7 +104,7 @@ class FillStep:
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
         """As `Step.apply`."""
-        result = filled(samples[..., :-1], samples[..., -1], self.radius)
+        result = fill_transparent(samples[..., :-1], samples[..., -1], self.radius)
         return result[wanted.first - at.first : wanted.last - at.first]
 
 
@@ -134,7 +134,7 @@ class Chain:
 
 def fully_opaque(alpha: Samples) -> bool:
     """True if all alpha samples are fully opaque."""
-    return bool(np.all(alpha == DEPTHS[alpha.dtype.name]))
+    return bool(np.all(alpha == WHITE_LEVELS[alpha.dtype.name]))
 
 
 def _floor(number: Fraction | float) -> int:

@@ -7,8 +7,8 @@ import numpy as np
 
 from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
-from onebranch.images.picture import Samples
 from onebranch.images.rows import Reader, read_exactly
+from onebranch.images.samples import Samples
 
 
 def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterator[Samples]:

@@ -117,8 +117,8 @@ def _compared_in_integers(model: Model, data: bytes) -> Iterator[Comparison]:
 def real_picture(spec: NetworkSpec) -> np.ndarray:
     """A piece of the photograph in the package, as the network takes it: (1, C, H, W) float32."""
     from onebranch.images.colour import luma
-    from onebranch.images.picture import as_depth
     from onebranch.images.reading import read
+    from onebranch.images.samples import as_depth
 
     (y, x), (height, width) = CORNER, SIDES
     piece = as_depth(read(PHOTOGRAPH).pixels[y : y + height, x : x + width], "float32").astype(np.float32)

@@ -1,1 +1,1 @@
-"""Pictures as arrays: colour conversion, resizing, and reading and writing files."""
+"""Pictures: as arrays and rows, their colours and sizes, and reading and writing their files."""

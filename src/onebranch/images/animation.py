@@ -1,4 +1,4 @@
-"""Pictures that follow each other in one file."""
+"""Animations: pictures of one file that follow each other in time."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from onebranch.images.picture import Picture
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Frames of one size as they are shown, whole; delays: of each, in milliseconds; loop: 0 for ever.
+    """Complete frames of one size, as they are shown. delays: of each, in milliseconds; loop: 0 for ever.
 
     OnebranchError if there is no frame, or not one delay for each.
     """
@@ -18,6 +18,7 @@ class Animation:
     loop: int = 0
 
     def __post_init__(self) -> None:
+        """Check the number of delays."""
         if not self.frames or len(self.frames) != len(self.delays):
             raise OnebranchError(
                 f"{len(self.frames)} frames and {len(self.delays)} delays are no animation;"

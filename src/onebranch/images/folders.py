@@ -1,18 +1,18 @@
-"""Pictures found in folders, told by their suffix."""
+"""Pictures in folders, recognized by suffix."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import BY_SUFFIX, ONLY_READ
+from onebranch.images.formats import FORMAT_BY_SUFFIX, READ_ONLY_FORMATS
 
-READ = frozenset(BY_SUFFIX).union(*(form.suffixes for form in ONLY_READ.values()))
-"""Every suffix of a picture that is read, in lower case."""
+READABLE_SUFFIXES = frozenset(FORMAT_BY_SUFFIX).union(*(each.suffixes for each in READ_ONLY_FORMATS.values()))
+"""Of pictures that are read, in lower case."""
 
 
 def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """The pictures in a folder, told by suffix, sorted; with `recursive` those in its folders too.
+    """The pictures in a folder, sorted; with `recursive`, those in its subfolders too.
 
     Hidden files are left out, links to folders are not followed. OnebranchError if the folder is missing,
     cannot be read or holds no picture.
@@ -21,39 +21,41 @@ def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise OnebranchError(f"the picture folder '{folder}' {what}")
-    found = [path for path in files_below(folder, None if recursive else 1) if path.is_file()]
-    pictures = sorted(path for path in found if is_picture(path))
+    files = files_below(folder, None if recursive else 1)
+    pictures = sorted(path for path in files if is_picture(path) and path.is_file())
     if not pictures:
-        raise none_in(folder, recursive)
+        raise no_pictures_error(folder, recursive)
     return pictures
 
 
 def is_picture(path: Path) -> bool:
-    """Whether its suffix is that of a picture that is read."""
-    return path.suffix.lower() in READ
+    """True if the suffix is that of a picture that is read."""
+    return path.suffix.lower() in READABLE_SUFFIXES
 
 
-def none_in(folder: Path, recursive: bool) -> OnebranchError:
-    """That a folder holds no picture."""
+def no_pictures_error(folder: Path, recursive: bool) -> OnebranchError:
+    """The error of a folder without pictures."""
     hint = "" if recursive else " (its subfolders were not searched)"
-    return OnebranchError(f"no picture in '{folder}'{hint}; looked for {', '.join(sorted(READ))}")
+    suffixes = ", ".join(sorted(READABLE_SUFFIXES))
+    return OnebranchError(f"no picture in '{folder}'{hint}; looked for {suffixes}")
 
 
 def files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """Files in a folder, and as many folders deep (1: its own; None: any number), in no order.
+    """The files in a folder and its subfolders, in no particular order, without hidden ones.
 
-    Without hidden ones. Links are given as they are, those to folders too: they are not followed.
-    OnebranchError if a folder cannot be read.
+    depth: levels of folders; 1: only the folder's own files, None: all. Links are returned as they are, those
+    to folders too: they are not followed. OnebranchError if a folder cannot be read.
     """
 
     def fail(error: OSError) -> None:
         raise OnebranchError(f"cannot read the folder '{error.filename}': {error.strerror}")
 
     level = len(folder.parts)
-    for text, folders, names in os.walk(folder, onerror=fail):
-        place = Path(text)
-        yield from (place / name for name in names if not name.startswith("."))
-        shown = sorted(name for name in folders if not name.startswith("."))
-        yield from (place / name for name in shown if (place / name).is_symlink())
-        deeper = depth is None or len(place.parts) - level + 1 < depth
-        folders[:] = [name for name in shown if deeper and not (place / name).is_symlink()]
+    for text, subfolders, names in os.walk(folder, onerror=fail):
+        current = Path(text)
+        yield from (current / name for name in names if not name.startswith("."))
+        visible = sorted(name for name in subfolders if not name.startswith("."))
+        links = [name for name in visible if (current / name).is_symlink()]
+        yield from (current / name for name in links)
+        goes_deeper = depth is None or len(current.parts) - level + 1 < depth
+        subfolders[:] = [name for name in visible if name not in links] if goes_deeper else []

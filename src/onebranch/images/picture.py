@@ -1,20 +1,14 @@
-"""A picture as a value: its pixels, its alpha, and what came along with them in its file."""
+"""A picture as a value: its pixels, its alpha, and what its file holds beside them."""
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from onebranch.errors import OnebranchError
+from onebranch.images.colour_conversion import ColourConversion
 from onebranch.images.metadata import Metadata
-from onebranch.images.route import Route
 from onebranch.images.rows import Header, Layout
-
-Samples = npt.NDArray[np.generic]
-"""uint8, uint16, or float32 with 0 as black and 1 as white."""
-
-DEPTHS = {"uint8": 255, "uint16": 65535, "float32": 1}
-"""The types of samples and the value of white."""
+from onebranch.images.samples import WHITE_LEVELS, Samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +16,8 @@ class Picture:
     """A still picture, upright, greyscale or RGB.
 
     pixels: (H, W, C) uint8, uint16 or float32, C 1 (grey) or 3 (RGB), encoded as the profile in `metadata`
-    says, sRGB where there is none. alpha: (H, W) of the same type, not multiplied in, or None. route: how
-    pixels came from the file's, and the way back. notes: what reading changed, one line each.
+    says, sRGB where there is none. alpha: (H, W) of the same type, not premultiplied, or None. conversion:
+    how the file's colours were converted, and the way back. notes: what reading changed, one line each.
     OnebranchError if shapes or types do not fit.
     """
 
@@ -31,46 +25,54 @@ class Picture:
     alpha: Samples | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    route: Route = field(default_factory=Route)
+    conversion: ColourConversion = field(default_factory=ColourConversion)
 
     def __post_init__(self) -> None:
+        """Convert samples to the machine's byte order, and check them."""
         for part in ("pixels", "alpha"):
             samples = getattr(self, part)
             if samples is not None and not samples.dtype.isnative:
                 object.__setattr__(self, part, samples.astype(samples.dtype.newbyteorder("=")))
+        self._check_pixels()
+        shape, name = self.pixels.shape[:2], self.pixels.dtype.name
+        if self.alpha is not None and (self.alpha.shape != shape or self.alpha.dtype != self.pixels.dtype):
+            raise OnebranchError(
+                f"alpha of shape {self.alpha.shape} and type {self.alpha.dtype.name} does not fit the pixels;"
+                f" it must be {shape} and {name}"
+            )
+
+    def _check_pixels(self) -> None:
         shape, name = self.pixels.shape, self.pixels.dtype.name
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
             raise OnebranchError(
                 f"pixels of shape {shape} are no picture; they must be (H, W, 1) or (H, W, 3)"
             )
-        if name not in DEPTHS:
-            raise OnebranchError(f"pixels of type {name} are no picture; they must be {', '.join(DEPTHS)}")
-        if self.alpha is not None and (
-            self.alpha.shape != shape[:2] or self.alpha.dtype != self.pixels.dtype
-        ):
+        if name not in WHITE_LEVELS:
             raise OnebranchError(
-                f"alpha of shape {self.alpha.shape} and type {self.alpha.dtype.name} does not fit the pixels;"
-                f" it must be {shape[:2]} and {name}"
+                f"pixels of type {name} are no picture; they must be {', '.join(WHITE_LEVELS)}"
             )
 
     @property
     def height(self) -> int:
+        """Rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
+        """Columns."""
         return int(self.pixels.shape[1])
 
     @property
     def channels(self) -> int:
+        """1 (grey) or 3 (RGB); alpha is not counted."""
         return int(self.pixels.shape[2])
 
     @property
     def header(self) -> Header:
-        """What is said of it before its rows."""
+        """What a reader of this picture would say before its rows."""
         alpha, depth = self.alpha is not None, self.pixels.dtype.name
         layout = Layout(self.height, self.width, self.channels, alpha, depth)
-        return Header(layout, self.metadata, self.route, self.notes)
+        return Header(layout, self.metadata, self.conversion, self.notes)
 
     def samples(self) -> Samples:
         """Pixels and alpha in one array (H, W, bands), as `Layout` says."""
@@ -86,28 +88,13 @@ class Picture:
 
     @property
     def opaque(self) -> bool:
-        """Whether nothing shines through: no alpha, or white everywhere."""
-        return self.alpha is None or bool(np.all(self.alpha == DEPTHS[self.alpha.dtype.name]))
+        """True if fully opaque: there is no alpha, or it is white everywhere."""
+        return self.alpha is None or bool(np.all(self.alpha == WHITE_LEVELS[self.alpha.dtype.name]))
 
 
-def as_depth(samples: Samples, depth: str) -> Samples:
-    """Samples of any depth as another one ("uint8", "uint16", "float32"), clipped and rounded half up.
-
-    >>> as_depth(np.array([0, 128, 65535], np.uint16), "uint8").tolist()
-    [0, 0, 255]
-    >>> as_depth(np.array([-0.1, 0.5, 1.0], np.float32), "uint8").tolist()
-    [0, 128, 255]
-    """
-    source = samples.dtype.name
-    if source == depth:
-        return samples
-    if source == "uint8" and depth == "uint16":
-        return samples.astype(np.uint16) * np.uint16(257)
-    values = samples.astype(np.float32)
-    values /= np.float32(DEPTHS[source])
-    if depth == "float32":
-        return values
-    np.clip(values, 0, 1, out=values)
-    values *= np.float32(DEPTHS[depth])
-    values += np.float32(0.5)
-    return values.astype(depth)
+def picture_of(header: Header, samples: Samples) -> Picture:
+    """The picture whose reader has this header and these rows (H, W, bands)."""
+    channels = header.layout.channels
+    pixels = np.ascontiguousarray(samples[..., :channels])
+    alpha = np.ascontiguousarray(samples[..., channels]) if header.layout.alpha else None
+    return Picture(pixels, alpha, header.metadata, header.notes, header.conversion)

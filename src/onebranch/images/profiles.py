@@ -4,31 +4,57 @@ A profile is classified by its effect, never by its name: a few colours are conv
 luminance is examined.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from onebranch.images.libvips import pyvips
-from onebranch.images.route import Route, from_depth, lab_to_srgb, linear_to_srgb
+from onebranch.images.colour_conversion import (
+    ColourConversion,
+    colour_bands,
+    lab_to_srgb,
+    linear_to_srgb,
+    to_float,
+)
+from onebranch.images.libvips import BLOCKS, VipsImage, field, pyvips
 
-Image = Any
-"""A pyvips image: not typed."""
+ProfileKind = Literal["", "linear", "profile", "damaged"]
 
 DEPTHS = {"uchar": "uint8", "ushort": "uint16", "short": "uint16"}
-SPACES = {b"RGB ": "RGB", b"GRAY": "grey", b"CMYK": "CMYK"}
+"""Depths of the file's samples by libvips' formats, 16-bit Lab's included; all others are float32."""
+
+COLOUR_SPACES = {b"RGB ": "RGB", b"GRAY": "grey", b"CMYK": "CMYK"}
+"""Names of a profile's data colour space (ICC.1, 7.2.6)."""
+
+LAB_ALPHA_WHITE = 32767
+"""The value of an opaque pixel beside 16-bit Lab."""
 
 PATCHES = np.array(
     [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128]], np.uint8
 )
+"""Black, white, red, green, blue and mid grey, by which profiles are classified."""
 
-LINEAR = 0.4
-"""Luminance of mid grey from which on a profile is linear light: 0.50; sRGB has 0.22, gamma 1.8 has 0.29."""
+LINEAR_GREY_LUMINANCE = 0.4
+"""From this luminance of mid grey on a profile is linear light: 0.50; sRGB has 0.22, gamma 1.8 has 0.29."""
 
 
-def routed(image: Image) -> tuple[Image, Route, bytes | None, tuple[str, ...]]:
-    """The image that is shown, how it came about, the profile that goes with it, and words about it."""
-    profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+class DecodedColours(NamedTuple):
+    """A libvips image in colours that a network can process.
+
+    conversion: how they were made. profile: the ICC profile that describes them, None for sRGB. notes: what
+    to tell the user, one line each.
+    """
+
+    image: VipsImage
+    conversion: ColourConversion = ColourConversion()
+    profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def decode_colours(image: VipsImage) -> DecodedColours:
+    """A decoded file's libvips image in colours that a network can process; see `ColourConversion`."""
+    profile = field(image, BLOCKS["icc"], None)
     space = str(image.interpretation)
     if image.format == "double":
         image = image.cast("float")
@@ -36,61 +62,57 @@ def routed(image: Image) -> tuple[Image, Route, bytes | None, tuple[str, ...]]:
         return _from_cmyk(image, profile)
     if space in ("lab", "labs", "labq"):
         return _from_lab(image)
-    if profile is None:
-        return image, Route(), None, ()
-    return _with_profile(image, profile)
+    return DecodedColours(image) if profile is None else _with_profile(image, profile)
 
 
-def _with_profile(image: Image, profile: bytes) -> tuple[Image, Route, bytes | None, tuple[str, ...]]:
-    channels = 1 if image.bands < 3 else 3
-    theirs = SPACES.get(profile[16:20], "an unknown space")
-    if theirs != ("grey" if channels == 1 else "RGB"):
-        return image, Route(), None, (f"its colour profile is for {theirs} and was left out",)
+def _with_profile(image: VipsImage, profile: bytes) -> DecodedColours:
+    channels = colour_bands(image)
+    space = COLOUR_SPACES.get(profile[16:20], "an unknown space")
+    if space != ("grey" if channels == 1 else "RGB"):
+        return DecodedColours(image, notes=(f"its colour profile is for {space} and was left out",))
     kind = classify_profile(profile, channels)
     depth = DEPTHS.get(image.format, "float32")
     if kind == "damaged":
-        return image, Route(), profile, ("its colour profile is damaged and was kept as it is",)
+        note = "its colour profile is damaged and was kept as it is"
+        return DecodedColours(image, profile=profile, notes=(note,))
     if kind == "linear":
-        route = Route("linear light enhanced with sRGB's transfer, and back", depth, "linear")
-        return _joined(image, channels, linear_to_srgb), route, profile, (route.name,)
+        words = "linear light enhanced with sRGB's transfer, and back"
+        converted = _convert(image, channels, lambda colours: linear_to_srgb(to_float(colours)))
+        return DecodedColours(converted, ColourConversion(words, depth, "linear"), profile, (words,))
     if kind == "profile":
-        route = Route("colours enhanced in sRGB through their profile, and back", depth, "profile", profile)
-        return _joined(image, channels, _imported, original=True), route, None, (route.name,)
-    return image, Route(), profile, ()
+        words = "colours enhanced in sRGB through their profile, and back"
+        conversion = ColourConversion(words, depth, "profile", profile)
+        return DecodedColours(_convert(image, channels, _imported), conversion, None, (words,))
+    return DecodedColours(image, profile=profile)
 
 
-def _from_cmyk(image: Image, profile: bytes | None) -> tuple[Image, Route, bytes | None, tuple[str, ...]]:
-    own = profile is not None and profile[16:20] == b"CMYK"
-    source = "its profile" if own else "a common press profile"
-    route = Route(
-        f"CMYK converted to sRGB by {source}",
-        DEPTHS.get(image.format, "float32"),
-        "CMYK",
-        profile if own else None,
-    )
-    return _joined(image, 4, _imported, original=True), route, None, (route.name,)
+def _from_cmyk(image: VipsImage, profile: bytes | None) -> DecodedColours:
+    own = profile if profile is not None and profile[16:20] == b"CMYK" else None
+    words = f"CMYK converted to sRGB by {'a common press profile' if own is None else 'its profile'}"
+    conversion = ColourConversion(words, DEPTHS.get(image.format, "float32"), "CMYK", own)
+    return DecodedColours(_convert(image, 4, _imported), conversion, None, (words,))
 
 
-def _from_lab(image: Image) -> tuple[Image, Route, bytes | None, tuple[str, ...]]:
-    bits = image.get("bits-per-sample") if image.get_typeof("bits-per-sample") else 32
+def _from_lab(image: VipsImage) -> DecodedColours:
+    bits = field(image, "bits-per-sample", 32)
     depth = {8: "uint8", 16: "uint16"}.get(bits, "float32")
-    route = Route("Lab converted to sRGB by the CIE formulas", depth, "Lab")
+    words = "Lab converted to sRGB by the CIE formulas"
     lab = image if image.interpretation == "lab" else image.colourspace("lab")
-    shown = lab_to_srgb(lab[:3] if lab.bands > 3 else lab)
+    colours = lab_to_srgb(lab[:3] if lab.bands > 3 else lab)
     if lab.bands > 3:
-        shown = shown.bandjoin((lab[3] / 32767 if image.format == "short" else lab[3]).cast("float"))
-    return shown, route, None, (route.name,)
+        alpha = lab[3] / LAB_ALPHA_WHITE if image.format == "short" else lab[3]
+        colours = colours.bandjoin(alpha.cast("float"))
+    return DecodedColours(colours, ColourConversion(words, depth, "Lab"), None, (words,))
 
 
-def _joined(image: Image, channels: int, convert: Any, *, original: bool = False) -> Image:
-    """The colours converted, the alpha as float beside them. original: the integers are what is converted."""
-    colours = image[:channels] if image.bands > channels else image
-    shown = convert(colours if original else from_depth(colours))
-    return shown if image.bands == channels else shown.bandjoin(from_depth(image[channels]))
+def _convert(image: VipsImage, channels: int, convert: Callable[[VipsImage], VipsImage]) -> VipsImage:
+    """The first `channels` bands converted, the alpha beside them as float."""
+    colours = convert(image[:channels] if image.bands > channels else image)
+    return colours if image.bands == channels else colours.bandjoin(to_float(image[channels]))
 
 
-def _imported(image: Image) -> Image:
-    """RGB or CMYK through the profile inside it (CMYK: else through libvips' own) as sRGB, unclipped."""
+def _imported(image: VipsImage) -> VipsImage:
+    """RGB or CMYK through the attached profile (CMYK: else through libvips' own) as sRGB, unclipped."""
     if image.format == "float":
         image = (image * 65535).rint().cast("ushort")
     fallback = {"input_profile": "cmyk"} if image.bands == 4 else {}
@@ -99,25 +121,31 @@ def _imported(image: Image) -> Image:
 
 
 @lru_cache(maxsize=64)
-def classify_profile(profile: bytes, channels: int) -> str:
-    """What an ICC profile needs: "" (nothing), "linear", "profile" (its luma is not ours), or "damaged".
+def classify_profile(profile: bytes, channels: int) -> ProfileKind:
+    """How colours of an ICC profile are processed.
 
-    Luma is ours where green is brightest and blue darkest, as in every space of the sRGB kind: only then do
-    networks of luma see brightness.
+    "": directly. "linear": with sRGB's transfer function. "profile": converted to sRGB, because networks of
+    luma would not see its brightness: green must be brightest and blue darkest, as in every space of sRGB's
+    kind. "damaged": the profile cannot be used. channels: 1 or 3, of the picture.
     """
-    if profile[36:40] != b"acsp":  # libvips would take sRGB in its place without a word
+    if profile[36:40] != b"acsp":  # libvips would use sRGB instead, without an error
         return "damaged"
     patches = np.ascontiguousarray(PATCHES[:, :channels])
     image = pyvips.Image.new_from_memory(patches.data, len(patches), 1, channels, "uchar")
     image = image.copy(interpretation="srgb" if channels == 3 else "b-w")
-    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    image.set_type(pyvips.GValue.blob_type, BLOCKS["icc"], profile)
     try:
         xyz = image.icc_import(embedded=True, pcs="xyz", intent="relative").numpy()[0]
     except pyvips.Error:
         return "damaged"
-    black, white, red, green, blue, grey = xyz[:, 1]
+    return _kind_by_luminance(xyz[:, 1], channels)
+
+
+def _kind_by_luminance(luminance: np.ndarray, channels: int) -> ProfileKind:
+    """The kind by Y of `PATCHES`, and below by the share of white's luminance that mid grey has."""
+    black, white, red, green, blue, grey = luminance
     if not white > black:
         return "profile" if channels == 3 else ""
     if channels == 3 and not (green > red > blue or green > red >= blue):
         return "profile"
-    return "linear" if (grey - black) / (white - black) > LINEAR else ""
+    return "linear" if (grey - black) / (white - black) > LINEAR_GREY_LUMINANCE else ""

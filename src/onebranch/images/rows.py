@@ -1,18 +1,18 @@
-"""A picture as rows that come from the top: what they hold, and who gives them."""
+"""Pictures as rows, from the top: what the rows hold, and the protocol of those who return them."""
 
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from onebranch.images.colour_conversion import ColourConversion
 from onebranch.images.metadata import Metadata
-from onebranch.images.route import Route
+from onebranch.images.samples import Samples
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What rows hold: (count, width, channels + alpha) samples, alpha last and not multiplied in.
+    """What rows hold: (count, width, channels + alpha) samples, alpha last and not premultiplied.
 
     channels: 1 (grey) or 3 (RGB). depth: "uint8", "uint16" or "float32" (0 is black, 1 is white).
     """
@@ -31,30 +31,30 @@ class Layout:
 
 @dataclass(frozen=True)
 class Header:
-    """All that is said of a picture before its rows; see `Picture` for the fields.
+    """What is known of a picture before its rows; see `Picture` for the fields.
 
-    held: bytes that its decoder holds at one time, beside the rows that are read.
+    decoder_bytes: that its decoder holds at one time, beside the rows that it returns.
     """
 
     layout: Layout
     metadata: Metadata = field(default_factory=Metadata)
-    route: Route = field(default_factory=Route)
+    conversion: ColourConversion = field(default_factory=ColourConversion)
     notes: tuple[str, ...] = ()
-    held: int = 0
+    decoder_bytes: int = 0
 
 
 class Reader(Protocol):
-    """A picture that is read once, top to bottom, in bounded memory. A context manager."""
+    """A picture that is read once, from top to bottom, in bounded memory. A context manager."""
 
     @property
     def header(self) -> Header:
         """What is known before the first row."""
 
-    def read(self, count: int) -> npt.NDArray[np.generic]:
+    def read(self, count: int) -> Samples:
         """The next rows (at most `count`, W, bands); none at the end. OnebranchError if damaged."""
 
     def close(self) -> None:
-        """Give back what reading holds."""
+        """Release files and memory."""
 
     def __enter__(self) -> Self: ...
 
@@ -69,7 +69,7 @@ class WithoutAlpha:
         header = reader.header
         self.header = replace(header, layout=replace(header.layout, alpha=False))
 
-    def read(self, count: int) -> npt.NDArray[np.generic]:
+    def read(self, count: int) -> Samples:
         """As `Reader.read`."""
         return np.ascontiguousarray(self._reader.read(count)[..., :-1])
 
@@ -87,11 +87,11 @@ class WithoutAlpha:
 class ArrayReader:
     """The rows of samples (H, W, bands) that are in memory: a `Reader`."""
 
-    def __init__(self, samples: npt.NDArray[np.generic], header: Header) -> None:
+    def __init__(self, samples: Samples, header: Header) -> None:
         self.header = header
         self._rest = samples
 
-    def read(self, count: int) -> npt.NDArray[np.generic]:
+    def read(self, count: int) -> Samples:
         """As `Reader.read`."""
         rows, self._rest = self._rest[:count], self._rest[count:]
         return rows
@@ -107,7 +107,7 @@ class ArrayReader:
         self.close()
 
 
-def read_exactly(reader: Reader, count: int) -> npt.NDArray[np.generic]:
+def read_exactly(reader: Reader, count: int) -> Samples:
     """The next `count` rows (count, W, bands); a reader may give them in several parts."""
     layout = reader.header.layout
     parts = []

@@ -13,9 +13,9 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
 from onebranch.images.folders import find_pictures
-from onebranch.images.picture import Samples, as_depth
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
+from onebranch.images.samples import Samples, as_depth
 from onebranch.spec.network import NetworkSpec
 
 DEFAULT_PICTURES = 128

@@ -14,7 +14,8 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.stage import ArrayStage
 from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
 from onebranch.graph.analysis.halo import halo
-from onebranch.images.picture import Picture, Samples, as_depth
+from onebranch.images.picture import Picture
+from onebranch.images.samples import Samples, as_depth
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.quantization.calibration import Crop

@@ -12,8 +12,8 @@ import numpy as np
 
 from onebranch.errors import OnebranchError, nearest
 from onebranch.graph.analysis.halo import halo
-from onebranch.images.picture import Samples
 from onebranch.images.resize import Kernel
+from onebranch.images.samples import Samples
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores

@@ -18,9 +18,9 @@ import numpy as np
 from onebranch.atomic_files import atomic_path, remove_leftovers, write_atomically
 from onebranch.errors import OnebranchError
 from onebranch.images.folders import find_pictures
-from onebranch.images.picture import as_depth
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
+from onebranch.images.samples import as_depth
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
 

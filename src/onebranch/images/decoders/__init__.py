@@ -1,1 +1,1 @@
-"""How each format becomes rows, upright, in colours that a network takes, in bounded memory."""
+"""Decoders: files of each format become upright rows, in colours that a network processes."""

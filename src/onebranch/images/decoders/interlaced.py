@@ -1,6 +1,7 @@
-"""Interlaced PNG by rows, which decoders hold as a whole: its seven passes become plain PNGs, read in order.
+"""Interlaced PNG by rows: decoders hold such a picture as a whole, so its seven passes become plain PNGs.
 
-They lie in temporary files. Every pass is filtered as a picture of its own (PNG specification, 8.2).
+They are written to temporary files and decoded side by side. Every pass is filtered as a picture of its own
+(PNG specification, 8.2).
 """
 
 import struct
@@ -8,59 +9,82 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, BinaryIO, Self
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
-from onebranch.images.decoders.png_chunks import SIGNATURE, TOO_SOON, damaged, head_chunks, stream
+from onebranch.images.containers.errors import ContainerError
+from onebranch.images.containers.png import (
+    IEND,
+    SIGNATURE,
+    TRUNCATED,
+    Chunk,
+    PngStructure,
+    chunk_bytes,
+    image_data,
+)
+from onebranch.images.decoders.errors import damaged_file
 from onebranch.images.decoders.temporary_file import anonymous_temp_file, temporary_file_errors
-from onebranch.images.picture import Samples
 from onebranch.images.rows import Header, Layout, Reader
+from onebranch.images.samples import Samples
 
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The first column and row of each pass, and the steps across and down."""
 
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples of a pixel by the colour type in the header."""
-
-PIECE = 1 << 20
-"""Bytes of the stream that are taken at a time."""
+PIECE_BYTES = 1 << 20
+"""Bytes of the image data that are decompressed at a time."""
 
 
 class InterlacedReader:
-    """The rows of an interlaced PNG. Its passes are set apart when the first row is asked for.
+    """The rows of an interlaced PNG, a `Reader`. Its passes are separated when the first row is asked for.
 
-    opened: gives the reader of a plain PNG in a file that has no name, with the layout it is told.
+    open_pass: returns the reader of a plain PNG in a file without a name, of the layout that it is given.
     """
 
-    def __init__(self, path: Path, header: Header, opened: Callable[[IO[bytes], Layout], Reader]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        structure: PngStructure,
+        header: Header,
+        open_pass: Callable[[IO[bytes], Layout], Reader],
+    ) -> None:
         self.header = header
-        self._path, self._opened, self._row = path, opened, 0
+        self._path, self._structure, self._open_pass, self._next_row = path, structure, open_pass, 0
         self._passes: list[Reader | None] | None = None
 
     def read(self, count: int) -> Samples:
+        """As `Reader.read`.
+
+        Example: of row 0, columns 0, 8, 16, ... are of the first pass, 4, 12, ... of the second, 2, 6, ... of
+        the fourth, and all odd ones of the sixth; row 1 is the first row of the seventh.
+        """
         if self._passes is None:
-            self._passes = self._set_apart()
+            self._passes = self._separate()
         layout = self.header.layout
-        count = max(0, min(count, layout.height - self._row))
+        count = max(0, min(count, layout.height - self._next_row))
         rows = np.empty((count, layout.width, layout.bands), layout.depth)
         for reader, (left, top, across, down) in zip(self._passes, PASSES, strict=True):
-            first = (top - self._row) % down
+            first = (top - self._next_row) % down
             if reader is not None and first < count:
                 rows[first::down, left::across] = reader.read(len(range(first, count, down)))
-        self._row += count
+        self._next_row += count
         return rows
 
-    def _set_apart(self) -> list[Reader | None]:
+    def _separate(self) -> list[Reader | None]:
         layout = self.header.layout
-        sizes = (size_of_pass(layout.width, layout.height, at) for at in PASSES)
-        return [
-            None if file is None else self._opened(file, replace(layout, width=width, height=height))
-            for file, (width, height) in zip(passes_of(self._path), sizes, strict=True)
-        ]
+        sizes = (size_of_pass(layout.width, layout.height, each) for each in PASSES)
+        files = passes_of(self._path, self._structure)
+        try:
+            return [
+                None if file is None else self._open_pass(file, replace(layout, width=width, height=height))
+                for file, (width, height) in zip(files, sizes, strict=True)
+            ]
+        except ContainerError as error:
+            raise damaged_file(self._path, "PNG", str(error)) from None
 
     def close(self) -> None:
+        """As `Reader.close`."""
         for reader in self._passes or ():
             if reader is not None:
                 reader.close()
@@ -72,95 +96,91 @@ class InterlacedReader:
         self.close()
 
 
-def size_of_pass(width: int, height: int, at: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Columns and rows of a pass."""
-    left, top, across, down = at
+def size_of_pass(width: int, height: int, each: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Columns and rows of a pass of a picture.
+
+    >>> [size_of_pass(5, 5, each) for each in PASSES]
+    [(1, 1), (1, 1), (2, 1), (1, 2), (3, 1), (2, 3), (5, 2)]
+    """
+    left, top, across, down = each
     return len(range(left, width, across)), len(range(top, height, down))
 
 
-def passes_of(path: Path) -> Iterator[IO[bytes] | None]:
-    """The passes of an interlaced PNG as plain PNGs in temporary files, one after the other.
+def passes_of(path: Path, structure: PngStructure) -> Iterator[IO[bytes] | None]:
+    """The passes of an interlaced PNG, one after the other, as plain PNGs in temporary files.
 
-    None for a pass without pixels. OnebranchError if the file is damaged or ends too soon.
+    None for a pass without pixels. ContainerError if the file is damaged or ends too soon.
     """
+    header = structure.header
+    if structure.problem or header is None:
+        raise ContainerError(structure.problem or "its first chunk is no header")
+    pixel_bits = header.bit_depth * header.stored_samples
+    ihdr = structure.leading[0].content
     with path.open("rb") as file:
-        before = head_chunks(path, file)
-        header = before[0][1]
-        width, height, bits, colour = struct.unpack(">IIBB", header[:10])
-        pixel = bits * CHANNELS.get(colour, 4)
-        source = _Inflated(path, stream(path, file))
-        for at in PASSES:
-            across, down = size_of_pass(width, height, at)
-            if across == 0 or down == 0:
+        file.seek(structure.data_offset)
+        data = _DecompressedData(file)
+        for each in PASSES:
+            columns, rows = size_of_pass(header.width, header.height, each)
+            if columns == 0 or rows == 0:
                 yield None
                 continue
-            own = struct.pack(">II", across, down) + header[8:12] + b"\0"
-            content = source.take(down * (1 + (across * pixel + 7) // 8))
-            yield _plain(path, [(b"IHDR", own), *before[1:]], content)
-        source.end()
+            own = Chunk(b"IHDR", struct.pack(">II", columns, rows) + ihdr[8:12] + b"\0")
+            content = data.take(rows * (1 + (columns * pixel_bits + 7) // 8))
+            yield _plain_png(path, [own, *structure.leading[1:]], content)
+        data.check_rest()
 
 
-def _plain(path: Path, before: Sequence[tuple[bytes, bytes]], content: Iterator[bytes]) -> IO[bytes]:
-    """A PNG that is not interlaced, its stream stored without compression."""
-    result = anonymous_temp_file(path)
+def _plain_png(path: Path, leading: Sequence[Chunk], content: Iterator[bytes]) -> IO[bytes]:
+    """A PNG that is not interlaced, in a temporary file, its image data stored without compression."""
+    file = anonymous_temp_file(path)
     try:
-        _write(path, result, before, content)
-    except OnebranchError:
-        result.close()
+        stored = zlib.compressobj(0)
+        with temporary_file_errors(path):
+            file.write(SIGNATURE + b"".join(chunk_bytes(*chunk) for chunk in leading))
+            for piece in content:
+                file.write(chunk_bytes(b"IDAT", stored.compress(piece)))
+            file.write(chunk_bytes(b"IDAT", stored.flush()) + IEND)
+            file.flush()
+            file.seek(0)
+    except (OnebranchError, ContainerError):
+        file.close()
         raise
-    return result
+    return file
 
 
-def _write(
-    path: Path, file: IO[bytes], before: Sequence[tuple[bytes, bytes]], content: Iterator[bytes]
-) -> None:
-    stored = zlib.compressobj(0)
-    with temporary_file_errors(path):
-        file.write(SIGNATURE + b"".join(_chunk(*chunk) for chunk in before))
-        for piece in content:
-            file.write(_chunk(b"IDAT", stored.compress(piece)))
-        file.write(_chunk(b"IDAT", stored.flush()) + _chunk(b"IEND", b""))
-        file.flush()
-        file.seek(0)
+class _DecompressedData:
+    """The image data of a PNG, decompressed as it is taken. ContainerError if it is damaged."""
 
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-class _Inflated:
-    """The stream of a PNG, decompressed as it is taken."""
-
-    def __init__(self, path: Path, compressed: Iterator[bytes]) -> None:
-        self._path, self._compressed = path, compressed
-        self._inflate = zlib.decompressobj()
+    def __init__(self, file: BinaryIO) -> None:
+        self._compressed = image_data(file)
+        self._decompressor = zlib.decompressobj()
 
     def take(self, count: int) -> Iterator[bytes]:
-        """The next so many bytes, in pieces."""
+        """The next `count` bytes, in pieces."""
         while count > 0:
-            piece = self._some(min(count, PIECE))
+            piece = self._next_piece(min(count, PIECE_BYTES))
             count -= len(piece)
             if piece:
                 yield piece
 
-    def _some(self, most: int) -> bytes:
-        if self._inflate.eof:
-            raise damaged(self._path, TOO_SOON)
-        piece = self._inflate_piece(self._inflate.unconsumed_tail, most)
-        if piece or self._inflate.eof:
+    def _next_piece(self, max_bytes: int) -> bytes:
+        if self._decompressor.eof:
+            raise ContainerError(TRUNCATED)
+        piece = self._decompress(self._decompressor.unconsumed_tail, max_bytes)
+        if piece or self._decompressor.eof:
             return piece
         content = next(self._compressed, None)
         if content is None:
-            raise damaged(self._path, TOO_SOON)
-        return self._inflate_piece(content, most)
+            raise ContainerError(TRUNCATED)
+        return self._decompress(content, max_bytes)
 
-    def end(self) -> None:
-        """Look at the rest: whether the checksums are right."""
+    def check_rest(self) -> None:
+        """Read the rest, which checks its checksums."""
         for _ in self._compressed:
             pass
 
-    def _inflate_piece(self, content: bytes, most: int) -> bytes:
+    def _decompress(self, content: bytes, max_bytes: int) -> bytes:
         try:
-            return self._inflate.decompress(content, most)
+            return self._decompressor.decompress(content, max_bytes)
         except zlib.error:
-            raise damaged(self._path, "its compressed data is wrong") from None
+            raise ContainerError("its compressed data is wrong") from None

@@ -1,155 +1,65 @@
-"""What decoders hold of a picture at one time, so that too much is refused before it is decoded.
+"""Decoder memory: what a decoder holds of a picture at one time, so that too much is refused before decoding.
 
-Most formats come by rows in little memory. The others' bytes for each pixel were measured with libvips 8.18
-and Pillow 13, rounded up.
+Most formats are decoded by rows in little memory. The bytes per pixel of the others were measured with
+libvips 8.18 and Pillow 13, and rounded up.
 """
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.containers import tiff
+from onebranch.images.containers.jpeg import JpegStructure
+from onebranch.images.containers.tiff import TiffStructure
 
 DEFAULT_DECODER_MEMORY = 800_000_000
-"""Bytes that decoding may hold unless more is allowed: with all else it stays below 1 GB."""
+"""Bytes that decoding may take by default: with everything else the process stays below 1 GB."""
 
-COEFFICIENT = 2
-"""Bytes of a sample in a progressive JPEG, all of whose scans say something of every pixel."""
+COEFFICIENT_BYTES = 2
+"""Of a sample in a JPEG of several scans, each of which adds to every pixel, so that all are held."""
 
-WHOLE = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12}
-"""Bytes for each pixel of the formats that are decoded as a whole."""
+WHOLE_PICTURE_BYTES = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12}
+"""Bytes per pixel of the formats that are decoded as a whole."""
 
-AVIF = {8: 12, 16: 22}
+AVIF_BYTES = {8: 12, 16: 22}
 """The same of AVIF, by the bits of our samples."""
 
-LINES = 24
-"""Rows that libvips holds of what it reads by rows."""
+FRAME_BYTES = 4
+"""Bytes per pixel of a decoded frame of an animation: 8 bits, RGB and alpha."""
 
-STRIP_BYTES, ROWS_PER_STRIP, COMPRESSION, TILE_WIDTH, TILE_HEIGHT = 279, 278, 259, 322, 323
-"""TIFF tags."""
+BUFFERED_ROWS = 24
+"""Rows that libvips holds of what it decodes by rows."""
 
-JPEGS = (6, 7)
-"""TIFF's numbers of JPEG compression, whose strips are decoded as a whole."""
-
-TAGS = (STRIP_BYTES, ROWS_PER_STRIP, COMPRESSION, TILE_WIDTH, TILE_HEIGHT)
-
-NUMBERS = {3: "u2", 4: "u4", 16: "u8"}
-"""TIFF's types of numbers."""
-
-MANY = 4096
-"""More entries than a TIFF directory has."""
-
-DIRECTORY = 64 << 20
-"""Most bytes of a list in a TIFF that are looked at."""
+BY_ROWS = ("PNG", "JPEG", "TIFF")
+"""Formats that libvips decodes by rows."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Most pixels that a header may announce, and most bytes that a decoder may hold of them at one time."""
+    """pixels: that a header may announce; memory: bytes that a decoder may hold at one time."""
 
     pixels: int
     memory: int
 
 
 @dataclass(frozen=True)
-class Held:
-    """Bytes, and what they are of."""
+class MemoryEstimate:
+    """Bytes that a decoder holds, and of what: "a TIFF with strips of 64 rows"."""
 
-    size: int
-    what: str
+    bytes: int
+    subject: str
 
 
-def check_memory(path: Path, held: Held, memory: int) -> None:
-    """OnebranchError if decoding would hold more than is allowed."""
-    if held.size > memory:
+def check_memory(path: Path, estimate: MemoryEstimate, memory: int) -> None:
+    """OnebranchError if decoding would hold more bytes than `memory`."""
+    if estimate.bytes > memory:
         raise OnebranchError(
-            f"cannot read '{path}': {held.what} takes about {held.size / 1e9:.1f} GB of memory to decode,"
-            f" more than the {memory / 1e9:.1f} GB that it may take; allow more (--memory),"
+            f"cannot read '{path}': {estimate.subject} takes about {estimate.bytes / 1e9:.1f} GB of memory to"
+            f" decode, more than the {memory / 1e9:.1f} GB that it may take; allow more (--memory),"
             " or convert it to PNG or to TIFF in small strips"
         )
-
-
-def held_by_jpeg(width: int, height: int, bands: int, subsampling: str, *, progressive: bool) -> Held:
-    """Nothing but rows, unless it is progressive: then all coefficients."""
-    samples = width * height * (1.5 if subsampling == "4:2:0" and bands == 3 else bands)
-    size = int(samples * COEFFICIENT) if progressive else 0
-    return Held(size, f"a progressive JPEG of {width}x{height} pixels")
-
-
-def held_by_rows(width: int, height: int, pixel: int) -> Held:
-    """Some rows of a picture. pixel: bytes of one."""
-    return Held(width * min(height, LINES) * pixel, f"a picture of {width}x{height} pixels")
-
-
-def held_as_a_whole(name: str, width: int, height: int, depth: str = "uint8") -> Held:
-    """A picture of a format that is never decoded by rows."""
-    pixel = AVIF[8 if depth == "uint8" else 16] if name == "AVIF" else WHOLE[name]
-    article = "an" if name[0] in "AI" else "a"
-    return Held(width * height * pixel, f"{article} {name} picture of {width}x{height} pixels")
-
-
-def held_by_frames(width: int, height: int, frames: int) -> Held:
-    """All frames of an animation, with alpha, and what their decoder holds."""
-    return Held(
-        width * height * (frames * 4 + WHOLE["WebP"]),
-        f"an animation of {frames} frames of {width}x{height} pixels",
-    )
-
-
-def held_by_tiff(path: Path, width: int, height: int, pixel: int) -> Held:
-    """The largest strip, or a row of tiles. pixel: bytes of one."""
-    tags = _tags(path)
-    across, down = tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0)
-    if across and down:
-        tiles = -(-width // across) + 1
-        return Held(tiles * across * down * pixel, f"a TIFF with tiles of {across}x{down} pixels")
-    rows = min(height, tags.get(ROWS_PER_STRIP, height))
-    what = f"a TIFF with strips of {rows} rows"
-    if tags.get(COMPRESSION) in JPEGS:
-        return Held(2 * width * rows * pixel, what)
-    return Held(min(tags.get(STRIP_BYTES, 0), 2 * width * rows * pixel), what)
-
-
-def _tags(path: Path) -> dict[int, int]:
-    """The tags above in the first directory of a TIFF, of lists the largest; what is damaged is left out."""
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = b"+" in head[2:4]
-        try:
-            (place,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
-            file.seek(place)
-            (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-            size = 20 if big else 12
-            entries = file.read(size * min(count, MANY))
-            found = (entries[at : at + size] for at in range(0, len(entries), size))
-            return dict(_number(file, entry, order, big) for entry in found if _tag(entry, order) in TAGS)
-        except (struct.error, ValueError, OSError):
-            return {}
-
-
-def _tag(entry: bytes, order: str) -> int:
-    (tag,) = struct.unpack_from(order + "H", entry)
-    return int(tag)
-
-
-def _number(file: IO[bytes], entry: bytes, order: str, big: bool) -> tuple[int, int]:
-    """Tag and value of an entry; of a list its largest, as far as it is there."""
-    tag, kind, count = struct.unpack_from(order + ("HHQ" if big else "HHI"), entry)
-    content = entry[12 if big else 8 :]
-    numbers = np.dtype(order + NUMBERS[kind]) if kind in NUMBERS else None
-    if numbers is None:
-        return tag, 0
-    size = min(count * numbers.itemsize, DIRECTORY)
-    if size > len(content):
-        (place,) = struct.unpack(order + ("Q" if big else "I"), content)
-        file.seek(place)
-        content = file.read(size)
-    values = np.frombuffer(content[: min(size, len(content)) // numbers.itemsize * numbers.itemsize], numbers)
-    return tag, int(values.max(initial=0))
 
 
 def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
@@ -159,3 +69,66 @@ def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
             f"cannot read '{path}': it says that it has {width}x{height} pixels,"
             f" more than the limit of {max_pixels}; raise the limit if you trust the file"
         )
+
+
+def estimate_memory(
+    name: str, width: int, height: int, samples: int, depth: str, structure: object = None
+) -> tuple[MemoryEstimate, ...]:
+    """The buffers of decoding one picture of the format `name`, of which the largest counts.
+
+    samples: of a pixel; depth: their type. structure: the container's, which JPEG and TIFF need.
+    """
+    if name not in BY_ROWS:
+        return (whole_picture_memory(name, width, height, depth),)
+    pixel = samples * np.dtype(depth).itemsize
+    rows = MemoryEstimate(width * min(height, BUFFERED_ROWS) * pixel, f"a picture of {width}x{height} pixels")
+    match structure:
+        case JpegStructure():
+            return rows, _jpeg_memory(structure, width, height, samples)
+        case TiffStructure():
+            return rows, _tiff_memory(structure, width, height, pixel)
+        case _:
+            return (rows,)
+
+
+def whole_picture_memory(name: str, width: int, height: int, depth: str = "uint8") -> MemoryEstimate:
+    """The memory of a picture of a format that is never decoded by rows."""
+    pixel = AVIF_BYTES[8 if depth == "uint8" else 16] if name == "AVIF" else WHOLE_PICTURE_BYTES[name]
+    article = "an" if name[0] in "AI" else "a"
+    return MemoryEstimate(width * height * pixel, f"{article} {name} picture of {width}x{height} pixels")
+
+
+def animation_memory(width: int, height: int, frames: int) -> MemoryEstimate:
+    """The memory of all frames of an animation, with alpha, and of their decoder."""
+    return MemoryEstimate(
+        width * height * (frames * FRAME_BYTES + WHOLE_PICTURE_BYTES["WebP"]),
+        f"an animation of {frames} frames of {width}x{height} pixels",
+    )
+
+
+def _jpeg_memory(structure: JpegStructure, width: int, height: int, samples: int) -> MemoryEstimate:
+    """All coefficients of a JPEG of several scans; of one of a single scan only rows are held.
+
+    Example: 4:2:0 has 1 + 2 / 4 samples per pixel, so 1000x1000 pixels take 3 MB.
+    """
+    count = width * height * (1.5 if structure.is_420 else samples)
+    size = int(count * COEFFICIENT_BYTES) if structure.multiple_scans else 0
+    return MemoryEstimate(size, f"a progressive JPEG of {width}x{height} pixels")
+
+
+def _tiff_memory(structure: TiffStructure, width: int, height: int, pixel: int) -> MemoryEstimate:
+    """The largest strip, or a row of tiles. pixel: bytes of one.
+
+    Strips are counted as they are compressed, but not with more than twice their samples; those in JPEG
+    are decoded as a whole.
+    """
+    tags = structure.integers
+    across, down = tags.get(tiff.TILE_WIDTH, 0), tags.get(tiff.TILE_LENGTH, 0)
+    if across and down:
+        tiles = -(-width // across) + 1
+        return MemoryEstimate(tiles * across * down * pixel, f"a TIFF with tiles of {across}x{down} pixels")
+    rows = min(height, tags.get(tiff.ROWS_PER_STRIP, height))
+    size = 2 * width * rows * pixel
+    if tags.get(tiff.COMPRESSION) not in tiff.JPEG_COMPRESSIONS:
+        size = min(tags.get(tiff.STRIP_BYTE_COUNTS, 0), size)
+    return MemoryEstimate(size, f"a TIFF with strips of {rows} rows")

@@ -3,22 +3,31 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.decoders.errors import decoder_errors
-from onebranch.images.decoders.memory import Held, Limits, check_memory, check_size, held_as_a_whole
-from onebranch.images.decoders.pipeline import PipelineReader, described
-from onebranch.images.decoders.uncompressed import DecodedReader, RawReader, in_mode, raw_rows
-from onebranch.images.libvips import pyvips
+from onebranch.images.decoders.memory import (
+    Limits,
+    MemoryEstimate,
+    check_memory,
+    check_size,
+    whole_picture_memory,
+)
+from onebranch.images.decoders.uncompressed import (
+    DecodedReader,
+    PillowImage,
+    RawReader,
+    raw_rows,
+    samples_in_mode,
+)
+from onebranch.images.decoders.vips_reader import VipsReader, describe
+from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata
-from onebranch.images.picture import Samples
+from onebranch.images.probe import Probe
 from onebranch.images.rows import Header, Layout, Reader
-
-Image = Any
-"""A Pillow image, whose types differ by format."""
+from onebranch.images.samples import VIPS_FORMATS, Samples
 
 MODES = {
     "1": "L",
@@ -31,16 +40,21 @@ MODES = {
     "I": "I",
     "I;16": "I;16",
 }
-"""What Pillow's modes become: what they show."""
+"""The mode that each of Pillow's modes is converted to."""
 
-STORED = ("BMP", "PPM")
-"""The formats whose samples may stand in the file as they are."""
+UNCOMPRESSED = ("BMP", "PPM")
+"""The formats whose samples may be read from the file as they are."""
 
-DEEP = {"I": "uint16", "I;16": "uint16"}
+DEEP_MODES = {"I": "uint16", "I;16": "uint16"}
 """The depth of Pillow's modes of more than 8 bits."""
 
+LAB_BYTES = 24
+"""Per pixel, while a TIFF of 8-bit Lab is decoded."""
 
-def open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
+
+def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
+    """The first picture of a file, as Pillow decodes it."""
+    path, name = probe.path, probe.format.name
     with decoder_errors(path, name), _pillow_class(name)(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
         if image.mode not in MODES:
@@ -49,17 +63,16 @@ def open_by_pillow(path: Path, name: str, limits: Limits) -> Reader:
         frames = getattr(image, "n_frames", 1)
         notes = (f"only the first of {frames} frames",) if frames > 1 else ()
         metadata = Metadata(icc=image.info.get("icc_profile") or None)
-        raw = raw_rows(image) if name in STORED else None
+        raw = raw_rows(image) if name in UNCOMPRESSED else None
         if raw is not None and metadata.icc is None:
-            return RawReader(
-                path, name, image, raw, mode, Header(_layout_of(image, mode), metadata, notes=notes)
-            )
-        held = held_as_a_whole(name, image.width, image.height)
-        check_memory(path, held, limits.memory)
+            header = Header(_layout(image, mode), metadata, notes=notes)
+            return RawReader(path, name, image, raw, mode, header)
+        estimate = whole_picture_memory(name, image.width, image.height)
+        check_memory(path, estimate, limits.memory)
         if metadata.icc is not None:
-            return _array_reader(path, in_mode(image, mode), metadata, notes)
+            return _profiled_reader(path, samples_in_mode(image, mode), metadata.icc, notes)
         image.load()
-        header = Header(_layout_of(image, mode), metadata, notes=notes, held=held.size)
+        header = Header(_layout(image, mode), metadata, notes=notes, decoder_bytes=estimate.bytes)
         return DecodedReader(path, name, image, mode, header)
 
 
@@ -67,22 +80,23 @@ def open_lab_tiff(path: Path, limits: Limits) -> Reader:
     """A TIFF of 8-bit Lab, which libvips does not read."""
     with decoder_errors(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
-        check_memory(path, Held(image.width * image.height * 24, "a TIFF of 8-bit Lab"), limits.memory)
+        estimate = MemoryEstimate(image.width * image.height * LAB_BYTES, "a TIFF of 8-bit Lab")
+        check_memory(path, estimate, limits.memory)
         if image.mode != "LAB":
             raise OnebranchError(f"cannot read '{path}': this kind of Lab TIFF is not known")
-        coded = np.asarray(image)  # L of 255 steps; a and b as signed bytes
+        coded = np.asarray(image)  # L in 255 steps; a and b as signed bytes
         values = coded.view(np.int8).astype(np.float32)
         values[..., 0] = coded[..., 0] * np.float32(100 / 255)
         height, width, _ = values.shape
         lab = pyvips.Image.new_from_memory(values.data, width, height, 3, "float")
         lab = lab.copy(interpretation="lab")
         lab.set_type(pyvips.GValue.gint_type, "bits-per-sample", 8)
-        return PipelineReader(path, "TIFF", *described(path, lab, ()))
+        return VipsReader(path, "TIFF", *describe(path, lab))
 
 
-def _pillow_class(name: str) -> Callable[..., Image]:
-    """Pillow's reader of a format; taken itself, it does not warn of large pictures, which we check."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that are odd: we read or refuse them
+def _pillow_class(name: str) -> Callable[..., PillowImage]:
+    """Pillow's reader of a format. Called directly, it does not warn of large pictures, which we check."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files: we read or refuse them
     from PIL import (
         AvifImagePlugin,
         BmpImagePlugin,
@@ -92,7 +106,7 @@ def _pillow_class(name: str) -> Callable[..., Image]:
         TiffImagePlugin,
     )
 
-    readers: dict[str, Callable[..., Image]] = {
+    readers: dict[str, Callable[..., PillowImage]] = {
         "AVIF": AvifImagePlugin.AvifImageFile,
         "BMP": BmpImagePlugin.BmpImageFile,
         "ICO": IcoImagePlugin.IcoImageFile,
@@ -103,18 +117,19 @@ def _pillow_class(name: str) -> Callable[..., Image]:
     return readers[name]
 
 
-def _layout_of(image: Image, mode: str) -> Layout:
-    """The layout of a Pillow image in one of the modes above."""
+def _layout(image: PillowImage, mode: str) -> Layout:
+    """The layout of a Pillow image that is converted to that mode."""
     bands = len(mode) if mode.isalpha() and mode != "I" else 1
     channels = 1 if bands < 3 else 3
-    return Layout(image.height, image.width, channels, bands > channels, DEEP.get(mode, "uint8"))
+    return Layout(image.height, image.width, channels, bands > channels, DEEP_MODES.get(mode, "uint8"))
 
 
-def _array_reader(path: Path, samples: Samples, metadata: Metadata, notes: tuple[str, ...]) -> Reader:
-    """Samples that have a profile: it may take a route."""
+def _profiled_reader(path: Path, samples: Samples, icc: bytes, notes: tuple[str, ...]) -> Reader:
+    """Decoded samples that have a profile, through which their colours may be converted."""
     height, width, bands = samples.shape
-    kind = {"uint8": "uchar", "uint16": "ushort"}[samples.dtype.name]
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(samples).data, width, height, bands, kind)
+    image = pyvips.Image.new_from_memory(
+        np.ascontiguousarray(samples).data, width, height, bands, VIPS_FORMATS[samples.dtype.name]
+    )
     image = image.copy(interpretation="srgb" if bands > 2 else "b-w")
-    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.icc)
-    return PipelineReader(path, "file", *described(path, image, notes))
+    image.set_type(pyvips.GValue.blob_type, BLOCKS["icc"], icc)
+    return VipsReader(path, "file", *describe(path, image, notes))

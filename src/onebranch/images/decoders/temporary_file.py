@@ -1,6 +1,7 @@
-"""Temporary files for what does not come in order: they have no name, so that nothing is ever left behind.
+"""Temporary files for samples that are not needed in the order in which they are decoded.
 
-They are in the folder that TMPDIR names, else in the system's; where that is kept in memory, TMPDIR helps.
+The files have no name, so that nothing is left behind however the process ends. They are created in the
+folder that TMPDIR names, else in the system's. If that is kept in memory, set TMPDIR to a folder on a disk.
 """
 
 from collections.abc import Iterator
@@ -13,18 +14,18 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.rows import Layout
 
-HELD = 64 << 20
+MAX_IN_MEMORY_BYTES = 64 << 20
 """Bytes of samples up to which a picture is held in memory rather than in a temporary file."""
 
 
-def size_of(layout: Layout) -> int:
-    """Bytes of all samples."""
+def sample_bytes(layout: Layout) -> int:
+    """Bytes of all samples of a picture."""
     return layout.height * layout.width * layout.bands * np.dtype(layout.depth).itemsize
 
 
 def anonymous_temp_file(path: Path) -> IO[bytes]:
-    """A temporary file for the picture in `path`, gone when it is closed or the process ends in any way."""
-    import tempfile  # takes a while, for what few pictures need
+    """A temporary file without a name, removed when it is closed. path: of the picture, for errors."""
+    import tempfile  # imported late: few pictures need it
 
     with temporary_file_errors(path):
         return tempfile.TemporaryFile()
@@ -32,7 +33,7 @@ def anonymous_temp_file(path: Path) -> IO[bytes]:
 
 @contextmanager
 def temporary_file_errors(path: Path) -> Iterator[None]:
-    """What goes wrong with a temporary file, as one line about the picture in `path`."""
+    """Raise an OSError of the temporary file as OnebranchError about the picture in `path`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Rows of pictures that Pillow reads: as they lie in an uncompressed file, else of the decoded whole."""
+"""Rows of pictures that Pillow opens: read from an uncompressed file, or taken from the decoded picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,75 +6,84 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from onebranch.images.decoders.errors import damaged, decoder_errors
-from onebranch.images.picture import Samples
+from onebranch.images.containers.png import TRUNCATED
+from onebranch.images.decoders.errors import damaged_file, decoder_errors
 from onebranch.images.rows import Header
+from onebranch.images.samples import Samples
 
-Image = Any
-"""A Pillow image: not fully typed."""
+PillowImage = Any
+"""A Pillow image, whose attributes differ by format."""
 
-PIXELS = {"1;I": 1 / 8, "L": 1, "RGB": 3, "I;16B": 2}
-"""Bytes of a pixel in the raw modes that leave the length of a row to be known."""
+PIXEL_BYTES = {"1;I": 1 / 8, "L": 1, "RGB": 3, "I;16B": 2}
+"""Of the raw modes that do not give the length of a row."""
 
 
 @dataclass(frozen=True)
-class Raw:
-    """Where the rows lie in an uncompressed file. step: 1, or -1 if the last row comes first."""
+class RawRows:
+    """Where the rows of an uncompressed file are.
+
+    start: the first byte. row_bytes: of one row. mode: Pillow's raw mode. step: 1, or -1 if the last row
+    comes first.
+    """
 
     start: int
-    length: int
+    row_bytes: int
     mode: str
     step: int
 
 
-def raw_rows(image: Image) -> Raw | None:
-    """The place of the rows, if they lie in the file as they are, by what Pillow has found in the header."""
+def raw_rows(image: PillowImage) -> RawRows | None:
+    """Where the rows are, from the header that Pillow has read; None if they are compressed."""
     tiles = image.tile
     if len(tiles) != 1 or tiles[0][0] != "raw" or tuple(tiles[0][1]) != (0, 0, *image.size):
         return None
-    _, _, start, given = tiles[0]
-    mode, length, step = given if isinstance(given, tuple) else (given, 0, 1)
-    if length == 0 and mode in PIXELS:
-        length = -int(-image.width * PIXELS[mode] // 1)
-    return Raw(start, length, mode, step) if length > 0 and step in (1, -1) else None
+    _, _, start, arguments = tiles[0]
+    mode, row_bytes, step = arguments if isinstance(arguments, tuple) else (arguments, 0, 1)
+    if row_bytes == 0 and mode in PIXEL_BYTES:
+        row_bytes = -int(-image.width * PIXEL_BYTES[mode] // 1)
+    return RawRows(start, row_bytes, mode, step) if row_bytes > 0 and step in (1, -1) else None
 
 
-def in_mode(image: Image, mode: str) -> Samples:
-    """A Pillow image as samples (H, W, bands)."""
+def samples_in_mode(image: PillowImage, mode: str) -> Samples:
+    """A Pillow image, converted to a mode, as samples (H, W, bands)."""
     samples = np.asarray(image if image.mode == mode else image.convert(mode))
     return np.atleast_3d(samples.astype(np.uint16) if samples.dtype == np.int32 else samples)
 
 
 class RawReader:
-    """The rows of an uncompressed file, read as they are asked for. image: opened by Pillow, not loaded."""
+    """The rows of an uncompressed file, a `Reader`. image: opened by Pillow, not loaded."""
 
-    def __init__(self, path: Path, name: str, image: Image, raw: Raw, mode: str, header: Header) -> None:
+    def __init__(
+        self, path: Path, name: str, image: PillowImage, raw: RawRows, mode: str, header: Header
+    ) -> None:
         self.header = header
-        self._path, self._name, self._raw, self._mode, self._row = path, name, raw, mode, 0
-        self._kind, self._palette = image.mode, image.palette
+        self._path, self._name, self._raw, self._mode, self._next_row = path, name, raw, mode, 0
+        self._stored_mode, self._palette = image.mode, image.palette
         self._file: IO[bytes] = path.open("rb")
 
     def read(self, count: int) -> Samples:
-        from PIL import Image as Pillow
+        """As `Reader.read`."""
+        from PIL import Image
 
         layout, raw = self.header.layout, self._raw
-        count = max(0, min(count, layout.height - self._row))
+        count = max(0, min(count, layout.height - self._next_row))
         if count == 0:
             return np.empty((0, layout.width, layout.bands), layout.depth)
-        first = self._row if raw.step == 1 else layout.height - self._row - count
-        self._file.seek(raw.start + first * raw.length)
-        content = self._file.read(count * raw.length)
-        if len(content) < count * raw.length:
-            raise damaged(self._path, self._name, "it ends too soon")
-        self._row += count
+        first = self._next_row if raw.step == 1 else layout.height - self._next_row - count
+        self._file.seek(raw.start + first * raw.row_bytes)
+        content = self._file.read(count * raw.row_bytes)
+        if len(content) < count * raw.row_bytes:
+            raise damaged_file(self._path, self._name, TRUNCATED)
+        self._next_row += count
         size = (layout.width, count)
         with decoder_errors(self._path, self._name):
-            part = Pillow.frombytes(self._kind, size, content, "raw", raw.mode, raw.length, raw.step)
+            part = Image.frombytes(self._stored_mode, size, content, "raw", raw.mode, raw.row_bytes, raw.step)
             if self._palette is not None:
                 part.palette = self._palette.copy()
-            return in_mode(part, self._mode)
+            return samples_in_mode(part, self._mode)
 
     def close(self) -> None:
+        """As `Reader.close`."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -85,22 +94,25 @@ class RawReader:
 
 
 class DecodedReader:
-    """The rows of an image that Pillow has decoded, converted as they are asked for."""
+    """The rows of an image that Pillow has decoded, a `Reader`; they are converted as they are asked for."""
 
-    def __init__(self, path: Path, name: str, image: Image, mode: str, header: Header) -> None:
+    def __init__(self, path: Path, name: str, image: PillowImage, mode: str, header: Header) -> None:
         self.header = header
-        self._path, self._name, self._image, self._mode, self._row = path, name, image, mode, 0
+        self._path, self._name, self._image, self._mode, self._next_row = path, name, image, mode, 0
 
     def read(self, count: int) -> Samples:
-        layout = self.header.layout
-        count = max(0, min(count, layout.height - self._row))
+        """As `Reader.read`."""
+        layout, first = self.header.layout, self._next_row
+        count = max(0, min(count, layout.height - first))
         if count == 0:
             return np.empty((0, layout.width, layout.bands), layout.depth)
-        self._row += count
+        self._next_row += count
         with decoder_errors(self._path, self._name):
-            return in_mode(self._image.crop((0, self._row - count, layout.width, self._row)), self._mode)
+            part = self._image.crop((0, first, layout.width, self._next_row))
+            return samples_in_mode(part, self._mode)
 
     def close(self) -> None:
+        """As `Reader.close`."""
         self._image = None
 
     def __enter__(self) -> Self:

@@ -1,1 +1,1 @@
-"""How rows become a file of each format."""
+"""Encoders: rows become files of each format, in the colours and the depth that it holds."""

@@ -1,7 +1,7 @@
-"""Rows from Python become a libvips image that is read in order: libvips has no way to ask for them.
+"""Rows from Python as a libvips image that is read in order: libvips cannot ask for them.
 
 It can read a PNG from a callback, so the rows travel as a stored (not compressed) PNG of one grey channel,
-whose width is all samples of a row; a float is two samples of 16 bits. Nothing is held but a few blocks.
+whose width is all samples of a row; a float is two samples of 16 bits. Only a few blocks are held.
 """
 
 import queue
@@ -13,64 +13,63 @@ from typing import Any
 
 import numpy as np
 
-from onebranch.images.libvips import pyvips
-from onebranch.images.picture import Samples
+from onebranch.images.containers.png import IEND, SIGNATURE, chunk_bytes
+from onebranch.images.libvips import VipsImage, pyvips
 from onebranch.images.rows import Layout
+from onebranch.images.samples import VIPS_FORMATS, Samples
 
-Image = Any
-"""A pyvips image: not typed."""
+BLOCK_BYTES = 65535
+"""Of a stored block at most (RFC 1951, 3.2.4)."""
 
-SORTS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
-"""libvips' names of our sample types."""
+MAX_QUEUED_PIECES = 2
+"""Pieces of rows that wait for libvips."""
 
-BLOCK = 65535
-"""Bytes of a stored block at most (RFC 1951, 3.2.4)."""
+PIECE_BYTES = 1 << 20
+"""Of rows that are handed over at a time, about: of these there are copies."""
 
-WAITING = 2
-"""Pieces of rows that wait for libvips at most."""
-
-PIECE = 1 << 20
-"""Bytes of rows that are handed over at a time, about: of these there are copies."""
+POLL_SECONDS = 0.1
+"""After which the thread that consumes is looked at."""
 
 
-def of_memory(samples: Samples) -> Image:
+def of_memory(samples: Samples) -> VipsImage:
     """Samples (H, W, bands), contiguous, as a libvips image, which does not keep them alive."""
     height, width, bands = samples.shape
-    image = pyvips.Image.new_from_memory(samples.data, width, height, bands, SORTS[samples.dtype.name])
-    return _interpreted(image, bands, samples.dtype.name)
+    depth = samples.dtype.name
+    image = pyvips.Image.new_from_memory(samples.data, width, height, bands, VIPS_FORMATS[depth])
+    return _interpreted(image, bands, depth)
 
 
 class Pipe:
     """A thread that consumes a libvips image whose rows are handed over here, from the top.
 
-    consume: called in that thread with the image; what it raises comes out of `write` or `close`.
+    consume: called in that thread with the image; what it raises is raised by `write` or `close`.
     """
 
-    def __init__(self, layout: Layout, consume: Callable[[Image], None]) -> None:
+    def __init__(self, layout: Layout, consume: Callable[[VipsImage], None]) -> None:
         self._layout, self._consume = layout, consume
-        self._rows: queue.Queue[Samples | None] = queue.Queue(WAITING)
+        self._pieces: queue.Queue[Samples | None] = queue.Queue(MAX_QUEUED_PIECES)
         self._problem: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="writing", daemon=True)
         self._thread.start()
 
     def write(self, rows: Samples) -> None:
         """Hand over the next rows (N, W, bands) of the layout's depth, which must not change afterwards."""
-        step = max(1, PIECE // max(1, rows[0].nbytes))
-        for at in range(0, len(rows), step):
-            self._put(rows[at : at + step])
+        step = max(1, PIECE_BYTES // max(1, rows[0].nbytes))
+        for first in range(0, len(rows), step):
+            self._put(rows[first : first + step])
 
     def close(self) -> None:
-        """Wait until all is consumed."""
+        """Wait until all rows are consumed."""
         self._put(None)
         self._thread.join()
         if self._problem is not None:
             raise self._problem
 
     def abandon(self) -> None:
-        """Stop: the image ends too early, and what its consumer raises is of no interest."""
+        """Stop: the image ends too early, and what its consumer raises is ignored."""
         while self._thread.is_alive():
             try:
-                self._rows.put(None, timeout=0.1)
+                self._pieces.put(None, timeout=POLL_SECONDS)
                 self._thread.join()
             except queue.Full:
                 continue
@@ -78,7 +77,7 @@ class Pipe:
     def _put(self, rows: Samples | None) -> None:
         while self._thread.is_alive():
             try:
-                return self._rows.put(rows, timeout=0.1)
+                return self._pieces.put(rows, timeout=POLL_SECONDS)
             except queue.Full:
                 continue
         if self._problem is not None:
@@ -89,16 +88,16 @@ class Pipe:
         try:
             source = pyvips.SourceCustom()  # kept here: images do not keep their source's callbacks alive
             self._consume(_image_of(self._layout, self._handed_over(), source))
-        except BaseException as problem:  # it is raised in the thread that writes
+        except BaseException as problem:  # raised in the thread that writes
             self._problem = problem
 
     def _handed_over(self) -> Iterator[Samples]:
-        while (rows := self._rows.get()) is not None:
+        while (rows := self._pieces.get()) is not None:
             yield rows
 
 
-def _image_of(layout: Layout, rows: Iterator[Samples], source: Any) -> Image:
-    """The libvips image that these rows make, through a custom source; read in order only, as they come."""
+def _image_of(layout: Layout, rows: Iterator[Samples], source: Any) -> VipsImage:
+    """The libvips image that these rows make, through a custom source; to be read in order only."""
     stream = _Stream(_stored_png(layout, rows))
     source.on_read(stream.read)
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True)
@@ -109,48 +108,48 @@ def _image_of(layout: Layout, rows: Iterator[Samples], source: Any) -> Image:
     return _interpreted(image, layout.bands, layout.depth)
 
 
-def _interpreted(image: Image, bands: int, depth: str) -> Image:
-    spaces = ("grey16", "rgb16") if depth == "uint16" else ("b-w", "srgb")
-    return image.copy(interpretation=spaces[bands > 2])
+def _interpreted(image: VipsImage, bands: int, depth: str) -> VipsImage:
+    grey, colour = ("grey16", "rgb16") if depth == "uint16" else ("b-w", "srgb")
+    return image.copy(interpretation=colour if bands > 2 else grey)
 
 
 class _Stream:
-    """Bytes in the portions that are asked for."""
+    """An iterator of bytes, read in the portions that are asked for."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts, self._part, self._at = parts, b"", 0
+        self._parts, self._part, self._position = parts, b"", 0
 
     def read(self, count: int) -> bytes:
         """At most so many bytes; none at the end."""
-        while self._at >= len(self._part):
+        while self._position >= len(self._part):
             part = next(self._parts, None)
             if part is None:
                 return b""
-            self._part, self._at = part, 0
-        found = self._part[self._at : self._at + count]
-        self._at += len(found)
-        return found
+            self._part, self._position = part, 0
+        content = self._part[self._position : self._position + count]
+        self._position += len(content)
+        return content
 
 
 def _stored_png(layout: Layout, rows: Iterator[Samples]) -> Iterator[bytes]:
-    """The bytes of a PNG (W3C PNG, third edition) that holds the rows as they are."""
+    """The bytes of a PNG (PNG specification, third edition) that holds the rows as they are."""
     samples = layout.width * layout.bands * (2 if layout.depth == "float32" else 1)
     bits = 8 if layout.depth == "uint8" else 16
-    yield b"\x89PNG\r\n\x1a\n"
-    yield _chunk(b"IHDR", pack(">IIBBBBB", samples, layout.height, bits, 0, 0, 0, 0))
-    yield _chunk(b"IDAT", b"\x78\x01")
-    check = 1
+    yield SIGNATURE
+    yield chunk_bytes(b"IHDR", pack(">IIBBBBB", samples, layout.height, bits, 0, 0, 0, 0))
+    yield chunk_bytes(b"IDAT", b"\x78\x01")
+    checksum = 1
     for part in rows:
-        lines = _lines(part)
-        check = zlib.adler32(lines, check)
-        for at in range(0, len(lines), 16 * BLOCK):
-            yield _chunk(b"IDAT", b"".join(_blocks(lines[at : at + 16 * BLOCK])))
-    yield _chunk(b"IDAT", b"\x01\0\0\xff\xff" + pack(">I", check))
-    yield _chunk(b"IEND", b"")
+        lines = _filtered_lines(part)
+        checksum = zlib.adler32(lines, checksum)
+        for first in range(0, len(lines), 16 * BLOCK_BYTES):
+            yield chunk_bytes(b"IDAT", *_stored_blocks(lines[first : first + 16 * BLOCK_BYTES]))
+    yield chunk_bytes(b"IDAT", b"\x01\0\0\xff\xff" + pack(">I", checksum))
+    yield IEND
 
 
-def _lines(rows: Samples) -> memoryview:
-    """Every row behind its filter byte (none), in PNG's order of bytes."""
+def _filtered_lines(rows: Samples) -> memoryview:
+    """Every row behind its filter byte (none), with the higher byte of a sample first, as PNG has it."""
     count = len(rows)
     words = np.ascontiguousarray(rows).reshape(count, -1)
     if words.dtype != np.uint8:
@@ -160,14 +159,9 @@ def _lines(rows: Samples) -> memoryview:
     return lines.reshape(-1).data
 
 
-def _blocks(lines: memoryview) -> Iterator[bytes | memoryview]:
-    for at in range(0, len(lines), BLOCK):
-        block = lines[at : at + BLOCK]
+def _stored_blocks(lines: memoryview) -> Iterator[bytes | memoryview]:
+    """The bytes as stored blocks of Deflate: each behind its length and the complement of that."""
+    for first in range(0, len(lines), BLOCK_BYTES):
+        block = lines[first : first + BLOCK_BYTES]
         yield pack("<BHH", 0, len(block), len(block) ^ 0xFFFF)
         yield block
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return b"".join(
-        (pack(">I", len(content)), name, content, pack(">I", zlib.crc32(content, zlib.crc32(name))))
-    )

@@ -1,65 +1,69 @@
-"""The formats that are rows behind a few numbers, BMP and PPM, written row by row. Neither is in libvips."""
+"""BMP and PPM, rows behind a short header, written row by row; libvips has neither."""
 
 from struct import pack
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from onebranch.images.picture import Samples
 from onebranch.images.rows import Layout
+from onebranch.images.samples import WHITE_LEVELS, Samples
 
 BMP_HEADER_BYTES = 54
 """Bytes before the palette of a BMP."""
 
+BMP_PIXELS_PER_METRE = 2835
+"""72 dpi, which other programs write where the picture does not say."""
 
-class Plain(Protocol):
-    """A file being written."""
+
+class PlainEncoder(Protocol):
+    """A file that is being written."""
 
     def write(self, rows: Samples) -> None:
         """The next rows (N, W, C)."""
 
 
-class Ppm:
+class PpmEncoder:
     """Binary PPM or PGM (netpbm's ppm(5), pgm(5)) of 8 or 16 bits."""
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
         self._file = file
-        kind, white = (b"P5" if layout.channels == 1 else b"P6"), (255 if layout.depth == "uint8" else 65535)
+        kind, white = (b"P5" if layout.channels == 1 else b"P6"), WHITE_LEVELS[layout.depth]
         file.write(kind + b"\n%d %d\n%d\n" % (layout.width, layout.height, white))
 
     def write(self, rows: Samples) -> None:
-        """16 bits have the higher byte first."""
-        wide = rows.dtype == np.uint16
-        self._file.write(np.ascontiguousarray(rows.astype(">u2") if wide else rows).data)
+        """As `PlainEncoder.write`; 16 bits have the higher byte first."""
+        is_wide = rows.dtype == np.uint16
+        self._file.write(np.ascontiguousarray(rows.astype(">u2") if is_wide else rows).data)
 
 
-class Bmp:
+class BmpEncoder:
     """BMP of 8 bits (BITMAPINFOHEADER): the lowest row comes first, blue before red."""
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
-        self._file, self._layout, self._left = file, layout, layout.height
-        self._stride = bmp_stride(layout)
+        self._file, self._layout, self._missing_rows = file, layout, layout.height
+        self._row_bytes = bmp_row_bytes(layout)
         palette = b"".join(pack("<BBBB", grey, grey, grey, 0) for grey in range(256 * (layout.channels == 1)))
         self._start = BMP_HEADER_BYTES + len(palette)
-        size = self._stride * layout.height
+        size, density = self._row_bytes * layout.height, BMP_PIXELS_PER_METRE
         file.write(pack("<2sIHHI", b"BM", self._start + size, 0, 0, self._start))
         bits = 8 * layout.channels
-        file.write(pack("<IiiHHIIiiII", 40, layout.width, layout.height, 1, bits, 0, size, 2835, 2835, 0, 0))
+        head = (40, layout.width, layout.height, 1, bits, 0, size, density, density, 0, 0)
+        file.write(pack("<IiiHHIIiiII", *head))
         file.write(palette)
 
     def write(self, rows: Samples) -> None:
-        """Rows are filled up to four bytes."""
-        self._left -= len(rows)
-        lines = np.zeros((len(rows), self._stride), np.uint8)
+        """As `PlainEncoder.write`; rows are filled up to a multiple of four bytes."""
+        self._missing_rows -= len(rows)
+        lines = np.zeros((len(rows), self._row_bytes), np.uint8)
         used = self._layout.width * self._layout.channels
         lines[:, :used] = rows[::-1, :, ::-1].reshape(len(rows), used)
-        self._file.seek(self._start + self._left * self._stride)
+        self._file.seek(self._start + self._missing_rows * self._row_bytes)
         self._file.write(lines.data)
 
 
-def bmp_stride(layout: Layout) -> int:
-    """Bytes of a row in the file."""
+def bmp_row_bytes(layout: Layout) -> int:
+    """Bytes of a row in a BMP file."""
     return -(-layout.width * layout.channels // 4) * 4
 
 
-PLAIN: dict[str, type[Ppm] | type[Bmp]] = {"PPM": Ppm, "BMP": Bmp}
+PLAIN_ENCODERS: dict[str, type[PpmEncoder] | type[BmpEncoder]] = {"PPM": PpmEncoder, "BMP": BmpEncoder}

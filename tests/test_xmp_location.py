@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from onebranch.images.containers.xmp import remove_location
 from onebranch.images.metadata import Metadata, without_thumbnail
-from onebranch.images.xmp_places import without_places
 
 FORM = '<x:xmpmeta xmlns:x="x"><r:D xmlns:r="r" xmlns:dc="d" {}>{}<dc:t>kept</dc:t></r:D></x:xmpmeta>'
 
@@ -23,7 +23,7 @@ FORM = '<x:xmpmeta xmlns:x="x"><r:D xmlns:r="r" xmlns:dc="d" {}>{}<dc:t>kept</dc
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_no_place_is_left(attributes: str, elements: str, encoding: str) -> None:
-    found = without_places(FORM.format(attributes, elements).encode(encoding))
+    found = remove_location(FORM.format(attributes, elements).encode(encoding))
     assert found is not None
     assert b"SECRET" not in found.replace(b"\0", b"")
     assert b"<dc:t>kept</dc:t></r:D></x:xmpmeta>" in found
@@ -35,21 +35,21 @@ def test_what_tells_no_place_stays_byte_for_byte() -> None:
         + b"\n" * 9
         + b"<?xpacket end='w'?>"
     )
-    assert without_places(text) == text
+    assert remove_location(text) == text
 
 
 @pytest.mark.parametrize(
     "broken", [b"<a:GPSLatitude>SECRET", b"\xff\xfe<", b"<a/>\0<GPS/>", b"<!DOCTYPE a><a/>", b"", b"\xe9<a/>"]
 )
 def test_what_cannot_be_followed_goes(broken: bytes) -> None:
-    assert without_places(broken) is None
+    assert remove_location(broken) is None
 
 
 def test_many_tags_take_time_in_proportion() -> None:
     def seconds(count: int) -> float:
         text = ("<a>" + "<GPS>" * count + " " * 5 * count).encode()
         begin = time.process_time()
-        assert without_places(text) is None
+        assert remove_location(text) is None
         return time.process_time() - begin
 
     assert seconds(40_000) < 40 * max(seconds(4_000), 0.001)

@@ -1,0 +1,47 @@
+"""AVIF files: sizes and bit depth from their boxes (ISO 23008-12; AV1 in ISOBMFF)."""
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+HEAD_BYTES = 1 << 16
+"""Bytes in which the properties of the pictures are looked for."""
+
+_SIZE = re.compile(rb"\0\0\0\x14ispe.{4}(.{8})", re.DOTALL)
+"""The box of a picture's width and height (ISO 23008-12, 6.5.3)."""
+
+_CODEC = re.compile(rb"av1C\x81.(.)", re.DOTALL)
+"""AV1's configuration; 0x40 in its third byte: more than 8 bits."""
+
+
+@dataclass(frozen=True)
+class AvifStructure:
+    """sizes: (width, height) of every picture, tile and alpha plane. is_sequence: it is an animation."""
+
+    sizes: tuple[tuple[int, int], ...] = ()
+    high_bit_depth: bool = False
+    is_sequence: bool = False
+
+    @property
+    def width(self) -> int:
+        """Of the largest picture; 0 if there is none."""
+        return self._largest[0]
+
+    @property
+    def height(self) -> int:
+        """Of the largest picture; 0 if there is none."""
+        return self._largest[1]
+
+    @property
+    def _largest(self) -> tuple[int, int]:
+        return max(self.sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
+def read_structure(file: BinaryIO) -> AvifStructure:
+    """The structure of an AVIF; what is damaged is left out."""
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    sizes = tuple(struct.unpack(">II", match[1]) for match in _SIZE.finditer(head))
+    high = any(match[1][0] & 0x40 for match in _CODEC.finditer(head))
+    return AvifStructure(tuple((width, height) for width, height in sizes), high, head[8:12] == b"avis")

@@ -1,0 +1,135 @@
+"""JPEG files: segments, frame header, density and comments (ITU-T T.81; JFIF is ITU-T T.871)."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO, NamedTuple
+
+from onebranch.images.containers.errors import ContainerError
+
+SOI = b"\xff\xd8"
+SOS, EOI, APP0, APP1, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xFE
+
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of frame headers, SOF0 to SOF15 (T.81, table B.1)."""
+
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+
+WITHOUT_CONTENT = frozenset((0x01, *range(0xD0, 0xD9)))
+"""Markers that no length follows: TEM, RST0 to RST7, SOI."""
+
+MAX_SEGMENTS = 10_000
+"""Segments before the image data after which no more are looked at."""
+
+MAX_SEGMENT_BYTES = 65_533
+"""Of a segment's content: its length, which counts itself, has 16 bits."""
+
+NO_UNIT, PER_INCH, PER_CENTIMETRE = 0, 1, 2
+"""JFIF's units of density; without a unit only the ratio of the two numbers counts."""
+
+
+class Segment(NamedTuple):
+    """A marker's last byte, and the segment's content without its length."""
+
+    marker: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class JpegStructure:
+    """What a JPEG's segments before the image data say.
+
+    components: samples of a pixel. sampling: of each component, its horizontal and vertical sampling factors.
+    multiple_scans: the image data is not in one scan, so that the decoder holds all coefficients.
+    density: JFIF's (x, y, unit), None without JFIF. comments: COM segments' contents.
+    """
+
+    width: int = 0
+    height: int = 0
+    components: int = 0
+    sampling: tuple[tuple[int, int], ...] = ()
+    multiple_scans: bool = False
+    density: tuple[int, int, int] | None = None
+    comments: tuple[bytes, ...] = ()
+
+    @property
+    def is_420(self) -> bool:
+        """True if both chroma components have half the resolution in both directions."""
+        return self.sampling == ((2, 2), (1, 1), (1, 1))
+
+
+def read_structure(file: BinaryIO) -> JpegStructure:
+    """The structure of a JPEG; what is damaged is left out."""
+    structure = JpegStructure()
+    try:
+        for marker, content in segments(file):
+            structure = _with_segment(structure, marker, content)
+    except ContainerError:
+        pass
+    return structure
+
+
+def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> JpegStructure:
+    """The structure with what one more segment says."""
+    if marker in FRAME_HEADERS and not structure.components:
+        return _with_frame(structure, marker, content)
+    if marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+        unit, x, y = struct.unpack_from(">BHH", content, 7)
+        return replace(structure, density=(x, y, unit) if x and y else None)
+    if marker == COMMENT:
+        return replace(structure, comments=(*structure.comments, content))
+    if marker == SOS and content and content[0] < structure.components:
+        return replace(structure, multiple_scans=True)
+    return structure
+
+
+def segments(file: BinaryIO) -> Iterator[Segment]:
+    """The segments of a JPEG up to the first SOS, that included; ContainerError if it is damaged."""
+    file.seek(len(SOI))
+    for _ in range(MAX_SEGMENTS):
+        marker = _next_marker(file)
+        if marker == EOI:
+            return
+        if marker in WITHOUT_CONTENT:
+            continue
+        length = int.from_bytes(file.read(2), "big")
+        content = file.read(max(0, length - 2))
+        if length < 2 or len(content) < length - 2:
+            raise ContainerError("it ends too soon")
+        yield Segment(marker, content)
+        if marker == SOS:
+            return
+
+
+def _next_marker(file: BinaryIO) -> int:
+    """The next marker's last byte; fill bytes before it are skipped, as T.81, B.1.1.2 allows."""
+    byte = file.read(1)
+    while byte and byte != b"\xff":  # bytes that belong to nothing, which decoders skip
+        byte = file.read(1)
+    while byte == b"\xff":
+        byte = file.read(1)
+    if not byte:
+        raise ContainerError("it ends too soon")
+    return byte[0]
+
+
+def _with_frame(structure: JpegStructure, marker: int, content: bytes) -> JpegStructure:
+    """The structure with what a frame header says (T.81, B.2.2)."""
+    if len(content) < 6 or len(content) < 6 + 3 * content[5]:
+        raise ContainerError("its frame header is too short")
+    height, width, components = struct.unpack_from(">HHB", content, 1)
+    factors = content[7 : 6 + 3 * components : 3]
+    return replace(
+        structure,
+        width=width,
+        height=height,
+        components=components,
+        sampling=tuple((factor >> 4, factor & 15) for factor in factors),
+        multiple_scans=marker in PROGRESSIVE,
+    )
+
+
+def jfif_segment(density: tuple[int, int, int]) -> bytes:
+    """A complete JFIF segment (T.871, 10.1) of version 1.02 without a thumbnail. density: (x, y, unit)."""
+    x, y, unit = density
+    return struct.pack(">HH5sHBHHBB", 0xFF00 | APP0, 16, b"JFIF\0", 0x0102, unit, x, y, 0, 0)

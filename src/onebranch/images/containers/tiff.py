@@ -1,0 +1,416 @@
+"""TIFF directories (TIFF 6.0, and BigTIFF): of files, and of EXIF blocks, which are small TIFFs."""
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from onebranch.images.containers.errors import ContainerError
+
+IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+SAMPLES_PER_PIXEL, ROWS_PER_STRIP, STRIP_BYTE_COUNTS, TILE_WIDTH, TILE_LENGTH = 277, 278, 279, 322, 323
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SUB_IFDS = 282, 283, 296, 330
+
+EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
+"""Tags that link to other directories: the first two in the first directory, the last in EXIF's."""
+
+LINKS = (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD)
+
+DESCRIPTIONS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+"""ImageDescription, Make, Model, Software, DateTime, Artist, Copyright."""
+
+PIXEL_DIMENSIONS = (0xA002, 0xA003)
+"""EXIF's PixelXDimension and PixelYDimension: a TIFF has tags of its own for its size."""
+
+UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
+"""By type of value, the bytes that are reversed together when the byte order changes."""
+
+BIG_UNIT_BYTES = {16: 8, 17: 8, 18: 8}
+"""The same of the types that only BigTIFF has."""
+
+RATIONALS = (5, 10)
+"""Types of value that are two units, numerator and denominator."""
+
+UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}
+"""NumPy's types of the unsigned integers: SHORT, LONG, LONG8."""
+
+SHORT, LONG, IFD8 = 3, 4, 18
+
+PALETTE_COLOUR = 3
+"""The value of `PHOTOMETRIC` whose samples are indices into a colour map."""
+
+JPEG_COMPRESSIONS = (6, 7)
+"""Values of `COMPRESSION` whose strips are decoded as a whole."""
+
+MAX_DIRECTORY_ENTRIES = 4096
+"""libtiff's own limit; more is damage."""
+
+MAX_VALUE_BYTES = 4 << 20
+"""Of one value of EXIF; more is damage."""
+
+MAX_LIST_BYTES = 64 << 20
+"""Of a list of integers, as far as it is read."""
+
+MAX_EXIF_BYTES = 65_000
+"""Of an EXIF block: a JPEG segment holds no more."""
+
+
+class TiffEntry(NamedTuple):
+    """An entry of a directory.
+
+    kind: the type of its values; number: how many; inline: their bytes if they fit, else their offset;
+    position: the entry's own offset.
+    """
+
+    tag: int
+    kind: int
+    number: int
+    inline: bytes
+    position: int
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of all values, none of type 0, which fills gaps; ContainerError for an unknown type."""
+        if self.kind == 0:
+            return 0
+        unit = UNIT_BYTES.get(self.kind) or BIG_UNIT_BYTES.get(self.kind)
+        if unit is None:
+            raise ContainerError(f"its tag {self.tag} has the unknown type {self.kind}")
+        return unit * (2 if self.kind in RATIONALS else 1) * self.number
+
+
+class TiffDirectory(NamedTuple):
+    """The entries of a directory and the offset of the next one; 0 if there is none."""
+
+    entries: tuple[TiffEntry, ...]
+    next_offset: int
+
+    def entry(self, tag: int) -> TiffEntry | None:
+        """The first entry of that tag."""
+        return next((entry for entry in self.entries if entry.tag == tag), None)
+
+
+@dataclass(frozen=True)
+class TiffFormat:
+    """Byte order ("<" or ">") and widths of a TIFF's numbers; big: BigTIFF."""
+
+    order: str
+    big: bool = False
+
+    @property
+    def offset(self) -> str:
+        """The struct code of an offset or count of values."""
+        return "Q" if self.big else "I"
+
+    @property
+    def entry_count(self) -> str:
+        """The struct code of the number of entries."""
+        return "Q" if self.big else "H"
+
+    @property
+    def offset_bytes(self) -> int:
+        """Bytes of an offset, which a value may fill instead."""
+        return 8 if self.big else 4
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of an entry."""
+        return 20 if self.big else 12
+
+    def pack(self, codes: str, *values: int) -> bytes:
+        """Numbers in this byte order."""
+        return struct.pack(self.order + codes, *values)
+
+    def unpack(self, codes: str, content: bytes) -> tuple[int, ...]:
+        """The inverse of `pack`."""
+        return struct.unpack(self.order + codes, content)
+
+    def pack_entry(self, tag: int, kind: int, number: int, inline: bytes) -> bytes:
+        """An entry; inline: its value or its offset, filled up with zeros."""
+        return self.pack("HH" + self.offset, tag, kind, number) + inline.ljust(self.offset_bytes, b"\0")
+
+
+class TiffReader:
+    """Reads directories from a file. Offsets count from `start`. ContainerError where it is damaged."""
+
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+        self._file, self._start = file, start
+        file.seek(start)
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 8:
+            raise ContainerError("it has no TIFF header")
+        (version,) = struct.unpack_from(order + "H", head, 2)
+        if version not in (42, 43):
+            raise ContainerError(f"it is TIFF of the unknown version {version}")
+        self.format = TiffFormat(order, version == 43)
+        offset = head[8:16] if self.format.big else head[4:8]
+        if len(offset) < self.format.offset_bytes:
+            raise ContainerError("it has no TIFF header")
+        (self.first_offset,) = self.format.unpack(self.format.offset, offset)
+
+    def directory(self, offset: int) -> TiffDirectory:
+        """The directory at an offset; a missing offset of the next one counts as 0."""
+        form = self.format
+        (count,) = form.unpack(form.entry_count, self.bytes_at(offset, 8 if form.big else 2))
+        if count > MAX_DIRECTORY_ENTRIES:
+            raise ContainerError(f"a directory of {count} entries is damaged")
+        begin = offset + (8 if form.big else 2)
+        content = self.bytes_at(begin, count * form.entry_bytes)
+        entries = tuple(self._entry(content, begin, index) for index in range(count))
+        following = self._file.read(form.offset_bytes)
+        next_offset = form.unpack(form.offset, following)[0] if len(following) == form.offset_bytes else 0
+        return TiffDirectory(entries, next_offset)
+
+    def _entry(self, content: bytes, begin: int, index: int) -> TiffEntry:
+        form, at = self.format, index * self.format.entry_bytes
+        inline = at + 4 + form.offset_bytes
+        tag, kind, number = form.unpack("HH" + form.offset, content[at:inline])
+        return TiffEntry(tag, kind, number, content[inline : at + form.entry_bytes], begin + at)
+
+    def offset_of(self, entry: TiffEntry) -> int:
+        """Where the entry's values stand if they do not fit into it, or the directory that it links to."""
+        return self.format.unpack(self.format.offset, entry.inline)[0]
+
+    def content(self, entry: TiffEntry, max_bytes: int = MAX_VALUE_BYTES) -> bytes:
+        """The bytes of the entry's values; ContainerError if they are missing or more than `max_bytes`."""
+        length = entry.value_bytes
+        if length > max_bytes:
+            raise ContainerError(f"its tag {entry.tag} has {length} bytes")
+        if length <= len(entry.inline):
+            return entry.inline[:length]
+        return self.bytes_at(self.offset_of(entry), length)
+
+    def integers(self, entry: TiffEntry) -> npt.NDArray[np.unsignedinteger]:
+        """The entry's unsigned integers, as many as there are in the file, in at most 64 MiB."""
+        if entry.kind not in UNSIGNED:
+            return np.zeros(0, np.uint32)
+        dtype = np.dtype(self.format.order + UNSIGNED[entry.kind])
+        length = min(entry.number * dtype.itemsize, MAX_LIST_BYTES)
+        content = entry.inline[:length]
+        if length > len(entry.inline):
+            self._file.seek(self._start + self.offset_of(entry))
+            content = self._file.read(length)
+        return np.frombuffer(content[: len(content) // dtype.itemsize * dtype.itemsize], dtype)
+
+    def bytes_at(self, offset: int, length: int) -> bytes:
+        """Bytes at an offset, after which the file is left; ContainerError if it ends before."""
+        try:
+            self._file.seek(self._start + offset)
+            content = self._file.read(length)
+        except (OSError, OverflowError, ValueError) as error:
+            raise ContainerError(f"it has the offset {offset}") from error
+        if len(content) < length:
+            raise ContainerError("it ends too soon")
+        return content
+
+
+@dataclass(frozen=True)
+class TiffStructure:
+    """What a TIFF's first directory says of the picture.
+
+    integers: of the tags that hold them, the largest value. pages: directories that follow each other.
+    density: (x, y, unit) as written: pixels per unit of 2 (inch), 3 (centimetre) or 1 (none: only the ratio
+    counts). exif: an EXIF block made of the file's descriptions and linked directories.
+    """
+
+    integers: Mapping[int, int]
+    pages: int = 1
+    density: tuple[float, float, int] | None = None
+    exif: bytes | None = None
+
+
+_STRUCTURE_TAGS = (
+    *(IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLES_PER_PIXEL),
+    *(ROWS_PER_STRIP, STRIP_BYTE_COUNTS, TILE_WIDTH, TILE_LENGTH, RESOLUTION_UNIT),
+)
+
+MAX_PAGES = 10_000
+"""Directories after which no more are counted."""
+
+
+def read_structure(file: BinaryIO) -> TiffStructure:
+    """The structure of a TIFF file; what is damaged is left out."""
+    try:
+        tiff = TiffReader(file)
+        first = tiff.directory(tiff.first_offset)
+    except ContainerError:
+        return TiffStructure({})
+    integers = {
+        entry.tag: int(tiff.integers(entry).max(initial=0))
+        for entry in first.entries
+        if entry.tag in _STRUCTURE_TAGS
+    }
+    return TiffStructure(integers, _count_pages(tiff, first), _density(tiff, first), _exif_block(tiff))
+
+
+def _count_pages(tiff: TiffReader, directory: TiffDirectory) -> int:
+    """Directories that follow each other, the first included; a cycle or damage ends the count."""
+    offsets = {tiff.first_offset}
+    while directory.next_offset and directory.next_offset not in offsets and len(offsets) < MAX_PAGES:
+        offsets.add(directory.next_offset)
+        try:
+            directory = tiff.directory(directory.next_offset)
+        except ContainerError:
+            break
+    return len(offsets)
+
+
+def _density(tiff: TiffReader, first: TiffDirectory) -> tuple[float, float, int] | None:
+    values = []
+    for tag in (X_RESOLUTION, Y_RESOLUTION):
+        entry = first.entry(tag)
+        try:
+            content = b"" if entry is None else tiff.content(entry)
+        except ContainerError:
+            return None
+        if entry is None or entry.kind != RATIONALS[0] or len(content) < 8:
+            return None
+        numerator, denominator = tiff.format.unpack("II", content[:8])
+        values.append(numerator / denominator if denominator else 0.0)
+    if not min(values) > 0:
+        return None
+    entry = first.entry(RESOLUTION_UNIT)
+    unit = 2 if entry is None else int(tiff.integers(entry).max(initial=0))
+    return values[0], values[1], unit
+
+
+class TiffValue(NamedTuple):
+    """The values of a tag: their type, how many, and their bytes in the byte order of the directory."""
+
+    kind: int
+    number: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class DirectoryTree:
+    """The values of a directory by tag, and the directories that it links to."""
+
+    values: Mapping[int, TiffValue]
+    linked: Mapping[int, "DirectoryTree"]
+
+
+def _exif_block(tiff: TiffReader) -> bytes | None:
+    """An EXIF block ("Exif" and all) of a TIFF's first picture; None if it has none or is damaged.
+
+    libvips neither reads nor writes EXIF in TIFF.
+    """
+    try:
+        tree = _read_tree(tiff, tiff.first_offset, DESCRIPTIONS)
+    except ContainerError:
+        return None
+    if not tree.values and not tree.linked:
+        return None
+    form = TiffFormat(tiff.format.order)
+    mark = b"II*\0" if form.order == "<" else b"MM\0*"
+    block = b"Exif\0\0" + mark + form.pack("I", 8) + _serialized(tree, 8, form)
+    return block if len(block) <= MAX_EXIF_BYTES else None
+
+
+def append_exif(path: Path, exif: bytes) -> None:
+    """Add an EXIF block's descriptions and directories to a TIFF that has none; nothing of a damaged block.
+
+    Nothing in the file moves; its first directory is written anew at the end.
+    """
+    block = exif.removeprefix(b"Exif\0\0")
+    try:
+        source = TiffReader(BytesIO(block))
+        tree = _read_tree(source, source.first_offset, DESCRIPTIONS)
+    except ContainerError:
+        return
+    with path.open("r+b") as file:
+        target = TiffReader(file)
+        append_tree(file, target, _byte_swapped(tree) if source.format.order != target.format.order else tree)
+
+
+def append_tree(file: BinaryIO, tiff: TiffReader, tree: DirectoryTree) -> None:
+    """Add a tree's tags, those that the file's first directory has not, to a TIFF; see `append_exif`."""
+    form = tiff.format
+    first = tiff.directory(tiff.first_offset)
+    entries = {
+        entry.tag: form.pack_entry(entry.tag, entry.kind, entry.number, entry.inline)
+        for entry in first.entries
+    }
+    end = file.seek(0, os.SEEK_END)
+    start = end + end % 2
+    missing = {tag: value for tag, value in tree.values.items() if tag not in entries}
+    added, values = _entries_and_values(DirectoryTree(missing, tree.linked), start, form)
+    entries.update(added)
+    directory = [content for _, content in sorted(entries.items())]
+    head = form.pack(form.entry_count, len(directory))
+    file.write(bytes(end % 2) + values + head + b"".join(directory))
+    file.write(form.pack(form.offset, first.next_offset))
+    file.seek(8 if form.big else 4)
+    file.write(form.pack(form.offset, start + len(values)))
+
+
+def _read_tree(
+    tiff: TiffReader, offset: int, tags: tuple[int, ...] = (), links: tuple[int, ...] = (EXIF_IFD, GPS_IFD)
+) -> DirectoryTree:
+    """A directory's values, only of `tags` if any are given, and the directories of `links`."""
+    values: dict[int, TiffValue] = {}
+    linked: dict[int, DirectoryTree] = {}
+    for entry in tiff.directory(offset).entries:
+        if entry.tag in LINKS:
+            if entry.tag in links:
+                further = (INTEROPERABILITY_IFD,) if entry.tag == EXIF_IFD else ()
+                linked[entry.tag] = _read_tree(tiff, tiff.offset_of(entry), (), further)
+        elif _is_copied(entry, tags):
+            values[entry.tag] = TiffValue(entry.kind, entry.number, tiff.content(entry))
+    return DirectoryTree(values, linked)
+
+
+def _is_copied(entry: TiffEntry, tags: tuple[int, ...]) -> bool:
+    wanted = not tags or entry.tag in tags
+    return wanted and entry.kind in UNIT_BYTES and entry.tag not in PIXEL_DIMENSIONS
+
+
+def _serialized(tree: DirectoryTree, offset: int, form: TiffFormat) -> bytes:
+    """The bytes of a directory that will stand at `offset`: its entries, then the values behind them."""
+    count = len(tree.values) + len(tree.linked)
+    head = form.pack(form.entry_count, count)
+    behind = offset + len(head) + count * form.entry_bytes + form.offset_bytes
+    entries, values = _entries_and_values(tree, behind, form)
+    directory = b"".join(content for _, content in sorted(entries.items()))
+    return head + directory + bytes(form.offset_bytes) + values
+
+
+def _entries_and_values(tree: DirectoryTree, offset: int, form: TiffFormat) -> tuple[dict[int, bytes], bytes]:
+    """A tree's entries by tag, and the bytes that they point to, which will stand at `offset`.
+
+    Example, classic: the one value 0x010F of 6 bytes b"Maker\\0" at offset 26 gives the entry (0x010F, 2, 6,
+    26) and the bytes b"Maker\\0"; one of 4 bytes stands in its entry, and adds none. Every part begins at an
+    even offset.
+    """
+    entries, values = {}, b""
+    for tag in sorted([*tree.values, *tree.linked]):
+        here = offset + len(values)
+        if tag in tree.linked:
+            kind, number, content = (IFD8 if form.big else LONG), 1, form.pack(form.offset, here)
+            values += _serialized(tree.linked[tag], here, form)
+        else:
+            kind, number, content = tree.values[tag]
+            if len(content) > form.offset_bytes:
+                values += content
+                content = form.pack(form.offset, here)
+        values += bytes(len(values) % 2)
+        entries[tag] = form.pack_entry(tag, kind, number, content)
+    return entries, values
+
+
+def _byte_swapped(tree: DirectoryTree) -> DirectoryTree:
+    """The tree in the other byte order."""
+    values = {
+        tag: value._replace(
+            content=np.frombuffer(value.content, np.dtype(f"u{UNIT_BYTES[value.kind]}")).byteswap().tobytes()
+        )
+        for tag, value in tree.values.items()
+    }
+    return DirectoryTree(values, {tag: _byte_swapped(linked) for tag, linked in tree.linked.items()})

@@ -1,0 +1,154 @@
+"""XMP metadata (ISO 16684-1), an RDF text in XML: edited in place, everything else stays unchanged."""
+
+import re
+from xml.parsers import expat
+
+from onebranch.images.containers.location import mentions_location
+
+_DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+"""Declarations can hide text from a search; XMP has none (ISO 16684-1, 7.2)."""
+
+_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
+
+_THUMBNAILS_END = b"</xmp:Thumbnails>"
+
+_BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+
+def declares_rotation(xmp: bytes) -> bool:
+    """True if tiff:Orientation says that the picture is stored rotated or mirrored."""
+    return _ORIENTATION.search(xmp) is not None
+
+
+def set_upright(xmp: bytes) -> bytes:
+    """XMP whose tiff:Orientation, if it has one, is 1.
+
+    >>> set_upright(b'tiff:Orientation="6"')
+    b'tiff:Orientation="1"'
+    """
+    return _ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
+def remove_thumbnails(xmp: bytes) -> bytes:
+    """XMP without its xmp:Thumbnails elements, in one pass: a hostile file may open many and close none."""
+    kept, position = [], 0
+    for begin in re.finditer(rb"<xmp:Thumbnails\b", xmp):
+        if begin.start() < position:
+            continue
+        end = xmp.find(_THUMBNAILS_END, begin.end())
+        if end < 0:
+            break
+        kept.append(xmp[position : begin.start()])
+        position = end + len(_THUMBNAILS_END)
+    return b"".join((*kept, xmp[position:]))
+
+
+def is_location_property(name: str) -> bool:
+    """True if a property of that name, with or without prefix, holds a geographic location.
+
+    >>> is_location_property("exif:GPSLatitude"), is_location_property("geo:lat")
+    (True, True)
+    >>> is_location_property("xmp:Label")
+    False
+    """
+    return mentions_location(name.rpartition(":")[2])
+
+
+def remove_location(xmp: bytes) -> bytes | None:
+    """Remove GPS metadata from XMP; None if the text cannot be parsed, so that nothing may be left in it.
+
+    >>> remove_location(b'<a exif:GPSLatitude="51,28N" dc:title="London"/>')
+    b'<a dc:title="London"/>'
+    """
+    text = _as_utf8(xmp)
+    if text is None or _DECLARATION.search(text):
+        return None
+    parser = _LocationParser(text)
+    try:
+        parser.parse()
+    except (expat.ExpatError, ValueError):
+        return None
+    kept, position = [], 0
+    for begin, end in parser.spans:
+        kept.append(text[position:begin])
+        position = end
+    return b"".join((*kept, text[position:])) if parser.spans else xmp
+
+
+def _as_utf8(xmp: bytes) -> bytes | None:
+    """The text in UTF-8, from UTF-8, UTF-16 or UTF-32; None if it is none of these."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if xmp.startswith(mark):
+            try:
+                return xmp.decode(encoding).encode()
+            except UnicodeError:
+                return None
+    plain = xmp.removeprefix(b"\xef\xbb\xbf").strip(b"\0")
+    return None if b"\0" in plain else plain
+
+
+class _LocationParser:
+    """Finds the spans of bytes [begin, end), in order, of attributes and elements that hold a location.
+
+    Expat gives the byte at which a tag begins; where the tag ends is found by scanning for its `>`. Example:
+    of `<a exif:GPSLatitude="5"><GPS>x</GPS></a>` the spans are (2, 23), the attribute with the space
+    before it, and (24, 36), the element.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._text, self._depth, self._begin, self._tag_end = text, 0, 0, 0
+        self.spans: list[tuple[int, int]] = []
+        self._parser = expat.ParserCreate("UTF-8")
+        self._parser.ordered_attributes = True
+        self._parser.StartElementHandler = self._start_element
+        self._parser.EndElementHandler = self._end_element
+
+    def parse(self) -> None:
+        """Fill `spans`; ExpatError or ValueError if the text is not XML."""
+        self._parser.Parse(self._text.rstrip(b"\0 \t\r\n"), True)
+
+    def _start_element(self, name: str, attributes: list[str]) -> None:
+        if self._depth:
+            self._depth += 1
+        elif is_location_property(name):
+            self._depth, self._begin = 1, self._parser.CurrentByteIndex
+            self._tag_end = self._end_of_tag(self._begin)
+        else:
+            self._add_attributes([name for name in attributes[::2] if is_location_property(name)])
+
+    def _end_element(self, _: str) -> None:
+        if not self._depth:
+            return
+        self._depth -= 1
+        if not self._depth:
+            empty = self._text[self._tag_end - 2 : self._tag_end] == b"/>"
+            end = self._tag_end if empty else self._end_of_tag(self._parser.CurrentByteIndex)
+            self.spans.append((self._begin, end))
+
+    def _end_of_tag(self, position: int) -> int:
+        """The byte after the tag that begins here; a `>` in quotes does not end it."""
+        quote = 0
+        while position < len(self._text):
+            byte = self._text[position]
+            position += 1
+            if quote:
+                quote = 0 if byte == quote else quote
+            elif byte in b"\"'":
+                quote = byte
+            elif byte == 0x3E:
+                break
+        return position
+
+    def _add_attributes(self, names: list[str]) -> None:
+        begin = self._parser.CurrentByteIndex
+        end = self._end_of_tag(begin) if names else begin
+        spans = []
+        for name in names:
+            attribute = rb"\s" + re.escape(name.encode()) + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')"
+            spans += [match.span() for match in re.compile(attribute).finditer(self._text, begin, end)]
+        self.spans += sorted(spans)

@@ -1,0 +1,74 @@
+"""EXIF written byte for byte into files that libvips writes.
+
+libvips parses an EXIF block and writes it anew: makers' notes move, whose offsets then point elsewhere, and
+tags that it does not know are dropped. So it is given a placeholder of at least the same length, and the
+block itself is written over that in the finished file.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+
+from onebranch.errors import OnebranchError
+from onebranch.images.containers import exif as exif_block
+from onebranch.images.containers import jpeg, png
+
+FORMATS = ("PNG", "JPEG", "WebP", "AVIF")
+"""The formats into which libvips writes EXIF, not compressed."""
+
+MAX_BLOCK_BYTES = 64_000
+"""With what libvips adds, a JPEG segment holds not many more."""
+
+MAX_DISTANCE = 4096
+"""Bytes from the beginning of libvips' block to its long text."""
+
+FILLING = b"to be replaced by the block itself "
+
+TIFF_HEADERS = (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08")
+"""How libvips' blocks begin (TIFF 6.0)."""
+
+
+def can_be_verbatim(exif: bytes) -> bool:
+    """True if the block can be written as it is; of others libvips keeps what it can."""
+    return len(exif) <= MAX_BLOCK_BYTES and exif_block.is_complete(exif)
+
+
+def placeholder(exif: bytes) -> bytes:
+    """A block that libvips makes no shorter than this one: it holds nothing but a long description."""
+    length = len(_without_prefix(exif)) + len(FILLING)
+    text = (FILLING * (length // len(FILLING) + 1))[:length] + b"\0"
+    entry = struct.pack("<HHHIII", 1, 0x010E, 2, len(text), 26, 0)
+    return exif_block.PREFIX + TIFF_HEADERS[0] + entry + text
+
+
+def replace_placeholder(path: Path, exif: bytes, density: tuple[int, int, int]) -> None:
+    """Write a block over its placeholder in a file that libvips wrote. OnebranchError if it is not there.
+
+    density: (x, y, unit) for a JPEG without JFIF: libvips gives the density there in its own EXIF alone.
+    """
+    block = _without_prefix(exif)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        text = content.find(FILLING)
+        start = max(0, text - MAX_DISTANCE)
+        begin = max(content.rfind(header, start, max(0, text)) for header in TIFF_HEADERS)
+        end = text + len(block) + len(FILLING)
+        if min(text, begin) < 0:
+            raise OnebranchError(f"cannot write '{path}': EXIF is not where it was put")
+        if content[:4] == jpeg.SOI + bytes([0xFF, jpeg.APP1]):
+            begin = _insert_jfif(content, density)
+        content[begin:end] = block + bytes(end - begin - len(block))
+        if content[:4] == png.SIGNATURE[:4]:
+            png.update_checksum(content, begin - 8)
+
+
+def _without_prefix(exif: bytes) -> bytes:
+    return exif.removeprefix(exif_block.PREFIX)
+
+
+def _insert_jfif(content: mmap.mmap, density: tuple[int, int, int]) -> int:
+    """Put a JFIF segment before the EXIF of a JPEG, which becomes as much shorter; where its block begins."""
+    (length,) = struct.unpack_from(">H", content, 4)
+    jfif = jpeg.jfif_segment(density)
+    app1 = struct.pack(">HH6s", 0xFF00 | jpeg.APP1, length - len(jfif), exif_block.PREFIX)
+    content[2 : 2 + len(jfif + app1)] = jfif + app1
+    return 2 + len(jfif + app1)
