@@ -86,10 +86,12 @@ $(BIN)/python:
 # Built in .venv, not in an environment that pip makes anew, so that only what has changed is compiled.
 BUILD_TOOLS := scikit-build-core cmake ninja setuptools cffi
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+# Without a compiler there is no engine, and ONNX Runtime runs the models.
+BASE_EXTRAS := $(if $(shell command -v c++ g++ clang++),,[onnx])
 
 $(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
 	$(INSTALL) $(BUILD_TOOLS)
-	$(INSTALL) --no-build-isolation -e .
+	$(INSTALL) --no-build-isolation -e '.$(BASE_EXTRAS)'
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | $(BIN)/python

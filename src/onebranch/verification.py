@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from onebranch.images.colour import luma
 from onebranch.images.reading import read
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint
-from onebranch.runtime.selection import open_runtime
+from onebranch.runtime.selection import installed, open_runtime
 from onebranch.spec.network import convert
 
 SIZES = ((1, 1), (1, 9), (2, 3), (7, 5), (16, 33), (47, 64))
@@ -38,6 +39,8 @@ NEVER_FROZEN = (
     "batch normalization was never frozen in training: merging uses its population statistics, so trained"
     " (batch statistics) and merged outputs may differ"
 )
+
+Run = Callable[[np.ndarray], np.ndarray]
 
 PHOTOGRAPH = Path(__file__).parent / "data" / "photograph.png"
 
@@ -119,23 +122,30 @@ def compare_networks(original: Model, merged: Model) -> NetworkProof:
 
     Raises OnebranchError where they differ by more than rounding.
     """
-    runtimes = [open_runtime(model, "onnxruntime", threads=1) for model in (merged, original)]
+    name, runs = _float32_runs(merged, original)
     worst = np.zeros(3)
     for picture in _pictures(original.spec.channels):
         wide = picture.astype(np.float64)
         expected = run_network(original.spec, original.weights, wide)
-        outputs = [run_network(merged.spec, merged.weights, wide), *(r.run(picture) for r in runtimes)]
+        outputs = [run_network(merged.spec, merged.weights, wide), *(run(picture) for run in runs)]
         errors = [np.abs(output - expected).max() for output in outputs]
         worst = np.maximum(worst, np.array(errors) / max(1.0, np.abs(expected).max()))
     proof = NetworkProof(
         sizes=SIZES,
-        runtime=runtimes[0].name,
+        runtime=name,
         float64_error=float(worst[0]),
         runtime_error=float(worst[1]),
         unmerged_error=float(worst[2]),
     )
     _check_network(proof)
     return proof
+
+
+def _float32_runs(*models: Model) -> tuple[str, list[Run]]:
+    """A runtime and the models in it: ONNX Runtime if it is installed, else the definition in numpy."""
+    if installed("onnxruntime"):
+        return "onnxruntime", [open_runtime(model, "onnxruntime", threads=1).run for model in models]
+    return "numpy", [partial(run_network, model.spec, model.weights) for model in models]
 
 
 def _check_network(proof: NetworkProof) -> None:
@@ -217,7 +227,16 @@ def _nothing_merged(model: Model) -> Record:
     return _record(model, model, MergePlan(), untouched, (note,))
 
 
-MEASURED = ("error", "largest", "float64_error", "runtime_error", "unmerged_error", "notes", "seal")
+MEASURED = (
+    "runtime",
+    "error",
+    "largest",
+    "float64_error",
+    "runtime_error",
+    "unmerged_error",
+    "notes",
+    "seal",
+)
 """Parts of a record that may differ between machines, or that follow from the recipe, which may be edited."""
 
 

@@ -48,6 +48,9 @@ def command(model: str, as_json: bool) -> None:
 
 
 def _print_foreign(path: str, as_json: bool) -> None:
+    from onebranch.extras import require
+
+    require("onnx", "reading ONNX files")
     from onebranch.cli.foreign import foreign_facts, shown_facts
     from onebranch.model.foreign import read_foreign
 

@@ -109,6 +109,9 @@ def _merge_onnx_file(
 
     from rich.console import Console
 
+    from onebranch.extras import require
+
+    require("onnx", "merging ONNX files")
     from onebranch.cli.proof import print_graph_report
     from onebranch.graph.merge.rewriting import Rules
     from onebranch.graph.onnx.file import write

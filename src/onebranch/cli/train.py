@@ -20,9 +20,9 @@ def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
     Several processes: torchrun --nproc-per-node N -m onebranch train CONFIG.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not spin
-    from onebranch.cli.requirement import require_torch
+    from onebranch.extras import require
 
-    require_torch("train")
+    require("train", "training")
     from onebranch.training import config as configs
     from onebranch.training.loop import train
 

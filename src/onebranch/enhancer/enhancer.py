@@ -180,6 +180,9 @@ class Enhancer:
         return self._with_ensemble(stage)
 
     def _third_party_stage(self, model: str | os.PathLike[str]) -> Stage:
+        from onebranch.extras import require
+
+        require("onnx", "running ONNX files")
         from onebranch.model.foreign import read_foreign  # imported late: our own models do not need it
 
         options = self.options

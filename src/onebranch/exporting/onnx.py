@@ -40,6 +40,9 @@ def export_onnx(model: Model, precision: str = "fp32") -> Exported:
     precision: "fp32", "fp16", "int8". The same model gives the same bytes. Raises OnebranchError for a
     precision that the model does not have, and for a difference above its bound.
     """
+    from onebranch.extras import require
+
+    require("onnx", "exporting to ONNX")
     from onebranch.graph.onnx.writing import to_onnx
 
     if precision not in FORMS:

@@ -107,6 +107,9 @@ def _merge_module(module: Any, *arguments: Any, **options: Any) -> tuple[Any, An
 
 
 def _merge_onnx(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    from onebranch.extras import require
+
+    require("onnx", "merging ONNX models")
     from onebranch.merging.onnx import merge_onnx
 
     others = [*arguments, *(options.pop(name, None) for name in ("example_inputs", "plan"))]
@@ -151,6 +154,9 @@ def verify(original: Any, merged: Any) -> Any:
     if _is_onnx(original) != _is_onnx(merged):
         raise OnebranchError("one of the two is an ONNX model, the other a model of onebranch's own")
     if _is_onnx(original):
+        from onebranch.extras import require
+
+        require("onnx", "verifying ONNX models")
         from onebranch.merging.onnx import verify_onnx
 
         return verify_onnx(original, merged)

@@ -1,12 +1,12 @@
 """The runtimes, how `auto` chooses one, and opening it; only the module of that runtime is imported."""
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebranch.errors import OnebranchError, nearest
+from onebranch.extras import missing_packages
 from onebranch.model.catalogue import quantized
 from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime
@@ -22,30 +22,28 @@ PRECISIONS = ("fp32", "bf16", "int8")
 class Entry:
     """A runtime.
 
-    module, attribute: where its class is. package: what must be importable; empty: nothing. install: the
-    command that installs it. precisions: those that it supports.
+    module, attribute: where its class is. extra: the extra of this package that it needs; empty: none.
+    precisions: those that it supports.
     """
 
     module: str
     attribute: str
-    package: str
-    install: str
+    extra: str
     precisions: tuple[str, ...]
 
 
 RUNTIMES = {
-    "engine": Entry("onebranch.runtime.engine", "EngineRuntime", "", "", PRECISIONS),
+    "engine": Entry("onebranch.runtime.engine", "EngineRuntime", "", PRECISIONS),
     "onnxruntime": Entry(
-        *("onebranch.runtime.onnxruntime", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
+        *("onebranch.runtime.onnxruntime", "OnnxRuntime", "onnx"),
         precisions=("fp32",),
     ),
     "openvino": Entry(
         *("onebranch.runtime.openvino", "OpenvinoRuntime", "openvino"),
-        install="pip install 'onebranch[openvino]'",
         precisions=PRECISIONS,
     ),
     "torch": Entry(
-        *("onebranch.runtime.torch", "TorchRuntime", "torch", "pip install 'onebranch[train]'"),
+        *("onebranch.runtime.torch", "TorchRuntime", "train"),
         precisions=("fp32",),
     ),
 }
@@ -118,14 +116,13 @@ def _automatic(model: Model, precision: str) -> Choice:
     against = engine_refusal(model, precision)
     if not against:
         return Choice("engine", precision, "the engine supports this network")
-    if precision == "fp32":
-        return Choice("onnxruntime", precision, f"not the engine: {against}")
-    if installed("openvino"):
-        return Choice("openvino", precision, f"not the engine: {against}")
+    name, title = ("onnxruntime", "ONNX Runtime") if precision == "fp32" else ("openvino", "OpenVINO")
+    if installed(name):
+        return Choice(name, precision, f"not the engine: {against}")
     raise OnebranchError(
         f"no installed runtime supports {model.name or 'the model'} in {precision}: not the engine"
-        f" ({against}), and OpenVINO is not installed; {RUNTIMES['openvino'].install},"
-        " or use --precision fp32"
+        f" ({against}), and {title} is not installed; {_installation(name)}"
+        f"{'' if precision == 'fp32' else ', or use --precision fp32'}"
     )
 
 
@@ -141,9 +138,14 @@ def known(runtime: str) -> str:
 
 
 def installed(runtime: str) -> bool:
-    """Whether the package that a runtime needs is installed; it is not imported."""
-    package = RUNTIMES[runtime].package
-    return not package or importlib.util.find_spec(package) is not None
+    """True if the packages that a runtime needs are installed; they are not imported."""
+    extra = RUNTIMES[runtime].extra
+    return not extra or not missing_packages(extra)
+
+
+def _installation(runtime: str) -> str:
+    """The command that installs what a runtime needs."""
+    return f"pip install 'onebranch[{RUNTIMES[runtime].extra}]'"
 
 
 def check_available(runtime: str, precision: str) -> None:
@@ -157,7 +159,7 @@ def check_available(runtime: str, precision: str) -> None:
             f"runtime '{runtime}' computes in {', '.join(entry.precisions)}, not in {precision}; {others} can"
         )
     if not installed(runtime):
-        raise OnebranchError(f"runtime '{runtime}' is not installed; {entry.install}")
+        raise OnebranchError(f"runtime '{runtime}' is not installed; {_installation(runtime)}")
     if runtime == "engine":
         from onebranch.runtime.engine_library import library
 

@@ -1,0 +1,27 @@
+"""Optional packages: one clear line where one is needed and not installed."""
+
+import importlib.util
+
+from onebranch.errors import OnebranchError
+
+EXTRAS = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino", "onnx"), "train": ("torch",)}
+"""The packages that must be importable for each extra, as in `pip install 'onebranch[NAME]'`."""
+
+
+def missing_packages(extra: str) -> list[str]:
+    """The packages of an extra that cannot be imported; nothing is imported."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+
+
+def require(extra: str, task: str) -> None:
+    """Raise OnebranchError, with the command that installs the extra, unless its packages can be imported.
+
+    task: what needs the extra; begins the message.
+
+    >>> require("onnx", "merging ONNX files")
+    """
+    if missing := missing_packages(extra):
+        raise OnebranchError(
+            f"{task} needs {' and '.join(missing)}; install with: pip install 'onebranch[{extra}]' (in a"
+            f" checkout: pip install -e '.[{extra}]')"
+        )
