@@ -60,7 +60,7 @@ def test_a_folder_is_enhanced_and_resumed(tmp_path):
 def test_an_onnx_file_is_merged(tmp_path):
     text = run("merge_onnx_file.py", folder=tmp_path)
     assert difference(text) < 1e-5
-    assert "28 -> 6 convolutions" in text
+    assert "31 -> 7 convolutions" in text
 
 
 @pytest.mark.slow
