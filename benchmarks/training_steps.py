@@ -1,12 +1,14 @@
-"""Time of a training step: a plain network, and networks of many branches in both forward modes."""
+"""Speed of training steps: networks of many branches beside a plain one, now and in version 0.1."""
 
 from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
+from onebranch.algebra.conv import Conv
 from onebranch.bench import ONE_RUN_EACH, median_ratio, time_interleaved
-from onebranch.nn.block import Mode
+from onebranch.nn.block import PRELU_FORMS, Mode
 from onebranch.nn.network import Network
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
@@ -14,57 +16,104 @@ NETWORKS: dict[str, str | tuple[str, ...]] = {
     "plain 3x3": "plain",
     "sesr": "sesr",
     "ecb": "ecb",
+    "4 branches": ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity"),
     "5 branches": ("3x3*2 1x1", "3x3*2 1x1", "3x3*2 1x1", "3x3*2 1x1", "identity"),
 }
+"""Branches by name; every network is 4 x 16, x2, luma."""
+
+BATCH_SIZE = 16
+OLD_PATCH_SIZE, PATCH_SIZE = 32, 48
+"""Side of a crop in pixels: the default of version 0.1, and that of the recipes since."""
 
 
 @dataclass(frozen=True)
 class TrainingStepRow:
-    """One network: median milliseconds of a step in each mode, and the ratio of each to the plain network."""
+    """Millions of low-resolution pixels per second of one network, and the ratios of times per pixel.
+
+    old: as in version 0.1. merged: with merged kernels. branches: every branch runs. speedup: merged over
+    old. merged_ratio, branches_ratio: time per pixel over that of the plain network.
+    """
 
     network: str
-    merged_ms: float
+    old_megapixels: float
+    merged_megapixels: float
+    branches_megapixels: float
+    speedup: float
     merged_ratio: float
-    branches_ms: float
     branches_ratio: float
 
 
-def compare(rounds: int, batch: int = 16, patch: int = 32) -> list[TrainingStepRow]:
-    """Steps of 4 x 16 x2 networks on `batch` crops of `patch` x `patch` pixels, one thread, interleaved."""
+def compare(
+    rounds: int, batch: int = BATCH_SIZE, patches: tuple[int, int] = (OLD_PATCH_SIZE, PATCH_SIZE)
+) -> list[TrainingStepRow]:
+    """Time steps of every network on one thread, interleaved. patches: crop sides of version 0.1 and now."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        candidates = {
-            f"{name} {mode}": _Step(branches, mode, batch, patch)
-            for name, branches in NETWORKS.items()
-            for mode in ("merged", "branches")
-        }
+        candidates = {}
+        for name, branches in NETWORKS.items():
+            candidates[f"{name} old"] = TrainingStep(branches, "merged", batch, patches[0], "relu", _OneByOne)
+            for mode in ("merged", "branches"):
+                for form in PRELU_FORMS:
+                    candidates[f"{name} {mode} {form}"] = TrainingStep(
+                        branches, mode, batch, patches[1], form
+                    )
         seconds = time_interleaved(candidates, rounds, ONE_RUN_EACH)
     finally:
         torch.set_num_threads(threads)
-    plain = seconds["plain 3x3 branches"]
-    return [
-        TrainingStepRow(
-            name,
-            1e3 * median(seconds[f"{name} merged"]),
-            median_ratio(seconds[f"{name} merged"], plain),
-            1e3 * median(seconds[f"{name} branches"]),
-            median_ratio(seconds[f"{name} branches"], plain),
+    pixels = batch * patches[0] ** 2, batch * patches[1] ** 2
+    form = min(PRELU_FORMS, key=lambda form: median(seconds[f"plain 3x3 merged {form}"]))
+    return [_row(name, seconds, pixels, form) for name in NETWORKS]
+
+
+def _row(name: str, seconds: dict[str, list[float]], pixels: tuple[int, int], form: str) -> TrainingStepRow:
+    old, merged, branches, plain = (
+        seconds[key]
+        for key in (
+            f"{name} old",
+            f"{name} merged {form}",
+            f"{name} branches {form}",
+            f"plain 3x3 merged {form}",
         )
-        for name in NETWORKS
-    ]
+    )
+    return TrainingStepRow(
+        name,
+        1e-6 * pixels[0] / median(old),
+        1e-6 * pixels[1] / median(merged),
+        1e-6 * pixels[1] / median(branches),
+        median_ratio(old, merged) * pixels[1] / pixels[0],
+        median_ratio(merged, plain),
+        median_ratio(branches, plain),
+    )
 
 
-class _Step:
+class _OneByOne(Network):
+    """A network that merges the kernels of its blocks one by one, as version 0.1 did."""
+
+    def _merged_kernels(self, like: Tensor) -> dict[int, Conv]:
+        return {}
+
+
+class TrainingStep:
     """One step of one network: forward pass, backward pass, optimizer."""
 
-    def __init__(self, branches: str | tuple[str, ...], mode: Mode, batch: int, patch: int) -> None:
+    def __init__(
+        self,
+        branches: str | tuple[str, ...],
+        mode: Mode,
+        batch: int,
+        patch: int,
+        prelu: str,
+        kind: type[Network] = Network,
+    ) -> None:
         torch.manual_seed(0)
-        self.network = Network(expand(NetworkShorthand(task="upscale", branches=branches)))
+        self.network = kind(expand(NetworkShorthand(task="upscale", branches=branches)))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.set_mode(mode)
+        self.network.set_prelu(prelu)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, foreach=True)
-        self.inputs = torch.rand(batch, 1, patch, patch)
+        inputs = torch.rand(batch, 1, patch, patch)
+        self.inputs = inputs.contiguous(memory_format=torch.channels_last)
         self.labels = torch.rand(batch, 1, 2 * patch, 2 * patch)
 
     def __call__(self) -> None:

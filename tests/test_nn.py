@@ -6,7 +6,7 @@ import torch
 
 from onebranch.algebra.definition import run_branch
 from onebranch.errors import OnebranchError
-from onebranch.nn.network import Network, load, weights_of
+from onebranch.nn.network import Network, load, merged_kernels, weights_of
 from onebranch.spec.network import Skip
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -105,3 +105,27 @@ def test_downscaling_rounds_sizes_up(downsampling, size, scale):
     )  # fmt: skip
     output = built(torch.rand(1, 1, *size, dtype=torch.float64))
     assert output.shape[2:] == (-(-size[0] // scale), -(-size[1] // scale))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_blocks_merged_together_equal_blocks_merged_one_by_one_bit_for_bit(name):
+    torch.manual_seed(0)
+    built = network(task="upscale", width=4, depth=3, branches=name)
+    built.freeze_batch_norms()
+    built.set_mode("merged")
+    picture = torch.rand(2, 1, 9, 8, dtype=torch.float64)
+    together = merged_kernels(built.blocks, picture)
+    assert sorted(together) == list(range(len(built.blocks)))
+    for index, block in enumerate(built.blocks):
+        alone = block.merged_kernel(block.branch_tensors(), picture)
+        assert torch.equal(together[index].weight, alone.weight), name
+        assert torch.equal(together[index].bias, alone.bias), name
+        assert together[index].groups == alone.groups
+    gradients = []
+    for mode in ("merged", "branches"):
+        built.zero_grad()
+        built.set_mode(mode)
+        built(picture).sum().backward()
+        gradients.append([p.grad.clone() for p in built.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)

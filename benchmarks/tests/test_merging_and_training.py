@@ -32,9 +32,9 @@ def test_random_benchmark_networks_merge():
 def test_both_forward_modes_are_timed():
     from benchmarks.training_steps import compare
 
-    rows = compare(rounds=1, batch=1, patch=8)
-    assert [row.network for row in rows] == ["plain 3x3", "sesr", "ecb", "5 branches"]
-    assert all(row.merged_ms > 0 and row.branches_ratio > 0 for row in rows)
+    rows = compare(rounds=1, batch=1, patches=(8, 12))
+    assert [row.network for row in rows] == ["plain 3x3", "sesr", "ecb", "4 branches", "5 branches"]
+    assert all(row.merged_megapixels > 0 and row.branches_ratio > 0 and row.speedup > 0 for row in rows)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 kernel by the laws of the algebra, differentiably, and the picture passes through that one convolution.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -122,14 +123,14 @@ class Block(nn.Module):
 
     def __init__(self, spec: BlockSpec, inputs: int) -> None:
         super().__init__()
-        self.spec, self.inputs = spec, inputs
+        self.spec, self.inputs, self.parsed = spec, inputs, spec.parsed
         self.mode: Mode = "branches"
         self.branches = nn.ModuleList(Chain(branch, inputs, spec.width) for branch in spec.parsed)
         self.activation = _activation(spec.activation, spec.width)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, width, H, W)."""
-        summed = self._merged(values) if self.mode == "merged" else self._summed(values)
+    def forward(self, values: Tensor, merged: Conv | None = None) -> Tensor:
+        """(N, inputs, H, W) -> (N, width, H, W). merged: the block's kernel, where it is known already."""
+        summed = self._merged(values, merged) if self.mode == "merged" else self._summed(values)
         result: Tensor = self.activation(summed)
         return result
 
@@ -137,14 +138,27 @@ class Block(nn.Module):
         outputs = [branch(values) for branch in self.branches]
         return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
 
-    def _merged(self, values: Tensor) -> Tensor:
-        with torch.autocast(values.device.type, enabled=False):  # kernels keep their full precision
-            conv = total([self._collapsed(chain, values) for chain in self.branches])
+    def _merged(self, values: Tensor, conv: Conv | None) -> Tensor:
+        if conv is None:
+            with torch.autocast(values.device.type, enabled=False):  # kernels keep their full precision
+                conv = self.merged_kernel(self.branch_tensors(), values)
         return functional.conv2d(values, conv.weight, conv.bias, padding=conv.radius, groups=conv.groups)
 
-    def _collapsed(self, chain: nn.Module, like: Tensor) -> Conv:
-        assert isinstance(chain, Chain)
-        return collapse(chain.branch, chain.tensors(), like, self.inputs, self.spec.width)
+    def branch_tensors(self) -> list[dict[str, Tensor]]:
+        """The parameters and buffers of every branch, by names such as "0.weight"."""
+        return [chain.tensors() for chain in self.branches if isinstance(chain, Chain)]
+
+    def merged_kernel(self, tensors: Sequence[Mapping[str, Tensor]], like: Tensor) -> Conv:
+        """The one convolution that equals the sum of the branches with these tensors, differentiably.
+
+        like: a tensor of the type and device of the kernel, for branches without tensors.
+        """
+        width = self.spec.width
+        kernels = [
+            collapse(branch, branch_tensors, like, self.inputs, width)
+            for branch, branch_tensors in zip(self.parsed, tensors, strict=True)
+        ]
+        return total(kernels)
 
     def can_merge(self) -> bool:
         """Whether `merged` is defined: no BN, or every BN frozen."""

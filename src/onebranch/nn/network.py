@@ -1,16 +1,17 @@
 """The whole network as a torch module, built from its spec; trained and merged networks alike."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from onebranch.algebra.conv import Conv
 from onebranch.errors import OnebranchError
 from onebranch.images.resize import downscale_phases, upscale_phases
 from onebranch.nn.block import Block, FreezableBatchNorm, Mode, TrainablePReLU
-from onebranch.spec.network import NetworkSpec
+from onebranch.spec.network import BlockSpec, NetworkSpec
 
 
 class Resampling(nn.Module):
@@ -54,11 +55,15 @@ class Network(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [0, 1] -> enhanced pictures, unclipped."""
         pictures = _fill(pictures, self.spec.scale) if self.spec.task == "downscale" else pictures
+        kernels = self._merged_kernels(pictures)
         outputs = [self.head(pictures)]
         for index, block in enumerate(self.blocks):
-            outputs.append(block(self._joined(outputs, index)))
+            outputs.append(block(self._joined(outputs, index), kernels.get(index)))
         features = self.tail(self._joined(outputs, len(self.blocks)))
         return self._resampled(features, pictures)
+
+    def _merged_kernels(self, like: Tensor) -> dict[int, Conv]:
+        return merged_kernels(self.blocks, like)
 
     def _joined(self, outputs: list[Tensor], target: int) -> Tensor:
         """Block `target`'s output with its skips: additions first, then concatenations."""
@@ -118,6 +123,48 @@ class Network(nn.Module):
         """Use population statistics from now on, in training too."""
         for norm in self.batch_norms():
             norm.frozen = True
+
+
+def merged_kernels(blocks: Iterable[nn.Module], like: Tensor) -> dict[int, Conv]:
+    """The kernels of all blocks in `merged` mode that have equal specs, by index, differentiably.
+
+    The tensors of equal blocks are stacked and merged together (vmap): merging is many small operations, of
+    which two to eight blocks need half as many. The kernels are equal to the last bit to those merged block
+    by block. Blocks of which there is only one are left to themselves.
+    """
+    groups: dict[tuple[BlockSpec, int], list[tuple[int, Block]]] = {}
+    for index, block in enumerate(blocks):
+        if isinstance(block, Block) and block.mode == "merged":
+            groups.setdefault((block.spec, block.inputs), []).append((index, block))
+    kernels: dict[int, Conv] = {}
+    with torch.autocast(like.device.type, enabled=False):  # kernels keep their full precision
+        for members in groups.values():
+            if len(members) > 1:
+                stacked = _merged_together([block for _, block in members], like)
+                kernels |= {index: conv for (index, _), conv in zip(members, stacked, strict=True)}
+    return kernels
+
+
+def _merged_together(blocks: list[Block], like: Tensor) -> list[Conv]:
+    """The kernels of blocks of equal spec: their tensors are stacked, merged at once and taken apart."""
+    first = blocks[0]
+    groups = 1
+
+    def merge_one(tensors: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
+        nonlocal groups
+        conv = first.merged_kernel(tensors, like)
+        groups = conv.groups
+        return conv.weight, conv.bias
+
+    all_tensors = [block.branch_tensors() for block in blocks]
+    stacked = [
+        {name: torch.stack([tensors[branch][name] for tensors in all_tensors]) for name in own}
+        for branch, own in enumerate(all_tensors[0])
+    ]
+    if not any(stacked):  # no branch has tensors: identities only
+        return [first.merged_kernel(tensors, like) for tensors in all_tensors]
+    weights, biases = torch.vmap(merge_one)(stacked)
+    return [Conv(weight, bias, groups) for weight, bias in zip(weights, biases, strict=True)]
 
 
 def _fill(pictures: Tensor, factor: int) -> Tensor:
