@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from onebranch.images.picture import Picture
 from onebranch.images.reading import MAX_PIXELS, open_picture
-from onebranch.images.resize import BLOCK, Resizing
+from onebranch.images.resize import BLOCK_OUTPUTS, Resizing
 from onebranch.images.rows import ArrayReader, Header, Layout, Reader, read_exactly
 from onebranch.images.samples import Samples
 
@@ -84,7 +84,7 @@ def level_bands(reader: Reader, size: Size) -> Iterator[tuple[Levels, Levels | N
 
 def band_rows(width: int) -> int:
     """Rows of a band at that width: a multiple of the block in which rows are resized."""
-    return max(1, BAND_PIXELS // width // BLOCK) * BLOCK
+    return max(1, BAND_PIXELS // width // BLOCK_OUTPUTS) * BLOCK_OUTPUTS
 
 
 def _bands(reader: Reader, size: Size) -> Iterator[Levels]:

@@ -1,4 +1,4 @@
-"""Colours under full transparency, which nobody sees, replaced so that they do not bleed into edges."""
+"""Colours of fully transparent pixels, replaced so that they do not bleed into visible edges."""
 
 import numpy as np
 

@@ -53,9 +53,12 @@ def files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
     level = len(folder.parts)
     for text, subfolders, names in os.walk(folder, onerror=fail):
         current = Path(text)
-        yield from (current / name for name in names if not name.startswith("."))
-        visible = sorted(name for name in subfolders if not name.startswith("."))
-        links = [name for name in visible if (current / name).is_symlink()]
+        yield from (current / name for name in _visible(names))
+        links = [name for name in _visible(subfolders) if (current / name).is_symlink()]
         yield from (current / name for name in links)
         goes_deeper = depth is None or len(current.parts) - level + 1 < depth
-        subfolders[:] = [name for name in visible if name not in links] if goes_deeper else []
+        subfolders[:] = sorted(set(_visible(subfolders)).difference(links)) if goes_deeper else []
+
+
+def _visible(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]

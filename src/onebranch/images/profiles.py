@@ -87,9 +87,9 @@ def _with_profile(image: VipsImage, profile: bytes) -> DecodedColours:
 
 
 def _from_cmyk(image: VipsImage, profile: bytes | None) -> DecodedColours:
-    own = profile if profile is not None and profile[16:20] == b"CMYK" else None
-    words = f"CMYK converted to sRGB by {'a common press profile' if own is None else 'its profile'}"
-    conversion = ColourConversion(words, DEPTHS.get(image.format, "float32"), "CMYK", own)
+    usable = profile if profile is not None and profile[16:20] == b"CMYK" else None
+    words = f"CMYK converted to sRGB by {'a common press profile' if usable is None else 'its profile'}"
+    conversion = ColourConversion(words, DEPTHS.get(image.format, "float32"), "CMYK", usable)
     return DecodedColours(_convert(image, 4, _imported), conversion, None, (words,))
 
 

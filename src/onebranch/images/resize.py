@@ -20,8 +20,8 @@ Border = Literal["symmetric", "edge", "wrap"]
 Kernel = Literal["bicubic", "bilinear"]
 PhaseKind = Literal["bicubic", "bilinear", "nearest"]
 
-BLOCK = 32
-"""Output rows or columns that one dense block makes: measured best of 16 to 128 for scales 1/4 to 4."""
+BLOCK_OUTPUTS = 32
+"""Output rows or columns of one dense block: the fastest of 16 to 128, measured for scales 1/4 to 4."""
 
 
 def cubic(x: FloatArray) -> FloatArray:
@@ -49,12 +49,12 @@ _KERNELS: dict[str, tuple[Callable[[FloatArray], FloatArray], int]] = {
     "bicubic": (cubic, 4),
     "bilinear": (linear, 2),
 }
-"""Each kernel and its width."""
+"""Each kernel and the width of its support, in pixels."""
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """What every output position takes: its taps' input positions, as yet outside too, and their weights."""
+    """The taps of every output position: input positions, which may lie outside, and their weights."""
 
     positions: npt.NDArray[np.int64]  # (output length, taps)
     weights: npt.NDArray[np.float64]  # (output length, taps)
@@ -90,8 +90,8 @@ def inside(positions: npt.NDArray[np.int64], length: int, border: Border) -> npt
         return positions % length
     if border == "edge":
         return np.clip(positions, 0, length - 1)
-    place = positions % (2 * length)
-    return np.minimum(place, 2 * length - 1 - place)
+    mirrored = positions % (2 * length)
+    return np.minimum(mirrored, 2 * length - 1 - mirrored)
 
 
 def resize(
@@ -122,9 +122,9 @@ def resize(
 
 @dataclass(frozen=True)
 class Resizing:
-    """A resizing that can be had row by row: the same samples, to the last bit, for any cut into rows.
+    """A resizing that can be computed by rows: the samples are the same, to the last bit, for any bands.
 
-    before, after: (height, width). factors: of the height and the width, by which the kernel is placed.
+    before, after: (height, width). factors: of height and width, by which the kernel is placed and stretched.
     """
 
     before: tuple[int, int]
@@ -135,16 +135,16 @@ class Resizing:
     antialias: bool = True
 
     def needs(self, first: int, last: int) -> tuple[int, int]:
-        """The rows [begin, end) of the picture that rows [first, last) of the result are made from."""
+        """The rows [begin, end) of the picture from which rows [first, last) of the result are computed."""
         first, last = _in_blocks(first, last, self.after[0])
         taken = inside(self._taps(0).positions[first:last], self.before[0], self.border)
         begin, end = int(taken.min()), int(taken.max()) + 1
         return (begin, end) if self._height_first else _in_blocks(begin, end, self.before[0])
 
     def rows(self, samples: FloatArray, begin: int, first: int, last: int) -> FloatArray:
-        """Rows [first, last) of the result, from rows (N, W[, C]) of the picture that start at `begin`.
+        """Rows [first, last) of the result, from rows (N, W[, C]) of the picture that start at row `begin`.
 
-        They must hold all that `needs` says.
+        These must include all rows that `needs` returns.
         """
         low, high = _in_blocks(first, last, self.after[0])
         start, stop = self.needs(first, last)
@@ -167,7 +167,7 @@ class Resizing:
 
 def _in_blocks(first: int, last: int, length: int) -> tuple[int, int]:
     """[first, last) widened to whole blocks."""
-    return first // BLOCK * BLOCK, min(length, -(-last // BLOCK) * BLOCK)
+    return first // BLOCK_OUTPUTS * BLOCK_OUTPUTS, min(length, -(-last // BLOCK_OUTPUTS) * BLOCK_OUTPUTS)
 
 
 def imresize(
@@ -258,7 +258,7 @@ def _along_height(
     begin: int = 0,
     wanted: tuple[int, int] | None = None,
 ) -> FloatArray:
-    """(C, H, W), of which the first row is row `begin` of `length` -> (C, wanted rows, W)."""
+    """(C, H, W), whose first row is row `begin` of the picture's `length` rows -> (C, wanted rows, W)."""
     first, last = wanted or (0, len(taps.weights))
     result = np.empty((planes.shape[0], last - first, planes.shape[2]), planes.dtype)
     for out, into, matrix in _blocks(taps, length, border, planes.dtype, (first, last)):
@@ -274,13 +274,13 @@ def _along_width(planes: FloatArray, taps: Contributions, border: Border) -> Flo
     """
     count, height, width = planes.shape
     result = np.empty((count, height, len(taps.weights)), planes.dtype)
-    whole = height // BLOCK * BLOCK
-    parts = [(planes[:, :whole], result[:, :whole])] if whole else []
-    if whole < height:
-        parts.append((planes[:, whole:], result[:, whole:]))
+    full_blocks = height // BLOCK_OUTPUTS * BLOCK_OUTPUTS
+    parts = [(planes[:, :full_blocks], result[:, :full_blocks])] if full_blocks else []
+    if full_blocks < height:
+        parts.append((planes[:, full_blocks:], result[:, full_blocks:]))
     blocks = _blocks(taps, width, border, planes.dtype)
     for source, target in parts:
-        shape = (count, -1, min(BLOCK, source.shape[1]))
+        shape = (count, -1, min(BLOCK_OUTPUTS, source.shape[1]))
         rows, made = source.reshape(*shape, width), target.reshape(*shape, target.shape[2])
         for out, into, matrix in blocks:
             made[..., out] = rows[..., into] @ matrix.T
@@ -295,16 +295,17 @@ def _blocks(
     dtype: npt.DTypeLike,
     wanted: tuple[int, int] | None = None,
 ) -> list[tuple[slice, slice, FloatArray]]:
-    """The weight matrix (output, length) in dense blocks: which outputs, which inputs, the weights.
+    """The weight matrix (output, length) in dense blocks: slices of outputs and of inputs, and the weights.
 
-    wanted: the outputs, from a multiple of `BLOCK` on; all of them by default.
+    wanted: the outputs, from a multiple of `BLOCK_OUTPUTS` on; all of them by default. Example: halving 64
+    rows gives one block: outputs 0 to 31, inputs 0 to 63, and a 32x64 matrix with eight weights in a row.
     """
     first, last = wanted or (0, len(taps.weights))
     positions = inside(taps.positions[first:last], length, border)
     weights = taps.weights[first:last]
     return [
-        _block(positions[at : at + BLOCK], weights[at : at + BLOCK], first + at, dtype)
-        for at in range(0, len(positions), BLOCK)
+        _block(positions[at : at + BLOCK_OUTPUTS], weights[at : at + BLOCK_OUTPUTS], first + at, dtype)
+        for at in range(0, len(positions), BLOCK_OUTPUTS)
     ]
 
 

@@ -157,22 +157,24 @@ class TiffReader:
 
     def directory(self, offset: int) -> TiffDirectory:
         """The directory at an offset; a missing offset of the next one counts as 0."""
-        form = self.format
-        (count,) = form.unpack(form.entry_count, self.bytes_at(offset, 8 if form.big else 2))
+        layout = self.format
+        (count,) = layout.unpack(layout.entry_count, self.bytes_at(offset, 8 if layout.big else 2))
         if count > MAX_DIRECTORY_ENTRIES:
             raise ContainerError(f"a directory of {count} entries is damaged")
-        begin = offset + (8 if form.big else 2)
-        content = self.bytes_at(begin, count * form.entry_bytes)
+        begin = offset + (8 if layout.big else 2)
+        content = self.bytes_at(begin, count * layout.entry_bytes)
         entries = tuple(self._entry(content, begin, index) for index in range(count))
-        following = self._file.read(form.offset_bytes)
-        next_offset = form.unpack(form.offset, following)[0] if len(following) == form.offset_bytes else 0
+        following = self._file.read(layout.offset_bytes)
+        next_offset = (
+            layout.unpack(layout.offset, following)[0] if len(following) == layout.offset_bytes else 0
+        )
         return TiffDirectory(entries, next_offset)
 
     def _entry(self, content: bytes, begin: int, index: int) -> TiffEntry:
-        form, at = self.format, index * self.format.entry_bytes
-        inline = at + 4 + form.offset_bytes
-        tag, kind, number = form.unpack("HH" + form.offset, content[at:inline])
-        return TiffEntry(tag, kind, number, content[inline : at + form.entry_bytes], begin + at)
+        layout, at = self.format, index * self.format.entry_bytes
+        inline = at + 4 + layout.offset_bytes
+        tag, kind, number = layout.unpack("HH" + layout.offset, content[at:inline])
+        return TiffEntry(tag, kind, number, content[inline : at + layout.entry_bytes], begin + at)
 
     def offset_of(self, entry: TiffEntry) -> int:
         """Where the entry's values stand if they do not fit into it, or the directory that it links to."""
@@ -308,9 +310,9 @@ def _exif_block(tiff: TiffReader) -> bytes | None:
         return None
     if not tree.values and not tree.linked:
         return None
-    form = TiffFormat(tiff.format.order)
-    mark = b"II*\0" if form.order == "<" else b"MM\0*"
-    block = b"Exif\0\0" + mark + form.pack("I", 8) + _serialized(tree, 8, form)
+    layout = TiffFormat(tiff.format.order)
+    mark = b"II*\0" if layout.order == "<" else b"MM\0*"
+    block = b"Exif\0\0" + mark + layout.pack("I", 8) + _serialized(tree, 8, layout)
     return block if len(block) <= MAX_EXIF_BYTES else None
 
 
@@ -332,23 +334,23 @@ def append_exif(path: Path, exif: bytes) -> None:
 
 def append_tree(file: BinaryIO, tiff: TiffReader, tree: DirectoryTree) -> None:
     """Add a tree's tags, those that the file's first directory has not, to a TIFF; see `append_exif`."""
-    form = tiff.format
+    layout = tiff.format
     first = tiff.directory(tiff.first_offset)
     entries = {
-        entry.tag: form.pack_entry(entry.tag, entry.kind, entry.number, entry.inline)
+        entry.tag: layout.pack_entry(entry.tag, entry.kind, entry.number, entry.inline)
         for entry in first.entries
     }
     end = file.seek(0, os.SEEK_END)
     start = end + end % 2
     missing = {tag: value for tag, value in tree.values.items() if tag not in entries}
-    added, values = _entries_and_values(DirectoryTree(missing, tree.linked), start, form)
+    added, values = _entries_and_values(DirectoryTree(missing, tree.linked), start, layout)
     entries.update(added)
     directory = [content for _, content in sorted(entries.items())]
-    head = form.pack(form.entry_count, len(directory))
+    head = layout.pack(layout.entry_count, len(directory))
     file.write(bytes(end % 2) + values + head + b"".join(directory))
-    file.write(form.pack(form.offset, first.next_offset))
-    file.seek(8 if form.big else 4)
-    file.write(form.pack(form.offset, start + len(values)))
+    file.write(layout.pack(layout.offset, first.next_offset))
+    file.seek(8 if layout.big else 4)
+    file.write(layout.pack(layout.offset, start + len(values)))
 
 
 def _read_tree(
@@ -372,17 +374,19 @@ def _is_copied(entry: TiffEntry, tags: tuple[int, ...]) -> bool:
     return wanted and entry.kind in UNIT_BYTES and entry.tag not in PIXEL_DIMENSIONS
 
 
-def _serialized(tree: DirectoryTree, offset: int, form: TiffFormat) -> bytes:
+def _serialized(tree: DirectoryTree, offset: int, layout: TiffFormat) -> bytes:
     """The bytes of a directory that will stand at `offset`: its entries, then the values behind them."""
     count = len(tree.values) + len(tree.linked)
-    head = form.pack(form.entry_count, count)
-    behind = offset + len(head) + count * form.entry_bytes + form.offset_bytes
-    entries, values = _entries_and_values(tree, behind, form)
+    head = layout.pack(layout.entry_count, count)
+    behind = offset + len(head) + count * layout.entry_bytes + layout.offset_bytes
+    entries, values = _entries_and_values(tree, behind, layout)
     directory = b"".join(content for _, content in sorted(entries.items()))
-    return head + directory + bytes(form.offset_bytes) + values
+    return head + directory + bytes(layout.offset_bytes) + values
 
 
-def _entries_and_values(tree: DirectoryTree, offset: int, form: TiffFormat) -> tuple[dict[int, bytes], bytes]:
+def _entries_and_values(
+    tree: DirectoryTree, offset: int, layout: TiffFormat
+) -> tuple[dict[int, bytes], bytes]:
     """A tree's entries by tag, and the bytes that they point to, which will stand at `offset`.
 
     Example, classic: the one value 0x010F of 6 bytes b"Maker\\0" at offset 26 gives the entry (0x010F, 2, 6,
@@ -393,15 +397,15 @@ def _entries_and_values(tree: DirectoryTree, offset: int, form: TiffFormat) -> t
     for tag in sorted([*tree.values, *tree.linked]):
         here = offset + len(values)
         if tag in tree.linked:
-            kind, number, content = (IFD8 if form.big else LONG), 1, form.pack(form.offset, here)
-            values += _serialized(tree.linked[tag], here, form)
+            kind, number, content = (IFD8 if layout.big else LONG), 1, layout.pack(layout.offset, here)
+            values += _serialized(tree.linked[tag], here, layout)
         else:
             kind, number, content = tree.values[tag]
-            if len(content) > form.offset_bytes:
+            if len(content) > layout.offset_bytes:
                 values += content
-                content = form.pack(form.offset, here)
+                content = layout.pack(layout.offset, here)
         values += bytes(len(values) % 2)
-        entries[tag] = form.pack_entry(tag, kind, number, content)
+        entries[tag] = layout.pack_entry(tag, kind, number, content)
     return entries, values
 
 

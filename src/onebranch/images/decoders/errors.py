@@ -39,5 +39,5 @@ def _fallback_reason(path: Path, name: str, error: Exception) -> str:
 
 def damaged_file(path: Path, name: str, why: str) -> OnebranchError:
     """The error of a file that cannot be decoded (any further). why: a reason, which may be empty."""
-    told = f": {' '.join(why.split())[:MAX_REASON_CHARACTERS]}" if why.strip() else ""
-    return OnebranchError(f"cannot read '{path}': damaged or unsupported {name} file{told}")
+    detail = f": {' '.join(why.split())[:MAX_REASON_CHARACTERS]}" if why.strip() else ""
+    return OnebranchError(f"cannot read '{path}': damaged or unsupported {name} file{detail}")

@@ -124,9 +124,9 @@ def passes_of(path: Path, structure: PngStructure) -> Iterator[IO[bytes] | None]
             if columns == 0 or rows == 0:
                 yield None
                 continue
-            own = Chunk(b"IHDR", struct.pack(">II", columns, rows) + ihdr[8:12] + b"\0")
+            pass_header = Chunk(b"IHDR", struct.pack(">II", columns, rows) + ihdr[8:12] + b"\0")
             content = data.take(rows * (1 + (columns * pixel_bits + 7) // 8))
-            yield _plain_png(path, [own, *structure.leading[1:]], content)
+            yield _plain_png(path, [pass_header, *structure.leading[1:]], content)
         data.check_rest()
 
 

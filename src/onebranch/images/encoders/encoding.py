@@ -1,4 +1,4 @@
-"""How pictures are encoded: what a caller may ask for, what a file cannot hold, and what libvips is told."""
+"""Encoding of pictures: the options, what a file cannot hold, and the options of libvips' savers."""
 
 import os
 from dataclasses import dataclass, replace
