@@ -1,6 +1,7 @@
 """Scores: the protocol step by step, the field's bicubic rows, and what is refused."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from network_specs import calm_model
+from onebranch import evaluation
 from onebranch.enhancer.enhancer import enhance
 from onebranch.errors import OnebranchError
 from onebranch.evaluation import evaluate
@@ -93,6 +95,21 @@ def test_pairs_are_scored_with_eight_bits_between_them(folder: Path) -> None:
         high = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         assert_close(row.scores, score(enhanced(enhanced(high, DOWNSCALE), UPSCALE), high, 2))
         assert_close(row.baseline, score(enhanced(bicubic(high, 1 / 2), UPSCALE), high, 2))
+
+
+def test_pictures_are_scored_at_the_same_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate(UPSCALE, folder, threads=1)
+    both, shares = threading.Barrier(2, timeout=20), []
+
+    def scored(*arguments: object) -> Scores:
+        both.wait()  # would break if the second picture waited for the first
+        return score(*arguments)
+
+    monkeypatch.setattr(evaluation, "score", scored)
+    (folder / "sand.png").unlink()  # two pictures for two threads
+    found = evaluate(UPSCALE, folder, threads=2, progress=lambda name, share: shares.append((name, share)))
+    assert found.rows == expected.rows[:2]
+    assert shares == [("grey", 0.5), ("houses", 1.0)]
 
 
 def test_json_holds_every_score_and_no_infinity(folder: Path) -> None:

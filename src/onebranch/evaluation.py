@@ -1,12 +1,13 @@
-"""Scores of a model on a folder of pictures, taken from 8-bit pictures as they would be written.
+"""Scores of a model on a folder of pictures, measured on 8-bit pictures as they would be written.
 
-Low-resolution inputs come from our own MATLAB-compatible bicubic. Beside every score stands what plain
-bicubic (or, for denoising, doing nothing) gives on the same picture. Needs no PyTorch.
+Low-resolution inputs are made by MATLAB-compatible bicubic resizing. Every score is accompanied by that of a
+baseline on the same picture: bicubic resizing or, for denoising, the noisy picture. Needs no PyTorch.
 """
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from onebranch.images.samples import as_depth
 from onebranch.metrics import Scores, score
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
+from onebranch.runtime.cores import cores
 from onebranch.spec.network import NetworkSpec
 
 Bytes = npt.NDArray[np.uint8]
@@ -33,12 +35,20 @@ Bytes = npt.NDArray[np.uint8]
 Run = Callable[[npt.NDArray[np.generic]], Bytes]
 """A model on pixels of any depth, its result rounded to 8 bits."""
 
-Progress = Callable[[str], None]
+Progress = Callable[[str, float], None]
+"""Called with the name of a picture that was scored, and the share of pictures that are done, 0 to 1."""
+
+MAX_CONCURRENCY = 8
+"""Pictures that are scored at the same time, at most: each takes memory."""
+
+
+def no_progress(name: str, share: float) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture's scores, and those of the baseline."""
+    """The scores of one picture, and those of the baseline."""
 
     name: str
     scores: Scores
@@ -47,10 +57,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured and every picture's scores.
+    """The scores of every picture, and how they were measured.
 
-    method: what the model's pictures are, and compared with what. baseline: the same for the baseline. ran:
-    runtime and precision, where known.
+    method: how the scored pictures were made and what they were compared with. baseline: the same for the
+    baseline. ran: runtime and precision, where known.
     """
 
     model: str
@@ -83,7 +93,7 @@ def evaluate(
     runtime: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-    shown: Progress = lambda name: None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Scores of a model (a shipped name, a file or a `Model`) on the 8-bit pictures in the folder `data`.
 
@@ -91,25 +101,40 @@ def evaluate(
     enlarged; `scale` pixels of border are cropped. Downscale: compared with the bicubic reduction; with
     `then`, a model that enlarges, the picture is reduced, rounded, enlarged again and compared with itself.
     Denoise: Gaussian noise of `sigma` grey levels in float, neither clipped nor rounded, seeded by the
-    picture's index; no border is cropped. shown: called with each picture's name as its turn comes.
+    picture's index; no border is cropped. Several pictures are scored at the same time; threads: of all of
+    them together, None for all cores.
 
     Raises OnebranchError for options that do not fit the model, folders without pictures and pictures that
     are not 8-bit and opaque.
     """
-    found = model if isinstance(model, Model) else load(model)
+    first = model if isinstance(model, Model) else load(model)
     second = then if then is None or isinstance(then, Model) else load(then)
-    _check(found.spec, sigma, second.spec if second else None)
-    find_pictures(os.fspath(data))  # before the models are opened
-    enhancers = [
-        Enhancer(Options(model=m, runtime=runtime, precision=precision, threads=threads))
-        for m in (found, second)
-        if m
+    _check(first.spec, sigma, second.spec if second else None)
+    pictures = len(find_pictures(os.fspath(data)))  # checked before the models are opened
+    concurrency = min(pictures, MAX_CONCURRENCY, threads or cores())
+    models = [first, *([second] if second else [])]
+    options = [
+        Options(model=m, runtime=runtime, precision=precision, threads=_share(threads, concurrency))
+        for m in models
     ]
-    run, after = _runner(enhancers[0]), _runner(enhancers[1]) if second else None
-    names = [m.name or "model" for m in (found, second) if m]
-    result = measure(run, found.spec, data, " then ".join(names), sigma=sigma, after=after, shown=shown)
-    used = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
-    return replace(result, ran=f"{' then '.join(used)}, {precision}")
+    enhancers = [Enhancer(o, concurrency) for o in options]
+    result = measure(
+        _runner(enhancers[0]),
+        first.spec,
+        data,
+        " then ".join(m.name or "model" for m in models),
+        sigma=sigma,
+        after=_runner(enhancers[1]) if second else None,
+        progress=progress,
+        concurrency=concurrency,
+    )
+    runtimes = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
+    return replace(result, ran=f"{' then '.join(runtimes)}, {precision}")
+
+
+def _share(threads: int | None, concurrency: int) -> int | None:
+    """Threads of each of several pictures."""
+    return None if threads is None else max(1, threads // concurrency)
 
 
 def measure(
@@ -120,21 +145,39 @@ def measure(
     *,
     sigma: float | None = None,
     after: Run | None = None,
-    shown: Progress = lambda name: None,
+    progress: Progress = no_progress,
+    concurrency: int = 1,
 ) -> Evaluation:
-    """As `evaluate`, of any function that does what a network of that spec does. after: what enlarges."""
+    """As `evaluate`, of any function that does what a network of that spec does.
+
+    after: the function that enlarges again. concurrency: pictures at a time; above 1, `run` and `after` are
+    called from several threads.
+    """
     _check(spec, sigma, None)
     protocol = _protocol(spec, run, sigma, after)
+    paths = find_pictures(os.fspath(data))
     rows = []
-    for index, path in enumerate(find_pictures(os.fspath(data))):
-        shown(path.name)
-        rows.append(_row(path, index, protocol))
+    for row in _rows(paths, protocol, concurrency):
+        rows.append(row)
+        progress(row.name, len(rows) / len(paths))
     return Evaluation(name, Path(data).name, protocol.method, protocol.baseline, tuple(rows))
+
+
+def _rows(paths: Sequence[Path], protocol: "_Protocol", concurrency: int) -> Iterator[Row]:
+    """The scores of all pictures, in order."""
+    if concurrency == 1:
+        yield from (_row(path, index, protocol) for index, path in enumerate(paths))
+        return
+    pool = ThreadPoolExecutor(concurrency, "evaluation")
+    try:
+        yield from pool.map(_row, paths, range(len(paths)), [protocol] * len(paths))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A picture to score, the baseline's if there is one, what they are compared with, the border to crop."""
+    """A picture to score, that of the baseline, the reference, and the border to crop in pixels."""
 
     picture: Bytes
     baseline: Bytes | None
@@ -144,7 +187,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Protocol:
-    """How a picture (its pixels and its index) becomes a trial, and what that is called."""
+    """How a picture, given by pixels and index, becomes a trial; method, baseline: the same in words."""
 
     method: str
     baseline: str
@@ -206,14 +249,16 @@ def _eight_bits(samples: npt.NDArray[np.generic]) -> Bytes:
 
 
 def _runner(enhancer: Enhancer) -> Run:
-    """One model as a function from pixels to 8-bit pixels, by the path that every picture takes."""
+    """The enhancer as a function from pixels to 8-bit pixels."""
     return lambda pixels: _eight_bits(enhancer.enhance(Picture(pixels)).pixels)
 
 
 def _check(spec: NetworkSpec, sigma: float | None, then: NetworkSpec | None) -> None:
     if spec.task == "denoise" and (sigma is None or not 0 <= sigma <= 255):
-        said = "is missing" if sigma is None else f"is {sigma:g}"
-        raise OnebranchError(f"sigma {said}; a denoising model is scored at a noise of 0 to 255 grey levels")
+        problem = "is missing" if sigma is None else f"is {sigma:g}"
+        raise OnebranchError(
+            f"sigma {problem}; a denoising model is scored at a noise of 0 to 255 grey levels"
+        )
     if spec.task != "denoise" and sigma is not None:
         raise OnebranchError(f"sigma is for denoising models; this one's task is '{spec.task}'")
     if then is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onebranch.cli.option_groups import JSON_OPTION, MAX_PIXELS_OPTION
 from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="Pixels at every border that are not measured; benchmarks leave out as many as the scale factor.",
 )
-@click.option("--max-pixels", type=int, help="Largest picture that is read, in pixels [default: 1000000000].")
+@MAX_PIXELS_OPTION
 @click.option("--overwrite", is_flag=True, help="Replace the picture of --out if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON_OPTION
 def command(
     first: str,
     second: str,
@@ -76,9 +77,8 @@ def _compared(
     overwrite: bool,
 ) -> "Similarity":
     """The similarity; the comparison picture is written where `out` names one."""
-    from rich.console import Console
-
     from onebranch.atomic_files import check_writable
+    from onebranch.cli.progress import ProgressLine
     from onebranch.comparison.difference_sheet import measure_and_draw
     from onebranch.comparison.levels import of_file
     from onebranch.comparison.similarity import measure
@@ -91,10 +91,15 @@ def _compared(
         check_writable(Path(out), overwrite)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     sources = of_file(first, limit), of_file(second, limit)
-    with Console(stderr=True).status("comparing"):
+    with ProgressLine("comparing") as line:
+
+        def progress(share: float) -> None:
+            line.update("comparing", share)
+
         if out is None:
-            return measure(*sources, border)
-        similarity, sheet = measure_and_draw(*sources, border, centre)
+            return measure(*sources, border, progress)
+        similarity, sheet = measure_and_draw(*sources, border, centre, progress)
+        line.update("writing", 1)
         write(sheet, Path(out), overwrite=overwrite)
     return similarity
 

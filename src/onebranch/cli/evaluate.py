@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onebranch.cli.option_groups import JSON_OPTION, RuntimeArguments, runtime_options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,8 +24,8 @@ COLUMNS = {
 
 
 @click.command("evaluate")
-@click.option("-m", "--model", required=True, help="A shipped model's name or a file.")
-@click.option("-d", "--data", required=True, help="The folder of pictures, 8-bit and opaque.")
+@click.option("-m", "--model", required=True, help="Name of a shipped model, or a model file.")
+@click.option("-d", "--data", required=True, help="Folder of pictures, 8-bit and opaque.")
 @click.option("--sigma", type=float, help="Noise in grey levels, for a denoising model.")
 @click.option(
     "--degraded",
@@ -31,30 +33,22 @@ COLUMNS = {
     help="Score on reduced, compressed and noisy inputs, beside Lanczos and bicubic.",
 )
 @click.option("--then", help="Score a pair: reduced by --model, rounded, enlarged by this model.")
-@click.option(
-    "--runtime",
-    default="auto",
-    show_default=True,
-    help="What runs it: auto, engine, onnxruntime, openvino or torch.",
-)
-@click.option("--precision", default="fp32", show_default=True, help="What it computes in: fp32, bf16, int8.")
-@click.option("--threads", type=int, help="Threads that work on a picture [all cores].")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@runtime_options
+@JSON_OPTION
 def command(
     model: str,
     data: str,
     sigma: float | None,
     degraded: bool,
     then: str | None,
-    runtime: str,
-    precision: str,
-    threads: int | None,
+    running: RuntimeArguments,
     as_json: bool,
 ) -> None:
     """Score a model on the pictures in a folder, beside plain bicubic.
 
-    PSNR and SSIM on Y (BT.601 studio range, unrounded as BasicSR does and rounded as MATLAB does) and PSNR on
-    RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their grey values.
+    PSNR and SSIM are measured on Y (BT.601 studio range, unrounded as in BasicSR and rounded as in MATLAB),
+    and PSNR on RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their
+    grey values.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     if degraded:
@@ -62,47 +56,47 @@ def command(
 
         if sigma is not None or then is not None:
             raise click.UsageError("--degraded takes neither --sigma nor --then: it has its own noise levels")
-        evaluate_and_print(model, data, runtime, precision, threads, as_json)
+        evaluate_and_print(model, data, running.runtime, running.precision, running.threads, as_json)
         return
     from rich.console import Console
 
+    from onebranch.cli.progress import ProgressLine
     from onebranch.evaluation import evaluate
     from onebranch.runtime.selection import engine_missing
 
-    messages = Console(stderr=True)
-    with messages.status("reading") as status:
-        found = evaluate(
+    with ProgressLine("scoring") as line:
+        evaluation = evaluate(
             model,
             data,
             sigma=sigma,
             then=then,
-            runtime=runtime,
-            precision=precision,
-            threads=threads,
-            shown=status.update,
+            runtime=running.runtime,
+            precision=running.precision,
+            threads=running.threads,
+            progress=line.update,
         )
-    if why := engine_missing(runtime):
-        click.echo(f"onebranch: {why}; this took {found.ran}", err=True)
+    if reason := engine_missing(running.runtime):
+        click.echo(f"onebranch: {reason}; this took {evaluation.ran}", err=True)
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        click.echo(json.dumps(evaluation.as_json(), indent=2, allow_nan=False))
     else:
-        Console().print(_table(found))
+        Console().print(_table(evaluation))
 
 
-def _table(found: "Evaluation") -> "Table":
+def _table(evaluation: "Evaluation") -> "Table":
     from rich.table import Table
 
     table = Table(
-        title=f"{found.model} on {found.data}: {found.method}; {found.ran}",
-        caption=None if found.mean.baseline is None else f"in brackets: {found.baseline}",
+        title=f"{evaluation.model} on {evaluation.data}: {evaluation.method}; {evaluation.ran}",
+        caption=None if evaluation.mean.baseline is None else f"in brackets: {evaluation.baseline}",
     )
     table.add_column("picture")
     for heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right")
-    for row in found.rows:
+    for row in evaluation.rows:
         table.add_row(*_cells(row))
     table.add_section()
-    table.add_row(*_cells(found.mean), style="bold")
+    table.add_row(*_cells(evaluation.mean), style="bold")
     return table
 
 

@@ -44,6 +44,7 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
     from rich.console import Console
 
+    from onebranch.cli.progress import ProgressLine
     from onebranch.errors import OnebranchError
     from onebranch.model.catalogue import load
     from onebranch.model.file import write
@@ -62,7 +63,7 @@ def command(
             f"--evaluate and --calibrate are both '{calibrate}'; the loss is measured on other pictures"
         )
     original = load(model)
-    with Console(stderr=True).status("reading") as status:
+    with ProgressLine("reading") as status:
         crops = read_crops(calibrate, original.spec, pictures)
         chosen, measured = held_out(crops) if data is None else (crops, ())
         quantized = quantize(original, chosen, status.update)
@@ -70,7 +71,7 @@ def command(
         if data is None:
             loss = loss_on_crops(original, quantized, measured)
         else:
-            loss = loss_on_folder(original, quantized, data, sigma=sigma, then=then, shown=status.update)
+            loss = loss_on_folder(original, quantized, data, sigma=sigma, then=then, progress=status.update)
     if len(chosen) < RELIABLE_PICTURES:
         click.echo(
             f"calibrated on {len(chosen)} pictures; {RELIABLE_PICTURES} or more give reliable ranges",

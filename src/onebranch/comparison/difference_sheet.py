@@ -28,6 +28,7 @@ from onebranch.comparison.sheet import (
 from onebranch.comparison.similarity import (
     ComparisonSetup,
     LevelPair,
+    Progress,
     Similarity,
     band_pairs,
     both_as_srgb,
@@ -35,6 +36,7 @@ from onebranch.comparison.similarity import (
     format_share,
     header_of,
     measure_with,
+    no_progress,
     score_lines,
     set_up,
 )
@@ -67,7 +69,11 @@ WIDTH = COLUMN_PIXELS[3]
 
 
 def measure_and_draw(
-    first: Source, second: Source, border: int = 0, at: tuple[int, int] | None = None
+    first: Source,
+    second: Source,
+    border: int = 0,
+    at: tuple[int, int] | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[Similarity, Picture]:
     """The similarity of two pictures, and both beside a map of their differences.
 
@@ -81,7 +87,7 @@ def measure_and_draw(
             f"({at[0]}, {at[1]}) is outside the pictures of {setup.size[1]}x{setup.size[0]} pixels"
         )
     overview = _Overview(setup.size)
-    similarity = measure_with(first, second, setup, border, overview.add)
+    similarity = measure_with(first, second, setup, border, overview.add, progress)
     if at is None and 0 < similarity.different < SMALL_SHARE:
         at = similarity.position
     if at is None:

@@ -31,6 +31,14 @@ LevelPair = tuple[Levels, Levels]
 ROUNDING_LEVELS = 1e-4
 """Largest difference, in levels, of a sample of 8 or 16 bits from itself stored as float32."""
 
+Progress = Callable[[float], None]
+"""Called with the completed share of the rows, 0 to 1."""
+
+
+def no_progress(share: float) -> None:
+    """Report nothing."""
+
+
 Observer = Callable[[LevelPair, Levels], None]
 """Called with the next rows of both pictures as sRGB and their difference (N, W, 1)."""
 
@@ -163,16 +171,22 @@ def header_of(source: Source) -> Header:
         return reader.header
 
 
-def measure(first: Source, second: Source, border: int = 0) -> Similarity:
+def measure(first: Source, second: Source, border: int = 0, progress: Progress = no_progress) -> Similarity:
     """The similarity of two pictures, without `border` pixels on every side of the larger one.
 
     OnebranchError where the sizes do not fit, the border leaves nothing, or a file cannot be read.
     """
-    return measure_with(first, second, set_up(first, second), border, observer=None)
+    setup = set_up(first, second)
+    return measure_with(first, second, setup, border, observer=None, progress=progress)
 
 
 def measure_with(
-    first: Source, second: Source, setup: ComparisonSetup, border: int, observer: Observer | None
+    first: Source,
+    second: Source,
+    setup: ComparisonSetup,
+    border: int,
+    observer: Observer | None,
+    progress: Progress = no_progress,
 ) -> Similarity:
     """As `measure`; the observer sees every band of rows, border included."""
     _check_border(border, setup.size)
@@ -191,6 +205,7 @@ def measure_with(
                 totals.add(
                     (measured[0][inner], measured[1][inner]), difference[inner], inner_alphas, position
                 )
+            progress((top + len(difference)) / height)
     note = (f"without {border} pixels at every border",) if border else ()
     return totals.similarity(setup.size, setup.notes + note)
 

@@ -12,7 +12,7 @@ from onebranch.algebra.network import run_network
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.stage import ArrayStage
-from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure
+from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure, no_progress
 from onebranch.graph.analysis.halo import halo
 from onebranch.images.picture import Picture
 from onebranch.images.samples import Samples, as_depth
@@ -90,14 +90,14 @@ def loss_on_folder(
     *,
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
-    shown: Progress = lambda name: None,
+    progress: Progress = no_progress,
 ) -> Loss:
     """The loss on the pictures in a folder, by `evaluation.evaluate`: PSNR on luma, or on RGB for rgb models.
 
     then: a model that enlarges a downscaling network's result, in floats, before it is compared.
     """
-    floats = evaluate(model, data, sigma=sigma, then=then, shown=shown)
-    integers = integer_scores(quantized, data, sigma=sigma, then=then, shown=shown)
+    floats = evaluate(model, data, sigma=sigma, then=then, progress=progress)
+    integers = integer_scores(quantized, data, sigma=sigma, then=then, progress=progress)
     score = "psnr_y" if model.colour == "y" else "psnr_rgb"
     means = [getattr(found.mean.scores, score) for found in (floats, integers)]
     return Loss(f"{floats.data}: {floats.method}", means[0], means[1], len(floats.rows))
@@ -109,7 +109,7 @@ def integer_scores(
     *,
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
-    shown: Progress = lambda name: None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """`evaluation.evaluate` of a quantized model in 8 bits; `then` runs in floats."""
     stage = ArrayStage(quantized, integer_runtime(quantized))
@@ -124,7 +124,7 @@ def integer_scores(
         return after.enhance(Picture(pixels)).pixels.astype(np.uint8, copy=False)
 
     last = None if after is None else enlarge
-    return measure(run, quantized.spec, data, quantized.name, sigma=sigma, after=last, shown=shown)
+    return measure(run, quantized.spec, data, quantized.name, sigma=sigma, after=last, progress=progress)
 
 
 def loss_on_crops(model: Model, quantized: Model, crops: Sequence[Crop]) -> Loss:
