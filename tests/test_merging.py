@@ -17,6 +17,8 @@ from foreign import exported
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.onnx.linear import read_linear
 from onebranch.lowering.floats import lower
+from onebranch.merging.onnx import merge_onnx
+from onnx_networks import Sketch, with_shapes
 
 pytestmark = pytest.mark.fast
 
@@ -251,3 +253,28 @@ def test_the_constants_of_a_written_out_activation_are_its_own(approximate):
     assert set(before) >= {"Mul", "Add", "Erf" if approximate == "none" else "Tanh"}
     gone = ("BatchNormalization", "Identity")  # its statistics are passed on by identities
     assert sorted(kind for kind in before if kind not in gone) == sorted(after)
+
+
+@pytest.mark.parametrize(("opset", "version"), [(9, 3), (9, 4), (13, 7), (21, 10)])
+def test_a_merged_file_passes_the_full_check_and_holds_nothing_unread(opset: int, version: int) -> None:
+    """Files before IR version 4 list every weight among the inputs."""
+    s = Sketch(0, x=("batch", 4, "height", "width"))
+    s.add("Relu", s.conv(s.conv("x", "first", 8, 1), "second", 4, 3), "y")
+    s.add(
+        "MatMul",
+        [s.add("Flatten", s.add("GlobalAveragePool", "y", "mean"), "flat"), s.normal("m", 4, 6)],
+        "z",
+    )
+    s.add("MatMul", ["z", s.normal("n", 6, 2)], "scores")
+    model = s.model("y", "scores", opset=opset, version=version)
+    if version < 4:
+        model.graph.input.extend(
+            helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in model.graph.initializer
+        )
+    merged, report = merge_onnx(with_shapes(model), Rules())
+    assert report.changed
+    onnx.checker.check_model(merged, full_check=True)
+    read = {name for node in merged.graph.node for name in node.input}
+    assert {tensor.name for tensor in merged.graph.initializer} <= read
+    assert report.parameters[1] < report.parameters[0]
+    assert [value.name for value in merged.graph.input if version >= 4] == ["x"] * (version >= 4)

@@ -84,7 +84,7 @@ def test_models_beyond_the_limit_put_their_weights_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(small_model(), tmp_path / "whole.onnx")
-    monkeypatch.setattr(onnx_file, "LARGEST", 100)
+    monkeypatch.setattr(onnx_file, "MAX_FILE_BYTES", 100)
     given = small_model()
     write(given, tmp_path / "split.onnx")
     assert given == small_model(), "the model that was given has changed"
@@ -100,7 +100,7 @@ def test_models_beyond_the_limit_put_their_weights_beside(
 
 def test_a_model_never_meets_the_data_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the two files, or overwritten: the old model still has its own numbers."""
-    monkeypatch.setattr(onnx_file, "LARGEST", 100)
+    monkeypatch.setattr(onnx_file, "MAX_FILE_BYTES", 100)
     path = tmp_path / "x.onnx"
     write(small_model(), path)
     before = outputs(path)

@@ -181,7 +181,7 @@ def test_a_border_tile_must_hold_the_pixels_that_are_reflected() -> None:
 
 def test_sizes_are_polynomials() -> None:
     size = (HEIGHT + 2) * WIDTH * 3
-    assert size.at(5, 7) == 147
+    assert size.evaluate({"H": 5, "W": 7}) == 147
     assert str(size) == "3 H W + 6 W"
     assert quotient(size, WIDTH * 3) == HEIGHT + 2
     assert (HEIGHT - HEIGHT).number == 0

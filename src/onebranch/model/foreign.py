@@ -18,7 +18,7 @@ from onebranch.graph.analysis.graph_analysis import (
     channels_of_first_convolution,
 )
 from onebranch.graph.onnx.file import opset_of, read, tensors_of
-from onebranch.graph.onnx.graph import ends_of, graph_of
+from onebranch.graph.onnx.graph import graph_of, interface_of
 from onebranch.graph.operations import Graph, Value
 from onebranch.spec.network import Colour
 
@@ -80,7 +80,7 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
         properties={entry.key: entry.value for entry in model.metadata_props},
     )
     try:
-        inputs, outputs = ends_of(model)
+        inputs, outputs = interface_of(model)
         result = replace(result, inputs=inputs, outputs=outputs)
         _check_pictures(result)
         graph = _with_channels(graph_of(model))

@@ -60,7 +60,9 @@ def memory_estimate(graph: Graph, analysis: GraphAnalysis, height: int, width: i
 
     A value of unknown size counts as the largest value of known size.
     """
-    sizes = {name: int(size.at(height, width)) for name, size in analysis.element_counts.items()}
+    sizes = {
+        name: int(size.evaluate({"H": height, "W": width})) for name, size in analysis.element_counts.items()
+    }
     elements = defaultdict(lambda: max(sizes.values()), sizes)
     blocked = _blocked(graph, elements)
     last_use = _last_uses(graph)

@@ -10,14 +10,11 @@ from math import lcm, prod
 
 from onebranch.algebra.padding import Padding
 from onebranch.errors import OnebranchError
-from onebranch.graph.analysis.axis_rules import AXIS_RULES
 from onebranch.graph.analysis.receptive_field import AxisReceptiveField, halo_of_cell
-from onebranch.graph.analysis.size_rules import evaluate_sizes
-from onebranch.graph.analysis.spatial_rules import SPATIAL_RULES
+from onebranch.graph.analysis.rules import apply_rule
 from onebranch.graph.analysis.state import (
     AnalysisState,
     AnalysisValue,
-    UnsupportedOperationError,
     int_attribute,
 )
 from onebranch.graph.analysis.symbolic_size import HEIGHT, WIDTH, SymbolicSize, as_size
@@ -33,8 +30,6 @@ from onebranch.graph.operations import Graph, Node
 
 FixedSize = tuple[int | None, int | None]
 """Height and width in pixels on which alone a graph runs; None where the size is open."""
-
-_RULES = {**AXIS_RULES, **SPATIAL_RULES}
 
 
 @dataclass(frozen=True)
@@ -126,12 +121,7 @@ def _input_shape(shape: Sequence[int | str], name: str) -> tuple[int, FixedSize]
 
 def _values_of(node: Node, state: AnalysisState) -> Sequence[AnalysisValue]:
     """The outputs of an operation. Raises OnebranchError if the analysis does not support it."""
-    sizes = evaluate_sizes(node, state)
-    if sizes is not None:
-        return sizes
-    if node.kind not in _RULES:
-        raise UnsupportedOperationError("this operation is not known")
-    values = _RULES[node.kind](node, state)
+    values = apply_rule(node, state)
     for value in values:
         for axis_field in value.receptive_fields.values() if isinstance(value, SymbolicTensor) else ():
             state.multiple = lcm(state.multiple, axis_field.q)
@@ -166,9 +156,7 @@ def _summarize(
     state: AnalysisState, output: str, channels: int, fixed_size: FixedSize, reasons: list[str]
 ) -> GraphAnalysis:
     """The analysis of the whole graph from the state after its last operation."""
-    tensor = state.tensor(output)
-    if len(tensor.axes) != 4 or tensor.axes[0] or not is_constant_axis(tensor.axes[1]):
-        raise OnebranchError(f"its output '{output}' is no picture (1, C, H, W)")
+    tensor = _output_picture(state, output)
     scale, halo = _uniform_scale(tensor, output), _halo_in_cells(tensor, state.multiple)
     is_fixed = fixed_size != (None, None)
     if any(side and side % state.multiple for side in fixed_size):
@@ -187,6 +175,13 @@ def _summarize(
         whole_picture_reasons=tuple(reasons) if needs_whole_picture else (),
         values=state.values,
     )
+
+
+def _output_picture(state: AnalysisState, output: str) -> SymbolicTensor:
+    tensor = state.tensor(output)
+    if len(tensor.axes) != 4 or tensor.axes[0] or not is_constant_axis(tensor.axes[1]):
+        raise OnebranchError(f"its output '{output}' is no picture (1, C, H, W)")
+    return tensor
 
 
 def _halo_in_cells(tensor: SymbolicTensor, multiple: int) -> Padding | None:

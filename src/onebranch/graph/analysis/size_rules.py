@@ -34,16 +34,21 @@ def evaluate_sizes(node: Node, state: AnalysisState) -> list[SymbolicValues] | N
     """The outputs of an operation on sizes; None if one of its inputs is not an array of sizes."""
     if node.kind in ("Shape", "Size"):
         return [_shape(node, state)]
-    names, rule = [name for name in node.inputs if name], _RULES.get(node.kind)
-    known = [state.values[name] for name in names if name in state.values]
-    if rule is None or not known or not all(isinstance(value, SymbolicValues) for value in known):
-        return None
-    inputs = [numbers for name in names if (numbers := state.symbolic_values(name)) is not None]
-    if len(inputs) < len(names):
+    rule, inputs = _RULES.get(node.kind), _size_inputs(node, state)
+    if rule is None or inputs is None:
         return None
     if node.kind in ("ConstantOfShape", "Expand", "Range") and not all(map(_is_constant, inputs[-2:])):
         return None
     return rule(node, inputs, state)
+
+
+def _size_inputs(node: Node, state: AnalysisState) -> list[SymbolicValues] | None:
+    """The inputs as symbolic values; None if one is not, or if all are constants."""
+    names = [name for name in node.inputs if name]
+    inputs = [values for name in names if (values := state.symbolic_values(name)) is not None]
+    if len(inputs) < len(names) or not any(name in state.values for name in names):
+        return None
+    return inputs
 
 
 def _is_constant(numbers: SymbolicValues) -> bool:

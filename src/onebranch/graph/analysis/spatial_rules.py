@@ -131,8 +131,10 @@ def _auto_padded(window: AxisWindow, tensor: SymbolicTensor, index: int, mode: s
     if mode == "VALID":
         return AxisWindow(window.taps, window.dilation, window.stride, (0, 0))
     axis = tensor.axes[index]
-    if len(axis) == 1 and isinstance(axis[0], str):
-        size: int = tensor.receptive_fields[axis[0]].extra
+    if window.stride == 1:
+        size = 1  # the padding does not depend on the size
+    elif len(axis) == 1 and isinstance(axis[0], str):
+        size = tensor.receptive_fields[axis[0]].extra
     else:
         size = int(constant_size(tensor.shape[index]))
     rest = (size - 1) % window.stride + 1
@@ -236,12 +238,16 @@ def _sliced(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     axes = state.integers(name) if (name := input_name(node, 3)) else list(range(len(starts)))
     steps = state.integers(name) if (name := input_name(node, 4)) else [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        tensor = _sliced_axis(tensor, axis_index(axis, len(tensor.axes)), (start, end), step)
+        tensor = _sliced_axis(tensor, axis_index(axis, len(tensor.axes)), (start, end), step, state)
     return [tensor]
 
 
 def _sliced_axis(
-    tensor: SymbolicTensor, index: int, bounds: tuple[SymbolicSize, SymbolicSize], step: int
+    tensor: SymbolicTensor,
+    index: int,
+    bounds: tuple[SymbolicSize, SymbolicSize],
+    step: int,
+    state: AnalysisState,
 ) -> SymbolicTensor:
     size = tensor.shape[index]
     if is_constant_axis(tensor.axes[index]):
@@ -259,15 +265,13 @@ def _sliced_axis(
             return windowed(field, 1, stride=step, pads=pads)
 
         def count(whole: SymbolicSize) -> SymbolicSize:
-            return floor_with_multiple((whole + sum(pads) - 1) * Fraction(1, step))[0] + 1
+            return state.floored((whole + sum(pads) - 1) * Fraction(1, step)) + 1
 
         return _change_axis(tensor, index, change, count)
     if step < 0:
         return _reversed(tensor, index, bounds, step)
     length = (end_bound - start_bound) * Fraction(1, step)
-    return global_tensor(
-        [*tensor.shape[:index], floor_with_multiple(length)[0], *tensor.shape[index + 1 :]], tensor
-    )
+    return global_tensor([*tensor.shape[:index], state.floored(length), *tensor.shape[index + 1 :]], tensor)
 
 
 def _reversed(
@@ -396,7 +400,11 @@ def _scales(
     for index, number in zip(axes, state.sizes(node.inputs[2]), strict=True):
         stored = constant_size(number)
         scale = _simple_fraction(stored)
-        size = floor_with_multiple(shape[index] * (stored if scale is None else scale))[0]
+        size = (
+            state.floored_approximately(shape[index] * stored)
+            if scale is None
+            else state.floored(shape[index] * scale)
+        )
         result[index] = (scale, size)
     return result
 
@@ -418,7 +426,7 @@ def _edge_filled(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     """`EdgeFill`: replicates edges up to a multiple; sizes are assumed to be multiples already."""
     tensor, multiple = state.tensor(node.inputs[0]), int_attribute(node, "multiple", 1)
     for size in tensor.shape[2:]:
-        if floor_with_multiple(size)[0].fixed_part % multiple:
+        if floor_with_multiple(size)[0].constant_term % multiple:
             raise OnebranchError(f"EdgeFill '{node.outputs[0]}' fills a picture that is no multiple")
         state.floored(size * Fraction(1, multiple))
     return [tensor]

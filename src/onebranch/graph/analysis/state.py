@@ -117,6 +117,10 @@ class AnalysisState:
         self.multiple = lcm(self.multiple, multiple)
         return whole
 
+    def floored_approximately(self, size: SymbolicSize) -> SymbolicSize:
+        """The size rounded down without requiring a multiple, for tensors that are global anyway."""
+        return floor_with_multiple(size)[0]
+
 
 def as_symbolic_values(array: np.ndarray) -> SymbolicValues:
     """A constant as symbolic values. Raises UnsupportedOperationError for infinity and NaN."""

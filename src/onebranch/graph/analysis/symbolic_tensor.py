@@ -111,9 +111,9 @@ def _factor_of_size(size: SymbolicSize, fields: dict[str, AxisReceptiveField]) -
     """A constant, or rows (columns) for the first size that is a H + b (a W + b); its field is added."""
     if size.number is not None:
         return _element_count(size.number)
-    for name, powers in ((ROWS, (1, 0)), (COLUMNS, (0, 1))):
+    for name, side in ((ROWS, HEIGHT), (COLUMNS, WIDTH)):
         terms = dict(size.terms)
-        scale, extra = terms.pop(powers, Fraction(0)), terms.pop((0, 0), Fraction(0))
+        scale, extra = terms.pop(side.terms[0][0], Fraction(0)), terms.pop((), Fraction(0))
         if scale > 0 and not terms and extra.denominator == 1 and name not in fields:
             scaled = AxisReceptiveField(scale.numerator, scale.denominator)
             fields[name] = windowed(scaled, 1, pads=(0, int(extra)))
@@ -137,23 +137,23 @@ def broadcast(tensors: Sequence[SymbolicTensor]) -> SymbolicTensor:
 
     Raises OnebranchError if values of different sizes meet.
     """
-    rank = max(len(tensor.axes) for tensor in tensors)
-    aligned = [[()] * (rank - len(tensor.axes)) + list(tensor.axes) for tensor in tensors]
-    axes = [_common_axis([tensor_axes[index] for tensor_axes in aligned]) for index in range(rank)]
-    spatial = [factor for axis in axes if axis is not None for factor in axis if isinstance(factor, str)]
-    if None in axes or len(set(spatial)) < len(spatial):
+    axes = _common_axes(tensors)
+    spatial = [factor for axis in axes or () for factor in axis if isinstance(factor, str)]
+    if axes is None or len(set(spatial)) < len(spatial):
         return global_tensor(_broadcast_shape([tensor.shape for tensor in tensors]), tensors[0])
     fields = {name: _common_field(name, tensors) for name in spatial}
     is_global = any(tensor.is_global for tensor in tensors)
-    return SymbolicTensor(tuple(axis or () for axis in axes), fields, is_global, tensors[0].input_size)
+    return SymbolicTensor(axes, fields, is_global, tensors[0].input_size)
 
 
-def _common_axis(axes: Sequence[Axis]) -> Axis | None:
-    """The axis that all tensors share, those with one element aside; None if they differ."""
-    distinct = {axis for axis in axes if axis}
-    if len(distinct) > 1:
+def _common_axes(tensors: Sequence[SymbolicTensor]) -> tuple[Axis, ...] | None:
+    """The axes that all tensors share, those with one element aside; None if they differ."""
+    rank = max(len(tensor.axes) for tensor in tensors)
+    aligned = [[()] * (rank - len(tensor.axes)) + list(tensor.axes) for tensor in tensors]
+    distinct = [{axis for axis in axes if axis} for axes in zip(*aligned, strict=True)]
+    if any(len(axes) > 1 for axes in distinct):
         return None
-    return distinct.pop() if distinct else ()
+    return tuple(axes.pop() if axes else () for axes in distinct)
 
 
 def _common_field(name: str, tensors: Sequence[SymbolicTensor]) -> AxisReceptiveField:

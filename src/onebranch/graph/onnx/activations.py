@@ -1,73 +1,71 @@
 """GELU as exporters write it out: Div, Erf, Add, Mul, Mul, or the same with Tanh.
 
-Its constants are its own: merged into a convolution behind it they would save a product, and cost the
-runtimes the one operation that they make of the pattern.
+Its constants are not merged into a convolution behind it: that would save one product, and cost the runtimes
+the single operation into which they fuse the pattern.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-import numpy as np
-import onnx
+from onebranch.graph.operations import Graph, Node
 
-MIDDLES = ("Erf", "Tanh")
-"""What stands in the middle of the pattern."""
+INNER_FUNCTIONS = ("Erf", "Tanh")
+"""The function inside of the pattern."""
 
 
-def parts_of_activations(model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> set[str]:
+def values_inside_activations(graph: Graph) -> set[str]:
     """The values that are computed inside of written-out activations, their results included."""
-    pattern = _Pattern(model, constants)
+    pattern = _Pattern(graph)
     return {
-        name
-        for node in model.graph.node
-        if node.op_type in MIDDLES and node.domain in ("", "ai.onnx")
-        for name in pattern.around(node)
+        name for node in graph.nodes if node.kind in INNER_FUNCTIONS for name in pattern.values_around(node)
     }
 
 
 class _Pattern:
-    """Looks around in a model: who makes a value, who alone reads it, which factors are single numbers."""
+    """Matches the pattern around a function: who makes and reads values, and which constants are scalars."""
 
-    def __init__(self, model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> None:
-        self.constants = constants
-        self.makers = {name: node for node in model.graph.node for name in node.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
+    def __init__(self, graph: Graph) -> None:
+        self.constants = graph.constants
+        self.makers = {name: node for node in graph.nodes for name in node.outputs}
+        self.readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
                 self.readers.setdefault(name, []).append(node)
 
-    def around(self, middle: onnx.NodeProto) -> Iterator[str]:
-        """The pattern's values where the node is in the middle of one: (1 + middle(..)) * x, and scalings."""
-        shifted = self.only_reader(middle.output[0])
-        if shifted is None or shifted.op_type != "Add" or not self.has_number(shifted):
+    def values_around(self, function: Node) -> Iterator[str]:
+        """The values of (1 + function(..)) * x with its scalings; none if the pattern does not match."""
+        shifted = self.only_reader(function.outputs[0])
+        if shifted is None or shifted.kind != "Add" or not self.has_scalar(shifted):
             return
-        product = self.only_reader(shifted.output[0])
-        if product is None or product.op_type != "Mul" or self.has_number(product):
+        product = self.only_reader(shifted.outputs[0])
+        if product is None or product.kind != "Mul" or self.has_scalar(product):
             return
-        yield from (shifted.output[0], product.output[0])
-        halved = self.only_reader(product.output[0])
-        if halved is not None and halved.op_type in ("Mul", "Div") and self.has_number(halved):
-            yield halved.output[0]
-        for name in (*middle.input, *product.input):
-            yield from self.before(name)
+        yield from (shifted.outputs[0], product.outputs[0])
+        halved = self.only_reader(product.outputs[0])
+        if halved is not None and self.is_scaling(halved):
+            yield halved.outputs[0]
+        for name in (*function.inputs, *product.inputs):
+            yield from self.values_before(name)
 
-    def before(self, name: str) -> Iterator[str]:
-        """Scalings, and the sum of the cubic, that stand before the pattern's middle."""
+    def values_before(self, name: str) -> Iterator[str]:
+        """Scalings, and the sum of the cubic polynomial, that lead to a value."""
         node = self.makers.get(name)
         if node is None or len(self.readers[name]) != 1:
             return
-        cubic = node.op_type == "Add" and any(self.is_scaling(self.makers.get(n)) for n in node.input)
-        if self.is_scaling(node) or cubic:
+        is_cubic = node.kind == "Add" and any(self.is_scaling(self.makers.get(n)) for n in node.inputs)
+        if self.is_scaling(node) or is_cubic:
             yield name
-            for inner in node.input:
-                yield from self.before(inner)
+            for inner in node.inputs:
+                yield from self.values_before(inner)
 
-    def is_scaling(self, node: onnx.NodeProto | None) -> bool:
-        return node is not None and node.op_type in ("Mul", "Div") and self.has_number(node)
+    def is_scaling(self, node: Node | None) -> bool:
+        """True for a product or quotient with a constant scalar."""
+        return node is not None and node.kind in ("Mul", "Div") and self.has_scalar(node)
 
-    def only_reader(self, name: str) -> onnx.NodeProto | None:
+    def only_reader(self, name: str) -> Node | None:
+        """The operation that reads a value if there is exactly one."""
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 else None
 
-    def has_number(self, node: onnx.NodeProto) -> bool:
-        """Whether one of the operands is a constant of one number."""
-        return any(name in self.constants and self.constants[name].size == 1 for name in node.input)
+    def has_scalar(self, node: Node) -> bool:
+        """True if one of the operands is a constant of one element."""
+        return any(name in self.constants and self.constants[name].size == 1 for name in node.inputs)

@@ -1,6 +1,6 @@
-"""ONNX files: read whole and checked, written whole or not at all. Nothing else opens or makes such a file.
+"""Reading and writing ONNX files, atomically and checked. No other module opens or makes such a file.
 
-Weights that lie in files beside the model (external data) are read into it, from its own folder only.
+External data (weights in files beside the model) is read into the model, from its own folder only.
 """
 
 import hashlib
@@ -18,30 +18,30 @@ from onebranch.atomic_files import atomic_path, write_atomically
 from onebranch.errors import OnebranchError
 
 OLDEST_OPSET = 9
-"""Before it, batch normalization and resizing meant other things."""
+"""Batch normalization and resizing have another meaning in older opsets."""
 
-LARGEST = 2**31 - 2**24
-"""Bytes of weights in one file: protobuf's limit, less what everything else may take."""
+MAX_FILE_BYTES = 2**31 - 2**24
+"""Largest size of the weights in one file: protobuf's limit of 2 GiB, less 16 MiB for everything else."""
 
-SMALL = 1024
-"""Bytes below which a tensor stays in the model's own file."""
+MIN_EXTERNAL_BYTES = 1024
+"""Size from which a tensor goes to the external data file."""
 
-CHUNK = 1 << 24
+CHUNK_BYTES = 1 << 24
 """Bytes that are written at once."""
 
-PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-"""Bits of the element types that share bytes."""
+PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+"""Bits per element of the types that share bytes."""
 
 
 def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """The model in an ONNX file, its external data loaded, checked against ONNX's own rules.
+    """The model in an ONNX file, with its external data, after ONNX's own check.
 
-    Raises OnebranchError, one line that names the file, where it is absent, empty, damaged, no ONNX, of an
-    opset before 9 or newer than the installed `onnx` knows, or where external data is missing, too short or
+    Raises OnebranchError, one line that names the file, if it is absent, empty, damaged, not ONNX, of an
+    opset before 9 or newer than the installed `onnx` supports, or if external data is missing, too short or
     outside of the file's folder.
     """
     file = Path(path)
-    model = _parsed(file)
+    model = _parse(file)
     try:
         _check_versions(model)
         for tensor in tensors_of(model):
@@ -54,8 +54,8 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     return model
 
 
-def _parsed(file: Path) -> onnx.ModelProto:
-    """The file as a message, nothing of it checked but that it has a graph."""
+def _parse(file: Path) -> onnx.ModelProto:
+    """The file parsed, without any check but that it has a graph."""
     model = onnx.ModelProto()
     try:
         content = file.read_bytes()
@@ -98,13 +98,13 @@ def _check_versions(model: onnx.ModelProto) -> None:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operations that a model uses; 1 where it says none."""
+    """The version of ONNX's own operators that a model uses; 1 if it states none."""
     versions = [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
     return max(versions, default=1)
 
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every stored array: weights, constants in operations, those of inner graphs and functions."""
+    """Every stored array: weights, and constants in nodes, subgraphs and functions."""
     yield from _of_graph(model.graph)
     for function in model.functions:
         yield from _of_nodes(function.node)
@@ -125,7 +125,7 @@ def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
 
 
 def _load(tensor: TensorProto, folder: Path) -> None:
-    """Read a tensor's external data into it."""
+    """Read a tensor's external data into the tensor."""
     facts = {entry.key: entry.value for entry in tensor.external_data}
     place = _inside(folder, facts.get("location", ""), tensor.name)
     try:
@@ -152,7 +152,7 @@ def _load(tensor: TensorProto, folder: Path) -> None:
 
 
 def _inside(folder: Path, location: str, tensor: str) -> Path:
-    """The file of that name, which must be a file in the folder, links followed."""
+    """The path of an external data file. Raises OnebranchError unless it is inside the folder."""
     place = folder / location
     if not location or not place.resolve().is_relative_to(folder.resolve()):
         raise OnebranchError(
@@ -167,7 +167,7 @@ def _inside(folder: Path, location: str, tensor: str) -> Path:
 
 
 def _bytes_of(tensor: TensorProto) -> int:
-    """Bytes of its elements, packed as ONNX packs them."""
+    """Bytes of a tensor's elements, packed as ONNX packs them."""
     if any(length < 0 for length in tensor.dims):
         raise OnebranchError(f"the tensor '{tensor.name}' has a negative size")
     try:
@@ -177,11 +177,11 @@ def _bytes_of(tensor: TensorProto) -> int:
         raise OnebranchError(
             f"the tensor '{tensor.name}' is of the unknown type {tensor.data_type}"
         ) from None
-    return int(-(-prod(tensor.dims) * PACKED.get(kind, size) // 8))
+    return int(-(-prod(tensor.dims) * PACKED_BITS.get(kind, size) // 8))
 
 
 def _check_size(tensor: TensorProto) -> None:
-    """Raise OnebranchError where a tensor has more or fewer numbers than its shape says."""
+    """Raise OnebranchError if a tensor has more or fewer elements than its shape says."""
     raw = tensor.HasField("raw_data")
     if not (len(tensor.raw_data) == _bytes_of(tensor) if raw else _is_readable(tensor)):
         raise OnebranchError(
@@ -202,23 +202,43 @@ def _is_readable(tensor: TensorProto) -> bool:
 
 
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
-"""Where a tensor that has no raw bytes keeps its numbers."""
+"""The fields that hold the elements of a tensor without raw bytes."""
+
+
+def check_rewritten(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Raise OnebranchError if a model fails ONNX's full check, with shape inference, and its original passes.
+
+    A model that is too large for the check passes.
+    """
+    violation = _violation(model, full_check=True)
+    if violation and not _violation(original, full_check=True):
+        raise OnebranchError(f"the result breaks ONNX's rules, and nothing was written: {violation}")
 
 
 def _check(model: onnx.ModelProto) -> None:
-    """ONNX's own check, where the model is small enough for it."""
-    if _weight_bytes(model) > LARGEST:
-        return
-    model = _with_shapes(model)
+    violation = _violation(model)
+    if violation:
+        raise OnebranchError(f"it breaks ONNX's rules: {violation}")
+
+
+def _violation(model: onnx.ModelProto, full_check: bool = False) -> str:
+    """What ONNX's checker complains about; empty if it does not, or if the model is too large for it."""
+    if _weight_bytes(model) > MAX_FILE_BYTES:
+        return ""
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:  # ValueError: names are no text
-        why = " ".join(str(error).partition("==> Context")[0].split())
-        raise OnebranchError(f"it breaks ONNX's rules: {why}") from None
+        onnx.checker.check_model(_with_output_shapes(model), full_check=full_check)
+    except (  # ValueError: names that are not text; InferenceError: full check only
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        return " ".join(str(error).partition("==> Context")[0].split())
+    return ""
 
 
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as the check wants it: with a shape for every output, though runtimes do not ask for one."""
+def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a shape for every output: the check asks for it, runtimes do not."""
     if all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
         return model
     copy = onnx.ModelProto()
@@ -234,32 +254,32 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def write(model: onnx.ModelProto, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write the model, whole or not at all; the same model gives the same bytes.
+    """Write the model atomically; the same model gives the same bytes.
 
-    Weights of 2 GB or more go into a second file beside it, named after what it holds, so that a model never
-    meets another's data. Raises OnebranchError where the path exists (unless `overwrite`) or cannot be
-    written.
+    Weights of 2 GB or more go into a second file beside it, whose name contains a hash of its content, so
+    that a model never reads another model's data. Raises OnebranchError if the path exists (unless
+    `overwrite`) or cannot be written.
     """
     place = Path(path)
-    if _weight_bytes(model) > LARGEST:
+    if _weight_bytes(model) > MAX_FILE_BYTES:
         if not overwrite and os.path.lexists(place):
             raise OnebranchError(
                 f"cannot write '{place}': it exists; choose another name or allow overwriting"
             )
-        model = _with_data_beside(model, place)
+        model = _with_external_data(model, place)
     write_atomically(place, model.SerializeToString(deterministic=True), overwrite=overwrite)
 
 
-def _with_data_beside(model: onnx.ModelProto, place: Path) -> onnx.ModelProto:
-    """The model with its large weights in a file beside `place`, which is written here."""
-    large = [tensor for tensor in model.graph.initializer if _goes_beside(tensor)]
+def _with_external_data(model: onnx.ModelProto, place: Path) -> onnx.ModelProto:
+    """The model with its large weights in a data file beside `place`, which is written here."""
+    large = [tensor for tensor in model.graph.initializer if _is_external(tensor)]
     name = f"{place.name}.{_digest(large)[:16]}.data"
     _write_data(place.with_name(name), large)
     result: onnx.ModelProto = _without(model, "graph")
     result.graph.CopyFrom(_without(model.graph, "initializer"))
     offset = 0
     for tensor in model.graph.initializer:
-        if not _goes_beside(tensor):
+        if not _is_external(tensor):
             result.graph.initializer.append(tensor)
             continue
         result.graph.initializer.append(_reference(tensor, name, offset))
@@ -267,12 +287,12 @@ def _with_data_beside(model: onnx.ModelProto, place: Path) -> onnx.ModelProto:
     return result
 
 
-def _goes_beside(tensor: TensorProto) -> bool:
-    return tensor.data_type != TensorProto.STRING and _bytes_of(tensor) >= SMALL
+def _is_external(tensor: TensorProto) -> bool:
+    return tensor.data_type != TensorProto.STRING and _bytes_of(tensor) >= MIN_EXTERNAL_BYTES
 
 
 def _reference(tensor: TensorProto, location: str, offset: int) -> TensorProto:
-    """The tensor without its numbers, which lie in another file."""
+    """The tensor with a reference to the file that holds its elements."""
     facts = {"location": location, "offset": str(offset), "length": str(_bytes_of(tensor))}
     entries = [onnx.StringStringEntryProto(key=key, value=value) for key, value in facts.items()]
     return TensorProto(
@@ -285,7 +305,7 @@ def _reference(tensor: TensorProto, location: str, offset: int) -> TensorProto:
 
 
 def _without(message: Any, left_out: str) -> Any:
-    """A copy of a protobuf message without one field; with the weights it would double what is in memory."""
+    """A copy of a protobuf message without one field: copying weights would double the memory."""
     copy = type(message)()
     for field, value in message.ListFields():
         if field.name != left_out:
@@ -296,8 +316,8 @@ def _without(message: Any, left_out: str) -> Any:
 def _chunks(tensors: Iterable[TensorProto]) -> Iterator[bytes]:
     for tensor in tensors:
         content = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
-        for begin in range(0, len(content), CHUNK):
-            yield content[begin : begin + CHUNK]
+        for begin in range(0, len(content), CHUNK_BYTES):
+            yield content[begin : begin + CHUNK_BYTES]
 
 
 def _digest(tensors: Iterable[TensorProto]) -> str:
@@ -308,7 +328,7 @@ def _digest(tensors: Iterable[TensorProto]) -> str:
 
 
 def _write_data(place: Path, tensors: Iterable[TensorProto]) -> None:
-    """The bytes of all tensors, one after the other, in a file that appears when it is whole."""
+    """Write the bytes of all tensors one after the other, atomically."""
     with atomic_path(place, overwrite=True) as temporary, temporary.open("xb") as file:
         for chunk in _chunks(tensors):
             file.write(chunk)

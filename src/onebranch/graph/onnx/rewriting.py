@@ -1,6 +1,5 @@
-"""Merged regions put into an ONNX model; whatever is not replaced stays as it is, byte for byte."""
+"""Merged regions written into an ONNX model; every other node that is read stays unchanged."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,55 +9,58 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
 from onebranch.graph.merge.rewriting import Merged, MergedRegion
+from onebranch.graph.onnx.file import check_rewritten, opset_of
+from onebranch.graph.onnx.graph import fresh_name, names_read_in_subgraphs
+
+WEIGHTS_ARE_NO_INPUTS = 4
+"""ONNX's IR version from which a stored value need not be listed among the inputs."""
+
+GEMM_WITHOUT_BIAS = 11
+"""Opset from which Gemm's bias is optional."""
 
 
 def rewritten(model: onnx.ModelProto, graph: LinearGraph, regions: Iterable[MergedRegion]) -> onnx.ModelProto:
-    """The model with the merged values computed anew, and without what nothing reads any more."""
+    """The model with the merged values computed by the merged operations, and without anything unread.
+
+    It passes ONNX's full check. Raises OnebranchError if it does not although the original does.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    merged = {done.value: done for region in regions for done in region.merged}
-    removed = {name for region in regions for name in region.removed}
+    merged = {value.value: value for region in regions for value in region.merged}
     names = set(graph.names)
     del result.graph.node[:]
-    added: list[onnx.TensorProto] = []
     for node in model.graph.node:
         kept = onnx.NodeProto()
         kept.CopyFrom(node)
         for index, name in enumerate(node.output):
             if name in merged:
-                kept.output[index] = _fresh(f"{name}_before", names)
+                kept.output[index] = fresh_name(f"{name}_before", names)
         result.graph.node.append(kept)
         for name in node.output:
             if name in merged:
-                nodes, tensors = _written(merged[name], graph, names)
+                nodes, tensors = _written(merged[name], graph, names, opset_of(model))
                 result.graph.node.extend(nodes)
-                added += tensors
-    result.graph.initializer.extend(added)
-    _drop_unread(result.graph, model.graph, set(merged) | removed)
+                result.graph.initializer.extend(tensors)
+    _drop_unread(result.graph, keep_inputs=model.ir_version >= WEIGHTS_ARE_NO_INPUTS)
+    if model.ir_version < WEIGHTS_ARE_NO_INPUTS:
+        _list_weights_as_inputs(result.graph)
+    check_rewritten(result, model)
     return result
 
 
-def _fresh(name: str, names: set[str]) -> str:
-    """The name, or the first of its kind that is not taken; it is taken from then on."""
-    found, number = name, 1
-    while found in names:
-        found, number = f"{name}_{number}", number + 1
-    names.add(found)
-    return found
-
-
 def _written(
-    merged: Merged, graph: LinearGraph, names: set[str]
+    merged: Merged, graph: LinearGraph, names: set[str], opset: int
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The operations that compute a merged value, and their constants."""
     nodes: list[onnx.NodeProto] = []
     tensors: list[onnx.TensorProto] = []
     known: dict[str, str] = {}
     vector = graph.planes[merged.value].vector
     for step in merged.steps:
-        output = step.value if step.value == merged.value else _fresh(step.value, names)
+        output = step.value if step.value == merged.value else fresh_name(step.value, names)
         inputs = tuple(known.get(name, name) for name in step.inputs)
         known[step.value] = output
-        writer = _Writer(output, names, tensors)
+        writer = _Writer(output, names, tensors, opset)
         nodes += list(
             writer.vector(step.operation, inputs) if vector else writer.picture(step.operation, inputs)
         )
@@ -66,19 +68,23 @@ def _written(
 
 
 class _Writer:
-    """Nodes for one operation whose value has a given name; constants are added to `tensors`."""
+    """Writes one operation as nodes that compute the value `output`.
 
-    def __init__(self, output: str, names: set[str], tensors: list[onnx.TensorProto]) -> None:
-        self.output, self.names, self.tensors = output, names, tensors
+    Constants are added to `tensors`; new names are added to `names`, and are not among them before.
+    """
+
+    def __init__(self, output: str, names: set[str], tensors: list[onnx.TensorProto], opset: int) -> None:
+        self.output, self.names, self.tensors, self.opset = output, names, tensors, opset
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        fresh = _fresh(f"{self.output}.{name}", self.names)
+        """Add a constant; returns its name."""
+        fresh = fresh_name(f"{self.output}.{name}", self.names)
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array), fresh))
         return fresh
 
     def node(self, kind: str, inputs: Iterable[str], output: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(
-            kind, list(inputs), [output], name=_fresh(f"{output}.{kind}", self.names), **attributes
+            kind, list(inputs), [output], name=fresh_name(f"{output}.{kind}", self.names), **attributes
         )
 
     def picture(self, operation: Linear, inputs: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
@@ -110,8 +116,11 @@ class _Writer:
         match operation:
             case Convolve():
                 read = [inputs[0], self.constant("weight", operation.weight[:, :, 0, 0])]
-                if operation.bias is not None:
-                    read.append(self.constant("bias", operation.bias))
+                bias = operation.bias
+                if bias is None and self.opset < GEMM_WITHOUT_BIAS:
+                    bias = np.zeros(len(operation.weight), operation.weight.dtype)
+                if bias is not None:
+                    read.append(self.constant("bias", bias))
                 yield self.node("Gemm", read, self.output, transB=1)
             case Scale():
                 yield from self.scale(operation, inputs[0], (-1,))
@@ -126,11 +135,11 @@ class _Writer:
             return
         total = inputs[0]
         if operation.signs[0] < 0:
-            total = _fresh(f"{self.output}.negated", self.names)
+            total = fresh_name(f"{self.output}.negated", self.names)
             yield self.node("Neg", inputs[:1], total)
         for number, (sign, name) in enumerate(zip(operation.signs[1:], inputs[1:], strict=True), 2):
             last = number == len(inputs)
-            output = self.output if last else _fresh(f"{self.output}.sum", self.names)
+            output = self.output if last else fresh_name(f"{self.output}.sum", self.names)
             yield self.node("Add" if sign > 0 else "Sub", (total, name), output)
             total = output
 
@@ -148,50 +157,48 @@ class _Writer:
 
     def ones(self, value: str) -> Iterator[onnx.NodeProto]:
         """A plane (1, 1, H, W) of ones as large as the value."""
-        shape, sides, whole = (
-            _fresh(f"{self.output}.{part}", self.names) for part in ("shape", "sides", "whole")
+        shape, sides, ones_shape = (
+            fresh_name(f"{self.output}.{part}", self.names) for part in ("shape", "sides", "ones_shape")
         )
         one = self.constant("one", np.ones(2, np.int64))
         last = self.constant("last", np.asarray([2, 3], np.int64))
         filled = helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0])
         yield self.node("Shape", (value,), shape)
         yield self.node("Gather", (shape, last), sides, axis=0)
-        yield self.node("Concat", (one, sides), whole, axis=0)
-        yield self.node("ConstantOfShape", (whole,), self.output, value=filled)
+        yield self.node("Concat", (one, sides), ones_shape, axis=0)
+        yield self.node("ConstantOfShape", (ones_shape,), self.output, value=filled)
 
 
-def _drop_unread(graph: onnx.GraphProto, original: onnx.GraphProto, gone: set[str]) -> None:
-    """Remove what the merge made useless: nodes and constants that were read before and are not now."""
-    before = _readers(original)
-    while True:
-        now = _readers(graph)
-        useless = [
-            node
-            for node in graph.node
-            if all(not now[name] for name in node.output)
-            and any(before[name] or name in gone or name not in before for name in node.output)
-        ]
-        if not useless:
-            break
-        for node in useless:
-            graph.node.remove(node)
-    now = _readers(graph)
-    inputs = {value.name for value in graph.input}
-    for tensor in [
-        t for t in graph.initializer if not now[t.name] and before[t.name] and t.name not in inputs
-    ]:
-        graph.initializer.remove(tensor)
-    made = {name for node in graph.node for name in node.output}
-    for value in [v for v in graph.value_info if v.name not in made]:
-        graph.value_info.remove(value)
+def _drop_unread(graph: onnx.GraphProto, keep_inputs: bool) -> None:
+    """Remove nodes and stored values that nothing reads.
+
+    keep_inputs: False removes unread weights from the inputs too, where the file lists them there.
+    """
+    read = {value.name for value in graph.output}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if read.isdisjoint(node.output):
+            del graph.node[index]
+        else:
+            read |= {*node.input, *names_read_in_subgraphs(node)}
+    inputs = {value.name for value in graph.input} if keep_inputs else set()
+    unread = {tensor.name for tensor in graph.initializer} - read - inputs
+    uncomputed = {value.name for value in graph.value_info}.difference(*(node.output for node in graph.node))
+    _remove_named(graph.initializer, unread)
+    _remove_named(graph.input, unread)
+    _remove_named(graph.value_info, uncomputed)
 
 
-def _readers(graph: onnx.GraphProto) -> Counter[str]:
-    """How often every name is read, subgraphs and outputs included."""
-    counts = Counter(value.name for value in graph.output)
-    for node in graph.node:
-        counts.update(name for name in node.input if name)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                counts += _readers(inner)
-    return counts
+def _remove_named(entries: Any, names: set[str]) -> None:
+    """Remove the entries of a repeated field that have one of these names."""
+    for index in reversed(range(len(entries))):
+        if entries[index].name in names:
+            del entries[index]
+
+
+def _list_weights_as_inputs(graph: onnx.GraphProto) -> None:
+    """Declare every stored value among the inputs, as files before IR version 4 must."""
+    listed = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if tensor.name not in listed:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
