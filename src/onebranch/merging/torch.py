@@ -13,7 +13,7 @@ from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.torch.linear import read_linear
 from onebranch.graph.torch.rewriting import rewritten
-from onebranch.graph.torch.tracing import trace
+from onebranch.graph.torch.tracing import trace, unwrapped
 from onebranch.merging.check import Run, check, check_repeats
 from onebranch.merging.report import GraphReport, all_unmerged
 
@@ -33,6 +33,7 @@ def merge_module(
     cannot be traced, a proof fails, or the outputs differ.
     """
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    module = unwrapped(module)
     traced = trace(module, examples)
     graph = read_linear(traced)
     regions = merge_regions(graph, rules)
@@ -101,9 +102,15 @@ def _runner(module: torch.nn.Module, examples: tuple[Any, ...]) -> Run:
             torch.manual_seed(0)
             outputs = module(*_pytree.tree_unflatten(given, structure))
         results = _pytree.tree_leaves(outputs)
-        return [value.detach().cpu().numpy() for value in results if isinstance(value, torch.Tensor)]
+        return [_array(value) for value in results if isinstance(value, torch.Tensor)]
 
     return run
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor as an array; bfloat16, which numpy has not, as float32."""
+    plain = tensor.detach().cpu()
+    return np.asarray((plain.float() if plain.dtype == torch.bfloat16 else plain).numpy())
 
 
 def _inputs(traced: GraphModule, examples: tuple[Any, ...]) -> Iterator[list[np.ndarray]]:
@@ -124,7 +131,6 @@ def _random(
         for axis, more in zip((2, 3), stretch, strict=True):
             if not isinstance(value.shape[axis], int):
                 shape[axis] = max(1, shape[axis] + more)
-    kind = np.dtype(str(leaf.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
-    if kind.kind == "f":
-        return np.asarray(random.random(shape), kind)
-    return np.asarray(leaf.detach().cpu().numpy(), kind)
+    if leaf.dtype.is_floating_point:
+        return _array(torch.from_numpy(random.random(shape)).to(leaf.dtype))
+    return _array(leaf)

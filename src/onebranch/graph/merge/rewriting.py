@@ -16,6 +16,7 @@ from onebranch.graph.merge.choice import (
     cheapest,
     choose,
     fewest,
+    penalized,
 )
 from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
 from onebranch.graph.merge.emission import written
@@ -25,6 +26,12 @@ from onebranch.graph.merge.region import Region, regions, simplified
 from onebranch.graph.merge.window import Inexact
 from onebranch.proof.affine import AffineProof
 from onebranch.proof.rounding import RoundingError
+
+MIN_SAVED_MACS = 0.1
+"""Part of a model's MACs that a merge must save before it may raise the model's number of convolutions."""
+
+PENALTIES = (1, 16, 256)
+"""Penalties of a convolution, in 256ths of the region's cost, with which a region is chosen again."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,25 @@ def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
     """
     simple = simplified(graph)
     searches = [_RegionSearch(region, simple, rules) for region in regions(simple) if len(region.steps) > 1]
-    for search in searches:
-        search.prove()
+    macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
+    _limit_convolutions(searches, macs)
+    while sum(search.prove() for search in searches):
+        _limit_convolutions(searches, macs)
     return tuple(search.result() for search in searches)
+
+
+def _limit_convolutions(searches: Sequence["_RegionSearch"], macs: int) -> None:
+    """Choose again where more convolutions would save too little.
+
+    The model may have more convolutions than before only if the merge saves a tenth of its MACs. Otherwise
+    the regions that would have more are chosen again so that they have not.
+    """
+    added = sum(search.after.convolutions - search.before.convolutions for search in searches)
+    saved = sum(search.before.macs - search.after.macs for search in searches)
+    if added > 0 and saved < MIN_SAVED_MACS * macs:
+        for search in searches:
+            if search.after.convolutions > search.before.convolutions:
+                search.limit_convolutions()
 
 
 class _RegionSearch:
@@ -118,21 +141,38 @@ class _RegionSearch:
         """The cost of the choice."""
         return sum((choice.cost for choice in self.choices), Cost())
 
-    def prove(self) -> None:
+    def limit_convolutions(self) -> None:
+        """Choose again so that the region has no more convolutions than before.
+
+        Convolutions get a growing penalty; the last resort is to keep every operation as it is.
+        """
+        order, unit = self.order, sum(self.order(self.before)[:1])
+        for penalty in PENALTIES:
+            self.order = penalized(order, -(-unit * penalty // PENALTIES[-1]))
+            self.choose()
+            if self.after.convolutions <= self.before.convolutions:
+                return
+        kept = tuple(Materialized(step.value, None) for step in self.region.steps)
+        self.choices = [Choice(kept, self.before, optimal=False)]
+
+    def prove(self) -> bool:
         """Write and prove every value that is computed from its form.
 
-        Where rounding the new weights loses too much, the region is chosen again without that form.
+        Where rounding the new weights loses too much, the region is chosen again without that form. Returns
+        True if it was.
         """
-        while missing := [m for m in self.materialized if m.sources is not None and m not in self.merged]:
-            refused = False
-            for entry in missing:
-                try:
-                    self.merged[entry] = self._replacement(entry)
-                except RoundingError as error:
-                    self.forms.refuse(entry.value, entry.sources or frozenset(), str(error))
-                    refused = True
-            if refused:
-                self.choose()
+        refused = False
+        for entry in self.materialized:
+            if entry.sources is None or entry in self.merged:
+                continue
+            try:
+                self.merged[entry] = self._replacement(entry)
+            except RoundingError as error:
+                self.forms.refuse(entry.value, entry.sources, str(error))
+                refused = True
+        if refused:
+            self.choose()
+        return refused
 
     def _replacement(self, entry: Materialized) -> Merged:
         assert entry.sources is not None, "it is computed by its own operation"

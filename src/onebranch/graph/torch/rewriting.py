@@ -1,8 +1,8 @@
-"""Merged regions put into a traced PyTorch module; what is not replaced keeps its parameters."""
+"""Writing merged regions into a traced PyTorch module; other operations keep their parameters."""
 
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,25 +15,29 @@ from onebranch.graph.merge.rewriting import Merged, MergedRegion
 from onebranch.graph.torch.linear import names
 
 
-def rewritten(module: GraphModule, graph: LinearGraph, regions: Iterable[MergedRegion]) -> GraphModule:
-    """A new module with the merged values computed anew, and without what nothing reads any more.
+def rewritten(module: GraphModule, graph: LinearGraph, regions: Sequence[MergedRegion]) -> GraphModule:
+    """A new module with the merged operations, without operations whose value nothing reads.
 
-    It shares no parameter with the given one.
+    It shares no parameter with the given module, and can be copied and pickled.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.export's own specs, copied, warn of themselves
+        warnings.simplefilter("ignore", FutureWarning)  # of torch.export, about its own specs
         result = copy.deepcopy(module)
     by_name = {name: node for node, name in names(result).items()}
     trainable = any(parameter.requires_grad for parameter in module.parameters())
     for number, done in enumerate(done for region in regions for done in region.merged):
         _replace(result, by_name, done, graph.planes[done.value].vector, f"merged_{number}", trainable)
-    gone = {name for region in regions for name in region.removed}
-    for name in gone:
-        _erase(result.graph, by_name[name])
+    for region in regions:
+        for name in region.removed:
+            _erase(result.graph, by_name[name])
     result.graph.lint()
-    plain = GraphModule(result, result.graph, type(module).__name__)
-    plain.recompile()
-    return plain.eval()
+    for node in result.graph.nodes:
+        node.meta.clear()  # tensors without content that only tracing needs, and that cannot be pickled
+    result.graph._tracer_cls = None  # that of torch.export cannot rebuild a pickled module
+    written = GraphModule(result, result.graph, type(module).__name__)
+    written.meta.clear()
+    written.recompile()
+    return written.eval()
 
 
 def _replace(
@@ -54,28 +58,26 @@ def _replace(
 
 
 def _erase(graph: Graph, node: Node) -> None:
-    """Remove a node that nothing reads, and what it alone has read."""
-    wanted = [node]
-    while wanted:
-        found = wanted.pop()
-        if found.users or found.op in ("placeholder", "output", "call_module") or found.graph is not graph:
+    """Remove a node that nothing reads, and then its inputs that nothing else reads."""
+    pending = [node]
+    while pending:
+        unread = pending.pop()
+        if unread.users or unread.op in ("placeholder", "output", "call_module") or unread._erased:
             continue
-        if found not in graph.nodes:
-            continue
-        inputs = found.all_input_nodes
-        graph.erase_node(found)
-        wanted += inputs
+        inputs = unread.all_input_nodes
+        graph.erase_node(unread)
+        pending += inputs
 
 
 class _Writer:
-    """Nodes for operations; their parameters become submodules and parameters of the module."""
+    """Writes operations as nodes; their parameters become submodules and parameters of the module."""
 
     def __init__(self, module: GraphModule, name: str, device: torch.device, trainable: bool) -> None:
         self.module, self.name, self.device, self.trainable = module, name, device, trainable
         self.count = 0
 
     def node(self, operation: Linear, inputs: list[Node], vector: bool) -> Node:
-        """The node that computes the operation's value."""
+        """Add the node that computes the operation's value."""
         graph = self.module.graph
         match operation:
             case Convolve():
@@ -129,7 +131,7 @@ class _Writer:
         return self.module.graph.call_module(name, (value,))
 
     def scale(self, operation: Scale, value: Node, shape: tuple[int, ...]) -> Node:
-        """One operation: a product, a sum, or both at once."""
+        """Add one operation: a product, a sum, or both at once."""
         graph = self.module.graph
         factor, shift = (part.reshape(shape) for part in (operation.factor, operation.shift))
         if not shift.any():

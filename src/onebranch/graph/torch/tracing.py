@@ -1,6 +1,6 @@
-"""A PyTorch module as a functional graph, by torch.export: for every size that the module's code allows.
+"""A PyTorch module traced into a functional graph by torch.export, for every size that its code allows.
 
-In-place operations have become plain ones. What the trace holds for is guarded, in a user's words.
+Operations in place are replaced by functional ones. Guards check that the trace holds for its inputs.
 """
 
 import warnings
@@ -13,21 +13,23 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree
 
 from onebranch.errors import OnebranchError
+from onebranch.graph.torch.guards import picklable_guards
 
 aten = torch.ops.aten
 
 _CONFIG: Any = torch.fx.experimental._config
 
 END = 1 << 62
-"""Ends of slices from here on mean all."""
+"""Ends of slices from this number on mean the end of the axis."""
 
 
 def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
-    """The module as a functional graph, every input of any batch, height and width that its code allows.
+    """The module as a functional graph whose inputs have any batch, height and width that its code allows.
 
     Raises OnebranchError for a module in training mode (the submodule is named), one whose control flow
-    depends on data, or one that keeps something from call to call.
+    depends on data, one that keeps state between calls, and one that is compiled by TorchScript.
     """
+    module = unwrapped(module)
     _check_evaluation(module)
     doubled = _pytree.tree_map(_repeat_to_batch_2, example_inputs)
     try:
@@ -38,19 +40,19 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
 
 
 def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...], reason: str) -> GraphModule:
-    """The trace with a batch of exactly this size, for a module that takes no other."""
+    """The trace with a batch of exactly this size, for a module that accepts no other."""
     try:
-        return _guarded(_traced(module, example_inputs), many=False)
+        return _traced(module, example_inputs)
     except _Untraceable:
         raise OnebranchError(reason) from None
 
 
 class _Untraceable(Exception):
-    """torch.export refused the module with these inputs."""
+    """torch.export cannot trace the module with these inputs."""
 
 
 def _repeat_to_batch_2(value: Any) -> Any:
-    """A batch of one as a batch of two: of one, torch.export would conclude that it is always one."""
+    """A batch of one repeated to two: torch.export takes a batch of one for a constant."""
     if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
         return torch.cat([value, value])
     return value
@@ -60,67 +62,32 @@ def _first_of_batch(value: Any) -> Any:
     return value[:1] if isinstance(value, torch.Tensor) and value.ndim > 1 else value
 
 
-class _Guards(torch.nn.Module):
-    """A trace's guards, refusing in a user's words. `many`: a batch of one is seen as one of two."""
-
-    def __init__(self, guards: torch.nn.Module, many: bool) -> None:
-        super().__init__()
-        self.guards, self.many = guards, many
-
-    def forward(self, *inputs: Any) -> None:
-        """Raise OnebranchError where the trace does not hold for inputs of these sizes."""
-        try:
-            self.guards(*(_expand_to_batch_2(value) if self.many else value for value in inputs))
-        except AssertionError as error:
-            reason = str(error).removeprefix("Guard failed: ")
-            raise OnebranchError(
-                f"the merged module holds for sizes like its example's only ({reason} does not hold); merge"
-                " the original again with an example of this size"
-            ) from None
-
-
-def _expand_to_batch_2(value: Any) -> Any:
-    """A batch of one seen as one of two, without a copy."""
-    if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
-        return value.expand(2, *value.shape[1:])
-    return value
-
-
 def _for_example(found: GraphModule, module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
-    """The trace, with guards that let the example through, and a batch of one where that makes no difference.
+    """The trace, or another one, whose guards admit the example and, if possible, a batch of one.
 
-    Broadcasting to the batch (y[:, :, :1] = b) makes a guard against one, and so does code that treats one
-    differently; a second trace tells them apart.
+    Broadcasting to the batch (y[:, :, :1] = b) adds a guard against a batch of one, and so does code that
+    treats one differently. A second trace, of a batch of one, tells the two apart.
     """
     alone = _pytree.tree_map(_first_of_batch, example_inputs)
     if _admits(found, alone):
-        return _guarded(found, many=False)
+        return found
     try:
         other = _traced(module, alone)
     except _Untraceable:
-        return _guarded(found, many=False)
+        return found
     if _same_operations(found, other):
-        return _guarded(found, many=True)
-    return _guarded(found if _admits(found, example_inputs) else other, many=False)
+        found.get_submodule("_guards_fn").batch_of_one = True  # type: ignore[assignment]
+        return found
+    return found if _admits(found, example_inputs) else other
 
 
 def _admits(found: GraphModule, example_inputs: tuple[Any, ...]) -> bool:
     guards = getattr(found, "_guards_fn", None)
-    try:
-        return guards is None or guards(*_pytree.tree_leaves(example_inputs)) is None
-    except AssertionError:
-        return False
-
-
-def _guarded(found: GraphModule, many: bool) -> GraphModule:
-    guards = getattr(found, "_guards_fn", None)
-    if guards is not None:
-        found._guards_fn = _Guards(guards, many)
-    return found
+    return guards is None or guards.admits(_pytree.tree_leaves(example_inputs))
 
 
 def _same_operations(many: GraphModule, one: GraphModule) -> bool:
-    """Whether two traces do the same with their values; a batch size may be the number 1 in the second."""
+    """Return True if two traces have the same operations; a batch size may be the number 1 in the second."""
     first, second = _skeleton(many), _skeleton(one)
     return len(first) == len(second) and all(
         a[0] == b[0] and _same_arguments(a[1], b[1]) for a, b in zip(first, second, strict=True)
@@ -128,7 +95,7 @@ def _same_operations(many: GraphModule, one: GraphModule) -> bool:
 
 
 def _skeleton(module: GraphModule) -> list[tuple[Any, Any]]:
-    """Operations and arguments, values by number; slices that take everything are what they are taken of."""
+    """Operations and arguments, with values numbered, and without slices that take everything."""
     numbers: dict[Node, Any] = {}
     found: list[tuple[Any, Any]] = []
     for node in module.graph.nodes:
@@ -144,7 +111,7 @@ def _skeleton(module: GraphModule) -> list[tuple[Any, Any]]:
 
 
 def _numbered(value: Any, numbers: Mapping[Node, Any]) -> Any:
-    """Arguments with every value replaced by its number."""
+    """The arguments with every value replaced by its number."""
     if isinstance(value, Node):
         return _Number(numbers[value])
     if isinstance(value, tuple | list):
@@ -156,7 +123,7 @@ def _numbered(value: Any, numbers: Mapping[Node, Any]) -> Any:
 
 @dataclass(frozen=True)
 class _Number:
-    """A value in a skeleton, or "size"."""
+    """The number of a value in a skeleton, or "size"."""
 
     number: int | str
 
@@ -168,7 +135,7 @@ def _takes_all(node: Node) -> bool:
 
 
 def _is_size(node: Node) -> bool:
-    """Whether a node computes with sizes only."""
+    """Return True if a node computes with sizes only."""
     return node.op == "call_function" and not isinstance(node.meta.get("val"), torch.Tensor | tuple | list)
 
 
@@ -203,18 +170,36 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
         raise OnebranchError(
             f"the module writes to its buffer '{mutated[0]}' while it runs; take that out first"
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), picklable_guards():
         warnings.simplefilter("ignore")
-        found: Any = program.module()
-    assert isinstance(found, GraphModule), "an unlifted program is one"
-    return found
+        unlifted: Any = program.module()
+    assert isinstance(unlifted, GraphModule), "an unlifted program is one"
+    return unlifted
 
 
 def _all_open(value: Any) -> Any:
-    """Every dimension but that of the channels may be open."""
+    """Every axis except the channels may be open."""
     if not isinstance(value, torch.Tensor):
         return None
     return {axis: torch.export.Dim.AUTO for axis in range(value.ndim) if axis != 1}
+
+
+WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+"""Modules of PyTorch that only wrap another, and the attribute that holds it."""
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module inside of DataParallel, DistributedDataParallel and torch.compile.
+
+    Raises OnebranchError for a TorchScript module, which cannot be traced.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise OnebranchError(
+            "a TorchScript module cannot be merged: pass the original module from which it was made"
+        )
+    attribute = WRAPPERS.get(type(module).__name__)
+    inner = getattr(module, attribute, None) if attribute else None
+    return unwrapped(inner) if isinstance(inner, torch.nn.Module) else module
 
 
 def _check_evaluation(module: torch.nn.Module) -> None:
@@ -228,7 +213,7 @@ def _check_evaluation(module: torch.nn.Module) -> None:
 
 
 def arguments(node: Node, *defaults: Any) -> list[Any]:
-    """Positional arguments, completed by defaults; keywords by the operation's own names."""
+    """The arguments in the order of the operation's schema, with defaults for those that are missing."""
     given = dict(enumerate(node.args))
     target: Any = node.target
     for index, argument in enumerate(target._schema.arguments):
@@ -238,5 +223,5 @@ def arguments(node: Node, *defaults: Any) -> list[Any]:
 
 
 def is_all(start: Any, end: Any, step: Any) -> bool:
-    """Whether a slice takes everything."""
+    """Return True if a slice takes everything."""
     return start in (0, None) and step == 1 and (end is None or (isinstance(end, int) and end >= END))

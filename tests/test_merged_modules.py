@@ -1,0 +1,139 @@
+"""Merged PyTorch modules are ordinary ones: copied, pickled, saved; odd modules get a clear answer."""
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+import onebranch
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # PyTorch's, about its own use of it
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # PyTorch's, likewise
+]
+
+
+class Bordered(torch.nn.Module):
+    """Overwrites the border of its features with a constant, as DBB and ECB do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.pad(self.first(x), (1, 1, 1, 1))
+        border = self.first.bias.view(1, -1, 1, 1)
+        y[:, :, 0:1, :] = border
+        y[:, :, -1:, :] = border
+        y[:, :, :, 0:1] = border
+        y[:, :, :, -1:] = border
+        return self.second(y)
+
+
+@pytest.fixture(scope="module")
+def bordered() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The module and its merge; nothing changes them."""
+    original = Bordered().eval()
+    merged, report = onebranch.merge(original, torch.rand(1, 3, 8, 8))
+    assert report.convolutions == (2, 1)
+    return original, merged
+
+
+def saved(module: torch.nn.Module) -> torch.nn.Module:
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("kept", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module)), saved])
+def test_a_merged_module_is_kept_as_it_is(bordered, kept):
+    original, merged = bordered
+    again = kept(kept(merged))
+    for size in ((1, 3, 5, 7), (2, 3, 9, 4)):
+        x = torch.rand(*size)
+        assert torch.equal(again(x), merged(x))
+        torch.testing.assert_close(again(x), original(x), rtol=0, atol=1e-5)
+    assert again.state_dict().keys() == merged.state_dict().keys()
+
+
+def test_a_kept_module_still_refuses_sizes_that_its_trace_does_not_hold_for():
+    class Fixed(torch.nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            return y + 1 if x.shape[2] == 8 else y
+
+    module = Fixed(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 3, 1)).eval()
+    merged, _ = onebranch.merge(module, torch.rand(1, 3, 8, 8))
+    with pytest.raises(onebranch.OnebranchError, match="holds for sizes like its example's only"):
+        saved(merged)(torch.rand(1, 3, 9, 9))
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.compile])
+def test_wrapped_modules_are_unwrapped(bordered, wrap):
+    original, merged = bordered
+    again, report = onebranch.merge(wrap(original), torch.rand(1, 3, 8, 8))
+    x = torch.rand(1, 3, 6, 6)
+    assert report.changed and torch.equal(again(x), merged(x))
+
+
+def test_a_torchscript_module_is_refused_with_the_way_out(bordered):
+    script = torch.jit.trace(bordered[0], torch.rand(1, 3, 8, 8))
+    with pytest.raises(onebranch.OnebranchError, match="pass the original module"):
+        onebranch.merge(script, torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_half_types_are_unmerged_with_the_reason(kind):
+    parts = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 3, 1), torch.nn.BatchNorm2d(3)
+    module = torch.nn.Sequential(*parts).eval().to(kind)
+    merged, report = onebranch.merge(module, torch.rand(1, 3, 8, 8).to(kind))
+    assert not report.changed and merged(torch.rand(1, 3, 4, 4).to(kind)).dtype == kind
+    reasons = [entry.reason for entry in report.unmerged]
+    assert len(reasons) == 3 and all("merge the float32 module" in reason for reason in reasons)
+    assert not any("built-in" in reason for reason in reasons)
+
+
+class Pooled(torch.nn.Module):
+    """A pool and an identity between large convolutions: merging them would add a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(channels, channels, 3, padding=1)
+        self.pool = torch.nn.AvgPool2d(3, 1, 1)
+        self.last = torch.nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.first(x))
+        return self.last(torch.relu(self.pool(y) + y))
+
+
+def test_a_merge_adds_a_convolution_only_for_a_tenth_of_the_macs():
+    x = torch.rand(1, 16, 8, 8)
+    _, report = onebranch.merge(Pooled(16).eval(), x)
+    assert report.convolutions == (2, 2) and report.macs[0] == report.macs[1]
+    pool = torch.nn.Sequential(Pooled(2).pool)
+    assert not onebranch.merge(pool.eval(), x)[1].changed
+
+
+def test_an_original_that_is_random_is_not_blamed_on_the_merge():
+    random = np.random.default_rng(0)
+    arrays = {"a": random.normal(size=(4, 4, 1, 1)), "b": random.normal(size=(4, 4, 1, 1))}
+    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["m"]),
+        helper.make_node("Conv", ["m", "b"], ["c"]),
+        helper.make_node("RandomNormalLike", ["c"], ["noise"]),
+        helper.make_node("Add", ["c", "noise"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 4, "h", "w"]) for n in "xy"]
+    graph = helper.make_graph(nodes, "random", values[:1], values[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with pytest.raises(onebranch.OnebranchError, match="the original model itself gives two different"):
+        onebranch.merge(model)
