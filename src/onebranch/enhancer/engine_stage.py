@@ -5,9 +5,11 @@ It needs no tiles: its memory grows with the width of a picture only.
 
 import numpy as np
 
+from onebranch.enhancer.finite import checked
 from onebranch.enhancer.stage import Function, with_interpolation
 from onebranch.graph.analysis.halo import halo
 from onebranch.images.resize import Kernel
+from onebranch.images.samples import Samples
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.runtime.engine import Engine
@@ -35,7 +37,11 @@ class EngineStage:
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """As `Stage.pixels`."""
         colour = COLOURS[self.model.colour, channels]
-        return lambda picture: self.engine.run(np.ascontiguousarray(picture), target, colour)
+
+        def run(picture: Samples) -> Samples:
+            return self.engine.run(np.ascontiguousarray(picture), target, colour)
+
+        return checked(run, self.model.name) if target == "float32" else run
 
     def alpha(self, source: str, target: str) -> Function:
         """As `Stage.alpha`."""

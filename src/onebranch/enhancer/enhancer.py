@@ -11,6 +11,7 @@ from typing import Unpack
 import numpy as np
 
 from onebranch.enhancer.ensemble import EnsembleStage
+from onebranch.enhancer.finite import may_overflow
 from onebranch.enhancer.options import (
     Options,
     OptionValues,
@@ -205,11 +206,12 @@ def _channels(samples: Samples) -> tuple[int, bool]:
 
 def stage_of(model: Model, choice: Choice, options: Options) -> Stage:
     """The fastest stage for the model in the chosen runtime and precision."""
-    if choice.runtime == "engine":
+    checked = may_overflow(model)  # only an ArrayStage sees floats that it can check
+    if choice.runtime == "engine" and not checked:
         from onebranch.enhancer.engine_stage import EngineStage  # imported late: it may not be built
 
         return EngineStage(model, options.chroma, options.threads, choice.precision)
-    if choice.runtime == "onnxruntime" and choice.precision == "fp32":
+    if choice.runtime == "onnxruntime" and choice.precision == "fp32" and not checked:
         return GraphStage(model, options.chroma, options.threads)
     network = open_runtime(model, choice.runtime, options.threads, choice.precision)
     return ArrayStage(model, network, options.chroma)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from onebranch.enhancer.finite import check_output, checked
 from onebranch.enhancer.picture_graph import interleaved, interpolation_graph, picture_graph
 from onebranch.graph.analysis.halo import Halo, halo
 from onebranch.graph.operations import Graph
@@ -101,7 +102,9 @@ class GraphStage:
         key = channels, source, target
         if key not in self._opened:
             graph = picture_graph(self.model, channels, self.chroma, source, target)
-            self._opened[key] = self._function(graph)
+            function = self._function(graph)
+            floats = target == "float32"
+            self._opened[key] = checked(function, self.model.name) if floats else function
         return self._opened[key]
 
     def alpha(self, source: str, target: str) -> Function:
@@ -143,9 +146,11 @@ class ArrayStage:
         return lambda piece: as_depth(self._interpolated(_floats(piece)), target)
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
-        """The network's output (H', W', C) for (H, W, C)."""
+        """The network's output (H', W', C) for (H, W, C). OnebranchError if it is NaN or infinite."""
         pictures = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
-        return np.asarray(self.network.run(pictures)[0].transpose(1, 2, 0))
+        output = self.network.run(pictures)
+        check_output(output, pictures, self.model.name)
+        return np.asarray(output[0].transpose(1, 2, 0))
 
     def _rgb_network_on_grey(self, picture: np.ndarray) -> np.ndarray:
         coloured = self._run(np.broadcast_to(picture, (*picture.shape[:2], 3)))
