@@ -110,6 +110,15 @@ def test_the_architecture_lists_the_layers_that_are_enforced():
     assert [sorted(row) for row in shown] == [sorted(row) for row in existing if row]
 
 
+def test_the_scores_are_those_of_the_shipped_models(monkeypatch):
+    """`python scripts/model_tables.py` renews them."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import model_tables
+
+    for path, text in model_tables.documents().items():
+        assert path.read_text(encoding="utf-8") == text, path.name
+
+
 def test_the_site_links_every_page():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     listed = re.findall(r"^[a-z][\w/-]*$", index, re.MULTILINE)
