@@ -23,7 +23,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: ladder ladder-status ladder-pause ladder-resume help demo test check slow readme docs bench native sanitize arm wheel soak clean
+.PHONY: ladder ladder-status ladder-pause ladder-resume help demo test check slow readme docs bench native sanitize arm wheel release soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -74,6 +74,9 @@ arm: $(VENV)/dev.stamp ## recorded cases on 64-bit ARM, under an emulator
 
 wheel: $(VENV)/dev.stamp ## the wheel into dist/, installed and run where there is no compiler; and without it
 	scripts/build_wheel.sh
+
+release: $(VENV)/dev.stamp ## sdist and wheel into dist/, built and checked; publishes nothing
+	scripts/build_release.sh
 
 clean: ## remove caches and results; trained runs and .venv stay
 	rm -rf build dist out demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
