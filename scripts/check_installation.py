@@ -1,6 +1,6 @@
 """Checks an installed package, not the sources: python scripts/check_installation.py base|engine|none.
 
-base: only the base package is installed; its command must enhance a JPEG with the engine, and the environment
+base: only the base package is installed; its command enhances a JPEG with the engine, and the environment
 must take less than `MAX_MIB`. engine: every instruction set of the native engine must agree with ONNX Runtime.
 none: the engine must be missing, report why, and ONNX Runtime must enhance a picture.
 """
@@ -27,7 +27,7 @@ MAX_MIB = 250
 
 
 def check_base() -> str:
-    """A line about the size. Raises AssertionError if a picture cannot be enhanced or the size is too large."""
+    """A line about the size. Raises AssertionError if a picture cannot be enhanced or if it is too large."""
     assert not available(), available()
     for package in ("torch", "onnx", "onnxruntime"):
         assert importlib.util.find_spec(package) is None, f"{package} is installed"
