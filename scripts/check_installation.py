@@ -1,8 +1,8 @@
 """Checks an installed package, not the sources: python scripts/check_installation.py base|engine|none.
 
-base: only the base package is installed; its command enhances a JPEG with the engine, and the environment
-must take less than `MAX_MIB`. engine: every instruction set of the native engine must agree with ONNX Runtime.
-none: the engine must be missing, report why, and ONNX Runtime must enhance a picture.
+base: only the base package is installed; its command enhances a JPEG in the engine, and the environment
+takes less than `MAX_MIB`. engine: every instruction set of the native engine agrees with ONNX Runtime.
+none: the engine is missing and reports why, and ONNX Runtime enhances a picture.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """Ship a trained model: merge it with its proof, score it, and put file, log and plot where they belong.
 
-    python scripts/ship_model.py NAME [--run RUN] [--branches] [--data FOLDER]
+    python scripts/ship_model.py NAME [--run RUN] [--branches] [--data MODELS_FOLDER]
 
 Reads runs/RUN (by default runs/NAME), writes the merged model with its scores to
 src/onebranch/data/models/NAME.safetensors, and the log and its plot into models. With --branches the trained
@@ -15,7 +15,7 @@ from typing import Any
 
 from onebranch import evaluate, merge, save
 from onebranch.evaluation import Evaluation
-from onebranch.model.catalogue import FOLDER
+from onebranch.model.catalogue import MODELS_FOLDER
 from onebranch.model.file import Model, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,10 +46,10 @@ def main() -> None:
     merged, report = merge(trained)
     print(report.summary())
     scores = measured(merged, arguments.data)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    save(replace(merged, scores=scores), FOLDER / f"{arguments.name}.safetensors", overwrite=True)
+    MODELS_FOLDER.mkdir(parents=True, exist_ok=True)
+    save(replace(merged, scores=scores), MODELS_FOLDER / f"{arguments.name}.safetensors", overwrite=True)
     if arguments.branches:
-        save(trained, FOLDER / f"{arguments.name}-branches.safetensors", overwrite=True)
+        save(trained, MODELS_FOLDER / f"{arguments.name}-branches.safetensors", overwrite=True)
     for kind in ("jsonl", "png"):
         shutil.copy(run / f"log.{kind}", ROOT / "models" / f"{name}.{kind}")
 

@@ -1,6 +1,6 @@
 """Ship a model in 8 bits: quantize a shipped model, score it in integers, and put the file where it belongs.
 
-    python scripts/ship_quantized.py NAME [--calibrate FOLDER] [--pictures N] [--data FOLDER]
+    python scripts/ship_quantized.py NAME [--calibrate MODELS_FOLDER] [--pictures N] [--data MODELS_FOLDER]
 
 Reads the shipped model NAME and writes src/onebranch/data/models/NAME-int8.safetensors with its scores and,
 in its record of quantization, its loss on the first of its task's sets whose name is in `LOSS`.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onebranch import save
-from onebranch.model.catalogue import FOLDER, load
+from onebranch.model.catalogue import MODELS_FOLDER, load
 from onebranch.model.file import Model
 from onebranch.quantization.calibration import DEFAULT_PICTURES, read_crops
 from onebranch.quantization.layers import quantize
@@ -46,7 +46,7 @@ def main() -> None:
     print(loss.summary())
     quantized = with_loss(quantized, loss, arguments.calibrate.resolve().name)
     quantized = replace(quantized, scores=scores(quantized, arguments.data))
-    save(quantized, FOLDER / f"{arguments.name}-int8.safetensors", overwrite=True)
+    save(quantized, MODELS_FOLDER / f"{arguments.name}-int8.safetensors", overwrite=True)
 
 
 def scores(model: Model, data: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def model(tmp_path: Path) -> Path:
 def test_models_lists_every_shipped_model(
     run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
+    monkeypatch.setattr(catalogue, "MODELS_FOLDER", tmp_path)
     save(MODEL, tmp_path / "photo-x2.safetensors")
     done = run("models")
     assert done.code == 0
@@ -73,7 +73,7 @@ def test_info_says_everything(run: CommandLine, model: Path) -> None:
 def test_info_refuses_what_is_no_model(run: CommandLine, model: Path, tmp_path: Path) -> None:
     assert "neither a shipped model nor a file" in run.refused("info", tmp_path / "absent.safetensors")
     model.write_bytes(model.read_bytes()[:-5])
-    assert "not a whole safetensors file" in run.refused("info", model)
+    assert "neither a complete safetensors file nor an ONNX file" in run.refused("info", model)
 
 
 def test_evaluate_prints_every_score(run: CommandLine, model: Path, crops: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_mistyped_command_names_the_nearest(run: CommandLine) -> None:
 
 
 def test_export_refuses_a_name_of_another_format(run: CommandLine, tmp_path: Path) -> None:
-    assert "is named *.onnx" in run.refused("export", "photo-x2", "-o", str(tmp_path / "model.pth"))
+    assert "must end in .onnx" in run.refused("export", "photo-x2", "-o", str(tmp_path / "model.pth"))
     assert not list(tmp_path.iterdir())
 
 

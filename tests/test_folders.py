@@ -164,7 +164,7 @@ def test_a_model_that_cannot_be_read_is_said_before_any_work(tmp_path: Path) -> 
     with pytest.raises(OnebranchError, match="neither a shipped model nor a file"):
         enhance_files([source], tmp_path / "out", Options(model="photo-x9"))
     (tmp_path / "bad.safetensors").write_bytes(b"junk")
-    with pytest.raises(OnebranchError, match="not a whole safetensors file"):
+    with pytest.raises(OnebranchError, match="neither a complete safetensors file nor an ONNX file"):
         enhance_files([source], tmp_path / "out", Options(model=tmp_path / "bad.safetensors"))
     assert not (tmp_path / "out").exists()
 

@@ -158,11 +158,11 @@ def test_foreign_and_damaged_files_are_one_clear_line(tmp_path) -> None:
     check("no such file")
     for content in (b"", b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00." * 9, to_bytes(model)[:-1]):
         path.write_bytes(content)
-        check("not a whole safetensors file")
+        check("neither a complete safetensors file nor an ONNX file")
     header = json.loads(to_bytes(model)[8 : 8 + _header(model)])
     metadata = header["__metadata__"]
     for changed, message in [
-        ({}, "not one of onebranch's models"),
+        ({}, "not a model of onebranch"),
         (metadata | {"onebranch": "9"}, "version '9'"),
         (metadata | {"speck": "{}"}, "unknown metadata key 'speck'; did you mean 'spec'"),
         ({"onebranch": "1"}, "'spec' is missing"),
@@ -274,5 +274,5 @@ def test_other_weights_do_not_keep_a_record_that_names_its_own() -> None:
     model = quantized_example()
     model = replace(model, quantization={**model.quantization, "weights": fingerprint(model)})
     weights = {name: value * np.float32(2) for name, value in model.weights.items()}
-    with pytest.raises(OnebranchError, match="made for other weights"):
+    with pytest.raises(OnebranchError, match="belongs to other weights"):
         replace(model, weights=weights)

@@ -1,6 +1,6 @@
 """Train an image-enhancement network with many branches, merge it, provably, into one convolution per block.
 
-Every public name is imported when it is first used, so that `import onebranch` loads nothing else.
+Public names are imported when they are first used, so that `import onebranch` loads nothing else.
 """
 
 import importlib
@@ -26,29 +26,33 @@ if TYPE_CHECKING:
     from onebranch.model.catalogue import load
     from onebranch.model.file import Model
     from onebranch.model.file import write as save
+    from onebranch.quantization.folder import quantize
+    from onebranch.training.from_config import train
 
-_PLACES = {
-    "Encoding": ("onebranch.images.encoders.encoding", "Encoding"),
+_SOURCES = {
     "BatchOptions": ("onebranch.enhancer.folders", "BatchOptions"),
+    "Encoding": ("onebranch.images.encoders.encoding", "Encoding"),
+    "FileOptions": ("onebranch.enhancer.single_file", "FileOptions"),
+    "MergePlan": ("onebranch.blocks.plan", "MergePlan"),
     "Model": ("onebranch.model.file", "Model"),
     "Naming": ("onebranch.enhancer.names", "Naming"),
     "OnebranchError": ("onebranch.errors", "OnebranchError"),
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
-    "MergePlan": ("onebranch.blocks.plan", "MergePlan"),
-    "FileOptions": ("onebranch.enhancer.single_file", "FileOptions"),
     "enhance": ("onebranch.enhancer.enhancer", "enhance"),
     "enhance_files": ("onebranch.enhancer.folders", "enhance_files"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
     "export": ("onebranch.exporting.files", "export"),
     "load": ("onebranch.model.catalogue", "load"),
     "merge": ("onebranch.merging.dispatch", "merge"),
+    "quantize": ("onebranch.quantization.folder", "quantize"),
     "read_picture": ("onebranch.images.reading", "read"),
     "save": ("onebranch.model.file", "write"),
+    "train": ("onebranch.training.from_config", "train"),
     "verify": ("onebranch.merging.dispatch", "verify"),
     "write_picture": ("onebranch.images.writing", "write"),
 }
-"""Module and name of everything public."""
+"""Module and attribute of every public name."""
 
 __all__ = [
     "BatchOptions",
@@ -66,18 +70,24 @@ __all__ = [
     "export",
     "load",
     "merge",
+    "quantize",
     "read_picture",
     "save",
+    "train",
     "verify",
     "write_picture",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, imported now."""
-    if name not in _PLACES:
+    """The public name; its module is imported on first use."""
+    if name not in _SOURCES:
         raise AttributeError(f"module 'onebranch' has no attribute '{name}'")
-    module, attribute = _PLACES[name]
+    if name == "train":
+        from onebranch.extras import require
+
+        require("train", "training")
+    module, attribute = _SOURCES[name]
     value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value

@@ -192,7 +192,7 @@ def _opened(
     picture = np.random.default_rng(0).random((1, model.spec.channels, *settings.size), np.float32)
     for runtime, precision in pairs:
         try:
-            form = catalogue.load(catalogue.quantized(name)) if precision == "int8" else model
+            form = catalogue.load(catalogue.quantized_name(name)) if precision == "int8" else model
             run = open_runtime(form, runtime, settings.threads, precision).run
         except OnebranchError as error:
             skipped.append(f"skipped {model.name} in {runtime} {precision}: {error}")

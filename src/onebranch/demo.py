@@ -1,4 +1,4 @@
-"""The demo: merge photo-x2 with its proof, double a real photograph, and compare with bicubic."""
+"""The demo: merge photo-x2 with its proof, double a photograph, and compare the result with bicubic."""
 
 import time
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from onebranch.merging.own import merge_model
 from onebranch.model import catalogue
 from onebranch.model.file import fingerprint
 
-PHOTOGRAPH = Path(__file__).parent / "data" / "photograph.png"
+DEMO_PHOTOGRAPH = Path(__file__).parent / "data" / "photograph.png"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the demo measured: PSNR on luma in dB, seconds, and where it wrote its pictures."""
+class DemoResult:
+    """PSNR on luma in dB, elapsed seconds, and the files that were written."""
 
     bicubic_psnr: float
     bicubic_seconds: float
@@ -37,30 +37,30 @@ class Outcome:
     comparison: Path
 
 
-def run(out: Path) -> Outcome:
-    """Do it all; writes `doubled.png` and `comparison.png` into the folder `out`, which it makes.
+def run(out: Path) -> DemoResult:
+    """Run the demo; it writes `doubled.png` and `comparison.png` into the folder `out`, which is created.
 
-    The photograph is halved first, so that the doubled one has an original to be compared with.
+    The photograph is halved first, so that the doubled picture can be compared with the original.
     """
     merged, _ = merge_model("photo-x2-branches")
     shipped = catalogue.load("photo-x2")
-    original = read(PHOTOGRAPH)
+    original = read(DEMO_PHOTOGRAPH)
     small = Picture(as_depth(imresize(original.pixels.astype(np.float32) / 255, 0.5), "uint8"))
     bicubic, bicubic_seconds = _timed(lambda: _bicubic(small))
     enhancer = Enhancer(Options(model=merged))
-    enhancer.enhance(small)  # the first run sets the runtime up
+    enhancer.enhance(small)  # warm-up: the first run also sets up the runtime
     doubled, network_seconds = _timed(lambda: enhancer.enhance(small))
-    seen = [np.asarray(p.pixels, np.uint8) for p in (bicubic, doubled, original)]
-    scores = [metrics.score(pixels, seen[-1], 2).psnr_y for pixels in seen[:2]]
+    shown = [np.asarray(p.pixels, np.uint8) for p in (bicubic, doubled, original)]
+    scores = [metrics.score(pixels, shown[-1], 2).psnr_y for pixels in shown[:2]]
     out.mkdir(parents=True, exist_ok=True)
     result, comparison = out / "doubled.png", out / "comparison.png"
     write(doubled, result, overwrite=True)
     headings = "bicubic", "onebranch photo-x2", "original"
     notes = f"{scores[0]:.2f} dB", f"{scores[1]:.2f} dB", "reference; the input is half its size"
-    panels = [Panel(h, n, p) for h, n, p in zip(headings, notes, seen, strict=True)]
-    write(Picture(side_by_side(panels, most_detailed_part(seen[-1], 96))), comparison, overwrite=True)
-    same = fingerprint(merged) == fingerprint(shipped)
-    return Outcome(scores[0], bicubic_seconds, scores[1], network_seconds, same, result, comparison)
+    panels = [Panel(h, n, p) for h, n, p in zip(headings, notes, shown, strict=True)]
+    write(Picture(side_by_side(panels, most_detailed_part(shown[-1], 96))), comparison, overwrite=True)
+    is_equal = fingerprint(merged) == fingerprint(shipped)
+    return DemoResult(scores[0], bicubic_seconds, scores[1], network_seconds, is_equal, result, comparison)
 
 
 def _bicubic(small: Picture) -> Picture:

@@ -106,6 +106,11 @@ def evaluate(
 
     Raises OnebranchError for options that do not fit the model, folders without pictures and pictures that
     are not 8-bit and opaque.
+
+    >>> from onebranch.model.catalogue import MODELS_FOLDER
+    >>> evaluation = evaluate("photo-x2", MODELS_FOLDER.parent)  # the demo's photograph, 512x512
+    >>> evaluation.mean.scores.psnr_y > evaluation.mean.baseline.psnr_y + 1
+    True
     """
     first = model if isinstance(model, Model) else load(model)
     second = then if then is None or isinstance(then, Model) else load(then)

@@ -1,4 +1,4 @@
-"""`onebranch export`: a model for other programs."""
+"""`onebranch export`: write a model for other programs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,58 +11,66 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("model")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The file to write, or a folder."
-)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output file, or a folder.")
 @click.option(
     "--to",
-    "form",
+    "file_format",
     default="onnx",
     show_default=True,
-    help="onnx; or compact: a safetensors file that spandrel, chaiNNer and ComfyUI load.",
+    help="onnx, or compact: a safetensors file that spandrel, chaiNNer and ComfyUI load.",
 )
-@click.option("--format", "older_name", hidden=True, help="As --to.")
-@click.option("--precision", default="fp32", show_default=True, help="Of ONNX: fp32, fp16, int8.")
-@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--format", "older_name", hidden=True, help="The same as --to.")
+@click.option(
+    "--precision", default="fp32", show_default=True, help="Precision of an ONNX file: fp32, fp16 or int8."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def command(
-    model: str, out: Path, form: str, older_name: str | None, precision: str, overwrite: bool
+    model: str, out: Path, file_format: str, older_name: str | None, precision: str, overwrite: bool
 ) -> None:
-    """Write a model as ONNX or in the layout of Real-ESRGAN's Compact, run and compared before it is done.
+    """Write MODEL (a shipped name or a file) as ONNX or as a Compact file of Real-ESRGAN.
 
-    MODEL is a shipped model's name or a file. ONNX holds any network, merged or not, as one input and one
-    output (batch, channels, height, width), all but the channels open, values from 0 to 1, float32 or, in
-    fp16, float16. int8 takes a model from onebranch quantize; input and output stay float32, and inside stand
-    QuantizeLinear and DequantizeLinear. On processors without VNNI, ONNX Runtime's products of uint8 and int8
-    saturate unless its session option session.x64quantprecision is 1. Compact holds merged networks of 3x3
-    convolutions with PReLU, leaky ReLU or ReLU, a nearest residual and no feature skips. In a folder, the
-    file gets the name that the field's conventions give it.
+    The file is run and compared with the model before it is written.
+
+    An ONNX file holds any network, merged or not. Its input and output are (batch, channels, height, width)
+    with values from 0 to 1 and dynamic sizes, in float32, or in float16 with --precision fp16. --precision
+    int8 needs a model of onebranch quantize; input and output stay float32. On processors without VNNI, ONNX
+    Runtime saturates products of uint8 and int8 unless its session option session.x64quantprecision is 1.
+
+    A Compact file holds a merged network of 3x3 convolutions with PReLU, leaky ReLU or ReLU, a nearest
+    residual and no feature skips.
+
+    If OUT is a folder, the file is named by convention, such as 2x_photo-x2_1x1xHxW_dyn-HW_fp32_op18.onnx.
     """
+    from onebranch.cli.progress import ProgressLine
     from onebranch.errors import OnebranchError
     from onebranch.exporting.files import check_format, export
     from onebranch.model.catalogue import load
 
-    form = older_name or form
-    check_format(form, precision)
-    found = load(model)
-    target = out / _name(found, form, precision) if out.is_dir() else out
-    suffix = {"onnx": ".onnx", "compact": ".safetensors"}[form]
+    file_format = older_name or file_format
+    check_format(file_format, precision)
+    loaded = load(model)
+    target = out / _name(loaded, file_format, precision) if out.is_dir() else out
+    suffix = {"onnx": ".onnx", "compact": ".safetensors"}[file_format]
     if target.suffix.lower() != suffix:
-        raise OnebranchError(f"{target}: a file of format '{form}' is named *{suffix}")
-    comparisons = export(found, target, form, overwrite, precision)
-    click.echo(f"{target}: {target.stat().st_size:,} bytes, {_ends(found, form, precision)}")
+        raise OnebranchError(f"{target}: the name of a file in format '{file_format}' must end in {suffix}")
+    with ProgressLine("exporting") as status:
+        comparisons = export(loaded, target, file_format, overwrite, precision, status.update)
+    click.echo(
+        f"{target}: {target.stat().st_size:,} bytes, {_input_and_output(loaded, file_format, precision)}"
+    )
     for comparison in comparisons:
-        click.echo(f"  {comparison.words()}")
+        click.echo(f"  {comparison.summary()}")
 
 
-def _name(model: "Model", form: str, precision: str) -> str:
+def _name(model: "Model", file_format: str, precision: str) -> str:
     from onebranch.exporting.onnx import conventional_name
 
     onnx = conventional_name(model, precision)
-    return onnx if form == "onnx" else f"{onnx.partition('_')[0]}_{model.name or 'model'}.safetensors"
+    return onnx if file_format == "onnx" else f"{onnx.partition('_')[0]}_{model.name or 'model'}.safetensors"
 
 
-def _ends(model: "Model", form: str, precision: str) -> str:
-    """What goes in and comes out."""
+def _input_and_output(model: "Model", file_format: str, precision: str) -> str:
+    """Colour mode, range and type of input and output."""
     colours = "luma (BT.601 studio range / 255)" if model.colour == "y" else "RGB"
     kind = "float16" if precision == "fp16" else "float32"
-    return f"{colours} in [0, 1] in and out" + (f", {kind}" if form == "onnx" else "")
+    return f"{colours} in [0, 1] in and out" + (f", {kind}" if file_format == "onnx" else "")

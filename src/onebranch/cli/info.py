@@ -22,9 +22,9 @@ def command(model: str, as_json: bool) -> None:
     MODEL is a shipped model's name or a file. Of an ONNX file, which may be anybody's: what goes in and out,
     scale, halo, the multiple that sizes need, operations, parameters, and whether it can run, or why not.
     """
-    from onebranch.model.catalogue import find, is_foreign, load
+    from onebranch.model.catalogue import find, is_onnx_file, load
 
-    if is_foreign(model):
+    if is_onnx_file(model):
         _print_foreign(str(find(model)), as_json)
         return
     found = load(model)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from onebranch.model.catalogue import Entry
+    from onebranch.model.catalogue import ShippedModel
 
 
 @click.command("models")
@@ -42,7 +42,7 @@ def _model_words(row: dict[str, Any]) -> str:
     return f"{row['name']}\n{row['task']}{scale}, {row['colour']}\n{size}"
 
 
-def _facts(entry: "Entry") -> dict[str, Any]:
+def _facts(entry: "ShippedModel") -> dict[str, Any]:
     from onebranch.model.file import read
     from onebranch.spec.network import parameters
 

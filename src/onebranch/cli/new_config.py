@@ -1,18 +1,23 @@
-"""`onebranch new-config`: a training config to start from, every key explained."""
+"""`onebranch new-config`: write an example training config with every key explained."""
 
 from pathlib import Path
 
 import click
 
-TASKS = ("upscale", "downscale", "denoise")
+CONFIG_TASKS = ("upscale", "downscale", "denoise")
 
 
 @click.command("new-config")
-@click.argument("task", type=click.Choice(TASKS))
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File [standard output].")
+@click.argument("task", type=click.Choice(CONFIG_TASKS))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Output file.  [default: standard output]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def command(task: str, out: Path | None, overwrite: bool) -> None:
-    """Print (or write) a config for TASK that trains a good network in about an hour on one core."""
+    """Write a training config for TASK that trains a good network in about an hour on one core."""
     from onebranch.errors import OnebranchError
     from onebranch.training.example_config import example
 
@@ -24,6 +29,6 @@ def command(task: str, out: Path | None, overwrite: bool) -> None:
         with out.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite") from None
+        raise OnebranchError(f"{out} exists; choose another name or add --overwrite") from None
     except OSError as error:
         raise OnebranchError(f"{out}: cannot write this file: {error.strerror}") from None

@@ -46,11 +46,8 @@ def command(
 
     from onebranch.cli.progress import ProgressLine
     from onebranch.errors import OnebranchError
-    from onebranch.model.catalogue import load
     from onebranch.model.file import write
-    from onebranch.quantization.calibration import held_out, read_crops
-    from onebranch.quantization.layers import quantize
-    from onebranch.quantization.loss import loss_on_crops, loss_on_folder, with_loss
+    from onebranch.quantization.folder import quantize
 
     if out.exists() and not overwrite:
         raise OnebranchError(f"{out} exists; choose another name or add --overwrite")
@@ -62,22 +59,16 @@ def command(
         raise OnebranchError(
             f"--evaluate and --calibrate are both '{calibrate}'; the loss is measured on other pictures"
         )
-    original = load(model)
     with ProgressLine("reading") as status:
-        crops = read_crops(calibrate, original.spec, pictures)
-        chosen, measured = held_out(crops) if data is None else (crops, ())
-        quantized = quantize(original, chosen, status.update)
-        status.update("measuring")
-        if data is None:
-            loss = loss_on_crops(original, quantized, measured)
-        else:
-            loss = loss_on_folder(original, quantized, data, sigma=sigma, then=then, progress=status.update)
-    if len(chosen) < RELIABLE_PICTURES:
+        quantized, loss = quantize(
+            model, calibrate, pictures=pictures, data=data, sigma=sigma, then=then, report=status.update
+        )
+    used = (quantized.quantization or {})["calibration"]["crops"]
+    if used < RELIABLE_PICTURES:
         click.echo(
-            f"calibrated on {len(chosen)} pictures; {RELIABLE_PICTURES} or more give reliable ranges",
+            f"calibrated on {used} pictures; {RELIABLE_PICTURES} or more give reliable ranges",
             err=True,
         )
-    quantized = with_loss(quantized, loss, Path(calibrate).resolve().name)
     Console().print(_table(quantized))
     click.echo(loss.summary())
     write(quantized, out, overwrite)

@@ -30,7 +30,7 @@ from onebranch.images.reading import read
 from onebranch.images.resize import resize
 from onebranch.images.rows import Layout, Reader
 from onebranch.images.samples import Samples, as_depth
-from onebranch.model.catalogue import find, is_foreign, load, quantized
+from onebranch.model.catalogue import find, is_onnx_file, load, quantized_name
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
@@ -130,7 +130,7 @@ class Enhancer:
             return [self._fixed]
         names = models_for(requested_factor(self.options, picture))
         if self.options.precision == "int8":
-            names = [quantized(name) for name in names]
+            names = [quantized_name(name) for name in names]
         with self._lock:
             for name in names:
                 if name not in self._opened:
@@ -173,7 +173,7 @@ class Enhancer:
         return as_depth(resize(result.astype(np.float32, copy=False), *size, border="wrap"), depth)
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
-        if not isinstance(model, Model) and is_foreign(model):
+        if not isinstance(model, Model) and is_onnx_file(model):
             return self._third_party_stage(model)
         ours = model if isinstance(model, Model) else load(model)
         options = self.options

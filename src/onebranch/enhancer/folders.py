@@ -43,7 +43,7 @@ from onebranch.enhancer.single_file import (
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import FORMAT_BY_SUFFIX, format_of_name
 from onebranch.images.reading import open_picture
-from onebranch.model.catalogue import is_foreign
+from onebranch.model.catalogue import is_onnx_file
 from onebranch.model.file import Model
 
 PathLike = str | os.PathLike[str]
@@ -60,6 +60,9 @@ class BatchOptions:
     manifest that is kept in the output folder. shard: enhance only this part of the pictures; all shards
     together enhance each picture once. comparisons: a folder (for one picture also a file) for pictures of
     input and result side by side.
+
+    >>> BatchOptions(recursive=True, resume=True).jobs is None
+    True
     """
 
     recursive: bool = False
@@ -208,7 +211,7 @@ def _prepare(
 def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
     """Pictures at a time; one by default for a third-party ONNX file, which may need all the memory."""
     model = options.model
-    third_party = model is not None and not isinstance(model, Model) and is_foreign(model)
+    third_party = model is not None and not isinstance(model, Model) and is_onnx_file(model)
     return 1 if batch.jobs is None and third_party else batch.jobs
 
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 from onebranch.enhancer.tiles import check_tile
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.resize import Kernel
-from onebranch.model.catalogue import CATALOGUE, DEFAULT, HALVING, enlarging
+from onebranch.model.catalogue import CATALOGUE, DEFAULT_MODEL, DOWNSCALING_MODEL, upscaling_model
 from onebranch.model.file import Model
 from onebranch.runtime.selection import check_precision, check_threads, known
 
@@ -128,11 +128,11 @@ def models_for(factor: float) -> list[str]:
     Where one model is enough: the one with the smallest sufficient scale. Otherwise the model with the
     largest scale comes first and others follow. A factor of a half or less selects the model that halves.
     """
-    if factor <= 0.5 and CATALOGUE[HALVING].path.exists():
-        return [HALVING]
-    available = {scale: entry.name for scale in (2, 3, 4) if (entry := enlarging(scale))}
+    if factor <= 0.5 and CATALOGUE[DOWNSCALING_MODEL].path.exists():
+        return [DOWNSCALING_MODEL]
+    available = {scale: entry.name for scale in (2, 3, 4) if (entry := upscaling_model(scale))}
     if not available:
-        return [DEFAULT]
+        return [DEFAULT_MODEL]
     sufficient = next((scale for scale in available if scale >= factor), None)
     if sufficient is not None:
         return [available[sufficient]]

@@ -56,6 +56,9 @@ class FileOptions:
 
     encoding: quality, compression and metadata of results. overwrite: replace results that exist.
     max_pixels: largest picture that is read. OnebranchError at construction if it is less than 1.
+
+    >>> FileOptions(Encoding(quality=90), overwrite=True).max_pixels
+    1000000000
     """
 
     encoding: Encoding = field(default_factory=Encoding)

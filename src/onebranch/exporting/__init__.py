@@ -1,1 +1,1 @@
-"""Models written for other programs, each run there and compared before it is written."""
+"""Export for other programs: every file is run and compared before it is written."""

@@ -15,15 +15,16 @@ from onebranch.model.file import Model
 from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
 
-SLOPES = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}
-"""PReLU slopes of the activations that are a PReLU of constant slope."""
+CONSTANT_SLOPES = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}
+"""The slope of each activation that equals a PReLU with a constant slope."""
 
 
 def export_compact(model: Model) -> Exported:
-    """The model as a Compact file, which what is written was read from and run before it is returned.
+    """The model as a Compact file, and its comparisons.
 
-    By the layout's definition in float64; in spandrel too, where that is installed with PyTorch. Raises
-    OnebranchError, with the reason, for a network that the layout cannot hold, and for a difference.
+    The file is read back and run by the layout's definition in float64, and in spandrel if that and PyTorch
+    are installed. Raises OnebranchError with the reason for a network that the layout cannot hold, and for a
+    difference.
     """
     from safetensors.numpy import load
 
@@ -36,9 +37,10 @@ def export_compact(model: Model) -> Exported:
 
 
 def run_compact(tensors: Mapping[str, np.ndarray], pictures: np.ndarray) -> np.ndarray:
-    """What the layout means, in float64: (N, C, H, W) -> (N, C, S H, S W).
+    """The definition of the layout, in float64: (N, C, H, W) -> (N, C, S H, S W).
 
-    Convolutions and PReLUs in turn, a pixel shuffle, and the picture itself, enlarged by repetition, added.
+    Alternating convolutions and PReLUs, a pixel shuffle, and the addition of the picture enlarged by
+    repetition (nearest neighbour).
     """
     start = values = pictures.astype(np.float64)
     last = max(int(name.split(".")[1]) for name in tensors)
@@ -54,25 +56,25 @@ def run_compact(tensors: Mapping[str, np.ndarray], pictures: np.ndarray) -> np.n
 
 
 def _comparison_in_spandrel(data: bytes, picture: np.ndarray, expected: np.ndarray) -> list[Comparison]:
-    """The file in spandrel; none where that cannot be imported."""
+    """The comparison in spandrel; empty if it cannot be imported."""
     if not all(importlib.util.find_spec(name) for name in ("torch", "spandrel", "torchvision")):
         return []
     import spandrel
     import torch
     from safetensors.torch import load
 
-    found = spandrel.ModelLoader(device="cpu").load_from_state_dict(load(data))
+    descriptor = spandrel.ModelLoader(device="cpu").load_from_state_dict(load(data))
     with torch.inference_mode():
-        actual = found.model(torch.from_numpy(picture)).numpy()
-    return [float_comparison(f"spandrel, as {found.architecture.name},", actual, expected)]
+        actual = descriptor.model(torch.from_numpy(picture)).numpy()
+    return [float_comparison(f"spandrel, as {descriptor.architecture.name},", actual, expected)]
 
 
 def compact_bytes(model: Model) -> bytes:
     """The model as a safetensors file in the layout of Real-ESRGAN's Compact (SRVGGNetCompact).
 
-    Keys body.0, body.1, ... in turn a 3x3 convolution and a PReLU's slopes. Programs that know the layout
-    (spandrel, and through it chaiNNer and ComfyUI) load it as it is. Raises OnebranchError, with the reason,
-    for a network that the layout cannot hold.
+    The keys body.0, body.1, ... are alternately a 3x3 convolution and the slopes of a PReLU. spandrel, and
+    therefore chaiNNer and ComfyUI, load it directly. Raises OnebranchError with the reason for a network that
+    the layout cannot hold.
     """
     from safetensors.numpy import save
 
@@ -100,14 +102,14 @@ def _convolution(model: Model, name: str, block: BlockSpec) -> Conv:
 def _slopes(model: Model, name: str, block: BlockSpec) -> np.ndarray:
     if block.activation == "prelu":
         return model.weights[f"{name}.activation.weight"]
-    return np.full(block.width, SLOPES[block.activation], np.float32)
+    return np.full(block.width, CONSTANT_SLOPES[block.activation], np.float32)
 
 
 def check_compact(spec: NetworkSpec) -> None:
-    """Raise OnebranchError, with the first reason, where the Compact layout cannot hold the network."""
+    """Raise OnebranchError with the first reason if the Compact layout cannot hold the network."""
     for reason in (_reason_of_network(spec), *(_reason_of_block(n, b, spec) for n, b, _ in spec.walk())):
         if reason:
-            raise OnebranchError(f"this network has no Compact form: {reason}")
+            raise OnebranchError(f"the Compact layout cannot hold this network: {reason}")
 
 
 def _reason_of_network(spec: NetworkSpec) -> str:
@@ -129,6 +131,6 @@ def _reason_of_block(name: str, block: BlockSpec, spec: NetworkSpec) -> str:
         return f"{name} is '{block.branches[0]}' where Compact has a dense 3x3 convolution"
     if name != "tail" and block.width != spec.head.width:
         return f"{name} is {block.width} channels wide where the head is {spec.head.width}"
-    if name != "tail" and block.activation not in ("prelu", *SLOPES):
-        return f"{name} has the activation '{block.activation}', which is no PReLU"
+    if name != "tail" and block.activation not in ("prelu", *CONSTANT_SLOPES):
+        return f"{name} has the activation '{block.activation}', which is not a PReLU"
     return ""

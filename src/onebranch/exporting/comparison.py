@@ -6,19 +6,19 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 
-TOLERANCE = 1e-5
-"""Largest difference between float32 results and the definition in float64, of the largest value."""
+FLOAT32_TOLERANCE = 1e-5
+"""Largest difference between float32 output and the definition, relative to the largest value."""
 
-HALF = 2.0**-11
-"""Half the distance between two neighbouring float16 numbers, of the number: what rounding to one changes."""
+FLOAT16_ROUNDING = 2.0**-11
+"""Largest relative error of rounding to float16."""
 
-ALLOWED_SHARE = 0.001
-"""Of the pixels of an 8-bit network's picture, how many may be off by more than a grey level."""
+MAX_SHARE_OFF = 0.001
+"""Share of the pixels of an 8-bit network that may differ by more than one grey level."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run of an exported file. measured: what `error` counts. bound: the largest error allowed."""
+    """One run of an exported file. measured: what `error` is. bound: largest allowed error."""
 
     runtime: str
     measured: str
@@ -26,18 +26,19 @@ class Comparison:
     bound: float
     hint: str = ""
 
-    def checked(self, form: str) -> "Comparison":
-        """Itself. Raises OnebranchError where the error is above its bound."""
+    def checked(self, file_kind: str) -> "Comparison":
+        """The comparison itself. Raises OnebranchError if the error is above its bound."""
         if not self.error <= self.bound:
             raise OnebranchError(
-                f"the {form} file is {self.words()}; nothing is written{self.hint and f'; {self.hint}'}"
+                f"the {file_kind} file is {self.summary()}; nothing is written"
+                f"{self.hint and f'; {self.hint}'}"
             )
         return self
 
-    def words(self) -> str:
-        """The comparison in a line.
+    def summary(self) -> str:
+        """The comparison in one line.
 
-        >>> Comparison("onnxruntime", "off by", 2e-7, 1e-5).words()
+        >>> Comparison("onnxruntime", "off by", 2e-7, 1e-5).summary()
         'off by 2.0e-07 in onnxruntime (at most 1.0e-05 is allowed)'
         """
         return f"{self.measured} {self.error:.1e} in {self.runtime} (at most {self.bound:.1e} is allowed)"
@@ -45,48 +46,56 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file's content, and the runs that it stood."""
+    """The content of an exported file, and its comparisons."""
 
     data: bytes
     comparisons: tuple[Comparison, ...]
 
 
 def random_picture(channels: int) -> np.ndarray:
-    """A picture of awkward size, (1, C, 13, 10) float32 in [0, 1]."""
+    """A random picture of odd proportions, (1, C, 13, 10) float32 in [0, 1]."""
     return np.random.default_rng(0).random((1, channels, 13, 10), np.float32)
 
 
 def float_comparison(runtime: str, actual: np.ndarray, expected: np.ndarray) -> Comparison:
-    """Results in float32 beside the definition's in float64."""
-    return Comparison(runtime, "off by", largest(actual, expected), TOLERANCE * _magnitude(expected))
+    """Output in float32 compared with the definition in float64."""
+    return Comparison(
+        runtime, "off by", largest_difference(actual, expected), FLOAT32_TOLERANCE * _magnitude(expected)
+    )
 
 
-def half_comparison(runtime: str, actual: np.ndarray, expected: np.ndarray, coarse: np.ndarray) -> Comparison:
-    """Results of a float16 file beside the definition's in float64, of the same rounded weights and picture.
+def half_comparison(
+    runtime: str, actual: np.ndarray, expected: np.ndarray, half_output: np.ndarray
+) -> Comparison:
+    """Output of a float16 file compared with the definition in float64 for the same rounded inputs.
 
-    coarse: the definition's with every operation rounded to float16. What a runtime rounds differs (between
-    operations, in folded constants, or the output alone): twice that error is allowed, and the output's own.
+    half_output: of the definition with every operation rounded to float16. Runtimes round at different points
+    (between operations, in folded constants, or only the output), so that twice that error is allowed, plus
+    the rounding of the output.
     """
     size = float(np.abs(expected).max())
     return Comparison(
-        runtime, "off by", largest(actual, expected), 2 * largest(coarse, expected) + HALF * size + TOLERANCE
+        runtime,
+        "off by",
+        largest_difference(actual, expected),
+        2 * largest_difference(half_output, expected) + FLOAT16_ROUNDING * size + FLOAT32_TOLERANCE,
     )
 
 
 def integer_comparison(runtime: str, actual: np.ndarray, expected: np.ndarray, hint: str = "") -> Comparison:
-    """Results (1, C, H, W) of an 8-bit file beside the integer reference's, as pictures of 8 bits.
+    """Output (1, C, H, W) of an 8-bit file compared with the integer reference, both as 8-bit pictures.
 
-    A pixel is off as its worst channel is. Where float rounding lifts a value over the edge between two
-    levels, what follows differs a little. NaN counts as off.
+    The difference of a pixel is that of its worst channel. Float rounding may move a value across the border
+    between two levels, which changes the following layers a little. NaN counts as a difference.
     """
     pictures = (np.floor(np.clip(values, 0, 1) * 255 + 0.5) for values in (actual, expected))
-    off = np.abs(np.subtract(*pictures)).max(1)
-    words = f"off by up to {off.max():.0f} grey levels; the share of pixels off by more than one is"
-    return Comparison(runtime, words, float((~(off <= 1)).mean()), ALLOWED_SHARE, hint)
+    difference = np.abs(np.subtract(*pictures)).max(1)
+    measured = f"off by up to {difference.max():.0f} grey levels; the share of pixels off by more than one is"
+    return Comparison(runtime, measured, float((~(difference <= 1)).mean()), MAX_SHARE_OFF, hint)
 
 
-def largest(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference; NaN is no number below any bound."""
+def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference; NaN if there is one, which no bound accepts."""
     return float(np.abs(actual - expected).max())
 
 

@@ -1,6 +1,7 @@
-"""Models as ONNX files by the field's conventions: one `input`, one `output`, NCHW, all sizes open, [0, 1].
+"""Models as ONNX files by the usual conventions: one `input`, one `output`, NCHW, dynamic sizes, [0, 1].
 
-In fp32; in fp16, input and output too; in int8, for quantized models, by QuantizeLinear and DequantizeLinear.
+Precisions: fp32; fp16, including input and output; int8 for quantized models, with QuantizeLinear and
+DequantizeLinear.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,8 +26,10 @@ from onebranch.spec.network import NetworkSpec
 
 PHOTOGRAPH = Path(__file__).parent.parent / "data" / "photograph.png"
 
-CORNER, SIDES = (100, 100), (96, 120)
-"""The piece of the photograph that 8-bit files are run on: they are about real pictures."""
+CROP_ORIGIN, CROP_SIZE = (100, 100), (96, 120)
+"""(y, x) and (height, width) of the part of the photograph on which 8-bit files are compared.
+
+They are quantized for real pictures, not for noise."""
 
 NEEDS_VNNI = (
     "ONNX Runtime's products of uint8 and int8 saturate on processors without VNNI unless its session option"
@@ -35,29 +38,31 @@ NEEDS_VNNI = (
 
 
 def export_onnx(model: Model, precision: str = "fp32") -> Exported:
-    """The model as an ONNX file, run in ONNX Runtime, and in OpenVINO where installed, and compared.
+    """The model as an ONNX file, and its comparison in ONNX Runtime and, if installed, in OpenVINO.
 
-    precision: "fp32", "fp16", "int8". The same model gives the same bytes. Raises OnebranchError for a
-    precision that the model does not have, and for a difference above its bound.
+    precision: "fp32", "fp16" or "int8". The same model always gives the same bytes. Raises OnebranchError for
+    a precision that the model does not support, and for a difference above its bound.
     """
     from onebranch.extras import require
 
     require("onnx", "exporting to ONNX")
     from onebranch.graph.onnx.writing import to_onnx
 
-    if precision not in FORMS:
-        raise OnebranchError(f"unknown precision '{precision}' of ONNX files; {nearest(precision, FORMS)}")
-    lowered, compared = FORMS[precision]
+    if precision not in ONNX_PRECISIONS:
+        raise OnebranchError(
+            f"unknown precision '{precision}' for ONNX files; {nearest(precision, ONNX_PRECISIONS)}"
+        )
+    lower_model, compare = ONNX_PRECISIONS[precision]
     spec = model.spec
-    facts = {"name": model.name, "task": spec.task, "scale": str(spec.scale), "colour": spec.colour}
-    written = {**facts, "precision": precision}
-    data = to_onnx(lowered(model), {key: value for key, value in written.items() if value})
-    found = tuple(comparison.checked(f"{precision} ONNX") for comparison in compared(model, data))
-    return Exported(data, found)
+    metadata = {"name": model.name, "task": spec.task, "scale": str(spec.scale), "colour": spec.colour}
+    metadata["precision"] = precision
+    data = to_onnx(lower_model(model), {key: value for key, value in metadata.items() if value})
+    comparisons = tuple(each.checked(f"{precision} ONNX") for each in compare(model, data))
+    return Exported(data, comparisons)
 
 
 def conventional_name(model: Model, precision: str) -> str:
-    """The name that such a file has by the field's conventions.
+    """The file name that other programs expect: scale, name, shape, precision and opset.
 
     >>> from onebranch.model.catalogue import load
     >>> conventional_name(load("photo-x2"), "fp16")
@@ -93,24 +98,24 @@ def _integer_graph(model: Model) -> Graph:
     return lower_integer(model.spec, model.weights, quantization_of(model.quantization, model.spec))
 
 
-def _compared_in_floats(model: Model, data: bytes) -> Iterator[Comparison]:
+def _compare_in_floats(model: Model, data: bytes) -> Iterator[Comparison]:
     picture = random_picture(model.spec.channels)
     expected = run_network(model.spec, model.weights, picture.astype(np.float64))
     for runtime, actual in _results(data, picture):
         yield float_comparison(runtime, actual, expected)
 
 
-def _compared_in_half(model: Model, data: bytes) -> Iterator[Comparison]:
+def _compare_in_half(model: Model, data: bytes) -> Iterator[Comparison]:
     picture = random_picture(model.spec.channels).astype(np.float16)
-    halves = {name: value.astype(np.float16) for name, value in model.weights.items()}
-    exact = {name: value.astype(np.float64) for name, value in halves.items()}
-    expected = run_network(model.spec, exact, picture.astype(np.float64))
-    coarse = run_network(model.spec, halves, picture).astype(np.float64)
+    half_weights = {name: value.astype(np.float16) for name, value in model.weights.items()}
+    rounded_weights = {name: value.astype(np.float64) for name, value in half_weights.items()}
+    expected = run_network(model.spec, rounded_weights, picture.astype(np.float64))
+    half_output = run_network(model.spec, half_weights, picture).astype(np.float64)
     for runtime, actual in _results(data, picture):
-        yield half_comparison(runtime, actual.astype(np.float64), expected, coarse)
+        yield half_comparison(runtime, actual.astype(np.float64), expected, half_output)
 
 
-def _compared_in_integers(model: Model, data: bytes) -> Iterator[Comparison]:
+def _compare_in_integers(model: Model, data: bytes) -> Iterator[Comparison]:
     picture = real_picture(model.spec)
     expected = run_integer_network(model.spec, model.weights, model.quantization or {}, picture)
     for runtime, actual in _results(data, picture):
@@ -118,19 +123,19 @@ def _compared_in_integers(model: Model, data: bytes) -> Iterator[Comparison]:
 
 
 def real_picture(spec: NetworkSpec) -> np.ndarray:
-    """A piece of the photograph in the package, as the network takes it: (1, C, H, W) float32."""
+    """A crop of the photograph in the package as input of the network: (1, C, H, W) float32."""
     from onebranch.images.colour import luma
     from onebranch.images.reading import read
     from onebranch.images.samples import as_depth
 
-    (y, x), (height, width) = CORNER, SIDES
-    piece = as_depth(read(PHOTOGRAPH).pixels[y : y + height, x : x + width], "float32").astype(np.float32)
-    planes = luma(piece)[None] if spec.colour == "y" else piece.transpose(2, 0, 1)
+    (y, x), (height, width) = CROP_ORIGIN, CROP_SIZE
+    crop = as_depth(read(PHOTOGRAPH).pixels[y : y + height, x : x + width], "float32").astype(np.float32)
+    planes = luma(crop)[None] if spec.colour == "y" else crop.transpose(2, 0, 1)
     return np.ascontiguousarray(planes[None], np.float32)
 
 
 def _results(data: bytes, picture: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """The file's output by every runtime at hand."""
+    """The output of the file in every installed runtime, by name."""
     import onnxruntime
 
     from onebranch.runtime.onnxruntime import session_options
@@ -146,11 +151,11 @@ def _results(data: bytes, picture: np.ndarray) -> Iterator[tuple[str, np.ndarray
         yield "openvino", np.array(compiled(data, 1, "f32")({"input": picture})[0])
 
 
-Form = tuple[Callable[[Model], Graph], Callable[[Model, bytes], Iterator[Comparison]]]
+LowerAndCompare = tuple[Callable[[Model], Graph], Callable[[Model, bytes], Iterator[Comparison]]]
 
-FORMS: dict[str, Form] = {
-    "fp32": (_float_graph, _compared_in_floats),
-    "fp16": (_half_graph, _compared_in_half),
-    "int8": (_integer_graph, _compared_in_integers),
+ONNX_PRECISIONS: dict[str, LowerAndCompare] = {
+    "fp32": (_float_graph, _compare_in_floats),
+    "fp16": (_half_graph, _compare_in_half),
+    "int8": (_integer_graph, _compare_in_integers),
 }
-"""By precision: how a model becomes a graph, and how the file is compared."""
+"""For each precision the functions that lower a model to a graph and that compare the file."""

@@ -19,6 +19,10 @@ class Picture:
     says, sRGB where there is none. alpha: (H, W) of the same type, not premultiplied, or None. conversion:
     how the file's colours were converted, and the way back. notes: what reading changed, one line each.
     OnebranchError if shapes or types do not fit.
+
+    >>> picture = Picture(np.zeros((48, 64, 3), np.uint8))
+    >>> picture.height, picture.width, picture.channels
+    (48, 64, 3)
     """
 
     pixels: Samples

@@ -47,7 +47,15 @@ def bytes_for_reading(header: Header) -> int:
 def read(
     source: Probe | Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
 ) -> Picture:
-    """The whole picture in a file; see `open_picture`."""
+    """Read a picture file; what comes back is upright, greyscale or RGB.
+
+    max_pixels: the largest picture that is read. memory: bytes that decoding may take. Raises OnebranchError
+    that names the file if it cannot be read, is damaged, or is too large.
+
+    >>> from onebranch.model.catalogue import MODELS_FOLDER
+    >>> read(MODELS_FOLDER.parent / "photograph.png").pixels.shape
+    (512, 512, 3)
+    """
     with open_picture(source, max_pixels=max_pixels, memory=memory) as reader:
         return picture_of(reader.header, reader.read(reader.header.layout.height))
 

@@ -98,6 +98,12 @@ def write(
     encoding: or its quality and lossless alone. Samples deeper than the format holds are rounded; alpha that
     is fully opaque is left out in formats without alpha. An existing file is an error unless `overwrite`.
     OnebranchError says what is wrong before any work is done (`check_target`), or that the disk is full.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Picture(np.zeros((8, 8, 3), np.uint8)), Path(folder) / "black.png")
+    ...     (Path(folder) / "black.png").stat().st_size > 0
+    True
     """
     encoding = encoding or Encoding(quality, lossless)
     path = Path(path)

@@ -1,4 +1,4 @@
-"""The models that ship with the package: one literal table, and finding a model by name or by file."""
+"""The models that ship with the package, and loading a model by its name or file."""
 
 import os
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.model.file import Model, read
 from onebranch.spec.network import Colour, Task
 
-FOLDER = Path(__file__).parent.parent / "data" / "models"
+MODELS_FOLDER = Path(__file__).parent.parent / "data" / "models"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One shipped model. `scale` is 1 for denoise; `about` is one line."""
+class ShippedModel:
+    """One shipped model. scale: 1 for denoise. about: what it is for, in one line."""
 
     name: str
     task: Task
@@ -24,45 +24,39 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where its file lies in this installation."""
-        return FOLDER / self.file
+        """Its file in this installation."""
+        return MODELS_FOLDER / self.file
+
+
+_TABLE: tuple[tuple[str, Task, int, Colour, str], ...] = (
+    ("photo-x2", "upscale", 2, "y", "doubles width and height of photographs"),
+    ("photo-x2-branches", "upscale", 2, "y", "photo-x2 before merging, with its branches"),
+    ("photo-x4", "upscale", 4, "y", "quadruples width and height of photographs"),
+    ("denoise", "denoise", 1, "rgb", "removes noise of unknown strength"),
+    ("shrink-x2", "downscale", 2, "y", "halves width and height so that photo-x2 restores more"),
+    ("photo-x2-int8", "upscale", 2, "y", "photo-x2 in 8-bit integers: faster"),
+    ("photo-x4-int8", "upscale", 4, "y", "photo-x4 in 8-bit integers: faster"),
+    ("denoise-int8", "denoise", 1, "rgb", "denoise in 8-bit integers: faster"),
+    ("shrink-x2-int8", "downscale", 2, "y", "shrink-x2 in 8-bit integers: faster"),
+)
+"""Name, task, scale, colour mode and purpose of every shipped model."""
 
 
 CATALOGUE = {
-    entry.name: entry
-    for entry in (
-        Entry("photo-x2", "upscale", 2, "y", "photo-x2.safetensors", "doubles photographs"),
-        Entry(
-            "photo-x2-branches",
-            *("upscale", 2, "y", "photo-x2-branches.safetensors"),
-            "photo-x2 with its branches, to merge",
-        ),
-        Entry("photo-x4", "upscale", 4, "y", "photo-x4.safetensors", "four times the width and height"),
-        Entry("denoise", "denoise", 1, "rgb", "denoise.safetensors", "removes noise of unknown strength"),
-        Entry(
-            "shrink-x2",
-            *("downscale", 2, "y", "shrink-x2.safetensors"),
-            "halves; photo-x2 restores it a little better",
-        ),
-        Entry("photo-x2-int8", "upscale", 2, "y", "photo-x2-int8.safetensors", "photo-x2 in 8-bit integers"),
-        Entry("photo-x4-int8", "upscale", 4, "y", "photo-x4-int8.safetensors", "photo-x4 in 8-bit integers"),
-        Entry("denoise-int8", "denoise", 1, "rgb", "denoise-int8.safetensors", "denoise in 8-bit integers"),
-        Entry(
-            "shrink-x2-int8", "downscale", 2, "y", "shrink-x2-int8.safetensors", "shrink-x2 in 8-bit integers"
-        ),
-    )
+    name: ShippedModel(name, task, scale, colour, f"{name}.safetensors", about)
+    for name, task, scale, colour, about in _TABLE
 }
 """Every shipped model by its name."""
 
-DEFAULT = "photo-x2"
-"""What enlarges a picture when nothing else is said."""
+DEFAULT_MODEL = "photo-x2"
+"""The model that enlarges a picture if no model is named."""
 
-HALVING = "shrink-x2"
-"""What reduces a picture to a half or less when no model is named."""
+DOWNSCALING_MODEL = "shrink-x2"
+"""The model that reduces a picture to half its size or less if no model is named."""
 
 
 def find(name: str | os.PathLike[str]) -> Path:
-    """The file of a shipped model, or the path itself. Raises OnebranchError where it is neither.
+    """The file of a shipped model, or the path itself. Raises OnebranchError if there is neither.
 
     >>> find("photo-x2").name
     'photo-x2.safetensors'
@@ -77,34 +71,42 @@ def find(name: str | os.PathLike[str]) -> Path:
     return path
 
 
-def quantized(name: str) -> str:
-    """The shipped 8-bit form of a shipped model, by name; the name itself where there is none.
+def quantized_name(name: str) -> str:
+    """The name of the 8-bit version of a shipped model; the name itself if there is none.
 
-    >>> quantized("photo-x2"), quantized("photo-x2-branches")
+    >>> quantized_name("photo-x2"), quantized_name("photo-x2-branches")
     ('photo-x2-int8', 'photo-x2-branches')
     """
-    return found if (found := f"{name}-int8") in CATALOGUE else name
+    return candidate if (candidate := f"{name}-int8") in CATALOGUE else name
 
 
-def is_foreign(name: str | os.PathLike[str]) -> bool:
-    """Whether it names an ONNX file, which may be anybody's.
+def is_onnx_file(name: str | os.PathLike[str]) -> bool:
+    """True if the name is that of an ONNX file.
 
-    >>> is_foreign("x.ONNX"), is_foreign("photo-x2")
+    >>> is_onnx_file("x.ONNX"), is_onnx_file("photo-x2")
     (True, False)
     """
     return Path(name).suffix.lower() == ".onnx"
 
 
 def load(name: str | os.PathLike[str]) -> Model:
-    """The shipped model of that name, or the model in that file, which must be one of ours."""
-    if is_foreign(path := find(name)):
+    """Load a shipped model by its name, or a model file of onebranch by its path.
+
+    Raises OnebranchError if there is no such model or file, or if the file is not a model of onebranch.
+
+    >>> model = load("photo-x4")
+    >>> model.name, model.spec.scale
+    ('photo-x4', 4)
+    """
+    if is_onnx_file(path := find(name)):
         raise OnebranchError(
-            f"{path} is an ONNX file; enhance, info and merge take those, this needs a model of our own"
+            f"{path} is an ONNX file, which enhance, info, merge and verify accept; this needs a model of"
+            " onebranch"
         )
     return read(path)
 
 
-def enlarging(scale: int) -> Entry | None:
-    """The first shipped model that enlarges by `scale`; None where none does."""
+def upscaling_model(scale: int) -> ShippedModel | None:
+    """The first shipped model that enlarges by `scale`; None if there is none."""
     fitting = (e for e in CATALOGUE.values() if (e.task, e.scale) == ("upscale", scale))
     return next((entry for entry in fitting if entry.path.exists()), None)

@@ -1,7 +1,7 @@
-"""The model file: a safetensors file whose metadata holds the spec, the recipe, the merge and the scores.
+"""The model file: a safetensors file whose metadata holds the spec, recipe, merge record and scores.
 
-Nothing in it is code. What is read is checked completely: a `Model` always holds exactly the tensors of its
-spec, float32 and finite.
+It contains no code. Everything that is read is checked: a `Model` always holds exactly the tensors of its
+spec, in float32 and finite.
 """
 
 import json
@@ -24,11 +24,11 @@ from onebranch.spec.network import BlockSpec, Colour, NetworkSpec, decode_json, 
 from onebranch.spec.quantization import quantization_of
 from onebranch.spec.renamed_keys import translate_config
 
-VERSION = "1"
-"""Version of the file's layout, stored under the metadata key `onebranch`."""
+FILE_VERSION = "1"
+"""Version of the file format, stored under the metadata key `onebranch`."""
 
-KEYS = ("onebranch", "spec", "recipe", "merge", "scores", "quantization")
-"""Every metadata key."""
+METADATA_KEYS = ("onebranch", "spec", "recipe", "merge", "scores", "quantization")
+"""Every key of the metadata."""
 
 Weights = Mapping[str, np.ndarray]
 """Float32 arrays by tensor name (see `expected_tensors`)."""
@@ -36,13 +36,19 @@ Weights = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Model:
-    """A network's spec with its weights, and what is known about them.
+    """A network: its spec, its weights and its metadata.
 
-    weights: float32, exactly the tensors of `expected_tensors(spec)`, finite; they become read-only here.
-    recipe: the training recipe's summary. merge: plan and proof. scores: measured scores. quantization: how
-    it runs in integers (`spec.quantization.Quantization`). All JSON values. Raises OnebranchError that names
-    the tensor which is missing, unknown or wrong, and for a record of quantization that does not fit the spec
-    or was made for other weights.
+    weights: finite float32 arrays, exactly the tensors of `expected_tensors(spec)`; they become read-only.
+    recipe: a summary of the training recipe. merge: the merge plan and the proof. scores: measured scores.
+    quantization: the quantization record (`spec.quantization.Quantization`). These four hold JSON values.
+
+    Raises OnebranchError that names the tensor which is missing, unknown or invalid, and for a quantization
+    record that does not fit the spec or belongs to other weights.
+
+    >>> from onebranch.model.catalogue import load
+    >>> model = load("photo-x2")
+    >>> model.spec.scale, model.colour, model.weights["head.branches.0.0.weight"].shape
+    (2, 'y', (16, 1, 3, 3))
     """
 
     spec: NetworkSpec
@@ -63,7 +69,7 @@ class Model:
 
     @property
     def colour(self) -> Colour:
-        """The colours of the pictures that the network takes."""
+        """The colour mode of the network's input: "y" (luma) or "rgb"."""
         return self.spec.colour
 
 
@@ -105,7 +111,7 @@ def _branch_tensors(branch: Branch, inputs: int, width: int) -> dict[str, tuple[
 
 
 def check_tensors(spec: NetworkSpec, weights: Weights) -> None:
-    """Raise OnebranchError, naming the tensor, unless `weights` are exactly those of the spec and sound."""
+    """Raise OnebranchError, naming the tensor, unless `weights` are exactly the valid tensors of the spec."""
     shapes = expected_tensors(spec)
     for name in shapes:
         if name not in weights:
@@ -128,10 +134,10 @@ def _check_tensor(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _check_quantization(record: dict[str, Any], model: Model) -> None:
-    made_for = quantization_of(record, model.spec).weights
-    if made_for is not None and made_for != fingerprint(model):
+    expected = quantization_of(record, model.spec).weights
+    if expected is not None and expected != fingerprint(model):
         raise OnebranchError(
-            "the record of quantization was made for other weights; quantize the model again, or leave it out"
+            "the quantization record belongs to other weights; quantize the model again or remove the record"
         )
     integer_layers(model.spec, model.weights, record)
 
@@ -145,7 +151,7 @@ def _read_only(value: np.ndarray) -> np.ndarray:
 
 def fingerprint(model: Model) -> str:
     """SHA-256 (hex) over names, shapes and bytes of the weights, sorted by name; the same everywhere."""
-    import hashlib  # OpenSSL, which enhancing does without
+    import hashlib  # imported late: it loads OpenSSL, which enhancing does not need
 
     digest = hashlib.sha256()
     for name, tensor in sorted(model.weights.items()):
@@ -158,8 +164,8 @@ def fingerprint(model: Model) -> str:
 def read(path: str | os.PathLike[str]) -> Model:
     """The model in a file, named after the file's stem; of a training checkpoint, the averaged weights.
 
-    Raises OnebranchError, one line that names the file, where it is absent, truncated, corrupt, foreign, of
-    another version, or where its tensors are not exactly those of its spec.
+    Raises OnebranchError that names the file if it does not exist, is truncated or corrupt, was not written
+    by onebranch or by another version of it, or if its tensors are not exactly those of its spec.
     """
     file = Path(path)
     metadata, weights = _parsed(file)
@@ -170,7 +176,7 @@ def read(path: str | os.PathLike[str]) -> Model:
 
 
 def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and arrays of any safetensors file."""
+    """Metadata and arrays of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -180,11 +186,11 @@ def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     except FileNotFoundError:
         raise OnebranchError(f"{file}: there is no such file") from None
     except OSError as error:
-        why = "it is a folder" if file.is_dir() else error.strerror or error
-        raise OnebranchError(f"cannot read {file}: {why}") from None
+        reason = "it is a folder" if file.is_dir() else error.strerror or error
+        raise OnebranchError(f"cannot read {file}: {reason}") from None
     except (SafetensorError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise OnebranchError(
-            f"{file} is not a whole safetensors file, as models are, or ONNX files (*.onnx): {error}"
+            f"{file} is neither a complete safetensors file nor an ONNX file (*.onnx): {error}"
         ) from None
 
 
@@ -201,15 +207,15 @@ def _model(metadata: dict[str, str], weights: dict[str, np.ndarray], name: str) 
 
 def _check_metadata(metadata: dict[str, str]) -> None:
     if "onebranch" not in metadata:
-        raise OnebranchError("it is a safetensors file, but not one of onebranch's models")
-    if metadata["onebranch"] != VERSION:
+        raise OnebranchError("it is a safetensors file, but not a model of onebranch")
+    if metadata["onebranch"] != FILE_VERSION:
         raise OnebranchError(
-            f"its layout is version {metadata['onebranch']!r}, this program reads version '{VERSION}';"
-            " use the program version that wrote it, or a newer one"
+            f"the file format has version {metadata['onebranch']!r}, this onebranch reads '{FILE_VERSION}';"
+            " use the version of onebranch that wrote it, or a newer one"
         )
     for key in metadata:
-        if key not in KEYS:
-            raise OnebranchError(f"unknown metadata key '{key}'; {nearest(key, KEYS)}")
+        if key not in METADATA_KEYS:
+            raise OnebranchError(f"unknown metadata key '{key}'; {nearest(key, METADATA_KEYS)}")
     if "spec" not in metadata:
         raise OnebranchError("the metadata key 'spec' is missing")
 
@@ -224,15 +230,23 @@ def _json_object(metadata: dict[str, str], key: str) -> dict[str, Any] | None:
 
 
 def write(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write the model, whole or not at all; the same model gives the same bytes.
+    """Write the model to a file atomically: the complete file appears, or nothing.
 
-    Raises OnebranchError where the path exists (unless `overwrite`) or cannot be written.
+    The same model always gives the same bytes. Raises OnebranchError if the path exists (unless `overwrite`
+    is true) or cannot be written.
+
+    >>> import tempfile
+    >>> from onebranch.model.catalogue import load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(load("photo-x2"), Path(folder) / "copy.safetensors")
+    ...     read(Path(folder) / "copy.safetensors").name
+    'copy'
     """
     write_atomically(Path(path), to_bytes(model), overwrite=overwrite)
 
 
 def to_bytes(model: Model) -> bytes:
-    """The model file's content: safetensors, tensors and metadata in a fixed order."""
+    """The content of the model file: safetensors with tensors and metadata in a fixed order."""
     header: dict[str, Any] = {"__metadata__": _metadata(model)}
     offset = 0
     for name, value in model.weights.items():
@@ -252,4 +266,4 @@ def _metadata(model: Model) -> dict[str, str]:
         "quantization": model.quantization,
     }
     written = {key: json.dumps(value, sort_keys=True) for key, value in entries.items() if value is not None}
-    return {"onebranch": VERSION, "spec": to_json(model.spec), **written}
+    return {"onebranch": FILE_VERSION, "spec": to_json(model.spec), **written}

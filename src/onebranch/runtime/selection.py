@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebranch.errors import OnebranchError, nearest
 from onebranch.extras import missing_packages
-from onebranch.model.catalogue import quantized
+from onebranch.model.catalogue import quantized_name
 from onebranch.model.file import Model
 from onebranch.runtime.protocol import Runtime
 
@@ -90,7 +90,7 @@ def without_record(model: Model) -> str:
 
     if why := reason_against(model.spec):
         return f"{model.name or 'the model'} cannot be quantized to int8: {why}"
-    shipped = quantized(model.name)
+    shipped = quantized_name(model.name)
     way = "make a file that has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
     if shipped != model.name:
         way = f"the shipped {shipped} has one, and onebranch quantize makes one"

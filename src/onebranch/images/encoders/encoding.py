@@ -58,6 +58,9 @@ class Encoding:
     second, with sharper chroma unless "420" is asked for. compression: of TIFF, "none", "lzw" or "deflate".
     level: of PNG, 0 (fast) to 9 (small). strip: of all metadata, only the colour profile is kept.
     strip_location: all metadata but geographic locations is kept.
+
+    >>> Encoding(quality=90, subsampling="444").level
+    1
     """
 
     quality: int | None = None
