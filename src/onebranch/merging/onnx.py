@@ -20,7 +20,7 @@ from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.onnx.file import read
 from onebranch.graph.onnx.linear import read_linear
-from onebranch.graph.onnx.rewriting import rewritten
+from onebranch.graph.onnx.rewriting import rewritten, with_folded_products
 from onebranch.merging.check import Run, check
 from onebranch.merging.report import GraphReport, all_unmerged
 
@@ -45,9 +45,10 @@ def merge_onnx(
     Raises OnebranchError where the file cannot be read, a proof fails, or the outputs differ.
     """
     original = model if isinstance(model, onnx.ModelProto) else read(Path(model))
-    graph = read_linear(original)
+    folded = with_folded_products(original)
+    graph = read_linear(folded)
     regions = merge_regions(graph, rules)
-    merged = rewritten(original, graph, regions) if any(region.merged for region in regions) else original
+    merged = rewritten(folded, graph, regions) if any(region.merged for region in regions) else folded
     macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
     saved = sum(region.before.macs - region.after.macs for region in regions)
     report = GraphReport(
@@ -57,6 +58,8 @@ def merge_onnx(
         parameters=(_parameters(original), _parameters(merged)),
         macs=(macs, macs - saved),
         check=None,
+        notes=() if folded is original else ("weights computed from other weights were stored as results",),
+        folded=folded is not original,
     )
     if not report.changed:
         return original, report

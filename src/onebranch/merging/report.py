@@ -30,7 +30,8 @@ class GraphReport:
     regions: all with two or more linear operations. unmerged: operations that were not merged, each with the
     reason. convolutions: in the whole model. parameters: numbers stored in it, statistics of batch
     normalization included. macs: multiply-accumulates of its linear operations at the example's size. check:
-    the comparison of the whole models; None if there was none. notes: remarks for the user.
+    the comparison of the whole models; None if there was none. notes: remarks for the user. folded: True if
+    weights computed from other weights were stored as results.
     """
 
     regions: tuple[MergedRegion, ...]
@@ -40,6 +41,7 @@ class GraphReport:
     macs: tuple[int, int]
     check: Check | None
     notes: tuple[str, ...] = ()
+    folded: bool = False
 
     @property
     def merged(self) -> tuple[Merged, ...]:
@@ -48,13 +50,18 @@ class GraphReport:
 
     @property
     def changed(self) -> bool:
-        """True if anything was merged."""
-        return bool(self.merged)
+        """True if anything was merged or folded."""
+        return bool(self.merged) or self.folded
 
     def summary(self) -> str:
         """One line: convolutions, parameters and MACs before and after, and the proof."""
         if not self.changed:
             return "nothing to merge in this model"
+        if not self.merged:
+            return (
+                f"nothing to merge; {_arrow(self.convolutions)} convolutions,"
+                f" {_arrow(self.parameters)} parameters: weights computed from other weights were stored"
+            )
         pictures = sum(done.proof.agreement.pictures for done in self.merged)
         worst = max(done.proof.agreement.error for done in self.merged)
         replaced = sum(len(done.replaces) for done in self.merged)

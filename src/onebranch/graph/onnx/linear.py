@@ -20,7 +20,7 @@ from onebranch.graph.merge.linear import (
     Unmerged,
 )
 from onebranch.graph.onnx.activations import values_inside_activations
-from onebranch.graph.onnx.constants import constants
+from onebranch.graph.onnx.constants import MULTIPLYING, constants
 from onebranch.graph.onnx.file import opset_of
 from onebranch.graph.onnx.graph import read_graph
 from onebranch.graph.onnx.inference import inferred_values, with_input_sizes
@@ -67,14 +67,30 @@ def _read_nodes(analyzed: AnalyzedModel) -> tuple[list[Step], list[Unmerged]]:
     steps: list[Step] = []
     unmerged: list[Unmerged] = []
     activations = values_inside_activations(analyzed.graph)
+    computed_from_inputs = _computed_from_inputs(analyzed.graph)
     for node in analyzed.graph.nodes:
         if not activations.isdisjoint(node.outputs):
+            continue
+        if computed_from_inputs.isdisjoint(node.outputs):
+            if node.kind in MULTIPLYING:
+                reason = f"{node.kind}: it computes a weight from weights, and not from a picture"
+                unmerged.append(Unmerged(node.outputs[0], reason))
             continue
         try:
             steps += list(_linear_steps(node, analyzed))
         except NotLinear as reason:
             unmerged.append(Unmerged(node.outputs[0], f"{node.kind}: {reason}"))
     return steps, unmerged
+
+
+def _computed_from_inputs(graph: Graph) -> set[str]:
+    """Values that depend on an input, or that an operation makes from nothing, such as random numbers."""
+    dependent = set(graph.inputs)
+    for node in graph.nodes:
+        names = [name for name in node.inputs if name]
+        if not names or not dependent.isdisjoint(names):
+            dependent.update(node.outputs)
+    return dependent
 
 
 def _linear_steps(node: Node, analyzed: AnalyzedModel) -> Iterator[Step]:

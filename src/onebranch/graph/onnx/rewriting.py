@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
 from onebranch.graph.merge.rewriting import Merged, MergedRegion
+from onebranch.graph.onnx.constants import products_of_constants
 from onebranch.graph.onnx.file import check_rewritten, opset_of
 from onebranch.graph.onnx.graph import fresh_name, names_read_in_subgraphs
 
@@ -17,6 +18,30 @@ WEIGHTS_ARE_NO_INPUTS = 4
 
 GEMM_WITHOUT_BIAS = 11
 """Opset from which Gemm's bias is optional."""
+
+
+def with_folded_products(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with weights that are products of weights stored as results; the same model if it has none.
+
+    Raises OnebranchError if the result breaks ONNX's rules although the model does not.
+    """
+    products = products_of_constants(model)
+    if not products:
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    names = {
+        *(tensor.name for tensor in model.graph.initializer),
+        *(value.name for value in model.graph.input),
+    }
+    names |= {name for node in model.graph.node for name in node.output}
+    for node in result.graph.node:
+        for index, name in enumerate(node.output):
+            if name in products:
+                node.output[index] = fresh_name(f"{name}_before", names)
+    tensors = [numpy_helper.from_array(array, name) for name, array in products.items()]
+    result.graph.initializer.extend(tensors)
+    return _cleaned(result, model)
 
 
 def rewritten(model: onnx.ModelProto, graph: LinearGraph, regions: Iterable[MergedRegion]) -> onnx.ModelProto:
@@ -41,11 +66,16 @@ def rewritten(model: onnx.ModelProto, graph: LinearGraph, regions: Iterable[Merg
                 nodes, tensors = _written(merged[name], graph, names, opset_of(model))
                 result.graph.node.extend(nodes)
                 result.graph.initializer.extend(tensors)
-    _drop_unread(result.graph, keep_inputs=model.ir_version >= WEIGHTS_ARE_NO_INPUTS)
+    return _cleaned(result, model)
+
+
+def _cleaned(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelProto:
+    """The changed model without anything unread, after ONNX's check."""
+    _drop_unread(model.graph, keep_inputs=model.ir_version >= WEIGHTS_ARE_NO_INPUTS)
     if model.ir_version < WEIGHTS_ARE_NO_INPUTS:
-        _list_weights_as_inputs(result.graph)
-    check_rewritten(result, model)
-    return result
+        _list_weights_as_inputs(model.graph)
+    check_rewritten(model, original)
+    return model
 
 
 def _written(
