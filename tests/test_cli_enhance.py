@@ -189,7 +189,7 @@ def test_a_denoising_models_help_says_what_happens_to_chroma(run: CommandLine) -
 def test_the_default_model_is_photo_x2(
     run: CommandLine, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
+    monkeypatch.setattr(catalogue, "MODELS_FOLDER", tmp_path)
     save(Model(UPSCALE.spec, UPSCALE.weights), tmp_path / "photo-x2.safetensors")
     done = run("enhance", crops / "sand.png", "-o", tmp_path / "big.png", "--threads", 1)
     assert f"photo-x2 in {chosen(UPSCALE).runtime}" in done.output

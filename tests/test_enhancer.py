@@ -221,7 +221,7 @@ def test_the_models_own_scale_is_not_resampled() -> None:
 @pytest.fixture
 def shipped(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """Puts small random models in the place of the shipped ones; call it with their names."""
-    monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
+    monkeypatch.setattr(catalogue, "MODELS_FOLDER", tmp_path)
 
     def ship(*names: str) -> dict[str, Model]:
         models = {}
