@@ -17,6 +17,7 @@ from onebranch.enhancer.stage import ArrayStage, GraphStage
 from onebranch.errors import OnebranchError
 from onebranch.images.alpha import fill_transparent as hidden_filled
 from onebranch.images.colour import to_rgb, to_ycbcr
+from onebranch.images.density import Density
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
@@ -191,7 +192,7 @@ def test_an_opaque_alpha_stays_opaque_and_costs_nothing(monkeypatch: pytest.Monk
 
 
 def test_metadata_and_notes_are_kept() -> None:
-    metadata = Metadata(icc=b"profile", exif=b"Exif", resolution=(3.0, 4.0))
+    metadata = Metadata(icc=b"profile", exif=b"Exif", density=Density(3.0, 4.0))
     picture = Picture(picture_of(3).pixels, metadata=metadata, notes=("turned",))
     result = enhance(picture, calm_model(task="upscale", scale=2), threads=1)
     assert (result.metadata, result.notes) == (metadata, ("turned",))

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 
 from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError
+from onebranch.images.density import Density
 from onebranch.images.folders import find_pictures
 from onebranch.images.metadata import Metadata
 from onebranch.images.picture import Picture
@@ -144,11 +145,13 @@ def test_every_8_bit_value_survives_a_deeper_type(depth):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_profile_and_resolution_are_kept(tmp_path, suffix, channels):
     profile = srgb_profile() if channels == 3 else None
-    write(picture(channels, metadata=Metadata(icc=profile, resolution=(4.0, 4.0))), tmp_path / f"it{suffix}")
+    write(
+        picture(channels, metadata=Metadata(icc=profile, density=Density(4.0, 4.0))), tmp_path / f"it{suffix}"
+    )
     back = read(tmp_path / f"it{suffix}").metadata
     assert back.icc == profile
     if suffix in (".png", ".jpg", ".tif"):
-        assert back.resolution == pytest.approx((4, 4), rel=0.02)
+        assert (back.density.x, back.density.y) == pytest.approx((4, 4), rel=0.02)
 
 
 @pytest.mark.fast

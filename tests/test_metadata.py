@@ -16,6 +16,7 @@ from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.images.containers import exif as exif_block
 from onebranch.images.containers import xmp as xmp_packet
 from onebranch.images.containers.png import SIGNATURE, is_location_text, read_texts
+from onebranch.images.density import DEFAULT_DENSITY, Density
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.metadata import (
     Metadata,
@@ -164,7 +165,7 @@ def test_png_files_stay_whole(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_stripped_files_have_the_profile_and_nothing_else(tmp_path, suffix):
-    blocks = {"exif": block(), "xmp": XMP, "icc": profile("Display P3"), "resolution": (12.0, 12.0)}
+    blocks = {"exif": block(), "xmp": XMP, "icc": profile("Display P3"), "density": Density(12.0, 12.0)}
     content = written(tmp_path / f"it{suffix}", Encoding(strip=True), **blocks)
     with Image.open(tmp_path / f"it{suffix}") as image:
         assert image.info["icc_profile"] == profile("Display P3")
@@ -317,11 +318,11 @@ def test_a_block_too_long_for_a_segment_does_no_harm(tmp_path, suffix):
 def test_resolution_is_kept_and_none_is_72(tmp_path, suffix):
     for exif in (None, block("<", 1)):
         for inch in ((72, 72), (300, 150)):
-            resolution = None if inch == (72, 72) else (inch[0] / 25.4, inch[1] / 25.4)
-            picture = Picture(PIXELS, metadata=Metadata(exif=exif, resolution=resolution))
+            density = None if inch == (72, 72) else Density(inch[0] / 25.4, inch[1] / 25.4)
+            picture = Picture(PIXELS, metadata=Metadata(exif=exif, density=density))
             write(picture, tmp_path / f"it{suffix}", overwrite=True)
-            found = read(tmp_path / f"it{suffix}").metadata.resolution or (72 / 25.4, 72 / 25.4)
-            assert found == pytest.approx((inch[0] / 25.4, inch[1] / 25.4), rel=0.01)
+            found = read(tmp_path / f"it{suffix}").metadata.density or DEFAULT_DENSITY
+            assert (found.x, found.y) == pytest.approx((inch[0] / 25.4, inch[1] / 25.4), rel=0.01)
             with Image.open(tmp_path / f"it{suffix}") as image:
                 assert round(float(image.info.get("dpi", (72, 72))[0])) == inch[0]
 

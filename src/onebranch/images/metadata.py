@@ -7,21 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from onebranch.images.containers import exif, png, xmp
+from onebranch.images.density import Density
 from onebranch.images.samples import Samples
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Blocks as they are in the file, or None.
-
-    resolution: pixels per millimetre, horizontally and vertically. texts: complete text chunks of a PNG.
-    """
+    """Blocks as they are in the file, or None. texts: complete text chunks of a PNG."""
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
-    resolution: tuple[float, float] | None = None
+    density: Density | None = None
     texts: tuple[bytes, ...] = ()
 
 
@@ -36,17 +34,20 @@ TO_UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
 }
 """How samples (H, W, C) of an EXIF orientation become upright (CIPA DC-008, 4.6.5); 1 is upright."""
 
+TRANSPOSED = 5
+"""The first of the EXIF orientations whose rows are columns of the upright picture."""
+
 
 def upright(metadata: Metadata, orientation: int) -> Metadata:
     """The metadata of a picture that has been made upright from that EXIF orientation: it says 1."""
     if orientation not in TO_UPRIGHT:
         return metadata
-    resolution = metadata.resolution
+    density = metadata.density
     return replace(
         metadata,
         exif=None if metadata.exif is None else exif.set_upright(metadata.exif),
         xmp=None if metadata.xmp is None else xmp.set_upright(metadata.xmp),
-        resolution=resolution[::-1] if resolution and orientation >= 5 else resolution,
+        density=density.transposed() if density and orientation >= TRANSPOSED else density,
     )
 
 

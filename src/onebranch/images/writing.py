@@ -11,7 +11,8 @@ import numpy as np
 
 from onebranch.atomic_files import atomic_path, check_writable
 from onebranch.errors import OnebranchError
-from onebranch.images.encoders.encoding import DEFAULT_ENCODING, Encoding, losses, save
+from onebranch.images.density import DEFAULT_DENSITY, Density
+from onebranch.images.encoders.encoding import DEFAULT_ENCODING, Encoding, losses, save, written_metadata
 from onebranch.images.encoders.output_colours import OutputColours, encoder_layout, output_colours
 from onebranch.images.encoders.pipe import Pipe, of_memory
 from onebranch.images.encoders.plain import PLAIN_ENCODERS, PlainEncoder, bmp_row_bytes
@@ -187,7 +188,8 @@ class Writer:
         """The encoder of a picture of which so many rows came first."""
         layout = self._layout
         if self._format.name in PLAIN_ENCODERS:
-            return _PlainFile(self._temporary, self._format, self._colours)
+            density = written_metadata(self._header, self._encoding).density
+            return _PlainFile(self._temporary, self._format, self._colours, density)
         size = layout.height * layout.width * layout.bands * np.dtype(layout.depth).itemsize
         if first_rows == layout.height or size <= MAX_COLLECTED_BYTES:
             return _CollectedRows(self._save)
@@ -225,11 +227,14 @@ class _CollectedRows:
 class _PlainFile:
     """Rows of a format that libvips does not write."""
 
-    def __init__(self, path: Path, file_format: Format, colours: OutputColours) -> None:
+    def __init__(
+        self, path: Path, file_format: Format, colours: OutputColours, density: Density | None
+    ) -> None:
         self._file, self._colours = path.open("xb"), colours
+        density = density if density is not None and density.is_absolute else DEFAULT_DENSITY
         try:
             layout = replace(encoder_layout(colours, file_format), depth=colours.depth)
-            self._encoder: PlainEncoder = PLAIN_ENCODERS[file_format.name](self._file, layout)
+            self._encoder: PlainEncoder = PLAIN_ENCODERS[file_format.name](self._file, layout, density)
         except BaseException:
             self._file.close()
             raise

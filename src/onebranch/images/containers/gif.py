@@ -3,6 +3,7 @@
 import mmap
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
@@ -55,3 +56,10 @@ def _count_frames(content: mmap.mmap, position: int) -> int:
 
 def _colour_table_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & COLOUR_TABLE else 0
+
+
+def set_pixel_aspect(path: Path, aspect: int) -> None:
+    """Set the byte of a GIF's pixel aspect ratio: width / height is (aspect + 15) / 64."""
+    with path.open("r+b") as file:
+        file.seek(12)
+        file.write(bytes([aspect]))

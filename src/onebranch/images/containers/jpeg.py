@@ -1,8 +1,10 @@
 """JPEG files: segments, frame header, density and comments (ITU-T T.81; JFIF is ITU-T T.871)."""
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from onebranch.images.containers.errors import ContainerError
@@ -23,6 +25,9 @@ MAX_SEGMENTS = 10_000
 
 MAX_SEGMENT_BYTES = 65_533
 """Of a segment's content: its length, which counts itself, has 16 bits."""
+
+MOVED_BYTES = 1 << 20
+"""Of a file that are moved at a time."""
 
 NO_UNIT, PER_INCH, PER_CENTIMETRE = 0, 1, 2
 """JFIF's units of density; without a unit only the ratio of the two numbers counts."""
@@ -133,3 +138,19 @@ def jfif_segment(density: tuple[int, int, int]) -> bytes:
     """A complete JFIF segment (T.871, 10.1) of version 1.02 without a thumbnail. density: (x, y, unit)."""
     x, y, unit = density
     return struct.pack(">HH5sHBHHBB", 0xFF00 | APP0, 16, b"JFIF\0", 0x0102, unit, x, y, 0, 0)
+
+
+def insert_segments(path: Path, segments: list[bytes]) -> None:
+    """Insert complete segments before all others of a JPEG file; the rest moves, from its end on."""
+    content = b"".join(segments)
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > len(SOI):
+            begin = max(len(SOI), end - MOVED_BYTES)
+            file.seek(begin)
+            moved = file.read(end - begin)
+            file.seek(begin + len(content))
+            file.write(moved)
+            end = begin
+        file.seek(len(SOI))
+        file.write(content)

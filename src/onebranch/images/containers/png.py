@@ -47,8 +47,6 @@ SRGB_GAMMA = range(45000, 46001)
 SRGB_CODES = (1, 13)
 """Primaries and transfer function of sRGB in a cICP chunk (ITU-T H.273)."""
 
-INCH_IN_MILLIMETRES = 25.4
-
 
 class Chunk(NamedTuple):
     """A chunk without its length and checksum."""
@@ -240,6 +238,18 @@ def append_texts(path: Path, texts: tuple[bytes, ...]) -> None:
         assert file.read() == IEND, "a PNG ends with IEND"
         file.seek(-len(IEND), os.SEEK_END)
         file.write(b"".join(texts) + IEND)
+
+
+def set_density(path: Path, density: tuple[int, int, bool]) -> None:
+    """Overwrite the pHYs chunk of a PNG file that has one. density: (x, y, is_metre)."""
+    with path.open("r+b") as file:
+        file.seek(len(SIGNATURE))
+        name, length = _next_chunk(file)
+        while name != b"pHYs":
+            file.seek(length + 4, os.SEEK_CUR)
+            name, length = _next_chunk(file)
+        file.seek(-8, os.SEEK_CUR)
+        file.write(chunk_bytes(b"pHYs", struct.pack(">IIB", *density)))
 
 
 def update_checksum(content: _Checksummed, offset: int) -> None:

@@ -42,6 +42,9 @@ UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}
 
 SHORT, LONG, IFD8 = 3, 4, 18
 
+NO_UNIT = 1
+"""The value of `RESOLUTION_UNIT` for a density without a unit, of which only the ratio counts."""
+
 PALETTE_COLOUR = 3
 """The value of `PHOTOMETRIC` whose samples are indices into a colour map."""
 
@@ -314,6 +317,23 @@ def _exif_block(tiff: TiffReader) -> bytes | None:
     mark = b"II*\0" if layout.order == "<" else b"MM\0*"
     block = b"Exif\0\0" + mark + layout.pack("I", 8) + _serialized(tree, 8, layout)
     return block if len(block) <= MAX_EXIF_BYTES else None
+
+
+def set_relative_density(path: Path, density: tuple[int, int]) -> None:
+    """Overwrite the density of a TIFF file that has one by numbers without a unit."""
+    with path.open("r+b") as file:
+        tiff = TiffReader(file)
+        first = tiff.directory(tiff.first_offset)
+        for tag, number in zip((X_RESOLUTION, Y_RESOLUTION), density, strict=True):
+            entry = first.entry(tag)
+            assert entry is not None, "libvips writes the density"
+            inline_offset = entry.position + 4 + tiff.format.offset_bytes
+            file.seek(inline_offset if tiff.format.big else tiff.offset_of(entry))
+            file.write(tiff.format.pack("II", number, 1))
+        unit = first.entry(RESOLUTION_UNIT)
+        assert unit is not None, "libvips writes the unit of density"
+        file.seek(unit.position + 4 + tiff.format.offset_bytes)
+        file.write(tiff.format.pack("H", NO_UNIT))
 
 
 def append_exif(path: Path, exif: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from onebranch.images.decoders.uncompressed import (
     samples_in_mode,
 )
 from onebranch.images.decoders.vips_reader import VipsReader, describe
+from onebranch.images.density import INCH_IN_MILLIMETRES, Density, read_density
 from onebranch.images.libvips import BLOCKS, pyvips
 from onebranch.images.metadata import Metadata
 from onebranch.images.probe import Probe
@@ -62,7 +64,7 @@ def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
         mode = MODES[image.mode]
         frames = getattr(image, "n_frames", 1)
         notes = (f"only the first of {frames} frames",) if frames > 1 else ()
-        metadata = Metadata(icc=image.info.get("icc_profile") or None)
+        metadata = Metadata(icc=image.info.get("icc_profile") or None, density=_density(probe, image))
         raw = raw_rows(image) if name in UNCOMPRESSED else None
         if raw is not None and metadata.icc is None:
             header = Header(_layout(image, mode), metadata, notes=notes)
@@ -70,7 +72,7 @@ def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
         estimate = whole_picture_memory(name, image.width, image.height)
         check_memory(path, estimate, limits.memory)
         if metadata.icc is not None:
-            return _profiled_reader(path, samples_in_mode(image, mode), metadata.icc, notes)
+            return _profiled_reader(path, samples_in_mode(image, mode), metadata, notes)
         image.load()
         header = Header(_layout(image, mode), metadata, notes=notes, decoder_bytes=estimate.bytes)
         return DecodedReader(path, name, image, mode, header)
@@ -124,12 +126,23 @@ def _layout(image: PillowImage, mode: str) -> Layout:
     return Layout(image.height, image.width, channels, bands > channels, DEEP_MODES.get(mode, "uint8"))
 
 
-def _profiled_reader(path: Path, samples: Samples, icc: bytes, notes: tuple[str, ...]) -> Reader:
+def _density(probe: Probe, image: PillowImage) -> Density | None:
+    """The density by our own reading of the file, of JPEG 2000 by Pillow's."""
+    dpi = image.info.get("dpi") if probe.format.name == "JPEG 2000" else None
+    if not dpi:
+        return read_density(probe.structure, None)
+    x, y = (float(each) / INCH_IN_MILLIMETRES for each in dpi)
+    return Density(x, y)
+
+
+def _profiled_reader(path: Path, samples: Samples, metadata: Metadata, notes: tuple[str, ...]) -> Reader:
     """Decoded samples that have a profile, through which their colours may be converted."""
     height, width, bands = samples.shape
     image = pyvips.Image.new_from_memory(
         np.ascontiguousarray(samples).data, width, height, bands, VIPS_FORMATS[samples.dtype.name]
     )
     image = image.copy(interpretation="srgb" if bands > 2 else "b-w")
-    image.set_type(pyvips.GValue.blob_type, BLOCKS["icc"], icc)
-    return VipsReader(path, "file", *describe(path, image, notes))
+    image.set_type(pyvips.GValue.blob_type, BLOCKS["icc"], metadata.icc)
+    shown, header = describe(path, image, notes)
+    metadata = replace(header.metadata, density=metadata.density)
+    return VipsReader(path, "file", shown, replace(header, metadata=metadata))

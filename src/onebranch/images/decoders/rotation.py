@@ -13,7 +13,7 @@ from onebranch.images.decoders.temporary_file import (
     sample_bytes,
     temporary_file_errors,
 )
-from onebranch.images.metadata import TO_UPRIGHT
+from onebranch.images.metadata import TO_UPRIGHT, TRANSPOSED
 from onebranch.images.rows import Header, Reader
 from onebranch.images.samples import Samples
 
@@ -22,9 +22,6 @@ BAND_BYTES = 16 << 20
 
 MIRRORED = 2
 """The EXIF orientation whose rows come in order."""
-
-TRANSPOSED = 5
-"""The first of the EXIF orientations whose rows are columns of the upright picture."""
 
 REVERSED = (3, 4, 7, 8)
 """EXIF orientations whose first row is the last row, or column, of the file."""

@@ -12,6 +12,7 @@ from onebranch.images.containers import xmp
 from onebranch.images.containers.png import PngStructure
 from onebranch.images.containers.tiff import TiffStructure
 from onebranch.images.decoders.errors import decoder_errors
+from onebranch.images.density import read_density
 from onebranch.images.libvips import BLOCKS, VipsImage, field, pyvips
 from onebranch.images.metadata import Metadata, upright
 from onebranch.images.profiles import decode_colours
@@ -20,9 +21,6 @@ from onebranch.images.samples import DEPTHS_BY_VIPS_FORMAT, Samples
 
 FETCH_BYTES = 1 << 18
 """Bytes that are taken out of libvips at a time: each step of a pipeline holds as many; more are slower."""
-
-UNKNOWN_DENSITY = (1.0, 1.0)
-"""libvips' pixels per millimetre of a file that does not say."""
 
 
 class VipsReader:
@@ -114,5 +112,4 @@ def _metadata(image: VipsImage, structure: object) -> Metadata:
             blocks["exif"] = exif
         case PngStructure():
             texts = structure.texts
-    density = image.xres, image.yres
-    return Metadata(**blocks, resolution=None if density == UNKNOWN_DENSITY else density, texts=texts)
+    return Metadata(**blocks, density=read_density(structure, blocks["exif"]), texts=texts)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from onebranch.errors import OnebranchError, nearest
-from onebranch.images.containers import png, tiff
+from onebranch.images.density import DEFAULT_DENSITY, lost_density
 from onebranch.images.encoders import verbatim_exif
+from onebranch.images.encoders.completion import complete_file
 from onebranch.images.encoders.output_colours import OutputColours, encoder_layout, output_colours
 from onebranch.images.encoders.pipe import of_memory
 from onebranch.images.formats import Format
@@ -33,11 +34,6 @@ BLOCK_FORMATS = {
     "iptc": ("JPEG", "TIFF"),
 }
 """The formats into which each block is written."""
-
-INCH_IN_MILLIMETRES = 25.4
-
-DEFAULT_RESOLUTION = (72 / INCH_IN_MILLIMETRES, 72 / INCH_IN_MILLIMETRES)
-"""Pixels per millimetre in the file of a picture that does not say: libvips always writes a resolution."""
 
 TIFF_STRIP_BYTES = 8 << 20
 """About; libvips itself reads no strip above 50 MB by default."""
@@ -112,11 +108,8 @@ def save(image: VipsImage, header: Header, file_format: Format, encoding: Encodi
     operation, options, image = _prepared(image, colours, given, file_format, encoding)
     getattr(image, operation)(os.fsencode(path), **options)
     if exif is not None and is_verbatim:
-        verbatim_exif.replace_placeholder(path, exif, _jfif_density(metadata))
-    elif exif is not None and file_format.name == "TIFF":
-        tiff.append_exif(path, exif)
-    if file_format.name == "PNG" and metadata.texts:
-        png.append_texts(path, metadata.texts)
+        verbatim_exif.replace_placeholder(path, exif)
+    complete_file(path, file_format, metadata)
 
 
 def written_metadata(header: Header, encoding: Encoding) -> Metadata:
@@ -134,11 +127,11 @@ def losses(header: Header, file_format: Format, encoding: Encoding) -> tuple[str
     blocks = [name for name in BLOCK_FORMATS if getattr(metadata, name) is not None]
     lost = [name.upper() for name in blocks if file_format.name not in BLOCK_FORMATS[name]]
     lost += ["texts of the PNG"] if metadata.texts and file_format.name != "PNG" else []
-    notes = []
+    notes = [lost_density(metadata.density, file_format.name, metadata.exif)]
     if lost:
         them = "it" if len(lost) == 1 and not metadata.texts else "them"
         notes.append(f"{' and '.join(lost)} left out: {file_format.name} does not hold {them}")
-    return (*output_colours(header, file_format).losses, *notes)
+    return (*output_colours(header, file_format).losses, *filter(None, notes))
 
 
 def _prepared(
@@ -149,35 +142,22 @@ def _prepared(
         metadata = replace(metadata, icc=None)
     image = colours.convert(image)
     operation, options = _saver(file_format, image, encoding)
-    options["keep"] = _kept_blocks(file_format, metadata, encoding)
+    options["keep"] = _kept_blocks(metadata)
     return operation, options, _with_metadata(image, metadata)
 
 
-def _jfif_density(metadata: Metadata) -> tuple[int, int, int]:
-    """Pixels per inch, horizontally and vertically, as JFIF holds them, and JFIF's unit."""
-    x, y = (
-        max(1, min(65535, round(each * INCH_IN_MILLIMETRES)))
-        for each in metadata.resolution or DEFAULT_RESOLUTION
-    )
-    return x, y, 1
-
-
-def _kept_blocks(file_format: Format, metadata: Metadata, encoding: Encoding) -> int:
-    """libvips' flags for the blocks that there are, so that it does not make EXIF of its own.
-
-    In a JPEG it should: libvips writes the resolution there in EXIF alone.
-    """
-    has_resolution = metadata.resolution not in (None, DEFAULT_RESOLUTION)
-    needs_exif = file_format.name == "JPEG" and has_resolution and not encoding.strip
-    blocks = {"exif": metadata.exif or needs_exif, "xmp": metadata.xmp, "iptc": metadata.iptc, "icc": True}
+def _kept_blocks(metadata: Metadata) -> int:
+    """libvips' flags for the blocks that there are, so that it does not make EXIF of its own."""
+    blocks = {"exif": metadata.exif, "xmp": metadata.xmp, "iptc": metadata.iptc, "icc": True}
     flags = pyvips.enums.ForeignKeep
     return sum(int(getattr(flags, name.upper())) for name, block in blocks.items() if block)
 
 
 def _with_metadata(image: VipsImage, metadata: Metadata) -> VipsImage:
     """The libvips image with its metadata."""
-    x, y = metadata.resolution or DEFAULT_RESOLUTION
-    image = image.copy(xres=x, yres=y)
+    density = metadata.density
+    written = density if density is not None and density.is_absolute else DEFAULT_DENSITY
+    image = image.copy(xres=written.x, yres=written.y)
     for ours, theirs in BLOCKS.items():
         block = getattr(metadata, ours)
         if block is not None:

@@ -5,14 +5,15 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from onebranch.images.density import METRE_IN_MILLIMETRES, Density
 from onebranch.images.rows import Layout
 from onebranch.images.samples import WHITE_LEVELS, Samples
 
 BMP_HEADER_BYTES = 54
 """Bytes before the palette of a BMP."""
 
-BMP_PIXELS_PER_METRE = 2835
-"""72 dpi, which other programs write where the picture does not say."""
+MAX_BMP_DENSITY = 2**31 - 1
+"""Pixels per metre that a BMP's header holds."""
 
 
 class PlainEncoder(Protocol):
@@ -25,7 +26,8 @@ class PlainEncoder(Protocol):
 class PpmEncoder:
     """Binary PPM or PGM (netpbm's ppm(5), pgm(5)) of 8 or 16 bits."""
 
-    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout, density: Density) -> None:
+        """density: ignored, the format holds none."""
         self._file = file
         kind, white = (b"P5" if layout.channels == 1 else b"P6"), WHITE_LEVELS[layout.depth]
         file.write(kind + b"\n%d %d\n%d\n" % (layout.width, layout.height, white))
@@ -37,17 +39,21 @@ class PpmEncoder:
 
 
 class BmpEncoder:
-    """BMP of 8 bits (BITMAPINFOHEADER): the lowest row comes first, blue before red."""
+    """BMP of 8 bits (BITMAPINFOHEADER): the lowest row comes first, blue before red.
 
-    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+    density: in pixels per millimetre.
+    """
+
+    def __init__(self, file: BinaryIO, layout: Layout, density: Density) -> None:
         self._file, self._layout, self._missing_rows = file, layout, layout.height
         self._row_bytes = bmp_row_bytes(layout)
         palette = b"".join(pack("<BBBB", grey, grey, grey, 0) for grey in range(256 * (layout.channels == 1)))
         self._start = BMP_HEADER_BYTES + len(palette)
-        size, density = self._row_bytes * layout.height, BMP_PIXELS_PER_METRE
+        size = self._row_bytes * layout.height
+        x, y = (min(MAX_BMP_DENSITY, round(each * METRE_IN_MILLIMETRES)) for each in (density.x, density.y))
         file.write(pack("<2sIHHI", b"BM", self._start + size, 0, 0, self._start))
         bits = 8 * layout.channels
-        head = (40, layout.width, layout.height, 1, bits, 0, size, density, density, 0, 0)
+        head = (40, layout.width, layout.height, 1, bits, 0, size, x, y, 0, 0)
         file.write(pack("<IiiHHIIiiII", *head))
         file.write(palette)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onebranch.errors import OnebranchError
 from onebranch.images.containers import exif as exif_block
-from onebranch.images.containers import jpeg, png
+from onebranch.images.containers import png
 
 FORMATS = ("PNG", "JPEG", "WebP", "AVIF")
 """The formats into which libvips writes EXIF, not compressed."""
@@ -41,11 +41,8 @@ def placeholder(exif: bytes) -> bytes:
     return exif_block.PREFIX + TIFF_HEADERS[0] + entry + text
 
 
-def replace_placeholder(path: Path, exif: bytes, density: tuple[int, int, int]) -> None:
-    """Write a block over its placeholder in a file that libvips wrote. OnebranchError if it is not there.
-
-    density: (x, y, unit) for a JPEG without JFIF: libvips gives the density there in its own EXIF alone.
-    """
+def replace_placeholder(path: Path, exif: bytes) -> None:
+    """Write a block over its placeholder in a file that libvips wrote. OnebranchError if it is not there."""
     block = _without_prefix(exif)
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         text = content.find(FILLING)
@@ -54,8 +51,6 @@ def replace_placeholder(path: Path, exif: bytes, density: tuple[int, int, int]) 
         end = text + len(block) + len(FILLING)
         if min(text, begin) < 0:
             raise OnebranchError(f"cannot write '{path}': EXIF is not where it was put")
-        if content[:4] == jpeg.SOI + bytes([0xFF, jpeg.APP1]):
-            begin = _insert_jfif(content, density)
         content[begin:end] = block + bytes(end - begin - len(block))
         if content[:4] == png.SIGNATURE[:4]:
             png.update_checksum(content, begin - 8)
@@ -63,12 +58,3 @@ def replace_placeholder(path: Path, exif: bytes, density: tuple[int, int, int]) 
 
 def _without_prefix(exif: bytes) -> bytes:
     return exif.removeprefix(exif_block.PREFIX)
-
-
-def _insert_jfif(content: mmap.mmap, density: tuple[int, int, int]) -> int:
-    """Put a JFIF segment before the EXIF of a JPEG, which becomes as much shorter; where its block begins."""
-    (length,) = struct.unpack_from(">H", content, 4)
-    jfif = jpeg.jfif_segment(density)
-    app1 = struct.pack(">HH6s", 0xFF00 | jpeg.APP1, length - len(jfif), exif_block.PREFIX)
-    content[2 : 2 + len(jfif + app1)] = jfif + app1
-    return 2 + len(jfif + app1)

@@ -1,0 +1,53 @@
+"""What libvips does not write into files, added to the finished file: density, texts, EXIF of TIFF."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from onebranch.images.containers import gif, jpeg, png, tiff
+from onebranch.images.density import DEFAULT_DENSITY, gif_aspect, jfif_density, phys_density
+from onebranch.images.formats import Format
+from onebranch.images.metadata import Metadata
+
+
+def complete_file(path: Path, file_format: Format, metadata: Metadata) -> None:
+    """Add to a file that libvips has written what the metadata holds beyond that."""
+    complete = _COMPLETIONS.get(file_format.name)
+    if complete is not None:
+        complete(path, metadata)
+
+
+def _complete_jpeg(path: Path, metadata: Metadata) -> None:
+    """A JFIF header where there is a density, and before EXIF, where many programs expect one."""
+    segments = []
+    if metadata.exif is not None or metadata.density not in (None, DEFAULT_DENSITY):
+        segments.append(jpeg.jfif_segment(jfif_density(metadata.density or DEFAULT_DENSITY)))
+    if segments:
+        jpeg.insert_segments(path, segments)
+
+
+def _complete_png(path: Path, metadata: Metadata) -> None:
+    if metadata.density is not None:
+        png.set_density(path, phys_density(metadata.density))
+    if metadata.texts:
+        png.append_texts(path, metadata.texts)
+
+
+def _complete_tiff(path: Path, metadata: Metadata) -> None:
+    if metadata.density is not None and not metadata.density.is_absolute:
+        tiff.set_relative_density(path, metadata.density.whole_ratio())
+    if metadata.exif is not None:
+        tiff.append_exif(path, metadata.exif)
+
+
+def _complete_gif(path: Path, metadata: Metadata) -> None:
+    density = metadata.density
+    if density is not None and not density.is_absolute and density.is_informative:
+        gif.set_pixel_aspect(path, gif_aspect(density))
+
+
+_COMPLETIONS: dict[str, Callable[[Path, Metadata], None]] = {
+    "JPEG": _complete_jpeg,
+    "PNG": _complete_png,
+    "TIFF": _complete_tiff,
+    "GIF": _complete_gif,
+}
