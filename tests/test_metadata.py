@@ -417,3 +417,17 @@ def test_every_kind_of_jpeg_holds_exif_and_stays_readable(tmp_path, mode):
         assert found.getexif()[0x010F] == "The Maker"
     assert raw_exif(tmp_path / "out.jpg").index(NOTE) == block(">").index(NOTE) - 6
     assert read(tmp_path / "out.jpg").conversion.kind == ("CMYK" if mode == "CMYK" else "")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_without_a_profile_gets_none(tmp_path, suffix):
+    source = tmp_path / f"in{suffix}"
+    Image.effect_noise((64, 48), 60).convert("RGB").convert("CMYK").save(source)
+    picture = read(source)
+    write(picture, tmp_path / f"out{suffix}")
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        assert (image.mode, image.info.get("icc_profile")) == ("CMYK", None)
+    assert (tmp_path / f"out{suffix}").stat().st_size < 40_000
+    again = read(tmp_path / f"out{suffix}")
+    assert again.conversion.kind == "CMYK"
+    assert np.abs(again.pixels - picture.pixels).mean() < 0.02

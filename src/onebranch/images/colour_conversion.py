@@ -171,8 +171,14 @@ def _through_profile(image: VipsImage, depth: str, profile: bytes | None) -> Vip
 
 
 def _cmyk(image: VipsImage, depth: str, profile: bytes | None) -> VipsImage:
+    """CMYK; a file without a profile gets none: libvips' press profile is larger than many a picture."""
+    from onebranch.images.libvips import BLOCKS
+
     exported = _exported(image, profile, "cmyk")
-    return float_to_depth(to_float(exported), depth).copy(interpretation="cmyk")
+    result = float_to_depth(to_float(exported), depth).copy(interpretation="cmyk")
+    if profile is None:
+        result.remove(BLOCKS["icc"])
+    return result
 
 
 def _exported(image: VipsImage, profile: bytes | None, fallback: str) -> VipsImage:
