@@ -162,6 +162,7 @@ class FileArguments:
     level: int
     strip: bool
     strip_location: bool
+    keep_times: bool
 
     def file_options(self) -> "FileOptions":
         """The same, checked."""
@@ -179,7 +180,10 @@ class FileArguments:
             strip_location=self.strip_location,
         )
         return FileOptions(
-            encoding, self.overwrite, MAX_PIXELS if self.max_pixels is None else self.max_pixels
+            encoding,
+            self.overwrite,
+            MAX_PIXELS if self.max_pixels is None else self.max_pixels,
+            self.keep_times,
         )
 
 
@@ -203,6 +207,7 @@ file_options = option_group(
     ),
     click.option("--strip", is_flag=True, help="Remove all metadata except the colour profile."),
     click.option("--strip-location", is_flag=True, help="Remove GPS metadata."),
+    click.option("--keep-times", is_flag=True, help="Give results the modification times of their sources."),
 )
 
 

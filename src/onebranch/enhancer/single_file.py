@@ -13,6 +13,7 @@ from onebranch.enhancer.memory_budget import MemoryBudget
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.steps import fully_opaque
 from onebranch.errors import OnebranchError
+from onebranch.images.attributes import attributes_of
 from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.formats import format_of_name
@@ -55,7 +56,8 @@ class FileOptions:
     """How picture files are read and written.
 
     encoding: quality, compression and metadata of results. overwrite: replace results that exist.
-    max_pixels: largest picture that is read. OnebranchError at construction if it is less than 1.
+    max_pixels: largest picture that is read. OnebranchError at construction if it is less than 1. keep_times:
+    results get the modification time of their source; they always get its permissions.
 
     >>> FileOptions(Encoding(quality=90), overwrite=True).max_pixels
     1000000000
@@ -64,6 +66,7 @@ class FileOptions:
     encoding: Encoding = field(default_factory=Encoding)
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
+    keep_times: bool = False
 
     def __post_init__(self) -> None:
         """Check the limit."""
@@ -145,7 +148,7 @@ def enhance_file(
             preview = _preview(reader.header, target, enhancer, file_options, frames)
             if frames == 1:
                 with budget.reserve(preview.memory - PROCESS_BYTES):
-                    _enhance_rows(reader, target, enhancer, file_options, progress)
+                    _enhance_rows(reader, source, target, enhancer, file_options, progress)
         if frames > 1:
             with budget.reserve(preview.memory - PROCESS_BYTES):
                 _enhance_frames(source, target, enhancer, file_options, progress)
@@ -248,13 +251,20 @@ def _resized(header: Header, size: Size) -> Header:
 
 
 def _enhance_rows(
-    reader: Reader, target: Path, enhancer: Enhancer, file_options: FileOptions, progress: Progress
+    reader: Reader,
+    source: Path,
+    target: Path,
+    enhancer: Enhancer,
+    file_options: FileOptions,
+    progress: Progress,
 ) -> None:
     layout = reader.header.layout
     size = enhancer.size_of_result((layout.height, layout.width))
     header = _resized(reader.header, size)
     written = 0
-    with Writer(target, header, file_options.encoding, overwrite=file_options.overwrite) as writer:
+    attributes = attributes_of(source, file_options.keep_times)
+    overwrite = file_options.overwrite
+    with Writer(target, header, file_options.encoding, overwrite=overwrite, attributes=attributes) as writer:
         for rows in enhancer.rows(reader):
             writer.write(rows)
             written += len(rows)
@@ -271,7 +281,9 @@ def _enhance_frames(
         frames.append(enhancer.enhance(frame))
         progress(len(frames) / len(animation.frames))
     result = replace(animation, frames=tuple(frames))
-    write_animation(result, target, file_options.encoding, overwrite=file_options.overwrite)
+    attributes = attributes_of(source, file_options.keep_times)
+    overwrite = file_options.overwrite
+    write_animation(result, target, file_options.encoding, overwrite=overwrite, attributes=attributes)
 
 
 @contextmanager

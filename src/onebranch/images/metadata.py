@@ -7,13 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from onebranch.images.containers import exif, png, xmp
+from onebranch.images.containers.geotiff import GeoTiff
+from onebranch.images.containers.location import mentions_location
 from onebranch.images.density import Density
 from onebranch.images.samples import Samples
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Blocks as they are in the file, or None. texts: complete text chunks of a PNG."""
+    """Blocks as they are in the file, or None.
+
+    texts: complete text chunks of a PNG. comments: of a JPEG, without its segments' headers.
+    """
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -21,6 +26,8 @@ class Metadata:
     iptc: bytes | None = None
     density: Density | None = None
     texts: tuple[bytes, ...] = ()
+    comments: tuple[bytes, ...] = ()
+    geotiff: GeoTiff | None = None
 
 
 TO_UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
@@ -39,7 +46,10 @@ TRANSPOSED = 5
 
 
 def upright(metadata: Metadata, orientation: int) -> Metadata:
-    """The metadata of a picture that has been made upright from that EXIF orientation: it says 1."""
+    """The metadata of a picture that has been made upright from that EXIF orientation: it says 1.
+
+    GeoTIFF tags, which describe the pixels as stored, are left out.
+    """
     if orientation not in TO_UPRIGHT:
         return metadata
     density = metadata.density
@@ -48,23 +58,29 @@ def upright(metadata: Metadata, orientation: int) -> Metadata:
         exif=None if metadata.exif is None else exif.set_upright(metadata.exif),
         xmp=None if metadata.xmp is None else xmp.set_upright(metadata.xmp),
         density=density.transposed() if density and orientation >= TRANSPOSED else density,
+        geotiff=None,
     )
 
 
 def of_size(metadata: Metadata, height: int, width: int) -> Metadata:
-    """The metadata whose EXIF, if it holds the size in pixels, holds this one."""
-    if metadata.exif is None:
-        return metadata
-    return replace(metadata, exif=exif.set_size(metadata.exif, height, width))
+    """The metadata whose EXIF, if it holds the size in pixels, and whose GeoTIFF tags are of this size."""
+    geotiff = metadata.geotiff
+    return replace(
+        metadata,
+        exif=None if metadata.exif is None else exif.set_size(metadata.exif, height, width),
+        geotiff=None if geotiff is None else geotiff.resized(height, width),
+    )
 
 
 def without_location(metadata: Metadata) -> Metadata:
-    """The metadata without geographic locations in EXIF, XMP and PNG texts; blocks that are damaged go."""
+    """The metadata without geographic locations; damaged EXIF and XMP, which may hold one, are left out."""
     return replace(
         metadata,
         exif=None if metadata.exif is None else exif.remove_location(metadata.exif),
         xmp=None if metadata.xmp is None else xmp.remove_location(metadata.xmp),
         texts=tuple(text for text in metadata.texts if not png.is_location_text(text)),
+        comments=tuple(each for each in metadata.comments if not mentions_location(each.decode("latin-1"))),
+        geotiff=None,
     )
 
 

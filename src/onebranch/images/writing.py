@@ -11,6 +11,7 @@ import numpy as np
 
 from onebranch.atomic_files import atomic_path, check_writable
 from onebranch.errors import OnebranchError
+from onebranch.images.attributes import FileAttributes
 from onebranch.images.density import DEFAULT_DENSITY, Density
 from onebranch.images.encoders.encoding import DEFAULT_ENCODING, Encoding, losses, save, written_metadata
 from onebranch.images.encoders.output_colours import OutputColours, encoder_layout, output_colours
@@ -132,7 +133,7 @@ class Writer:
 
     A context manager: after an exception nothing is left behind. OnebranchError where `check_target` raises
     it, if the name is taken and not `overwrite`, there is no such folder, or the disk is full. WebP, AVIF and
-    GIF are encoded in memory as a whole.
+    GIF are encoded in memory as a whole. attributes: of the finished file; by default those of a new file.
     """
 
     def __init__(
@@ -142,8 +143,10 @@ class Writer:
         encoding: Encoding = DEFAULT_ENCODING,
         *,
         overwrite: bool = False,
+        attributes: FileAttributes | None = None,
     ) -> None:
         self._path, self._header, self._encoding = Path(path), header, encoding
+        self._attributes = attributes
         check_target(self._path, header, encoding)
         check_writable(self._path, overwrite)
         self._format = format_of_name(self._path)
@@ -171,6 +174,8 @@ class Writer:
                 raise OnebranchError(f"cannot write '{self._path}': {self._missing_rows} rows are missing")
             assert self._encoder is not None, "a picture has rows"
             self._encoder.close()
+            if self._attributes is not None:
+                self._attributes.apply(self._temporary)
         except BaseException as problem:
             self._abandon(problem)
             raise
@@ -255,6 +260,7 @@ def write_animation(
     encoding: Encoding = DEFAULT_ENCODING,
     *,
     overwrite: bool = False,
+    attributes: FileAttributes | None = None,
 ) -> None:
     """Write the frames as an animated GIF or WebP, with their timing; errors as in `write`.
 
@@ -279,6 +285,8 @@ def write_animation(
     image.set_type(pyvips.GValue.gint_type, "loop", animation.loop)
     with atomic_path(path, overwrite) as temporary:
         _save_temporary(image, first.header, file_format, encoding, path, temporary)
+        if attributes is not None:
+            attributes.apply(temporary)
 
 
 def _rounded_delays(delays: tuple[int, ...]) -> tuple[int, ...]:

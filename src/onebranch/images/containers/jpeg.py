@@ -140,6 +140,11 @@ def jfif_segment(density: tuple[int, int, int]) -> bytes:
     return struct.pack(">HH5sHBHHBB", 0xFF00 | APP0, 16, b"JFIF\0", 0x0102, unit, x, y, 0, 0)
 
 
+def segment(marker: int, content: bytes) -> bytes:
+    """A complete segment; content: at most `MAX_SEGMENT_BYTES`."""
+    return struct.pack(">HH", 0xFF00 | marker, len(content) + 2) + content
+
+
 def insert_segments(path: Path, segments: list[bytes]) -> None:
     """Insert complete segments before all others of a JPEG file; the rest moves, from its end on."""
     content = b"".join(segments)

@@ -231,6 +231,22 @@ def chunk_bytes(name: bytes, *content: bytes | memoryview) -> bytes:
     return b"".join((struct.pack(">I", length), name, *content, struct.pack(">I", checksum)))
 
 
+def comment_chunk(comment: bytes) -> bytes:
+    """A complete text chunk with the keyword Comment: iTXt of UTF-8 that is not ASCII, else tEXt.
+
+    >>> comment_chunk(b"hello")[4:-4]
+    b'tEXtComment\\x00hello'
+    """
+    text = comment.replace(b"\0", b"")
+    try:
+        is_utf8 = not text.isascii() and bool(text.decode())
+    except UnicodeDecodeError:
+        is_utf8 = False
+    if is_utf8:
+        return chunk_bytes(b"iTXt", b"Comment\0\0\0\0\0" + text)
+    return chunk_bytes(b"tEXt", b"Comment\0" + text)
+
+
 def append_texts(path: Path, texts: tuple[bytes, ...]) -> None:
     """Insert complete text chunks before the last chunk of a PNG file."""
     with path.open("r+b") as file:

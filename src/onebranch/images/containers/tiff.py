@@ -25,6 +25,9 @@ LINKS = (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD)
 DESCRIPTIONS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 """ImageDescription, Make, Model, Software, DateTime, Artist, Copyright."""
 
+GEOTIFF_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+"""ModelPixelScale, ModelTiepoint, ModelTransformation, and three of keys (OGC GeoTIFF 1.1)."""
+
 PIXEL_DIMENSIONS = (0xA002, 0xA003)
 """EXIF's PixelXDimension and PixelYDimension: a TIFF has tags of its own for its size."""
 
@@ -223,12 +226,17 @@ class TiffStructure:
     integers: of the tags that hold them, the largest value. pages: directories that follow each other.
     density: (x, y, unit) as written: pixels per unit of 2 (inch), 3 (centimetre) or 1 (none: only the ratio
     counts). exif: an EXIF block made of the file's descriptions and linked directories.
+    sub_images: pictures that the first directory links to (SubIFDs). geotiff_values: GeoTIFF tags and their
+    values. order: of bytes, "<" or ">".
     """
 
     integers: Mapping[int, int]
     pages: int = 1
     density: tuple[float, float, int] | None = None
     exif: bytes | None = None
+    sub_images: int = 0
+    geotiff_values: "tuple[tuple[int, TiffValue], ...]" = ()
+    order: str = "<"
 
 
 _STRUCTURE_TAGS = (
@@ -252,7 +260,27 @@ def read_structure(file: BinaryIO) -> TiffStructure:
         for entry in first.entries
         if entry.tag in _STRUCTURE_TAGS
     }
-    return TiffStructure(integers, _count_pages(tiff, first), _density(tiff, first), _exif_block(tiff))
+    sub_images = first.entry(SUB_IFDS)
+    return TiffStructure(
+        integers,
+        _count_pages(tiff, first),
+        _density(tiff, first),
+        _exif_block(tiff),
+        0 if sub_images is None else sub_images.number,
+        _geotiff_values(tiff, first),
+        tiff.format.order,
+    )
+
+
+def _geotiff_values(tiff: TiffReader, first: TiffDirectory) -> "tuple[tuple[int, TiffValue], ...]":
+    try:
+        return tuple(
+            (entry.tag, TiffValue(entry.kind, entry.number, tiff.content(entry)))
+            for entry in first.entries
+            if entry.tag in GEOTIFF_TAGS and entry.kind in UNIT_BYTES
+        )
+    except ContainerError:
+        return ()
 
 
 def _count_pages(tiff: TiffReader, directory: TiffDirectory) -> int:
@@ -349,7 +377,7 @@ def append_exif(path: Path, exif: bytes) -> None:
         return
     with path.open("r+b") as file:
         target = TiffReader(file)
-        append_tree(file, target, _byte_swapped(tree) if source.format.order != target.format.order else tree)
+        append_tree(file, target, byte_swapped(tree) if source.format.order != target.format.order else tree)
 
 
 def append_tree(file: BinaryIO, tiff: TiffReader, tree: DirectoryTree) -> None:
@@ -429,7 +457,7 @@ def _entries_and_values(
     return entries, values
 
 
-def _byte_swapped(tree: DirectoryTree) -> DirectoryTree:
+def byte_swapped(tree: DirectoryTree) -> DirectoryTree:
     """The tree in the other byte order."""
     values = {
         tag: value._replace(
@@ -437,4 +465,4 @@ def _byte_swapped(tree: DirectoryTree) -> DirectoryTree:
         )
         for tag, value in tree.values.items()
     }
-    return DirectoryTree(values, {tag: _byte_swapped(linked) for tag, linked in tree.linked.items()})
+    return DirectoryTree(values, {tag: byte_swapped(linked) for tag, linked in tree.linked.items()})

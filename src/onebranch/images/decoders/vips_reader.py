@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.images.colour_conversion import ColourConversion, colour_bands
 from onebranch.images.containers import xmp
+from onebranch.images.containers.geotiff import geotiff_of
+from onebranch.images.containers.jpeg import JpegStructure
 from onebranch.images.containers.png import PngStructure
 from onebranch.images.containers.tiff import TiffStructure
 from onebranch.images.decoders.errors import decoder_errors
@@ -75,9 +77,11 @@ def describe(
         )
     channels, depth = colour_bands(shown), DEPTHS_BY_VIPS_FORMAT[shown.format]
     layout = Layout(shown.height, shown.width, channels, shown.bands > channels, depth)
-    metadata = replace(_metadata(image, structure), icc=colours.profile)
-    metadata = upright(metadata, field(image, "orientation", 1))
+    stored = replace(_metadata(image, structure), icc=colours.profile)
+    metadata = upright(stored, field(image, "orientation", 1))
     ignored = _ignored(layout, metadata, colours.conversion)
+    if stored.geotiff is not None and metadata.geotiff is None:
+        ignored = (*ignored, "its GeoTIFF tags are left out, since it is stored rotated")
     return shown, Header(layout, metadata, colours.conversion, (*colours.notes, *ignored, *notes))
 
 
@@ -106,10 +110,13 @@ def _full_range(image: VipsImage) -> VipsImage:
 
 def _metadata(image: VipsImage, structure: object) -> Metadata:
     blocks = {ours: field(image, theirs, None) for ours, theirs in BLOCKS.items()}
-    texts: tuple[bytes, ...] = ()
+    further: dict[str, Any] = {}
     match structure:
         case TiffStructure(exif=exif):
             blocks["exif"] = exif
-        case PngStructure():
-            texts = structure.texts
-    return Metadata(**blocks, density=read_density(structure, blocks["exif"]), texts=texts)
+            further["geotiff"] = geotiff_of(structure)
+        case PngStructure(texts=texts):
+            further["texts"] = texts
+        case JpegStructure(comments=comments):
+            further["comments"] = comments
+    return Metadata(**blocks, density=read_density(structure, blocks["exif"]), **further)

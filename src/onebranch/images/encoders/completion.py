@@ -1,9 +1,10 @@
-"""What libvips does not write into files, added to the finished file: density, texts, EXIF of TIFF."""
+"""Metadata that libvips does not write, added to the finished file."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from onebranch.images.containers import gif, jpeg, png, tiff
+from onebranch.images.containers.geotiff import append_geotiff
 from onebranch.images.density import DEFAULT_DENSITY, gif_aspect, jfif_density, phys_density
 from onebranch.images.formats import Format
 from onebranch.images.metadata import Metadata
@@ -17,10 +18,11 @@ def complete_file(path: Path, file_format: Format, metadata: Metadata) -> None:
 
 
 def _complete_jpeg(path: Path, metadata: Metadata) -> None:
-    """A JFIF header where there is a density, and before EXIF, where many programs expect one."""
+    """Comments, and a JFIF header if there is a density or EXIF, before which many programs expect it."""
     segments = []
     if metadata.exif is not None or metadata.density not in (None, DEFAULT_DENSITY):
         segments.append(jpeg.jfif_segment(jfif_density(metadata.density or DEFAULT_DENSITY)))
+    segments += [jpeg.segment(jpeg.COMMENT, comment) for comment in metadata.comments]
     if segments:
         jpeg.insert_segments(path, segments)
 
@@ -28,8 +30,9 @@ def _complete_jpeg(path: Path, metadata: Metadata) -> None:
 def _complete_png(path: Path, metadata: Metadata) -> None:
     if metadata.density is not None:
         png.set_density(path, phys_density(metadata.density))
-    if metadata.texts:
-        png.append_texts(path, metadata.texts)
+    texts = (*metadata.texts, *(png.comment_chunk(comment) for comment in metadata.comments))
+    if texts:
+        png.append_texts(path, texts)
 
 
 def _complete_tiff(path: Path, metadata: Metadata) -> None:
@@ -37,6 +40,8 @@ def _complete_tiff(path: Path, metadata: Metadata) -> None:
         tiff.set_relative_density(path, metadata.density.whole_ratio())
     if metadata.exif is not None:
         tiff.append_exif(path, metadata.exif)
+    if metadata.geotiff is not None:
+        append_geotiff(path, metadata.geotiff)
 
 
 def _complete_gif(path: Path, metadata: Metadata) -> None:

@@ -35,6 +35,9 @@ BLOCK_FORMATS = {
 }
 """The formats into which each block is written."""
 
+COMMENT_FORMATS = ("JPEG", "PNG")
+"""The formats into which a JPEG's comments are written."""
+
 TIFF_STRIP_BYTES = 8 << 20
 """About; libvips itself reads no strip above 50 MB by default."""
 
@@ -126,10 +129,15 @@ def losses(header: Header, file_format: Format, encoding: Encoding) -> tuple[str
     metadata = written_metadata(header, encoding)
     blocks = [name for name in BLOCK_FORMATS if getattr(metadata, name) is not None]
     lost = [name.upper() for name in blocks if file_format.name not in BLOCK_FORMATS[name]]
-    lost += ["texts of the PNG"] if metadata.texts and file_format.name != "PNG" else []
+    for words, value, formats in (
+        ("texts of the PNG", metadata.texts, ("PNG",)),
+        ("comments of the JPEG", metadata.comments, COMMENT_FORMATS),
+        ("GeoTIFF tags", metadata.geotiff, ("TIFF",)),
+    ):
+        lost += [words] if value and file_format.name not in formats else []
     notes = [lost_density(metadata.density, file_format.name, metadata.exif)]
     if lost:
-        them = "it" if len(lost) == 1 and not metadata.texts else "them"
+        them = "it" if len(lost) == 1 and lost[0].isupper() else "them"
         notes.append(f"{' and '.join(lost)} left out: {file_format.name} does not hold {them}")
     return (*output_colours(header, file_format).losses, *filter(None, notes))
 
