@@ -12,7 +12,7 @@ import torch
 import onebranch
 
 
-def main(name: str = "repvgg_a0", file: str = "merged.pt2") -> None:
+def main(name: str = "mobileone_s0", file: str = "merged.pt2") -> None:
     """Merge a timm model with random weights (pretrained=True would download trained ones)."""
     torch.manual_seed(0)
     module = timm.create_model(name, pretrained=False).eval()

@@ -65,9 +65,9 @@ def test_an_onnx_file_is_merged(tmp_path):
 
 @pytest.mark.slow
 def test_a_timm_module_is_merged_and_saved(tmp_path):
-    text = run("merge_timm_module.py", "repvgg_a0", "kept.pt2", folder=tmp_path)
+    text = run("merge_timm_module.py", "mobileone_s0", "kept.pt2", folder=tmp_path)
     assert difference(text) < 1e-5
-    assert "44 -> 22 convolutions" in text
+    assert "191 -> 43 convolutions" in text
     assert (tmp_path / "kept.pt2").exists()
 
 
