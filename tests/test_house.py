@@ -98,6 +98,16 @@ def test_base_layers_never_mention_torch():
 
 
 @pytest.mark.fast
+def test_json_is_written_by_the_module_that_refuses_nan():
+    """Training refuses NaN itself; the header of a model file holds integers and text only."""
+    folder = ROOT / "src" / "onebranch"
+    allowed = {folder / "strict_json.py", folder / "model" / "file.py", *(folder / "training").rglob("*.py")}
+    writes = re.compile(r"(?<!strict_)json\.dumps?\(")
+    files = set(folder.rglob("*.py")) - allowed
+    assert [str(f) for f in files if writes.search(f.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.fast
 def test_no_submodule_has_the_name_of_a_public_name():
     """Lazy loading would return the one or the other by order of access."""
     submodules = {module.name for module in pkgutil.iter_modules(onebranch.__path__)}

@@ -1,12 +1,12 @@
 """`onebranch bench`: how fast models run on this machine, in every installed runtime and precision."""
 
-import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from onebranch import strict_json
 from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def command(
         rows, skipped = bench.measure(models or bench.MODELS, runtimes, precisions, settings, status.update)
     notes += skipped
     if as_json:
-        facts = {"size": settings.size, "rounds": rounds, "threads": settings.threads}
-        click.echo(json.dumps({**facts, "rows": [row.as_json() for row in rows], "notes": notes}, indent=2))
+        facts: dict[str, Any] = {"size": settings.size, "rounds": rounds, "threads": settings.threads}
+        facts |= {"rows": [row.as_json() for row in rows], "notes": notes}
+        click.echo(strict_json.dumps(facts, indent=2))
         return
     _print_rows(rows, settings)
     for note in notes:

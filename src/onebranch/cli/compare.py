@@ -1,6 +1,5 @@
 """`onebranch compare`: the similarity of two pictures in numbers, and a picture of their differences."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onebranch import strict_json
 from onebranch.cli.option_groups import JSON_OPTION, MAX_PIXELS_OPTION
 from onebranch.errors import OnebranchError
 
@@ -59,7 +59,7 @@ def command(
     similarity = _compared(first, second, out, centre, border, max_pixels, overwrite)
     if as_json:
         paths = {"first": first, "second": second, "picture": out}
-        click.echo(json.dumps({**paths, **similarity.as_json()}, indent=2))
+        click.echo(strict_json.dumps({**paths, **similarity.as_json()}, indent=2))
         return
     for line in _lines(first, second, similarity):
         click.echo(line)

@@ -1,10 +1,10 @@
 """What `onebranch enhance` prints: text or JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from onebranch import strict_json
 from onebranch.cli.enhance_screen import Screen
 from onebranch.enhancer.batch import Done, Failed, Outcome, Previewed, Skipped
 from onebranch.enhancer.folders import Summary
@@ -52,13 +52,13 @@ class JsonReport:
         """Print the outcome of a picture."""
         if isinstance(outcome, Failed):
             self._screen.print_error(outcome.reason)
-        self._screen.print(json.dumps(as_json(outcome)))
+        self._screen.print(strict_json.dumps(as_json(outcome)))
 
     def summary(self, summary: Summary, seconds: float) -> None:
         """Print the summary."""
         counts = {kind: len(getattr(summary, kind)) for kind in ("done", "previewed", "skipped", "failed")}
         values = {**counts, "seconds": round(seconds, 3), "left_out": list(summary.left_out)}
-        self._screen.print(json.dumps({"summary": values}))
+        self._screen.print(strict_json.dumps({"summary": values}))
 
 
 def lines_of(outcome: Done | Previewed | Skipped) -> Iterator[str]:

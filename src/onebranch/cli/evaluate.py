@@ -1,11 +1,11 @@
 """`onebranch evaluate`: scores of a model on a folder of pictures."""
 
-import json
 import os
 from typing import TYPE_CHECKING
 
 import click
 
+from onebranch import strict_json
 from onebranch.cli.option_groups import JSON_OPTION, RuntimeArguments, runtime_options
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def command(
     if reason := engine_missing(running.runtime):
         click.echo(f"onebranch: {reason}; this took {evaluation.ran}", err=True)
     if as_json:
-        click.echo(json.dumps(evaluation.as_json(), indent=2, allow_nan=False))
+        click.echo(strict_json.dumps(evaluation.as_json(), indent=2))
     else:
         Console().print(_table(evaluation))
 

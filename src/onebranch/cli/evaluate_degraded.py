@@ -1,9 +1,10 @@
 """The table of `onebranch evaluate --degraded`."""
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from onebranch import strict_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +25,7 @@ def evaluate_and_print(
             model, data, runtime=runtime, precision=precision, threads=threads, progress=status.update
         )
     if as_json:
-        click.echo(json.dumps(evaluation.as_json(), indent=2, allow_nan=False))
+        click.echo(strict_json.dumps(evaluation.as_json(), indent=2))
     else:
         Console().print(_table(evaluation))
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onebranch import strict_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -29,7 +31,7 @@ def command(model: str, as_json: bool) -> None:
         return
     found = load(model)
     if as_json:
-        click.echo(json.dumps(_facts(found), indent=2))
+        click.echo(strict_json.dumps(_facts(found), indent=2))
         return
     from rich.console import Console
 
@@ -56,7 +58,7 @@ def _print_foreign(path: str, as_json: bool) -> None:
 
     facts = foreign_facts(read_foreign(path))
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(strict_json.dumps(facts, indent=2))
         return
     from rich.console import Console
 
@@ -168,4 +170,4 @@ def _values(title: str, values: dict[str, Any]) -> "Table":
 def _text(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else strict_json.dumps(value)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onebranch import strict_json
+
 if TYPE_CHECKING:
     from onebranch.blocks.plan import MergePlan
 
@@ -105,8 +107,6 @@ def _check_options(is_onnx: bool, plan: Path | None, has_plan_options: bool, has
 def _merge_onnx_file(
     model: str, out: Path, rules: tuple[bool, str, bool], overwrite: bool, as_json: bool
 ) -> None:
-    import json
-
     from rich.console import Console
 
     from onebranch.extras import require
@@ -119,7 +119,7 @@ def _merge_onnx_file(
 
     merged, report = merge_onnx(model, Rules(*rules))
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:
         print_graph_report(Console(), report)
         click.echo(report.summary())
@@ -130,8 +130,6 @@ def _merge_own_file(
     model: str, out: Path, plan: Path | None, options: "MergePlan", overwrite: bool, as_json: bool
 ) -> None:
     """Merge a model of onebranch. It is written unchanged if there was nothing to merge."""
-    import json
-
     from rich.console import Console
 
     from onebranch.blocks.plan import read as read_plan
@@ -141,7 +139,7 @@ def _merge_own_file(
 
     merged, report = merge_model(model, read_plan(plan) if plan else options)
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:
         print_record(Console(), report.record)
         if report.changed:

@@ -1,9 +1,10 @@
 """`onebranch models`: what ships with the package."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from onebranch import strict_json
 
 if TYPE_CHECKING:
     from onebranch.model.catalogue import ShippedModel
@@ -17,7 +18,7 @@ def command(as_json: bool) -> None:
 
     rows = [_facts(entry) for entry in CATALOGUE.values()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(strict_json.dumps(rows, indent=2))
         return
     from rich.console import Console
     from rich.table import Table

@@ -2,6 +2,8 @@
 
 import click
 
+from onebranch import strict_json
+
 
 @click.command("verify")
 @click.argument("original")
@@ -14,8 +16,6 @@ def command(original: str, merged: str, as_json: bool) -> None:
     every region and the whole networks are checked. The first thing that does not hold is named, and the
     exit code is 2.
     """
-    import json
-
     import msgspec
     from rich.console import Console
 
@@ -26,7 +26,7 @@ def command(original: str, merged: str, as_json: bool) -> None:
     proven = verify(original, merged)
     if as_json:
         values = proven.as_json() if isinstance(proven, GraphReport) else msgspec.to_builtins(proven)
-        click.echo(json.dumps(values, indent=2))
+        click.echo(strict_json.dumps(values, indent=2))
         return
     if isinstance(proven, GraphReport):
         print_graph_report(Console(), proven)

@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from onebranch import strict_json
 from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
@@ -100,7 +101,7 @@ class Manifest(Records):
         }
         try:
             self._file.write(
-                json.dumps(record).encode() + b"\n"
+                strict_json.dumps(record).encode() + b"\n"
             )  # one write, so that lines of several runs do not mix
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -131,7 +132,7 @@ def state_of(path: Path) -> FileState:
 def fingerprint(options: Options, encoding: Encoding) -> str:
     """32 hexadecimal digits that differ if options or models would give other results."""
     effective = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
-    text = json.dumps([effective, vars(encoding)], sort_keys=True)
+    text = strict_json.dumps([effective, vars(encoding)], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for content in _contents(options.model):
         digest.update(content)

@@ -1,11 +1,11 @@
 """Models in the layout of Real-ESRGAN's Compact networks, which spandrel, chaiNNer and ComfyUI load."""
 
 import importlib.util
-import json
 from collections.abc import Mapping
 
 import numpy as np
 
+from onebranch import strict_json
 from onebranch.algebra.conv import Conv, pad
 from onebranch.algebra.definition import correlate, zero_pad
 from onebranch.algebra.network import pixel_shuffle, run_network
@@ -88,7 +88,8 @@ def compact_bytes(model: Model) -> bytes:
     facts = {"scale": model.spec.scale, "colour": model.spec.colour, "name": model.name}
     return bytes(
         save(
-            {k: np.ascontiguousarray(v) for k, v in tensors.items()}, {"onebranch_compact": json.dumps(facts)}
+            {k: np.ascontiguousarray(v) for k, v in tensors.items()},
+            {"onebranch_compact": strict_json.dumps(facts)},
         )
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onebranch import strict_json
 from onebranch.errors import OnebranchError
 from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
@@ -179,7 +180,7 @@ def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport) -> str
         "original": _digest(original),
         "report": report.as_json(),
     }
-    return json.dumps(stored)
+    return strict_json.dumps(stored)
 
 
 def _convolutions(graph: onnx.GraphProto) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from onebranch import strict_json
 from onebranch.algebra.definition import tensor_names
 from onebranch.algebra.integer import integer_layers
 from onebranch.atomic_files import write_atomically
@@ -265,5 +266,7 @@ def _metadata(model: Model) -> dict[str, str]:
         "scores": model.scores or None,
         "quantization": model.quantization,
     }
-    written = {key: json.dumps(value, sort_keys=True) for key, value in entries.items() if value is not None}
+    written = {
+        key: strict_json.dumps(value, sort_keys=True) for key, value in entries.items() if value is not None
+    }
     return {"onebranch": FILE_VERSION, "spec": to_json(model.spec), **written}
