@@ -75,6 +75,77 @@ def test_a_kept_module_still_refuses_sizes_that_its_trace_does_not_hold_for():
         saved(merged)(torch.rand(1, 3, 9, 9))
 
 
+class InPlace(torch.nn.Module):
+    """What networks do in place, beside branches that can be merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolutions = torch.nn.ModuleList(torch.nn.Conv2d(4, 4, k, padding=k // 2) for k in (3, 1, 3))
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.activation = torch.nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second, last = self.convolutions
+        y = first(x)
+        y += self.norm(second(x))
+        y.mul_(0.5)
+        return last(self.activation(y)).clamp_(-1, 1)
+
+
+@pytest.mark.parametrize("module", [Bordered, InPlace])
+def test_what_is_done_in_place_is_traced_without_decompositions(module, monkeypatch):
+    """PyTorch's own trace it again, which takes several times as long as the export."""
+    original = module().eval()
+    x = torch.rand(1, original(torch.rand(1, 3 if module is Bordered else 4, 5, 5)).shape[1], 9, 7)
+    exports, export = [], torch.export.export
+    monkeypatch.setattr(torch.export, "export", lambda *a, **k: exports.append(1) or export(*a, **k))
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.export.ExportedProgram, "run_decompositions", None)
+        merged, report = onebranch.merge(original, x)
+    assert len(exports) <= 2
+    torch.testing.assert_close(merged(x), original(x), rtol=0, atol=1e-5)
+    monkeypatch.setattr("onebranch.graph.torch.tracing.make_functional", lambda traced: False)
+    slow, decomposed = onebranch.merge(original, x)
+    assert report.convolutions == decomposed.convolutions and report.macs == decomposed.macs
+    assert [len(done.replaces) for done in report.merged] == [len(d.replaces) for d in decomposed.merged]
+    torch.testing.assert_close(merged(x), slow(x), rtol=0, atol=1e-6)
+
+
+class Aliased(torch.nn.Module):
+    """Writes in place into values that others share: in evaluation, dropout is its input itself."""
+
+    def __init__(self, shared: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.shared = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 3, 1), shared
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        if self.shared == "dropout":
+            torch.nn.functional.dropout(y, 0.5, False).add_(1)
+        elif self.shared == "view":
+            rows = y[:, :, ::2]
+            y.mul_(2)
+            y = y[:, :, ::2] + rows
+        else:
+            y.view(-1).mul_(3)
+        return self.second(y)
+
+
+@pytest.mark.parametrize("shared", ["view", "flat"])
+def test_values_that_share_memory_are_written_as_they_were(shared):
+    module, x = Aliased(shared).eval(), torch.rand(1, 3, 6, 5)
+    merged, _ = onebranch.merge(module, x)
+    torch.testing.assert_close(merged(x), module(x), rtol=0, atol=1e-5)
+
+
+def test_a_module_that_pytorch_itself_traces_wrongly_is_refused():
+    """torch.export takes dropout for an operation of its own, although it is its input in evaluation."""
+    with pytest.raises(onebranch.OnebranchError, match="differs from the original"):
+        onebranch.merge(Aliased("dropout").eval(), torch.rand(1, 3, 6, 5))
+
+
 @pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.compile])
 def test_wrapped_modules_are_unwrapped(bordered, wrap):
     original, merged = bordered

@@ -178,7 +178,7 @@ def test_an_error_in_one_channel_at_one_place_is_found_and_named():
 
 
 def test_the_place_is_right_beyond_the_first_chunk(monkeypatch):
-    monkeypatch.setattr("onebranch.proof.basis.CHUNK", 7)
+    monkeypatch.setattr("onebranch.proof.basis.BATCH_PIXELS", 7)
     test_an_error_in_one_channel_at_one_place_is_found_and_named()
 
 

@@ -1,1 +1,1 @@
-"""The algebra of convolutions: a convolution as a value, its laws, and the slow definition they obey."""
+"""The algebra of convolutions: a convolution as a value, its laws, and the slow definition that they obey."""

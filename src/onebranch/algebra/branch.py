@@ -1,4 +1,4 @@
-"""A branch's steps and tensors become one convolution, by the laws (the first and second transformation)."""
+"""Composition of a branch's steps into one convolution, by the laws of `algebra.conv`."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -21,17 +21,18 @@ from onebranch.spec.network import BATCH_NORM_EPSILON
 def collapse(branch: Branch, tensors: Mapping[str, Array], like: Array, inputs: int, width: int) -> Conv:
     """The one convolution that equals the branch, for a block from `inputs` to `width` channels.
 
-    tensors: the branch's own, by names such as "0.weight"; `like`: an array of their library and type, for
-    branches that own none. The picture is to be padded by the branch's radius, once.
+    tensors: of the branch, by names such as "0.weight". like: an array of their library and type, for
+    branches without tensors. The picture must be padded once, by the branch's radius.
     """
     result: Conv | None = None
     channels = inputs
     for index, (step, outputs) in enumerate(zip(branch.steps, branch.channels(inputs, width), strict=True)):
-        own = {name[len(f"{index}.") :]: t for name, t in tensors.items() if name.startswith(f"{index}.")}
+        prefix = f"{index}."
+        of_step = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
         if isinstance(step, BatchNorm):
-            result = _normalized(result or identity(like, channels), own)
+            result = _normalized(result or identity(like, channels), of_step)
         else:
-            conv = _step(step, own, like, channels)
+            conv = _step(step, of_step, like, channels)
             result = conv if result is None else compose(conv, result)
         channels = outputs
     assert result is not None, "a parsed branch has at least one step"
@@ -43,28 +44,28 @@ def total(convs: list[Conv]) -> Conv:
     return reduce(Conv.__add__, convs)
 
 
-def _normalized(conv: Conv, own: Mapping[str, Array]) -> Conv:
-    statistics = own["running_mean"], own["running_var"]
-    return normalize(conv, own["weight"], own["bias"], *statistics, BATCH_NORM_EPSILON)
+def _normalized(conv: Conv, tensors: Mapping[str, Array]) -> Conv:
+    statistics = tensors["running_mean"], tensors["running_var"]
+    return normalize(conv, tensors["weight"], tensors["bias"], *statistics, BATCH_NORM_EPSILON)
 
 
-def _step(step: Step, own: Mapping[str, Array], like: Array, channels: int) -> Conv:
+def _step(step: Step, tensors: Mapping[str, Array], like: Array, channels: int) -> Conv:
     if isinstance(step, Convolution):
-        weight = own["weight"]
-        bias = own["bias"] if step.bias else namespace(weight).zeros_like(weight[:, 0, 0, 0])
+        weight = tensors["weight"]
+        bias = tensors["bias"] if step.bias else namespace(weight).zeros_like(weight[:, 0, 0, 0])
         return dilate(Conv(weight, bias, step.groups or channels), step.dilation)
     if isinstance(step, AveragePool):
         return average(like, channels, step.kernel)
     if isinstance(step, Edge):
-        return _edge(step, own)
+        return _edge(step, tensors)
     return identity(like, channels)
 
 
-def _edge(step: Edge, own: Mapping[str, Array]) -> Conv:
-    xp, factor = namespace(own["scale"]), own["scale"]
+def _edge(step: Edge, tensors: Mapping[str, Array]) -> Conv:
+    xp, factor = namespace(tensors["scale"]), tensors["scale"]
     taps = xp.asarray(EDGES[step.name], dtype=factor.dtype, device=factor.device)
     channels = factor.shape[0]
     ones = xp.zeros_like(factor).reshape(channels, 1, 1, 1) + taps.reshape(1, 1, 3, 3)
     fixed = Conv(ones, xp.zeros_like(factor), groups=channels)
     scaled = scale(fixed, factor)
-    return Conv(scaled.weight, scaled.bias + own["bias"], groups=channels)
+    return Conv(scaled.weight, scaled.bias + tensors["bias"], groups=channels)

@@ -1,6 +1,6 @@
-"""What convolutions and branches mean: slow numpy definitions that every law and proof is held against.
+"""Slow definitions of convolutions and branches in numpy, the reference for every law and proof.
 
-Nothing here is shared with the laws: steps are executed one after the other as they are written.
+They share no code with the laws: steps are executed one after the other, as they are written.
 """
 
 from collections.abc import Mapping
@@ -39,37 +39,37 @@ def correlate(pictures: Floats, weight: Floats, groups: int, dilation: int) -> F
 
 
 def zero_pad(pictures: Floats, radius: tuple[int, int]) -> Floats:
-    """Pictures (N, C, H, W) with zeros around: radius[0] rows above and below, radius[1] columns beside."""
+    """Pictures (N, C, H, W) padded with radius[0] rows and radius[1] columns of zeros on each side."""
     return np.pad(pictures, ((0, 0), (0, 0), (radius[0],) * 2, (radius[1],) * 2))
 
 
 def run_branch(branch: Branch, tensors: Mapping[str, Floats], pictures: Floats, width: int) -> Floats:
-    """A branch as it is defined: padded once by its radius, then step by step; `width`: output channels.
+    """The output of a branch by its definition: padded once by its radius, then step by step.
 
-    tensors: the branch's own, by names such as "0.weight" (step, then parameter).
+    width: output channels. tensors: of the branch, by names such as "0.weight" (step, then parameter).
     """
     values = zero_pad(pictures, branch.radius)
     for index, step in enumerate(branch.steps):
-        own = {name: tensors[f"{index}.{name}"].astype(values.dtype) for name in tensor_names(step)}
+        of_step = {name: tensors[f"{index}.{name}"].astype(values.dtype) for name in tensor_names(step)}
         if isinstance(step, Convolution):
             groups = step.groups or values.shape[1]
-            values = correlate(values, own["weight"], groups, step.dilation)
-            values = values + own["bias"][:, None, None] if step.bias else values
+            values = correlate(values, of_step["weight"], groups, step.dilation)
+            values = values + of_step["bias"][:, None, None] if step.bias else values
         elif isinstance(step, BatchNorm):
-            spread = np.sqrt(own["running_var"] + BATCH_NORM_EPSILON)[:, None, None]
-            values = (values - own["running_mean"][:, None, None]) / spread
-            values = values * own["weight"][:, None, None] + own["bias"][:, None, None]
+            spread = np.sqrt(of_step["running_var"] + BATCH_NORM_EPSILON)[:, None, None]
+            values = (values - of_step["running_mean"][:, None, None]) / spread
+            values = values * of_step["weight"][:, None, None] + of_step["bias"][:, None, None]
         elif isinstance(step, AveragePool):
             values = _averaged(values, step.kernel)
         elif isinstance(step, Edge):
             taps = np.broadcast_to(np.asarray(EDGES[step.name], values.dtype), (values.shape[1], 1, 3, 3))
             values = correlate(values, taps, values.shape[1], 1)
-            values = values * own["scale"][:, None, None] + own["bias"][:, None, None]
+            values = values * of_step["scale"][:, None, None] + of_step["bias"][:, None, None]
     return values
 
 
 def tensor_names(step: object) -> tuple[str, ...]:
-    """Names of the tensors that a step owns."""
+    """Names of a step's tensors."""
     if isinstance(step, Convolution):
         return ("weight", "bias") if step.bias else ("weight",)
     if isinstance(step, BatchNorm):
@@ -84,9 +84,9 @@ def _averaged(values: Floats, kernel: tuple[int, int]) -> Floats:
 
 
 def matrix(conv: Conv, height: int, width: int) -> Floats:
-    """The convolution, zero-padded by its radius, as a dense matrix on pictures (I, H, W) flattened.
+    """The convolution, zero-padded by its radius, as a dense matrix on flattened pictures (I, H, W).
 
-    (O H W, I H W), built entry by entry from the definition; the bias is not part of it.
+    (O H W, I H W), built entry by entry from the definition, without the bias.
     """
     r, c = conv.radius
     per_group = conv.outputs // conv.groups

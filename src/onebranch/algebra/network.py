@@ -1,7 +1,6 @@
-"""What a whole network means: a slow numpy reference that every runtime is held against.
+"""The slow definition of a whole network in numpy, the reference for every runtime.
 
-It follows the spec word by word, in the precision of the pictures, and shares no code with the lowering or
-the torch modules.
+It computes in the precision of the pictures, and shares no code with the lowering or the torch modules.
 """
 
 import math
@@ -28,9 +27,9 @@ def run_network(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floa
 
 
 def finished(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats, features: Floats) -> Floats:
-    """What the network makes of its tail's output: the resampling layer and the picture residual.
+    """The network's output from its tail's output: the resampling layer and the picture residual.
 
-    pictures: as the head sees them, so `filled` for downscale. features: (N, O, H, W).
+    pictures: the head's input, `filled` for downscale. features: (N, O, H, W).
     """
     if spec.task == "upscale":
         features = pixel_shuffle(features, spec.scale)
@@ -42,7 +41,7 @@ def finished(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats,
 def run_layers(
     spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats
 ) -> Iterator[tuple[Floats, Floats]]:
-    """Of head, blocks and tail in order: the layer's own output (N, O, H, W), and what the next layer reads.
+    """For head, blocks and tail in order: the layer's output (N, O, H, W), and the next layer's input.
 
     These differ where skips end: additions come first, then concatenations.
     """
@@ -59,7 +58,7 @@ def run_layers(
 
 
 def within(tensors: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
-    """The tensors below `prefix.`, by the rest of their names."""
+    """The tensors whose names begin with `prefix.`, by the rest of their names."""
     return {n[len(prefix) + 1 :]: tensor for n, tensor in tensors.items() if n.startswith(f"{prefix}.")}
 
 

@@ -1,1 +1,1 @@
-"""Our merge: which branches of which block become which convolutions (the plan), and doing it."""
+"""The merge of onebranch's own networks: the plan, its application, and the proof."""

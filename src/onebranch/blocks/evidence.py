@@ -1,4 +1,4 @@
-"""The evidence for a merge: every block before and after, with the proof of every region that was merged."""
+"""The proof of a merge by a plan: every block before and after, with the proof of every merged group."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,11 +17,11 @@ from onebranch.spec.branch import Branch
 from onebranch.spec.network import BlockSpec, NetworkSpec, block_macs, block_parameters
 
 Parts = Mapping[str, Sequence[Part]]
-"""What a plan makes of every block, by the block's name."""
+"""The branches of every merged block, by the block's name."""
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Branches that became one convolution, what it is written as, and the proof that it equals their sum."""
+    """Branches that became one convolution (`into`, as text), and the proof that it equals their sum."""
 
     branches: tuple[str, ...]
     into: str
@@ -29,7 +29,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class BlockReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One block before and after: its branches, parameters, MACs a pixel, and what became of every group."""
+    """One block: branches, parameters and MACs a pixel before and after, and its merged groups."""
 
     name: str
     before: tuple[str, ...]
@@ -44,8 +44,8 @@ def prove_network(
 ) -> tuple[BlockReport, ...]:
     """The report of every block. spec: the original's; before, after: the weights of original and merged.
 
-    parts: what the plan makes of every block of the original. Whatever is not merged must be the original's,
-    bit for bit. Raises OnebranchError that names the block and the part of the proof that fails.
+    parts: the branches of every merged block. Tensors that are not merged must equal the original's bit for
+    bit. Raises OnebranchError that names the block and the part of the proof that fails.
     """
     _check_untouched("resampling layer", within(before, "resample"), within(after, "resample"))
     return tuple(
@@ -61,14 +61,14 @@ def _report(
     _check_untouched(f"{name}, activation", within(before, "activation"), within(after, "activation"))
     groups = []
     for n, part in enumerate(parts):
-        own = within(after, f"branches.{n}")
+        tensors = within(after, f"branches.{n}")
         if part.merged is None:
             first = part.sources[0]
             _check_untouched(
-                f"{name}, branch {first} ('{part.text}')", within(before, f"branches.{first}"), own
+                f"{name}, branch {first} ('{part.text}')", within(before, f"branches.{first}"), tensors
             )
         else:
-            groups.append(_proven(name, block, part, part.merged, before, own))
+            groups.append(_proven(name, block, part, part.merged, before, tensors))
     return BlockReport(
         name=name,
         before=block.branches,
@@ -109,7 +109,7 @@ def _check_untouched(place: str, before: Weights, after: Weights) -> None:
         pair = before.get(name), after.get(name)
         if pair[0] is None or pair[1] is None or _content(pair[0]) != _content(pair[1]):
             raise OnebranchError(
-                f"{place}: tensor '{name}' was not to be touched, but it is not the original's"
+                f"{place}: tensor '{name}' must not change, but it differs from the original's"
             )
 
 

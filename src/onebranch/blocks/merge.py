@@ -1,4 +1,4 @@
-"""The merge of our networks: the plan's groups collapsed and added in float64, rounded once, at the end."""
+"""The merge by a plan: the branches of a group are composed and added in float64, and rounded once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ from onebranch.spec.branch import AveragePool, BatchNorm, Branch, Convolution, I
 from onebranch.spec.network import BlockSpec, NetworkSpec
 
 Weights = Mapping[str, Floats]
-"""Float32 tensors by the names of the model file, or by the rest of those names below a prefix."""
+"""Float32 tensors by the names of the model file, or by the rest of these names after a prefix."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One branch of a merged block: the original's branches that it stands for, by index, and its text.
+    """One branch of a merged block.
 
-    merged: the convolution of a merged part, in float64 before rounding; None where a branch is untouched.
+    sources: indices of the original's branches that it replaces. text: in the branch grammar. merged: its
+    convolution in float64, before rounding; None if it is an original branch that was not merged.
     """
 
     sources: tuple[int, ...]
@@ -33,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class MergedNetwork:
-    """The merged network, and the parts of each of its blocks by name."""
+    """The merged network, and the branches of each of its blocks, by the block's name."""
 
     spec: NetworkSpec
     weights: dict[str, Floats]
@@ -43,8 +44,8 @@ class MergedNetwork:
 def merge_network(spec: NetworkSpec, weights: Weights, plan: MergePlan) -> MergedNetwork:
     """The network with the plan's branches merged: the same kind of network with fewer branches in its spec.
 
-    weights: float32, by the names of the model file. Untouched tensors stay as they are, bit for bit.
-    Raises OnebranchError where BN statistics are missing or unusable, or the plan does not fit.
+    weights: float32, by the names of the model file. Tensors that are not merged stay as they are, bit for
+    bit. Raises OnebranchError where BN statistics are missing or unusable, or the plan does not fit.
     """
     groups = groups_by_block(plan, spec)
     parts = {
@@ -54,8 +55,8 @@ def merge_network(spec: NetworkSpec, weights: Weights, plan: MergePlan) -> Merge
     walked = [(name, block, within(weights, name)) for name, block, _ in spec.walk()]
     tensors = {
         f"{name}.{key}": value
-        for name, _, own in walked
-        for key, value in _merged_tensors(parts[name], own).items()
+        for name, _, of_block in walked
+        for key, value in _merged_tensors(parts[name], of_block).items()
     }
     tensors |= {name: value for name, value in weights.items() if name.startswith("resample.")}
     blocks = [
@@ -69,9 +70,9 @@ def merge_network(spec: NetworkSpec, weights: Weights, plan: MergePlan) -> Merge
 def merged_parts(
     name: str, block: BlockSpec, inputs: int, tensors: Weights, groups: Sequence[Sequence[int]]
 ) -> tuple[Part, ...]:
-    """The branches of the merged block, each merged one in the place of its group's first branch.
+    """The branches of the merged block; each merged one takes the position of its group's first branch.
 
-    tensors: the block's own, by names such as branches.0.0.weight. groups: branches by index.
+    tensors: of the block, by names such as branches.0.0.weight. groups: branches by index.
     """
     merged = [_merged_part(name, block, inputs, tensors, sorted(group)) for group in groups]
     touched = {n for group in groups for n in group}
@@ -83,24 +84,24 @@ def _merged_part(name: str, block: BlockSpec, inputs: int, tensors: Weights, gro
     branches = [block.parsed[n] for n in group]
     convs = []
     for n, branch in zip(group, branches, strict=True):
-        own = in_float64(within(tensors, f"branches.{n}"))
-        check_statistics(f"{name}, branch '{branch}'", branch, own)
-        convs.append(collapse(branch, own, np.zeros(1), inputs, block.width))
+        of_branch = in_float64(within(tensors, f"branches.{n}"))
+        check_statistics(f"{name}, branch '{branch}'", branch, of_branch)
+        convs.append(collapse(branch, of_branch, np.zeros(1), inputs, block.width))
     conv = total(convs)
     step = Convolution(conv.kernel, groups=_grouping(conv), bias=any(_shifts(branch) for branch in branches))
     return Part(tuple(group), str(step), conv)
 
 
 def _grouping(conv: Conv) -> int:
-    """The groups as the grammar has them: 0 for depthwise."""
+    """The number of groups as the grammar writes it: 0 for depthwise."""
     return 0 if 1 < conv.groups == conv.inputs else conv.groups
 
 
 def _shifts(branch: Branch) -> bool:
-    """Whether the branch can add a constant: pools, identities and convolutions without a bias cannot."""
-    still = (AveragePool, Identity)
+    """Return True if the branch can add a constant; pools, identities, convolutions without bias cannot."""
     return any(
-        step.bias if isinstance(step, Convolution) else not isinstance(step, still) for step in branch.steps
+        step.bias if isinstance(step, Convolution) else not isinstance(step, AveragePool | Identity)
+        for step in branch.steps
     )
 
 
@@ -124,17 +125,17 @@ def check_statistics(place: str, branch: Branch, tensors: Weights) -> None:
 
 
 def _merged_tensors(parts: Sequence[Part], tensors: Weights) -> dict[str, Floats]:
-    """The merged block's tensors: rounded where merged, else the original's own."""
+    """The merged block's tensors: rounded ones of merged branches, and the original's for the others."""
     result: dict[str, Floats] = {}
     for n, part in enumerate(parts):
-        own = _rounded(part) if part.merged else within(tensors, f"branches.{part.sources[0]}")
-        result |= {f"branches.{n}.{key}": value for key, value in own.items()}
+        branch = _rounded(part) if part.merged else within(tensors, f"branches.{part.sources[0]}")
+        result |= {f"branches.{n}.{key}": value for key, value in branch.items()}
     return result | {key: value for key, value in tensors.items() if not key.startswith("branches.")}
 
 
 def _rounded(part: Part) -> dict[str, Floats]:
     assert part.merged, "only merged parts are rounded"
-    with np.errstate(over="ignore"):  # too large for float32: the proof says so
+    with np.errstate(over="ignore"):  # the proof refuses weights that are too large for float32
         arrays = {"0.weight": part.merged.weight.astype(np.float32)}
         if not part.text.endswith("nobias"):
             arrays["0.bias"] = part.merged.bias.astype(np.float32)

@@ -63,12 +63,12 @@ def _unmerged(report: "GraphReport") -> list[str]:
     import re
 
     kinds: dict[str, list[Unmerged]] = {}
-    for left in report.unmerged:
-        kinds.setdefault(re.sub(r"'[^']*'|[\d,]+", "", left.reason), []).append(left)
+    for entry in report.unmerged:
+        kinds.setdefault(re.sub(r"'[^']*'|[\d,]+", "", entry.reason), []).append(entry)
     return [
-        f"Unmerged       {found[0].name}: {found[0].reason}"
-        + (f" (and {len(found) - 1} more like it)" if len(found) > 1 else "")
-        for found in kinds.values()
+        f"{'Unmerged':<10} {entries[0].name}: {entries[0].reason}"
+        + (f" (and {len(entries) - 1} more like it)" if len(entries) > 1 else "")
+        for entries in kinds.values()
     ]
 
 

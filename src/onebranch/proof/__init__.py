@@ -1,1 +1,1 @@
-"""Evidence that a convolution equals the branches it replaces, as values; what is not shown is refused."""
+"""Proofs that a convolution equals the branches that it replaces. A merge without proof is refused."""

@@ -1,9 +1,10 @@
 """The proof of a region with any number of inputs: two affine maps agree on a basis, or on random signs.
 
-A full basis lights one channel of one pixel at a time. Where that would be too many pictures, every position
-of every channel of every input is lit at once with independent random signs, `COMBINATIONS` times for each
-size (Freivalds, MFCS 1979): a map that differs by more than the tolerance anywhere differs visibly on such a
-picture with a chance of at least one half, so that all miss it with one of at most 2^-40.
+A full basis consists of the unit impulses: one channel of one pixel is 1, everything else is 0. Where that
+would be too many pictures, all positions of all channels of all inputs are set to random ±1 instead,
+independently, `COMBINATIONS` times for each size (Freivalds, MFCS 1979). If the maps differ anywhere by more
+than the tolerance, they differ on such a picture with probability at least 1/2, so that all pictures together
+miss the difference with probability at most 2^-40.
 """
 
 import itertools
@@ -15,40 +16,40 @@ import numpy as np
 from onebranch.algebra.definition import Floats
 from onebranch.errors import OnebranchError
 from onebranch.proof.basis import LARGE_RADIUS, TOLERANCE, sizes
-from onebranch.proof.rounding import BEYOND, Rounding, RoundingError, check_weights
+from onebranch.proof.rounding import EXTRA_PIXELS, Rounding, RoundingError, check_weights
 from onebranch.proof.rounding import TOLERANCE as ROUNDING_TOLERANCE
 
 COMBINATIONS = 40
-"""Independent random signs for every size."""
+"""Pictures of independent random signs for each size."""
 
-LARGE_FOR_SIGNS = 2
-"""Up to this radius every size is tried with random signs; kernels of 7x7 and more take the listed subset."""
+LARGE_RADIUS_FOR_SIGNS = 2
+"""Radius up to which random signs are tried at every size; larger ones take the listed subset of sizes."""
 
-NUMBERS = 1 << 21
-"""Numbers that are put in at once."""
+MAX_BATCH_NUMBERS = 1 << 21
+"""Numbers in one batch of pictures (16 MiB in float64)."""
 
-FULL = 300_000_000
-"""Multiply-accumulates up to which a full basis is taken."""
+MAX_FULL_BASIS_MACS = 300_000_000
+"""Multiply-accumulates up to which a full basis is tested."""
 
 Pictures = Mapping[str, Floats]
-"""Every input by name, (N, C, H, W)."""
+"""The inputs (N, C, H, W) by name."""
 
 Original = Callable[[Pictures], tuple[Floats, float]]
-"""The original: its output, and the largest absolute value met on the way to it."""
+"""The original: its output, and the largest absolute value computed on the way to it."""
 
 Replacement = Callable[[Pictures], Floats]
 
 Shapes = Mapping[str, tuple[int, int, int]]
-"""Channels, height and width of every input."""
+"""Channels, height and width of every input, by name."""
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was tried and how well it agreed.
+    """The pictures that were tested, and the largest difference.
 
-    heights, widths: of the first input; every height with every width that the region has an output for.
-    complete: whether these are all sizes from 1 to 2r + 1 + s, or (large r) the listed subset. combinations:
-    0 for a full basis, else the number of random signs for each size. pictures: in all. error: the largest
-    difference, as a part of `largest`, the largest absolute value met in the original.
+    heights, widths: of the first input; every height is combined with every width for which there is an
+    output. complete: True if these are all sizes from 1 to 2r + 1 + s, False for the listed subset (large
+    r). combinations: 0 for a full basis, otherwise the number of random pictures for each size. pictures: in
+    total. error: the largest difference, relative to `largest`, the largest absolute value in the original.
     """
 
     heights: tuple[int, ...]
@@ -61,7 +62,7 @@ class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AffineProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Radius and stride of the region (its structure), agreement, and rounding of what is stored."""
+    """The proof: radius and stride of the region (its structure), agreement, and rounding of the weights."""
 
     radius: tuple[int, int]
     stride: tuple[int, int]
@@ -69,11 +70,13 @@ class AffineProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounding: Rounding
 
 
-class Region(msgspec.Struct, frozen=True):
-    """What is to be proven. shapes: of the inputs for a size of the first one, None where there is no output.
+class AffineRegion(msgspec.Struct, frozen=True):
+    """A region and its replacement.
 
-    merged, stored: the replacement before rounding, and with its stored weights. weights: both, by name.
-    macs: of original and replacement together, for one pixel. seed: of the random signs.
+    merged, stored: the replacement before rounding, and with its stored weights. shapes: gives the shapes of
+    the inputs for a height and width of the first one, or None if there is no output of this size. weights:
+    pairs of merged and stored weights, by name. macs: of original and replacement together, for one pixel.
+    seed: of the random signs.
     """
 
     original: Original
@@ -87,51 +90,71 @@ class Region(msgspec.Struct, frozen=True):
     seed: int = 0
 
 
-def prove_affine(region: Region, *, full: bool = False) -> AffineProof:
-    """Evidence that the replacement equals the original. full: a full basis, however long it takes.
+def prove_affine(region: AffineRegion, *, full: bool = False) -> AffineProof:
+    """The proof that the replacement equals the original. full: test a full basis, however long it takes.
 
     Raises OnebranchError that names the part that fails.
     """
     return AffineProof(region.radius, region.stride, agreement(region, full=full), _rounding(region))
 
 
-def agreement(region: Region, *, full: bool = False) -> Agreement:
-    """Both maps, in float64 and before any rounding, on zero and on a basis, or on random signs."""
-    tried = _tried(region, LARGE_RADIUS)
-    whole = full or sum(_numbers(shapes) * h * w for (h, w), shapes in tried.items()) * region.macs <= FULL
-    if not whole:
-        tried = _tried(region, LARGE_FOR_SIGNS)
+def agreement(region: AffineRegion, *, full: bool = False) -> Agreement:
+    """Both maps, in float64 and before any rounding, compared on zero and on a basis, or on random signs.
+
+    Raises OnebranchError that names the picture size where they differ by more than the tolerance.
+    """
+    shapes = _tested_shapes(region, LARGE_RADIUS)
+    is_full = full or _basis_macs(shapes, region.macs) <= MAX_FULL_BASIS_MACS
+    if not is_full:
+        shapes = _tested_shapes(region, LARGE_RADIUS_FOR_SIGNS)
     worst, largest, pictures, place = 0.0, 0.0, 0, ""
-    for (height, width), shapes in tried.items():
-        batches = _impulses(shapes) if whole else _signs(shapes, [region.seed, height, width])
+    for (height, width), of_inputs in shapes.items():
+        batches = _impulses(of_inputs) if is_full else _signs(of_inputs, [region.seed, height, width])
         for batch in batches:
-            error, met, count = _difference(region, batch, f"{height}x{width}")
-            pictures, largest = pictures + count, max(largest, met)
+            error, magnitude, count = _difference(region, batch, f"{height}x{width}")
+            pictures, largest = pictures + count, max(largest, magnitude)
             if not error <= worst:  # NaN is never small enough
                 worst, place = error, f"a {height}x{width} picture"
-    error = worst / largest if largest > 0 else worst
-    if not error <= TOLERANCE:
+    heights, widths = (tuple(sorted({size[axis] for size in shapes})) for axis in (0, 1))
+    return Agreement(
+        heights,
+        widths,
+        complete=max(region.radius) <= (LARGE_RADIUS if is_full else LARGE_RADIUS_FOR_SIGNS),
+        combinations=0 if is_full else COMBINATIONS,
+        pictures=pictures,
+        largest=largest,
+        error=_relative_error(worst, largest, place),
+    )
+
+
+def _relative_error(error: float, largest: float, place: str) -> float:
+    """The error relative to the largest value. Raises OnebranchError if it is too large."""
+    relative = error / largest if largest > 0 else error
+    if not relative <= TOLERANCE:
         raise OnebranchError(
-            f"basis: the replacement differs by {error:.1e} of the largest value ({TOLERANCE:.0e} is allowed)"
-            f" on {place}"
+            f"basis: the replacement differs by {relative:.1e} of the largest value ({TOLERANCE:.0e} is"
+            f" allowed) on {place}"
         )
-    heights, widths = (tuple(sorted({size[axis] for size in tried})) for axis in (0, 1))
-    complete = max(region.radius) <= (LARGE_RADIUS if whole else LARGE_FOR_SIGNS)
-    return Agreement(heights, widths, complete, 0 if whole else COMBINATIONS, pictures, largest, error)
+    return relative
 
 
-def _tried(region: Region, large: int) -> dict[tuple[int, int], Shapes]:
-    """Sizes of pictures, and the inputs' shapes for each. Raises OnebranchError where there are none."""
-    heights, widths = (sizes(r, s, large) for r, s in zip(region.radius, region.stride, strict=True))
-    found = {size: region.shapes(*size) for size in itertools.product(heights, widths)}
-    tried = {size: shapes for size, shapes in found.items() if shapes is not None}
-    if not tried:
+def _basis_macs(shapes: Mapping[tuple[int, int], Shapes], macs_per_pixel: int) -> int:
+    """Multiply-accumulates that it takes to test a full basis."""
+    return sum(_numbers(of_inputs) * h * w for (h, w), of_inputs in shapes.items()) * macs_per_pixel
+
+
+def _tested_shapes(region: AffineRegion, large_radius: int) -> dict[tuple[int, int], Shapes]:
+    """The shapes of the inputs for every picture size. Raises OnebranchError if there is no size."""
+    heights, widths = (sizes(r, s, large_radius) for r, s in zip(region.radius, region.stride, strict=True))
+    shapes = {size: region.shapes(*size) for size in itertools.product(heights, widths)}
+    tested = {size: of_inputs for size, of_inputs in shapes.items() if of_inputs is not None}
+    if not tested:
         raise OnebranchError("basis: there is no size of picture that the region has an output for")
-    return tried
+    return tested
 
 
-def _difference(region: Region, batch: Pictures, size: str) -> tuple[float, float, int]:
-    """The largest difference, the largest value met, and the number of pictures."""
+def _difference(region: AffineRegion, batch: Pictures, size: str) -> tuple[float, float, int]:
+    """The largest difference, the largest absolute value in the original, and the number of pictures."""
     expected, met = region.original(batch)
     given = region.merged(batch)
     if expected.shape != given.shape:
@@ -147,30 +170,30 @@ def _numbers(shapes: Shapes) -> int:
 
 
 def _impulses(shapes: Shapes) -> Iterator[dict[str, Floats]]:
-    """Zero, and every unit impulse in one of the inputs, the others zero, in batches."""
+    """Batches of pictures: zero, and every unit impulse in one of the inputs, where the others are zero."""
     total = _numbers(shapes)
-    step = max(1, NUMBERS // total)
+    step = max(1, MAX_BATCH_NUMBERS // total)
     for first in range(0, total + 1, step):
         numbers = np.arange(first, min(first + step, total + 1))
-        lit = np.zeros((len(numbers), total))
-        chosen = numbers > 0
-        lit[np.flatnonzero(chosen), numbers[chosen] - 1] = 1
-        yield _cut(lit, shapes)
+        pictures = np.zeros((len(numbers), total))
+        is_impulse = numbers > 0
+        pictures[np.flatnonzero(is_impulse), numbers[is_impulse] - 1] = 1
+        yield _cut(pictures, shapes)
 
 
 def _signs(shapes: Shapes, seed: list[int]) -> Iterator[dict[str, Floats]]:
-    """Zero, and pictures of independent random signs."""
+    """Batches of pictures: zero, and independent random signs."""
     total = _numbers(shapes)
     random = np.random.default_rng(seed)
     signs = random.integers(0, 2, (COMBINATIONS, total), np.int8) * np.int8(2) - np.int8(1)
     signs = np.concatenate([np.zeros((1, total), np.int8), signs])
-    step = max(1, NUMBERS // total)
+    step = max(1, MAX_BATCH_NUMBERS // total)
     for first in range(0, len(signs), step):
         yield _cut(signs[first : first + step].astype(np.float64), shapes)
 
 
 def _cut(rows: Floats, shapes: Shapes) -> dict[str, Floats]:
-    """Rows of numbers as the inputs' pictures."""
+    """Rows of numbers, cut into the pictures of every input."""
     result, offset = {}, 0
     for name, (channels, height, width) in shapes.items():
         count = channels * height * width
@@ -179,12 +202,12 @@ def _cut(rows: Floats, shapes: Shapes) -> dict[str, Floats]:
     return result
 
 
-def _rounding(region: Region) -> Rounding:
-    """What is stored is the rounding of the merge, and computes as well: noise in [-1, 1] in float32."""
+def _rounding(region: AffineRegion) -> Rounding:
+    """Check that the stored weights are the rounding of the merge, and measure their error on noise."""
     for name, (merged, kept) in region.weights.items():
         check_weights(name, merged, kept)
-    height, width = (2 * r + s + BEYOND for r, s in zip(region.radius, region.stride, strict=True))
-    shapes = region.shapes(height, width + 2) or list(_tried(region, LARGE_RADIUS).values())[-1]
+    height, width = (2 * r + s + EXTRA_PIXELS for r, s in zip(region.radius, region.stride, strict=True))
+    shapes = region.shapes(height, width + 2) or list(_tested_shapes(region, LARGE_RADIUS).values())[-1]
     noise = 2 * np.random.default_rng(0).random((1, _numbers(shapes)), np.float32) - 1
     batch = _cut(noise, shapes)
     expected, largest = region.original({name: array.astype(np.float64) for name, array in batch.items()})
@@ -192,7 +215,7 @@ def _rounding(region: Region) -> Rounding:
     error = difference / largest if largest > 0 else difference
     if not error <= ROUNDING_TOLERANCE:
         raise RoundingError(
-            f"rounding: float32 outputs are off by {error:.1e} of the largest value met"
+            f"rounding: float32 outputs are off by {error:.1e} of the largest value"
             f" ({ROUNDING_TOLERANCE:.0e} is allowed)"
         )
     return Rounding(sum(kept.size for _, kept in region.weights.values()), error)

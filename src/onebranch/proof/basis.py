@@ -1,8 +1,8 @@
 """The proof's second part: two affine maps agree on zero and on every unit impulse of every small picture.
 
-An affine map is settled by its value at zero and on a basis. Local, shift-equivariant maps of radius r and
-stride s treat a larger picture like pictures of up to 2r + 1 + s pixels, put together: every pixel is near
-the same borders in one of those.
+An affine map is determined by its value at zero and on a basis. For a local, shift-equivariant map of radius
+r and stride s, pictures of up to 2r + 1 + s pixels suffice: the receptive field of every output pixel of a
+larger picture meets the borders in the same way as that of some output pixel of these.
 """
 
 import itertools
@@ -19,21 +19,21 @@ Map = Callable[[Floats], Floats]
 """Pictures (N, I, H, W) to features (N, O, H', W'), in the precision of the pictures."""
 
 TOLERANCE = 1e-12
-"""Largest difference between original and replacement in float64, of the largest value."""
+"""Largest accepted difference of original and replacement in float64, relative to the largest value."""
 
 LARGE_RADIUS = 3
-"""Up to this radius every size is tried; all sizes of a 9x9 kernel would be 150,000 pixels a channel."""
+"""Radius up to which every size is tested; all sizes of a 9x9 kernel would be 150,000 pixels a channel."""
 
-CHUNK = 1 << 12
-"""Pixels that are worked on at once: 16 MiB in a chain that is 512 channels wide."""
+BATCH_PIXELS = 1 << 12
+"""Pixels in one batch: 16 MiB in a chain that is 512 channels wide."""
 
 
 class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was tried and how well it agreed.
+    """The pictures that were tested, and the largest difference.
 
-    heights, widths: the pictures' sizes, every height with every width. complete: whether these are all sizes
-    from 1 to 2r + 1 + s, or (large r) the listed subset. pictures: zeros and impulses in all. error: the
-    largest difference, as a part of `largest`, the largest absolute output of any branch.
+    heights, widths: sizes of the pictures; every height is combined with every width. complete: True if
+    these are all sizes from 1 to 2r + 1 + s, False for the listed subset (large r). pictures: in total.
+    error: the largest difference, relative to `largest`, the largest absolute output of any branch.
     """
 
     heights: tuple[int, ...]
@@ -45,7 +45,7 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def sizes(radius: int, stride: int, large: int = LARGE_RADIUS) -> tuple[int, ...]:
-    """Sides of the pictures to try, for one axis; large: the largest radius for which all are tried.
+    """Lengths of the pictures to test along one axis; large: the radius up to which all are tested.
 
     >>> sizes(1, 1), sizes(5, 1)
     ((1, 2, 3, 4), (1, 2, 10, 11, 12))
@@ -57,7 +57,7 @@ def sizes(radius: int, stride: int, large: int = LARGE_RADIUS) -> tuple[int, ...
 
 
 def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: Structure) -> Basis:
-    """Evidence that the sum of `branches` equals `replacement`, both in float64 and before any rounding.
+    """The test that the sum of `branches` equals `replacement`, both in float64 and before any rounding.
 
     Raises OnebranchError that names the size, the channel and the place where they differ by more than
     1e-12 of the largest output of any branch.
@@ -85,19 +85,19 @@ def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: S
 
 
 def _impulses(channels: int, height: int, width: int) -> Iterator[tuple[int, Floats]]:
-    """Zero and every unit impulse (channel, row, column), in chunks, each with the number of its first."""
+    """Batches of zero and all unit impulses (channel, row, column), each with the number of its first."""
     count = channels * height * width + 1
-    step = max(1, CHUNK // (height * width))
+    step = max(1, BATCH_PIXELS // (height * width))
     for first in range(0, count, step):
         numbers = np.arange(first, min(first + step, count))
         chunk = np.zeros((len(numbers), channels * height * width))
-        lit = numbers > 0
-        chunk[np.flatnonzero(lit), numbers[lit] - 1] = 1
+        is_impulse = numbers > 0
+        chunk[np.flatnonzero(is_impulse), numbers[is_impulse] - 1] = 1
         yield first, chunk.reshape(len(numbers), channels, height, width)
 
 
 def _errors(original: Floats, replacement: Floats, height: int, width: int) -> Floats:
-    """The largest absolute difference of every picture."""
+    """The largest absolute difference, for every picture."""
     if original.shape != replacement.shape:
         raise OnebranchError(
             f"basis: on a {height}x{width} picture the original gives {original.shape[1:]} values,"

@@ -1,4 +1,4 @@
-"""A proof: structure, basis and rounding of one region, that is of branches that one convolution replaces."""
+"""The proof of one region, that is of branches that one convolution replaces: structure, basis, rounding."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from onebranch.proof.structure import Structure
 
 
 class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Three parts of evidence that a merged region equals its original."""
+    """The three parts of the proof that a merged region equals its original."""
 
     structure: Structure
     basis: Basis
@@ -23,8 +23,8 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def prove(branches: Sequence[Map], merged: Conv, stored: Conv, structure: Structure) -> Proof:
     """The proof that the sum of `branches` equals a convolution that is zero-padded by its radius.
 
-    branches: what is replaced, run by its definition. merged: the convolution in float64, before rounding;
-    stored: as it is kept, in float32. Raises OnebranchError that names the part that fails.
+    branches: run by their definition. merged: the convolution in float64, before rounding. stored: the same
+    as it is stored, in float32. Raises OnebranchError that names the part that fails.
     """
     if merged.radius != structure.radius or merged.stride != structure.stride:
         raise OnebranchError(
@@ -33,7 +33,7 @@ def prove(branches: Sequence[Map], merged: Conv, stored: Conv, structure: Struct
         )
     if (stored.kernel, stored.groups, stored.stride) != (merged.kernel, merged.groups, merged.stride):
         raise OnebranchError(
-            f"structure: kernel {stored.kernel} of {stored.groups} groups is stored, merged was"
+            f"structure: kernel {stored.kernel} of {stored.groups} groups is stored, but the merged one is"
             f" {merged.kernel} of {merged.groups}"
         )
     weights = {"weight": (merged.weight, stored.weight), "bias": (merged.bias, stored.bias)}
@@ -46,7 +46,7 @@ def prove(branches: Sequence[Map], merged: Conv, stored: Conv, structure: Struct
 
 
 def padded(conv: Conv) -> Map:
-    """The convolution as a map on pictures, which are zero-padded by its radius first."""
+    """The convolution as a map on pictures, which it zero-pads by its radius."""
 
     def run(pictures: Floats) -> Floats:
         return apply(conv, zero_pad(pictures, conv.radius))

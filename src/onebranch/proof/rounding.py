@@ -1,4 +1,4 @@
-"""The proof's third part: what is stored is the float32 rounding of the merge, and computes as well."""
+"""The proof's third part: the stored weights are the float32 rounding of the merge, and accurate enough."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,22 +11,22 @@ from onebranch.proof.basis import Map
 from onebranch.proof.structure import Structure
 
 TOLERANCE = 1e-5
-"""Largest float32 error, of the largest sum of absolute branch outputs (branches may cancel)."""
+"""Largest accepted float32 error, relative to the largest sum of absolute branch outputs."""
 
 DRIFT = 1e-14
-"""Float64 sums taken in another order, on another processor, differ by less than this part of the largest
-weight. A weight that lies so near to the middle between two floats may be rounded to either."""
+"""Float64 sums in another order, on another processor, differ by less than this part of the largest weight.
+A weight that is this close to the middle between two float32 numbers may be rounded to either."""
 
-BEYOND = 9
-"""Pixels by which the pictures of the float32 comparison exceed the region's window."""
+EXTRA_PIXELS = 9
+"""Pixels by which the pictures of the float32 comparison are larger than the receptive field."""
 
 
 class RoundingError(OnebranchError):
-    """The merge is right, but what is stored of it is not good enough."""
+    """The merge is correct, but its weights lose too much when they are rounded."""
 
 
 class Rounding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many stored weights were checked one by one, and the float32 error of the outputs, relative."""
+    """The number of stored weights that were checked, and the relative float32 error of the outputs."""
 
     weights: int
     error: float
@@ -39,10 +39,10 @@ def rounding(
     channels: int,
     structure: Structure,
 ) -> Rounding:
-    """Evidence that rounding is all that happened to the float64 merge, and that it does little.
+    """The test that the stored weights are the rounded merge, and that rounding changes the outputs little.
 
-    stored: the replacement with its stored weights, run in float32. weights: by name, the float64 merge and
-    what is stored. Raises OnebranchError that names the weight, or the error of the outputs.
+    stored: the replacement with its stored weights, run in float32. weights: pairs of merged (float64) and
+    stored weights, by name. Raises RoundingError that names the weight, or the error of the outputs.
     """
     for name, (merged, kept) in weights.items():
         check_weights(name, merged, kept)
@@ -73,14 +73,14 @@ def check_weights(name: str, merged: Floats, kept: Floats) -> None:
 
 
 def _features(channels: int, structure: Structure) -> Floats:
-    """Two pictures of noise in [-1, 1], always the same, larger than the region's window by odd amounts."""
-    height, width = (2 * radius + structure.stride + BEYOND for radius in structure.radius)
+    """Two pictures of noise in [-1, 1], always the same, larger than the receptive field."""
+    height, width = (2 * radius + structure.stride + EXTRA_PIXELS for radius in structure.radius)
     noise = np.random.default_rng(0).random((2, channels, height, width + 2), np.float32)
     return 2 * noise - 1
 
 
 def _error(branches: Sequence[Map], stored: Map, features: Floats) -> float:
-    """The float32 error of `stored`, of the largest sum of absolute branch outputs in float64."""
+    """The float32 error of `stored`, relative to the largest sum of absolute branch outputs in float64."""
     outputs = [branch(features.astype(np.float64)) for branch in branches]
     largest = float(sum((np.abs(output) for output in outputs[1:]), np.abs(outputs[0])).max())
     difference = float(np.abs(sum(outputs[1:], outputs[0]) - stored(features)).max())

@@ -1,4 +1,4 @@
-"""The proof's first part: only local, shift-equivariant affine operations, and how far they reach."""
+"""The proof's first part: all operations are local, shift-equivariant and affine; their radius and stride."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ OPERATIONS: dict[type, str] = {
     Edge: "fixed filter, scaled",
     Identity: "identity",
 }
-"""Every operation that is local, shift-equivariant (its zero padding comes first) and affine, by its step."""
+"""The operations that are local, shift-equivariant (zero padding comes first) and affine, by their step."""
 
 
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Radius (rows, columns) and total stride of a region. They bound the pictures that the basis needs."""
+    """Radius (rows, columns) and total stride of a region; the sizes of the basis follow from them."""
 
     radius: tuple[int, int]
     stride: int
 
 
 def structure(branches: Sequence[Branch]) -> Structure:
-    """The structure of branches that are summed: reaches add along a chain, the farthest chain counts.
+    """The structure of branches that are added: radii add along a chain, and the largest chain counts.
 
     Raises OnebranchError for an operation that is not on the list.
 

@@ -9,7 +9,7 @@ from onebranch.graph.merge.affine_form import AffineForm
 from onebranch.graph.merge.definition import run
 from onebranch.graph.merge.linear import Convolve, Floats, Plane, Scale, Step
 from onebranch.graph.merge.window import Window
-from onebranch.proof.affine import AffineProof, Pictures, Region, Shapes, prove_affine
+from onebranch.proof.affine import AffineProof, AffineRegion, Pictures, Shapes, prove_affine
 
 
 def prove(
@@ -36,7 +36,7 @@ def prove(
             if kept.dtype == np.float32:
                 weights[f"{before.value}.{name}"] = exact, kept
     rows, columns = ([getattr(term, axis) for term in form.terms.values()] for axis in ("rows", "columns"))
-    region = Region(
+    region = AffineRegion(
         original=lambda batch: _with_largest(between, batch, value),
         merged=lambda batch: run(replacement, batch, value)[value],
         stored=lambda batch: run(stored, batch, value)[value],

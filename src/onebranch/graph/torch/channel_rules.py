@@ -250,7 +250,7 @@ def _copies(node: Any) -> set[Node]:
     return copies
 
 
-RULES: dict[Any, Rule] = {
+CHANNEL_RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _add),
     **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _sub),
     **dict.fromkeys((aten.rsub.Tensor, aten.rsub.Scalar), _rsub),
@@ -262,7 +262,7 @@ RULES: dict[Any, Rule] = {
 }
 """Rules that check their inputs themselves."""
 
-RULES_OF_PLANES: dict[Any, Rule] = {
+CHANNEL_PLANE_RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _div),
     aten.neg.default: _neg,
     **dict.fromkeys((aten.dropout.default, aten.feature_dropout.default), _dropout),

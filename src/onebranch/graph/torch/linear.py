@@ -13,9 +13,16 @@ from torch.fx import GraphModule, Node
 
 from onebranch.graph.merge.checks import NotLinear
 from onebranch.graph.merge.linear import LinearGraph, Plane, Step, Unmerged
-from onebranch.graph.torch import channel_rules, row_rules, window_rules
+from onebranch.graph.torch.channel_rules import CHANNEL_PLANE_RULES, CHANNEL_RULES, split_result
 from onebranch.graph.torch.constants import constants
+from onebranch.graph.torch.row_rules import ROW_RULES
 from onebranch.graph.torch.values import PRECISIONS, Reading, Rule, TracedValues, size_key
+from onebranch.graph.torch.window_rules import (
+    WINDOW_PLANE_RULES,
+    WINDOW_RULES,
+    batch_norm_result,
+    batch_statistics_result,
+)
 
 aten = torch.ops.aten
 
@@ -82,8 +89,8 @@ def _read(node: Node, values: TracedValues) -> Reading:
         return []
     if node.target is operator.getitem:
         return _checked(_read_result(node, values), node, values)
-    if node.target in _RULES:
-        return _checked(_RULES[node.target](node, values), node, values)
+    if node.target in _CHECKING_RULES:
+        return _checked(_CHECKING_RULES[node.target](node, values), node, values)
     if not node.args or not values.is_plane(node.args[0]):
         return []
     if node.target in _OTHER_LINEAR:
@@ -147,14 +154,14 @@ def _absorbed_only(made: Collection[Node], absorbed: Collection[Node]) -> set[No
         inner = smaller
 
 
-_RULES: dict[Any, Rule] = {**window_rules.RULES, **channel_rules.RULES, **row_rules.RULES}
+_CHECKING_RULES: dict[Any, Rule] = {**WINDOW_RULES, **CHANNEL_RULES, **ROW_RULES}
 """Rules that check their inputs themselves."""
 
-_RULES_OF_PLANES: dict[Any, Rule] = {**window_rules.RULES_OF_PLANES, **channel_rules.RULES_OF_PLANES}
+_RULES_OF_PLANES: dict[Any, Rule] = {**WINDOW_PLANE_RULES, **CHANNEL_PLANE_RULES}
 """Rules whose first argument depends on the input and is (N, C, H, W) or (N, C)."""
 
 _RULES_OF_RESULTS: dict[Any, Callable[[Node, int, TracedValues], Reading]] = {
-    aten._native_batch_norm_legit_no_training.default: window_rules.batch_norm_result,
+    aten._native_batch_norm_legit_no_training.default: batch_norm_result,
     **dict.fromkeys(
         (
             aten._native_batch_norm_legit.default,
@@ -162,11 +169,9 @@ _RULES_OF_RESULTS: dict[Any, Callable[[Node, int, TracedValues], Reading]] = {
             aten._native_batch_norm_legit_functional.default,
             aten.native_batch_norm.default,
         ),
-        window_rules.batch_statistics_result,
+        batch_statistics_result,
     ),
-    **dict.fromkeys(
-        (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default), channel_rules.split_result
-    ),
+    **dict.fromkeys((aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default), split_result),
 }
 """Rules for operations with several results."""
 

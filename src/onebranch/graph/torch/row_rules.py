@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from onebranch.graph.merge.checks import NotLinear, per_channel
-from onebranch.graph.merge.linear import Fill, Pass
+from onebranch.graph.merge.linear import Fill, Floats, Pass
 from onebranch.graph.torch.tracing import END, arguments, is_all
 from onebranch.graph.torch.values import Reading, Rule, TracedValues, rank, shape_key
 
@@ -19,27 +19,35 @@ aten = torch.ops.aten
 def _expand(node: Node, values: TracedValues) -> Reading:
     """A constant of one number for each channel, broadcast over all pixels: noted for `_slice_scatter`."""
     (x,) = arguments(node, None)
-    if x in values.constants and rank(node) == 4:
-        channels = node.meta["val"].shape[1]
-        if isinstance(channels, int):
-            try:
-                values.uniform[node] = per_channel(values.constant(x, "constant"), channels, 4)
-            except NotLinear:
-                return []
-            values.absorbed.add(node)
+    numbers = _uniform_numbers(x, node, values)
+    if numbers is not None:
+        values.uniform[node] = numbers
+        values.absorbed.add(node)
     return []
 
 
 def _copy(node: Node, values: TracedValues) -> Reading:
     """A value copied into another of its size: the value itself."""
     target, x = arguments(node, None, None)
-    if x in values.uniform:
-        values.uniform[node] = values.uniform[x]
+    numbers = _uniform_numbers(x, node, values)
+    if numbers is not None:
+        values.uniform[node] = numbers
         values.absorbed.add(node)
         while isinstance(target, Node) and target.target is aten.slice.Tensor:  # only its size is used
             values.absorbed.add(target)
             target = target.args[0]
     return []
+
+
+def _uniform_numbers(x: Any, node: Node, values: TracedValues) -> Floats | None:
+    """One number for each channel of the node's value, if x is such a constant, broadcast or not."""
+    if x in values.uniform or x not in values.constants or rank(node) != 4:
+        return values.uniform.get(x)
+    channels = node.meta["val"].shape[1]
+    try:
+        return per_channel(values.constant(x, "constant"), channels, 4) if isinstance(channels, int) else None
+    except NotLinear:
+        return None
 
 
 def _slice_scatter(node: Node, values: TracedValues) -> Reading:
@@ -81,7 +89,7 @@ def _rows_at_an_end(start: Any, end: Any) -> tuple[int, int] | None:
     return (first, end - first) if first < end < 0 else None
 
 
-RULES: dict[Any, Rule] = {
+ROW_RULES: dict[Any, Rule] = {
     aten.expand.default: _expand,
     aten.copy.default: _copy,
     aten.slice_scatter.default: _slice_scatter,

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree
 
 from onebranch.errors import OnebranchError
+from onebranch.graph.torch.functional import make_functional
 from onebranch.graph.torch.guards import picklable_guards
 
 aten = torch.ops.aten
@@ -150,31 +151,35 @@ def _same_arguments(many: Any, one: Any) -> bool:
 
 
 def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+    """The functional trace for inputs like these. Raises _Untraceable."""
     automatic = _pytree.tree_map(_all_open, example_inputs)
     try:
         # 0 and 1 are sizes like others; a module that treats them differently gets a guard.
-        with warnings.catch_warnings(), _CONFIG.patch(backed_size_oblivious=True):
-            warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
+        with warnings.catch_warnings(), _CONFIG.patch(backed_size_oblivious=True), picklable_guards():
+            warnings.simplefilter("ignore")  # of torch.export, about its own deprecations
             program = torch.export.export(module, example_inputs, dynamic_shapes=automatic)
-            program = program.run_decompositions({})
+            traced: Any = program.module()
+            if not make_functional(traced):
+                program = program.run_decompositions({})
+                traced = program.module()
     except Exception as error:  # torch.export raises many kinds, all of them about the module
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        raise _Untraceable(
-            f"torch.export cannot trace {type(module).__name__} ({reason}); control flow that"
-            " depends on data, and weights that are written while it runs, must be taken out"
-        ) from None
+        raise _Untraceable(_reason(module, error)) from None
     mutated = [*program.graph_signature.buffers_to_mutate.values()]
     if mutated:
         raise OnebranchError(
             f"the module writes to its buffer '{mutated[0]}' while it runs; take that out first"
         )
-    with warnings.catch_warnings(), picklable_guards():
-        warnings.simplefilter("ignore")
-        unlifted: Any = program.module()
-    assert isinstance(unlifted, GraphModule), "an unlifted program is one"
-    return unlifted
+    assert isinstance(traced, GraphModule), "an unlifted program is one"
+    return traced
+
+
+def _reason(module: torch.nn.Module, error: Exception) -> str:
+    """Why torch.export cannot trace the module, in one line."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return (
+        f"torch.export cannot trace {type(module).__name__} ({first}); control flow that depends on data, and"
+        " weights that are written while it runs, must be taken out"
+    )
 
 
 def _all_open(value: Any) -> Any:

@@ -170,7 +170,7 @@ def _avg_pool2d(node: Node, values: TracedValues) -> Reading:
     return [(Average((k, l), strides, padding, divisor or k * l), (values.picture(x),))]
 
 
-RULES: dict[Any, Rule] = {
+WINDOW_RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.conv2d.default, aten.conv2d.padding), _conv2d),
     aten.convolution.default: _convolution,
     aten.conv_transpose2d.input: _conv_transpose2d,
@@ -179,5 +179,5 @@ RULES: dict[Any, Rule] = {
 }
 """Rules that check their input themselves."""
 
-RULES_OF_PLANES: dict[Any, Rule] = {**dict.fromkeys(PADS, _pad), aten.batch_norm.default: _batch_norm}
+WINDOW_PLANE_RULES: dict[Any, Rule] = {**dict.fromkeys(PADS, _pad), aten.batch_norm.default: _batch_norm}
 """Rules whose first argument is a value (N, C, H, W) or (N, C) that depends on the input."""
