@@ -171,6 +171,35 @@ def test_half_types_are_unmerged_with_the_reason(kind):
     assert not any("built-in" in reason for reason in reasons)
 
 
+class ComputedWeights(torch.nn.Module):
+    """Computes its 3x3 kernel from a 1x1 and a 3x3 kernel and a gate, as ECB and OREPA do in evaluation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.narrow = torch.nn.Conv2d(channels, 2 * channels, 1)
+        self.wide = torch.nn.Conv2d(2 * channels, channels, 3)
+        self.gate = torch.nn.Parameter(torch.rand(channels, 1, 1, 1))
+        self.activation = torch.nn.PReLU(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kernel = torch.nn.functional.conv2d(self.wide.weight, self.narrow.weight.permute(1, 0, 2, 3))
+        constant = torch.ones(1, len(self.narrow.bias), 3, 3) * self.narrow.bias.view(1, -1, 1, 1)
+        bias = torch.nn.functional.conv2d(constant, self.wide.weight).view(-1) + self.wide.bias
+        kernel = kernel * torch.sigmoid(self.gate)
+        return self.activation(torch.nn.functional.conv2d(x, kernel, bias, padding=1))
+
+
+def test_weights_that_are_computed_from_weights_are_folded():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(*(ComputedWeights(6) for _ in range(3))).eval()
+    x = torch.rand(1, 6, 9, 7)
+    merged, report = onebranch.merge(module, x)
+    assert report.convolutions == (9, 3)
+    assert report.parameters[1] < report.parameters[0]
+    assert sum(p.numel() for p in merged.parameters()) < sum(p.numel() for p in module.parameters())
+    torch.testing.assert_close(merged(x), module(x), rtol=0, atol=1e-6)
+
+
 class Pooled(torch.nn.Module):
     """A pool and an identity between large convolutions: merging them would add a convolution."""
 

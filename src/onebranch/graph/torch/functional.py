@@ -13,23 +13,23 @@ from torch.fx import GraphModule, Node
 
 aten = torch.ops.aten
 
-FRESH_RESULTS = frozenset(
-    (
-        "conv1d conv2d conv3d convolution conv_transpose2d linear matmul mm bmm addmm batch_norm layer_norm"
-        " group_norm add sub rsub mul div neg cat stack pad constant_pad_nd copy slice_scatter clone mean sum"
-        " avg_pool2d max_pool2d adaptive_avg_pool2d relu relu6 leaky_relu prelu hardtanh hardswish hardsigmoid"
-        " sigmoid silu gelu elu tanh mish softmax clamp zeros ones full zeros_like ones_like"
-        " upsample_nearest2d upsample_bilinear2d upsample_bicubic2d"
-    ).split()
-)
+_FRESH = """
+conv1d conv2d conv3d convolution conv_transpose2d linear matmul mm bmm addmm batch_norm layer_norm group_norm
+add sub rsub mul div neg cat stack pad constant_pad_nd copy slice_scatter clone mean sum
+avg_pool2d max_pool2d adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
+relu relu6 leaky_relu prelu hardtanh hardswish hardsigmoid sigmoid silu gelu elu tanh mish softmax clamp
+zeros ones full zeros_like ones_like
+"""
+
+FRESH_RESULTS = frozenset(_FRESH.split())
 """Operations whose result shares no memory with their inputs."""
 
-KNOWN_VIEWS = frozenset(
-    (
-        "slice view reshape split split_with_sizes chunk transpose permute t contiguous detach flatten select"
-        " unsqueeze squeeze expand unbind alias"
-    ).split()
-)
+_VIEWS = """
+slice view reshape split split_with_sizes chunk transpose permute t contiguous detach flatten select unsqueeze
+squeeze expand unbind alias
+"""
+
+KNOWN_VIEWS = frozenset(_VIEWS.split())
 """Operations whose result may share memory with their input, and that the reader takes as they are."""
 
 
@@ -54,17 +54,18 @@ def _is_functional(node: Node) -> bool:
     if target._schema.is_mutable or _is_training(node):
         return False
     is_view = any(result.alias_info is not None for result in target._schema.returns)
-    return not is_view or target is aten.to.dtype or _short_name(node) in KNOWN_VIEWS
+    return not is_view or target is aten.to.dtype or short_name(node) in KNOWN_VIEWS
 
 
 def _is_training(node: Node) -> bool:
     """Return True for normalization that may write statistics, which its schema does not say."""
     if node.target is aten.batch_norm.default:
         return bool(node.args[5])
-    return _short_name(node) == "instance_norm"
+    return short_name(node) == "instance_norm"
 
 
-def _short_name(node: Node) -> str:
+def short_name(node: Node) -> str:
+    """The name of an ATen operation, such as "conv2d"; empty for other functions."""
     target: Any = node.target
     is_operation = isinstance(target, torch._ops.OpOverload)
     return target._schema.name.removeprefix("aten::") if is_operation else ""
@@ -77,7 +78,7 @@ def _replaced(node: Node, order: dict[Node, int]) -> bool:
         return False
     if target is aten.copy_.default:
         return _replaced_copy(node, order)
-    name = _short_name(node)
+    name = short_name(node)
     functional = getattr(getattr(aten, name.removesuffix("_"), None), target._overloadname, None)
     written: Any = node.args[0] if node.args else None
     if not name.endswith("_") or functional is None or not _is_private(written, node, order):
@@ -124,10 +125,10 @@ def _is_private(written: Any, node: Node, order: Mapping[Node, int], views: tupl
 
     views: views of it that only `node` reads.
     """
-    if not isinstance(written, Node) or _short_name(written) not in FRESH_RESULTS:
+    if not isinstance(written, Node) or short_name(written) not in FRESH_RESULTS:
         return False
     earlier = [user for user in written.users if order[user] < order[node] and user not in views]
-    return all(_short_name(user) in FRESH_RESULTS or _only_scattered(user) for user in earlier)
+    return all(short_name(user) in FRESH_RESULTS or _only_scattered(user) for user in earlier)
 
 
 def _only_scattered(view: Node) -> bool:

@@ -12,6 +12,7 @@ from torch.fx import Graph, GraphModule, Node
 from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
 from onebranch.graph.merge.rewriting import Merged, MergedRegion
+from onebranch.graph.torch.folding import fold_constants
 from onebranch.graph.torch.linear import names
 
 
@@ -30,6 +31,7 @@ def rewritten(module: GraphModule, graph: LinearGraph, regions: Sequence[MergedR
     for region in regions:
         for name in region.removed:
             _erase(result.graph, by_name[name])
+    fold_constants(result, trainable)
     result.graph.lint()
     for node in result.graph.nodes:
         node.meta.clear()  # tensors without content that only tracing needs, and that cannot be pickled
