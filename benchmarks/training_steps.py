@@ -8,7 +8,7 @@ from torch import Tensor
 
 from onebranch.algebra.conv import Conv
 from onebranch.bench import ONE_RUN_EACH, median_ratio, time_interleaved
-from onebranch.nn.block import PRELU_FORMS, Mode
+from onebranch.nn.block import PRELU_COMPUTATIONS, Mode
 from onebranch.nn.network import Network
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
@@ -54,7 +54,7 @@ def compare(
         for name, branches in NETWORKS.items():
             candidates[f"{name} old"] = TrainingStep(branches, "merged", batch, patches[0], "relu", _OneByOne)
             for mode in ("merged", "branches"):
-                for form in PRELU_FORMS:
+                for form in PRELU_COMPUTATIONS:
                     candidates[f"{name} {mode} {form}"] = TrainingStep(
                         branches, mode, batch, patches[1], form
                     )
@@ -62,7 +62,7 @@ def compare(
     finally:
         torch.set_num_threads(threads)
     pixels = batch * patches[0] ** 2, batch * patches[1] ** 2
-    form = min(PRELU_FORMS, key=lambda form: median(seconds[f"plain 3x3 merged {form}"]))
+    form = min(PRELU_COMPUTATIONS, key=lambda form: median(seconds[f"plain 3x3 merged {form}"]))
     return [_row(name, seconds, pixels, form) for name in NETWORKS]
 
 

@@ -179,7 +179,7 @@ def test_blocks_merge_to_the_kernel_of_the_block_route(name):
 def test_heads_merge_to_the_kernel_of_the_block_route(name):
     inputs, width = 3, WIDTH
     block = literature.ENDS[name](inputs, width)
-    merged, planned = both_routes([block], [PRESETS[name].ends], inputs, width)
+    merged, planned = both_routes([block], [PRESETS[name].head_and_tail], inputs, width)
     assert_same_kernels(merged, planned, inputs)
     assert_same_outputs(block, merged, inputs)
 

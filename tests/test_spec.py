@@ -50,7 +50,7 @@ def test_text_and_value_are_one(text):
         ("bn 3x3", "'bn' must follow"),
         ("3x3 bn bn", "'bn' must follow"),
         ("identity 3x3", "only 'bn' may follow"),
-        ("3x3 identity", "'identity' must stand first"),
+        ("3x3 identity", "'identity' must be the first word"),
         ("avg3x3 dw", "must follow a convolution"),
         ("3x3 d0", "at least 1"),
         ("3x3*0", "at least 1"),

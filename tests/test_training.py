@@ -14,7 +14,7 @@ from PIL import Image
 
 from onebranch.errors import OnebranchError
 from onebranch.model import file
-from onebranch.nn.block import PRELU_FORMS
+from onebranch.nn.block import PRELU_COMPUTATIONS
 from onebranch.nn.network import Network, load
 from onebranch.spec.network import convert
 from onebranch.spec.renamed_keys import translate_config
@@ -28,7 +28,7 @@ from onebranch.training.example_config import example
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import learning_rate, train
 from onebranch.training.objective import Objective
-from onebranch.training.picture_cache import Source, load_pairs, training_source
+from onebranch.training.picture_cache import PairSource, load_pairs, training_source
 from onebranch.training.state import initialize_from
 from onebranch.training.validation import validation_pairs
 
@@ -59,9 +59,9 @@ def settings(pictures, tmp_path, network=None, **training) -> Config:
     )
 
 
-def source(folder, partners=None, *, suffix=None, skips_errors=False) -> Source:
+def source(folder, partners=None, *, suffix=None, skips_errors=False) -> PairSource:
     """Pairs of a folder: with its partners, or with halves that are made."""
-    return Source(str(folder), partners and str(partners), suffix, not partners, skips_errors)
+    return PairSource(str(folder), partners and str(partners), suffix, not partners, skips_errors)
 
 
 @pytest.mark.parametrize("task", ["upscale", "downscale", "denoise"])
@@ -485,7 +485,7 @@ def test_both_ways_to_compute_prelu_are_equal_to_the_last_bit():
     spec = expand(NetworkShorthand(task="upscale", width=4, depth=2, branches="plain"))
     network, picture = Network(spec), torch.randn(2, 1, 9, 7)
     outputs = []
-    for form in PRELU_FORMS:
+    for form in PRELU_COMPUTATIONS:
         network.set_prelu(form)
         outputs.append(network(picture))
     assert torch.equal(outputs[0], outputs[1])

@@ -9,19 +9,19 @@ from collections.abc import Iterable
 
 
 class OnebranchError(Exception):
-    """A mistake that the user can mend; its text is one line, written for the user.
+    """A mistake that the user can correct; its text is one line, written for the user.
 
     >>> str(OnebranchError("unknown key 'a\\nb'"))
     "unknown key 'a\\\\nb'"
     """
 
     def __init__(self, text: str) -> None:
-        """Keep the text, what is not printable in it (a foreign file may hold anything) escaped."""
+        """Store the text; characters that are not printable (names in files may hold any) are escaped."""
         super().__init__(printable(text))
 
 
 def printable(text: str) -> str:
-    """A text on one line, what is not printable in it escaped: names of files may hold anything.
+    """The text on one line, with characters that are not printable escaped.
 
     >>> print(printable("tab\\t.png"))
     tab\\t.png

@@ -98,16 +98,16 @@ class _Chain:
 
 
 def _branch(builder: Builder, chain: _Chain, tensors: Tensors, padded: dict[tuple[int, int], str]) -> str:
-    """A chain whose padding, once, first, is its first step's own where that reaches as far as the chain."""
+    """A branch, padded once: by its first step where that has the branch's radius, else by a Pad node."""
     branch = chain.branch
-    own = branch.steps[0].reach if branch.steps[0].reach == branch.radius else (0, 0)
-    rest = branch.radius if own == (0, 0) else (0, 0)
+    first_radius = branch.steps[0].radius if branch.steps[0].radius == branch.radius else (0, 0)
+    rest = branch.radius if first_radius == (0, 0) else (0, 0)
     if rest not in padded:
         frame = builder.constant(f"{chain.name}.pads", np.array([0, 0, *rest, 0, 0, *rest], np.int64))
         padded[rest] = builder.add("Pad", (padded[0, 0], frame), f"{chain.name}.padded")
     value = padded[rest]
     for k, step in enumerate(branch.steps):
-        pads = (own if k == 0 else (0, 0)) * 2
+        pads = (first_radius if k == 0 else (0, 0)) * 2
         name = f"{chain.name}.{k}"
         value = _step(builder, name, step, within(tensors, str(k)), value, pads, chain.channels[k])
     return value

@@ -1,7 +1,7 @@
 """A block of branches as a torch module that runs forward in two ways.
 
 `branches` is the definition: every branch runs on the picture. `merged` collapses the branches into one
-kernel by the laws of the algebra, differentiably, and the picture passes through that one convolution.
+kernel by the laws of the algebra, differentiably, and runs that one convolution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, 
 
 Mode = Literal["branches", "merged"]
 
-PRELU_FORMS = ("native", "relu")
+PRELU_COMPUTATIONS = ("native", "relu")
 """How a PReLU is computed while it is trained."""
 
 TRAINED_WITH_ACTIVATION: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
@@ -56,11 +56,11 @@ class TrainablePReLU(nn.PReLU):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.form = "relu"
+        self.computation = "relu"
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W), negative values times the channel's slope."""
-        if self.form == "native" or not torch.is_grad_enabled():
+        if self.computation == "native" or not torch.is_grad_enabled():
             return super().forward(input)
         return torch.relu(input) - self.weight[:, None, None] * torch.relu(-input)
 
@@ -83,7 +83,7 @@ class EdgeFilter(nn.Module):
         return functional.conv2d(values, weight, self.bias, groups=len(self.scale))
 
 
-class Chain(nn.ModuleList):
+class BranchChain(nn.ModuleList):
     """One branch: the input padded once by the branch's radius, then its steps, unpadded."""
 
     def __init__(self, branch: Branch, inputs: int, width: int) -> None:
@@ -100,11 +100,22 @@ class Chain(nn.ModuleList):
         return values
 
     def tensors(self) -> dict[str, Tensor]:
-        """The steps' parameters and buffers by names such as "0.weight", without torch's slow walk."""
+        """Parameters and buffers of the steps by names such as "0.weight", without `named_parameters`.
+
+        That method takes longer than the merge itself.
+        """
         tables = [
-            (k, own) for k, step in self._modules.items() if step for own in (step._parameters, step._buffers)
+            (index, tensors)
+            for index, step in self._modules.items()
+            if step
+            for tensors in (step._parameters, step._buffers)
         ]
-        return {f"{k}.{name}": value for k, own in tables for name, value in own.items() if value is not None}
+        return {
+            f"{index}.{name}": value
+            for index, tensors in tables
+            for name, value in tensors.items()
+            if value is not None
+        }
 
 
 def _module(step: Step, inputs: int, outputs: int) -> nn.Module:
@@ -125,7 +136,7 @@ class Block(nn.Module):
         super().__init__()
         self.spec, self.inputs, self.parsed = spec, inputs, spec.parsed
         self.mode: Mode = "branches"
-        self.branches = nn.ModuleList(Chain(branch, inputs, spec.width) for branch in spec.parsed)
+        self.branches = nn.ModuleList(BranchChain(branch, inputs, spec.width) for branch in spec.parsed)
         self.activation = _activation(spec.activation, spec.width)
 
     def forward(self, values: Tensor, merged: Conv | None = None) -> Tensor:
@@ -146,7 +157,7 @@ class Block(nn.Module):
 
     def branch_tensors(self) -> list[dict[str, Tensor]]:
         """The parameters and buffers of every branch, by names such as "0.weight"."""
-        return [chain.tensors() for chain in self.branches if isinstance(chain, Chain)]
+        return [chain.tensors() for chain in self.branches if isinstance(chain, BranchChain)]
 
     def merged_kernel(self, tensors: Sequence[Mapping[str, Tensor]], like: Tensor) -> Conv:
         """The one convolution that equals the sum of the branches with these tensors, differentiably.

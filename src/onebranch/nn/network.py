@@ -100,11 +100,11 @@ class Network(nn.Module):
         for block in self.each_block():
             block.set_mode(mode)
 
-    def set_prelu(self, form: str) -> None:
-        """Choose how every PReLU is computed while it is trained: one of `PRELU_FORMS`."""
+    def set_prelu(self, computation: str) -> None:
+        """Choose how every PReLU is computed while it is trained: one of `PRELU_COMPUTATIONS`."""
         for module in self.modules():
             if isinstance(module, TrainablePReLU):
-                module.form = form
+                module.computation = computation
 
     def each_block(self) -> list[Block]:
         """Head, blocks and tail."""
@@ -128,9 +128,9 @@ class Network(nn.Module):
 def merged_kernels(blocks: Iterable[nn.Module], like: Tensor) -> dict[int, Conv]:
     """The kernels of all blocks in `merged` mode that have equal specs, by index, differentiably.
 
-    The tensors of equal blocks are stacked and merged together (vmap): merging is many small operations, of
-    which two to eight blocks need half as many. The kernels are equal to the last bit to those merged block
-    by block. Blocks of which there is only one are left to themselves.
+    The tensors of equal blocks are stacked and merged together (vmap), because merging consists of many
+    small operations. The kernels equal those merged block by block to the last bit. A block whose spec no
+    other block has merges its own kernel.
     """
     groups: dict[tuple[BlockSpec, int], list[tuple[int, Block]]] = {}
     for index, block in enumerate(blocks):
@@ -158,8 +158,8 @@ def _merged_together(blocks: list[Block], like: Tensor) -> list[Conv]:
 
     all_tensors = [block.branch_tensors() for block in blocks]
     stacked = [
-        {name: torch.stack([tensors[branch][name] for tensors in all_tensors]) for name in own}
-        for branch, own in enumerate(all_tensors[0])
+        {name: torch.stack([tensors[branch][name] for tensors in all_tensors]) for name in names}
+        for branch, names in enumerate(all_tensors[0])
     ]
     if not any(stacked):  # no branch has tensors: identities only
         return [first.merged_kernel(tensors, like) for tensors in all_tensors]

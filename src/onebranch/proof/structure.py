@@ -39,6 +39,6 @@ def structure(branches: Sequence[Branch]) -> Structure:
             raise OnebranchError(
                 f"structure: '{step}' is not known to be local, shift-equivariant and affine"
             )
-    rows = max(sum(step.reach[0] for step in branch.steps) for branch in branches)
-    columns = max(sum(step.reach[1] for step in branch.steps) for branch in branches)
+    rows = max(sum(step.radius[0] for step in branch.steps) for branch in branches)
+    columns = max(sum(step.radius[1] for step in branch.steps) for branch in branches)
     return Structure((rows, columns), 1)

@@ -19,10 +19,10 @@ EDGES = {
 WORDS = ("KxL", "KxL*E", "dD", "gG", "dw", "nobias", "bn", "avgKxL", *EDGES, "identity")
 """Every word of the grammar; K and L odd, E (expansion), D (dilation) and G (groups) positive integers."""
 
-MOST_WORDS = 1000
-"""Words in a branch; a foreign file's text may be of any length."""
+MAX_WORDS = 1000
+"""Words in a branch; the text of an untrusted file may have any length."""
 
-LARGEST_NUMBER = 1_000_000
+MAX_NUMBER = 1_000_000
 """Largest number in a branch's text."""
 
 _CONVOLUTION = re.compile(r"(\d+)x(\d+)(?:\*(\d+))?")
@@ -43,7 +43,7 @@ class Convolution:
     bias: bool = True
 
     @property
-    def reach(self) -> tuple[int, int]:
+    def radius(self) -> tuple[int, int]:
         """Half of the dilated kernel's extent: pixels needed above or below, left or right."""
         return self.dilation * (self.kernel[0] // 2), self.dilation * (self.kernel[1] // 2)
 
@@ -58,7 +58,7 @@ class Convolution:
 class BatchNorm:
     """Batch normalization of the step before it (or of the input, after `identity`)."""
 
-    reach = (0, 0)
+    radius = (0, 0)
 
     def __str__(self) -> str:
         return "bn"
@@ -66,12 +66,12 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class AveragePool:
-    """Average over K x L, stride 1, the padding counted."""
+    """Average over K x L, stride 1; the padding counts as zeros."""
 
     kernel: tuple[int, int]
 
     @property
-    def reach(self) -> tuple[int, int]:
+    def radius(self) -> tuple[int, int]:
         """Half of the window's extent."""
         return self.kernel[0] // 2, self.kernel[1] // 2
 
@@ -84,7 +84,7 @@ class Edge:
     """A fixed 3x3 edge filter on every channel, times a learnt scale, plus a learnt bias."""
 
     name: str
-    reach = (1, 1)
+    radius = (1, 1)
 
     def __str__(self) -> str:
         return self.name
@@ -92,9 +92,9 @@ class Edge:
 
 @dataclass(frozen=True)
 class Identity:
-    """Passes the input on."""
+    """Returns its input."""
 
-    reach = (0, 0)
+    radius = (0, 0)
 
     def __str__(self) -> str:
         return "identity"
@@ -129,8 +129,8 @@ class Branch:
 
     @property
     def radius(self) -> tuple[int, int]:
-        """Pixels of padding above and below, left and right: the reaches of all steps added."""
-        return sum(step.reach[0] for step in self.steps), sum(step.reach[1] for step in self.steps)
+        """Pixels of padding above and below, left and right: the sum of the radii of all steps."""
+        return sum(step.radius[0] for step in self.steps), sum(step.radius[1] for step in self.steps)
 
     @property
     def merged_kernel(self) -> tuple[int, int]:
@@ -162,7 +162,7 @@ class Branch:
         if not self.kernels:
             return (
                 f"branch '{self}': it passes {inputs} channels on where the block's width is {outputs};"
-                " use it only where input and output widths are equal, or put a convolution into it"
+                " use it only where input and output widths are equal, or add a convolution"
             )
         return (
             f"branch '{self}': its last convolution gives {ends} channels where the block's width is"
@@ -190,8 +190,8 @@ def parse(text: str) -> Branch:
     """
     steps: list[Step] = []
     words = text.split()
-    if len(words) > MOST_WORDS:
-        raise OnebranchError(f"a branch has {len(words)} words; at most {MOST_WORDS} are allowed")
+    if len(words) > MAX_WORDS:
+        raise OnebranchError(f"a branch has {len(words)} words; at most {MAX_WORDS} are allowed")
     for word in words:
         steps = _extended(steps, word, text)
     if not steps:
@@ -239,7 +239,7 @@ def _batch_norm(steps: list[Step], text: str) -> BatchNorm:
 
 def _identity(steps: list[Step], text: str) -> Identity:
     if steps:
-        raise OnebranchError(f"branch '{text}': 'identity' must stand first")
+        raise OnebranchError(f"branch '{text}': 'identity' must be the first word")
     return Identity()
 
 
@@ -253,7 +253,7 @@ def _odd(match: re.Match[str], text: str) -> tuple[int, int]:
 
 
 def _positive(digits: str, word: str, text: str) -> int:
-    if len(digits) > len(str(LARGEST_NUMBER)) or not 1 <= int(digits) <= LARGEST_NUMBER:
-        rule = "at least 1" if not int(digits[:20]) else f"from 1 to {LARGEST_NUMBER}"
+    if len(digits) > len(str(MAX_NUMBER)) or not 1 <= int(digits) <= MAX_NUMBER:
+        rule = "at least 1" if not int(digits[:20]) else f"from 1 to {MAX_NUMBER}"
         raise OnebranchError(f"branch '{text[:60]}': the number in '{word[:60]}' must be {rule}")
     return int(digits)

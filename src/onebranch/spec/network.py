@@ -1,7 +1,7 @@
 """The network's spec: a frozen, validated value that travels as JSON inside every model file.
 
 `head -> [block] x P -> tail -> resampling layer`, plus skips and the picture residual. It describes trained
-and merged networks alike: a merged network has fewer branches in its spec, nothing else differs.
+and merged networks alike: a merged network has fewer branches in its spec.
 """
 
 import math
@@ -26,14 +26,14 @@ Activation = Literal["prelu", "relu", "leaky_relu", "silu", "gelu", "none"]
 LEAKY_SLOPE = 0.1
 """Negative slope of `leaky_relu`, as in Real-ESRGAN's Compact."""
 
-MOST = {"blocks": 1000, "skips": 10_000, "branches": 10_000, "parameters": 2**31}
-"""Of what a network has at most: far beyond any use, and soon said of a file that was made to harm."""
+MAX_COUNTS = {"blocks": 1000, "skips": 10_000, "branches": 10_000, "parameters": 2**31}
+"""Limits far beyond any use, so that hostile files are refused early."""
 
-LARGEST_WIDTH = 2**16
-"""Channels, inside branches too."""
+MAX_WIDTH = 2**16
+"""The largest number of channels, inside branches too."""
 
-LARGEST_RADIUS = 512
-"""Pixels that a branch looks up, down, left or right."""
+MAX_RADIUS_PIXELS = 512
+"""The largest radius of a branch in rows and columns."""
 
 BATCH_NORM_EPSILON = 1e-5
 """The constant added to the variance by every batch normalization (PyTorch's default)."""
@@ -85,10 +85,10 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     downsampling: Downsampling = "none"
 
     def __post_init__(self) -> None:
-        """Check every rule that the types alone do not."""
+        """Check the rules that types do not express."""
         _check_task(self)
-        counted = {"blocks": len(self.blocks), "skips": len(self.skips)}
-        _check_counts(counted | {"branches": sum(len(block.branches) for block in self.all_blocks)})
+        counts = {"blocks": len(self.blocks), "skips": len(self.skips)}
+        _check_counts(counts | {"branches": sum(len(block.branches) for block in self.all_blocks)})
         _check_skips(self)
         for name, block, inputs in self.walk():
             _check_block(name, block, inputs)
@@ -126,8 +126,9 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def resampling_shape(self) -> tuple[int, int, int, int] | None:
         """(O, I, K, L) of the downsampling layer's weight; None where the layer has no weight.
 
-        Convolution: kernel scale + 2, stride scale, one pixel of zeros around, so that every output pixel
-        sees its scale x scale input pixels and one more on each side. Unshuffle: 3x3 after pixel unshuffle.
+        Convolution: kernel scale + 2, stride scale, one pixel of zero padding, so that every output pixel
+        depends on its scale x scale input pixels and one more on each side. Unshuffle: 3x3 after pixel
+        unshuffle.
         """
         if self.downsampling == "convolution":
             return self.channels, self.tail.width, self.scale + 2, self.scale + 2
@@ -137,7 +138,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 def from_json(text: str | bytes) -> NetworkSpec:
-    """The spec in a JSON text; unknown keys and wrong values raise OnebranchError with the place."""
+    """The spec in a JSON text; unknown keys and wrong values raise OnebranchError with their path."""
     return convert(decode_json(text, "the network's spec"), NetworkSpec, "the network's spec")
 
 
@@ -157,7 +158,7 @@ def decode_json(text: str | bytes, what: str) -> Any:
 def convert(value: Any, to: type[T], what: str) -> T:
     """`value` (dicts, lists, numbers) as the frozen type `to`, strictly.
 
-    Raises OnebranchError that names the place and, for unknown keys, the nearest valid one.
+    Raises OnebranchError that names the path and, for unknown keys, the nearest valid one.
     """
     try:
         return msgspec.convert(value, to)
@@ -167,32 +168,32 @@ def convert(value: Any, to: type[T], what: str) -> T:
 
 def _explained(message: str, to: type) -> str:
     """msgspec's message with a hint for unknown keys and enumeration values."""
-    if found := re.search(r"unknown field `([^`]*)`", message):
-        place = re.search(r" - at `\$\.?([^`]*)`", message)
-        where = f" in '{place[1]}'" if place and place[1] else ""
-        return f"unknown key '{found[1]}'{where}; {nearest(found[1], _keys(to, place[1] if place else ''))}"
-    if found := re.search(r"Invalid enum value '([^']*)'", message):
-        place = re.search(r" - at `\$\.?([^`]*)`", message)
-        choices = _choices(to, place[1] if place else "")
-        hint = f"; {nearest(found[1], choices)}" if choices else ""
-        return f"'{found[1]}' is not a valid value of '{place[1] if place else '?'}'{hint}"
+    located = re.search(r" - at `\$\.?([^`]*)`", message)
+    path = located[1] if located else ""
+    if unknown := re.search(r"unknown field `([^`]*)`", message):
+        table = f" in '{path}'" if path else ""
+        return f"unknown key '{unknown[1]}'{table}; {nearest(unknown[1], _keys(to, path))}"
+    if invalid := re.search(r"Invalid enum value '([^']*)'", message):
+        choices = _choices(to, path)
+        hint = f"; {nearest(invalid[1], choices)}" if choices else ""
+        return f"'{invalid[1]}' is not a valid value of '{path or '?'}'{hint}"
     return message.replace("`", "'").replace("$.", "").replace("$", "the top level")
 
 
-def _keys(to: type, place: str) -> list[str]:
-    kind = _at(to, place)
+def _keys(to: type, path: str) -> list[str]:
+    kind = _at(to, path)
     fields = getattr(kind, "__struct_fields__", None)
     return list(fields) if fields else []
 
 
-def _choices(to: type, place: str) -> list[str]:
-    kind: Any = _at(to, place)
+def _choices(to: type, path: str) -> list[str]:
+    kind: Any = _at(to, path)
     return [choice for choice in getattr(kind, "__args__", []) if isinstance(choice, str)]
 
 
-def _at(to: Any, place: str) -> Any:
+def _at(to: Any, path: str) -> Any:
     """The type found by following a msgspec path such as `blocks[...].width` from `to`."""
-    for part in [p for p in re.split(r"\.|(?=\[)", place) if p]:
+    for part in [p for p in re.split(r"\.|(?=\[)", path) if p]:
         to = _struct_within(to)
         if part.startswith("["):
             inner: Any = getattr(to, "__args__", [])
@@ -224,10 +225,10 @@ def _check_task(spec: NetworkSpec) -> None:
         raise OnebranchError(f"task '{spec.task}' has no downsampling layer; leave 'downsampling' out")
 
 
-def _check_counts(counted: dict[str, int]) -> None:
-    for what, count in counted.items():
-        if count > MOST[what]:
-            raise OnebranchError(f"a network of {count} {what} is too large; {MOST[what]} are the most")
+def _check_counts(counts: dict[str, int]) -> None:
+    for what, count in counts.items():
+        if count > MAX_COUNTS[what]:
+            raise OnebranchError(f"a network of {count} {what} is too large; the limit is {MAX_COUNTS[what]}")
 
 
 def _check_skips(spec: NetworkSpec) -> None:
@@ -249,7 +250,7 @@ def _check_skips(spec: NetworkSpec) -> None:
 def _check_block(name: str, block: BlockSpec, inputs: int) -> None:
     if block.width < 1:
         raise OnebranchError(f"{name}: width must be at least 1, not {block.width}")
-    _check_largest(name, "width", block.width, LARGEST_WIDTH)
+    _check_at_most(name, "width", block.width, MAX_WIDTH)
     if not block.branches:
         raise OnebranchError(f"{name}: a block needs at least one branch, for example '3x3'")
     for branch in block.parsed:
@@ -257,21 +258,21 @@ def _check_block(name: str, block: BlockSpec, inputs: int) -> None:
             widest = max(branch.channels(inputs, block.width))
         except OnebranchError as error:
             raise OnebranchError(f"{name} ({inputs} to {block.width} channels): {error}") from None
-        _check_largest(name, f"the width inside '{branch}'", widest, LARGEST_WIDTH)
-        _check_largest(name, f"the radius of '{branch}'", max(branch.radius), LARGEST_RADIUS)
+        _check_at_most(name, f"the width inside '{branch}'", widest, MAX_WIDTH)
+        _check_at_most(name, f"the radius of '{branch}'", max(branch.radius), MAX_RADIUS_PIXELS)
 
 
-def _check_largest(name: str, what: str, value: int, most: int) -> None:
-    if value > most:
-        raise OnebranchError(f"{name}: {what} must be at most {most}, not {value}")
+def _check_at_most(name: str, what: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise OnebranchError(f"{name}: {what} must be at most {limit}, not {value}")
 
 
 def _check_tail(spec: NetworkSpec) -> None:
     if spec.tail.activation != "none":
         raise OnebranchError(f"tail: its activation must be 'none', not '{spec.tail.activation}'")
     factor = spec.scale**2 if spec.task == "upscale" else 1
-    free = spec.downsampling in ("convolution", "unshuffle")
-    if not free and spec.tail.width != spec.channels * factor:
+    any_width = spec.downsampling in ("convolution", "unshuffle")
+    if not any_width and spec.tail.width != spec.channels * factor:
         raise OnebranchError(
             f"tail: its width must be {spec.channels * factor} for task '{spec.task}', colour '{spec.colour}'"
             f" and scale {spec.scale}, not {spec.tail.width}"
@@ -301,7 +302,7 @@ def branch_parameters(branch: Branch, inputs: int, width: int) -> int:
 
 
 def branch_macs(branch: Branch, inputs: int, width: int) -> int:
-    """Multiply-accumulates of a branch for one pixel of its output (the padding ring not counted).
+    """Multiply-accumulates of a branch for one pixel of its output (the padding is not counted).
 
     Convolutions, average pools and edge filters count; BN and additions do not.
 
@@ -313,13 +314,13 @@ def branch_macs(branch: Branch, inputs: int, width: int) -> int:
         if isinstance(step, Convolution):
             total += outputs * (current // _groups(step, current)) * math.prod(step.kernel)
         elif str(step) != "bn" and str(step) != "identity":
-            total += outputs * (2 * step.reach[0] + 1) * (2 * step.reach[1] + 1)
+            total += outputs * (2 * step.radius[0] + 1) * (2 * step.radius[1] + 1)
         current = outputs
     return total
 
 
 def block_parameters(block: BlockSpec, inputs: int) -> int:
-    """Learnt parameters of a block: its branches and, for PReLU, one slope a channel."""
+    """Learnt parameters of a block: its branches and, for PReLU, one slope per channel."""
     branches = sum(branch_parameters(branch, inputs, block.width) for branch in block.parsed)
     return branches + block.width * (block.activation == "prelu")
 
@@ -337,7 +338,7 @@ def parameters(spec: NetworkSpec) -> int:
 
 
 def macs(spec: NetworkSpec) -> int:
-    """Multiply-accumulates for one input pixel, the resampling layer included, the residual not."""
+    """Multiply-accumulates for one input pixel, with the resampling layer and without the residual."""
     shape = spec.resampling_shape()
     layer = math.prod(shape) // spec.scale**2 if shape else 0
     return sum(block_macs(block, inputs) for _, block, inputs in spec.walk()) + layer

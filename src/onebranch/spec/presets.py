@@ -1,7 +1,8 @@
 """Blocks of the literature by their names, each written in the branch grammar, with its paper.
 
-A preset is a tuple of blocks (nearly always one), each a tuple of branches. `ends` are the branches for the
-head and the tail, whose input and output widths differ: the preset's own without identities and groups.
+A preset is a tuple of blocks (nearly always one), each a tuple of branches. `head_and_tail` are the
+branches for the head and the tail, whose input and output widths differ: those of the blocks without
+identities and groups.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ class Preset:
     """Branches of one or more consecutive blocks, those of head and tail, and where they come from."""
 
     blocks: tuple[tuple[str, ...], ...]
-    ends: tuple[str, ...]
+    head_and_tail: tuple[str, ...]
     source: str
 
 

@@ -1,10 +1,10 @@
-"""The short way to write a network in a config: width, depth and preset, expanded into the full spec."""
+"""The shorthand for a network in a config: width, depth and preset, expanded into the full spec."""
 
 import msgspec
 
 from onebranch.errors import OnebranchError
 from onebranch.spec.network import (
-    MOST,
+    MAX_COUNTS,
     Activation,
     BlockSpec,
     Colour,
@@ -18,7 +18,7 @@ from onebranch.spec.presets import PRESETS, preset
 
 
 class BlockShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A block that differs: what is left out is taken from the network; `repeat` writes it several times."""
+    """A block that differs from the others; omitted keys are taken from the network, `repeat` repeats it."""
 
     branches: str | tuple[str, ...] | None = None
     width: int | None = None
@@ -27,10 +27,10 @@ class BlockShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A network in a few words. `branches` is a preset's name or a list of branches.
+    """A network in a few keys. `branches` is a preset's name or a list of branches.
 
     `depth` counts how often the preset's blocks (nearly always one) are repeated; `blocks` replaces it where
-    blocks differ. Head and tail take the preset's `ends`, or the listed branches without identities.
+    blocks differ. Head and tail take the preset's `head_and_tail`, or the listed branches without identities.
     """
 
     task: Task
@@ -58,15 +58,15 @@ def expand(short: NetworkShorthand) -> NetworkSpec:
     scale = short.scale if short.scale is not None else 1 if short.task == "denoise" else 2
     downsampling = short.downsampling or ("convolution" if short.task == "downscale" else "none")
     channels = 1 if short.colour == "y" else 3
-    free = downsampling in ("convolution", "unshuffle")
-    tail_width = short.width if free else channels * (scale**2 if short.task == "upscale" else 1)
+    any_width = downsampling in ("convolution", "unshuffle")
+    tail_width = short.width if any_width else channels * (scale**2 if short.task == "upscale" else 1)
     return NetworkSpec(
         task=short.task,
         colour=short.colour,
         scale=scale,
-        head=_end(short, short.head, short.width, short.activation),
+        head=_head_or_tail(short, short.head, short.width, short.activation),
         blocks=tuple(block for item in _listed(short) for block in _repeated(short, item)),
-        tail=_end(short, short.tail, tail_width, "none"),
+        tail=_head_or_tail(short, short.tail, tail_width, "none"),
         skips=short.skips,
         residual=short.residual,
         downsampling=downsampling,
@@ -82,11 +82,11 @@ def _listed(short: NetworkShorthand) -> tuple[BlockShorthand, ...]:
     return (BlockShorthand(repeat=short.depth),)
 
 
-def _check_count(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise OnebranchError(f"network: {key} must be at least {least}, not {value}")
-    if value > MOST["blocks"]:
-        raise OnebranchError(f"network: {key} must be at most {MOST['blocks']}, not {value}")
+def _check_count(key: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        raise OnebranchError(f"network: {key} must be at least {minimum}, not {value}")
+    if value > MAX_COUNTS["blocks"]:
+        raise OnebranchError(f"network: {key} must be at most {MAX_COUNTS['blocks']}, not {value}")
 
 
 def _repeated(short: NetworkShorthand, item: BlockShorthand) -> tuple[BlockSpec, ...]:
@@ -97,15 +97,15 @@ def _repeated(short: NetworkShorthand, item: BlockShorthand) -> tuple[BlockSpec,
     return tuple(BlockSpec(block, width, activation) for block in blocks) * item.repeat
 
 
-def _end(
+def _head_or_tail(
     short: NetworkShorthand, item: BlockShorthand | None, width: int, activation: Activation
 ) -> BlockSpec:
     item = item or BlockShorthand()
     if item.repeat != 1:
         raise OnebranchError("head and tail are one block each; leave 'repeat' out")
-    branches = item.branches if item.branches is not None else _ends_of(short.branches)
+    branches = item.branches if item.branches is not None else _head_and_tail_branches(short.branches)
     if isinstance(branches, str):
-        branches = preset(branches).ends
+        branches = preset(branches).head_and_tail
     return BlockSpec(
         branches,
         item.width if item.width is not None else width,
@@ -113,8 +113,8 @@ def _end(
     )
 
 
-def _ends_of(branches: str | tuple[str, ...]) -> tuple[str, ...]:
+def _head_and_tail_branches(branches: str | tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(branches, str):
-        return preset(branches).ends
-    ends = tuple(text for text in branches if not text.lstrip().startswith("identity"))
-    return ends or PRESETS["plain"].ends
+        return preset(branches).head_and_tail
+    branches_without_identity = tuple(text for text in branches if not text.lstrip().startswith("identity"))
+    return branches_without_identity or PRESETS["plain"].head_and_tail

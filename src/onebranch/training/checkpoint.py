@@ -20,7 +20,7 @@ from onebranch.spec.renamed_keys import translate_config
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """What a checkpoint holds besides its tensors.
 
     step: steps done. frozen: whether BN is frozen. threads, prelu: what was chosen by timing, since results
@@ -36,7 +36,7 @@ class Progress:
 
 
 def write(
-    path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, progress: Progress
+    path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, progress: RunProgress
 ) -> None:
     """Write a checkpoint atomically, over an older one; OnebranchError where it cannot be written."""
     tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
@@ -48,12 +48,12 @@ def write(
     write_atomically(path, save(tensors, {"facts": json.dumps(progress.__dict__)}), overwrite=True)
 
 
-def read_progress(path: Path) -> Progress:
+def read_progress(path: Path) -> RunProgress:
     """What the checkpoint holds besides its tensors. Raises OnebranchError if it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             stored = json.loads((file.metadata() or {})["facts"])
-        return Progress(**{**stored, "config": translate_config(stored["config"])})
+        return RunProgress(**{**stored, "config": translate_config(stored["config"])})
     except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise OnebranchError(
             f"{path}: not a readable checkpoint ({error}); delete it to start over"

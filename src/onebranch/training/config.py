@@ -141,7 +141,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def pixels_per_step(config: Config) -> int:
-    """Pixels of the smaller halves that one step sees, over all processes."""
+    """Pixels of the smaller halves in one step, over all processes."""
     return config.training.batch_size * config.data.patch_size**2
 
 

@@ -8,7 +8,7 @@ from onebranch.images.colour import luma
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
 from onebranch.training.degradation import degrade
-from onebranch.training.picture_cache import ByteArray, Pairs
+from onebranch.training.picture_cache import Pairs, RgbPicture
 
 JPEG_BLOCK = 8
 """Side in pixels. A degraded region begins one to two blocks before its crop, at a random offset."""
@@ -40,7 +40,7 @@ class Crops:
         small = channels_first(_flipped(low, transform), self.spec.colour)
         return (large, small) if self.spec.task == "downscale" else (small, large)
 
-    def _halves(self, picture: int, rng: np.random.Generator) -> tuple[ByteArray, ByteArray | None]:
+    def _halves(self, picture: int, rng: np.random.Generator) -> tuple[RgbPicture, RgbPicture | None]:
         """The same region of both halves; the patch size counts pixels of the smaller half."""
         scale, size = self.pairs.scale, self.data.patch_size
         height, width = (side // scale for side in self.pairs.high[picture].shape[:2])
@@ -53,7 +53,7 @@ class Crops:
         low = self.pairs.low
         return high, None if low is None else low[picture][top : top + size, left : left + size]
 
-    def _degraded(self, picture: int, top: int, left: int, rng: np.random.Generator) -> ByteArray:
+    def _degraded(self, picture: int, top: int, left: int, rng: np.random.Generator) -> RgbPicture:
         """The degraded input at (top, left), cut from a larger degraded region of the picture."""
         assert self.data.degradation is not None
         scale, size = self.pairs.scale, self.data.patch_size
@@ -68,14 +68,14 @@ class Crops:
         return low[row : row + size, column : column + size]
 
 
-def channels_first(picture: ByteArray, colour: str) -> np.ndarray:
+def channels_first(picture: RgbPicture, colour: str) -> np.ndarray:
     """uint8 RGB (H, W, 3) as float32 (1, H, W) studio luma / 255, or (3, H, W) RGB, in [0, 1]."""
     values = picture.astype(np.float32) / np.float32(255)
     planes: np.ndarray = luma(values)[None] if colour == "y" else values.transpose(2, 0, 1)
     return np.ascontiguousarray(planes)
 
 
-def _flipped(picture: ByteArray, transform: int) -> ByteArray:
+def _flipped(picture: RgbPicture, transform: int) -> RgbPicture:
     """One of the eight flips and quarter turns of a square, by number."""
     picture = np.rot90(picture, transform % 4)
     return picture[:, ::-1] if transform >= 4 else picture

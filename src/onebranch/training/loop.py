@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from onebranch.atomic_files import remove_leftovers
 from onebranch.errors import OnebranchError
 from onebranch.model import file
-from onebranch.nn.block import PRELU_FORMS
+from onebranch.nn.block import PRELU_COMPUTATIONS
 from onebranch.nn.network import Network, weights_of
 from onebranch.training import ema
 from onebranch.training import log as logs
@@ -40,7 +40,7 @@ RECORD_EVERY = 100
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What does not change while training."""
 
     config: Config
@@ -107,7 +107,7 @@ def train(
     return target
 
 
-def _run(config: Config, out: Path, process: Process) -> Run:
+def _run(config: Config, out: Path, process: Process) -> TrainingRun:
     """Make the folder, decode the pictures (in one process, while the others wait) and map them."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -123,40 +123,58 @@ def _run(config: Config, out: Path, process: Process) -> Run:
     if process.is_main:
         process.wait_for_all()
     crops = Crops(pairs, spec, data, config.seed)
-    return Run(config, out, process, crops, objective_of(config, process), validation)
+    return TrainingRun(config, out, process, crops, objective_of(config, process), validation)
 
 
-def _loop(run: Run, state: State, log: logs.Log, deadline: float | None) -> None:
+def _loop(run: TrainingRun, state: State, log: logs.Log, deadline: float | None) -> None:
     """The remaining steps, or those until `deadline` (of the monotonic clock, in seconds)."""
     options, process = run.config.training, run.process
     runner = _runner(state.network, process)
-    losses: list[float] = []
-    clock = written = time.monotonic()
+    progress = _Progress()
     for inputs, labels in _prefetched(run, state.step):  # (N, C, h, w), (N, C, H, W)
-        if state.network.batch_norms() and not state.frozen and state.step >= freeze_step(options):
+        if _must_freeze(state, options):
             freeze(state, options, run.statistics_inputs())
             runner = _runner(state.network, process)
             log.print(f"step {state.step}: batch normalization frozen to its population statistics")
-        losses.append(_step(run, state, runner, inputs, labels))
+        progress.losses.append(_step(run, state, runner, inputs, labels))
         last = state.step == options.steps
-        if not process.is_main:
-            continue
-        if state.step % RECORD_EVERY == 0 or last:
-            _record(run, state, log, losses, time.monotonic() - clock)
-            losses, clock = [], time.monotonic()
-        if run.validation and (state.step % options.validate_every == 0 or last):
-            _validate(run, state, log)
-            clock = time.monotonic()
-        now = time.monotonic()
-        ends = deadline is not None and now >= deadline
-        if state.step % options.checkpoint_every == 0 or now - written > CHECKPOINT_SECONDS or last or ends:
-            save(run.checkpoint, run.config, state)
-            written = now
+        ends = last or (deadline is not None and time.monotonic() >= deadline)
+        if process.is_main:
+            _report_and_save(run, state, log, progress, ends)
         if ends:
             return
 
 
-def _record(run: Run, state: State, log: logs.Log, losses: list[float], seconds: float) -> None:
+@dataclass
+class _Progress:
+    """What was done since the last record and the last checkpoint; times of the monotonic clock."""
+
+    losses: list[float] = field(default_factory=list)
+    recorded: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+
+def _report_and_save(run: TrainingRun, state: State, log: logs.Log, progress: _Progress, ends: bool) -> None:
+    """Log the loss, validate and write a checkpoint, each where it is due; everything at the end."""
+    options = run.config.training
+    if ends or state.step % RECORD_EVERY == 0:
+        _record(run, state, log, progress.losses, time.monotonic() - progress.recorded)
+        progress.losses, progress.recorded = [], time.monotonic()
+    if run.validation and (state.step == options.steps or state.step % options.validate_every == 0):
+        _validate(run, state, log)
+        progress.recorded = time.monotonic()
+    seconds = time.monotonic() - progress.saved
+    if ends or state.step % options.checkpoint_every == 0 or seconds > CHECKPOINT_SECONDS:
+        save(run.checkpoint, run.config, state)
+        progress.saved = time.monotonic()
+
+
+def _must_freeze(state: State, options: Training) -> bool:
+    """Whether BN must be frozen before the next step."""
+    return not state.frozen and state.step >= freeze_step(options) and bool(state.network.batch_norms())
+
+
+def _record(run: TrainingRun, state: State, log: logs.Log, losses: list[float], seconds: float) -> None:
     """Log the mean loss and the speed of the last steps; pixels are those of the smaller halves."""
     pixels = pixels_per_step(run.config)
     log.record(
@@ -168,7 +186,7 @@ def _record(run: Run, state: State, log: logs.Log, losses: list[float], seconds:
     )
 
 
-def _validate(run: Run, state: State, log: logs.Log) -> None:
+def _validate(run: TrainingRun, state: State, log: logs.Log) -> None:
     assert run.validation is not None
     config = run.config
     state.psnr = validated(
@@ -184,7 +202,7 @@ def _validate(run: Run, state: State, log: logs.Log) -> None:
 
 
 def _step(
-    run: Run, state: State, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
+    run: TrainingRun, state: State, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
 ) -> float:
     """One optimizer step and the update of the average; returns the loss.
 
@@ -235,7 +253,7 @@ def _runner(network: Network, process: Process) -> Callable[[Tensor], Tensor]:
     return DistributedDataParallel(network, broadcast_buffers=False)  # BN statistics are equal everywhere
 
 
-def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _prefetched(run: TrainingRun, first: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and labels of the steps from `first` on, prepared by a thread a few steps ahead."""
     options = run.config.training
     share = run.process.share(options.batch_size)
@@ -267,19 +285,19 @@ def _prefetched(run: Run, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         preparing.join()
 
 
-def _choose_prelu(run: Run, state: State) -> str:
+def _choose_prelu(run: TrainingRun, state: State) -> str:
     """The faster way to compute PReLU on this machine, found by timing a few steps on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = {}
-    for name in PRELU_FORMS:
+    for name in PRELU_COMPUTATIONS:
         state.network.set_prelu(name)
         seconds[name] = _seconds_per_step(run, state)
     torch.set_num_threads(threads)
     return min(seconds, key=lambda name: seconds[name])
 
 
-def _choose_threads(run: Run, state: State) -> int:
+def _choose_threads(run: TrainingRun, state: State) -> int:
     """The number of threads at which a few steps of the real batch are fastest; no weight changes."""
     cores, process = os.cpu_count() or 1, run.process
     if process.device.type != "cpu" or process.world_size > 1:
@@ -291,7 +309,7 @@ def _choose_threads(run: Run, state: State) -> int:
     return min(seconds, key=lambda threads: seconds[threads] * (1 + 0.02 * threads))
 
 
-def _seconds_per_step(run: Run, state: State) -> float:
+def _seconds_per_step(run: TrainingRun, state: State) -> float:
     """Median time of a forward and backward pass; weights and buffers stay as they are."""
     share = run.process.share(run.config.training.batch_size)
     inputs, labels = (run.process.tensor(half) for half in run.crops.batch(0, share))
@@ -307,7 +325,7 @@ def _seconds_per_step(run: Run, state: State) -> float:
     return float(np.median(seconds[1:]))
 
 
-def _finished(run: Run, state: State) -> file.Model:
+def _finished(run: TrainingRun, state: State) -> file.Model:
     """The trained model: averaged weights, and a summary of how they came about."""
     if not state.frozen:
         ema.estimate_statistics(state.average, run.statistics_inputs())
@@ -332,7 +350,7 @@ def without_folders(config: Config) -> dict[str, Any]:
     return plain
 
 
-def _greeting(run: Run, state: State) -> str:
+def _greeting(run: TrainingRun, state: State) -> str:
     """One line: name, parameters, pictures (and those left out), device, first step."""
     count = sum(p.numel() for p in state.network.parameters())
     start = f"from step {state.step}" if state.step else "from the start"

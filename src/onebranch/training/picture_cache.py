@@ -24,7 +24,7 @@ from onebranch.images.samples import as_depth
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
 
-ByteArray = np.ndarray
+RgbPicture = np.ndarray
 """uint8 RGB pictures (H, W, 3)."""
 
 CACHE_VERSION = 2
@@ -45,8 +45,8 @@ class Pairs:
     """
 
     names: tuple[str, ...]
-    high: tuple[ByteArray, ...]
-    low: tuple[ByteArray, ...] | None
+    high: tuple[RgbPicture, ...]
+    low: tuple[RgbPicture, ...] | None
     scale: int
     too_small: int = 0
     unreadable: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Source:
+class PairSource:
     """Where pairs come from: a folder, the folder of partners or None, and the suffix of their names."""
 
     folder: str
@@ -66,23 +66,23 @@ class Source:
     skips_errors: bool
 
 
-def training_source(data: Data, spec: NetworkSpec) -> Source:
+def training_source(data: Data, spec: NetworkSpec) -> PairSource:
     """The source of the training pairs."""
     return _source(data, spec, data.train, data.low_quality)
 
 
-def validation_source(data: Data, spec: NetworkSpec) -> Source:
+def validation_source(data: Data, spec: NetworkSpec) -> PairSource:
     """The source of the validation pairs; the config must name a validation folder."""
     assert data.validation
     return _source(data, spec, data.validation, data.validation_low_quality)
 
 
-def _source(data: Data, spec: NetworkSpec, folder: str, partners: str | None) -> Source:
+def _source(data: Data, spec: NetworkSpec, folder: str, partners: str | None) -> PairSource:
     makes_low = spec.task != "denoise" and not partners and data.degradation is None
-    return Source(folder, partners, data.low_quality_suffix, makes_low, data.on_error == "skip")
+    return PairSource(folder, partners, data.low_quality_suffix, makes_low, data.on_error == "skip")
 
 
-def load_pairs(source: Source, spec: NetworkSpec, cache: Path, patch_size: int) -> Pairs:
+def load_pairs(source: PairSource, spec: NetworkSpec, cache: Path, patch_size: int) -> Pairs:
     """All pictures of a source (recursively), decoded once into the folder `cache` and mapped from there.
 
     Pictures smaller than a patch are left out and counted. Raises OnebranchError when none is left, when
@@ -119,7 +119,7 @@ def _key(paths: list[Path], settings: list[Any]) -> str:
     return hashlib.sha256(json.dumps([CACHE_VERSION, settings, facts]).encode()).hexdigest()[:24]
 
 
-def find_partners(paths: Sequence[Path], source: Source, scale: int) -> list[Path]:
+def find_partners(paths: Sequence[Path], source: PairSource, scale: int) -> list[Path]:
     """The low-quality partner of every picture: the same relative name with one suffix, any format.
 
     The suffix is `source.suffix`, or the one of `PARTNER_SUFFIXES` under which every picture has exactly one
@@ -171,13 +171,13 @@ def _missing_partner(
     )
 
 
-def rgb_bytes(path: Path) -> ByteArray:
+def rgb_bytes(path: Path) -> RgbPicture:
     """A picture as uint8 RGB (H, W, 3); greyscale is repeated, 16 bits are rounded to 8, alpha is dropped."""
     pixels = as_depth(read(path).pixels, "uint8")
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
-def reduced(picture: ByteArray, scale: int) -> ByteArray:
+def reduced(picture: RgbPicture, scale: int) -> RgbPicture:
     """The low-quality half: our bicubic of the picture, rounded to 8 bits."""
     small = imresize(picture.astype(np.float32) / np.float32(255), 1 / scale)
     return as_depth(small, "uint8")
@@ -188,7 +188,7 @@ class _Decoded:
     """The decoded halves of one picture, or the error that prevented it."""
 
     name: str
-    halves: tuple[ByteArray, ...] = ()
+    halves: tuple[RgbPicture, ...] = ()
     error: str | None = None
 
 
@@ -196,7 +196,7 @@ def _decode(
     paths: list[Path],
     partners: list[Path] | None,
     spec: NetworkSpec,
-    source: Source,
+    source: PairSource,
     target: Path,
     index_path: Path,
 ) -> None:
@@ -242,7 +242,7 @@ def _write_halves(file: BinaryIO, pictures: Iterable[_Decoded]) -> dict[str, Any
     return {"pictures": entries, "unreadable": errors}
 
 
-def _halves(path: Path, partner: Path | None, spec: NetworkSpec, makes_low: bool) -> tuple[ByteArray, ...]:
+def _halves(path: Path, partner: Path | None, spec: NetworkSpec, makes_low: bool) -> tuple[RgbPicture, ...]:
     """The picture cut to a multiple of the scale, and its low-quality half where that is stored."""
     scale = 1 if spec.task == "denoise" else spec.scale
     high = rgb_bytes(path)
@@ -254,7 +254,7 @@ def _halves(path: Path, partner: Path | None, spec: NetworkSpec, makes_low: bool
     return (high, reduced(high, scale)) if makes_low and min(high.shape) > 0 else (high,)
 
 
-def _refuse_errors(errors: list[str], source: Source) -> None:
+def _refuse_errors(errors: list[str], source: PairSource) -> None:
     """OnebranchError that names every picture which could not be used, unless the source skips them."""
     if not errors or source.skips_errors:
         return
@@ -274,7 +274,7 @@ def _check_partners(pairs: Pairs, spec: NetworkSpec) -> None:
             _check_partner(high, low, spec, name)
 
 
-def _check_partner(high: ByteArray, low: ByteArray, spec: NetworkSpec, name: str) -> None:
+def _check_partner(high: RgbPicture, low: RgbPicture, spec: NetworkSpec, name: str) -> None:
     expected = high.shape[0] // spec.scale, high.shape[1] // spec.scale
     if low.shape[:2] != expected:
         raise OnebranchError(
@@ -289,7 +289,7 @@ def _mapped(target: Path, index: dict[str, Any], scale: int, patch_size: int) ->
         raise OnebranchError(f"none of the {len(index['unreadable'])} pictures can be read")
     flat = np.memmap(target, np.uint8, "r")
 
-    def view(half: tuple[int, int, int]) -> ByteArray:
+    def view(half: tuple[int, int, int]) -> RgbPicture:
         offset, height, width = half
         return flat[offset : offset + height * width * 3].reshape(height, width, 3)
 

@@ -123,7 +123,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def save(path: Path, config: Config, state: State) -> None:
     """Write the checkpoint atomically."""
-    progress = checkpoint.Progress(
+    progress = checkpoint.RunProgress(
         state.step, state.frozen, state.threads, to_dict(config), state.psnr, state.prelu
     )
     checkpoint.write(path, state.network, state.average, state.optimizer, progress)
