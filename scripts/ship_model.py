@@ -1,22 +1,27 @@
-"""Ship a trained model: merge it with its proof, score it, and put file, log and plot where they belong.
+"""Ship a trained model: merge it with its proof, score it, and install its file, log and plot.
 
-    python scripts/ship_model.py NAME [--run RUN] [--branches] [--data MODELS_FOLDER]
+    python scripts/ship_model.py NAME [--run RUN] [--runs FOLDER] [--branches] [--data FOLDER]
 
-Reads runs/RUN (by default runs/NAME), writes the merged model with its scores to
+Reads FOLDER/RUN (by default the run NAME of `make ladder`; its checkpoint, if it is not trained to the end),
+writes the merged model with its scores to
 src/onebranch/data/models/NAME.safetensors, and the log and its plot into models. With --branches the trained
 form is shipped too, as NAME-branches.
 """
 
 import argparse
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from onebranch import evaluate, merge, save
+from onebranch.degraded_evaluation import evaluate_degraded
 from onebranch.evaluation import Evaluation
 from onebranch.model.catalogue import MODELS_FOLDER
 from onebranch.model.file import Model, read
+from onebranch.training import log as logs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,18 +36,24 @@ SCORES: dict[str, tuple[dict[str, Any], ...]] = {
 }
 """What each task is measured on."""
 
+DEGRADED_SETS = ("kodak24", "cid22_val")
+"""What the models for real photographs are measured on besides."""
+
 
 def main() -> None:
-    """Do it."""
+    """Merge, score, write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--run", help="the last run that led to it")
+    ladder = Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
+    parser.add_argument("--runs", type=Path, default=ladder / "runs", help="the folder of the runs")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "val")
     parser.add_argument("--branches", action="store_true")
     arguments = parser.parse_args()
     name = arguments.run or arguments.name
-    run = ROOT / "runs" / name
-    trained = read(run / f"{name}.safetensors")
+    run = arguments.runs / name
+    finished, checkpoint = run / f"{name}.safetensors", run / "checkpoint.safetensors"
+    trained = replace(read(finished if finished.exists() else checkpoint), name=name)
     merged, report = merge(trained)
     print(report.summary())
     scores = measured(merged, arguments.data)
@@ -50,8 +61,8 @@ def main() -> None:
     save(replace(merged, scores=scores), MODELS_FOLDER / f"{arguments.name}.safetensors", overwrite=True)
     if arguments.branches:
         save(trained, MODELS_FOLDER / f"{arguments.name}-branches.safetensors", overwrite=True)
-    for kind in ("jsonl", "png"):
-        shutil.copy(run / f"log.{kind}", ROOT / "models" / f"{name}.{kind}")
+    shutil.copy(run / "log.jsonl", ROOT / "models" / f"{name}.jsonl")
+    logs.plot(logs.read(run / "log.jsonl"), name, ROOT / "models" / f"{name}.png")
 
 
 def measured(model: Model, data: Path) -> dict[str, Any]:
@@ -63,7 +74,25 @@ def measured(model: Model, data: Path) -> dict[str, Any]:
         name = " ".join([options["data"], *(f"{key} {value}" for key, value in rest.items())])
         scores[name] = entry_of(found)
         print(name, scores[name])
+    if model.name.startswith("restore"):
+        scores |= {f"degraded {name}": degraded_entry(model, data / name) for name in DEGRADED_SETS}
     return scores
+
+
+def degraded_entry(model: Model, folder: Path, precision: str = "fp32") -> dict[str, Any]:
+    """Mean PSNR over all kinds of degraded inputs for the model file, and that of Lanczos."""
+    evaluation = evaluate_degraded(model, folder, precision=precision)
+    pictures = [picture for one in evaluation.classes for picture in one.pictures]
+    psnr, lanczos = (fmean(getattr(p, key) for p in pictures) for key in ("model", "lanczos"))
+    entry = {
+        "method": "reduced by three resamplers, then clean, JPEG 90, 70, 40, noise 5, 15",
+        "psnr_y": round(psnr, 3),
+        "smallest_gain": round(evaluation.worst_gain, 3),
+        "gains": {f"{c.resampler}, {c.treatment}": round(c.gain, 3) for c in evaluation.classes},
+        "baseline": {"method": "Lanczos", "psnr_y": round(lanczos, 3)},
+    }
+    print(folder.name, entry)
+    return entry
 
 
 def entry_of(found: Evaluation) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from onebranch.model.file import Model
 from onebranch.quantization.calibration import DEFAULT_PICTURES, read_crops
 from onebranch.quantization.layers import quantize
 from onebranch.quantization.loss import integer_scores, loss_on_folder, with_loss
-from ship_model import SCORES, entry_of
+from ship_model import DEGRADED_SETS, SCORES, degraded_entry, entry_of
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -57,6 +57,8 @@ def scores(model: Model, data: Path) -> dict[str, Any]:
         name = " ".join([options["data"], *(f"{key} {value}" for key, value in rest.items())])
         found[name] = entry_of(integer_scores(model, data / options["data"], **rest))
         print(name, found[name])
+    if model.name.startswith("restore"):
+        found |= {f"degraded {name}": degraded_entry(model, data / name, "int8") for name in DEGRADED_SETS}
     return found
 
 
