@@ -374,13 +374,13 @@ def test_parts_do_everything_once(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_resume_and_shard_need_a_folder(pictures: Path, tmp_path: Path) -> None:
-    for batched in (RESUME, BatchOptions(shard=Shard(1, 2)), BatchOptions(naming=Naming(form="png"))):
+    for batched in (RESUME, BatchOptions(shard=Shard(1, 2)), BatchOptions(naming=Naming(file_format="png"))):
         with pytest.raises(OnebranchError, match="name a folder for several pictures, and with --name"):
             enhance_files([pictures / "0.png"], tmp_path / "x.png", OPTIONS, batch=batched)
 
 
 def test_comparisons_lie_beside_the_results(pictures: Path, tmp_path: Path) -> None:
-    batched = BatchOptions(comparisons=tmp_path / "side", naming=Naming(form="jpg"))
+    batched = BatchOptions(comparisons=tmp_path / "side", naming=Naming(file_format="jpg"))
     summary = enhance_files([pictures], tmp_path / "out", OPTIONS, batch=batched)
     assert sorted(content(tmp_path / "side")) == [f"{n}_compared.png" for n in range(7)]
     assert summary.done[0].job.comparison == tmp_path / "side" / "0_compared.png"
@@ -400,7 +400,7 @@ def test_comparisons_lie_beside_the_results(pictures: Path, tmp_path: Path) -> N
 
 
 def test_lossless_jpeg_is_refused_before_anything(pictures: Path, tmp_path: Path) -> None:
-    batched, writing = BatchOptions(naming=Naming(form="jpg")), FileOptions(Encoding(lossless=True))
+    batched, writing = BatchOptions(naming=Naming(file_format="jpg")), FileOptions(Encoding(lossless=True))
     with pytest.raises(
         OnebranchError, match="JPEG always has some; choose another format, such as --format png"
     ):
@@ -434,7 +434,7 @@ def test_foreseeing_knows_what_is_done(pictures: Path, tmp_path: Path) -> None:
 
 def test_every_failure_names_its_picture(pictures: Path, tmp_path: Path) -> None:
     options = Options(model=MODEL, threads=1, memory=200_000_000)
-    batched = BatchOptions(naming=Naming(form="webp"))
+    batched = BatchOptions(naming=Naming(file_format="webp"))
     write(Picture(np.zeros((3000, 3000, 3), np.uint8)), pictures / "large.png")
     for act in (enhance_files, preview_files):
         (failed,) = act([pictures], tmp_path / act.__name__, options, batch=batched).failed

@@ -252,6 +252,51 @@ def test_lists_name_pictures(
     assert "cannot read the list 'absent'" in run.refused("enhance", "--list", "absent", "-o", "x")
 
 
+def through(model: Path, content: bytes, *words: object) -> subprocess.CompletedProcess[bytes]:
+    """A command with these bytes as its standard input."""
+    line = ["enhance", *(str(word) for word in words), "-m", str(model), "--threads", "1"]
+    code = "from onebranch.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *line], input=content, capture_output=True, check=False, env=ENVIRONMENT
+    )
+
+
+def test_standard_input_and_output_are_pictures(model: Path, folder: Path) -> None:
+    content = (folder / "in" / "sand.png").read_bytes()
+    expected = enhance(folder / "in" / "sand.png", UPSCALE, threads=1).pixels
+    done = through(model, content, "-", "-o", "-")
+    assert (done.returncode, done.stderr) == (0, b"")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), expected)
+    done = through(model, b"", folder / "in" / "sand.png", "-o", "-", "--format", "webp", "--lossless")
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert image.format == "WEBP"
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    done = through(model, content, "-", "-o", folder / "out", "--format", "tif")
+    assert done.returncode == 0 and b"standard input: 64x72 -> 128x144" in done.stdout
+    np.testing.assert_array_equal(read(folder / "out" / "stdin.tif").pixels, expected)
+    assert sorted(path.name for path in folder.iterdir()) == ["in", "out", "small.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "message"),
+    [
+        (b"", ["-", "-o", "-"], b"'standard input': it is empty"),
+        (b"junk", ["-", "-o", "x.png"], b"cannot read 'standard input': it is not a PNG"),
+        (b"", ["in", "-o", "-"], b"takes one picture; name a folder"),
+        (b"", ["in/sand.png", "-o", "-", "--json"], b"--json cannot be used with standard output"),
+        (b"", ["in/sand.png", "-o", "-", "--name", "x{suffix}"], b"--name cannot be used with standard"),
+        (b"", ["-", "-", "-o", "out"], b"can be one picture only"),
+        (b"", ["in/bad.png", "-o", "-"], b"bad.png"),
+    ],
+)
+def test_wrong_standard_streams_are_one_line(
+    model: Path, folder: Path, content: bytes, words: list[str], message: bytes
+) -> None:
+    done = through(model, content, *words)
+    assert done.returncode in (1, 2) and done.stdout == b""
+    assert message in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
+
+
 def test_names_patterns_and_comparisons(run: CommandLine, model: Path, folder: Path) -> None:
     options = ("--name", "{stem}_x{scale}_{model}_{width}{suffix}", "--format", "webp", "--compare", "side")
     done = run("enhance", "in/[sf]*", "-o", "out", "-m", model, "--threads", 1, *options)

@@ -1,19 +1,24 @@
 """Picture files in folders: names, bad ones among good ones, nothing lost and nothing overwritten."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from network_specs import random_model
+from onebranch.enhancer import jobs, single_file
 from onebranch.enhancer.batch import Failed
 from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.folders import BatchObserver, enhance_files
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions
 from onebranch.errors import OnebranchError
+from onebranch.images import reading
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
+from onebranch.images.probe import Probe, probe
 from onebranch.images.reading import read
 from onebranch.images.writing import write
 from onebranch.runtime.selection import chosen
@@ -193,3 +198,71 @@ def test_odd_pictures_are_done_or_refused_in_one_line(shared_data: Path, tmp_pat
 def test_names_that_no_system_allows_are_refused(source: str, out: str) -> None:
     with pytest.raises(OnebranchError, match="cannot hold NUL"):
         enhance_files([source], out, Options())
+
+
+def test_pictures_that_are_not_read_are_counted_in_the_summary(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_picture(folder / "a.jpg")
+    for name in ("b.heic", "c.HEIC", "d.tga", "e.txt"):
+        (folder / name).write_bytes(b"x")
+    summary = enhance_files([folder], tmp_path / "out", OPTIONS)
+    line = f"'{folder}': 2 .heic and 1 .tga left out: these formats are not read; convert them to PNG or TIFF"
+    assert summary.left_out == (line,)
+    assert [done.job.source.name for done in summary.done] == ["a.jpg"]
+    assert enhance_files([folder / "*.jpg"], tmp_path / "jpg", OPTIONS).left_out == ()
+    assert "1 .tga" in enhance_files([folder / "[ad]*"], tmp_path / "some", OPTIONS).left_out[0]
+    (folder / "a.jpg").unlink()
+    with pytest.raises(OnebranchError, match=r"no picture can be read; .*2 .heic and 1 .tga left out"):
+        enhance_files([folder], tmp_path / "none", OPTIONS)
+
+
+def test_what_is_read_when_named_is_found_in_folders(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    first, second = Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())
+    folder = tmp_path / "in"
+    folder.mkdir()
+    first.save(folder / "stereo.mpo", save_all=True, append_images=[second])
+    first.save(folder / "moving.apng", format="PNG", save_all=True, append_images=[second])
+    first.convert("1").save(folder / "bits.pbm", format="PPM")
+    summary = enhance_files([folder], tmp_path / "out", OPTIONS)
+    assert [result.job.target.name for result in summary.done] == ["bits.png", "moving.png", "stereo.png"]
+    assert summary.left_out == () and not summary.failed
+
+
+@pytest.mark.parametrize("kept_apart", [True, False])
+def test_names_that_differ_only_in_their_unicode_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_apart: bool
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = [unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD")]
+    for seed, name in enumerate(names):
+        if (folder / name).exists():
+            pytest.skip("this file system does not keep such names apart")
+        write_picture(folder / name, seed)
+    write_picture(folder / "other.png", 2)
+    if not kept_apart:
+        monkeypatch.setattr(jobs, "_keeps_unicode_forms", lambda folder: False)
+    summary = enhance_files([folder], tmp_path / "out", OPTIONS)
+    assert len(summary.done) == (3 if kept_apart else 2)
+    if kept_apart:
+        assert sorted(content(tmp_path / "out")) == sorted([*names, "other.png"])
+    else:
+        (failed,) = summary.failed
+        assert "caf\\xe9.png" in failed.reason and "cafe\\u0301.png" in failed.reason
+        assert "--name" in failed.reason
+
+
+def test_a_file_is_probed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_picture(tmp_path / "one.png")
+    probed = []
+
+    def counted(path: Path) -> Probe:
+        probed.append(path)
+        return probe(path)
+
+    for module in (single_file, reading, jobs):
+        monkeypatch.setattr(module, "probe", counted)
+    enhance_files([source], tmp_path / "out", OPTIONS)
+    assert probed == [source]

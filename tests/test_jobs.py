@@ -151,7 +151,7 @@ def test_names_by_a_template() -> None:
         "out/b-y_002.png",
     ]
     assert targets(["x.jpg"], Naming("{stem}{{}}.PNG")) == ["out/x{}.PNG"]
-    assert targets(["x.jpg", "y.png"], Naming(form="WEBP")) == ["out/x.webp", "out/y.webp"]
+    assert targets(["x.jpg", "y.png"], Naming(file_format="WEBP")) == ["out/x.webp", "out/y.webp"]
     assert targets(["x.jpg"], Naming("{stem}.jpeg", ".jpg")) == ["out/x.jpeg"]
     named = Naming("{model}_x{scale}_{width}x{height:05}{suffix}")
     values = {"model": "photo-x2", "scale": "1.5", "width": 30, "height": 20}
@@ -199,7 +199,7 @@ def test_values_must_make_a_name() -> None:
     assert jobs_for([Source(Path("é" * 127 + ".jpg"))], Path("out"))[0].problem
 
 
-@pytest.mark.parametrize("names", [("x.jp2", "X.png"), ("a/x.png", "b/x.png"), ("\u00e9.png", "e\u0301.png")])
+@pytest.mark.parametrize("names", [("x.jp2", "X.png"), ("a/x.png", "b/x.png"), ("\u00e9.png", "E\u0301.png")])
 def test_two_pictures_cannot_have_one_result(names: tuple[str, str]) -> None:
     with pytest.raises(OnebranchError, match="would both become"):
         targets(list(names), Naming())
@@ -212,7 +212,7 @@ def test_an_animation_stays_one_and_a_still_gif_becomes_png(tmp_path: Path) -> N
     write(frames[0], tmp_path / "still.gif")
     paths = [str(tmp_path / name) for name in ("moves.gif", "still.gif", "absent.gif")]
     assert targets(paths, Naming()) == ["out/moves.gif", "out/still.png", "out/absent.png"]
-    assert targets(paths, Naming(form="jpg"))[0] == "out/moves.jpg"
+    assert targets(paths, Naming(file_format="jpg"))[0] == "out/moves.jpg"
 
 
 def test_parts_are_everything_once_and_stay_what_they_are_when_pictures_come() -> None:

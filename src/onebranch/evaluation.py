@@ -112,29 +112,29 @@ def evaluate(
     >>> evaluation.mean.scores.psnr_y > evaluation.mean.baseline.psnr_y + 1
     True
     """
-    first = model if isinstance(model, Model) else load(model)
-    second = then if then is None or isinstance(then, Model) else load(then)
-    _check(first.spec, sigma, second.spec if second else None)
+    models = [_loaded(m) for m in (model, then) if m is not None]
+    _check(models[0].spec, sigma, models[1].spec if len(models) > 1 else None)
     pictures = len(find_pictures(os.fspath(data)))  # checked before the models are opened
     concurrency = min(pictures, MAX_CONCURRENCY, threads or cores())
-    models = [first, *([second] if second else [])]
-    options = [
-        Options(model=m, runtime=runtime, precision=precision, threads=_share(threads, concurrency))
-        for m in models
-    ]
-    enhancers = [Enhancer(o, concurrency) for o in options]
+    options = Options(runtime=runtime, precision=precision, threads=_share(threads, concurrency))
+    enhancers = [Enhancer(replace(options, model=m), concurrency) for m in models]
+    runners = [_runner(enhancer) for enhancer in enhancers]
     result = measure(
-        _runner(enhancers[0]),
-        first.spec,
+        runners[0],
+        models[0].spec,
         data,
         " then ".join(m.name or "model" for m in models),
         sigma=sigma,
-        after=_runner(enhancers[1]) if second else None,
+        after=runners[1] if len(runners) > 1 else None,
         progress=progress,
         concurrency=concurrency,
     )
     runtimes = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
     return replace(result, ran=f"{' then '.join(runtimes)}, {precision}")
+
+
+def _loaded(model: str | os.PathLike[str] | Model) -> Model:
+    return model if isinstance(model, Model) else load(model)
 
 
 def _share(threads: int | None, concurrency: int) -> int | None:

@@ -7,18 +7,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
+from onebranch.cli.enhance_streams import STANDARD_STREAM, stream_files
 from onebranch.cli.option_groups import MAX_PIXELS_OPTION, RuntimeArguments, option_group, runtime_options
 from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
-    from onebranch.cli.enhance_report import JsonReport, TextReport
-    from onebranch.cli.enhance_screen import Screen
     from onebranch.enhancer.folders import BatchOptions, Summary
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.single_file import FileOptions
@@ -30,7 +29,7 @@ class BatchArguments:
 
     recursive: bool
     name: str | None
-    form: str | None
+    file_format: str | None
     resume: bool
     shard: str | None
     jobs: int | None
@@ -44,7 +43,7 @@ class BatchArguments:
 
         return BatchOptions(
             recursive=self.recursive,
-            naming=Naming(self.name, self.form),
+            naming=Naming(self.name, self.file_format),
             jobs=self.jobs,
             resume=self.resume,
             shard=None if self.shard is None else parse_shard(self.shard),
@@ -64,7 +63,9 @@ batch_options = option_group(
         " and {parent} [default: the names of the pictures].",
     ),
     click.option(
-        "--format", "form", help="Format of all results, such as png or jpg [default: each picture's own]."
+        "--format",
+        "file_format",
+        help="Format of all results, such as png or jpg [default: each picture's own].",
     ),
     click.option("--resume", is_flag=True, help="Skip pictures already completed by a run with --resume."),
     click.option(
@@ -154,6 +155,7 @@ class FileArguments:
     """How files are read and written; see `FileOptions` and `Encoding`."""
 
     overwrite: bool
+    keep_times: bool
     max_pixels: int | None
     quality: int | None
     lossless: bool
@@ -162,7 +164,6 @@ class FileArguments:
     level: int
     strip: bool
     strip_location: bool
-    keep_times: bool
 
     def file_options(self) -> "FileOptions":
         """The same, checked."""
@@ -179,18 +180,15 @@ class FileArguments:
             strip=self.strip,
             strip_location=self.strip_location,
         )
-        return FileOptions(
-            encoding,
-            self.overwrite,
-            MAX_PIXELS if self.max_pixels is None else self.max_pixels,
-            self.keep_times,
-        )
+        max_pixels = MAX_PIXELS if self.max_pixels is None else self.max_pixels
+        return FileOptions(encoding, self.overwrite, max_pixels, self.keep_times)
 
 
 file_options = option_group(
     "files",
     FileArguments,
     click.option("--overwrite", is_flag=True, help="Replace results that exist."),
+    click.option("--keep-times", is_flag=True, help="Keep the modification times of the pictures."),
     MAX_PIXELS_OPTION,
     click.option(
         "--quality", type=int, help="Quality of JPEG, WebP and AVIF, 1 to 100 [default: 95, 95, 90]."
@@ -207,14 +205,16 @@ file_options = option_group(
     ),
     click.option("--strip", is_flag=True, help="Remove all metadata except the colour profile."),
     click.option("--strip-location", is_flag=True, help="Remove GPS metadata."),
-    click.option("--keep-times", is_flag=True, help="Give results the modification times of their sources."),
 )
 
 
 @click.command("enhance")
 @click.argument("pictures", nargs=-1, metavar="PICTURE...")
 @click.option(
-    "-o", "--out", required=True, help="Output folder; or, for one picture, a file name with a suffix."
+    "-o",
+    "--out",
+    required=True,
+    help="Output folder; or, for one picture, a file name with a suffix or - for standard output.",
 )
 @click.option(
     "--list",
@@ -249,30 +249,58 @@ def command(
     denoising one leaves it as it is. Any ONNX file with one picture (1, C, H, W) from 0 to 1 as its input and
     one as its output, luma or RGB, can be the model.
 
-    A PICTURE is a file, a folder, or a quoted pattern such as 'in/**/*.jpg'. Pictures that fail are reported,
-    the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2 if nothing was started,
-    130 after Ctrl-C or SIGTERM.
+    A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', or - for standard input. Pictures
+    that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2
+    if nothing was started, 130 after Ctrl-C or SIGTERM.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
-    from onebranch.cli.enhance_report import JsonReport, TextReport
-    from onebranch.cli.enhance_screen import Screen
-
-    request = _Request(
-        [*pictures, *(_read_list(listing) if listing is not None else ())],
-        out,
-        network.options(running),
-        files.file_options(),
-        batch.batch_options(),
-    )
-    screen = Screen(sys.stderr.isatty() and not (quiet or dry_run))
-    report = JsonReport(screen) if as_json else TextReport(screen, quiet)
-    begin = time.perf_counter()
-    summary = request.preview(report) if dry_run else request.enhance(report, screen)
-    report.summary(summary, time.perf_counter() - begin)
-    if not (quiet or as_json) and summary.done:
+    to_stdout = out == STANDARD_STREAM
+    if to_stdout:
+        _check_standard_output(batch, as_json)
+    paths = [*pictures, *(_read_list(listing) if listing is not None else ())]
+    output = _Output(as_json, quiet or (to_stdout and not dry_run), dry_run)
+    with stream_files(paths, out, batch.file_format) as streams:
+        output.screen.rename = streams.renamed
+        request = _Request(
+            streams.paths,
+            streams.out,
+            network.options(running),
+            files.file_options(),
+            (replace(batch, file_format=None) if to_stdout else batch).batch_options(),
+        )
+        begin = time.perf_counter()
+        summary = request.preview(output) if dry_run else request.enhance(output)
+    output.report.summary(summary, time.perf_counter() - begin)
+    if output.verbose and summary.done:
         _print_why_no_engine(running.runtime, network.model)
     if summary.failed:
         sys.exit(1)
+
+
+class _Output:
+    """Where the command prints. verbose: whether it prints more than failures, as text."""
+
+    def __init__(self, as_json: bool, quiet: bool, dry_run: bool) -> None:
+        from onebranch.cli.enhance_report import JsonReport, TextReport
+        from onebranch.cli.enhance_screen import Screen
+
+        self.screen = Screen(sys.stderr.isatty() and not (quiet or dry_run))
+        self.report = JsonReport(self.screen) if as_json else TextReport(self.screen, quiet)
+        self.verbose = not (quiet or as_json)
+
+
+def _check_standard_output(batch: BatchArguments, as_json: bool) -> None:
+    """Check the options that a result on standard output excludes."""
+    excluded = {
+        "--json": as_json,
+        "--name": batch.name,
+        "--resume": batch.resume,
+        "--shard": batch.shard,
+        "--compare": batch.comparisons,
+    }
+    given = [option for option, value in excluded.items() if value]
+    if given:
+        raise OnebranchError(f"{given[0]} cannot be used with standard output (-o -)")
 
 
 @dataclass(frozen=True)
@@ -285,13 +313,13 @@ class _Request:
     files: "FileOptions"
     batch: "BatchOptions"
 
-    def enhance(self, report: "TextReport | JsonReport", screen: "Screen") -> "Summary":
+    def enhance(self, output: _Output) -> "Summary":
         """Enhance, and exit with 130 after an interrupt."""
         from onebranch.cli.enhance_report import count_pictures
         from onebranch.enhancer.batch import Done, Outcome
         from onebranch.enhancer.folders import BatchObserver, enhance_files
 
-        done = 0
+        screen, report, done = output.screen, output.report, 0
 
         def started(count: int, left_out: Sequence[str]) -> None:
             screen.started(count)
@@ -313,11 +341,11 @@ class _Request:
             screen.print_error(f"stopped; {count_pictures(done)} enhanced, none is half-written")
             sys.exit(130)
 
-    def preview(self, report: "TextReport | JsonReport") -> "Summary":
+    def preview(self, output: _Output) -> "Summary":
         """The dry run."""
         from onebranch.enhancer.folders import BatchObserver, preview_files
 
-        observer = BatchObserver(report.started, finished=report.finished)
+        observer = BatchObserver(output.report.started, finished=output.report.finished)
         return preview_files(
             self.paths, self.out, self.options, self.files, batch=self.batch, observer=observer
         )

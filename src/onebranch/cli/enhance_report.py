@@ -20,9 +20,7 @@ class TextReport:
         self._screen, self._quiet = screen, quiet
 
     def started(self, pictures: int, left_out: Sequence[str]) -> None:
-        """Print what was left out."""
-        for line in left_out:
-            self._screen.print_error(line)
+        """Print nothing: the summary names what was left out."""
 
     def finished(self, outcome: Outcome) -> None:
         """Print the outcome of a picture."""
@@ -33,7 +31,9 @@ class TextReport:
                 self._screen.print(line)
 
     def summary(self, summary: Summary, seconds: float) -> None:
-        """Print the summary."""
+        """Print the summary, and what was left out."""
+        for line in summary.left_out:
+            self._screen.print_error(line)
         if not self._quiet and not (len(summary.results) == 1 and summary.failed):
             for line in summary_lines(summary, seconds):
                 self._screen.print(line)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -19,13 +20,14 @@ DELAY_SECONDS = 0.7
 
 
 class Screen:
-    """A context manager. live: whether there may be a live display."""
+    """A context manager. live: whether there may be a live display. rename: replaces file names in lines."""
 
     def __init__(self, live: bool) -> None:
         self._may_show, self._begin = live, time.monotonic()
         self._pictures, self._done = 0, 0
         self._display: Live | None = None
         self._lock = threading.Lock()
+        self.rename: Callable[[str], str] = str
 
     def __enter__(self) -> "Screen":
         return self
@@ -46,7 +48,7 @@ class Screen:
         self._print(f"onebranch: {line}", to_stderr=True)
 
     def _print(self, line: str, to_stderr: bool) -> None:
-        shown = printable(line)
+        shown = printable(self.rename(line))
         with self._lock:
             if self._display and (to_stderr or sys.stdout.isatty()):
                 self._display.print(shown)

@@ -188,7 +188,7 @@ def measure_with(
     observer: Observer | None,
     progress: Progress = no_progress,
 ) -> Similarity:
-    """As `measure`; the observer sees every band of rows, border included."""
+    """As `measure`; the observer is called with every band of rows, border included."""
     _check_border(border, setup.size)
     height, width = setup.size
     with ThreadPoolExecutor() as pool:

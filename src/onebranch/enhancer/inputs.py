@@ -1,13 +1,14 @@
 """Which pictures are enhanced: files, folders, patterns and lists become one sequence of files."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.folders import files_below, is_picture, no_pictures_error
+from onebranch.images.folders import files_below, is_picture, is_unread_picture, no_pictures_error
 
 WILDCARDS = frozenset("*?[")
 """Characters that make a name a pattern, unless a file has exactly that name."""
@@ -17,13 +18,13 @@ WILDCARDS = frozenset("*?[")
 class Source:
     """A picture file.
 
-    below: its folder, relative to the folder that was named. found: whether it was found in a folder or by a
-    pattern, not named itself.
+    below: its folder, relative to the folder that was named. discovered: whether it was found in a folder or
+    by a pattern, not named itself.
     """
 
     path: Path
     below: Path = Path()
-    found: bool = False
+    discovered: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class _Search:
         path = Path(text)
         if path.is_dir():
             sources = self._in_folder(path, None if self.recursive else 1)
+            if not sources and self.left_out:
+                raise OnebranchError(f"no picture can be read; {self.left_out[-1]}")
             if not sources:
                 raise no_pictures_error(path, self.recursive)
             return sources
@@ -103,20 +106,27 @@ class _Search:
         fixed = next(index for index, part in enumerate(parts) if WILDCARDS.intersection(part))
         root, rest = Path(*parts[:fixed]), parts[fixed:]
         depth = None if "**" in rest else len(rest)
-        candidates = self._in_folder(root, depth) if root.is_dir() else []
-        matching = [s for s in candidates if _matches(s.path.relative_to(root).parts, rest)]
+
+        def matches(path: Path) -> bool:
+            return _matches(path.relative_to(root).parts, rest)
+
+        matching = self._in_folder(root, depth, matches) if root.is_dir() else []
         if not matching:
             raise OnebranchError(f"there is no picture '{pattern}', and none that matches this pattern")
-        return matching if self.recursive else [Source(source.path, found=True) for source in matching]
+        return matching if self.recursive else [Source(source.path, discovered=True) for source in matching]
 
-    def _in_folder(self, folder: Path, depth: int | None) -> list[Source]:
-        """The pictures in a folder, sorted; links that lead out of it are left out."""
+    def _in_folder(
+        self, folder: Path, depth: int | None, matches: Callable[[Path], bool] = lambda path: True
+    ) -> list[Source]:
+        """The matching pictures in a folder, sorted; links that lead out of it are left out."""
         root = real_path(folder)
         paths = self._paths_below(folder, depth)
         outward = {path for path in paths if _leads_out(path, root)}
         self.left_out += _lines_about_links(folder, sorted(outward))
-        pictures = sorted(path for path in paths if path not in outward and _is_picture_file(path))
-        return [Source(path, path.parent.relative_to(folder), found=True) for path in pictures]
+        paths = [path for path in paths if path not in outward and matches(path)]
+        self.left_out += _lines_about_unread(folder, [path for path in paths if is_unread_picture(path)])
+        pictures = sorted(path for path in paths if _is_picture_file(path))
+        return [Source(path, path.parent.relative_to(folder), discovered=True) for path in pictures]
 
     def _paths_below(self, folder: Path, depth: int | None) -> list[Path]:
         """Files and links below a folder, but not those in excluded folders."""
@@ -148,6 +158,19 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     if pattern[0] == "**":
         return any(_matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
     return bool(parts) and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
+    """One line with the number of pictures of each format that is not read.
+
+    >>> list(_lines_about_unread(Path("in"), [Path("in/a.heic"), Path("in/b.HEIC"), Path("in/c.tga")]))
+    ["'in': 2 .heic and 1 .tga left out: these formats are not read; convert them to PNG or TIFF"]
+    """
+    counts = Counter(path.suffix.lower() for path in unread)
+    if counts:
+        numbers = " and ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+        formats = "these formats are" if len(counts) > 1 else "this format is"
+        yield f"'{folder}': {numbers} left out: {formats} not read; convert them to PNG or TIFF"
 
 
 def _lines_about_links(folder: Path, links: Sequence[Path]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onebranch.atomic_files import temporary_path
 from onebranch.enhancer.inputs import Source, real_path
 from onebranch.enhancer.names import Naming, Values, too_long
 from onebranch.errors import OnebranchError
@@ -101,6 +102,7 @@ def jobs_for(
     'big/two.png'
     """
     jobs = [_job(source, index, folder, naming, measure) for index, source in enumerate(sources, 1)]
+    jobs = _separate_unicode_forms(jobs)
     check_unique_targets((job.source, job.target) for job in jobs if not job.problem)
     return _without_results_as_sources(sources, jobs)
 
@@ -116,10 +118,10 @@ def _without_results_as_sources(sources: Sequence[Source], jobs: Sequence[Job]) 
     results = {target for path, target in zip(source_paths, target_paths, strict=True) if path != target}
     kept = []
     for source, path, target, job in zip(sources, source_paths, target_paths, jobs, strict=True):
-        if source.found and path in results:
+        if source.discovered and path in results:
             continue
         replaced = source_at.get(target)
-        if replaced is not None and target != path and not replaced.found:
+        if replaced is not None and target != path and not replaced.discovered:
             job = replace(job, problem=f"'{job.target}' is itself one of the pictures; choose another name")
         kept.append(job)
     return kept
@@ -140,7 +142,7 @@ def _job(source: Source, index: int, folder: Path, naming: Naming, measure: Meas
 
 
 def _name(source: Path, index: int, naming: Naming, measure: Measure | None) -> str:
-    animated = naming.form is None and source.suffix.lower() == ".gif" and _is_animation(source)
+    animated = naming.file_format is None and source.suffix.lower() == ".gif" and _is_animation(source)
     values: dict[str, str | int] = {
         "stem": source.stem,
         "suffix": naming.suffix_of(source, animated),
@@ -163,15 +165,53 @@ def _is_animation(source: Path) -> bool:
 def check_unique_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
     """OnebranchError if two pictures would have the same result. pairs: (source, target)."""
     source_of: dict[tuple[Path, str], Path] = {}
+    target_of: dict[tuple[Path, str], Path] = {}
     for source, target in pairs:
         # many file systems treat names that differ in case, or in how accents are encoded, as one name
         key = target.parent, unicodedata.normalize("NFC", target.name).casefold()
-        if key in source_of:
+        if key in source_of and not _same_but_for_unicode(target_of[key], target):
             raise OnebranchError(
                 f"'{source_of[key]}' and '{source}' would both become '{target}';"
                 " enhance them into different folders, or give them different names (--name)"
             )
-        source_of[key] = source
+        source_of[key], target_of[key] = source, target
+
+
+def _same_but_for_unicode(one: Path, other: Path) -> bool:
+    """Whether two names differ, and only in their Unicode form (composed or decomposed accents)."""
+    names = [unicodedata.normalize("NFC", path.name) for path in (one, other)]
+    return one != other and names[0] == names[1]
+
+
+def _separate_unicode_forms(jobs: Sequence[Job]) -> list[Job]:
+    """Give a problem to jobs whose result has another one's name but for its Unicode form.
+
+    File systems that keep such names apart can hold both results.
+    """
+    first: dict[Path, Job] = {}
+    separated = []
+    for job in jobs:
+        other = first.setdefault(job.target.with_name(unicodedata.normalize("NFC", job.target.name)), job)
+        if _same_but_for_unicode(job.target, other.target) and not _keeps_unicode_forms(job.target.parent):
+            problem = (
+                f"{str(job.source)!a} and {str(other.source)!a} differ only in their Unicode form, and"
+                " the results would have one name; give them different names (--name, such as"
+                " {index}_{stem}{suffix})"
+            )
+            job = replace(job, problem=problem)
+        separated.append(job)
+    return separated
+
+
+def _keeps_unicode_forms(folder: Path) -> bool:
+    """Whether names in the folder that differ only in their Unicode form are different files; tried out."""
+    existing = next((path for path in (folder, *folder.parents) if path.is_dir()), Path())
+    try:
+        with temporary_path(existing, "\N{LATIN SMALL LETTER E WITH ACUTE}") as composed:
+            composed.touch(exist_ok=False)
+            return not composed.with_name(unicodedata.normalize("NFD", composed.name)).exists()
+    except OSError:
+        return False
 
 
 def check_comparisons(jobs: Sequence[Job], sources: Iterable[Source]) -> None:

@@ -31,20 +31,20 @@ Values = Mapping[str, str | int]
 class Naming:
     """Names of results. OnebranchError at construction for what cannot be a name.
 
-    template: of the complete name, such as "{stem}_x2{suffix}"; None: the picture's name. form: the suffix of
-    every result, such as "png"; None: the picture's.
+    template: of the complete name, such as "{stem}_x2{suffix}"; None: the picture's name. file_format: the
+    suffix of every result, such as "png"; None: the picture's.
 
     >>> Naming("{stem}_{width}{suffix}").name({"stem": "a", "width": 640, "suffix": ".png"})
     'a_640.png'
     """
 
     template: str | None = None
-    form: str | None = None
+    file_format: str | None = None
 
     def __post_init__(self) -> None:
         """Check both."""
-        if self.form is not None:
-            object.__setattr__(self, "form", _suffix_of(self.form))
+        if self.file_format is not None:
+            object.__setattr__(self, "file_format", _suffix_of(self.file_format))
         if self.template is not None:
             for _, field, spec, conversion in _parsed(self.template):
                 _check_field(self.template, field, spec, conversion)
@@ -69,16 +69,16 @@ class Naming:
         suffix = Path(template).suffix.lower()
         if suffix not in FORMAT_BY_SUFFIX:
             raise OnebranchError(f"'{template}' ends with no picture's suffix; end it with {{suffix}}")
-        if self.form is None:
+        if self.file_format is None:
             return
-        named, requested = format_of_name(Path(template)).name, FORMAT_BY_SUFFIX[self.form].name
+        named, requested = format_of_name(Path(template)).name, FORMAT_BY_SUFFIX[self.file_format].name
         if named != requested:
             raise OnebranchError(f"'{template}' is {named}, not {requested}; end it with {{suffix}}")
 
     def suffix_of(self, source: Path, animated: bool) -> str:
         """The suffix of a picture's result. animated: whether the picture is an animation."""
-        if self.form is not None:
-            return self.form
+        if self.file_format is not None:
+            return self.file_format
         suffix = source.suffix.lower()
         return source.suffix if suffix in KEPT_SUFFIXES or (suffix == ".gif" and animated) else ".png"
 
@@ -118,10 +118,10 @@ def _parsed(template: str) -> Iterator[tuple[str, str | None, str | None, str | 
         ) from None
 
 
-def _suffix_of(form: str) -> str:
+def _suffix_of(file_format: str) -> str:
     """The suffix, with its dot, of a format such as "png" or ".PNG"."""
-    suffix = f".{form.lower().removeprefix('.')}"
+    suffix = f".{file_format.lower().removeprefix('.')}"
     if suffix not in FORMAT_BY_SUFFIX:
         names = [known.removeprefix(".") for known in FORMAT_BY_SUFFIX]
-        raise OnebranchError(f"unknown format '{form}'; {nearest(suffix.removeprefix('.'), names)}")
+        raise OnebranchError(f"unknown format '{file_format}'; {nearest(suffix.removeprefix('.'), names)}")
     return suffix

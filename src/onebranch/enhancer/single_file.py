@@ -13,11 +13,11 @@ from onebranch.enhancer.memory_budget import MemoryBudget
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.steps import fully_opaque
 from onebranch.errors import OnebranchError
-from onebranch.images.attributes import attributes_of
+from onebranch.images.attributes import FileAttributes, attributes_of
 from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY
 from onebranch.images.encoders.encoding import Encoding
-from onebranch.images.formats import format_of_name
-from onebranch.images.probe import probe
+from onebranch.images.formats import Format, format_of_name
+from onebranch.images.probe import Probe, probe
 from onebranch.images.reading import (
     MAX_PIXELS,
     bytes_for_reading,
@@ -56,8 +56,8 @@ class FileOptions:
     """How picture files are read and written.
 
     encoding: quality, compression and metadata of results. overwrite: replace results that exist.
-    max_pixels: largest picture that is read. OnebranchError at construction if it is less than 1. keep_times:
-    results get the modification time of their source; they always get its permissions.
+    max_pixels: largest picture that is read. keep_times: results get the modification times of their
+    pictures; they always get their permissions. OnebranchError at construction if max_pixels is less than 1.
 
     >>> FileOptions(Encoding(quality=90), overwrite=True).max_pixels
     1000000000
@@ -143,15 +143,15 @@ def enhance_file(
     budget = budget or MemoryBudget()
     progress(0.0)
     with _one_line_errors(source, target):
-        frames = _frames(source, target)
-        with _open(source, target, _limits(enhancer, file_options)) as reader:
-            preview = _preview(reader.header, target, enhancer, file_options, frames)
-            if frames == 1:
+        task = _task(source, target, enhancer, file_options)
+        with task.open() as reader:
+            preview = task.preview(reader.header)
+            if task.frames == 1:
                 with budget.reserve(preview.memory - PROCESS_BYTES):
-                    _enhance_rows(reader, source, target, enhancer, file_options, progress)
-        if frames > 1:
+                    task.enhance_rows(reader, progress)
+        if task.frames > 1:
             with budget.reserve(preview.memory - PROCESS_BYTES):
-                _enhance_frames(source, target, enhancer, file_options, progress)
+                task.enhance_frames(progress)
     return Enhanced(preview, time.perf_counter() - begin)
 
 
@@ -164,14 +164,17 @@ def preview_file(
     checked for transparency.
     """
     with _one_line_errors(source, target):
-        frames = _frames(source, target)
-        with _open(source, target, _limits(enhancer, file_options)) as reader:
-            return _preview(reader.header, target, enhancer, file_options, frames)
+        task = _task(source, target, enhancer, file_options)
+        with task.open() as reader:
+            return task.preview(reader.header)
 
 
-def _frames(source: Path, target: Path) -> int:
-    """Frames of the resulting animation; 1 for a still picture."""
-    return probe(source).frames if format_of_name(target).name in ANIMATION_FORMATS else 1
+def _task(source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions) -> "_Task":
+    """The task, after the source was probed. OnebranchError if source and target cannot be used together."""
+    target_format = format_of_name(target)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise OnebranchError(f"'{target}' is the picture itself; choose another folder or name")
+    return _Task(probe(source), target, target_format, enhancer, file_options)
 
 
 class _ReadingLimits(TypedDict):
@@ -179,24 +182,104 @@ class _ReadingLimits(TypedDict):
     memory: int
 
 
-def _limits(enhancer: Enhancer, file_options: FileOptions) -> _ReadingLimits:
-    """Limits for `images.reading`."""
-    memory = enhancer.options.memory
-    decoder_bytes = DEFAULT_DECODER_MEMORY if memory is None else max(memory, MIN_DECODER_BYTES)
-    return {"max_pixels": file_options.max_pixels, "memory": decoder_bytes}
+@dataclass(frozen=True)
+class _Task:
+    """One file that is enhanced. source: the probed file."""
 
+    source: Probe
+    target: Path
+    target_format: Format
+    enhancer: Enhancer
+    file_options: FileOptions
 
-def _open(source: Path, target: Path, limits: _ReadingLimits) -> Reader:
-    """The picture; an alpha channel that the target cannot hold is left out if it is fully opaque."""
-    if target.exists() and target.samefile(source):
-        raise OnebranchError(f"'{target}' is the picture itself; choose another folder or name")
-    reader = open_picture(source, **limits)
-    if not reader.header.layout.alpha or format_of_name(target).alpha:
-        return reader
-    with reader:
-        opaque = _alpha_is_opaque(reader)
-    reader = open_picture(source, **limits)
-    return WithoutAlpha(reader) if opaque else reader
+    @property
+    def frames(self) -> int:
+        """Frames of the resulting animation; 1 for a still picture."""
+        return self.source.frames if self.target_format.name in ANIMATION_FORMATS else 1
+
+    @property
+    def limits(self) -> _ReadingLimits:
+        """Limits for `images.reading`."""
+        memory = self.enhancer.options.memory
+        decoder_bytes = DEFAULT_DECODER_MEMORY if memory is None else max(memory, MIN_DECODER_BYTES)
+        return {"max_pixels": self.file_options.max_pixels, "memory": decoder_bytes}
+
+    def open(self) -> Reader:
+        """The picture; an alpha channel that the target cannot hold is left out if it is fully opaque."""
+        reader = open_picture(self.source, **self.limits)
+        if not reader.header.layout.alpha or self.target_format.alpha:
+            return reader
+        with reader:
+            opaque = _alpha_is_opaque(reader)
+        reader = open_picture(self.source, **self.limits)
+        return WithoutAlpha(reader) if opaque else reader
+
+    def preview(self, header: Header) -> EnhancementPreview:
+        """What is done. OnebranchError if it cannot be done."""
+        before = header.layout.height, header.layout.width
+        after = self.enhancer.size_of_result(before)
+        losses = check_target(self.target, _resized(header, after), self.file_options.encoding)
+        check_writable(self.target, self.file_options.overwrite, folder_will_exist=True)
+        stages = self.enhancer.stages_for(before)
+        our_models = all(isinstance(stage.model, Model) for stage in stages)
+        return EnhancementPreview(
+            before=before,
+            after=after,
+            models=tuple(stage.model.name for stage in stages),
+            runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
+            precision=self.enhancer.options.precision if our_models else "the file's own precision",
+            notes=(*(header.notes if self.frames == 1 else ()), *losses),
+            memory=self._estimate_memory(header, after),
+            frames=self.frames,
+        )
+
+    def _estimate_memory(self, header: Header, size: Size) -> int:
+        """Estimated bytes of the process. OnebranchError if that is more than the memory limit."""
+        layout, enhancer, encoding = header.layout, self.enhancer, self.file_options.encoding
+        estimate = PROCESS_BYTES + enhancer.bytes_for(layout) + bytes_for_reading(header)
+        estimate += self.frames * bytes_for_writing(self.target, _resized(header, size), encoding)
+        limit = enhancer.options.memory
+        if limit is not None and estimate > limit:
+            reason = ", because its network needs the whole picture" if enhancer.needs_whole(layout) else ""
+            raise OnebranchError(
+                f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {self.target_format.name}"
+                f" needs about {estimate / 1e6:.0f} MB{reason}, more than the {limit / 1e6:.0f} MB allowed"
+                " (--memory)"
+            )
+        return estimate
+
+    def enhance_rows(self, reader: Reader, progress: Progress) -> None:
+        """Write the result row by row."""
+        layout, files = reader.header.layout, self.file_options
+        size = self.enhancer.size_of_result((layout.height, layout.width))
+        header = _resized(reader.header, size)
+        written = 0
+        with Writer(
+            self.target, header, files.encoding, overwrite=files.overwrite, attributes=self._attributes
+        ) as writer:
+            for rows in self.enhancer.rows(reader):
+                writer.write(rows)
+                written += len(rows)
+                progress(written / size[0])
+
+    def enhance_frames(self, progress: Progress) -> None:
+        """Write the result as an animation."""
+        files = self.file_options
+        check_writable(self.target, files.overwrite)
+        animation = read_animation(self.source, **self.limits)
+        frames = []
+        for frame in animation.frames:
+            frames.append(self.enhancer.enhance(frame))
+            progress(len(frames) / len(animation.frames))
+        result = replace(animation, frames=tuple(frames))
+        write_animation(
+            result, self.target, files.encoding, overwrite=files.overwrite, attributes=self._attributes
+        )
+
+    @property
+    def _attributes(self) -> FileAttributes | None:
+        """The permissions of the source, and its times if the options ask for them."""
+        return attributes_of(self.source.path, self.file_options.keep_times)
 
 
 def _alpha_is_opaque(reader: Reader) -> bool:
@@ -206,84 +289,8 @@ def _alpha_is_opaque(reader: Reader) -> bool:
     return True
 
 
-def _preview(
-    header: Header, target: Path, enhancer: Enhancer, file_options: FileOptions, frames: int
-) -> EnhancementPreview:
-    layout = header.layout
-    before = layout.height, layout.width
-    after = enhancer.size_of_result(before)
-    losses = check_target(target, _resized(header, after), file_options.encoding)
-    check_writable(target, file_options.overwrite, folder_will_exist=True)
-    stages = enhancer.stages_for(before)
-    our_models = all(isinstance(stage.model, Model) for stage in stages)
-    return EnhancementPreview(
-        before=before,
-        after=after,
-        models=tuple(stage.model.name for stage in stages),
-        runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
-        precision=enhancer.options.precision if our_models else "the file's own precision",
-        notes=(*(header.notes if frames == 1 else ()), *losses),
-        memory=_estimate_memory(header, target, after, enhancer, frames, file_options.encoding),
-        frames=frames,
-    )
-
-
-def _estimate_memory(
-    header: Header, target: Path, size: Size, enhancer: Enhancer, frames: int, encoding: Encoding
-) -> int:
-    """Estimated bytes of the process. OnebranchError if that is more than the memory limit."""
-    layout = header.layout
-    estimate = PROCESS_BYTES + enhancer.bytes_for(layout) + bytes_for_reading(header)
-    estimate += frames * bytes_for_writing(target, _resized(header, size), encoding)
-    limit = enhancer.options.memory
-    if limit is not None and estimate > limit:
-        reason = ", because its network needs the whole picture" if enhancer.needs_whole(layout) else ""
-        raise OnebranchError(
-            f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {format_of_name(target).name}"
-            f" needs about {estimate / 1e6:.0f} MB{reason}, more than the {limit / 1e6:.0f} MB allowed"
-            " (--memory)"
-        )
-    return estimate
-
-
 def _resized(header: Header, size: Size) -> Header:
     return replace(header, layout=replace(header.layout, height=size[0], width=size[1]))
-
-
-def _enhance_rows(
-    reader: Reader,
-    source: Path,
-    target: Path,
-    enhancer: Enhancer,
-    file_options: FileOptions,
-    progress: Progress,
-) -> None:
-    layout = reader.header.layout
-    size = enhancer.size_of_result((layout.height, layout.width))
-    header = _resized(reader.header, size)
-    written = 0
-    attributes = attributes_of(source, file_options.keep_times)
-    overwrite = file_options.overwrite
-    with Writer(target, header, file_options.encoding, overwrite=overwrite, attributes=attributes) as writer:
-        for rows in enhancer.rows(reader):
-            writer.write(rows)
-            written += len(rows)
-            progress(written / size[0])
-
-
-def _enhance_frames(
-    source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions, progress: Progress
-) -> None:
-    check_writable(target, file_options.overwrite)
-    animation = read_animation(source, **_limits(enhancer, file_options))
-    frames = []
-    for frame in animation.frames:
-        frames.append(enhancer.enhance(frame))
-        progress(len(frames) / len(animation.frames))
-    result = replace(animation, frames=tuple(frames))
-    attributes = attributes_of(source, file_options.keep_times)
-    overwrite = file_options.overwrite
-    write_animation(result, target, file_options.encoding, overwrite=overwrite, attributes=attributes)
 
 
 @contextmanager

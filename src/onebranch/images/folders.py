@@ -5,9 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.images.formats import FORMAT_BY_SUFFIX, READ_ONLY_FORMATS
+from onebranch.images.formats import (
+    FORMAT_BY_SUFFIX,
+    READ_ONLY_FORMATS,
+    READ_ONLY_SUFFIXES,
+    UNREAD_SUFFIXES,
+)
 
-READABLE_SUFFIXES = frozenset(FORMAT_BY_SUFFIX).union(*(each.suffixes for each in READ_ONLY_FORMATS.values()))
+READABLE_SUFFIXES = READ_ONLY_SUFFIXES.union(
+    FORMAT_BY_SUFFIX, *(each.suffixes for each in READ_ONLY_FORMATS.values())
+)
 """Of pictures that are read, in lower case."""
 
 
@@ -31,6 +38,11 @@ def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
 def is_picture(path: Path) -> bool:
     """True if the suffix is that of a picture that is read."""
     return path.suffix.lower() in READABLE_SUFFIXES
+
+
+def is_unread_picture(path: Path) -> bool:
+    """True if the suffix is that of a picture that is not read, such as .heic."""
+    return path.suffix.lower() in UNREAD_SUFFIXES
 
 
 def no_pictures_error(folder: Path, recursive: bool) -> OnebranchError:

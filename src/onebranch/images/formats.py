@@ -39,6 +39,18 @@ READ_ONLY_FORMATS = {
 }
 """Formats that are read and not written, by name."""
 
+READ_ONLY_SUFFIXES = frozenset((".mpo", ".apng", ".pbm"))
+"""Suffixes of files that are read as JPEG, PNG and PPM, but never written."""
+
+UNREAD_SUFFIXES = frozenset(
+    (
+        *(".heic", ".heif", ".jxl", ".tga", ".psd", ".psb", ".svg", ".exr", ".hdr", ".qoi", ".dds", ".pcx"),
+        *(".pfm", ".pam", ".xcf", ".kra", ".fits", ".dcm", ".wmf", ".emf", ".jpm", ".jls", ".bpg", ".jxr"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".raw"),
+    )
+)
+"""Suffixes of pictures that are not read."""
+
 FORMAT_BY_SUFFIX = {suffix: each for each in FORMATS.values() for suffix in each.suffixes}
 """The formats that are written."""
 

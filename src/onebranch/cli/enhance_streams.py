@@ -1,0 +1,89 @@
+"""Standard input and output of `onebranch enhance`: `-` as a picture and as the output.
+
+Both are files in a temporary folder while the picture is enhanced.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from onebranch.errors import OnebranchError
+
+STANDARD_STREAM = "-"
+"""The name that stands for standard input or output."""
+
+
+@dataclass(frozen=True)
+class StreamFiles:
+    """The paths and the output with files in place of standard streams; names: what messages call them."""
+
+    paths: list[str]
+    out: str
+    names: dict[str, str]
+
+    def renamed(self, text: str) -> str:
+        """A message with the names of the streams in place of the temporary files."""
+        for path, name in self.names.items():
+            text = text.replace(path, name)
+        return text
+
+
+@contextmanager
+def stream_files(paths: Sequence[str], out: str, file_format: str | None) -> Iterator[StreamFiles]:
+    """Read standard input into a file if a path is `-`; print the result at the end if the output is `-`.
+
+    file_format: format of the result; None: that of the picture. OnebranchError if standard output is a
+    terminal, or if there are several pictures for it.
+    """
+    if STANDARD_STREAM not in (*paths, out):
+        yield StreamFiles(list(paths), out, {})
+        return
+    if paths.count(STANDARD_STREAM) > 1:
+        raise OnebranchError("standard input (-) can be one picture only")
+    with tempfile.TemporaryDirectory(prefix="onebranch-") as folder:
+        streams = StreamFiles(list(paths), out, {str(Path(folder, "stdin")): "standard input"})
+        try:
+            streams = _with_files(streams, Path(folder), file_format)
+            yield streams
+        except OnebranchError as error:
+            raise OnebranchError(streams.renamed(str(error))) from None
+        if out == STANDARD_STREAM and (result := Path(streams.out)).exists():
+            with result.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+def _with_files(streams: StreamFiles, folder: Path, file_format: str | None) -> StreamFiles:
+    """The same with files in place of `-`; standard input is read."""
+    out, names = streams.out, dict(streams.names)
+    if STANDARD_STREAM in streams.paths:
+        (folder / "stdin").write_bytes(sys.stdin.buffer.read())
+    paths = [str(folder / "stdin") if path == STANDARD_STREAM else path for path in streams.paths]
+    if out == STANDARD_STREAM:
+        _check_output(paths)
+        out = str(folder / f"result{_suffix(paths[0], file_format)}")
+        names[out] = "standard output"
+    return StreamFiles(paths, out, names)
+
+
+def _check_output(files: Sequence[str]) -> None:
+    if len(files) != 1 or Path(files[0]).is_dir():
+        raise OnebranchError("standard output (-o -) takes one picture; name a folder for several (-o)")
+    if sys.stdout.isatty():
+        raise OnebranchError("standard output is a terminal; redirect it, or name a file (-o)")
+
+
+def _suffix(source: str, file_format: str | None) -> str:
+    """The suffix of the result: of the format asked for, else of the picture's format, else PNG."""
+    from onebranch.enhancer.names import Naming
+    from onebranch.images.formats import FORMAT_BY_SUFFIX
+    from onebranch.images.probe import probe
+
+    if file_format is not None:
+        return Naming(file_format=file_format).suffix_of(Path(source), False)
+    suffix = probe(source).format.suffixes[0]
+    return suffix if suffix in FORMAT_BY_SUFFIX else ".png"
