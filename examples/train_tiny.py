@@ -5,7 +5,6 @@
 PICTURES is a folder of photographs; a handful is enough to see it learn. FOLDER (here: tiny) holds the run.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -38,10 +37,9 @@ def main(pictures: str, folder: str = "tiny", steps: str = "1500") -> None:
     run.mkdir(parents=True, exist_ok=True)
     config = run / "tiny.toml"
     config.write_text(CONFIG.format(pictures=Path(pictures).resolve(), folder=run, steps=steps))
-    subprocess.run([sys.executable, "-m", "onebranch", "train", config, "--out", run], check=True)
+    trained = onebranch.train(config, run, quiet=False)
 
-    trained = onebranch.load(str(run / "tiny.safetensors"))
-    merged, report = onebranch.merge(trained)
+    merged, report = onebranch.merge(onebranch.load(trained))
     print(report.summary())
     onebranch.save(merged, run / "tiny-merged.safetensors", overwrite=True)
     mean = onebranch.evaluate(merged, pictures).mean
