@@ -10,9 +10,9 @@ from onebranch.model.drawing import (
     GAP,
     MARGIN,
     STEP,
+    BlockPanel,
     Label,
     Layer,
-    Panel,
     chains_width,
     connection,
     draw,
@@ -25,7 +25,7 @@ from onebranch.spec.presets import preset
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
-BLOCK = Panel("a block", BlockSpec(preset("patent").blocks[0], 16), 16)
+BLOCK = BlockPanel("a block", BlockSpec(preset("patent").blocks[0], 16), 16)
 PICTURE, RESULT = Layer(Label("picture", ("input",))), Layer(Label("picture", ("output",)))
 DASHES = "5 4"
 
@@ -50,7 +50,7 @@ def block_picture() -> str:
     return svg.document(width, height + MARGIN, [*shapes, *notes], "A block of five branches")
 
 
-def through(panel: Panel, x: float, y: float) -> tuple[list[str], float]:
+def through(panel: BlockPanel, x: float, y: float) -> tuple[list[str], float]:
     """Input, block and output drawn from (x, y) downwards, and the y of the lower edge."""
     shapes: list[str] = []
     for row in (PICTURE, panel, RESULT):

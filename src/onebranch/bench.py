@@ -21,7 +21,7 @@ from onebranch.runtime.cores import cores
 from onebranch.runtime.selection import PRECISIONS, RUNTIMES, open_runtime
 
 Clock = Callable[[], float]
-Report = Callable[[str], None]
+LineReport = Callable[[str], None]
 
 MODELS = ("photo-x2", "photo-x4", "denoise", "shrink-x2")
 """The shipped models that are timed when none is named."""
@@ -139,7 +139,7 @@ def measure(
     runtimes: Sequence[str] = (),
     precisions: Sequence[str] = (),
     settings: BenchSettings | None = None,
-    report: Report = lambda line: None,
+    report: LineReport = lambda line: None,
 ) -> tuple[list[Measurement], list[str]]:
     """Time models in runtimes and precisions (empty: all); also returns a line for each that was skipped.
 

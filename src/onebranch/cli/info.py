@@ -1,4 +1,4 @@
-"""`onebranch info`: everything that a model file says about itself."""
+"""`onebranch info`: the content of a model file."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -19,32 +19,34 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, as_json: bool) -> None:
-    """Say what a model holds: its network block by block, training recipe, plan, proof, scores; what runs it.
+    """Show the content of MODEL (a shipped name or a file) and which runtime --runtime auto selects for it.
 
-    MODEL is a shipped model's name or a file. Of an ONNX file, which may be anybody's: what goes in and out,
-    scale, halo, the multiple that sizes need, operations, parameters, and whether it can run, or why not.
+    A model of onebranch: its blocks, training recipe, merge plan, proof, quantization and scores. Any other
+    ONNX file: inputs, outputs, scale, halo, the multiple that sizes must have, operations, parameters, and
+    whether it can run.
     """
     from onebranch.model.catalogue import find, is_onnx_file, load
 
     if is_onnx_file(model):
         _print_foreign(str(find(model)), as_json)
         return
-    found = load(model)
+    loaded = load(model)
     if as_json:
-        click.echo(strict_json.dumps(_facts(found), indent=2))
+        click.echo(strict_json.dumps(_facts(loaded), indent=2))
         return
     from rich.console import Console
 
     console = Console()
-    console.print(f"[bold]{found.name}[/bold]: {_summary(found.spec)}", highlight=False)
-    console.print(_blocks(found.spec))
-    console.print(_values("cost and reach", _measures(found)))
-    console.print(_values("what --runtime auto takes, by --precision", _in_words(_choices(found))))
-    made = {key: (found.quantization or {}).get(key) for key in ("calibration", "loss")}
-    quantized = {key: value for key, value in made.items() if value}
-    if found.merge:
-        _print_merge(console, found)
-    for title, values in (("quantization", quantized), ("scores", found.scores), ("recipe", found.recipe)):
+    console.print(f"[bold]{loaded.name}[/bold]: {_summary(loaded.spec)}", highlight=False)
+    console.print(_blocks(loaded.spec))
+    console.print(_values("cost and halo", _measures(loaded)))
+    console.print(_values("runtime that --runtime auto selects", _choice_texts(_choices(loaded))))
+    record = loaded.quantization or {}
+    quantization = {key: record[key] for key in ("calibration", "loss") if record.get(key)}
+    if loaded.merge:
+        _print_merge(console, loaded)
+    tables = {"quantization": quantization, "scores": loaded.scores, "recipe": loaded.recipe}
+    for title, values in tables.items():
         if values:
             console.print(_values(title, values))
 
@@ -76,7 +78,7 @@ def _print_merge(console: "Console", model: "Model") -> None:
 
     record = record_of(model)
     plan = ", ".join(f"{key} {value}" for key, value in msgspec.to_builtins(record.plan).items())
-    console.print(f"merged by the plan: {plan}", highlight=False)
+    console.print(f"merge plan: {plan}", highlight=False)
     print_record(console, record)
 
 
@@ -109,17 +111,17 @@ def _blocks(spec: "NetworkSpec") -> "Table":
 
 
 def _measures(model: "Model") -> dict[str, Any]:
-    """Numbers that follow from spec and weights."""
+    """Numbers that are computed from spec and weights."""
     from onebranch.graph.analysis.halo import halo
     from onebranch.lowering.floats import lower
     from onebranch.model.file import fingerprint
     from onebranch.spec.network import macs, parameters
 
-    found = halo(lower(model.spec, model.weights))
+    padding = halo(lower(model.spec, model.weights))
     return {
         "parameters": parameters(model.spec),
         "macs_per_input_pixel": macs(model.spec),
-        "halo": {side: getattr(found, side) for side in ("top", "bottom", "left", "right")},
+        "halo": {side: getattr(padding, side) for side in ("top", "bottom", "left", "right")},
         "precision": "fp32",
         "weights_sha256": fingerprint(model),
     }
@@ -135,26 +137,26 @@ def _facts(model: "Model") -> dict[str, Any]:
 
 
 def _choices(model: "Model") -> dict[str, dict[str, str | None]]:
-    """What `auto` takes in every precision, and why; a runtime of None: nothing, and what to do."""
+    """The runtime that `auto` selects for every precision (None if there is none), with the reason."""
     from onebranch.errors import OnebranchError
     from onebranch.runtime.selection import PRECISIONS, chosen
 
-    found: dict[str, dict[str, str | None]] = {}
+    choices: dict[str, dict[str, str | None]] = {}
     for precision in PRECISIONS:
         try:
             choice = chosen(model, "auto", precision)
-            found[precision] = {"runtime": choice.runtime, "reason": choice.reason}
+            choices[precision] = {"runtime": choice.runtime, "reason": choice.reason}
         except OnebranchError as error:
-            found[precision] = {"runtime": None, "reason": str(error)}
-    return found
+            choices[precision] = {"runtime": None, "reason": str(error)}
+    return choices
 
 
-def _in_words(choices: dict[str, dict[str, str | None]]) -> dict[str, str]:
-    return {key: f"{value['runtime'] or 'nothing'}: {value['reason']}" for key, value in choices.items()}
+def _choice_texts(choices: dict[str, dict[str, str | None]]) -> dict[str, str]:
+    return {key: f"{value['runtime'] or 'none'}: {value['reason']}" for key, value in choices.items()}
 
 
 def _values(title: str, values: dict[str, Any]) -> "Table":
-    """Nested values as two columns: the path of keys, the value."""
+    """Nested values as a table of two columns: the keys and the value."""
     from rich.table import Table
 
     from onebranch.cli.words import leaves

@@ -1,4 +1,4 @@
-"""`onebranch models`: what ships with the package."""
+"""`onebranch models`: list the models that ship with the package."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List the models that ship with the package: name, task, scale, size, scores."""
+    """List the models that ship with the package: purpose, cost, and PSNR compared with bicubic.
+
+    Fewer multiply-accumulates (MACs) per input pixel mean faster; `onebranch bench` times the models.
+    """
     from onebranch.model.catalogue import CATALOGUE
 
     rows = [_facts(entry) for entry in CATALOGUE.values()]
@@ -26,7 +29,7 @@ def command(as_json: bool) -> None:
     from onebranch.cli.words import score_words
 
     table = Table(show_lines=True)
-    for heading in ("model", "what it does, mean PSNR"):
+    for heading in ("model", "purpose and mean PSNR"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         scores = score_words(row["scores"], row["colour"])
@@ -35,17 +38,19 @@ def command(as_json: bool) -> None:
 
 
 def _model_words(row: dict[str, Any]) -> str:
-    """Name, task and size, one line each."""
+    """Name, task, size and cost, one line each."""
     scale = {"upscale": f" x{row['scale']}", "downscale": f" 1/{row['scale']}"}.get(row["task"], "")
     size = "not installed"
     if row["bytes"]:
-        size = f"{row['parameters']:,} parameters\n{row['bytes'] / 1024:.0f} KiB"
+        size = (
+            f"{row['parameters']:,} parameters\n{row['macs']:,} MACs per pixel\n{row['bytes'] / 1024:.0f} KiB"
+        )
     return f"{row['name']}\n{row['task']}{scale}, {row['colour']}\n{size}"
 
 
 def _facts(entry: "ShippedModel") -> dict[str, Any]:
     from onebranch.model.file import read
-    from onebranch.spec.network import parameters
+    from onebranch.spec.network import macs, parameters
 
     facts: dict[str, Any] = {
         "name": entry.name,
@@ -54,11 +59,12 @@ def _facts(entry: "ShippedModel") -> dict[str, Any]:
         "colour": entry.colour,
         "about": entry.about,
         "parameters": None,
+        "macs": None,
         "bytes": None,
         "scores": {},
     }
     if entry.path.exists():
         model = read(entry.path)
-        found = {"parameters": parameters(model.spec), "bytes": entry.path.stat().st_size}
-        facts |= {**found, "scores": model.scores}
+        facts |= {"parameters": parameters(model.spec), "macs": macs(model.spec)}
+        facts |= {"bytes": entry.path.stat().st_size, "scores": model.scores}
     return facts

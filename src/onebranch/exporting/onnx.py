@@ -24,7 +24,7 @@ from onebranch.graph.operations import Graph
 from onebranch.model.file import Model
 from onebranch.spec.network import NetworkSpec
 
-PHOTOGRAPH = Path(__file__).parent.parent / "data" / "photograph.png"
+REAL_PICTURE = Path(__file__).parent.parent / "data" / "photograph.png"
 
 CROP_ORIGIN, CROP_SIZE = (100, 100), (96, 120)
 """(y, x) and (height, width) of the part of the photograph on which 8-bit files are compared.
@@ -129,7 +129,7 @@ def real_picture(spec: NetworkSpec) -> np.ndarray:
     from onebranch.images.samples import as_depth
 
     (y, x), (height, width) = CROP_ORIGIN, CROP_SIZE
-    crop = as_depth(read(PHOTOGRAPH).pixels[y : y + height, x : x + width], "float32").astype(np.float32)
+    crop = as_depth(read(REAL_PICTURE).pixels[y : y + height, x : x + width], "float32").astype(np.float32)
     planes = luma(crop)[None] if spec.colour == "y" else crop.transpose(2, 0, 1)
     return np.ascontiguousarray(planes[None], np.float32)
 

@@ -1,6 +1,6 @@
-"""One network, or two side by side, as an SVG picture: from the input at the top to the output at the bottom.
+"""One network, or two side by side, as an SVG picture, from the input at the top to the output at the bottom.
 
-Every row of a picture is a small value that knows its size and draws itself below a point on the main line.
+Every row of a picture is a small value with a size, which draws itself below a point on the main line.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,17 @@ from onebranch.model.file import Model
 from onebranch.spec.branch import AveragePool, BatchNorm, Branch, Convolution, Identity, Step
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip, macs, parameters
 
-ACTIVATIONS = {"prelu": "PReLU", "relu": "ReLU", "leaky_relu": "leaky ReLU", "silu": "SiLU", "gelu": "GELU"}
-"""How the activations are written; "none" is not drawn."""
+ACTIVATION_LABELS = {
+    "prelu": "PReLU",
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "silu": "SiLU",
+    "gelu": "GELU",
+}
+"""Labels of the activations; "none" is not drawn."""
 
 MARGIN, GAP, STEP, FAN, COLUMN = 28.0, 26.0, 10.0, 30.0, 12.0
-"""Pixels around everything, between rows, between a chain's boxes, where branches part, between branches."""
+"""Pixels: outer margin, between rows, between boxes of a branch, height of a fan, between branches."""
 
 LANE = 18.0
 """Pixels between the lines of two skips."""
@@ -26,7 +32,7 @@ LANE = 18.0
 
 @dataclass(frozen=True)
 class Label:
-    """A box with one to three lines of text; without a kind no box: a plain line with its name."""
+    """A box with one to three lines of text; with an empty kind only the text on the line."""
 
     kind: str
     lines: tuple[str, ...]
@@ -62,7 +68,7 @@ class Label:
 
 
 def step_label(step: Step, inputs: int, outputs: int) -> Label:
-    """What is written for one step of a branch.
+    """The box of one step of a branch.
 
     >>> step_label(Convolution((3, 3), 2, groups=0), 16, 32).lines
     ('3×3', '16 → 32', 'depthwise')
@@ -91,7 +97,7 @@ def _modifiers(step: Convolution) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Chain:
+class BoxChain:
     """One branch: its boxes from top to bottom."""
 
     labels: tuple[Label, ...]
@@ -118,26 +124,26 @@ class Chain:
         return shapes
 
 
-def chain(branch: Branch, inputs: int, width: int) -> Chain:
+def chain(branch: Branch, inputs: int, width: int) -> BoxChain:
     """The boxes of a branch in a block from `inputs` to `width` channels."""
     after = branch.channels(inputs, width)
     before = (inputs, *after[:-1])
     steps = zip(branch.steps, before, after, strict=True)
-    return Chain(tuple(step_label(step, i, o) for step, i, o in steps))
+    return BoxChain(tuple(step_label(step, i, o) for step, i, o in steps))
 
 
-def column_width(chains: Sequence[Chain]) -> float:
-    """Every branch gets as much room as the widest, so that a middle one stands on the main line."""
+def column_width(chains: Sequence[BoxChain]) -> float:
+    """The width of the widest branch, which every branch gets, so that a middle one is on the main line."""
     return max(each.width for each in chains)
 
 
-def spread(chains: Sequence[Chain], x: float) -> list[float]:
+def spread(chains: Sequence[BoxChain], x: float) -> list[float]:
     """The middle of each chain, side by side, centred on x."""
     pitch = column_width(chains) + COLUMN
     return [x + pitch * (k - (len(chains) - 1) / 2) for k in range(len(chains))]
 
 
-def chains_width(chains: Sequence[Chain]) -> float:
+def chains_width(chains: Sequence[BoxChain]) -> float:
     """All chains side by side."""
     return (column_width(chains) + COLUMN) * len(chains) - COLUMN
 
@@ -149,7 +155,7 @@ def fan(x: float, y: float, to_x: float, to_y: float, colour: str = svg.WIRE, da
     return svg.wire(path, colour, dashes)
 
 
-class Row(Protocol):
+class DrawnRow(Protocol):
     """Something on the main line."""
 
     @property
@@ -186,7 +192,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Panel:
+class BlockPanel:
     """One block: split point, branches, plus node, activation; a block of one branch is a plain chain."""
 
     name: str
@@ -194,19 +200,19 @@ class Panel:
     inputs: int
 
     @property
-    def chains(self) -> tuple[Chain, ...]:
+    def chains(self) -> tuple[BoxChain, ...]:
         """Its branches' boxes."""
         return tuple(chain(branch, self.inputs, self.block.width) for branch in self.block.parsed)
 
     @property
     def activation(self) -> Label | None:
         """The box of the activation."""
-        name = ACTIVATIONS.get(self.block.activation)
+        name = ACTIVATION_LABELS.get(self.block.activation)
         return Label("activation", (name,)) if name else None
 
     @property
     def width(self) -> float:
-        """Room for the branches, and for the heading on both sides of the line."""
+        """The width of the branches, or of the heading on both sides of the main line."""
         heading = max(svg.text_width(self.name, 12), svg.text_width(self._widths, 11))
         return max(chains_width(self.chains) + 28, 2 * heading + 52)
 
@@ -224,7 +230,7 @@ class Panel:
 
     @property
     def height(self) -> float:
-        """Everything above each other."""
+        """The sum of the heights of its parts."""
         around = 12 + FAN + FAN + 9 + 9 + 12 if self._branched else 34 + 12
         return around + self._tall + (self.activation.height + STEP if self.activation else 0)
 
@@ -262,10 +268,10 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Blocks that are repeated together, and below them where skips begin and end."""
+class DrawnBlocks:
+    """Blocks that are repeated together, with the starts and ends of skips below them."""
 
-    panels: tuple[Panel, ...]
+    panels: tuple[BlockPanel, ...]
     repeat: int = 1
     tapped: bool = False
     added: bool = False
@@ -282,20 +288,20 @@ class Stage:
 
     @property
     def framed_height(self) -> float:
-        """Without the skips' nodes."""
+        """The height without the nodes of skips."""
         inside = sum(panel.height for panel in self.panels) + GAP * (len(self.panels) - 1)
         return inside + 2 * self._inset
 
     @property
     def offsets(self) -> tuple[float, float, float]:
-        """How far below the stage's top the skips' tap, plus node and concatenation are."""
+        """Distances from the top to the start of skips, the addition node and the concatenation."""
         tap = self.framed_height + 14 * self.tapped
         add = tap + 24 * self.added
         return tap, add, add + 28 * (self.concatenated > 0)
 
     @property
     def height(self) -> float:
-        """With the skips' nodes."""
+        """The height with the nodes of skips."""
         concatenation = self.offsets[2]
         return concatenation + (12 if self.concatenated else 9 if self.added else 0)
 
@@ -320,7 +326,7 @@ class Stage:
             svg.wire(f"M {x:g} {y:g} L {x:g} {y + 16:g} M {x:g} {bottom - 16:g} L {x:g} {bottom:g}"),
         ]
 
-    def _between(self, x: float, y: float, pairs: Iterable[tuple[Panel, Panel]]) -> list[str]:
+    def _between(self, x: float, y: float, pairs: Iterable[tuple[BlockPanel, BlockPanel]]) -> list[str]:
         shapes: list[str] = []
         for upper, _ in pairs:
             y += upper.height
@@ -340,15 +346,15 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Sum:
-    """Where the picture residual is added."""
+class ResidualSum:
+    """The node at which the picture residual is added."""
 
     label: Label
     width: float = 240.0
     height: float = 18.0
 
     def draw(self, x: float, y: float) -> list[str]:
-        """The node; the line that comes from the left is the network's."""
+        """The node; the line from the left belongs to the network."""
         return [svg.plus(x, y + 9)]
 
 
@@ -357,25 +363,25 @@ def connection(x: float, y: float, to_y: float) -> list[str]:
     return [svg.wire(f"M {x:g} {y:g} L {x:g} {to_y - 3:g}"), svg.arrow_head(x, to_y)]
 
 
-Group = tuple[int, int, int]
+RepeatedBlocks = tuple[int, int, int]
 """Index of the first block, blocks in one period, repetitions."""
 
 
-def groups(keys: Sequence[object], endpoints: set[int]) -> list[Group]:
-    """Equal blocks in a row, or equal runs of blocks, taken together where no skip begins or ends inside.
+def groups(keys: Sequence[object], endpoints: set[int]) -> list[RepeatedBlocks]:
+    """Consecutive equal blocks, or equal sequences of blocks, grouped unless a skip starts or ends inside.
 
     >>> groups("aaab", set()), groups("aaab", {1}), groups("abab", set())
     ([(0, 1, 3), (3, 1, 1)], [(0, 1, 2), (2, 1, 1), (3, 1, 1)], [(0, 2, 2)])
     """
-    found, start = [], 0
+    runs, start = [], 0
     while start < len(keys):
         periods = range(1, (len(keys) - start) // 2 + 1)
         options = [(start, period, _repeats(keys, endpoints, start, period)) for period in periods]
         best = max(options, key=lambda group: group[1] * (group[2] - 1), default=(start, 1, 1))
         best = best if best[2] > 1 else (start, 1, 1)
-        found.append(best)
+        runs.append(best)
         start += best[1] * best[2]
-    return found
+    return runs
 
 
 def _repeats(keys: Sequence[object], endpoints: set[int], start: int, period: int) -> int:
@@ -399,8 +405,8 @@ def _endpoints(spec: NetworkSpec) -> set[int]:
     return {end - 1 for skip in spec.skips for end in (skip.source, skip.target)}
 
 
-def _common_groups(specs: Sequence[NetworkSpec]) -> list[list[Group]]:
-    """The groups of each network; the same ones where both have as many blocks, so that rows stand level."""
+def _common_groups(specs: Sequence[NetworkSpec]) -> list[list[RepeatedBlocks]]:
+    """The groups of each network; the same for both if they have equally many blocks, so that rows align."""
     if len({len(spec.blocks) for spec in specs}) == 1:
         keys = list(zip(*(_keys(spec) for spec in specs), strict=True))
         return [groups(keys, set().union(*(_endpoints(spec) for spec in specs)))] * len(specs)
@@ -408,18 +414,18 @@ def _common_groups(specs: Sequence[NetworkSpec]) -> list[list[Group]]:
 
 
 @dataclass(frozen=True)
-class Column:
-    """One network: its caption, and its rows from input to output."""
+class NetworkColumn:
+    """One network: its caption and its rows from input to output."""
 
     spec: NetworkSpec
     caption: tuple[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[DrawnRow, ...]
     ends: dict[int, int]
-    """The row of each index that skips speak of (0 is the head); only the last block of a group has one."""
+    """The row of each block index that a skip may name (0 is the head): the last block of each group."""
 
     @property
     def half(self) -> float:
-        """From the main line to the widest row's edge."""
+        """From the main line to the edge of the widest row."""
         return max(100.0, *(row.width / 2 for row in self.rows))
 
     @property
@@ -446,18 +452,24 @@ def _overlap(one: Skip, other: Skip) -> bool:
     return one.source <= other.target and other.source <= one.target
 
 
-def _column(drawn: NetworkSpec | Model, found: list[Group]) -> Column:
+def _column(drawn: NetworkSpec | Model, runs: list[RepeatedBlocks]) -> NetworkColumn:
     spec = drawn.spec if isinstance(drawn, Model) else drawn
     name = drawn.name if isinstance(drawn, Model) else ""
-    stages = [_stage(spec, -1, 1, 1), *(_stage(spec, *group) for group in found)]
-    ends = [0, *(start + period * repeat for start, period, repeat in found)]
-    panels = [Panel(*walked) for walked in spec.walk()]
-    rows: list[Row] = [Layer(Label("picture", (_picture("input", spec),))), *stages, Stage((panels[-1],))]
+    stages = [_stage(spec, -1, 1, 1), *(_stage(spec, *group) for group in runs)]
+    ends = [0, *(start + period * repeat for start, period, repeat in runs)]
+    panels = [BlockPanel(*walked) for walked in spec.walk()]
+    rows: list[DrawnRow] = [
+        Layer(Label("picture", (_picture("input", spec),))),
+        *stages,
+        DrawnBlocks((panels[-1],)),
+    ]
     rows += [Layer(label) for label in _resampling(spec)]
-    rows += [Sum(_residual(spec))] if spec.residual != "none" else []
+    rows += [ResidualSum(_residual(spec))] if spec.residual != "none" else []
     rows.append(Layer(Label("picture", (_picture("output", spec),))))
     numbers = f"{parameters(spec):,} parameters · {macs(spec):,} MACs per pixel"
-    return Column(spec, (name or _task(spec), numbers), tuple(rows), {e: k + 1 for k, e in enumerate(ends)})
+    return NetworkColumn(
+        spec, (name or _task(spec), numbers), tuple(rows), {e: k + 1 for k, e in enumerate(ends)}
+    )
 
 
 def _picture(what: str, spec: NetworkSpec) -> str:
@@ -468,13 +480,15 @@ def _task(spec: NetworkSpec) -> str:
     return spec.task + {"upscale": f" × {spec.scale}", "downscale": f" ÷ {spec.scale}"}.get(spec.task, "")
 
 
-def _stage(spec: NetworkSpec, start: int, period: int, repeat: int) -> Stage:
+def _stage(spec: NetworkSpec, start: int, period: int, repeat: int) -> DrawnBlocks:
     """Blocks of `spec.blocks` from `start`; -1 is the head."""
     walked = list(spec.walk())
     last = start + period * repeat
-    panels = tuple(Panel(_name(start + k, period, repeat), *walked[start + k + 1][1:]) for k in range(period))
+    panels = tuple(
+        BlockPanel(_name(start + k, period, repeat), *walked[start + k + 1][1:]) for k in range(period)
+    )
     joins = {skip.join for skip in spec.skips if skip.target == last}
-    return Stage(
+    return DrawnBlocks(
         panels,
         repeat,
         any(skip.source == last for skip in spec.skips),
@@ -520,7 +534,7 @@ def _residual(spec: NetworkSpec) -> Label:
     return Label("layer" if sign else "", (f"{spec.residual} {sign}" if sign else "input",))
 
 
-def _tops(columns: Sequence[Column], y: float) -> list[list[float]]:
+def _tops(columns: Sequence[NetworkColumn], y: float) -> list[list[float]]:
     """Upper edge of every row of every column; rows stand level where both columns have as many."""
     if len({len(column.rows) for column in columns}) > 1:
         return [_tops([column], y)[0] for column in columns]
@@ -533,7 +547,7 @@ def _tops(columns: Sequence[Column], y: float) -> list[list[float]]:
     return tops
 
 
-def _draw_column(column: Column, x: float, y: float, tops: list[float]) -> list[str]:
+def _draw_column(column: NetworkColumn, x: float, y: float, tops: list[float]) -> list[str]:
     name, numbers = column.caption
     shapes = [
         svg.write_text(x, y + 16, name, 17, weight=700),
@@ -548,10 +562,10 @@ def _draw_column(column: Column, x: float, y: float, tops: list[float]) -> list[
     return [*shapes, *_residual_line(column, x, tops)]
 
 
-def _skip(column: Column, skip: Skip, x: float, lane: float, tops: list[float]) -> list[str]:
+def _skip(column: NetworkColumn, skip: Skip, x: float, lane: float, tops: list[float]) -> list[str]:
     begin, end = column.ends[skip.source], column.ends[skip.target]
     source, target = column.rows[begin], column.rows[end]
-    assert isinstance(source, Stage) and isinstance(target, Stage)
+    assert isinstance(source, DrawnBlocks) and isinstance(target, DrawnBlocks)
     start = tops[begin] + source.offsets[0]
     stop = tops[end] + target.offsets[1 if skip.join == "add" else 2]
     label = Label("layer", (f"concatenate to {target.concatenated}",))
@@ -563,8 +577,8 @@ def _skip(column: Column, skip: Skip, x: float, lane: float, tops: list[float]) 
     return [svg.wire(path, svg.SKIP), svg.arrow_head(tip, stop, "left", svg.SKIP)]
 
 
-def _residual_line(column: Column, x: float, tops: list[float]) -> list[str]:
-    sums = [(row, top) for row, top in zip(column.rows, tops, strict=True) if isinstance(row, Sum)]
+def _residual_line(column: NetworkColumn, x: float, tops: list[float]) -> list[str]:
+    sums = [(row, top) for row, top in zip(column.rows, tops, strict=True) if isinstance(row, ResidualSum)]
     if not sums:
         return []
     (row, top), start, lane = sums[0], tops[0] + column.rows[0].height + 8, x - column.half - 22
@@ -581,9 +595,9 @@ def _residual_line(column: Column, x: float, tops: list[float]) -> list[str]:
 def draw(*networks: NetworkSpec | Model, title: str | None = None) -> str:
     """One network, or two side by side, as SVG text with its own background.
 
-    Blocks that repeat are drawn once with their number, unless a skip begins or ends among them. Two networks
-    of as many blocks stand level. Each caption is the model's name (or the task), its parameters and its
-    multiply-accumulates per input pixel. OnebranchError unless there are one or two networks.
+    Repeated blocks are drawn once with their number, unless a skip starts or ends among them. Two networks
+    with equally many blocks are aligned. The caption is the model's name (or the task), its parameters and
+    its multiply-accumulates per input pixel. Raises OnebranchError unless there are one or two networks.
 
     >>> from onebranch.spec.shorthand import NetworkShorthand, expand
     >>> draw(expand(NetworkShorthand(task="denoise", width=8, depth=2))).startswith("<svg ")
@@ -592,19 +606,29 @@ def draw(*networks: NetworkSpec | Model, title: str | None = None) -> str:
     if len(networks) not in (1, 2):
         raise OnebranchError(f"a drawing shows one network, or two side by side, not {len(networks)}")
     specs = [network.spec if isinstance(network, Model) else network for network in networks]
-    found = _common_groups(specs)
-    columns = [_column(network, each) for network, each in zip(networks, found, strict=True)]
+    columns = [_column(*pair) for pair in zip(networks, _common_groups(specs), strict=True)]
     top = MARGIN + (40 if title else 0)
     tops = _tops(columns, top + 36 + GAP)
-    between = 2 * MARGIN * (len(columns) - 1)
-    needed = 2 * MARGIN + sum(sum(column.sides) for column in columns) + between
-    width = max(needed, svg.text_width(title or "", 22) + 2 * MARGIN)
-    x, shapes = (width - needed) / 2 + MARGIN, []
+    columns_width = _columns_width(columns)
+    width = max(columns_width, svg.text_width(title or "", 22)) + 2 * MARGIN
+    shapes = _draw_columns(columns, (width - columns_width) / 2, top, tops)
+    bottom = max(each[-1] + column.rows[-1].height for column, each in zip(columns, tops, strict=True))
+    heading = [svg.write_text(width / 2, MARGIN + 18, title, 22, weight=700)] if title else []
+    description = title or " and ".join(column.caption[0] for column in columns)
+    return svg.document(width, bottom + MARGIN, [*heading, *shapes], description)
+
+
+def _columns_width(columns: Sequence[NetworkColumn]) -> float:
+    return sum(sum(column.sides) for column in columns) + 2 * MARGIN * (len(columns) - 1)
+
+
+def _draw_columns(
+    columns: Sequence[NetworkColumn], x: float, top: float, tops: Sequence[list[float]]
+) -> list[str]:
+    """The columns side by side, the first one's left edge at x. tops: of the rows of each column."""
+    shapes: list[str] = []
     for column, each in zip(columns, tops, strict=True):
         left, right = column.sides
         shapes += _draw_column(column, x + left, top, each)
-        x += left + right + between
-    ends = (each[-1] + column.rows[-1].height for column, each in zip(columns, tops, strict=True))
-    heading = [svg.write_text(width / 2, MARGIN + 18, title, 22, weight=700)] if title else []
-    described = title or " and ".join(column.caption[0] for column in columns)
-    return svg.document(width, max(ends) + MARGIN, [*heading, *shapes], described)
+        x += left + right + 2 * MARGIN
+    return shapes

@@ -31,7 +31,7 @@ FILE_VERSION = "1"
 METADATA_KEYS = ("onebranch", "spec", "recipe", "merge", "scores", "quantization")
 """Every key of the metadata."""
 
-Weights = Mapping[str, np.ndarray]
+NamedTensors = Mapping[str, np.ndarray]
 """Float32 arrays by tensor name (see `expected_tensors`)."""
 
 
@@ -53,7 +53,7 @@ class Model:
     """
 
     spec: NetworkSpec
-    weights: Weights
+    weights: NamedTensors
     name: str = ""
     recipe: dict[str, Any] | None = None
     merge: dict[str, Any] | None = None
@@ -111,7 +111,7 @@ def _branch_tensors(branch: Branch, inputs: int, width: int) -> dict[str, tuple[
     return shapes
 
 
-def check_tensors(spec: NetworkSpec, weights: Weights) -> None:
+def check_tensors(spec: NetworkSpec, weights: NamedTensors) -> None:
     """Raise OnebranchError, naming the tensor, unless `weights` are exactly the valid tensors of the spec."""
     shapes = expected_tensors(spec)
     for name in shapes:

@@ -1,6 +1,6 @@
-"""The few shapes that the drawings are made of, each written as SVG text in absolute coordinates.
+"""The shapes of the drawings as SVG text in absolute coordinates.
 
-Plain attributes only: no style sheet, no markers, no fonts of its own, so that every viewer shows the same.
+Only plain attributes, without style sheets, markers or embedded fonts, so that every viewer shows the same.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from html import escape
 from types import MappingProxyType
 
 FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
-"""Whatever sans-serif the reader's system has."""
+"""A sans-serif font of the reader's system."""
 
 INK, MUTED, PAPER, PANEL, WIRE, SKIP, KERNEL = (
     *("#1f2a37", "#667384", "#ffffff", "#f4f6f9", "#4b5a6b", "#0f8a83", "#b7662a"),
@@ -34,7 +34,7 @@ FILLS = MappingProxyType(
 
 
 def text_width(text: str, size: float) -> float:
-    """About the width of `text` in pixels, bold or not; rather too wide than too narrow.
+    """An estimate of the width of `text` in pixels, which is rarely too small.
 
     >>> text_width("3×3", 10) < text_width("3×3 dw", 10)
     True
@@ -43,7 +43,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def escaped(text: str) -> str:
-    """`text` for XML; characters that cannot be shown (a name may hold them) become U+FFFD.
+    """`text` escaped for XML; unprintable characters become U+FFFD.
 
     >>> escaped("a < b\\x00")
     'a &lt; b\ufffd'
@@ -68,7 +68,7 @@ def write_text(
 
 
 def rectangle(x: float, y: float, width: float, height: float, kind: str, radius: float = 6) -> str:
-    """A box with round corners, its upper left corner at (x, y)."""
+    """A box with round corners whose upper left corner is at (x, y)."""
     fill, stroke = FILLS[kind]
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" fill="{fill}"'
@@ -77,7 +77,7 @@ def rectangle(x: float, y: float, width: float, height: float, kind: str, radius
 
 
 def cover(x: float, y: float, width: float, height: float, colour: str) -> str:
-    """A plain area that hides a line behind a label."""
+    """A filled area that hides a line behind a label."""
     return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{colour}"/>'
 
 
@@ -97,12 +97,12 @@ def arrow_head(x: float, y: float, towards: str = "down", colour: str = WIRE) ->
 
 
 def dot(x: float, y: float, colour: str = WIRE) -> str:
-    """The point where a line splits."""
+    """The dot at which a line splits."""
     return f'<circle cx="{x:g}" cy="{y:g}" r="3.4" fill="{colour}"/>'
 
 
 def plus(x: float, y: float, colour: str = WIRE) -> str:
-    """The node that adds what arrives: a circle with a plus, radius 9."""
+    """An addition node: a circle of radius 9 with a plus."""
     return (
         f'<circle cx="{x:g}" cy="{y:g}" r="9" fill="{PAPER}" stroke="{colour}" stroke-width="1.6"/>'
         f'<path d="M {x - 4.5:g} {y:g} L {x + 4.5:g} {y:g} M {x:g} {y - 4.5:g} L {x:g} {y + 4.5:g}"'
@@ -110,8 +110,8 @@ def plus(x: float, y: float, colour: str = WIRE) -> str:
     )
 
 
-def document(width: float, height: float, shapes: Iterable[str], described: str) -> str:
-    """The whole SVG file: its own background, then the shapes in order. `described` is for screen readers."""
+def document(width: float, height: float, shapes: Iterable[str], description: str) -> str:
+    """The complete SVG file: a background, then the shapes in order. description: for screen readers."""
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
         f' viewBox="0 0 {width:g} {height:g}" font-family="{FONT}" role="img">'
@@ -119,7 +119,7 @@ def document(width: float, height: float, shapes: Iterable[str], described: str)
     return "\n".join(
         (
             opening,
-            f"<title>{escaped(described)}</title>",
+            f"<title>{escaped(description)}</title>",
             rectangle(0.6, 0.6, width - 1.2, height - 1.2, "paper", 12),
             *shapes,
             "</svg>\n",
