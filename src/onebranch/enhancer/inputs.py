@@ -163,8 +163,8 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 def _lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
     """One line with the number of pictures of each format that is not read.
 
-    >>> list(_lines_about_unread(Path("in"), [Path("in/a.heic"), Path("in/b.HEIC"), Path("in/c.tga")]))
-    ["'in': 2 .heic and 1 .tga left out: these formats are not read; convert them to PNG or TIFF"]
+    >>> list(_lines_about_unread(Path("in"), [Path("in/a.heic"), Path("in/b.HEIC"), Path("in/c.jxl")]))
+    ["'in': 2 .heic and 1 .jxl left out: these formats are not read; convert them to PNG or TIFF"]
     """
     counts = Counter(path.suffix.lower() for path in unread)
     if counts:

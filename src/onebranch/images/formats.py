@@ -36,6 +36,7 @@ FORMATS = {
 READ_ONLY_FORMATS = {
     "JPEG 2000": Format("JPEG 2000", (".jp2", ".jpx", ".jpf", ".j2k"), ("uint8", "uint16"), alpha=True),
     "ICO": Format("ICO", (".ico",), alpha=True),
+    "TGA": Format("TGA", (".tga",), alpha=True),
 }
 """Formats that are read and not written, by name."""
 
@@ -44,7 +45,7 @@ READ_ONLY_SUFFIXES = frozenset((".mpo", ".apng", ".pbm"))
 
 UNREAD_SUFFIXES = frozenset(
     (
-        *(".heic", ".heif", ".jxl", ".tga", ".psd", ".psb", ".svg", ".exr", ".hdr", ".qoi", ".dds", ".pcx"),
+        *(".heic", ".heif", ".hif", ".jxl", ".psd", ".psb", ".svg", ".exr", ".hdr", ".qoi", ".dds", ".pcx"),
         *(".pfm", ".pam", ".xcf", ".kra", ".fits", ".dcm", ".wmf", ".emf", ".jpm", ".jls", ".bpg", ".jxr"),
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".raw"),
     )

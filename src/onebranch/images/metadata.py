@@ -84,6 +84,11 @@ def without_location(metadata: Metadata) -> Metadata:
     )
 
 
+def without_companions(metadata: Metadata) -> Metadata:
+    """The metadata of one picture alone: XMP no longer announces a gain map or a video."""
+    return replace(metadata, xmp=None if metadata.xmp is None else xmp.remove_companions(metadata.xmp))
+
+
 def without_thumbnail(metadata: Metadata) -> Metadata:
     """The metadata of a changed picture: the thumbnails of the original are removed from EXIF and XMP."""
     return replace(

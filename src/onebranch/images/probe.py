@@ -20,7 +20,13 @@ from onebranch.images.containers.png import PngStructure
 from onebranch.images.containers.tiff import TiffStructure
 from onebranch.images.containers.webp import WebpStructure
 from onebranch.images.decoders.memory import MemoryEstimate, estimate_memory
-from onebranch.images.formats import Format, foreign_format, format_names, format_of_content
+from onebranch.images.formats import (
+    READ_ONLY_FORMATS,
+    Format,
+    foreign_format,
+    format_names,
+    format_of_content,
+)
 
 Structure = (
     PngStructure
@@ -44,6 +50,7 @@ STRUCTURES: dict[str, Callable[[BinaryIO], Structure | None]] = {
     "BMP": headers.read_bmp,
     "ICO": headers.read_ico,
     "JPEG 2000": headers.read_jpeg_2000,
+    "TGA": headers.read_tga,
 }
 
 HEAD_BYTES = 64
@@ -79,6 +86,8 @@ class Probe:
 def probe(path: Path | str) -> Probe:
     """Look at a picture file. The format is recognized by content, whatever the file's name says.
 
+    Only TGA, which has no signature, must be named so.
+
     OnebranchError, in one line, if the file cannot be opened or holds no picture that can be read.
     """
     path = Path(path)
@@ -88,6 +97,8 @@ def probe(path: Path | str) -> Probe:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
             file_format = format_of_content(head)
+            if file_format is None and path.suffix.lower() == ".tga" and headers.is_tga(head):
+                file_format = READ_ONLY_FORMATS["TGA"]
             if file_format is None:
                 raise OnebranchError(f"cannot read '{path}': {_refusal(head)}")
             structure = STRUCTURES[file_format.name](file)

@@ -11,17 +11,24 @@ HEAD_BYTES = 1 << 16
 _SIZE = re.compile(rb"\0\0\0\x14ispe.{4}(.{8})", re.DOTALL)
 """The box of a picture's width and height (ISO 23008-12, 6.5.3)."""
 
+_GAIN_MAP = re.compile(rb"infe.{8}tmap", re.DOTALL)
+"""The entry of a gain map in the list of pictures (ISO 23008-12, 6.6.2.4)."""
+
 _CODEC = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 """AV1's configuration; 0x40 in its third byte: more than 8 bits."""
 
 
 @dataclass(frozen=True)
 class AvifStructure:
-    """sizes: (width, height) of every picture, tile and alpha plane. is_sequence: it is an animation."""
+    """sizes: (width, height) of every picture, tile and alpha plane. is_sequence: it is an animation.
+
+    has_gain_map: a picture of the kind that ISO 21496-1 defines is beside the first one.
+    """
 
     sizes: tuple[tuple[int, int], ...] = ()
     high_bit_depth: bool = False
     is_sequence: bool = False
+    has_gain_map: bool = False
 
     @property
     def width(self) -> int:
@@ -44,4 +51,9 @@ def read_structure(file: BinaryIO) -> AvifStructure:
     head = file.read(HEAD_BYTES)
     sizes = tuple(struct.unpack(">II", match[1]) for match in _SIZE.finditer(head))
     high = any(match[1][0] & 0x40 for match in _CODEC.finditer(head))
-    return AvifStructure(tuple((width, height) for width, height in sizes), high, head[8:12] == b"avis")
+    return AvifStructure(
+        tuple((width, height) for width, height in sizes),
+        high,
+        head[8:12] == b"avis",
+        _GAIN_MAP.search(head) is not None,
+    )

@@ -1,4 +1,4 @@
-"""Sizes from the headers of formats of which no more than that is needed: BMP, ICO and JPEG 2000."""
+"""Sizes from the headers of formats of which no more than that is needed: BMP, ICO, JPEG 2000 and TGA."""
 
 import struct
 from dataclasses import dataclass
@@ -28,6 +28,29 @@ def read_bmp(file: BinaryIO) -> HeaderStructure:
         return HeaderStructure()
     width, height = struct.unpack_from("<ii", head, 4)
     return HeaderStructure(abs(width), abs(height), 1, struct.unpack_from("<II", head, 24))
+
+
+TGA_HEADER = "<BBBHHBHHHHBB"
+"""ID length, colour map type, image type, colour map (3), origin (2), width, height, bits, descriptor."""
+
+TGA_IMAGE_TYPES, TGA_BITS = (1, 2, 3, 9, 10, 11), (8, 16, 24, 32)
+
+
+def is_tga(head: bytes) -> bool:
+    """True if a file may be a TGA, which has no signature: every field of its header has an allowed value."""
+    if len(head) < struct.calcsize(TGA_HEADER):
+        return False
+    _, map_type, image_type, _, _, map_bits, _, _, width, height, bits, _ = struct.unpack_from(
+        TGA_HEADER, head
+    )
+    is_valid_map = map_type in (0, 1) and map_bits in (0, 15, 16, 24, 32)
+    return is_valid_map and image_type in TGA_IMAGE_TYPES and bits in TGA_BITS and width > 0 and height > 0
+
+
+def read_tga(file: BinaryIO) -> HeaderStructure:
+    """The header of a TGA."""
+    file.seek(12)
+    return HeaderStructure(*struct.unpack("<HH", file.read(4)))
 
 
 def read_ico(file: BinaryIO) -> HeaderStructure:

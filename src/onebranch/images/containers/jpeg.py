@@ -1,16 +1,43 @@
 """JPEG files: segments, frame header, density and comments (ITU-T T.81; JFIF is ITU-T T.871)."""
 
+import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from onebranch.images.containers.errors import ContainerError
+from onebranch.images.containers.tiff import TiffReader
 
 SOI = b"\xff\xd8"
-SOS, EOI, APP0, APP1, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xFE
+SOS, EOI, APP0, APP1, APP2, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xFE
+
+MULTI_PICTURE = b"MPF\0"
+"""How the APP2 segment of a multi-picture file (CIPA DC-007) begins; a TIFF follows."""
+
+MULTI_PICTURE_ENTRIES = 0xB002
+"""The tag of the index of pictures."""
+
+PREVIEW_KINDS = (0x010001, 0x010002)
+"""Kinds of pictures in a multi-picture file that are smaller copies of the first one."""
+
+ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+"""How the APP2 segment of a picture with a gain map begins (ISO 21496-1)."""
+
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+"""How the APP1 segment of XMP begins."""
+
+PICTURE_START, VIDEO_START = b"\xff\xd8\xff", b"ftyp"
+
+MAX_PADDING_BYTES = 1 << 16
+"""Between two pictures that follow each other."""
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""A marker in image data, other than restart markers and escaped bytes."""
 
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of frame headers, SOF0 to SOF15 (T.81, table B.1)."""
@@ -46,7 +73,8 @@ class JpegStructure:
 
     components: samples of a pixel. sampling: of each component, its horizontal and vertical sampling factors.
     multiple_scans: the image data is not in one scan, so that the decoder holds all coefficients.
-    density: JFIF's (x, y, unit), None without JFIF. comments: COM segments' contents.
+    density: JFIF's (x, y, unit), None without JFIF. comments: COM segments' contents. pictures: in the file,
+    without previews. has_preview, has_gain_map, has_video: beside the first picture (HDR; motion photos).
     """
 
     width: int = 0
@@ -56,6 +84,10 @@ class JpegStructure:
     multiple_scans: bool = False
     density: tuple[int, int, int] | None = None
     comments: tuple[bytes, ...] = ()
+    pictures: int = 1
+    has_preview: bool = False
+    has_gain_map: bool = False
+    has_video: bool = False
 
     @property
     def is_420(self) -> bool:
@@ -70,8 +102,38 @@ def read_structure(file: BinaryIO) -> JpegStructure:
         for marker, content in segments(file):
             structure = _with_segment(structure, marker, content)
     except ContainerError:
-        pass
-    return structure
+        return structure
+    return _with_trailer(structure, file)
+
+
+def _with_trailer(structure: JpegStructure, file: BinaryIO) -> JpegStructure:
+    """The structure with what stands behind the first picture. The file is left behind its first SOS."""
+    position = file.tell()
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = _end_of_picture(content, position)
+        if end >= len(content):
+            return structure
+        video = content.find(VIDEO_START, end)
+        last = end + MAX_PADDING_BYTES if video < 0 else min(video, end + MAX_PADDING_BYTES)
+        is_followed = content.find(PICTURE_START, end, last) >= 0
+    pictures = structure.pictures
+    if pictures == 1 and is_followed and not structure.has_preview:
+        pictures = 2
+    has_gain_map = structure.has_gain_map and is_followed
+    return replace(structure, has_video=video >= 0, pictures=pictures, has_gain_map=has_gain_map)
+
+
+def _end_of_picture(content: mmap.mmap, position: int) -> int:
+    """The byte after the first EOI from the image data at `position` on; the file's end if there is none.
+
+    Between scans stand segments with a length, which are skipped: they may hold any bytes.
+    """
+    while match := _MARKER.search(content, position):
+        marker = content[match.end() - 1]
+        if marker == EOI:
+            return match.end()
+        position = match.end() + int.from_bytes(content[match.end() : match.end() + 2], "big")
+    return len(content)
 
 
 def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> JpegStructure:
@@ -81,11 +143,41 @@ def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> Jpeg
     if marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
         unit, x, y = struct.unpack_from(">BHH", content, 7)
         return replace(structure, density=(x, y, unit) if x and y else None)
+    if marker in (APP1, APP2):
+        return _with_application_segment(structure, content)
     if marker == COMMENT:
         return replace(structure, comments=(*structure.comments, content))
     if marker == SOS and content and content[0] < structure.components:
         return replace(structure, multiple_scans=True)
     return structure
+
+
+def _with_application_segment(structure: JpegStructure, content: bytes) -> JpegStructure:
+    """The structure with what an APP1 or APP2 segment says of other pictures in the file."""
+    if content.startswith(MULTI_PICTURE):
+        pictures, has_preview = _multi_picture_index(content[len(MULTI_PICTURE) :])
+        return replace(structure, pictures=pictures, has_preview=has_preview)
+    if content.startswith(ISO_GAIN_MAP) or (content.startswith(XMP) and b"hdrgm:" in content):
+        return replace(structure, has_gain_map=True)
+    return structure
+
+
+def _multi_picture_index(content: bytes) -> tuple[int, bool]:
+    """Pictures without previews, and True if there are previews, in a multi-picture file's index.
+
+    CIPA DC-007, 5.2.3: an entry of 16 bytes for each picture, whose first four hold its kind in their lowest
+    24 bits; 0x010001 and 0x010002 are previews.
+    """
+    try:
+        tiff = TiffReader(BytesIO(content))
+        entry = tiff.directory(tiff.first_offset).entry(MULTI_PICTURE_ENTRIES)
+        entries = b"" if entry is None else tiff.content(entry)
+    except ContainerError:
+        return 1, False
+    rows = range(0, len(entries) // 16 * 16, 16)
+    kinds = [tiff.format.unpack("I", entries[row : row + 4])[0] & 0xFFFFFF for row in rows]
+    previews = sum(kind in PREVIEW_KINDS for kind in kinds)
+    return max(1, len(kinds) - previews), previews > 0
 
 
 def segments(file: BinaryIO) -> Iterator[Segment]:

@@ -16,6 +16,9 @@ _HEADER = re.compile(
 
 MAX_HEADER_BYTES = 1 << 16
 
+KINDS = tuple(b"P%d" % kind for kind in range(1, 7))
+"""The first two bytes of every netpbm file."""
+
 BITMAPS, TEXTS, COLOURS = (b"P1", b"P4"), (b"P1", b"P2", b"P3"), (b"P3", b"P6")
 """Kinds of one bit, those written as text, and those of three samples a pixel."""
 

@@ -1,6 +1,7 @@
 """XMP metadata (ISO 16684-1), an RDF text in XML: edited in place, everything else stays unchanged."""
 
 import re
+from collections.abc import Callable
 from xml.parsers import expat
 
 from onebranch.images.containers.location import mentions_location
@@ -9,6 +10,15 @@ _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 """Declarations can hide text from a search; XMP has none (ISO 16684-1, 7.2)."""
 
 _ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
+
+_COMPANION_PREFIXES = frozenset(
+    ("hdrgm", "HDRGainMap", "apdi", "Container", "GContainer", "Item", "GImage", "GDepth", "GAudio")
+)
+"""Usual prefixes of properties for gain maps (Adobe, Apple) and of Google's picture containers."""
+
+_COMPANION_WORDS = re.compile(
+    rb"hdrgm|HDRGainMap|apdi:|Container|GImage|GDepth|GAudio|MotionPhoto|MicroVideo|HasExtendedXMP"
+)
 
 _THUMBNAILS_END = b"</xmp:Thumbnails>"
 
@@ -65,10 +75,41 @@ def remove_location(xmp: bytes) -> bytes | None:
     >>> remove_location(b'<a exif:GPSLatitude="51,28N" dc:title="London"/>')
     b'<a dc:title="London"/>'
     """
+    return _remove_properties(xmp, is_location_property)
+
+
+def is_companion_property(name: str) -> bool:
+    """True if a property describes a gain map, a video or a depth map beside the picture in its file.
+
+    >>> is_companion_property("hdrgm:Version"), is_companion_property("GCamera:MotionPhoto")
+    (True, True)
+    >>> is_companion_property("GCamera:BurstID")
+    False
+    """
+    prefix, _, local = name.rpartition(":")
+    return (
+        prefix in _COMPANION_PREFIXES
+        or name == "xmpNote:HasExtendedXMP"
+        or local.startswith(("MotionPhoto", "MicroVideo"))
+    )
+
+
+def remove_companions(xmp: bytes) -> bytes:
+    """XMP without the properties that describe a gain map, a motion video or other pictures of the file.
+
+    XMP that cannot be parsed stays as it is.
+    """
+    if not _COMPANION_WORDS.search(xmp):
+        return xmp
+    return _remove_properties(xmp, is_companion_property) or xmp
+
+
+def _remove_properties(xmp: bytes, is_removed: Callable[[str], bool]) -> bytes | None:
+    """XMP without the properties whose names satisfy `is_removed`; None if it cannot be parsed."""
     text = _as_utf8(xmp)
     if text is None or _DECLARATION.search(text):
         return None
-    parser = _LocationParser(text)
+    parser = _PropertyParser(text, is_removed)
     try:
         parser.parse()
     except (expat.ExpatError, ValueError):
@@ -92,15 +133,16 @@ def _as_utf8(xmp: bytes) -> bytes | None:
     return None if b"\0" in plain else plain
 
 
-class _LocationParser:
-    """Finds the spans of bytes [begin, end), in order, of attributes and elements that hold a location.
+class _PropertyParser:
+    """Finds the spans of bytes [begin, end), in order, of attributes and elements that are to be removed.
 
     Expat gives the byte at which a tag begins; where the tag ends is found by scanning for its `>`. Example:
-    of `<a exif:GPSLatitude="5"><GPS>x</GPS></a>` the spans are (2, 23), the attribute with the space
-    before it, and (24, 36), the element.
+    if locations are removed, of `<a exif:GPSLatitude="5"><GPS>x</GPS></a>` the spans are (2, 23), the
+    attribute with the space before it, and (24, 36), the element.
     """
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, is_removed: Callable[[str], bool]) -> None:
+        self._is_removed = is_removed
         self._text, self._depth, self._begin, self._tag_end = text, 0, 0, 0
         self.spans: list[tuple[int, int]] = []
         self._parser = expat.ParserCreate("UTF-8")
@@ -115,11 +157,11 @@ class _LocationParser:
     def _start_element(self, name: str, attributes: list[str]) -> None:
         if self._depth:
             self._depth += 1
-        elif is_location_property(name):
+        elif self._is_removed(name):
             self._depth, self._begin = 1, self._parser.CurrentByteIndex
             self._tag_end = self._end_of_tag(self._begin)
         else:
-            self._add_attributes([name for name in attributes[::2] if is_location_property(name)])
+            self._add_attributes([name for name in attributes[::2] if self._is_removed(name)])
 
     def _end_element(self, _: str) -> None:
         if not self._depth:

@@ -12,8 +12,10 @@ from onebranch.errors import OnebranchError
 from onebranch.images.animation import Animation
 from onebranch.images.containers import png
 from onebranch.images.containers.avif import AvifStructure
+from onebranch.images.containers.jpeg import JpegStructure
 from onebranch.images.containers.netpbm import BITMAPS, NetpbmStructure
 from onebranch.images.containers.png import PngStructure
+from onebranch.images.containers.tiff import TiffStructure
 from onebranch.images.decoders.errors import decoder_errors
 from onebranch.images.decoders.interlaced import InterlacedReader
 from onebranch.images.decoders.memory import (
@@ -47,7 +49,7 @@ LOADERS = {
 }
 """libvips' operation for each format that it decodes."""
 
-FURTHER_PICTURES = {"TIFF": "pages", "AVIF": "pictures"}
+FURTHER_PICTURES = {"TIFF": "pages", "AVIF": "pictures", "JPEG": "pictures"}
 """What the pictures in a file of a format are called; frames in all others."""
 
 MAX_VIPS_SIDE = 100_000_000
@@ -126,9 +128,20 @@ def _notes(probe: Probe, image: VipsImage) -> tuple[str, ...]:
     if isinstance(probe.structure, PngStructure) and not probe.structure.problem:
         pictures = probe.structure.frames
         notes += [note] if (note := png.ignored_colour(probe.structure)) else []
+    match probe.structure:
+        case JpegStructure():
+            pictures = probe.structure.pictures - probe.structure.has_gain_map
+        case TiffStructure(sub_images=count) if count:
+            notes.append(f"its {count} sub-images are left out")
     if pictures > 1:
         notes.append(f"only the first of {pictures} {FURTHER_PICTURES.get(probe.format.name, 'frames')}")
-    return tuple(notes)
+    return (*notes, *_lost_companions(probe))
+
+
+def _lost_companions(probe: Probe) -> list[str]:
+    """Notes on what is beside the picture in its file, is no further picture, and is left out."""
+    has = {"gain map": "has_gain_map", "motion video": "has_video"}
+    return [f"its {what} is left out" for what, name in has.items() if getattr(probe.structure, name, False)]
 
 
 def _open_pass(path: Path, file: IO[bytes], layout: Layout) -> Reader:

@@ -20,7 +20,7 @@ DEFAULT_DECODER_MEMORY = 800_000_000
 COEFFICIENT_BYTES = 2
 """Of a sample in a JPEG of several scans, each of which adds to every pixel, so that all are held."""
 
-WHOLE_PICTURE_BYTES = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12}
+WHOLE_PICTURE_BYTES = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12, "TGA": 9}
 """Bytes per pixel of the formats that are decoded as a whole."""
 
 AVIF_BYTES = {8: 12, 16: 22}

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from onebranch.images.containers.errors import ContainerError
-from onebranch.images.containers.netpbm import TEXTS, NetpbmStructure, read_header
+from onebranch.images.containers.netpbm import KINDS, TEXTS, NetpbmStructure, read_header
 from onebranch.images.decoders.errors import damaged_file
 from onebranch.images.decoders.memory import check_size
 from onebranch.images.rows import Header, Layout
@@ -28,17 +28,26 @@ class NetpbmReader:
         self._structure = structure or self._damaged_header()
         width, height = self._structure.width, self._structure.height
         check_size(path, width, height, max_pixels)
-        self.header = Header(Layout(height, width, self._structure.samples, False, self._structure.depth))
+        layout = Layout(height, width, self._structure.samples, False, self._structure.depth)
         is_text = self._structure.kind in TEXTS
         self._stored = np.dtype(np.uint8 if self._structure.depth == "uint8" else ">u2")
         samples = height * width * self._structure.samples
         needed = samples * 2 - 1 if is_text else samples * self._stored.itemsize
-        if path.stat().st_size - self._structure.data_offset < needed:
+        end = self._structure.data_offset + needed
+        if path.stat().st_size < end:
             raise self._damaged(TOO_SHORT)
+        self.header = Header(layout, notes=() if is_text else self._notes(end))
         self._next_row = 0
         self._numbers = self._read_numbers() if is_text else None
         self._file = path.open("rb")
         self._file.seek(self._structure.data_offset)
+
+    def _notes(self, end: int) -> tuple[str, ...]:
+        """A note if another picture follows the first one, as netpbm allows in files of bytes."""
+        with self._path.open("rb") as file:
+            file.seek(end)
+            is_followed = file.read(2) in KINDS
+        return ("only the first of several pictures",) if is_followed else ()
 
     def read(self, count: int) -> Samples:
         """As `Reader.read`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from onebranch.errors import OnebranchError
+from onebranch.images.containers.headers import HeaderStructure
 from onebranch.images.decoders.errors import decoder_errors
 from onebranch.images.decoders.memory import (
     Limits,
@@ -64,6 +65,8 @@ def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
         mode = MODES[image.mode]
         frames = getattr(image, "n_frames", 1)
         notes = (f"only the first of {frames} frames",) if frames > 1 else ()
+        if isinstance(probe.structure, HeaderStructure) and probe.structure.pictures > 1:
+            notes = (f"only the largest of {probe.structure.pictures} pictures",)
         metadata = Metadata(icc=image.info.get("icc_profile") or None, density=_density(probe, image))
         raw = raw_rows(image) if name in UNCOMPRESSED else None
         if raw is not None and metadata.icc is None:
@@ -105,6 +108,7 @@ def _pillow_class(name: str) -> Callable[..., PillowImage]:
         IcoImagePlugin,
         Jpeg2KImagePlugin,
         PpmImagePlugin,
+        TgaImagePlugin,
         TiffImagePlugin,
     )
 
@@ -114,6 +118,7 @@ def _pillow_class(name: str) -> Callable[..., PillowImage]:
         "ICO": IcoImagePlugin.IcoImageFile,
         "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
         "PPM": PpmImagePlugin.PpmImageFile,
+        "TGA": TgaImagePlugin.TgaImageFile,
         "TIFF": TiffImagePlugin.TiffImageFile,
     }
     return readers[name]

@@ -15,7 +15,13 @@ from onebranch.images.encoders.output_colours import OutputColours, encoder_layo
 from onebranch.images.encoders.pipe import of_memory
 from onebranch.images.formats import Format
 from onebranch.images.libvips import BLOCKS, VipsImage, pyvips
-from onebranch.images.metadata import Metadata, of_size, without_location, without_thumbnail
+from onebranch.images.metadata import (
+    Metadata,
+    of_size,
+    without_companions,
+    without_location,
+    without_thumbnail,
+)
 from onebranch.images.picture import Picture
 from onebranch.images.rows import Header
 from onebranch.images.samples import as_depth
@@ -121,7 +127,8 @@ def written_metadata(header: Header, encoding: Encoding) -> Metadata:
     if encoding.strip:
         return Metadata(icc=metadata.icc)
     metadata = without_location(metadata) if encoding.strip_location else metadata
-    return of_size(without_thumbnail(metadata), layout.height, layout.width)
+    metadata = without_companions(without_thumbnail(metadata))
+    return of_size(metadata, layout.height, layout.width)
 
 
 def losses(header: Header, file_format: Format, encoding: Encoding) -> tuple[str, ...]:
