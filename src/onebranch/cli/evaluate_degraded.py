@@ -18,11 +18,12 @@ def evaluate_and_print(
     """Score the model on degraded pictures and print the table, or JSON."""
     from rich.console import Console
 
+    from onebranch.cli.progress import ProgressLine
     from onebranch.degraded_evaluation import evaluate_degraded
 
-    with Console(stderr=True).status("reading") as status:
+    with ProgressLine("reading") as line:
         evaluation = evaluate_degraded(
-            model, data, runtime=runtime, precision=precision, threads=threads, progress=status.update
+            model, data, runtime=runtime, precision=precision, threads=threads, progress=line.update
         )
     if as_json:
         click.echo(strict_json.dumps(evaluation.as_json(), indent=2))

@@ -112,12 +112,14 @@ def _merge_onnx_file(
     from onebranch.extras import require
 
     require("onnx", "merging ONNX files")
+    from onebranch.cli.progress import ProgressLine
     from onebranch.cli.proof import print_graph_report
     from onebranch.graph.merge.rewriting import Rules
     from onebranch.graph.onnx.file import write
     from onebranch.merging.onnx import merge_onnx
 
-    merged, report = merge_onnx(model, Rules(*rules))
+    with ProgressLine("merging and proving"):
+        merged, report = merge_onnx(model, Rules(*rules))
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:
@@ -133,11 +135,13 @@ def _merge_own_file(
     from rich.console import Console
 
     from onebranch.blocks.plan import read as read_plan
+    from onebranch.cli.progress import ProgressLine
     from onebranch.cli.proof import print_record
     from onebranch.merging.own import merge_model
     from onebranch.model.file import write
 
-    merged, report = merge_model(model, read_plan(plan) if plan else options)
+    with ProgressLine("merging and proving"):
+        merged, report = merge_model(model, read_plan(plan) if plan else options)
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:

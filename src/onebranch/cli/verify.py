@@ -19,11 +19,13 @@ def command(original: str, merged: str, as_json: bool) -> None:
     import msgspec
     from rich.console import Console
 
+    from onebranch.cli.progress import ProgressLine
     from onebranch.cli.proof import print_graph_report, print_record
     from onebranch.merging.dispatch import verify
     from onebranch.merging.report import GraphReport
 
-    proven = verify(original, merged)
+    with ProgressLine("proving"):
+        proven = verify(original, merged)
     if as_json:
         values = proven.as_json() if isinstance(proven, GraphReport) else msgspec.to_builtins(proven)
         click.echo(strict_json.dumps(values, indent=2))
