@@ -171,6 +171,80 @@ def test_half_types_are_unmerged_with_the_reason(kind):
     assert not any("built-in" in reason for reason in reasons)
 
 
+class Pair(torch.nn.Module):
+    """Two convolutions that become one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+class Variadic(Pair):
+    """Takes any number of inputs."""
+
+    def forward(self, *values: torch.Tensor) -> torch.Tensor:
+        return super().forward(values[0]) + sum(values[1:])
+
+
+def test_modules_of_any_number_of_inputs_are_merged():
+    module, x = Variadic().eval(), torch.rand(1, 3, 6, 6)
+    merged, report = onebranch.merge(module, (x, x))
+    assert report.convolutions == (2, 1)
+    other = torch.rand(1, 3, 4, 9)
+    torch.testing.assert_close(merged(other, other), module(other, other), rtol=0, atol=1e-5)
+
+
+def test_exported_programs_and_their_modules_are_merged():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 3, 1)).eval()
+    x = torch.rand(1, 3, 6, 6)
+    program = torch.export.export(module, (x,))
+    for exported in (program, program.module()):
+        merged, report = onebranch.merge(exported, x)
+        assert report.convolutions == (2, 1)
+        torch.testing.assert_close(merged(x), module(x), rtol=0, atol=1e-5)
+
+
+class Gated(Pair):
+    """Pools over the whole picture, whose size is read as numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y * torch.sigmoid(torch.nn.functional.avg_pool2d(y, y.shape[2:]))
+
+
+class FixedGate(Pair):
+    """As `Gated`, but the sizes become numbers of Python."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y * torch.sigmoid(torch.nn.functional.avg_pool2d(y, (int(y.shape[2]), int(y.shape[3]))))
+
+
+def test_a_pool_over_the_whole_picture_keeps_sizes_open():
+    module = Gated().eval()
+    merged, report = onebranch.merge(module, torch.rand(1, 3, 24, 20))
+    assert report.convolutions == (2, 1) and not report.notes
+    x = torch.rand(1, 3, 64, 40)
+    torch.testing.assert_close(merged(x), module(x), rtol=0, atol=1e-5)
+
+
+def test_sizes_that_are_read_as_numbers_are_told():
+    merged, report = onebranch.merge(FixedGate().eval(), torch.rand(1, 3, 24, 20))
+    assert "works only for inputs with x.size()[2] == 24" in report.notes[0]
+    assert "works only for inputs with x.size()[3] == 20" in report.notes[1]
+    with pytest.raises(onebranch.OnebranchError, match="holds for sizes"):
+        merged(torch.rand(1, 3, 64, 64))
+
+
+def test_a_merged_module_is_not_taken_for_a_model_of_onebranch(bordered, tmp_path):
+    for keep in (onebranch.save, onebranch.export):
+        with pytest.raises(onebranch.OnebranchError, match=r"torch\.(save|onnx\.export)"):
+            keep(bordered[1], tmp_path / "merged.onnx")
+
+
 class ComputedWeights(torch.nn.Module):
     """Computes its 3x3 kernel from a 1x1 and a 3x3 kernel and a gate, as ECB and OREPA do in evaluation."""
 

@@ -9,7 +9,7 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.exporting.compact import export_compact
 from onebranch.exporting.comparison import Comparison, Exported
 from onebranch.exporting.onnx import ONNX_PRECISIONS, export_onnx
-from onebranch.model.file import Model
+from onebranch.model.file import Model, check_is_model
 
 EXPORT_FORMATS = {"onnx": tuple(ONNX_PRECISIONS), "compact": ("fp32",)}
 """Every export format with its precisions."""
@@ -41,6 +41,7 @@ def export(
     >>> comparisons[0].runtime, comparisons[0].error < 1e-5
     ('onnxruntime', True)
     """
+    check_is_model(model)
     check_format(format, precision)
     report("running and comparing the file", None)
     exported = _exported(model, format, precision)

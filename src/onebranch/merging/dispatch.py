@@ -31,7 +31,7 @@ def merge(model: Model, plan: MergePlan | Path | None = None) -> tuple[Model, Re
 
 @overload
 def merge(
-    model: torch.nn.Module,
+    model: torch.nn.Module | torch.export.ExportedProgram,
     example_inputs: torch.Tensor | tuple[Any, ...],
     *,
     force: bool = False,
@@ -70,9 +70,10 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     * `merge(model, plan=None)` for a `Model`, a shipped model's name or a `.safetensors` file of onebranch.
       `plan` is a `MergePlan` or a TOML file; by default every block becomes one convolution. Returns a
       `Model` and a `Report`.
-    * `merge(module, example_inputs)` for a PyTorch module in evaluation mode. `example_inputs` is the tensor,
-      such as (N, C, H, W), or the tuple of tensors with which the module is called. Returns a
-      `torch.fx.GraphModule` that can be called, trained, copied and saved, and a `GraphReport`.
+    * `merge(module, example_inputs)` for a PyTorch module in evaluation mode, or an exported program.
+      `example_inputs` is the tensor, such as (N, C, H, W), or the tuple of tensors with which the module is
+      called. Returns a `torch.fx.GraphModule` that can be called, trained, copied and saved (`torch.save`,
+      `torch.onnx.export`), and a `GraphReport`.
     * `merge(model)` for an `onnx.ModelProto` or a `.onnx` file. Returns an `onnx.ModelProto` and a
       `GraphReport`. It needs no PyTorch.
 
@@ -165,7 +166,7 @@ def verify(original: Any, merged: Any) -> Any:
 
 def _is_module(model: Any) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, torch.nn.Module)
+    return torch is not None and isinstance(model, torch.nn.Module | torch.export.ExportedProgram)
 
 
 def _is_onnx(model: Any) -> bool:

@@ -25,7 +25,7 @@ STRETCHES = (
 
 
 def merge_module(
-    module: torch.nn.Module, example_inputs: Any, rules: Rules
+    module: torch.nn.Module | torch.export.ExportedProgram, example_inputs: Any, rules: Rules
 ) -> tuple[torch.nn.Module, GraphReport]:
     """The merged module, a new one, and the report; the given module is not changed.
 
@@ -33,8 +33,8 @@ def merge_module(
     cannot be traced, a proof fails, or the outputs differ.
     """
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    module = unwrapped(module)
-    traced = trace(module, examples)
+    original_module = unwrapped(module)
+    traced = trace(original_module, examples)
     graph = read_linear(traced)
     regions = merge_regions(graph, rules)
     merged = rewritten(traced, graph, regions)
@@ -47,10 +47,10 @@ def merge_module(
         parameters=(_parameters(traced), _parameters(merged)),
         macs=(macs, macs - saved),
         check=None,
-        notes=tuple(_notes(traced)),
+        notes=(*_notes(traced), *_guarded_sizes(traced, examples)),
     )
     # Compared even if nothing was merged: the trace has frozen every number that Python code computed.
-    original = _runner(module, examples)
+    original = _runner(original_module, examples)
     check_repeats(original, next(_inputs(traced, examples)))
     compared = check(original, _runner(merged, examples), _inputs(traced, examples))
     return merged, replace(report, check=compared)
@@ -85,6 +85,27 @@ def _notes(module: GraphModule) -> Iterator[str]:
             if fixed:
                 sides = "x".join(str(side) if isinstance(side, int) else "any" for side in value.shape[2:])
                 yield f"the module's code fixes the size of its input '{node.name}' to {sides}"
+
+
+def _guarded_sizes(traced: GraphModule, examples: tuple[Any, ...]) -> list[str]:
+    """Notes on sizes for which the trace does not hold, because the module's code reads them as numbers."""
+    guards = getattr(traced, "_guards_fn", None)
+    if guards is None:
+        return []
+    larger = [_larger(leaf) for leaf in _pytree.tree_leaves(examples)]
+    conditions = [text for text in guards.violated(larger) if ".size()[2]" in text or ".size()[3]" in text]
+    return [
+        f"the merged module works only for inputs with {text}; its code reads sizes as numbers"
+        for text in conditions
+    ]
+
+
+def _larger(leaf: Any) -> Any:
+    """A picture of another height and width, without content."""
+    if not isinstance(leaf, torch.Tensor) or leaf.ndim != 4:
+        return leaf
+    n, channels, height, width = leaf.shape
+    return torch.empty((max(n, 2), channels, height + 48, width + 96), dtype=leaf.dtype, device="meta")
 
 
 def _runner(module: torch.nn.Module, examples: tuple[Any, ...]) -> Run:

@@ -230,6 +230,16 @@ def _json_object(metadata: dict[str, str], key: str) -> dict[str, Any] | None:
     return value
 
 
+def check_is_model(model: object) -> None:
+    """Raise OnebranchError, with the way to keep it, for a merged PyTorch module or ONNX model."""
+    if not isinstance(model, Model):
+        raise OnebranchError(
+            f"this takes a Model of onebranch, not a {type(model).__name__}: keep a PyTorch module with"
+            " torch.save(module, path) or torch.onnx.export(module, inputs, path), and an ONNX model with"
+            " onnx.save(model, path)"
+        )
+
+
 def write(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write the model to a file atomically: the complete file appears, or nothing.
 
@@ -243,6 +253,7 @@ def write(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -
     ...     read(Path(folder) / "copy.safetensors").name
     'copy'
     """
+    check_is_model(model)
     write_atomically(Path(path), to_bytes(model), overwrite=overwrite)
 
 

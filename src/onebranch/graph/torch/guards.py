@@ -37,6 +37,11 @@ class Guards(torch.nn.Module):
                     " the original again with an example of this size"
                 )
 
+    def violated(self, args: Sequence[Any]) -> list[str]:
+        """The conditions that do not hold for these flat inputs, in the names of the inputs."""
+        names = {**SYMPY_INTERP, "math": math, "inf": math.inf, "args": tuple(args)}
+        return [text for code, text in self.conditions if not eval(code, names)]
+
     def admits(self, args: Sequence[Any]) -> bool:
         """Return True if the trace holds for these flat inputs."""
         try:

@@ -3,6 +3,7 @@
 Operations in place are replaced by functional ones. Guards check that the trace holds for its inputs.
 """
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from onebranch.errors import OnebranchError
@@ -152,10 +154,11 @@ def _same_arguments(many: Any, one: Any) -> bool:
 
 def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
     """The functional trace for inputs like these. Raises _Untraceable."""
-    automatic = _pytree.tree_map(_all_open, example_inputs)
+    automatic = _by_parameter(module, _pytree.tree_map(_all_open, example_inputs))
     try:
         # 0 and 1 are sizes like others; a module that treats them differently gets a guard.
-        with warnings.catch_warnings(), _CONFIG.patch(backed_size_oblivious=True), picklable_guards():
+        sizes = _CONFIG.patch(backed_size_oblivious=True)
+        with warnings.catch_warnings(), sizes, picklable_guards(), _GlobalPools():
             warnings.simplefilter("ignore")  # of torch.export, about its own deprecations
             program = torch.export.export(module, example_inputs, dynamic_shapes=automatic)
             traced: Any = program.module()
@@ -173,6 +176,28 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
     return traced
 
 
+class _GlobalPools(TorchFunctionMode):
+    """While it is active, an average pool over the whole picture is a mean.
+
+    Otherwise torch.export would turn the pool's window, which is the picture's size, into fixed numbers.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function, or the mean in the place of a pool over the whole picture."""
+        if func is torch.nn.functional.avg_pool2d and len(args) == 2 and not kwargs and _is_whole(*args):
+            return args[0].mean((-2, -1), keepdim=True)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_whole(value: torch.Tensor, window: Any) -> bool:
+    """Return True if the window is the open height and width of the value."""
+    if not isinstance(window, tuple | list) or len(window) != 2:
+        return False
+    sides: list[tuple[Any, Any]] = list(zip(window, value.shape[-2:], strict=True))
+    is_open = all(isinstance(side, torch.SymInt) for pair in sides for side in pair)
+    return is_open and all(str(a.node.expr) == str(b.node.expr) for a, b in sides)
+
+
 def _reason(module: torch.nn.Module, error: Exception) -> str:
     """Why torch.export cannot trace the module, in one line."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -180,6 +205,21 @@ def _reason(module: torch.nn.Module, error: Exception) -> str:
         f"torch.export cannot trace {type(module).__name__} ({first}); control flow that depends on data, and"
         " weights that are written while it runs, must be taken out"
     )
+
+
+def _by_parameter(module: torch.nn.Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One entry for each parameter of the module's forward; that of `*args` holds all the rest.
+
+    >>> class Total(torch.nn.Module):
+    ...     def forward(self, x, *others): ...
+    >>> _by_parameter(Total(), (1, 2, 3))
+    (1, (2, 3))
+    """
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return values
+    count = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*values[:count], values[count:])
 
 
 def _all_open(value: Any) -> Any:
@@ -193,8 +233,8 @@ WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "Opti
 """Modules of PyTorch that only wrap another, and the attribute that holds it."""
 
 
-def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """The module inside of DataParallel, DistributedDataParallel and torch.compile.
+def unwrapped(module: Any) -> torch.nn.Module:
+    """The module inside of DataParallel, DistributedDataParallel, torch.compile and an exported program.
 
     Raises OnebranchError for a TorchScript module, which cannot be traced.
     """
@@ -202,13 +242,23 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
         raise OnebranchError(
             "a TorchScript module cannot be merged: pass the original module from which it was made"
         )
+    if isinstance(module, torch.export.ExportedProgram):
+        return module.module()
+    assert isinstance(module, torch.nn.Module), "a module or an exported program"
     attribute = WRAPPERS.get(type(module).__name__)
     inner = getattr(module, attribute, None) if attribute else None
     return unwrapped(inner) if isinstance(inner, torch.nn.Module) else module
 
 
+_NO_FORWARD = torch.nn.Module.forward
+"""The forward of modules that only hold parameters."""
+
+
 def _check_evaluation(module: torch.nn.Module) -> None:
     for name, child in module.named_modules():
+        # A graph, and the modules in it that only hold parameters, do the same in both modes.
+        if isinstance(child, GraphModule) or type(child).forward is _NO_FORWARD or name == "_guards_fn":
+            continue
         if child.training:
             called = f"its submodule '{name}'" if name else "the module"
             raise OnebranchError(
