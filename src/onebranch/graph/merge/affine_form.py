@@ -19,6 +19,7 @@ from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Fill,
+    Fills,
     Floats,
     Join,
     Linear,
@@ -434,6 +435,14 @@ def _fill(operation: Fill, inputs: Sequence[AffineForm]) -> AffineForm:
     return replace(form, constant=constant)
 
 
+def _fill_in_turn(operation: Fills, inputs: Sequence[AffineForm]) -> AffineForm:
+    """Law: the fills' laws, one after the other."""
+    (form,) = inputs
+    for fill in operation.fills:
+        form = _fill(fill, [form])
+    return form
+
+
 def _fills_border(operation: Fill, form: AffineForm) -> bool:
     """Return True if the rows or columns lie in the form's border, where all terms are zero."""
     rows = operation.axis == 2
@@ -463,6 +472,7 @@ _LAWS: dict[type, Callable[..., AffineForm]] = {
     Select: _select,
     Pad: _pad,
     Fill: _fill,
+    Fills: _fill_in_turn,
     Average: _average,
 }
 """For every linear operation: the law that gives its form from the forms of its inputs."""

@@ -9,6 +9,7 @@ from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Fill,
+    Fills,
     Floats,
     Join,
     Linear,
@@ -142,6 +143,12 @@ def _filled(operation: Fill, x: Floats) -> Floats:
     return result
 
 
+def _filled_in_turn(operation: Fills, x: Floats) -> Floats:
+    for fill in operation.fills:
+        x = _filled(fill, x)
+    return x
+
+
 def _averaged(operation: Average, x: Floats) -> Floats:
     windows = np.lib.stride_tricks.sliding_window_view(
         _padded(x, operation.padding), operation.kernel, (2, 3)
@@ -158,6 +165,7 @@ _OF_ONE_INPUT: Mapping[type, Callable[..., Floats]] = {
     Select: lambda operation, x: x[:, list(operation.indices)],
     Pad: lambda operation, x: _padded(x, operation.padding, operation.value),
     Fill: _filled,
+    Fills: _filled_in_turn,
     Average: _averaged,
     Ones: lambda operation, x: np.ones_like(x[:, :1]),
 }

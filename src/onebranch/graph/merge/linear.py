@@ -109,7 +109,14 @@ class Ones:
     """A plane of ones of the input's height and width. Only border maps use it; readers never return it."""
 
 
-Linear = Convolve | Normalize | Scale | Sum | Join | Select | Pad | Fill | Average | Pass | Ones
+@dataclass(frozen=True)
+class Fills:
+    """Several fills, one after the other."""
+
+    fills: tuple[Fill, ...]
+
+
+Linear = Convolve | Normalize | Scale | Sum | Join | Select | Pad | Fill | Fills | Average | Pass | Ones
 
 
 @dataclass(frozen=True)

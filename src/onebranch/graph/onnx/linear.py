@@ -4,7 +4,7 @@ Whatever the operators' specification leaves open, or a caller may change, is no
 only where their symbolic shapes are equal, that is, for every input.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx
 
@@ -56,7 +56,7 @@ def read_linear(
     return LinearGraph(
         steps=tuple(steps),
         planes={name: _plane(name, analyzed, shapes) for name in names},
-        required=frozenset(_read_by_others(analyzed, {step.value for step in steps})),
+        required=frozenset(_required(graph, steps)),
         names=frozenset(_names(model)),
         unmerged=tuple(unmerged),
     )
@@ -154,14 +154,18 @@ def _names(model: onnx.ModelProto) -> Iterator[str]:
         yield from (node.name, *node.input, *node.output)
 
 
-def _read_by_others(analyzed: AnalyzedModel, linear: set[str]) -> Iterator[str]:
-    """Values that operations which are not linear read, and the outputs of the model."""
-    inner = {name for name in analyzed.absorbed if analyzed.read_counts[name] == 1} - set(
-        analyzed.graph.outputs
-    )
-    yield from analyzed.graph.outputs
-    for node in analyzed.graph.nodes:
-        read_outputs = {name for name in node.outputs if analyzed.read_counts[name]}
-        is_linear = not linear.isdisjoint(node.outputs) and linear.issuperset(read_outputs)
-        if not is_linear and not inner.issuperset(node.outputs):
-            yield from filter(None, node.inputs)
+def _required(graph: Graph, steps: Iterable[Step]) -> Iterator[str]:
+    """Outputs of the model, and values that operations which are not linear read on the way to them."""
+    linear = {step.value: step for step in steps}
+    makers = {name: node for node in graph.nodes for name in node.outputs}
+    waiting, seen = list(graph.outputs), set(graph.outputs)
+    yield from graph.outputs
+    while waiting:
+        name = waiting.pop()
+        if name in linear:
+            inputs: Sequence[str] = linear[name].inputs
+        else:
+            inputs = [value for value in makers[name].inputs if value] if name in makers else ()
+            yield from inputs
+        waiting += [value for value in inputs if value not in seen]
+        seen.update(inputs)

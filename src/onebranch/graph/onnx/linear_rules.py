@@ -1,8 +1,7 @@
 """Rules that express ONNX operations as linear operations, one per operator, using the graph's analysis."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from onnx import TensorProto
 from onebranch.algebra.padding import Padding
 from onebranch.graph.analysis.shapes import Shapes
 from onebranch.graph.analysis.state import input_name, int_attribute, ints_attribute, str_attribute
-from onebranch.graph.analysis.symbolic_size import SymbolicSize
+from onebranch.graph.analysis.symbolic_size import SymbolicSize, as_size
 from onebranch.graph.merge.checks import (
     NotLinear,
     convolve,
@@ -24,6 +23,8 @@ from onebranch.graph.merge.checks import (
 )
 from onebranch.graph.merge.linear import (
     Average,
+    Fill,
+    Fills,
     Floats,
     Join,
     Linear,
@@ -32,6 +33,7 @@ from onebranch.graph.merge.linear import (
     Select,
     Sum,
 )
+from onebranch.graph.onnx.index_arrays import ArrayReader, IndexArray, Repeated
 from onebranch.graph.operations import Graph, Node
 
 MERGED_TYPES = ("float32", "float64")
@@ -46,6 +48,9 @@ END_OF_AXIS = 1 << 40
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 """ONNX's numbers of the merged element types, for `Cast`."""
 
+FLOAT32_ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""Relative difference that a few float32 operations in another order make."""
+
 Read = tuple[Linear, tuple[str, ...]]
 """A linear operation, and the values that it reads."""
 
@@ -57,15 +62,11 @@ Rule = Callable[[Node, "AnalyzedModel"], list[Read] | None]
 
 @dataclass
 class AnalyzedModel:
-    """What the rules need to know: the graph, symbolic shapes, element types, and who makes and reads values.
-
-    absorbed: outputs of nodes that are part of a linear operation of several nodes.
-    """
+    """What the rules need to know: the graph, symbolic shapes, element types, and who makes values."""
 
     graph: Graph
     shapes: Shapes
     types: Mapping[str, str]
-    absorbed: set[str] = field(default_factory=set)
 
     @cached_property
     def makers(self) -> dict[str, Node]:
@@ -77,12 +78,8 @@ class AnalyzedModel:
         return node if node and node.kind == kind else None
 
     @cached_property
-    def read_counts(self) -> Counter[str]:
-        """How many operations and outputs read a value."""
-        counts = Counter(list(self.graph.outputs))
-        for node in self.graph.nodes:
-            counts.update({name for name in node.inputs if name})
-        return counts
+    def arrays(self) -> ArrayReader:
+        return ArrayReader(self.graph, self.shapes)
 
     def is_constant(self, name: str) -> bool:
         return name in self.graph.constants
@@ -407,7 +404,6 @@ def _reshape(node: Node, model: AnalyzedModel) -> list[Read] | None:
     groups = _shuffled_groups(*(model.shapes.get(value, ()) for value in (name, split, node.outputs[0])))
     if groups is None or ints_attribute(transpose, "perm", ()) != [0, 2, 1, 3, 4]:
         return None
-    model.absorbed |= {transpose.outputs[0], split}
     indices = np.arange(model.channels(name)).reshape(groups, -1).T.reshape(-1)
     return [(Select(tuple(indices.tolist())), (name,))]
 
@@ -419,6 +415,116 @@ def _shuffled_groups(before: Shape, split: Shape, after: Shape) -> int | None:
     is_split = split[0] == before[0] and tuple(split[3:]) == tuple(before[2:])
     groups = split[1].number
     return int(groups) if is_split and groups and split[1] * split[2] == before[1] else None
+
+
+class _Write(NamedTuple):
+    """Whole rows of an array overwritten: along which axis, the first one, how many, and with what."""
+
+    axis: int
+    start: int
+    length: int
+    update: Repeated
+
+
+# Example: torch.export writes y[:, :, -1:] = b for y (N, C, H, W) as Transpose to (H, C, N, W), a ScatterND
+# along its first axis at H - 1, and Transpose back. Read from the end, the output axes (0, 1, 2, 3) are the
+# axes (2, 1, 0, 3) of the transposed array, so that its axis 0 is the output's axis 2: the operation is
+# Fill(axis=2, start=-1, count=1).
+def _overwritten(node: Node, model: AnalyzedModel) -> list[Read] | None:
+    """Rows or columns overwritten by constants: `ScatterND`, between transposes or not."""
+    order, fills, name = [0, 1, 2, 3], [], node.outputs[0]
+    if model.rank(name) != 4 or not model.is_plane(name):
+        return None
+    while (maker := model.makers.get(name)) is not None and maker.kind in (
+        "Identity",
+        "Transpose",
+        "ScatterND",
+    ):
+        if maker.kind == "Transpose":
+            permutation = ints_attribute(maker, "perm", (3, 2, 1, 0))
+            order = [permutation[axis] for axis in order]
+        elif maker.kind == "ScatterND":
+            write = _whole_rows(maker, model)
+            fill = _fill(write, order, model.channels(node.outputs[0])) if write else None
+            if fill is None:
+                return None
+            fills.append(replace(fill, value=_as_rounded_bias(fill.value, maker, model)))
+        name = maker.inputs[0]
+        if fills and order == [0, 1, 2, 3]:
+            break
+    if not fills or order != [0, 1, 2, 3] or not model.is_plane(name):
+        return None
+    return [(fills[0] if len(fills) == 1 else Fills(tuple(fills[::-1])), (name,))]
+
+
+def _scattered(node: Node, model: AnalyzedModel) -> list[Read] | None:
+    """A `ScatterND` on a plane. Raises NotLinear if it writes something else than whole rows or columns."""
+    read, origin = _overwritten(node, model), node.inputs[0]
+    while (maker := model.makers.get(origin)) and maker.kind in ("Identity", "ScatterND"):
+        origin = maker.inputs[0]
+    if read is None and model.is_plane(origin) and not model.maker(origin, "Transpose"):
+        raise NotLinear(
+            "it overwrites other things than whole rows or columns by one number per channel, or it depends"
+            " on the size that the model was exported with"
+        )
+    return read
+
+
+def _as_rounded_bias(value: Floats, node: Node, model: AnalyzedModel) -> Floats:
+    """A fill's value, or the bias of the padded convolution before it if both differ by rounding only.
+
+    Exporters fold batch normalization into that bias in float32, and compute the fill's value in another
+    order of float32 operations; in the module both are the same number.
+    """
+    while node.kind in ("Identity", "Transpose", "ScatterND", "Pad") and node.inputs[0] in model.makers:
+        node = model.makers[node.inputs[0]]
+    bias = model.graph.constants.get(input_name(node, 2)) if node.kind == "Conv" else None
+    if bias is None or bias.shape != value.shape:
+        return value
+    is_close = np.abs(bias - value).max() <= FLOAT32_ROUNDING * np.abs(bias).max()
+    return bias.astype(np.float64) if is_close else value
+
+
+def _fill(write: _Write, order: list[int], channels: int) -> Fill | None:
+    """The fill of an (N, C, H, W) value whose axes are `order` of those that are written."""
+    axis, values = order.index(write.axis), write.update.values
+    if axis not in (2, 3) or (len(values) > 1 and write.update.axis != order[1]):
+        return None
+    return Fill(axis, write.start, write.length, np.broadcast_to(values.astype(np.float64), (channels,)))
+
+
+def _whole_rows(node: Node, model: AnalyzedModel) -> _Write | None:
+    """What a `ScatterND` writes, if it is a number of whole rows along one axis, with a repeated constant."""
+    data, indices, updates = node.inputs
+    tuples, update = model.arrays.index_tuples(indices), model.arrays.repeated(updates)
+    shape = model.shapes.get(data, ())
+    if tuples is None or update is None or str_attribute(node, "reduction", "none") != "none":
+        return None
+    rows: list[tuple[int, int, int]] = []
+    for axis, index in enumerate(tuples):
+        part = _row_range(index, axis, shape[axis], len(tuples))
+        if part is None:
+            return None
+        rows += [(axis, *part)] if part != ALL_ROWS else []
+    return _Write(*rows[0], update) if len(rows) == 1 else None
+
+
+ALL_ROWS = (0, 0)
+"""The range of rows that stands for all of them."""
+
+
+def _row_range(index: IndexArray, axis: int, size: SymbolicSize, rank: int) -> tuple[int, int] | None:
+    """First row and number of rows that an index array (one of `rank` components) selects along its axis."""
+    steps = [coefficient for k, coefficient in enumerate(index.coefficients) if k != axis]
+    length = index.shape[axis] if len(index.shape) == rank else as_size(0)
+    if any(steps) or (index.coefficients[axis] != 1 and length.number != 1):
+        return None
+    if length == size and index.base.number == 0:
+        return ALL_ROWS
+    from_begin, from_end = index.base.number, (index.base - size).number
+    is_nearer_to_end = from_end is not None and (from_begin is None or -from_end < from_begin)
+    start = from_end if is_nearer_to_end else from_begin
+    return None if start is None or not length.number else (int(start), int(length.number))
 
 
 _RULES_FOR_PLANES: dict[str, Rule] = {
@@ -443,6 +549,8 @@ _RULES: dict[str, Rule] = {
     "Concat": _concat,
     "AveragePool": _average_pool,
     "Reshape": _reshape,
+    "Transpose": _overwritten,
+    "ScatterND": _scattered,
     **_RULES_FOR_PLANES,
 }
 """Rules by operator, for every operator that may be linear."""
