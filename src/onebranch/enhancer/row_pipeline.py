@@ -107,18 +107,19 @@ def build_pipeline(
     radius = receptive_radius(stages)
     if source.alpha:
         pixels.append(FillStep(source.height, radius))
-    for stage, (height, _), pair in zip(stages, sizes, types, strict=False):
+    halos = [stage.halo.at(*stage_size) for stage, stage_size in zip(stages, sizes, strict=False)]
+    for stage, halo, (height, _), pair in zip(stages, halos, sizes, types, strict=False):
         function = stage.pixels(source.channels, *pair)
-        pixels.append(NetworkStep(function, stage.halo, height, tile, stage.streams, stage.phase))
+        pixels.append(NetworkStep(function, halo, height, tile, stage.streams, stage.phase))
         if source.alpha:
-            alpha.append(NetworkStep(stage.alpha(*pair), stage.halo, height, tile, stage.streams))
+            alpha.append(NetworkStep(stage.alpha(*pair), halo, height, tile, stage.streams))
     if sizes[-1] != size:
         factors = size[0] / sizes[-1][0], size[1] / sizes[-1][1]
         last = ResizeStep(Resizing(sizes[-1], size, factors, border), source.depth)
         pixels.append(last)
         alpha.append(last)
     target = replace(source, height=size[0], width=size[1])
-    whole = any(stage.halo.needs_whole_picture or stage.halo.fixed_size is not None for stage in stages)
+    whole = any(halo.needs_whole_picture or halo.fixed_size is not None for halo in halos)
     alpha_chain = Chain(tuple(alpha)) if source.alpha else None
     return RowPipeline(source, target, Chain(tuple(pixels)), alpha_chain, radius, whole)
 

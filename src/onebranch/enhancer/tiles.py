@@ -111,6 +111,7 @@ def run_tiled(
     `halo.scale`; its sample type is that of the result. If the network needs the whole picture, there is one
     tile. If it runs on one size only, tiles have that size, provided that the picture is large enough.
     """
+    halo = halo.at(*picture.shape[:2])
     if halo.needs_whole_picture:
         return run(picture)
     if halo.fixed_size is not None and all(

@@ -1,4 +1,4 @@
-"""An ONNX file in ONNX Runtime, as it is: pictures filled to the sizes that it runs on, results checked."""
+"""Third-party ONNX models in ONNX Runtime: pictures padded where they must be, outputs checked."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,22 +7,23 @@ import numpy as np
 import onnxruntime
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.analysis.halo import Halo, halo_of, whole_picture_halo
+from onebranch.graph.analysis.halo import Halo, whole_picture_halo
 from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.memory import format_bytes, memory_estimate, memory_limit
 from onebranch.runtime.onnxruntime import session_options
+from onebranch.runtime.sizing import Sizing
 
 NO_LOG = 4
-"""ONNX Runtime's log level that shows what ends the program only; what fails is raised, and said by us."""
+"""ONNX Runtime's log level for fatal errors only: errors are raised and reported by onebranch."""
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-"""Multiples that are tried, in this order, for a network that is not understood."""
+"""Multiples that are tried, in this order, for a network that the graph analysis does not support."""
 
 
 class ForeignRuntime:
-    """Somebody else's network on the CPU, with its halo.
+    """A third-party network on the CPU, with its halo.
 
-    threads: None takes every core. memory: bytes that it may take, None: half of what is free. Raises
+    threads: None uses every core. memory: memory limit in bytes, None: half of the free memory. Raises
     OnebranchError, with the reason, for a network that cannot run.
     """
 
@@ -35,16 +36,17 @@ class ForeignRuntime:
         (self._output,) = self._graph.outputs
         self._kind = value.kind
         self._refused: set[tuple[int, int]] = set()
-        self._needs: dict[tuple[int, int], int] = {}
+        self._estimates: dict[tuple[int, int], int] = {}
+        self._sizing = Sizing(self._graph, self._analysis)
         self._session = _opened(model, threads)
-        self.halo = self._tried() if self._analysis.unsupported else halo_of(self._analysis)
+        self.halo = self._probed() if self._analysis.unsupported else self._sizing.halo()
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped.
 
-        A picture whose sides are no multiple of the network's is filled up by its last row and column, and
-        the result cut again; a network that needs the whole picture gets it as it is, if it runs on that.
-        Raises OnebranchError for a size that it does not run on or that takes too much memory.
+        A picture on whose size the network does not run is padded by its last row and column up to the next
+        size on which it does, and the output is cropped. Raises OnebranchError for a size on which the
+        network does not run, or that takes more than the memory limit.
         """
         results = [self._one(picture[None]) for picture in pictures]
         return results[0] if len(results) == 1 else np.concatenate(results)
@@ -52,13 +54,30 @@ class ForeignRuntime:
     def _one(self, picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[2:]
         self._check_size(height, width)
-        rows, columns = (self._filled(side) - side for side in (height, width))
+        rows, columns = (self._padded(side) - side for side in (height, width))
+        if (rows or columns) and (height, width) not in self._refused:
+            native_rows, native_columns = self._padding_if_native(height, width)
+            if (native_rows, native_columns) != (rows, columns):
+                try:
+                    return self._padded_run(picture, native_rows, native_columns)
+                except OnebranchError:
+                    self._refused.add((height, width))
+        return self._padded_run(picture, rows, columns)
+
+    def _padding_if_native(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of padding if sizes are used as they are wherever the network allows it."""
+        if self.halo.needs_whole_picture:
+            return 0, 0
+        rows, columns = (
+            0 if self._sizing.runs_at(axis, side) else self._padded(side) - side
+            for axis, side in enumerate((height, width))
+        )
+        return rows, columns
+
+    def _padded_run(self, picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        """The output for a picture after padding, cropped to the size that belongs to the picture."""
+        height, width = picture.shape[2:]
         self._check_memory(height + rows, width + columns)
-        if self.halo.needs_whole_picture and (rows or columns) and (height, width) not in self._refused:
-            try:
-                return self._checked(picture)
-            except OnebranchError:
-                self._refused.add((height, width))
         if rows or columns:
             picture = np.pad(picture, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
         tall, wide = (self.halo.scaled(side) for side in (height, width))
@@ -75,8 +94,8 @@ class ForeignRuntime:
             )
         return np.asarray(output, np.float32)
 
-    def _filled(self, side: int) -> int:
-        """The next side that the network runs on."""
+    def _padded(self, side: int) -> int:
+        """The next height or width that is a multiple and at least the minimum size."""
         cells = max(-(-side // self.halo.multiple), -(-self.halo.minimum_size // self.halo.multiple))
         return cells * self.halo.multiple
 
@@ -103,10 +122,10 @@ class ForeignRuntime:
             )
 
     def _check_memory(self, height: int, width: int) -> None:
-        """Raise OnebranchError where a picture of that size would take more memory than is allowed."""
-        if (height, width) not in self._needs:
-            self._needs[height, width] = memory_estimate(self._graph, self._analysis, height, width)
-        need, limit = self._needs[height, width], memory_limit(self._memory)
+        """Raise OnebranchError if a picture of that size takes more than the memory limit."""
+        if (height, width) not in self._estimates:
+            self._estimates[height, width] = memory_estimate(self._graph, self._analysis, height, width)
+        need, limit = self._estimates[height, width], memory_limit(self._memory)
         if need <= limit:
             return
         reasons = (*self._analysis.whole_picture_reasons, self._analysis.unsupported)
@@ -118,8 +137,8 @@ class ForeignRuntime:
             " more with --memory"
         )
 
-    def _tried(self) -> Halo:
-        """Scale and multiple of a network that is not understood, found by running it on small pictures."""
+    def _probed(self) -> Halo:
+        """Scale and multiple of a network that the analysis does not support, found by running it."""
         reason = ""
         for multiple, (height, width) in _trials(self._analysis.fixed_size):
             picture = np.full((1, self._analysis.channels[0], height, width), 0.5, np.float32)
@@ -136,7 +155,7 @@ class ForeignRuntime:
 
 
 def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Multiples, and sizes that are odd multiples of them; of a fixed size only that."""
+    """Multiples, and sizes that are odd multiples of them; only the fixed size if there is one."""
     height, width = size
     if height is not None and width is not None:
         yield 1, (height, width)
@@ -149,7 +168,7 @@ def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[in
 def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSession:
     options = session_options(threads)
     options.log_severity_level = NO_LOG
-    options.enable_mem_pattern = False  # it would keep a second copy of everything for every size of tile
+    options.enable_mem_pattern = False  # it keeps a second copy of all values for every tile size
     try:
         return onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common class of their own

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from math import lcm, prod
+from math import ceil, lcm, prod
 
 from onebranch.algebra.padding import Padding
 from onebranch.errors import OnebranchError
@@ -63,14 +63,16 @@ class GraphAnalysis:
         return {name: _element_count(value) for name, value in self.values.items()}
 
 
-def analyze(graph: Graph) -> GraphAnalysis:
+def analyze(graph: Graph, remainder: tuple[int, int] = (0, 0)) -> GraphAnalysis:
     """Analyze a graph with one picture as its input, of known channels, and one as its output.
 
-    Raises OnebranchError if the input or the output is not a picture (1, C, H, W).
+    remainder: height and width are this much larger than a multiple of `GraphAnalysis.multiple`; only for
+    open sizes. Raises OnebranchError if the input or the output is not a picture (1, C, H, W), or if the
+    output's size is not the scaled size of the input, rounded up.
     """
     (name,), (output,) = graph.inputs, graph.outputs
     channels, fixed_size = _input_shape(graph.inputs[name].shape, name)
-    state = _initial_state(graph, name, channels, fixed_size)
+    state = _initial_state(graph, name, channels, fixed_size, remainder)
     reasons: list[str] = []
     for node in graph.nodes:
         try:
@@ -94,11 +96,14 @@ def described(node: Node) -> str:
     return f"{node.kind} '{node.outputs[0]}'"
 
 
-def _initial_state(graph: Graph, name: str, channels: int, fixed_size: FixedSize) -> AnalysisState:
+def _initial_state(
+    graph: Graph, name: str, channels: int, fixed_size: FixedSize, remainder: tuple[int, int]
+) -> AnalysisState:
     height, width = fixed_size
     input_size = HEIGHT if height is None else as_size(height), WIDTH if width is None else as_size(width)
-    state = AnalysisState(graph, input_size)
-    fields = {ROWS: AxisReceptiveField(), COLUMNS: AxisReceptiveField()}
+    state = AnalysisState(graph, input_size, remainder=remainder)
+    rows, columns = remainder
+    fields = {ROWS: AxisReceptiveField(extra=rows), COLUMNS: AxisReceptiveField(extra=columns)}
     axes = ((), constant_axis(channels), (ROWS,), (COLUMNS,))
     state.values[name] = SymbolicTensor(axes, fields, False, input_size)
     return state
@@ -157,7 +162,7 @@ def _summarize(
 ) -> GraphAnalysis:
     """The analysis of the whole graph from the state after its last operation."""
     tensor = _output_picture(state, output)
-    scale, halo = _uniform_scale(tensor, output), _halo_in_cells(tensor, state.multiple)
+    scale, halo = _uniform_scale(tensor, state.remainder, output), _halo_in_cells(tensor, state.multiple)
     is_fixed = fixed_size != (None, None)
     if any(side and side % state.multiple for side in fixed_size):
         reasons.append(f"its fixed size, no multiple of {state.multiple}, needs the whole picture")
@@ -200,14 +205,14 @@ def _leaves_pixels(fixed_size: FixedSize, halo: Padding, minimum_border_tile: in
     return all(side is None or side >= pixels for side, pixels in zip(fixed_size, needed, strict=True))
 
 
-def _uniform_scale(tensor: SymbolicTensor, output: str) -> Fraction:
-    rows, columns = (_axis_scale(tensor, index, output) for index in (2, 3))
+def _uniform_scale(tensor: SymbolicTensor, remainder: tuple[int, int], output: str) -> Fraction:
+    rows, columns = (_axis_scale(tensor, index, remainder[index - 2], output) for index in (2, 3))
     if rows != columns:
         raise OnebranchError("the graph scales rows and columns differently; such a graph has no halo")
     return rows
 
 
-def _axis_scale(tensor: SymbolicTensor, index: int, output: str) -> Fraction:
+def _axis_scale(tensor: SymbolicTensor, index: int, remainder: int, output: str) -> Fraction:
     """Output pixels per input pixel along an axis. Raises OnebranchError if there are more or fewer."""
     name, side = (ROWS, COLUMNS)[index - 2], tensor.input_size[index - 2]
     axis = tensor.axes[index]
@@ -216,7 +221,7 @@ def _axis_scale(tensor: SymbolicTensor, index: int, output: str) -> Fraction:
     if axis != (name,):
         raise OnebranchError(f"the {name} of its output '{output}' are not those of the picture")
     axis_field = tensor.receptive_fields[name]
-    if axis_field.extra:
+    if axis_field.extra != ceil(axis_field.scale * remainder):
         raise OnebranchError(
             f"its output '{output}' has {axis_field.scale} times the picture's {name} {axis_field.extra:+d};"
             " onebranch runs networks that keep the picture's border"

@@ -1,6 +1,9 @@
 """The halo: input pixels needed around a tile; rounded up to whole cells."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from onebranch.errors import OnebranchError
@@ -24,7 +27,8 @@ class Halo:
 
     minimum_size: the smallest height and width on which the graph runs. minimum_border_tile: the smallest
     height and width of a tile that touches the border of the picture (padding by reflection reads its pixels
-    twice). fixed_size: the only (height, width) on which the graph runs; None if its size is open.
+    twice). fixed_size: the only (height, width) on which the graph runs; None if its size is open. resolve:
+    from this halo and a height and width to the halo for such a picture, where that depends on the size.
     """
 
     top: int
@@ -36,6 +40,11 @@ class Halo:
     minimum_size: int = 1
     minimum_border_tile: int = 1
     fixed_size: tuple[int, int] | None = None
+    resolve: Callable[[Halo, int, int], Halo] | None = field(default=None, compare=False, repr=False)
+
+    def at(self, height: int, width: int) -> Halo:
+        """The halo for a picture of that size, which may need the whole picture if it is not a multiple."""
+        return self if self.resolve is None else self.resolve(self, height, width)
 
     @property
     def needs_whole_picture(self) -> bool:

@@ -60,7 +60,7 @@ class AnalysisState:
     input_size: height and width of the picture. multiple: height and width must be multiples of it.
     minimum_size: the smallest height and width for which every value has a pixel, and enough pixels for
     padding by reflection. minimum_border_tile: the smallest height and width of a tile at the picture's
-    border.
+    border. remainder: the height and width of the picture minus `input_size`, which is a multiple.
     """
 
     graph: Graph
@@ -69,6 +69,7 @@ class AnalysisState:
     multiple: int = 1
     minimum_size: int = 1
     minimum_border_tile: int = 1
+    remainder: tuple[int, int] = (0, 0)
 
     def tensor(self, name: str) -> SymbolicTensor:
         """A value as a symbolic tensor, constants included. Raises UnsupportedOperationError if unknown."""

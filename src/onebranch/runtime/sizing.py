@@ -1,0 +1,80 @@
+"""Sizes that are no multiple of a network's: whether it runs on them itself, and what halo it then has.
+
+Many networks run on every size although only multiples are analyzed exactly: a pool followed by a resize to
+the size before, or padding inside of the network. They get such pictures as they are. The remainder of a
+height or width by the multiple decides, so that each remainder is analyzed once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Literal
+
+from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.graph_analysis import GraphAnalysis, analyze
+from onebranch.graph.analysis.halo import Halo, halo_of, whole_picture_halo
+from onebranch.graph.operations import Graph
+
+Support = Literal["none", "whole picture"] | GraphAnalysis
+"""How a network runs on a remainder: not at all, on whole pictures only, or in tiles by this analysis."""
+
+
+class Sizing:
+    """Answers for every size whether a network of known halo runs on it without padding."""
+
+    def __init__(self, graph: Graph, analysis: GraphAnalysis) -> None:
+        self._graph, self._analysis = graph, analysis
+        self._support = cache(self._analyzed)
+
+    def halo(self) -> Halo:
+        """The halo for multiples; `Halo.at` gives that of every other size."""
+        halo = halo_of(self._analysis)
+        is_open = self._analysis.fixed_size == (None, None)
+        if halo.needs_whole_picture or halo.multiple == 1 or not is_open:
+            return halo
+        return replace(halo, resolve=self._resolved)
+
+    def runs_at(self, axis: int, side: int) -> bool:
+        """True if the network runs on this height (axis 0) or width (axis 1) without padding."""
+        return self._support(axis, side % self._analysis.multiple) != "none"
+
+    def _resolved(self, halo: Halo, height: int, width: int) -> Halo:
+        """The halo for a picture of this size, from that for multiples."""
+        multiple = self._analysis.multiple
+        remainders = height % multiple, width % multiple
+        if remainders == (0, 0):
+            return replace(halo, resolve=None)
+        supports = [self._support(axis, remainder) for axis, remainder in enumerate(remainders)]
+        is_small = any(
+            side < multiple and support != "none"
+            for side, support in zip((height, width), supports, strict=True)
+        )
+        if "whole picture" in supports or is_small:
+            return whole_picture_halo(halo.scale, multiple, halo.minimum_size, (None, None))
+        return _largest(halo, [halo_of(s) for s in supports if isinstance(s, GraphAnalysis)], multiple)
+
+    def _analyzed(self, axis: int, remainder: int) -> Support:
+        if not remainder:
+            return self._analysis
+        try:
+            analysis = analyze(self._graph, (remainder, 0) if axis == 0 else (0, remainder))
+        except OnebranchError:
+            return "none"
+        if analysis.unsupported or analysis.scale != self._analysis.scale:
+            return "none"
+        is_exact = self._analysis.multiple % analysis.multiple == 0
+        return analysis if analysis.halo is not None and is_exact else "whole picture"
+
+
+def _largest(halo: Halo, others: Sequence[Halo], multiple: int) -> Halo:
+    """The halo that is enough for all of these; a border tile may have a remainder more."""
+    halos = [halo, *others]
+    return replace(
+        halo,
+        top=max(h.top for h in halos),
+        bottom=max(h.bottom for h in halos),
+        left=max(h.left for h in halos),
+        right=max(h.right for h in halos),
+        minimum_border_tile=max(h.minimum_border_tile for h in halos) + multiple - 1,
+        resolve=None,
+    )
