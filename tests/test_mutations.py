@@ -293,7 +293,7 @@ CHANGING = [
 ]
 """Kinds of mutations that a tool must see: the unchanged network is a wrong answer."""
 
-REPORT = SimpleNamespace(changed=False, regions=(), left=(), check=None)
+REPORT = SimpleNamespace(changed=False, regions=(), unmerged=(), check=None)
 
 
 @pytest.mark.parametrize("kind", CHANGING)

@@ -248,7 +248,7 @@ def test_a_fixed_size_is_run_in_tiles_of_exactly_that(name: str, file) -> None:
     picture = photograph(75, 98).pixels.astype(np.float32) / 255
     whole = ForeignRuntime(read_foreign(file(name)), threads=1)
     exact = ForeignRuntime(read_foreign(file(fixed(name, 40, 32))), threads=1)
-    assert exact.halo == replace(whole.halo, exact=(40, 32))
+    assert exact.halo == replace(whole.halo, fixed_size=(40, 32))
     expected = whole.run(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))[0].transpose(1, 2, 0)
     sizes = []
 
@@ -293,7 +293,9 @@ def test_a_fixed_size_without_room_for_interpolation_is_refused(file) -> None:
 def test_sizes_that_are_not_above_zero_are_open(file) -> None:
     """Some exporters write 0 or -1 for what is open."""
     model = with_shape(NETS["edsr"].build(NETS["edsr"]), 0, 3, -1, 0)
-    assert read_foreign(file(model)).usable()[1].size == (None, None)
+    assert read_foreign(file(model)).usable()[1].fixed_size == (None, None)
+    expected = enhance(photograph(), file("edsr"), threads=1).pixels
+    np.testing.assert_array_equal(enhance(photograph(), file(model), threads=1).pixels, expected)
 
 
 @pytest.mark.parametrize("axis", [1, 3])
@@ -333,7 +335,7 @@ def not_understood() -> onnx.ModelProto:
 def test_what_is_not_understood_is_tried(file) -> None:
     model = read_foreign(file(not_understood()))
     assert model.refusal == ""
-    assert model.usable()[1].unknown == "NonZero 'places': this operation is not known"
+    assert model.usable()[1].unsupported == "NonZero 'places': this operation is not known"
     runtime = ForeignRuntime(model, threads=1)
     assert runtime.halo.needs_whole_picture
     assert (runtime.halo.scale, runtime.halo.multiple) == (Fraction(2), 1)
@@ -486,7 +488,7 @@ def test_info_says_what_is_in_the_file(file, run: CommandLine) -> None:
 
 def test_other_commands_say_what_they_want(file, run: CommandLine, crops: Path) -> None:
     said = run.refused("evaluate", "-m", file("edsr"), "-d", crops)
-    assert "is an ONNX file; enhance, info and merge take those" in said
+    assert "is an ONNX file, which enhance, info, merge and verify accept" in said
 
 
 def test_a_foreign_model_runs_in_the_session_that_its_file_is(file) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from onebranch.graph.analysis.graph_analysis import (
     analyze,
     channels_of_first_convolution,
 )
-from onebranch.graph.onnx.file import opset_of, read, tensors_of
+from onebranch.graph.onnx.file import opset_of, read, runnable_content, tensors_of
 from onebranch.graph.onnx.graph import graph_of, interface_of
 from onebranch.graph.operations import Graph, Value
 from onebranch.spec.network import Colour
@@ -32,7 +32,8 @@ class ForeignModel:
 
     inputs, outputs: by name. operations: the number of nodes of each operator. parameters: elements of its
     weights. properties: the metadata that its author stored. graph, analysis: None if they could not be
-    read. refusal: why the network cannot run, in one line; empty if it can.
+    read. refusal: why the network cannot run, in one line; empty if it can. content: what a
+    runtime is to open instead of the file; None for the file itself.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class ForeignModel:
     graph: Graph | None = None
     analysis: GraphAnalysis | None = None
     refusal: str = ""
+    content: bytes | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
         operations=Counter(node.op_type for node in model.graph.node if node.op_type != "Constant"),
         parameters=sum(prod(t.dims) for t in tensors_of(model) if t.data_type != onnx.TensorProto.INT64),
         properties={entry.key: entry.value for entry in model.metadata_props},
+        content=runnable_content(model),
     )
     try:
         inputs, outputs = interface_of(model)

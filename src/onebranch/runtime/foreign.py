@@ -170,7 +170,9 @@ def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSe
     options.log_severity_level = NO_LOG
     options.enable_mem_pattern = False  # it keeps a second copy of all values for every tile size
     try:
-        return onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.content or model.path, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
         raise OnebranchError(
             f"ONNX Runtime cannot open {model.path}: {' '.join(str(error).split())}"

@@ -23,6 +23,9 @@ OLDEST_OPSET = 9
 MAX_FILE_BYTES = 2**31 - 2**24
 """Largest size of the weights in one file: protobuf's limit of 2 GiB, less 16 MiB for everything else."""
 
+WEIGHTS_ARE_NO_INPUTS = 4
+"""ONNX's IR version from which a stored value need not be listed among the inputs."""
+
 MIN_EXTERNAL_BYTES = 1024
 """Size from which a tensor goes to the external data file."""
 
@@ -203,6 +206,39 @@ def _is_readable(tensor: TensorProto) -> bool:
 
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 """The fields that hold the elements of a tensor without raw bytes."""
+
+
+def runnable_content(model: onnx.ModelProto) -> bytes | None:
+    """The model's content as runtimes want it; None if its file is fine.
+
+    Dimensions of 0 and -1 become open ones, and weights are no inputs, which would keep runtimes from
+    optimizing them. A model that is too large for one message is left as it is.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    has_listed_weights = any(value.name in weights for value in model.graph.input)
+    if not (has_listed_weights or _closed_dimensions(model)) or _weight_bytes(model) > MAX_FILE_BYTES:
+        return None
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.ir_version = max(copy.ir_version, WEIGHTS_ARE_NO_INPUTS)
+    for index in reversed(range(len(copy.graph.input))):
+        if copy.graph.input[index].name in weights:
+            del copy.graph.input[index]
+    open_dimensions(copy)
+    return bytes(copy.SerializeToString())
+
+
+def open_dimensions(model: onnx.ModelProto) -> None:
+    """Replace dimensions of 0 and -1 among the inputs and outputs, which mean open sizes, by open ones."""
+    for dimension in _closed_dimensions(model):
+        dimension.ClearField("dim_value")
+
+
+def _closed_dimensions(model: onnx.ModelProto) -> list[Any]:
+    """The dimensions of inputs and outputs that are 0 or negative."""
+    values = (*model.graph.input, *model.graph.output)
+    dimensions = (dimension for value in values for dimension in value.type.tensor_type.shape.dim)
+    return [d for d in dimensions if d.HasField("dim_value") and d.dim_value < 1]
 
 
 def check_rewritten(model: onnx.ModelProto, original: onnx.ModelProto) -> None:

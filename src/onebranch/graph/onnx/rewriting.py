@@ -10,11 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onebranch.graph.merge.linear import Convolve, Linear, LinearGraph, Ones, Pass, Scale, Sum
 from onebranch.graph.merge.rewriting import Merged, MergedRegion
 from onebranch.graph.onnx.constants import products_of_constants
-from onebranch.graph.onnx.file import check_rewritten, opset_of
+from onebranch.graph.onnx.file import WEIGHTS_ARE_NO_INPUTS, check_rewritten, open_dimensions, opset_of
 from onebranch.graph.onnx.graph import fresh_name, names_read_in_subgraphs
-
-WEIGHTS_ARE_NO_INPUTS = 4
-"""ONNX's IR version from which a stored value need not be listed among the inputs."""
 
 GEMM_WITHOUT_BIAS = 11
 """Opset from which Gemm's bias is optional."""
@@ -74,6 +71,7 @@ def _cleaned(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelPro
     _drop_unread(model.graph, keep_inputs=model.ir_version >= WEIGHTS_ARE_NO_INPUTS)
     if model.ir_version < WEIGHTS_ARE_NO_INPUTS:
         _list_weights_as_inputs(model.graph)
+    open_dimensions(model)
     check_rewritten(model, original)
     return model
 
