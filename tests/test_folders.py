@@ -204,16 +204,16 @@ def test_pictures_that_are_not_read_are_counted_in_the_summary(tmp_path: Path) -
     folder = tmp_path / "in"
     folder.mkdir()
     write_picture(folder / "a.jpg")
-    for name in ("b.heic", "c.HEIC", "d.tga", "e.txt"):
+    for name in ("b.heic", "c.HEIC", "d.jxl", "e.txt"):
         (folder / name).write_bytes(b"x")
     summary = enhance_files([folder], tmp_path / "out", OPTIONS)
-    line = f"'{folder}': 2 .heic and 1 .tga left out: these formats are not read; convert them to PNG or TIFF"
+    line = f"'{folder}': 2 .heic and 1 .jxl left out: these formats are not read; convert them to PNG or TIFF"
     assert summary.left_out == (line,)
     assert [done.job.source.name for done in summary.done] == ["a.jpg"]
     assert enhance_files([folder / "*.jpg"], tmp_path / "jpg", OPTIONS).left_out == ()
-    assert "1 .tga" in enhance_files([folder / "[ad]*"], tmp_path / "some", OPTIONS).left_out[0]
+    assert "1 .jxl" in enhance_files([folder / "[ad]*"], tmp_path / "some", OPTIONS).left_out[0]
     (folder / "a.jpg").unlink()
-    with pytest.raises(OnebranchError, match=r"no picture can be read; .*2 .heic and 1 .tga left out"):
+    with pytest.raises(OnebranchError, match=r"no picture can be read; .*2 .heic and 1 .jxl left out"):
         enhance_files([folder], tmp_path / "none", OPTIONS)
 
 
