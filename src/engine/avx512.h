@@ -1,4 +1,5 @@
-// AVX-512 (F, BW, VL, DQ). Two of its operations have instructions of their own in later processors: see VNNI, BF16.
+// AVX-512 (F, BW, VL, DQ). Two of its operations have instructions of their own in later processors: see
+// VNNI, BF16.
 #pragma once
 
 #include <immintrin.h>
@@ -10,7 +11,7 @@ namespace {
 
 template <bool VNNI, bool BF16>
 struct Avx512 {
-    static constexpr int W = 16, WIDEST = 8;
+    static constexpr int W = 16, MAX_BLOCK = 8;
     static constexpr bool BFLOAT16 = BF16;
     using F = __m512;
     using I = __m512i;
@@ -30,16 +31,18 @@ struct Avx512 {
         asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
         return c;
     }
-    // Two roundings. In one piece, since the compiler would run short of registers by doing many products first.
+    // Two roundings. In one piece, since the compiler would run short of registers by doing many products
+    // first.
     static OB_INLINE F multiply_then_add(F a, F b, F c) {
         F product;
         asm("vmulps %3, %2, %1\n\tvaddps %1, %0, %0" : "+v"(c), "=&v"(product) : "v"(a), "v"(b));
         return c;
     }
-    static OB_INLINE F leak(F f, F slope) {
+    static OB_INLINE F prelu(F f, F slope) {
         return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
     }
-    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is cut.
+    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is
+    // cut.
     static OB_INLINE F clamp(F f) { return _mm512_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm512_set1_epi32(value); }
@@ -55,7 +58,8 @@ struct Avx512 {
         const I zero = _mm512_set1_epi16(int16_t(zero_point));
         I low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
         I high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
-        const I order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        const I order =
+            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
     }
     static OB_INLINE F lower_bfloat16(I cells) { return _mm512_castsi512_ps(_mm512_slli_epi32(cells, 16)); }
@@ -71,12 +75,15 @@ struct Avx512 {
     static OB_INLINE I pack_bfloat16(F low, F high) {
 #if defined(__AVX512BF16__)
         if constexpr (BF16) {
-            alignas(64) static constexpr uint16_t ORDER[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-            return _mm512_permutexvar_epi16(_mm512_load_si512(ORDER), (__m512i)_mm512_cvtne2ps_pbh(high, low));
+            alignas(64) static constexpr uint16_t ORDER[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                               21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                               11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+            return _mm512_permutexvar_epi16(_mm512_load_si512(ORDER),
+                                            (__m512i)_mm512_cvtne2ps_pbh(high, low));
         }
 #endif
-        return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(round_bfloat16(low), 16), round_bfloat16(high));
+        return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(round_bfloat16(low), 16),
+                                       round_bfloat16(high));
     }
     static OB_INLINE F dot_bfloat16(F sum, I a, I b) {
 #if defined(__AVX512BF16__)
@@ -112,7 +119,8 @@ struct Avx512 {
 #endif
         } else {
             I even = _mm512_and_si512(in, set_cells(0x00ff00ff)), odd = _mm512_srli_epi16(in, 8);
-            I products = _mm512_add_epi32(_mm512_madd_epi16(even, weight.even), _mm512_madd_epi16(odd, weight.odd));
+            I products =
+                _mm512_add_epi32(_mm512_madd_epi16(even, weight.even), _mm512_madd_epi16(odd, weight.odd));
             return _mm512_add_epi32(sum, products);
         }
     }

@@ -20,8 +20,9 @@
 namespace ob {
 namespace {
 
-constexpr int32_t MOST_LAYERS = 1024, MOST_SKIPS = 4096, MOST_CHANNELS = 4096, MOST_KERNEL = 31, MOST_TAPS = 64;
-constexpr double LARGEST_SUM = 2147483647.0, LARGEST_VALUE = 2147483000.0;
+constexpr int32_t MAX_LAYERS = 1024, MAX_SKIPS = 4096, MAX_CHANNELS = 4096;
+constexpr int32_t MAX_KERNEL_SIZE = 31, MAX_RESAMPLING_TAPS = 64;
+constexpr double MAX_ACCUMULATOR = 2147483647.0, MAX_ROUNDED_VALUE = 2147483000.0;
 
 class Reader {
   public:
@@ -30,14 +31,16 @@ class Reader {
     int32_t integer(int64_t least, int64_t most) {
         int32_t value;
         take(&value, 1, sizeof value);
-        if (value < least || value > most) throw Error("the description of the network is damaged: a number is out of range");
+        if (value < least || value > most)
+            throw Error("the description of the network is damaged: a number is out of range");
         return value;
     }
 
     float number() {
         float value;
         take(&value, 1, sizeof value);
-        if (!std::isfinite(value)) throw Error("the description of the network is damaged: a number is not finite");
+        if (!std::isfinite(value))
+            throw Error("the description of the network is damaged: a number is not finite");
         return value;
     }
 
@@ -48,19 +51,21 @@ class Reader {
         take(values.data(), count, sizeof(T));
         if constexpr (std::is_same_v<T, float>)
             for (float value : values)
-                if (!std::isfinite(value)) throw Error("the description of the network is damaged: a weight is not finite");
+                if (!std::isfinite(value))
+                    throw Error("the description of the network is damaged: a weight is not finite");
         return values;
     }
 
     void magic() {
         static const uint8_t expected[8] = {'O', 'B', 'N', 'E', 'T', 0, 0, 1};
-        if (left_ < 8 || std::memcmp(at_, expected, 8) != 0) throw Error("these bytes describe no network of this version");
+        if (left_ < 8 || std::memcmp(at_, expected, 8) != 0)
+            throw Error("these bytes are not a network description of this version");
         at_ += 8;
         left_ -= 8;
     }
 
     void end() const {
-        if (left_) throw Error("the description of the network is damaged: something follows its end");
+        if (left_) throw Error("the description of the network is damaged: data follows its end");
     }
 
   private:
@@ -79,11 +84,12 @@ Resampler read_resampler(Reader &reader, const Description &network) {
     Resampler result;
     result.phases = reader.integer(1, 4);
     result.stride = reader.integer(1, 4);
-    result.taps = reader.integer(1, MOST_TAPS);
+    result.taps = reader.integer(1, MAX_RESAMPLING_TAPS);
     result.before = reader.integer(0, result.taps - 1);
     result.weight = reader.numbers<float>(size_t(result.phases) * result.taps);
     if (result.phases != network.enlarges() || result.stride != network.reduces())
-        throw Error("the description of the network is damaged: a resampling has another scale than the network");
+        throw Error(
+            "the description of the network is damaged: a resampling has another scale than the network");
     return result;
 }
 
@@ -91,54 +97,63 @@ Reduction read_reduction(Reader &reader, const Description &network) {
     Reduction result;
     int32_t kind = reader.integer(0, 2);
     if ((kind != 0) != (network.task == Task::Downscale))
-        throw Error("the description of the network is damaged: its task and its downsampling layer disagree");
+        throw Error(
+            "the description of the network is damaged: its task and its downsampling layer disagree");
     result.present = kind != 0;
     result.average = kind == 1;
     if (kind == 2) {
-        result.in = reader.integer(1, MOST_CHANNELS);
+        result.in = reader.integer(1, MAX_CHANNELS);
         result.out = reader.integer(network.channels, network.channels);
-        result.kernel = reader.integer(network.scale, MOST_KERNEL);
+        result.kernel = reader.integer(network.scale, MAX_KERNEL_SIZE);
         result.pad = reader.integer(0, result.kernel - 1);
         if (result.kernel != network.scale + 2 * result.pad)
-            throw Error("the description of the network is damaged: its downsampling layer does not fit its scale");
+            throw Error(
+                "the description of the network is damaged: its downsampling layer does not fit its scale");
         result.weight = reader.numbers<float>(size_t(result.out) * result.in * result.kernel * result.kernel);
         result.bias = reader.numbers<float>(result.out);
     }
     return result;
 }
 
-Grid read_grid(Reader &reader) {
-    Grid grid;
-    grid.scale = reader.number();
-    grid.inverse = reader.number();
-    grid.zero_point = reader.integer(0, 255);
-    if (!(grid.scale > 0) || !(grid.inverse > 0)) throw Error("the description of the network is damaged: a scale is not above 0");
-    return grid;
+QuantParams read_quant_params(Reader &reader) {
+    QuantParams params;
+    params.scale = reader.number();
+    params.inverse = reader.number();
+    params.zero_point = reader.integer(0, 255);
+    if (!(params.scale > 0) || !(params.inverse > 0))
+        throw Error("the description of the network is damaged: a scale is not above 0");
+    return params;
 }
 
-// No sum may leave 32 bits, and no value that is rounded without being clamped before.
+// No accumulator may leave 32 bits, nor any value that is rounded without having been clamped.
+// Example: weights 100 and -50, start 1000: at most 255 * 150 + 1000 = 39,250.
 void check_sums(const Layer &layer, bool tail) {
     size_t each = layer.integer_weight.size() / size_t(layer.out);
     for (size_t o = 0; o < size_t(layer.out); o++) {
         double sum = std::fabs(double(layer.start[o]));
         for (size_t k = 0; k < each; k++) sum += 255.0 * std::abs(int(layer.integer_weight[o * each + k]));
-        if (sum > LARGEST_SUM) throw Error("a layer is too large for int8: its sums leave 32 bits; use another precision");
-        double most = sum * std::fabs(double(layer.multiplier[o])) * std::fmax(1.0, std::fabs(double(layer.slope[o])));
-        if (!tail && layer.sources.empty() && most * layer.output.inverse > LARGEST_VALUE)
+        if (sum > MAX_ACCUMULATOR)
+            throw Error(
+                "a layer is too large for int8: its accumulators leave 32 bits; use another precision");
+        double most =
+            sum * std::fabs(double(layer.multiplier[o])) * std::fmax(1.0, std::fabs(double(layer.slope[o])));
+        if (!tail && layer.sources.empty() && most * layer.output.inverse > MAX_ROUNDED_VALUE)
             throw Error("a layer's values are too large for int8; use another precision");
     }
 }
 
 Layer read_layer(Reader &reader, const Description &network, bool head, bool tail) {
     Layer layer;
-    layer.in = reader.integer(1, MOST_CHANNELS);
-    layer.out = reader.integer(1, MOST_CHANNELS);
-    layer.rows = reader.integer(1, MOST_KERNEL);
-    layer.columns = reader.integer(1, MOST_KERNEL);
-    if (!(layer.rows & 1) || !(layer.columns & 1)) throw Error("the description of the network is damaged: a kernel is even");
+    layer.in = reader.integer(1, MAX_CHANNELS);
+    layer.out = reader.integer(1, MAX_CHANNELS);
+    layer.rows = reader.integer(1, MAX_KERNEL_SIZE);
+    layer.columns = reader.integer(1, MAX_KERNEL_SIZE);
+    if (!(layer.rows & 1) || !(layer.columns & 1))
+        throw Error("the description of the network is damaged: a kernel is even");
     layer.integer = reader.integer(0, 1) != 0;
     bool quantized = network.precision == Precision::Int8;
-    if (layer.integer != (quantized && !head)) throw Error("the description of the network is damaged: a layer's precision does not fit");
+    if (layer.integer != (quantized && !head))
+        throw Error("the description of the network is damaged: a layer's precision does not fit");
     size_t count = size_t(layer.out) * layer.in * layer.rows * layer.columns;
     if (layer.integer) {
         layer.integer_weight = reader.numbers<int8_t>(count);
@@ -150,12 +165,13 @@ Layer read_layer(Reader &reader, const Description &network, bool head, bool tai
     }
     layer.slope = reader.numbers<float>(layer.out);
     if (quantized) {
-        layer.output = read_grid(reader);
-        layer.raw = read_grid(reader);
+        layer.output = read_quant_params(reader);
+        layer.raw = read_quant_params(reader);
     }
     if (tail)
         for (float slope : layer.slope)
-            if (slope != 1.0f) throw Error("the description of the network is damaged: its tail has an activation");
+            if (slope != 1.0f)
+                throw Error("the description of the network is damaged: its tail has an activation");
     return layer;
 }
 
@@ -176,13 +192,16 @@ void read_skips(Reader &reader, Description &network, int32_t count) {
 void check_shapes(const Description &network) {
     int32_t width = network.channels;
     for (const Layer &layer : network.layers) {
-        if (layer.in != width) throw Error("the description of the network is damaged: a layer's input is not its predecessor's output");
+        if (layer.in != width)
+            throw Error(
+                "the description of the network is damaged: a layer's input is not its predecessor's output");
         width = layer.out;
     }
     int32_t tail = network.reduction.present && !network.reduction.average
                        ? network.reduction.in
                        : network.channels * network.enlarges() * network.enlarges();
-    if (width != tail) throw Error("the description of the network is damaged: its tail's width does not fit its task");
+    if (width != tail)
+        throw Error("the description of the network is damaged: its tail's width does not fit its task");
 }
 
 }  // namespace
@@ -194,17 +213,20 @@ Description parse(const uint8_t *bytes, size_t size) {
     network.task = Task(reader.integer(0, 2));
     network.precision = Precision(reader.integer(0, 2));
     network.channels = reader.integer(1, 3);
-    if (network.channels == 2) throw Error("the description of the network is damaged: pictures have 1 or 3 channels");
+    if (network.channels == 2)
+        throw Error("the description of the network is damaged: pictures have 1 or 3 channels");
     network.scale = reader.integer(1, 4);
     if ((network.scale == 1) != (network.task == Task::Denoise))
         throw Error("the description of the network is damaged: its task and its scale disagree");
-    int32_t layers = reader.integer(2, MOST_LAYERS), skips = reader.integer(0, MOST_SKIPS);
+    int32_t layers = reader.integer(2, MAX_LAYERS), skips = reader.integer(0, MAX_SKIPS);
     network.has_residual = reader.integer(0, 1) != 0;
     if (network.has_residual) network.residual = read_resampler(reader, network);
     network.chroma = read_resampler(reader, network);
     network.reduction = read_reduction(reader, network);
-    for (int32_t k = 0; k < layers; k++) network.layers.push_back(read_layer(reader, network, k == 0, k == layers - 1));
-    if (skips && layers < 3) throw Error("the description of the network is damaged: there is nothing for a skip to join");
+    for (int32_t k = 0; k < layers; k++)
+        network.layers.push_back(read_layer(reader, network, k == 0, k == layers - 1));
+    if (skips && layers < 3)
+        throw Error("the description of the network is damaged: there is nothing for a skip to join");
     read_skips(reader, network, skips);
     for (const Layer &layer : network.layers)
         if (layer.integer) check_sums(layer, &layer == &network.layers.back());

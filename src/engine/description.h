@@ -1,4 +1,4 @@
-// What a network is: read from bytes that are trusted in nothing.
+// A network, parsed from untrusted bytes.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace ob {
 
-// A user's mistake or a machine's limit, in one line.
+// A user's mistake or a limit of the machine, described in one line.
 struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -17,8 +17,9 @@ struct Error : std::runtime_error {
 enum class Task { Upscale = 0, Downscale = 1, Denoise = 2 };
 enum class Precision { Float32 = 0, BFloat16 = 1, Int8 = 2 };
 
-// Steps of a quantized value: real = scale * (q - zero_point). inverse: 1 / scale, 1 where it is already applied.
-struct Grid {
+// Quantization parameters: real = scale * (q - zero_point). inverse: 1 / scale, or 1 where the multiplier
+// contains it.
+struct QuantParams {
     float scale = 1, inverse = 1;
     int32_t zero_point = 0;
 };
@@ -27,21 +28,21 @@ struct Grid {
 struct Layer {
     int32_t in = 0, out = 0, rows = 0, columns = 0;
     std::vector<float> weight, bias, slope;
-    // int8, but for the head: the product is exact, then times the multiplier.
+    // int8, except for the head: the sum of products is exact, then times the multiplier.
     bool integer = false;
     std::vector<int8_t> integer_weight;
     std::vector<int32_t> start;
     std::vector<float> multiplier;
-    // int8: of the value that the next layer reads, and of the value before skips are added to it.
-    Grid output, raw;
-    bool keeps_raw = false;        // somebody reads the value before the skips, which has a row of its own
+    // int8: of the output that the next layer reads, and of the output before skips are added.
+    QuantParams output, raw;
+    bool keeps_raw = false;        // another skip reads the value before the skips: it is stored too
     std::vector<int32_t> sources;  // layers whose raw output is added to this one's
 
     int32_t row_radius() const { return rows / 2; }
     int32_t column_radius() const { return columns / 2; }
 };
 
-// Resizing along an axis. Enlarging: `phases` outputs for each input position x, output p the sum of
+// Resizing along an axis. Enlarging gives `phases` outputs for each input position x; output p is the sum of
 // weight[p][k] * input[x + k - before]. Reducing by `stride`: one output, of input[x * stride + k - before].
 struct Resampler {
     int32_t phases = 1, stride = 1, taps = 1, before = 0;
@@ -49,7 +50,8 @@ struct Resampler {
     int32_t after() const { return taps - 1 - before; }
 };
 
-// What makes a reduced picture of the tail's rows: average of scale x scale, or a convolution of that stride.
+// The downsampling layer after the tail: the average of scale x scale values, or a convolution of that
+// stride.
 struct Reduction {
     bool present = false, average = false;
     int32_t in = 0, out = 0, kernel = 0, pad = 0;
@@ -69,7 +71,7 @@ struct Description {
     int32_t reduces() const { return task == Task::Downscale ? scale : 1; }
 };
 
-// The network of a description; throws Error for anything that is not exactly one.
+// The network of a description; throws Error unless the bytes are exactly one valid description.
 Description parse(const uint8_t *bytes, size_t size);
 
 }  // namespace ob

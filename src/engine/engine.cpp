@@ -28,38 +28,41 @@ struct ob_stream {
 namespace ob {
 namespace {
 
-constexpr int64_t LARGEST_SIDE = int64_t(1) << 24, LARGEST_HEIGHT = int64_t(1) << 40;
-constexpr int MOST_THREADS = 1024;
-constexpr size_t CACHE = 4 << 20;   // bytes that the rows of a piece take before narrower pieces are faster: measured
-constexpr int64_t NARROWEST = 512;  // columns of a piece that was cut for the cache's sake
+constexpr int64_t MAX_PICTURE_COLUMNS = int64_t(1) << 24, MAX_PICTURE_ROWS = int64_t(1) << 40;
+constexpr int MAX_THREADS = 1024;
+// Bytes of a strip's rows beyond which narrower strips are faster. Measured.
+constexpr size_t STRIP_CACHE_BYTES = 4 << 20;
+// Columns of the narrowest strip that is cut only to fit the cache.
+constexpr int64_t MIN_STRIP_COLUMNS = 512;
 
+// Thrown where the callback has cancelled a call.
 struct Cancelled {};
 
-void say(char *message, size_t room, const char *text) {
-    if (message && room) std::snprintf(message, room, "%s", text);
+void write_message(char *message, size_t message_size, const char *text) {
+    if (message && message_size) std::snprintf(message, message_size, "%s", text);
 }
 
-// Has this thread's record of exceptions made while there is memory for it. It is made at its first use, and where that
-// is the exception that says there is no memory, the C library ends the process.
+// Allocates this thread's record of exceptions while there is memory for it. The C++ runtime allocates it at
+// its first use; where that is the exception for too little memory, it would end the process.
 void prepare_for_exceptions() {
     volatile int none = std::uncaught_exceptions();  // volatile: the call may be left out otherwise
     (void)none;
 }
 
-// Runs a function, whose exceptions become a line of text and `failed`.
+// The result of a function; an exception becomes a line of text in `message` and the result `failed`.
 template <class R, class Function>
-R guarded(char *message, size_t room, R failed, Function function) {
+R guarded(char *message, size_t message_size, R failed, Function function) {
     prepare_for_exceptions();
     try {
         return function();
     } catch (const Cancelled &) {
-        say(message, room, "cancelled");
+        write_message(message, message_size, "cancelled");
     } catch (const std::bad_alloc &) {
-        say(message, room, "there is not enough memory for a picture of this size");
+        write_message(message, message_size, "there is not enough memory for a picture of this size");
     } catch (const std::exception &error) {
-        say(message, room, error.what());
+        write_message(message, message_size, error.what());
     } catch (...) {
-        say(message, room, "the engine failed");
+        write_message(message, message_size, "the engine failed");
     }
     return failed;
 }
@@ -68,14 +71,14 @@ int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to;
 
 void check_format(const Network &network, const ob_format &format) {
     if (format.height < 1 || format.width < 1) throw Error("a picture has at least one row and one column");
-    if (format.width > LARGEST_SIDE || format.height > LARGEST_HEIGHT)
-        throw Error("the picture is too large: at most 16777216 columns");
+    if (format.width > MAX_PICTURE_COLUMNS || format.height > MAX_PICTURE_ROWS)
+        throw Error("the picture is too large: at most 16,777,216 columns");
     for (int32_t type : {format.source, format.target})
-        if (type < OB_UINT8 || type > OB_FLOAT32) throw Error("unknown type of samples");
+        if (type < OB_UINT8 || type > OB_FLOAT32) throw Error("unknown sample type");
     int channels = network.description.channels;
     bool fits = format.colour == OB_OWN || (format.colour == OB_RGB_OF_GREY && channels == 3) ||
                 ((format.colour == OB_Y_OF_RGB || format.colour == OB_Y_OF_GREY) && channels == 1);
-    if (!fits) throw Error("the picture's colours do not fit the network's");
+    if (!fits) throw Error("the colour conversion does not fit the network's channels");
 }
 
 int picture_channels(const Network &network, const ob_format &format) {
@@ -83,15 +86,15 @@ int picture_channels(const Network &network, const ob_format &format) {
     return format.colour == OB_Y_OF_RGB ? 3 : 1;
 }
 
-// Samples of a picture whose planes, where it is planar, are `rows` rows high.
+// The samples of a picture; the planes of a planar one are `rows` rows high.
 Samples samples(void *base, int type, int64_t width, int64_t rows, int channels, bool planar) {
-    Samples found;
-    found.base = base;
-    found.type = type;
-    found.row = planar ? width : width * channels;
-    found.pixel = planar ? 1 : channels;
-    found.channel = planar ? width * rows : 1;
-    return found;
+    Samples samples;
+    samples.base = base;
+    samples.type = type;
+    samples.row = planar ? width : width * channels;
+    samples.pixel = planar ? 1 : channels;
+    samples.channel = planar ? width * rows : 1;
+    return samples;
 }
 
 int64_t output_side(const Network &network, int64_t side) {
@@ -99,81 +102,84 @@ int64_t output_side(const Network &network, int64_t side) {
     return d.reduces() > 1 ? (side + d.scale - 1) / d.scale : side * d.enlarges();
 }
 
-// [0, size) in pieces of at most `largest`, all but the last multiples of `unit`.
-std::vector<Range> cut(int64_t size, int64_t largest, int64_t unit) {
+// [0, size) in pieces of at most `largest`, of which all but the last are multiples of `unit`.
+// Example: cut(100, 48, 4) = [0, 36), [36, 72), [72, 100).
+std::vector<Interval> cut(int64_t size, int64_t largest, int64_t unit) {
     int64_t pieces = std::max<int64_t>(1, (size + largest - 1) / largest);
     int64_t each = std::max(unit, round_up((size + pieces - 1) / pieces, unit));
     if (each > largest && largest >= unit) each = largest / unit * unit;
-    std::vector<Range> found;
-    for (int64_t at = 0; at < size; at += each) found.push_back({at, std::min(size, at + each)});
-    return found;
+    std::vector<Interval> pieces_of_size;
+    for (int64_t at = 0; at < size; at += each) pieces_of_size.push_back({at, std::min(size, at + each)});
+    return pieces_of_size;
 }
 
 int64_t unit_of(const Network &network) { return 4 * network.description.reduces(); }
 
-// The widest strip whose rows stay in the cache, but never so narrow that overlaps weigh.
+// The max_block strip whose rows stay in the cache, but never so narrow that overlaps weigh.
 int64_t strip_for_cache(const Network &network, int64_t width) {
     size_t each = 0;
     for (size_t k = 0; k + 1 < network.layers.size(); k++) {
-        const Packed &packed = network.layers[k];
+        const PackedLayer &packed = network.layers[k];
         size_t bytes = packed.out_cell == Cell::Float32 ? 4 : packed.out_cell == Cell::BFloat16 ? 2 : 1;
         bool transformed = network.layers[k + 1].winograd;
         each += size_t(packed.out) * bytes * (transformed ? 7 : size_t(network.layers[k + 1].layer->rows));
     }
-    int64_t fitting = int64_t(CACHE / std::max<size_t>(each, 1));
+    int64_t fitting = int64_t(STRIP_CACHE_BYTES / std::max<size_t>(each, 1));
     if (fitting >= width) return width;
-    return std::max(NARROWEST, fitting / 64 * 64);
+    return std::max(MIN_STRIP_COLUMNS, fitting / 64 * 64);
 }
 
 struct Task {
-    Range columns, rows;
+    Interval columns, rows;
 };
 
-std::vector<Task> tasks_for(const Network &network, const ob_format &format, int threads, int64_t strip, int64_t band) {
+std::vector<Task> tasks_for(const Network &network, const ob_format &format, int threads, int64_t strip,
+                            int64_t band) {
     int64_t unit = unit_of(network), reduces = network.description.reduces();
     int64_t width = round_up(format.width, reduces), height = round_up(format.height, reduces);
     int64_t columns = strip > 0 ? strip : strip_for_cache(network, width);
-    std::vector<Range> strips = cut(width, std::max(columns, unit), unit);
+    std::vector<Interval> strips = cut(width, std::max(columns, unit), unit);
     int64_t rows = band;
     if (rows <= 0) {
-        // Two bands for each thread, so that one that is held up does not hold up the rest; fewer where the rows
-        // that two bands both compute would weigh.
+        // Two bands for each thread, so that one slow thread does not delay the others; one where the rows
+        // that neighbouring bands both compute would cost too much.
         int64_t bands = threads > 1 ? 2 * threads : 1;
         if (height / bands < 16 * (network.lag + 1)) bands = threads;
         rows = std::max<int64_t>((height + bands - 1) / bands, 4 * (network.lag + 1));
     }
     std::vector<Task> tasks;
-    for (const Range &b : cut(height, std::max(rows, reduces), reduces))
-        for (const Range &s : strips) tasks.push_back({s, b});
+    for (const Interval &b : cut(height, std::max(rows, reduces), reduces))
+        for (const Interval &s : strips) tasks.push_back({s, b});
     return tasks;
 }
 
-constexpr std::chrono::milliseconds ASKING{50};
+constexpr std::chrono::milliseconds CANCELLATION_INTERVAL{50};
 
-// Whether a call is to end early: the calling thread asks now and then, the others see its answer.
-class Watch {
+// Whether a call has been cancelled: the calling thread asks the callback, the other threads see its answer.
+class Cancellation {
   public:
-    explicit Watch(ob_ask ask) : ask_(ask), next_(Clock::now() + ASKING) {}
+    explicit Cancellation(ob_cancellation callback)
+        : callback_(callback), next_(Clock::now() + CANCELLATION_INTERVAL) {}
 
-    void look(bool caller) {
-        if (caller && ask_ && Clock::now() >= next_) {
-            if (ask_()) ended_ = true;
-            next_ = Clock::now() + ASKING;
+    void check(bool caller) {
+        if (caller && callback_ && Clock::now() >= next_) {
+            if (callback_()) cancelled_ = true;
+            next_ = Clock::now() + CANCELLATION_INTERVAL;
         }
-        if (ended_) throw Cancelled();
+        if (cancelled_) throw Cancelled();
     }
 
   private:
     using Clock = std::chrono::steady_clock;
-    const ob_ask ask_;
+    const ob_cancellation callback_;
     Clock::time_point next_;
-    std::atomic<bool> ended_{false};
+    std::atomic<bool> cancelled_{false};
 };
 
-// Every task once, on so many threads, this one among them; the first exception is thrown again here.
-// function: of the task's number, and whether it runs on this thread.
+// Calls `function` for every task on `threads` threads, this one included; rethrows the first exception.
+// function: takes the task's index and whether it runs on the calling thread.
 template <class Function>
-void parallel(size_t count, int threads, Watch &watch, Function function) {
+void parallel(size_t count, int threads, Cancellation &cancellation, Function function) {
     std::atomic<size_t> next{0};
     std::exception_ptr failure;
     std::mutex lock;
@@ -209,10 +215,10 @@ void parallel(size_t count, int threads, Watch &watch, Function function) {
     work(true);
     std::unique_lock<std::mutex> guard(lock);
     while (running) {
-        change.wait_for(guard, ASKING);
+        change.wait_for(guard, CANCELLATION_INTERVAL);
         guard.unlock();
         try {
-            watch.look(true);
+            cancellation.check(true);
         } catch (const Cancelled &) {
             next = count;
         }
@@ -223,26 +229,27 @@ void parallel(size_t count, int threads, Watch &watch, Function function) {
     if (failure) std::rethrow_exception(failure);
 }
 
-void run(const Network &network, const ob_format &format, const void *input, void *output, int threads, int64_t strip,
-         int64_t band, ob_ask ask) {
+void run(const Network &network, const ob_format &format, const void *input, void *output, int threads,
+         int64_t strip, int64_t band, ob_cancellation callback) {
     check_format(network, format);
-    if (threads < 1 || threads > MOST_THREADS) throw Error("the number of threads must be from 1 to 1024");
+    if (threads < 1 || threads > MAX_THREADS) throw Error("the number of threads must be from 1 to 1024");
     int channels = picture_channels(network, format);
-    Samples source = samples(const_cast<void *>(input), format.source, format.width, format.height, channels, format.planar);
+    Samples source = samples(const_cast<void *>(input), format.source, format.width, format.height, channels,
+                             format.planar);
     Samples target = samples(output, format.target, output_side(network, format.width),
                              output_side(network, format.height), channels, format.planar);
     std::vector<Task> tasks = tasks_for(network, format, threads, strip, band);
-    Watch watch(ask);
-    parallel(tasks.size(), threads, watch, [&](size_t k, bool caller) {
+    Cancellation cancellation(callback);
+    parallel(tasks.size(), threads, cancellation, [&](size_t k, bool caller) {
         Strip piece(network, format, tasks[k].columns, tasks[k].rows);
         for (int64_t steps = piece.steps(); steps > 0; steps--) {
-            watch.look(caller);
+            cancellation.check(caller);
             piece.step(source, 0, target, 0);
         }
     });
 }
 
-// Rows of the input that a stream's strips have taken steps for once they have `rows` rows.
+// Steps that a stream's strips have taken once it has `rows` rows of its picture.
 int64_t steps_ready(const ob_stream &stream, int64_t rows) {
     return rows >= stream.format.height ? stream.strips[0].steps() : rows;
 }
@@ -255,18 +262,22 @@ int64_t rows_ready(const ob_stream &stream, int64_t rows) {
     return d.reduces() > 1 ? (made + d.scale - 1) / d.scale : made * d.enlarges();
 }
 
-void push(ob_stream &stream, const void *input, int64_t count, int64_t input_plane, void *output, int64_t output_plane,
-          ob_ask ask) {
-    if (count < 0 || count > stream.format.height - stream.taken) throw Error("the stream is given more rows than its picture has");
+void push(ob_stream &stream, const void *input, int64_t count, int64_t input_plane, void *output,
+          int64_t output_plane, ob_cancellation callback) {
+    if (count < 0 || count > stream.format.height - stream.taken)
+        throw Error("the stream is passed more rows than its picture has");
     int channels = picture_channels(stream.network, stream.format);
     bool planar = stream.format.planar != 0;
-    Samples source = samples(const_cast<void *>(input), stream.format.source, stream.format.width, input_plane, channels, planar);
-    Samples target = samples(output, stream.format.target, output_side(stream.network, stream.format.width), output_plane, channels, planar);
-    int64_t first = stream.taken, until = steps_ready(stream, stream.taken + count), begin = stream.steps_done;
-    Watch watch(ask);
-    parallel(stream.strips.size(), stream.threads, watch, [&](size_t k, bool caller) {
+    Samples source = samples(const_cast<void *>(input), stream.format.source, stream.format.width,
+                             input_plane, channels, planar);
+    Samples target = samples(output, stream.format.target, output_side(stream.network, stream.format.width),
+                             output_plane, channels, planar);
+    int64_t first = stream.taken, until = steps_ready(stream, stream.taken + count),
+            begin = stream.steps_done;
+    Cancellation cancellation(callback);
+    parallel(stream.strips.size(), stream.threads, cancellation, [&](size_t k, bool caller) {
         for (int64_t step = begin; step < until; step++) {
-            watch.look(caller);
+            cancellation.check(caller);
             stream.strips[k].step(source, first, target, stream.given);
         }
     });
@@ -285,44 +296,56 @@ int32_t ob_version(void) { return OB_VERSION; }
 const char *ob_instruction_sets(void) {
     static const auto &names = *[] {  // kept: threads may outlive main()
         std::string found;
-        for (const ob::KernelSet &set : ob::kernel_sets()) found += (found.empty() ? "" : " ") + std::string(set.name);
+        for (const ob::KernelSet &set : ob::kernel_sets())
+            found += (found.empty() ? "" : " ") + std::string(set.name);
         return new std::string(found);
     }();
     return names.c_str();
 }
 
-ob_network *ob_open(const uint8_t *description, size_t size, const char *instructions, char *message, size_t room) {
-    return ob::guarded<ob_network *>(message, room, nullptr, [&] {
+ob_network *ob_open(const uint8_t *description, size_t size, const char *instructions, char *message,
+                    size_t message_size) {
+    return ob::guarded<ob_network *>(message, message_size, nullptr, [&] {
         const ob::KernelSet *set = ob::kernel_set_named(instructions);
-        if (!set) throw ob::Error(std::string("this machine does not run the instruction set ") + instructions);
+        if (!set)
+            throw ob::Error(std::string("this processor does not support the instruction set ") +
+                            instructions);
         return new ob_network{ob::Network(ob::parse(description, size), set)};
     });
 }
 
 void ob_close(ob_network *network) { delete network; }
 
-int64_t ob_output_height(const ob_network *network, int64_t height) { return ob::output_side(network->network, height); }
-int64_t ob_output_width(const ob_network *network, int64_t width) { return ob::output_side(network->network, width); }
+int64_t ob_output_height(const ob_network *network, int64_t height) {
+    return ob::output_side(network->network, height);
+}
+int64_t ob_output_width(const ob_network *network, int64_t width) {
+    return ob::output_side(network->network, width);
+}
 
-int32_t ob_run(const ob_network *network, const ob_format *format, const void *input, void *output, int32_t threads,
-               int64_t strip, int64_t band, ob_ask ask, char *message, size_t room) {
-    return ob::guarded<int32_t>(message, room, 0, [&] {
-        ob::run(network->network, *format, input, output, threads, strip, band, ask);
+int32_t ob_run(const ob_network *network, const ob_format *format, const void *input, void *output,
+               int32_t threads, int64_t strip, int64_t band, ob_cancellation cancellation, char *message,
+               size_t message_size) {
+    return ob::guarded<int32_t>(message, message_size, 0, [&] {
+        ob::run(network->network, *format, input, output, threads, strip, band, cancellation);
         return 1;
     });
 }
 
-ob_stream *ob_stream_open(const ob_network *network, const ob_format *format, int32_t threads, char *message, size_t room) {
-    return ob::guarded<ob_stream *>(message, room, nullptr, [&] {
+ob_stream *ob_stream_open(const ob_network *network, const ob_format *format, int32_t threads, char *message,
+                          size_t message_size) {
+    return ob::guarded<ob_stream *>(message, message_size, nullptr, [&] {
         ob::check_format(network->network, *format);
-        if (threads < 1 || threads > ob::MOST_THREADS) throw ob::Error("the number of threads must be from 1 to 1024");
+        if (threads < 1 || threads > ob::MAX_THREADS)
+            throw ob::Error("the number of threads must be from 1 to 1024");
         auto stream = std::unique_ptr<ob_stream>(new ob_stream{network->network, *format, threads, {}});
         int64_t reduces = network->network.description.reduces(), unit = ob::unit_of(network->network);
         int64_t width = ob::round_up(format->width, reduces), height = ob::round_up(format->height, reduces);
         int64_t columns = ob::strip_for_cache(network->network, width);
-        if (width / threads >= ob::NARROWEST / 2) columns = std::min(columns, (width + threads - 1) / threads);
-        for (const ob::Range &range : ob::cut(width, std::max(ob::round_up(columns, unit), unit), unit))
-            stream->strips.emplace_back(network->network, *format, range, ob::Range{0, height});
+        if (width / threads >= ob::MIN_STRIP_COLUMNS / 2)
+            columns = std::min(columns, (width + threads - 1) / threads);
+        for (const ob::Interval &range : ob::cut(width, std::max(ob::round_up(columns, unit), unit), unit))
+            stream->strips.emplace_back(network->network, *format, range, ob::Interval{0, height});
         return stream.release();
     });
 }
@@ -330,9 +353,10 @@ ob_stream *ob_stream_open(const ob_network *network, const ob_format *format, in
 int64_t ob_stream_ready(const ob_stream *stream, int64_t rows) { return ob::rows_ready(*stream, rows); }
 
 int32_t ob_stream_push(ob_stream *stream, const void *input, int64_t count, int64_t input_plane, void *output,
-                       int64_t output_plane, ob_ask ask, char *message, size_t room) {
-    return ob::guarded<int32_t>(message, room, 0, [&] {
-        ob::push(*stream, input, count, input_plane, output, output_plane, ask);
+                       int64_t output_plane, ob_cancellation cancellation, char *message,
+                       size_t message_size) {
+    return ob::guarded<int32_t>(message, message_size, 0, [&] {
+        ob::push(*stream, input, count, input_plane, output, output_plane, cancellation);
         return 1;
     });
 }

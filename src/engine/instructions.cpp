@@ -19,9 +19,10 @@ KernelSet portable_kernels();
 namespace {
 
 #if defined(__x86_64__) || defined(__i386__)
-bool has_avx512() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+[[maybe_unused]] bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("fma");
 }
 #endif
 
@@ -35,7 +36,7 @@ bool has_dot_product() {
 }
 #endif
 
-std::vector<KernelSet> found() {
+std::vector<KernelSet> supported_sets() {
     std::vector<KernelSet> sets;
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
@@ -66,7 +67,8 @@ std::vector<KernelSet> found() {
 }  // namespace
 
 const std::vector<KernelSet> &kernel_sets() {
-    static const auto &sets = *new std::vector<KernelSet>(found());  // kept: threads may outlive main()
+    static const auto &sets =
+        *new std::vector<KernelSet>(supported_sets());  // never freed: threads may outlive main()
     return sets;
 }
 

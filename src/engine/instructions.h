@@ -1,4 +1,4 @@
-// Which sets of kernels this library holds and this machine runs.
+// The sets of kernels in this library that this processor supports.
 #pragma once
 
 #include <string>
@@ -8,9 +8,9 @@
 
 namespace ob {
 
-// Best first. The portable set is always among them.
+// Fastest first. The portable set is always included.
 const std::vector<KernelSet> &kernel_sets();
-// The set of that name, or the best; null where there is none of that name.
+// The set of that name, or the fastest for null; null where there is none of that name.
 const KernelSet *kernel_set_named(const char *name);
 
 }  // namespace ob

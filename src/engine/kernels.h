@@ -1,8 +1,8 @@
 // The kernels, written once over a type S that wraps a set of instructions. Included by kernels_*.cpp alone.
 //
-// S: W lanes, WIDEST channels of a block, F and I vectors of float32 and int32, and the operations used below.
-// Multiplications and additions outside S::fma round each by itself (-ffp-contract=off), so that everything but
-// `Fused` and `BFloat16` convolutions gives the same bits with every set.
+// S: W lanes, MAX_BLOCK channels of a block, F and I vectors of float32 and int32, and the operations used
+// below. Multiplications and additions outside S::fma round each by itself (-ffp-contract=off), so that
+// everything but `Fused` and `BFloat16` convolutions gives the same bits with every set.
 #pragma once
 
 #include <chrono>
@@ -23,24 +23,28 @@ namespace {
 // Vectors of pixels that are made at once with a block of so many channels.
 template <class S>
 constexpr int pixels_for(int channels) {
-    if (S::WIDEST == 8) return channels == 8 ? 3 : channels == 4 ? 6 : 8;
+    if (S::MAX_BLOCK == 8) return channels == 8 ? 3 : channels == 4 ? 6 : 8;
     return channels == 4 ? 3 : channels == 2 ? 4 : 6;
 }
 
-// Whether P more vectors are made at once of so many cells. Four are made two by two rather than as three and one.
+// Whether P more vectors are made at once of so many cells. Four are made two by two rather than as three and
+// one.
 template <class S, int O, int P>
 constexpr bool fits(size_t cells) {
-    return cells >= size_t(P) * S::W && !(O == S::WIDEST && P == 3 && cells == 4 * size_t(S::W));
+    return cells >= size_t(P) * S::W && !(O == S::MAX_BLOCK && P == 3 && cells == 4 * size_t(S::W));
 }
 
-// ---- arithmetic: a cell of the input times a cell of weights, added ------------------------------------------
+// ---- arithmetic: a cell of the input times a cell of weights, added
+// ------------------------------------------
 
 template <class S>
 struct Fused {
     using A = typename S::F;
     static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
     static OB_INLINE typename S::F in(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
-    static OB_INLINE typename S::F weight(const int32_t *at) { return S::set(*reinterpret_cast<const float *>(at)); }
+    static OB_INLINE typename S::F weight(const int32_t *at) {
+        return S::set(*reinterpret_cast<const float *>(at));
+    }
     static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::fma(in, weight, sum); }
     static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
 };
@@ -48,39 +52,46 @@ struct Fused {
 template <class S>
 struct Strict : Fused<S> {
     using A = typename S::F;
-    static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::multiply_then_add(in, weight, sum); }
+    static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) {
+        return S::multiply_then_add(in, weight, sum);
+    }
 };
 
 template <class S>
-struct Half {
+struct Bf16 {
     using A = typename S::F;
     static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
     static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
-    static OB_INLINE A step(A sum, typename S::I in, typename S::I weight) { return S::dot_bfloat16(sum, in, weight); }
+    static OB_INLINE A step(A sum, typename S::I in, typename S::I weight) {
+        return S::dot_bfloat16(sum, in, weight);
+    }
     static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
 };
 
 template <class S>
-struct Bytes {
+struct Int8 {
     using A = typename S::I;
     static OB_INLINE A start(int32_t bits) { return S::set_cells(bits); }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::byte_input(S::load_cells(at)); }
     static OB_INLINE typename S::Weight weight(const int32_t *at) { return S::byte_weight(*at); }
-    static OB_INLINE A step(A sum, typename S::I in, typename S::Weight weight) { return S::dot_bytes(sum, in, weight); }
+    static OB_INLINE A step(A sum, typename S::I in, typename S::Weight weight) {
+        return S::dot_bytes(sum, in, weight);
+    }
     static OB_INLINE typename S::F value(A sum, const float *multiplier, int channel) {
         return S::mul(S::to_float(sum), S::set(multiplier[channel]));
     }
 };
 
-// ---- epilogue -----------------------------------------------------------------------------------------------
+// ---- epilogue
+// -----------------------------------------------------------------------------------------------
 
 template <class S, int O>
-OB_INLINE void store(const Target &to, const typename S::F (&f)[O], bool clamped, int channel, int phase, int phases,
-                     size_t cell) {
+OB_INLINE void store(const FeatureRow &to, const typename S::F (&f)[O], bool clamped, int channel, int phase,
+                  int phases, size_t cell) {
     using I = typename S::I;
     if (to.kind == Cell::Float32) {
-        OB_UNROLL for (int o = 0; o < O; o++)
+    OB_UNROLL for (int o = 0; o < O; o++)
             S::store(reinterpret_cast<float *>(to.base) + (size_t(channel + o) * phases + phase) * to.stride + cell, f[o]);
     } else if (to.kind == Cell::BFloat16) {
         if constexpr (O % 2 == 0) {
@@ -104,7 +115,7 @@ OB_INLINE void store(const Target &to, const typename S::F (&f)[O], bool clamped
 }
 
 template <class S>
-OB_INLINE typename S::F skip_value(const Target &from, int channel, int phase, int phases, size_t cell) {
+OB_INLINE typename S::F skip_value(const FeatureRow &from, int channel, int phase, int phases, size_t cell) {
     if (from.kind == Cell::Float32)
         return S::load(reinterpret_cast<const float *>(from.base) + (size_t(channel) * phases + phase) * from.stride + cell);
     if (from.kind == Cell::BFloat16) {
@@ -119,7 +130,7 @@ OB_INLINE typename S::F skip_value(const Target &from, int channel, int phase, i
 template <class S, int O>
 OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int phase, size_t cell) {
     if (e.sloped) {
-        OB_UNROLL for (int o = 0; o < O; o++) f[o] = S::leak(f[o], S::set(e.slope[channel + o]));
+        OB_UNROLL for (int o = 0; o < O; o++) f[o] = S::prelu(f[o], S::set(e.slope[channel + o]));
     }
     if (e.keeps_raw) store<S, O>(e.raw, f, e.clamped, channel, phase, e.phases, cell);
     for (int s = 0; s < e.skip_count; s++) {
@@ -170,7 +181,7 @@ void block(const Convolution &c, const int32_t *weights, int channel) {
     for (int phase = 0; phase < c.phases; phase++) {
         size_t cell = 0;
         for (; fits<S, O, P>(c.cells - cell); cell += P * S::W) tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
-        if constexpr (O == S::WIDEST && P > 2) {
+        if constexpr (O == S::MAX_BLOCK && P > 2) {
             for (; cell + 2 * S::W <= c.cells; cell += 2 * S::W) tile<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
         }
         for (; cell < c.cells; cell += S::W) tile<S, A, O, 1, COLUMNS>(c, weights, channel, phase, cell);
@@ -182,8 +193,8 @@ void blocks(const Convolution &c) {
     const int32_t *weights = c.weights;
     const size_t each = size_t(c.rows) * c.groups * c.columns;
     for (int channel = 0; channel < c.out;) {
-        int width = block_of(c.out - channel, S::WIDEST);
-        if constexpr (S::WIDEST == 8) {
+        int width = block_of(c.out - channel, S::MAX_BLOCK);
+        if constexpr (S::MAX_BLOCK == 8) {
             if (width == 8) block<S, A, 8, COLUMNS>(c, weights, channel);
         }
         if (width == 4) block<S, A, 4, COLUMNS>(c, weights, channel);
@@ -206,8 +217,8 @@ void convolve(const Convolution &c) {
     switch (c.arithmetic) {
         case Arithmetic::Fused: return by_columns<S, Fused<S>>(c);
         case Arithmetic::Strict: return by_columns<S, Strict<S>>(c);
-        case Arithmetic::BFloat16: return by_columns<S, Half<S>>(c);
-        case Arithmetic::Int8: return by_columns<S, Bytes<S>>(c);
+        case Arithmetic::BFloat16: return by_columns<S, Bf16<S>>(c);
+        case Arithmetic::Int8: return by_columns<S, Int8<S>>(c);
     }
 }
 
@@ -337,7 +348,7 @@ void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S>(O) > 4 ? 4 : pixels_for<S>(O);
     size_t cell = 0;
     for (; fits<S, O, P>(w.cells - cell); cell += P * S::W) multiply<S, A, TILE, O, P>(w, weights, channel, cell);
-    if constexpr (O == S::WIDEST && P > 2) {
+    if constexpr (O == S::MAX_BLOCK && P > 2) {
         for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) multiply<S, A, TILE, O, 2>(w, weights, channel, cell);
     }
     for (; cell < w.cells; cell += S::W) multiply<S, A, TILE, O, 1>(w, weights, channel, cell);
@@ -347,8 +358,8 @@ template <class S, class A, int TILE>
 void winograd_blocks(const Winograd &w) {
     const int32_t *weights = w.weights;
     for (int channel = 0; channel < w.out;) {
-        int width = block_of(w.out - channel, S::WIDEST);
-        if constexpr (S::WIDEST == 8) {
+        int width = block_of(w.out - channel, S::MAX_BLOCK);
+        if constexpr (S::MAX_BLOCK == 8) {
             if (width == 8) winograd_block<S, A, TILE, 8>(w, weights, channel);
         }
         if (width == 4) winograd_block<S, A, TILE, 4>(w, weights, channel);
@@ -361,7 +372,7 @@ void winograd_blocks(const Winograd &w) {
 
 template <class S>
 void winograd(const Winograd &w) {
-    if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Half<S>, 2>(w);
+    if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Bf16<S>, 2>(w);
     winograd_blocks<S, Fused<S>, 4>(w);
 }
 
@@ -549,7 +560,7 @@ inline void interleave(const float *const *first, const float *const *second, in
 
 template <class S, class A>
 double peak_of(int group, double seconds) {
-    constexpr int O = S::WIDEST, P = pixels_for<S>(O), GROUPS = 12;
+    constexpr int O = S::MAX_BLOCK, P = pixels_for<S>(O), GROUPS = 12;
     alignas(64) static thread_local int32_t cells[GROUPS * (P * S::W + 2 * MARGIN)];
     alignas(64) static thread_local int32_t weights[GROUPS * 9 * O], out[O * P * S::W], start[O];
     static thread_local float multiplier[O];
@@ -583,13 +594,13 @@ double peak_of(int group, double seconds) {
 template <class S>
 double peak(int precision, double seconds) {
     if (precision == 0) return peak_of<S, Fused<S>>(1, seconds);
-    if (precision == 1) return peak_of<S, Half<S>>(2, seconds);
-    return peak_of<S, Bytes<S>>(4, seconds);
+    if (precision == 1) return peak_of<S, Bf16<S>>(2, seconds);
+    return peak_of<S, Int8<S>>(4, seconds);
 }
 
 template <class S>
 KernelSet kernel_set(const char *name) {
-    return {name,     S::W,   S::WIDEST,       S::BFLOAT16, convolve<S>,  winograd<S>, transform<S>, read,   write,
+    return {name,     S::W,   S::MAX_BLOCK,       S::BFLOAT16, convolve<S>,  winograd<S>, transform<S>, read,   write,
             to_ycbcr, to_rgb, scale_and_shift, luma,        split_phases, join_phases, weighted,     enlarge<S>, reduce,
             interleave, peak<S>};
 }

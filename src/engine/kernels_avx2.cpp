@@ -7,7 +7,7 @@ namespace ob {
 namespace {
 
 struct Avx2 {
-    static constexpr int W = 8, WIDEST = 4;
+    static constexpr int W = 8, MAX_BLOCK = 4;
     static constexpr bool BFLOAT16 = false;
     using F = __m256;
     using I = __m256i;
@@ -25,13 +25,21 @@ struct Avx2 {
     static OB_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static OB_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
     static OB_INLINE F multiply_then_add(F a, F b, F c) { return add(mul(a, b), c); }
-    static OB_INLINE F leak(F f, F slope) { return _mm256_blendv_ps(f, _mm256_mul_ps(f, slope), _mm256_cmp_ps(f, _mm256_setzero_ps(), _CMP_LT_OQ)); }
-    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is cut.
+    static OB_INLINE F prelu(F f, F slope) {
+        return _mm256_blendv_ps(f, _mm256_mul_ps(f, slope),
+                                _mm256_cmp_ps(f, _mm256_setzero_ps(), _CMP_LT_OQ));
+    }
+    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is
+    // cut.
     static OB_INLINE F clamp(F f) { return _mm256_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm256_set1_epi32(value); }
-    static OB_INLINE I load_cells(const int32_t *at) { return _mm256_loadu_si256(reinterpret_cast<const I *>(at)); }
-    static OB_INLINE void store_cells(int32_t *at, I value) { _mm256_storeu_si256(reinterpret_cast<I *>(at), value); }
+    static OB_INLINE I load_cells(const int32_t *at) {
+        return _mm256_loadu_si256(reinterpret_cast<const I *>(at));
+    }
+    static OB_INLINE void store_cells(int32_t *at, I value) {
+        _mm256_storeu_si256(reinterpret_cast<I *>(at), value);
+    }
     static OB_INLINE I sub_cells(I a, I b) { return _mm256_sub_epi32(a, b); }
     static OB_INLINE F to_float(I value) { return _mm256_cvtepi32_ps(value); }
     static OB_INLINE I round(F value) { return _mm256_cvtps_epi32(value); }
@@ -42,7 +50,8 @@ struct Avx2 {
         const I zero = _mm256_set1_epi16(int16_t(zero_point));
         I low = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), zero);
         I high = _mm256_adds_epi16(_mm256_packs_epi32(q[2], q[3]), zero);
-        const I order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        const I order =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         return _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), order);
     }
     static OB_INLINE F lower_bfloat16(I cells) { return _mm256_castsi256_ps(_mm256_slli_epi32(cells, 16)); }
@@ -72,7 +81,8 @@ struct Avx2 {
     }
     static OB_INLINE I dot_bytes(I sum, I in, Weight weight) {
         I even = _mm256_and_si256(in, set_cells(0x00ff00ff)), odd = _mm256_srli_epi16(in, 8);
-        I products = _mm256_add_epi32(_mm256_madd_epi16(even, weight.even), _mm256_madd_epi16(odd, weight.odd));
+        I products =
+            _mm256_add_epi32(_mm256_madd_epi16(even, weight.even), _mm256_madd_epi16(odd, weight.odd));
         return _mm256_add_epi32(sum, products);
     }
 };

@@ -1,11 +1,12 @@
-// The kernels for every processor, on vectors of four lanes as GCC and Clang know them. The one to read first.
+// The kernels for every processor, on vectors of four lanes as GCC and Clang know them. The one to read
+// first.
 #include "kernels.h"
 
 namespace ob {
 namespace {
 
 struct Portable {
-    static constexpr int W = 4, WIDEST = 4;
+    static constexpr int W = 4, MAX_BLOCK = 4;
     static constexpr bool BFLOAT16 = false;
     typedef float F __attribute__((vector_size(16)));
     typedef int32_t I __attribute__((vector_size(16)));
@@ -27,7 +28,7 @@ struct Portable {
     static OB_INLINE F mul(F a, F b) { return a * b; }
     static OB_INLINE F fma(F a, F b, F c) { return a * b + c; }
     static OB_INLINE F multiply_then_add(F a, F b, F c) { return add(mul(a, b), c); }
-    static OB_INLINE F leak(F f, F slope) { return f < set(0.0f) ? f * slope : f; }
+    static OB_INLINE F prelu(F f, F slope) { return f < set(0.0f) ? f * slope : f; }
     // What is no number becomes the least value.
     static OB_INLINE F clamp(F f) {
         f = f > set(-1024.0f) ? f : set(-1024.0f);

@@ -10,7 +10,7 @@ namespace {
 
 template <bool DOT>
 struct Neon {
-    static constexpr int W = 4, WIDEST = 8;
+    static constexpr int W = 4, MAX_BLOCK = 8;
     static constexpr bool BFLOAT16 = false;
     using F = float32x4_t;
     using I = int32x4_t;
@@ -28,7 +28,7 @@ struct Neon {
     static OB_INLINE F mul(F a, F b) { return vmulq_f32(a, b); }
     static OB_INLINE F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
     static OB_INLINE F multiply_then_add(F a, F b, F c) { return add(mul(a, b), c); }
-    static OB_INLINE F leak(F f, F slope) { return vbslq_f32(vcltzq_f32(f), vmulq_f32(f, slope), f); }
+    static OB_INLINE F prelu(F f, F slope) { return vbslq_f32(vcltzq_f32(f), vmulq_f32(f, slope), f); }
     static OB_INLINE F clamp(F f) { return f; }  // rounding saturates
 
     static OB_INLINE I set_cells(int32_t value) { return vdupq_n_s32(value); }

@@ -1,5 +1,6 @@
-// Runs recorded cases with every set of instructions that this machine has, or with those named, and compares.
-// No Python is needed, so that the engine can be tested under an emulator. Usage: replay CASES [SET ...]
+// Runs recorded cases with every set of instructions that this machine has, or with those named, and
+// compares. No Python is needed, so that the engine can be tested under an emulator. Usage: replay CASES [SET
+// ...]
 //
 // The file of cases, little-endian: 8 bytes "OBCASES\1", int32 count, then each case:
 //   int32 size of the name, the name; int64 size of the description, the description
@@ -86,7 +87,8 @@ Case read_case(Reader &reader) {
 std::vector<Case> read_cases(const char *path) {
     Bytes bytes = content(path);
     Reader reader(bytes);
-    if (std::memcmp(reader.take(8), "OBCASES\1", 8) != 0) throw std::runtime_error("this is no file of cases");
+    if (std::memcmp(reader.take(8), "OBCASES\1", 8) != 0)
+        throw std::runtime_error("this is no file of cases");
     std::vector<Case> cases(size_t(reader.number<int32_t>()));
     for (Case &each : cases) each = read_case(reader);
     return cases;
@@ -110,8 +112,8 @@ std::unique_ptr<ob_network, Closer> open(const Case &given, const std::string &s
 
 Bytes whole(const ob_network *network, const Case &given, int threads, int64_t strip, int64_t band) {
     Bytes output(given.expected.size());
-    if (!ob_run(network, &given.format, given.input.data(), output.data(), threads, strip, band, nullptr, message,
-                sizeof message))
+    if (!ob_run(network, &given.format, given.input.data(), output.data(), threads, strip, band, nullptr,
+                message, sizeof message))
         throw std::runtime_error(message);
     return output;
 }
@@ -123,7 +125,8 @@ Bytes streamed(const ob_network *network, const Case &given) {
     if (!stream) throw std::runtime_error(message);
     Bytes output(given.expected.size());
     int64_t tall = ob_output_height(network, format.height), planes = 1;
-    size_t taken_bytes = given.input.size() / size_t(format.height), made_bytes = output.size() / size_t(tall);
+    size_t taken_bytes = given.input.size() / size_t(format.height),
+           made_bytes = output.size() / size_t(tall);
     if (format.planar) {
         const size_t sizes[] = {1, 2, 4};
         planes = int64_t(taken_bytes / (size_t(format.width) * sizes[format.source]));
@@ -133,7 +136,8 @@ Bytes streamed(const ob_network *network, const Case &given) {
         int64_t count = std::min(step, format.height - taken);
         const uint8_t *from = given.input.data() + size_t(taken) * (taken_bytes / size_t(planes));
         uint8_t *to = output.data() + size_t(made) * (made_bytes / size_t(planes));
-        if (!ob_stream_push(stream.get(), from, count, format.height, to, tall, nullptr, message, sizeof message))
+        if (!ob_stream_push(stream.get(), from, count, format.height, to, tall, nullptr, message,
+                            sizeof message))
             throw std::runtime_error(message);
         taken += count;
         made = ob_stream_ready(stream.get(), taken);
@@ -158,7 +162,8 @@ double largest_difference(const Bytes &a, const Bytes &b) {
 
 void compare(const Case &given, const Bytes &output) {
     if (given.tolerance == 0 && output != given.expected) {
-        size_t at = size_t(std::mismatch(output.begin(), output.end(), given.expected.begin()).first - output.begin());
+        size_t at = size_t(std::mismatch(output.begin(), output.end(), given.expected.begin()).first -
+                           output.begin());
         std::ostringstream text;
         text << "byte " << at << " of " << output.size() << " is " << int(output[at]) << ", not "
              << int(given.expected[at]);

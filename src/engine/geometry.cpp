@@ -1,0 +1,45 @@
+#include "geometry.h"
+
+namespace ob {
+
+Interval resampling_reach(const Description &network, bool chroma) {
+    Interval reach;
+    auto widen = [&](const Resampler &r) {
+        reach.begin = std::min<int64_t>(reach.begin, -r.before);
+        reach.end = std::max<int64_t>(reach.end, r.after());
+    };
+    if (network.has_residual) widen(network.residual);
+    if (chroma) widen(network.chroma);
+    return reach;
+}
+
+Interval reduced_reach(const Description &network, Interval wanted, int64_t size) {
+    int pad = network.reduction.present && !network.reduction.average ? network.reduction.pad : 0;
+    return clipped({wanted.begin - pad, wanted.end + pad}, size);
+}
+
+Interval needed_columns(const Network &network, Interval wanted, int64_t width) {
+    Interval need = reduced_reach(network.description, wanted, width);
+    for (size_t k = network.layers.size(); k-- > 0;) {
+        int radius = network.layers[k].layer->column_radius();
+        if (network.layers[k].winograd)
+            need = {round_down(need.begin, network.phases), round_up(need.end, network.phases)};
+        need = clipped({need.begin - radius, need.end + radius}, width);
+    }
+    Interval reach = resampling_reach(network.description, true);
+    need.begin = std::min(need.begin, std::max<int64_t>(0, wanted.begin + reach.begin));
+    need.end = std::max(need.end, std::min(width, wanted.end + reach.end));
+    need.begin = round_down(need.begin, 4 * network.description.reduces());
+    return need;
+}
+
+Interval needed_rows(const Network &network, Interval wanted, int64_t height) {
+    Interval need = reduced_reach(network.description, wanted, height);
+    need = {need.begin - network.lag, need.end + network.lag};
+    Interval reach = resampling_reach(network.description, true);
+    need.begin = std::min(need.begin, wanted.begin + reach.begin);
+    need.end = std::max(need.end, wanted.end + reach.end);
+    return clipped(need, height);
+}
+
+}  // namespace ob

@@ -1,0 +1,170 @@
+#include "packing.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "geometry.h"
+
+namespace ob {
+namespace {
+
+uint16_t to_bfloat16(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+float weight_at(const Layer &layer, int o, int i, int r, int l) {
+    return layer.weight[((size_t(o) * layer.in + i) * layer.rows + r) * layer.columns + l];
+}
+
+// The weights of output o for the channels of group g, as one cell.
+int32_t weight_cell(const PackedLayer &packed, int o, int g, int r, int l) {
+    const Layer &layer = *packed.layer;
+    int each = per_cell(packed.in_cell);
+    uint32_t cell = 0;
+    if (o >= layer.out) return 0;
+    for (int k = 0; k < each; k++) {
+        int i = g * each + k;
+        if (i >= layer.in) continue;
+        if (each == 1) {
+            float value = weight_at(layer, o, i, r, l);
+            std::memcpy(&cell, &value, 4);
+        } else if (each == 2) {
+            cell |= uint32_t(to_bfloat16(weight_at(layer, o, i, r, l))) << (16 * k);
+        } else {
+            int8_t value =
+                layer.integer_weight[((size_t(o) * layer.in + i) * layer.rows + r) * layer.columns + l];
+            cell |= uint32_t(uint8_t(value)) << (8 * k);
+        }
+    }
+    return int32_t(cell);
+}
+
+void pack_direct(PackedLayer &packed, int max_block) {
+    const Layer &layer = *packed.layer;
+    packed.weights = Buffer<int32_t>(size_t(packed.out) * layer.rows * packed.groups * layer.columns);
+    int32_t *to = packed.weights.data();
+    for (int first = 0; first < packed.out;) {
+        int width = block_of(packed.out - first, max_block);
+        for (int r = 0; r < layer.rows; r++)
+            for (int g = 0; g < packed.groups; g++)
+                for (int l = 0; l < layer.columns; l++)
+                    for (int o = 0; o < width; o++) *to++ = weight_cell(packed, first + o, g, r, l);
+        first += width;
+    }
+}
+
+// The weights of a row of three taps for F(tile, 3), in double precision and rounded once.
+void winograd_weights(const double (&g)[3], int tile, float (&u)[MAX_FREQUENCIES]) {
+    if (tile == 2) {
+        u[0] = float(g[0]);
+        u[1] = float((g[0] + g[1] + g[2]) / 2);
+        u[2] = float((g[0] - g[1] + g[2]) / 2);
+        u[3] = float(g[2]);
+        return;
+    }
+    u[0] = float(g[0] / 4);
+    u[1] = float(-(g[0] + g[1] + g[2]) / 6);
+    u[2] = float(-(g[0] - g[1] + g[2]) / 6);
+    u[3] = float(g[0] / 24 + g[1] / 12 + g[2] / 6);
+    u[4] = float(g[0] / 24 - g[1] / 12 + g[2] / 6);
+    u[5] = float(g[2]);
+}
+
+// The weights of output o for the channels of group g at every frequency, as cells.
+void winograd_cells(const PackedLayer &packed, int tile, int o, int g, int r,
+                    uint32_t (&cells)[MAX_FREQUENCIES]) {
+    const Layer &layer = *packed.layer;
+    int each = per_cell(packed.in_cell);
+    std::fill_n(cells, MAX_FREQUENCIES, 0u);
+    for (int k = 0; k < each && g * each + k < layer.in && o < layer.out; k++) {
+        double taps[3];
+        float u[MAX_FREQUENCIES];
+        for (int l = 0; l < 3; l++) taps[l] = weight_at(layer, o, g * each + k, r, l);
+        winograd_weights(taps, tile, u);
+        for (int f = 0; f < frequencies_of(tile); f++) {
+            if (each == 1)
+                std::memcpy(&cells[f], &u[f], 4);
+            else
+                cells[f] |= uint32_t(to_bfloat16(u[f])) << (16 * k);
+        }
+    }
+}
+
+void pack_winograd(PackedLayer &packed, int tile, int max_block) {
+    const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile));
+    packed.weights = Buffer<int32_t>(size_t(packed.out) * frequencies * rows * groups);
+    int32_t *to = packed.weights.data();
+    for (int first = 0; first < packed.out;) {
+        const size_t width = size_t(block_of(packed.out - first, max_block));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t g = 0; g < groups; g++)
+                for (size_t o = 0; o < width; o++) {
+                    uint32_t cells[MAX_FREQUENCIES];
+                    winograd_cells(packed, tile, first + int(o), int(g), int(r), cells);
+                    for (size_t f = 0; f < frequencies; f++)
+                        to[((f * rows + r) * groups + g) * width + o] = int32_t(cells[f]);
+                }
+        to += width * frequencies * rows * groups;
+        first += int(width);
+    }
+}
+
+// Measured: below these widths the transforms cost more than they save.
+bool fits_winograd(const Layer &layer) {
+    return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
+}
+
+PackedLayer pack(const Description &network, size_t index, int phases, int max_block) {
+    const Layer &layer = network.layers[index];
+    bool head = index == 0, tail = index + 1 == network.layers.size();
+    Cell hidden = network.precision == Precision::Int8       ? Cell::Int8
+                  : network.precision == Precision::BFloat16 ? Cell::BFloat16
+                                                             : Cell::Float32;
+    PackedLayer packed;
+    packed.layer = &layer;
+    packed.in_cell = head ? Cell::Float32 : hidden;
+    packed.out_cell = tail ? Cell::Float32 : hidden;
+    packed.arithmetic = layer.integer                          ? Arithmetic::Int8
+                        : packed.in_cell == Cell::BFloat16     ? Arithmetic::BFloat16
+                        : network.precision == Precision::Int8 ? Arithmetic::Strict
+                                                               : Arithmetic::Fused;
+    packed.winograd = !head && network.precision != Precision::Int8 && fits_winograd(layer);
+    packed.groups = int(round_up(layer.in, per_cell(packed.in_cell)) / per_cell(packed.in_cell));
+    packed.out = int(round_up(layer.out, per_cell(packed.out_cell)));
+    if (packed.winograd)
+        pack_winograd(packed, phases, max_block);
+    else
+        pack_direct(packed, max_block);
+    packed.start = Buffer<int32_t>(packed.out);
+    for (int o = 0; o < layer.out; o++) {
+        if (layer.integer)
+            packed.start[o] = layer.start[o];
+        else
+            std::memcpy(&packed.start[o], &layer.bias[o], 4);
+    }
+    packed.bias = layer.bias;
+    packed.bias.resize(size_t(packed.out), 0.0f);
+    packed.multiplier = layer.multiplier;
+    packed.multiplier.resize(packed.out, 0.0f);
+    packed.slope = layer.slope;
+    packed.slope.resize(packed.out, 1.0f);
+    packed.sloped = std::any_of(layer.slope.begin(), layer.slope.end(), [](float s) { return s != 1.0f; });
+    return packed;
+}
+
+}  // namespace
+
+Network::Network(Description &&given, const KernelSet *set) : description(std::move(given)), kernels(set) {
+    phases = description.precision == Precision::Float32    ? 4
+             : description.precision == Precision::BFloat16 ? 2
+                                                            : 1;
+    for (size_t k = 0; k < description.layers.size(); k++) {
+        layers.push_back(pack(description, k, phases, set->max_block));
+        lag += description.layers[k].row_radius();
+    }
+}
+
+}  // namespace ob

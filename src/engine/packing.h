@@ -1,0 +1,38 @@
+// A network whose weights lie in the order in which the kernels read them.
+#pragma once
+
+#include <vector>
+
+#include "buffer.h"
+#include "description.h"
+#include "kernel_set.h"
+
+namespace ob {
+
+// Channels that share a cell.
+inline int per_cell(Cell cell) { return cell == Cell::Float32 ? 1 : cell == Cell::BFloat16 ? 2 : 4; }
+
+// A layer with its weights in the order in which the kernels read them, its channels padded to whole cells.
+struct PackedLayer {
+    const Layer *layer = nullptr;
+    bool winograd = false;
+    Arithmetic arithmetic = Arithmetic::Fused;
+    Cell in_cell = Cell::Float32, out_cell = Cell::Float32;
+    int groups = 0;  // of input channels that share a cell
+    int out = 0;     // channels, padded to whole cells
+    Buffer<int32_t> weights, start;
+    std::vector<float> bias, multiplier, slope;
+    bool sloped = false;
+};
+
+struct Network {
+    Description description;
+    const KernelSet *kernels = nullptr;
+    std::vector<PackedLayer> layers;
+    int phases = 1;  // of feature maps; a Winograd tile has as many outputs
+    int lag = 0;     // rows that the tail is behind the input
+
+    explicit Network(Description &&description, const KernelSet *kernels);
+};
+
+}  // namespace ob
