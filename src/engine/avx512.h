@@ -1,5 +1,4 @@
-// AVX-512 (F, BW, VL, DQ). Two of its operations have instructions of their own in later processors: see
-// VNNI, BF16.
+// AVX-512 (F, BW, VL, DQ): 16 lanes, 32 registers. VNNI and BF16 have instructions for dot products.
 #pragma once
 
 #include <immintrin.h>
@@ -12,7 +11,7 @@ namespace {
 template <bool VNNI, bool BF16>
 struct Avx512 {
     static constexpr int W = 16, MAX_BLOCK = 8;
-    static constexpr bool BFLOAT16 = BF16;
+    static constexpr bool BFLOAT16 = BF16, BYTE_DOT = VNNI;
     using F = __m512;
     using I = __m512i;
 
@@ -31,8 +30,8 @@ struct Avx512 {
         asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
         return c;
     }
-    // Two roundings. In one piece, since the compiler would run short of registers by doing many products
-    // first.
+    // Two roundings, in one statement: the compiler would compute many products first and run out of
+    // registers.
     static OB_INLINE F multiply_then_add(F a, F b, F c) {
         F product;
         asm("vmulps %3, %2, %1\n\tvaddps %1, %0, %0" : "+v"(c), "=&v"(product) : "v"(a), "v"(b));
@@ -41,8 +40,7 @@ struct Avx512 {
     static OB_INLINE F prelu(F f, F slope) {
         return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
     }
-    // Below the integers' range, and of what is no number, rounding gives the least of them: only the top is
-    // cut.
+    // Rounding gives the smallest integer for NaN and for what is too small, so only the top is cut.
     static OB_INLINE F clamp(F f) { return _mm512_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm512_set1_epi32(value); }
@@ -95,34 +93,40 @@ struct Avx512 {
         return fma(upper_bfloat16(a), upper_bfloat16(b), fma(lower_bfloat16(a), lower_bfloat16(b), sum));
     }
 
-    // u8 x s8 by way of 16 bits, exactly: bytes 0 and 2, bytes 1 and 3.
-    struct Pair {
-        I even, odd;
-    };
-    using Weight = std::conditional_t<VNNI, I, Pair>;
+    // u8 x s8, four products in each lane added to a 32-bit sum (vpdpbusd).
     static OB_INLINE I byte_input(I cells) { return cells; }
-    static OB_INLINE Weight byte_weight(int32_t bytes) {
-        if constexpr (VNNI) {
-            return set_cells(bytes);
-        } else {
-            I both = set_cells(bytes);
-            return {_mm512_srai_epi16(_mm512_slli_epi16(both, 8), 8), _mm512_srai_epi16(both, 8)};
-        }
-    }
-    static OB_INLINE I dot_bytes(I sum, I in, Weight weight) {
-        if constexpr (VNNI) {
+    static OB_INLINE I byte_weight(int32_t bytes) { return set_cells(bytes); }
+    static OB_INLINE I dot_bytes(I sum, I in, I weight) {
 #if defined(__AVX512VNNI__)
-            asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(in), "v"(weight));
-            return sum;
-#else
-            return sum;
+        asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(in), "v"(weight));
 #endif
-        } else {
-            I even = _mm512_and_si512(in, set_cells(0x00ff00ff)), odd = _mm512_srli_epi16(in, 8);
-            I products =
-                _mm512_add_epi32(_mm512_madd_epi16(even, weight.even), _mm512_madd_epi16(odd, weight.odd));
-            return _mm512_add_epi32(sum, products);
-        }
+        return sum;
+    }
+
+    // Two products of 16-bit numbers in each lane, added to a 32-bit sum.
+    using Sum16 = I;
+    static OB_INLINE Sum16 start16(int32_t value) { return set_cells(value); }
+    static OB_INLINE Sum16 dot16(Sum16 sum, I in, I weight) {
+        return _mm512_add_epi32(sum, _mm512_madd_epi16(in, weight));
+    }
+    static OB_INLINE I total16(Sum16 sum) { return sum; }
+    static OB_INLINE I even_bytes(I cells) { return _mm512_and_si512(cells, set_cells(0x00ff00ff)); }
+    static OB_INLINE I odd_bytes(I cells) { return _mm512_srli_epi16(cells, 8); }
+    static OB_INLINE I add16(I a, I b) { return _mm512_add_epi16(a, b); }
+    static OB_INLINE I sub16(I a, I b) { return _mm512_sub_epi16(a, b); }
+    template <int BITS>
+    static OB_INLINE I shift_left16(I value) {
+        return _mm512_slli_epi16(value, BITS);
+    }
+    static OB_INLINE I add_cells(I a, I b) { return _mm512_add_epi32(a, b); }
+    static OB_INLINE I multiply_cells(I a, I b) { return _mm512_mullo_epi32(a, b); }
+    template <int BITS>
+    static OB_INLINE I shift_left(I value) {
+        return _mm512_slli_epi32(value, BITS);
+    }
+    template <int BITS>
+    static OB_INLINE I shift_right(I value) {
+        return _mm512_srai_epi32(value, BITS);
     }
 };
 

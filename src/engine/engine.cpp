@@ -30,6 +30,8 @@ namespace {
 
 constexpr int64_t MAX_PICTURE_COLUMNS = int64_t(1) << 24, MAX_PICTURE_ROWS = int64_t(1) << 40;
 constexpr int MAX_THREADS = 1024;
+// Pixels of a push to a stream below which it runs on the calling thread alone.
+constexpr int64_t MIN_PIXELS_FOR_THREADS = 4096;
 // Bytes of a strip's rows beyond which narrower strips are faster. Measured.
 constexpr size_t STRIP_CACHE_BYTES = 4 << 20;
 // Columns of the narrowest strip that is cut only to fit the cache.
@@ -127,6 +129,14 @@ int64_t strip_for_cache(const Network &network, int64_t width) {
     int64_t fitting = int64_t(STRIP_CACHE_BYTES / std::max<size_t>(each, 1));
     if (fitting >= width) return width;
     return std::max(MIN_STRIP_COLUMNS, fitting / 64 * 64);
+}
+
+// Columns of the narrowest strip that a stream is cut into for the sake of its threads. Neighbours both
+// compute as many columns as the network's column radii add up to, twice: a quarter of such a strip.
+int64_t min_stream_strip(const Network &network) {
+    int64_t radii = 1;
+    for (const Layer &layer : network.description.layers) radii += layer.column_radius();
+    return 8 * radii;
 }
 
 struct Task {
@@ -275,7 +285,9 @@ void push(ob_stream &stream, const void *input, int64_t count, int64_t input_pla
     int64_t first = stream.taken, until = steps_ready(stream, stream.taken + count),
             begin = stream.steps_done;
     Cancellation cancellation(callback);
-    parallel(stream.strips.size(), stream.threads, cancellation, [&](size_t k, bool caller) {
+    // A thread takes longer to start than a few rows take to compute.
+    const int threads = (until - begin) * stream.format.width < MIN_PIXELS_FOR_THREADS ? 1 : stream.threads;
+    parallel(stream.strips.size(), threads, cancellation, [&](size_t k, bool caller) {
         for (int64_t step = begin; step < until; step++) {
             cancellation.check(caller);
             stream.strips[k].step(source, first, target, stream.given);
@@ -342,7 +354,7 @@ ob_stream *ob_stream_open(const ob_network *network, const ob_format *format, in
         int64_t reduces = network->network.description.reduces(), unit = ob::unit_of(network->network);
         int64_t width = ob::round_up(format->width, reduces), height = ob::round_up(format->height, reduces);
         int64_t columns = ob::strip_for_cache(network->network, width);
-        if (width / threads >= ob::MIN_STRIP_COLUMNS / 2)
+        if (width / threads >= ob::min_stream_strip(network->network))
             columns = std::min(columns, (width + threads - 1) / threads);
         for (const ob::Interval &range : ob::cut(width, std::max(ob::round_up(columns, unit), unit), unit))
             stream->strips.emplace_back(network->network, *format, range, ob::Interval{0, height});

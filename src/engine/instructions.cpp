@@ -2,6 +2,10 @@
 
 #include <cstring>
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -11,6 +15,7 @@ namespace ob {
 KernelSet avx512_bf16_kernels();
 KernelSet avx512_vnni_kernels();
 KernelSet avx512_kernels();
+KernelSet avx2_vnni_kernels();
 KernelSet avx2_kernels();
 KernelSet neon_dot_kernels();
 KernelSet neon_kernels();
@@ -19,6 +24,18 @@ KernelSet portable_kernels();
 namespace {
 
 #if defined(__x86_64__) || defined(__i386__)
+[[maybe_unused]] bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+// vpdpbusd in its VEX encoding: leaf 7, subleaf 1, bit 4 of EAX. GCC 11 and Clang 12 have no name for it.
+[[maybe_unused]] bool has_avx_vnni() {
+#if defined(ONEBRANCH_VNNI_MODEL)
+    return true;
+#else
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#endif
+}
+
 [[maybe_unused]] bool has_avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -50,8 +67,11 @@ std::vector<KernelSet> supported_sets() {
 #if defined(ONEBRANCH_HAS_AVX512)
     if (has_avx512()) sets.push_back(avx512_kernels());
 #endif
+#if defined(ONEBRANCH_HAS_AVX2_VNNI)
+    if (has_avx2() && has_avx_vnni()) sets.push_back(avx2_vnni_kernels());
+#endif
 #if defined(ONEBRANCH_HAS_AVX2)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(avx2_kernels());
+    if (has_avx2()) sets.push_back(avx2_kernels());
 #endif
 #endif
 #if defined(ONEBRANCH_HAS_NEON_DOT)

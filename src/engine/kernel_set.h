@@ -1,9 +1,12 @@
-// The functions that every set of instructions has of its own, and the values that they work on.
+// The kernels of one instruction set, and the arguments that they take.
 //
 // A *cell* is 32 bits of a feature map: one float32 channel, two bfloat16 channels or four 8-bit channels of
-// one pixel. A *plane* is a row of cells of one group of channels. Rows of float32 networks are kept in four
-// *phases*: plane 4 g + p holds the pixels 4 t + p, those of bfloat16 networks likewise in two, so that a
-// one-dimensional Winograd transform needs no shuffling.
+// one pixel. A *plane* is a row of cells of one group of channels. Networks that run by Winograd keep every
+// row in *phases*, as many as a tile has outputs: with four of them, plane 4 g + p holds the pixels 4 t + p
+// of group g. So the four outputs of a tile are four vectors, and no transform needs a shuffle.
+//
+// Example: 8 channels of int8, 10 pixels, four phases: 2 groups, 8 planes; plane 5 (group 1, phase 1) holds
+// channels 4 to 7 of the pixels 1, 5 and 9.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +14,22 @@
 
 namespace ob {
 
-constexpr int MAX_PHASES = 4, MAX_COLUMNS = 31, MARGIN = 16;
+constexpr int MAX_PHASES = 4;
+constexpr int MAX_COLUMNS = 31;  // of a kernel
+constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map
 
-// Products of a Winograd tile of so many outputs and three taps.
+// Products of a Winograd tile with so many outputs and three taps.
 constexpr int frequencies_of(int tile) { return tile + 2; }
 constexpr int MAX_FREQUENCIES = frequencies_of(MAX_PHASES);
 
-// Where values go, or come from as a skip. `kind` also says how cells are packed.
+// Integer weights of F(4, 3) are this often the rational ones, and so are its sums; it is divided out
+// exactly.
+constexpr int WINOGRAD_SCALE = 24;
+
+// How many channels a cell holds, and of which type: 1, 2 or 4.
 enum class Cell { Float32, BFloat16, Int8 };
 
+// A row of feature maps in memory, and how its 8-bit values are scaled.
 struct FeatureRow {
     int32_t *base = nullptr;  // plane 0, cell 0
     size_t stride = 0;        // cells from plane to plane
@@ -28,12 +38,11 @@ struct FeatureRow {
     Cell kind = Cell::Float32;
 };
 
-// What follows a convolution: times the multiplier (int8), the activation, the raw value kept, skips added,
-// stored.
+// What follows a convolution: multiplier (int8), activation, the value before skips, skips, and the store.
 struct Epilogue {
     const float *multiplier = nullptr, *slope = nullptr;
     bool sloped = true;    // false: every slope is 1
-    bool clamped = false;  // values may leave the range of 32-bit numbers
+    bool clamped = false;  // values may exceed 32-bit integers, and are cut to +-1024 before they are rounded
     bool keeps_raw = false;
     FeatureRow raw, out;
     const FeatureRow *skips = nullptr;
@@ -41,19 +50,21 @@ struct Epilogue {
     int phases = 1;
 };
 
-enum class Arithmetic { Fused, Strict, BFloat16, Int8 };
+// Int8: sums of products of bytes. Int16: of 16-bit numbers that stand for bytes, by Winograd; see
+// transform_int16.
+enum class Arithmetic { Fused, Strict, BFloat16, Int8, Int16 };
 
 // One row of a convolution.
 struct Convolution {
     Arithmetic arithmetic = Arithmetic::Fused;
-    int out = 0;  // channels that are stored, padded as the packing of `weights` is
+    int out = 0;  // channels that are stored, padded like `weights`
     int groups = 0, rows = 0, columns = 0, phases = 1;
     const int32_t *const *row = nullptr;          // [rows]: plane 0, cell 0
     size_t stride = 0;                            // cells from plane to plane
     ptrdiff_t tap[MAX_PHASES][MAX_COLUMNS] = {};  // from a group's first plane and the cell
     const int32_t *weights = nullptr;  // [block of channels][row][group][column][channel of the block]
     const int32_t *start = nullptr;    // [out]: float32 or int32
-    size_t cells = 0;                  // to be made, rounded up to whole vectors
+    size_t cells = 0;                  // to compute, rounded up to whole vectors
     Epilogue epilogue;
 };
 
@@ -64,12 +75,14 @@ struct Winograd {
     int groups = 0, out = 0;
     const int32_t *row[3] = {};        // null: a row of zeros
     const int32_t *weights = nullptr;  // [block of channels][frequency][row][group][channel of the block]
-    const float *bias = nullptr;
-    float *scratch = nullptr;  // MAX_FREQUENCIES * 8 * 4 * lanes
+    const float *bias = nullptr;       // [out], of floats
+    const int32_t *start = nullptr;    // [out], of integers: WINOGRAD_SCALE times what the sums begin with
+    int32_t *scratch = nullptr;        // MAX_FREQUENCIES * 8 * 4 * lanes
     size_t cells = 0;
     Epilogue epilogue;
 };
 
+// One row of a picture's samples.
 struct PictureRow {
     const void *base = nullptr;        // of the row's first pixel
     int type = 0;                      // enum ob_type
@@ -79,11 +92,13 @@ struct PictureRow {
 struct KernelSet {
     const char *name;
     int lanes, max_block;  // pixels of a vector, channels of a block
-    bool bfloat16;         // in hardware
+    bool bfloat16;         // has instructions for bfloat16
+    bool byte_dot;         // has a dot product of bytes; without it int8 networks run by Winograd in 16 bits
 
     void (*convolve)(const Convolution &);
     void (*winograd)(const Winograd &);
-    // Planes in phases (stride, cells) -> a transformed row, of float32 or bfloat16 cells.
+    // Planes in phases (stride, cells) -> a transformed row: of float32 or bfloat16 cells, or of cells of
+    // two 16-bit numbers from planes of 8-bit cells.
     void (*transform)(Cell kind, const int32_t *planes, size_t stride, int groups, size_t cells,
                       int32_t *row);
 
@@ -117,7 +132,7 @@ struct KernelSet {
     double (*peak)(int precision, double seconds);
 };
 
-// Blocks of output channels, as the packing of weights and the kernels agree on.
+// Output channels of the next block when `left` of them are left; packing and kernels agree on it.
 inline int block_of(int left, int max_block) {
     int block = max_block;
     while (block > left) block /= 2;

@@ -1,34 +1,43 @@
-// The kernels, written once over a type S that wraps a set of instructions. Included by kernels_*.cpp alone.
+// The kernels, written once as templates over a struct S of SIMD operations. Included by kernels_*.cpp alone.
 //
-// S: W lanes, MAX_BLOCK channels of a block, F and I vectors of float32 and int32, and the operations used
-// below. Multiplications and additions outside S::fma round each by itself (-ffp-contract=off), so that
-// everything but `Fused` and `BFloat16` convolutions gives the same bits with every set.
+// S has W lanes, MAX_BLOCK channels of the widest block, vectors F of float32 and I of int32, and the
+// operations used below. BFLOAT16 and BYTE_DOT say whether it has instructions for them. A multiplication and
+// an addition outside S::fma are rounded separately (-ffp-contract=off), so all sets compute the same bits,
+// except in the arithmetic kinds Fused and BFloat16.
 #pragma once
 
+#include <cassert>
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "kernel_set.h"
 #include "onebranch_engine.h"
 
 #define OB_INLINE inline __attribute__((always_inline))
 #define OB_UNROLL _Pragma("GCC unroll 16")
-// No load is moved across: the compiler would fetch several columns at once and spill the sums.
+// The compiler moves no load across: it would load several columns at once and spill the sums.
 #define OB_IN_ORDER asm volatile("" ::: "memory")
 
 namespace ob {
 namespace {
 
-// Vectors of pixels that are made at once with a block of so many channels.
-template <class S>
+// Vectors of pixels that are computed at once with a block of so many channels: as many sums as the registers
+// hold beside the inputs, a weight and a product.
+template <class S, class A>
 constexpr int pixels_for(int channels) {
-    if (S::MAX_BLOCK == 8) return channels == 8 ? 3 : channels == 4 ? 6 : 8;
+    constexpr bool narrow = A::INTEGER && !S::BYTE_DOT;
+    if (S::MAX_BLOCK == 8) {
+        if (A::REGISTERS > 1) return channels == 8 ? 1 : channels == 4 ? 2 : 4;
+        return channels == 8 ? 3 : channels == 4 ? 6 : 8;
+    }
+    if (narrow) return channels == 4 ? 2 : 4;
     return channels == 4 ? 3 : channels == 2 ? 4 : 6;
 }
 
-// Whether P more vectors are made at once of so many cells. Four are made two by two rather than as three and
-// one.
+// Whether P vectors are computed at once when so many cells are left. Four are computed as two and two, not
+// three and one.
 template <class S, int O, int P>
 constexpr bool fits(size_t cells) {
     return cells >= size_t(P) * S::W && !(O == S::MAX_BLOCK && P == 3 && cells == 4 * size_t(S::W));
@@ -37,16 +46,62 @@ constexpr bool fits(size_t cells) {
 // ---- arithmetic: a cell of the input times a cell of weights, added
 // ------------------------------------------
 
+// The products of a tile -> its outputs, without the bias.
+template <class S>
+OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
+    using F = typename S::F;
+    F sum = S::add(m[1], m[2]), difference = S::sub(m[1], m[2]);
+    F outer = S::add(m[3], m[4]), outer_difference = S::sub(m[3], m[4]);
+    f[0] = S::add(S::add(m[0], sum), outer);
+    f[1] = S::add(difference, S::mul(S::set(2.0f), outer_difference));
+    f[2] = S::add(sum, S::mul(S::set(4.0f), outer));
+    f[3] = S::add(S::add(difference, S::mul(S::set(8.0f), outer_difference)), m[5]);
+}
+
+template <class S>
+OB_INLINE void outputs_of(const typename S::F (&m)[4], typename S::F (&f)[2]) {
+    f[0] = S::add(S::add(m[0], m[1]), m[2]);
+    f[1] = S::sub(S::sub(m[1], m[2]), m[3]);
+}
+
+// The channels of a cell of bytes in two cells of 16-bit numbers: 0 and 2, 1 and 3.
+template <class S>
+struct Halves {
+    typename S::I even, odd;
+};
+
+template <class S>
+OB_INLINE Halves<S> split_bytes(typename S::I cells) {
+    return {S::even_bytes(cells), S::odd_bytes(cells)};
+}
+
+// What follows are kinds of arithmetic. A: a vector of sums. start, in, weight, step and value: what a sum
+// begins with, a vector of inputs, one weight in every lane, sum + in * weight, and the sum in real units.
 template <class S>
 struct Fused {
     using A = typename S::F;
+    using Value = typename S::F;
+    static constexpr int WEIGHT_CELLS = 1, REGISTERS = 1;
+    static constexpr bool INTEGER = false;
     static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
-    static OB_INLINE typename S::F in(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
+    static OB_INLINE typename S::F in(const int32_t *at) {
+        return S::load(reinterpret_cast<const float *>(at));
+    }
     static OB_INLINE typename S::F weight(const int32_t *at) {
         return S::set(*reinterpret_cast<const float *>(at));
     }
     static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::fma(in, weight, sum); }
     static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
+    static OB_INLINE A begin(const Winograd &, int, int) { return S::set(0.0f); }
+    static OB_INLINE void keep(int32_t *at, A sum) { S::store(reinterpret_cast<float *>(at), sum); }
+    static OB_INLINE Value kept(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
+    template <int FREQUENCIES, int TILE>
+    static OB_INLINE void outputs(const Winograd &w, const Value (&m)[FREQUENCIES], int channel,
+                                  typename S::F (&f)[TILE]) {
+        outputs_of<S>(m, f);
+        const typename S::F bias = S::set(w.bias[channel]);
+        OB_UNROLL for (int p = 0; p < TILE; p++) f[p] = S::add(f[p], bias);
+    }
 };
 
 template <class S>
@@ -60,6 +115,9 @@ struct Strict : Fused<S> {
 template <class S>
 struct Bf16 {
     using A = typename S::F;
+    using Value = typename S::F;
+    static constexpr int WEIGHT_CELLS = 1, REGISTERS = 1;
+    static constexpr bool INTEGER = false;
     static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
     static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
@@ -67,36 +125,126 @@ struct Bf16 {
         return S::dot_bfloat16(sum, in, weight);
     }
     static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
+    static OB_INLINE A begin(const Winograd &, int, int) { return S::set(0.0f); }
+    static OB_INLINE void keep(int32_t *at, A sum) { S::store(reinterpret_cast<float *>(at), sum); }
+    static OB_INLINE Value kept(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
+    template <int FREQUENCIES, int TILE>
+    static OB_INLINE void outputs(const Winograd &w, const Value (&m)[FREQUENCIES], int channel,
+                                  typename S::F (&f)[TILE]) {
+        outputs_of<S>(m, f);
+        const typename S::F bias = S::set(w.bias[channel]);
+        OB_UNROLL for (int p = 0; p < TILE; p++) f[p] = S::add(f[p], bias);
+    }
 };
 
+// Bytes times signed bytes, four of each in a cell. Where there is no dot product of bytes, a cell of input
+// is split into two of 16-bit numbers, channels 0 and 2 and channels 1 and 3, and there are two cells of such
+// weights for it.
 template <class S>
 struct Int8 {
-    using A = typename S::I;
-    static OB_INLINE A start(int32_t bits) { return S::set_cells(bits); }
-    static OB_INLINE typename S::I in(const int32_t *at) { return S::byte_input(S::load_cells(at)); }
-    static OB_INLINE typename S::Weight weight(const int32_t *at) { return S::byte_weight(*at); }
-    static OB_INLINE A step(A sum, typename S::I in, typename S::Weight weight) {
-        return S::dot_bytes(sum, in, weight);
+    using A = std::conditional_t<S::BYTE_DOT, typename S::I, typename S::Sum16>;
+    // Cells of weights for a cell of input; registers of a sum.
+    static constexpr int WEIGHT_CELLS = S::BYTE_DOT ? 1 : 2;
+    static constexpr int REGISTERS = sizeof(A) / sizeof(typename S::I);
+    static constexpr bool INTEGER = true;
+
+    static OB_INLINE A start(int32_t bits) {
+        if constexpr (S::BYTE_DOT)
+            return S::set_cells(bits);
+        else
+            return S::start16(bits);
     }
-    static OB_INLINE typename S::F value(A sum, const float *multiplier, int channel) {
-        return S::mul(S::to_float(sum), S::set(multiplier[channel]));
+    static OB_INLINE auto in(const int32_t *at) {
+        if constexpr (S::BYTE_DOT)
+            return S::byte_input(S::load_cells(at));
+        else
+            return split_bytes<S>(S::load_cells(at));
+    }
+    static OB_INLINE auto weight(const int32_t *at) {
+        if constexpr (S::BYTE_DOT)
+            return S::byte_weight(*at);
+        else
+            return Halves<S>{S::set_cells(at[0]), S::set_cells(at[1])};
+    }
+    template <class In, class Weight>
+    static OB_INLINE A step(A sum, const In &in, const Weight &weight) {
+        if constexpr (S::BYTE_DOT)
+            return S::dot_bytes(sum, in, weight);
+        else
+            return S::dot16(S::dot16(sum, in.even, weight.even), in.odd, weight.odd);
+    }
+    static OB_INLINE typename S::F value(const A &sum, const float *multiplier, int channel) {
+        typename S::I total;
+        if constexpr (S::BYTE_DOT)
+            total = sum;
+        else
+            total = S::total16(sum);
+        return S::mul(S::to_float(total), S::set(multiplier[channel]));
+    }
+};
+
+// 16-bit numbers times 16-bit numbers, two of each in a cell: the products of Winograd's integer transforms.
+template <class S>
+struct Int16 {
+    using A = typename S::Sum16;
+    static constexpr int WEIGHT_CELLS = 1, REGISTERS = sizeof(A) / sizeof(typename S::I);
+    static constexpr bool INTEGER = true;
+    using Value = typename S::I;
+
+    static OB_INLINE A begin(const Winograd &w, int channel, int frequency) {
+        // Frequency 1, of the point 1, is part of every output as it is.
+        return S::start16(frequency == 1 ? w.start[channel] : 0);
+    }
+    static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
+    static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
+    static OB_INLINE A step(const A &sum, typename S::I in, typename S::I weight) {
+        return S::dot16(sum, in, weight);
+    }
+    static OB_INLINE void keep(int32_t *at, const A &sum) { S::store_cells(at, S::total16(sum)); }
+    static OB_INLINE Value kept(const int32_t *at) { return S::load_cells(at); }
+
+    // The products of a tile -> its outputs. All are WINOGRAD_SCALE times a 32-bit number, modulo 2^32: 24 =
+    // 8 * 3, so 3 bits are shifted out, and the odd factor is divided out by multiplying by its inverse
+    // modulo 2^32.
+    static OB_INLINE void outputs(const Winograd &w, const Value (&m)[6], int channel,
+                                  typename S::F (&f)[4]) {
+        using I = typename S::I;
+        const I sum = S::add_cells(m[1], m[2]), difference = S::sub_cells(m[1], m[2]);
+        const I outer = S::add_cells(m[3], m[4]), outer_difference = S::sub_cells(m[3], m[4]);
+        const I scaled[4] = {
+            S::add_cells(S::add_cells(m[0], sum), outer),
+            S::add_cells(difference, S::add_cells(outer_difference, outer_difference)),
+            S::add_cells(sum, S::template shift_left<2>(outer)),
+            S::add_cells(S::add_cells(difference, S::template shift_left<3>(outer_difference)), m[5])};
+        const typename S::F multiplier = S::set(w.epilogue.multiplier[channel]);
+        OB_UNROLL for (int p = 0; p < 4; p++) {
+            I third =
+                S::multiply_cells(S::template shift_right<3>(scaled[p]), S::set_cells(int32_t(0xaaaaaaabu)));
+            f[p] = S::mul(S::to_float(third), multiplier);
+        }
     }
 };
 
 // ---- epilogue
 // -----------------------------------------------------------------------------------------------
 
+// O channels of one vector of pixels -> cells of a row of feature maps.
+// Lanes: the vector's lane x is pixel `phases * (cell + x) + phase`; a cell holds 1, 2 or 4 channels of that
+// pixel. Example, 8 bits: channels 0 to 3 of a pixel are 0.2, -0.4, 1.0 and 99 with scale 0.1 and zero point
+// 10: they become 12, 6, 20 and 255, and the cell 0xff14060c.
 template <class S, int O>
 OB_INLINE void store(const FeatureRow &to, const typename S::F (&f)[O], bool clamped, int channel, int phase,
-                  int phases, size_t cell) {
+                     int phases, size_t cell) {
     using I = typename S::I;
     if (to.kind == Cell::Float32) {
-    OB_UNROLL for (int o = 0; o < O; o++)
-            S::store(reinterpret_cast<float *>(to.base) + (size_t(channel + o) * phases + phase) * to.stride + cell, f[o]);
+        OB_UNROLL for (int o = 0; o < O; o++) S::store(
+            reinterpret_cast<float *>(to.base) + (size_t(channel + o) * phases + phase) * to.stride + cell,
+            f[o]);
     } else if (to.kind == Cell::BFloat16) {
         if constexpr (O % 2 == 0) {
             OB_UNROLL for (int o = 0; o < O; o += 2)
-                S::store_cells(to.base + (size_t((channel + o) / 2) * phases + phase) * to.stride + cell, S::pack_bfloat16(f[o], f[o + 1]));
+                S::store_cells(to.base + (size_t((channel + o) / 2) * phases + phase) * to.stride + cell,
+                               S::pack_bfloat16(f[o], f[o + 1]));
         }
     } else {
         if constexpr (O % 4 == 0) {
@@ -108,25 +256,32 @@ OB_INLINE void store(const FeatureRow &to, const typename S::F (&f)[O], bool cla
                     if (clamped) v = S::clamp(v);
                     q[k] = S::round(v);
                 }
-                S::store_cells(to.base + (size_t((channel + o) / 4) * phases + phase) * to.stride + cell, S::pack_bytes(q, to.zero_point));
+                S::store_cells(to.base + (size_t((channel + o) / 4) * phases + phase) * to.stride + cell,
+                               S::pack_bytes(q, to.zero_point));
             }
         }
     }
 }
 
+// One channel of a vector of pixels in real units, read from a row that `store` wrote.
 template <class S>
 OB_INLINE typename S::F skip_value(const FeatureRow &from, int channel, int phase, int phases, size_t cell) {
     if (from.kind == Cell::Float32)
-        return S::load(reinterpret_cast<const float *>(from.base) + (size_t(channel) * phases + phase) * from.stride + cell);
+        return S::load(reinterpret_cast<const float *>(from.base) +
+                       (size_t(channel) * phases + phase) * from.stride + cell);
     if (from.kind == Cell::BFloat16) {
-        typename S::I cells = S::load_cells(from.base + (size_t(channel / 2) * phases + phase) * from.stride + cell);
+        typename S::I cells =
+            S::load_cells(from.base + (size_t(channel / 2) * phases + phase) * from.stride + cell);
         return channel & 1 ? S::upper_bfloat16(cells) : S::lower_bfloat16(cells);
     }
-    typename S::I cells = S::load_cells(from.base + (size_t(channel / 4) * phases + phase) * from.stride + cell);
+    typename S::I cells =
+        S::load_cells(from.base + (size_t(channel / 4) * phases + phase) * from.stride + cell);
     typename S::I q = S::byte_of(cells, channel & 3);
     return S::mul(S::to_float(S::sub_cells(q, S::set_cells(from.zero_point))), S::set(from.scale));
 }
 
+// What follows a convolution, on O channels of one vector of pixels: activation, the value before skips,
+// skips, store. Example: sum -2 with slope 0.25 is -0.5; a skip adds 1.5: 1.0 is stored.
 template <class S, int O>
 OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int phase, size_t cell) {
     if (e.sloped) {
@@ -134,15 +289,26 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
     }
     if (e.keeps_raw) store<S, O>(e.raw, f, e.clamped, channel, phase, e.phases, cell);
     for (int s = 0; s < e.skip_count; s++) {
-        OB_UNROLL for (int o = 0; o < O; o++)
-            f[o] = S::add(f[o], skip_value<S>(e.skips[s], channel + o, phase, e.phases, cell));
+        OB_UNROLL for (int o = 0; o < O; o++) f[o] =
+            S::add(f[o], skip_value<S>(e.skips[s], channel + o, phase, e.phases, cell));
     }
     store<S, O>(e.out, f, e.clamped, channel, phase, e.phases, cell);
 }
 
-// ---- direct convolution -------------------------------------------------------------------------------------
+// ---- direct convolution
+// -------------------------------------------------------------------------------------
 
-// O channels of P vectors of pixels. COLUMNS 0: as many as the convolution says.
+// O output channels of P vectors of pixels, the innermost loop of every direct convolution. COLUMNS: of the
+// kernel; 0: as many as the convolution says.
+//
+// Registers: sum[o][p] holds output channel `channel + o` of the W pixels from cell `cell + p * W` on; in[p]
+// the input of these pixels, shifted by one column of the kernel; weight one cell of weights in every lane.
+//
+// Worked example: int8, W = 8, O = 4, P = 2, a 3x3 kernel, 16 input channels, so groups = 4 cells of 4
+// channels. For row 0, group 0, column 0: in[0] are the bytes of input channels 0 to 3 of pixels -1 to 6,
+// in[1] those of pixels 7 to 14. With weights (1, -2, 0, 3) for output channel 0 and bytes (10, 20, 30, 40)
+// at pixel -1, lane 0 of sum[0][0] grows by 10 - 40 + 0 + 120 = 90. After 3 * 4 * 3 such steps the sums are
+// complete: 4 channels of 16 pixels.
 template <class S, class A, int O, int P, int COLUMNS>
 OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, int phase, size_t cell) {
     typename A::A sum[O][P];
@@ -150,6 +316,8 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
         OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::start(c.start[channel + o]);
     }
     const int columns = COLUMNS ? COLUMNS : c.columns;
+    assert(columns == c.columns && cell + size_t(P) * S::W <= c.cells && channel + O <= c.out &&
+           phase < c.phases);
     const size_t group_stride = c.stride * c.phases;
     const ptrdiff_t *tap = c.tap[phase];
     for (int r = 0; r < c.rows; r++) {
@@ -160,10 +328,10 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
                 decltype(A::in(at)) in[P];
                 OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * S::W);
                 OB_UNROLL for (int o = 0; o < O; o++) {
-                    auto weight = A::weight(weights + o);
+                    auto weight = A::weight(weights + o * A::WEIGHT_CELLS);
                     OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
                 }
-                weights += O;
+                weights += O * A::WEIGHT_CELLS;
                 OB_IN_ORDER;
             }
         }
@@ -175,23 +343,28 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
     }
 }
 
+// O output channels of a whole row: P vectors at once, then two, then one.
 template <class S, class A, int O, int COLUMNS>
 void block(const Convolution &c, const int32_t *weights, int channel) {
-    constexpr int P = pixels_for<S>(O);
+    constexpr int P = pixels_for<S, A>(O);
     for (int phase = 0; phase < c.phases; phase++) {
         size_t cell = 0;
-        for (; fits<S, O, P>(c.cells - cell); cell += P * S::W) tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
+        for (; fits<S, O, P>(c.cells - cell); cell += P * S::W)
+            tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
         if constexpr (O == S::MAX_BLOCK && P > 2) {
-            for (; cell + 2 * S::W <= c.cells; cell += 2 * S::W) tile<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
+            for (; cell + 2 * S::W <= c.cells; cell += 2 * S::W)
+                tile<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
         }
         for (; cell < c.cells; cell += S::W) tile<S, A, O, 1, COLUMNS>(c, weights, channel, phase, cell);
     }
 }
 
+// All output channels of a row, MAX_BLOCK at once, the rest in blocks of a half, a quarter and an eighth of
+// that. Example: 19 channels with MAX_BLOCK = 8 are 8, 8, 2 and 1.
 template <class S, class A, int COLUMNS>
 void blocks(const Convolution &c) {
     const int32_t *weights = c.weights;
-    const size_t each = size_t(c.rows) * c.groups * c.columns;
+    const size_t each = size_t(c.rows) * c.groups * c.columns * A::WEIGHT_CELLS;
     for (int channel = 0; channel < c.out;) {
         int width = block_of(c.out - channel, S::MAX_BLOCK);
         if constexpr (S::MAX_BLOCK == 8) {
@@ -212,20 +385,30 @@ void by_columns(const Convolution &c) {
     blocks<S, A, 0>(c);
 }
 
+// One row of a direct convolution; see Convolution in kernel_set.h for the layout.
 template <class S>
 void convolve(const Convolution &c) {
+    assert(c.out > 0 && c.groups > 0 && c.rows > 0 && c.columns > 0 && c.columns <= MAX_COLUMNS);
+    assert(c.phases >= 1 && c.phases <= MAX_PHASES && c.cells > 0 && c.cells % S::W == 0);
+    assert(c.row && c.weights && c.start && c.epilogue.out.base && c.stride >= c.cells);
     switch (c.arithmetic) {
         case Arithmetic::Fused: return by_columns<S, Fused<S>>(c);
         case Arithmetic::Strict: return by_columns<S, Strict<S>>(c);
         case Arithmetic::BFloat16: return by_columns<S, Bf16<S>>(c);
+        case Arithmetic::Int16: return;  // by Winograd alone
         case Arithmetic::Int8: return by_columns<S, Int8<S>>(c);
     }
 }
 
-// ---- Winograd F(4, 3) and F(2, 3) along the row -----------------------------------------------------------------
-// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in one dimension, points 0, 1, -1, 2, -2
-// and 0, 1, -1.
+// ---- Winograd F(4, 3) and F(2, 3) along the row
+// ----------------------------------------------------------------- Lavin and Gray, "Fast Algorithms for
+// Convolutional Neural Networks" (2016), in one dimension, points 0, 1, -1, 2, -2 and 0, 1, -1.
 
+// Planes of four phases -> a row transformed for F(4, 3), of float32 cells.
+// Lanes: lane x of a vector belongs to tile `cell + x`, the pixels 4 t to 4 t + 3 with t = cell + x.
+// Example: pixels -1 to 4 are 1, 2, 3, 4, 5, 6; tile 0 becomes 4 d0 - 5 d2 + d4 = -6,
+// a + b = (d4 - 4 d2) + (d3 - 4 d1) = -11, a - b = -3, e + f = (d4 - d2) + 2 (d3 - d1) = 6, e - f = -2, and
+// 4 d1 - 5 d3 + d5 = -6.
 template <class S>
 void transform_float32(const int32_t *planes, size_t stride, int channels, size_t cells, int32_t *row) {
     using F = typename S::F;
@@ -251,6 +434,9 @@ void transform_float32(const int32_t *planes, size_t stride, int channels, size_
     }
 }
 
+// Planes of two phases -> a row transformed for F(2, 3), of bfloat16 cells; the differences and sums are
+// float32 and then rounded. Lanes: lane x belongs to tile `cell + x`, two pixels of two channels. Example:
+// pixels -1 to 2 are 1, 2, 3, 4; tile 0 becomes 1 - 3 = -2, 2 + 3 = 5, 3 - 2 = 1 and 2 - 4 = -2.
 template <class S>
 void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using F = typename S::F;
@@ -260,8 +446,8 @@ void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t
         for (int g = 0; g < groups; g++) {
             const int32_t *at = planes + size_t(g) * 2 * stride + cell;
             // Pixels 2 t - 1 ... 2 t + 2, of two channels each.
-            const typename S::I d[4] = {S::load_cells(at + stride - 1), S::load_cells(at), S::load_cells(at + stride),
-                                        S::load_cells(at + 1)};
+            const typename S::I d[4] = {S::load_cells(at + stride - 1), S::load_cells(at),
+                                        S::load_cells(at + stride), S::load_cells(at + 1)};
             F low[4], high[4];
             OB_UNROLL for (int k = 0; k < 4; k++) {
                 low[k] = S::lower_bfloat16(d[k]);
@@ -270,45 +456,83 @@ void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t
             int32_t *out = to + size_t(g) * S::W;
             S::store_cells(out, S::pack_bfloat16(S::sub(low[0], low[2]), S::sub(high[0], high[2])));
             S::store_cells(out + each, S::pack_bfloat16(S::add(low[1], low[2]), S::add(high[1], high[2])));
-            S::store_cells(out + 2 * each, S::pack_bfloat16(S::sub(low[2], low[1]), S::sub(high[2], high[1])));
-            S::store_cells(out + 3 * each, S::pack_bfloat16(S::sub(low[1], low[3]), S::sub(high[1], high[3])));
+            S::store_cells(out + 2 * each,
+                           S::pack_bfloat16(S::sub(low[2], low[1]), S::sub(high[2], high[1])));
+            S::store_cells(out + 3 * each,
+                           S::pack_bfloat16(S::sub(low[1], low[3]), S::sub(high[1], high[3])));
         }
     }
 }
 
+// Bytes of four channels -> 16-bit numbers of two channels each, exactly. See transform_float32: of inputs
+// from 0 to 255 the results lie from -2040 to 1275.
+template <class S>
+void transform_int16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
+    using I = typename S::I;
+    const size_t each = size_t(2 * groups) * S::W;
+    for (size_t cell = 0; cell < cells; cell += S::W) {
+        int32_t *to = row + cell * frequencies_of(4) * size_t(2 * groups);
+        for (int g = 0; g < groups; g++) {
+            const int32_t *at = planes + size_t(g) * 4 * stride + cell;
+            const Halves<S> d[6] = {split_bytes<S>(S::load_cells(at + 3 * stride - 1)),
+                                    split_bytes<S>(S::load_cells(at)),
+                                    split_bytes<S>(S::load_cells(at + stride)),
+                                    split_bytes<S>(S::load_cells(at + 2 * stride)),
+                                    split_bytes<S>(S::load_cells(at + 3 * stride)),
+                                    split_bytes<S>(S::load_cells(at + 1))};
+            OB_UNROLL for (int half = 0; half < 2; half++) {
+                I x[6];
+                OB_UNROLL for (int k = 0; k < 6; k++) x[k] = half ? d[k].odd : d[k].even;
+                const I four1 = S::template shift_left16<2>(x[1]), four2 = S::template shift_left16<2>(x[2]);
+                const I a = S::sub16(x[4], four2), b = S::sub16(x[3], four1), e = S::sub16(x[4], x[2]);
+                const I c = S::sub16(x[3], x[1]), f = S::add16(c, c);
+                int32_t *out = to + (2 * size_t(g) + half) * S::W;
+                // 4 d0 - 5 d2 + d4 and 4 d1 - 5 d3 + d5
+                S::store_cells(
+                    out, S::add16(S::sub16(S::template shift_left16<2>(x[0]), S::add16(four2, x[2])), x[4]));
+                S::store_cells(out + each, S::add16(a, b));
+                S::store_cells(out + 2 * each, S::sub16(a, b));
+                S::store_cells(out + 3 * each, S::add16(e, f));
+                S::store_cells(out + 4 * each, S::sub16(e, f));
+                const I five3 = S::add16(S::template shift_left16<2>(x[3]), x[3]);
+                S::store_cells(out + 5 * each, S::add16(S::sub16(four1, five3), x[5]));
+            }
+        }
+    }
+}
+
+// A row of feature maps in phases -> the transformed row that `winograd` reads.
 template <class S>
 void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
+    assert(planes && row && groups > 0 && cells > 0 && cells % S::W == 0 && stride >= cells);
     if (kind == Cell::Float32) return transform_float32<S>(planes, stride, groups, cells, row);
+    if constexpr (!S::BYTE_DOT) {
+        if (kind == Cell::Int8) return transform_int16<S>(planes, stride, groups, cells, row);
+    }
     transform_bfloat16<S>(planes, stride, groups, cells, row);
 }
 
-// The products of a tile -> its outputs, without the bias.
-template <class S>
-OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
-    using F = typename S::F;
-    F sum = S::add(m[1], m[2]), difference = S::sub(m[1], m[2]);
-    F outer = S::add(m[3], m[4]), outer_difference = S::sub(m[3], m[4]);
-    f[0] = S::add(S::add(m[0], sum), outer);
-    f[1] = S::add(difference, S::mul(S::set(2.0f), outer_difference));
-    f[2] = S::add(sum, S::mul(S::set(4.0f), outer));
-    f[3] = S::add(S::add(difference, S::mul(S::set(8.0f), outer_difference)), m[5]);
-}
-
-template <class S>
-OB_INLINE void outputs_of(const typename S::F (&m)[4], typename S::F (&f)[2]) {
-    f[0] = S::add(S::add(m[0], m[1]), m[2]);
-    f[1] = S::sub(S::sub(m[1], m[2]), m[3]);
-}
-
+// O output channels of P vectors of tiles: for every frequency the products with the transformed inputs,
+// summed over three rows and all channels and kept in `scratch`; then the transform back, and the epilogue of
+// every phase.
+//
+// Registers: sum[o][p] holds one frequency of output channel `channel + o` of W tiles; m[k] afterwards
+// frequency k.
+//
+// Worked example, Int16, one channel, one row of taps (1, 2, 3), pixels -1 to 4 of 1 to 6: the transformed
+// inputs are -6, -11, -3, 6, -2, -6 (see transform_float32) and the weights 6, -24, -8, 17, 9, 72 (see
+// integer_winograd_weights), so the products are -36, 264, 24, 102, -18, -432. Output 0 is (-36 + 264 + 24 +
+// 102 - 18) / 24 = 14 = 1 + 4 + 9, output 1 (264 - 24 + 2 * (102 + 18)) / 24 = 20, output 2 (264 + 24 + 4 *
+// (102 - 18)) / 24 = 26 and output 3 (264 - 24 + 8 * (102 + 18) - 432) / 24 = 32.
 template <class S, class A, int TILE, int O, int P>
 OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
     constexpr int FREQUENCIES = frequencies_of(TILE);
     using F = typename S::F;
     const size_t each = size_t(w.groups) * S::W, next = FREQUENCIES * each;
     for (int k = 0; k < FREQUENCIES; k++) {
-        F sum[O][P];
+        typename A::A sum[O][P];
         OB_UNROLL for (int o = 0; o < O; o++) {
-            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = S::set(0.0f);
+            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::begin(w, channel + o, k);
         }
         for (int r = 0; r < 3; r++) {
             if (!w.row[r]) {
@@ -326,17 +550,19 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
             }
         }
         OB_UNROLL for (int o = 0; o < O; o++) {
-            OB_UNROLL for (int p = 0; p < P; p++) S::store(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
+            OB_UNROLL for (int p = 0; p < P; p++)
+                A::keep(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
         }
     }
     for (int p = 0; p < P; p++) {
         F f[TILE][O];
         OB_UNROLL for (int o = 0; o < O; o++) {
-            F m[FREQUENCIES], made[TILE];
-            OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] = S::load(w.scratch + ((size_t(k) * O + o) * P + p) * S::W);
-            outputs_of<S>(m, made);
-            F bias = S::set(w.bias[channel + o]);
-            OB_UNROLL for (int phase = 0; phase < TILE; phase++) f[phase][o] = S::add(made[phase], bias);
+            typename A::Value m[FREQUENCIES];
+            F made[TILE];
+            OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] =
+                A::kept(w.scratch + ((size_t(k) * O + o) * P + p) * S::W);
+            A::outputs(w, m, channel + o, made);
+            OB_UNROLL for (int phase = 0; phase < TILE; phase++) f[phase][o] = made[phase];
         }
         OB_UNROLL for (int phase = 0; phase < TILE; phase++)
             finish<S, O>(w.epilogue, f[phase], channel, phase, cell + size_t(p) * S::W);
@@ -345,11 +571,13 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
 
 template <class S, class A, int TILE, int O>
 void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
-    constexpr int P = pixels_for<S>(O) > 4 ? 4 : pixels_for<S>(O);
+    constexpr int P = pixels_for<S, A>(O) > 4 ? 4 : pixels_for<S, A>(O);
     size_t cell = 0;
-    for (; fits<S, O, P>(w.cells - cell); cell += P * S::W) multiply<S, A, TILE, O, P>(w, weights, channel, cell);
+    for (; fits<S, O, P>(w.cells - cell); cell += P * S::W)
+        multiply<S, A, TILE, O, P>(w, weights, channel, cell);
     if constexpr (O == S::MAX_BLOCK && P > 2) {
-        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) multiply<S, A, TILE, O, 2>(w, weights, channel, cell);
+        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W)
+            multiply<S, A, TILE, O, 2>(w, weights, channel, cell);
     }
     for (; cell < w.cells; cell += S::W) multiply<S, A, TILE, O, 1>(w, weights, channel, cell);
 }
@@ -370,13 +598,21 @@ void winograd_blocks(const Winograd &w) {
     }
 }
 
+// One row of a 3x3 convolution from transformed rows; see Winograd in kernel_set.h for the layout.
 template <class S>
 void winograd(const Winograd &w) {
+    assert(w.groups > 0 && w.out > 0 && w.cells > 0 && w.cells % S::W == 0 && w.weights && w.scratch);
+    assert(w.epilogue.out.base &&
+           (w.arithmetic == Arithmetic::Int16 ? w.start != nullptr : w.bias != nullptr));
     if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Bf16<S>, 2>(w);
+    if constexpr (!S::BYTE_DOT) {
+        if (w.arithmetic == Arithmetic::Int16) return winograd_blocks<S, Int16<S>, 4>(w);
+    }
     winograd_blocks<S, Fused<S>, 4>(w);
 }
 
-// ---- pictures: plain loops, left to the compiler's vectorizer ---------------------------------------------------
+// ---- pictures: plain loops, left to the compiler's vectorizer
+// ---------------------------------------------------
 
 template <class T>
 OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white, float *values) {
@@ -388,14 +624,18 @@ OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white
         for (size_t x = 0; x < count; x++) values[x] = float(from[ptrdiff_t(x) * pixel]) / white;
 }
 
+// One channel of a row of samples -> float32 in [0, 1].
 inline void read(const PictureRow &row, int channel, size_t count, float *values) {
     ptrdiff_t at = row.channel * channel;
-    if (row.type == OB_UINT8) return read_as(static_cast<const uint8_t *>(row.base) + at, row.pixel, count, 255.0f, values);
-    if (row.type == OB_UINT16) return read_as(static_cast<const uint16_t *>(row.base) + at, row.pixel, count, 65535.0f, values);
+    if (row.type == OB_UINT8)
+        return read_as(static_cast<const uint8_t *>(row.base) + at, row.pixel, count, 255.0f, values);
+    if (row.type == OB_UINT16)
+        return read_as(static_cast<const uint16_t *>(row.base) + at, row.pixel, count, 65535.0f, values);
     read_as(static_cast<const float *>(row.base) + at, row.pixel, count, 1.0f, values);
 }
 
-// Clipped and rounded half up. What is not a number becomes 0.
+// Clipped to [0, 1], scaled and ready for truncation, which rounds half up. NaN becomes 0.
+// Example: 0.5 with white 255 is 127.5 + 0.5, which is truncated to 128.
 OB_INLINE float rounded(float value, float white) {
     value = value > 0.0f ? value : 0.0f;
     value = value < 1.0f ? value : 1.0f;
@@ -420,31 +660,35 @@ OB_INLINE void write_three(const float *r, const float *g, const float *b, float
 }
 
 template <class T>
-OB_INLINE void write_as(const float *const *values, int channels, float white, size_t count, T *to, ptrdiff_t pixel,
-                        ptrdiff_t channel) {
-    if (channels == 3 && pixel == 3 && channel == 1) return write_three(values[0], values[1], values[2], white, count, to);
+OB_INLINE void write_as(const float *const *values, int channels, float white, size_t count, T *to,
+                        ptrdiff_t pixel, ptrdiff_t channel) {
+    if (channels == 3 && pixel == 3 && channel == 1)
+        return write_three(values[0], values[1], values[2], white, count, to);
     for (int c = 0; c < channels; c++) write_one(values[c], white, count, to + c * channel, pixel);
 }
 
-inline void write(const float *const *values, int channels, int type, size_t count, void *row, ptrdiff_t pixel,
-                  ptrdiff_t channel) {
-    if (type == OB_UINT8) return write_as(values, channels, 255.0f, count, static_cast<uint8_t *>(row), pixel, channel);
-    if (type == OB_UINT16) return write_as(values, channels, 65535.0f, count, static_cast<uint16_t *>(row), pixel, channel);
+inline void write(const float *const *values, int channels, int type, size_t count, void *row,
+                  ptrdiff_t pixel, ptrdiff_t channel) {
+    if (type == OB_UINT8)
+        return write_as(values, channels, 255.0f, count, static_cast<uint8_t *>(row), pixel, channel);
+    if (type == OB_UINT16)
+        return write_as(values, channels, 65535.0f, count, static_cast<uint16_t *>(row), pixel, channel);
     for (int c = 0; c < channels; c++) {
         float *to = static_cast<float *>(row) + c * channel;
         for (size_t x = 0; x < count; x++) to[ptrdiff_t(x) * pixel] = values[c][x];
     }
 }
 
-// ITU-R BT.601, studio range / 255.
+// ITU-R BT.601, studio range / 255: white (1, 1, 1) has Y = 235 / 255 and Cb = Cr = 128 / 255.
 constexpr float FROM_RGB[3][3] = {{float(65.481 / 255), float(128.553 / 255), float(24.966 / 255)},
                                   {float(-37.797 / 255), float(-74.203 / 255), float(112.0 / 255)},
                                   {float(112.0 / 255), float(-93.786 / 255), float(-18.214 / 255)}};
 constexpr float OFFSET[3] = {float(16.0 / 255), float(128.0 / 255), float(128.0 / 255)};
 // The inverse of the matrix, to 17 digits (numpy.linalg.inv).
-constexpr float TO_RGB[3][3] = {{float(1.1643835616438356), float(3.0112439735697965e-07), float(1.5960268873357042)},
-                                {float(1.1643835616438356), float(-0.3917625399414501), float(-0.8129682921622053)},
-                                {float(1.1643835616438358), float(2.0172326395564593), float(3.054261745313201e-06)}};
+constexpr float TO_RGB[3][3] = {
+    {float(1.1643835616438356), float(3.0112439735697965e-07), float(1.5960268873357042)},
+    {float(1.1643835616438356), float(-0.3917625399414501), float(-0.8129682921622053)},
+    {float(1.1643835616438358), float(2.0172326395564593), float(3.054261745313201e-06)}};
 
 inline void luma(const float *r, const float *g, const float *b, float *y, size_t count) {
     for (size_t x = 0; x < count; x++)
@@ -473,6 +717,7 @@ inline void scale_and_shift(float *values, float scale, float shift, size_t coun
     for (size_t x = 0; x < count; x++) values[x] = values[x] * scale + shift;
 }
 
+// Pixels in order -> planes of phases. Example, two phases: 1, 2, 3, 4, 5 becomes 1, 3, 5 and 2, 4.
 template <int PHASES>
 OB_INLINE void split_by(const float *values, size_t count, float *planes, size_t stride) {
     size_t whole = count / PHASES;
@@ -486,6 +731,7 @@ inline void split_phases(const float *values, size_t count, int phases, float *p
     split_by<4>(values, count, planes, stride);
 }
 
+// Planes of phases -> pixels in order, the reverse of split_by.
 template <int PHASES>
 OB_INLINE void join_by(const float *planes, size_t stride, size_t count, float *values) {
     size_t whole = count / PHASES;
@@ -499,6 +745,7 @@ inline void join_phases(const float *planes, size_t stride, int phases, size_t c
     join_by<4>(planes, stride, count, values);
 }
 
+// sum[x] = weights[0] * rows[0][x] + weights[1] * rows[1][x] + ..., in this order.
 inline void weighted(const float *const *rows, const float *weights, int taps, size_t count, float *sum) {
     for (size_t x = 0; x < count; x++) sum[x] = weights[0] * rows[0][x];
     for (int k = 1; k < taps; k++) {
@@ -508,25 +755,30 @@ inline void weighted(const float *const *rows, const float *weights, int taps, s
     }
 }
 
+// Example, two phases of three taps: rows[p][x] = w[p][0] v[x] + w[p][1] v[x + 1] + w[p][2] v[x + 2] for p =
+// 0, 1.
 template <class S, int TAPS>
-OB_INLINE void enlarge_by(const float *values, const float *weights, int phases, int taps, size_t count, float *rows,
-                          size_t apart) {
+OB_INLINE void enlarge_by(const float *values, const float *weights, int phases, int taps, size_t count,
+                          float *rows, size_t apart) {
     const int n = TAPS ? TAPS : taps;
     for (int p = 0; p < phases; p++)
         for (size_t x = 0; x < count; x += S::W) {
             typename S::F sum = S::mul(S::load(values + x), S::set(weights[p * n]));
-            for (int k = 1; k < n; k++) sum = S::add(sum, S::mul(S::load(values + x + k), S::set(weights[p * n + k])));
+            for (int k = 1; k < n; k++)
+                sum = S::add(sum, S::mul(S::load(values + x + k), S::set(weights[p * n + k])));
             S::store(rows + p * apart + x, sum);
         }
 }
 
 template <class S>
-void enlarge(const float *values, const float *weights, int phases, int taps, size_t count, float *rows, size_t apart) {
+void enlarge(const float *values, const float *weights, int phases, int taps, size_t count, float *rows,
+             size_t apart) {
     if (taps == 5) return enlarge_by<S, 5>(values, weights, phases, taps, count, rows, apart);
     enlarge_by<S, 0>(values, weights, phases, taps, count, rows, apart);
 }
 
-inline void reduce(const float *values, const float *weights, int stride, int taps, size_t count, float *result) {
+inline void reduce(const float *values, const float *weights, int stride, int taps, size_t count,
+                   float *result) {
     for (size_t x = 0; x < count; x++) {
         float sum = 0.0f;
         for (int k = 0; k < taps; k++) sum += weights[k] * values[x * stride + k];
@@ -534,8 +786,11 @@ inline void reduce(const float *values, const float *weights, int stride, int ta
     }
 }
 
+// Example, two phases: rows 1, 3 and 2, 4 become 1, 2, 3, 4, to which the second rows are added where there
+// are any.
 template <int PHASES>
-OB_INLINE void interleave_by(const float *const *first, const float *const *second, size_t count, float *result) {
+OB_INLINE void interleave_by(const float *const *first, const float *const *second, size_t count,
+                             float *result) {
     const float *a[PHASES], *b[PHASES];
     for (int p = 0; p < PHASES; p++) {
         a[p] = first[p];
@@ -549,20 +804,23 @@ OB_INLINE void interleave_by(const float *const *first, const float *const *seco
             OB_UNROLL for (int p = 0; p < PHASES; p++) result[PHASES * x + p] = a[p][x];
 }
 
-inline void interleave(const float *const *first, const float *const *second, int phases, size_t count, float *result) {
+inline void interleave(const float *const *first, const float *const *second, int phases, size_t count,
+                       float *result) {
     if (phases == 1) return interleave_by<1>(first, second, count, result);
     if (phases == 2) return interleave_by<2>(first, second, count, result);
     if (phases == 3) return interleave_by<3>(first, second, count, result);
     interleave_by<4>(first, second, count, result);
 }
 
-// ---- the machine's peak: the direct kernel on data in the first cache --------------------------------------------
+// ---- the machine's peak: the direct kernel on data in the first cache
+// --------------------------------------------
 
+// Multiply-accumulates per second of `tile` with `group` channels in a cell, the best of many runs.
 template <class S, class A>
 double peak_of(int group, double seconds) {
-    constexpr int O = S::MAX_BLOCK, P = pixels_for<S>(O), GROUPS = 12;
+    constexpr int O = S::MAX_BLOCK, P = pixels_for<S, A>(O), GROUPS = 12;
     alignas(64) static thread_local int32_t cells[GROUPS * (P * S::W + 2 * MARGIN)];
-    alignas(64) static thread_local int32_t weights[GROUPS * 9 * O], out[O * P * S::W], start[O];
+    alignas(64) static thread_local int32_t weights[GROUPS * 9 * O * 2], out[O * P * S::W], start[O];
     static thread_local float multiplier[O];
     const int32_t *rows[3] = {cells, cells, cells};
     Convolution c;
@@ -600,9 +858,9 @@ double peak(int precision, double seconds) {
 
 template <class S>
 KernelSet kernel_set(const char *name) {
-    return {name,     S::W,   S::MAX_BLOCK,       S::BFLOAT16, convolve<S>,  winograd<S>, transform<S>, read,   write,
-            to_ycbcr, to_rgb, scale_and_shift, luma,        split_phases, join_phases, weighted,     enlarge<S>, reduce,
-            interleave, peak<S>};
+    return {name,         S::W,        S::MAX_BLOCK, S::BFLOAT16, S::BYTE_DOT, convolve<S>,     winograd<S>,
+            transform<S>, read,        write,        to_ycbcr,    to_rgb,      scale_and_shift, luma,
+            split_phases, join_phases, weighted,     enlarge<S>,  reduce,      interleave,      peak<S>};
 }
 
 }  // namespace

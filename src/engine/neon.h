@@ -11,7 +11,7 @@ namespace {
 template <bool DOT>
 struct Neon {
     static constexpr int W = 4, MAX_BLOCK = 8;
-    static constexpr bool BFLOAT16 = false;
+    static constexpr bool BFLOAT16 = false, BYTE_DOT = DOT;
     using F = float32x4_t;
     using I = int32x4_t;
 
@@ -83,11 +83,49 @@ struct Neon {
         int8x16_t a = vreinterpretq_s8_s32(in);
         sum = vaddq_s32(sum, weight.owed);
 #if defined(__ARM_FEATURE_DOTPROD)
-        if constexpr (DOT) return vdotq_s32(sum, a, weight.bytes);
+        sum = vdotq_s32(sum, a, weight.bytes);
 #endif
-        int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(weight.bytes));
-        int16x8_t high = vmull_high_s8(a, weight.bytes);
-        return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+        return sum;
+    }
+
+    // Two products of 16-bit numbers in each lane, added to a 32-bit sum. NEON adds a product a lane: the
+    // sums of the lower and the upper half of the lanes are kept apart, interleaved by channel, and added in
+    // pairs at the end.
+    struct Sum16 {
+        I low, high;
+    };
+    static OB_INLINE Sum16 start16(int32_t value) {
+        const int32_t first[4] = {value, 0, value, 0};
+        return {vld1q_s32(first), vld1q_s32(first)};
+    }
+    static OB_INLINE Sum16 dot16(const Sum16 &sum, I in, I weight) {
+        const int16x8_t a = vreinterpretq_s16_s32(in), b = vreinterpretq_s16_s32(weight);
+        return {vmlal_s16(sum.low, vget_low_s16(a), vget_low_s16(b)), vmlal_high_s16(sum.high, a, b)};
+    }
+    static OB_INLINE I total16(const Sum16 &sum) { return vpaddq_s32(sum.low, sum.high); }
+    static OB_INLINE I even_bytes(I cells) { return vandq_s32(cells, vdupq_n_s32(0x00ff00ff)); }
+    static OB_INLINE I odd_bytes(I cells) {
+        return vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(cells), 8));
+    }
+    static OB_INLINE I add16(I a, I b) {
+        return vreinterpretq_s32_s16(vaddq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+    }
+    static OB_INLINE I sub16(I a, I b) {
+        return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+    }
+    template <int BITS>
+    static OB_INLINE I shift_left16(I value) {
+        return vreinterpretq_s32_s16(vshlq_n_s16(vreinterpretq_s16_s32(value), BITS));
+    }
+    static OB_INLINE I add_cells(I a, I b) { return vaddq_s32(a, b); }
+    static OB_INLINE I multiply_cells(I a, I b) { return vmulq_s32(a, b); }
+    template <int BITS>
+    static OB_INLINE I shift_left(I value) {
+        return vshlq_n_s32(value, BITS);
+    }
+    template <int BITS>
+    static OB_INLINE I shift_right(I value) {
+        return vshrq_n_s32(value, BITS);
     }
 };
 

@@ -42,16 +42,33 @@ int32_t weight_cell(const PackedLayer &packed, int o, int g, int r, int l) {
     return int32_t(cell);
 }
 
-void pack_direct(PackedLayer &packed, int max_block) {
+// Two cells of 16-bit weights from one cell of 8-bit weights: channels 0 and 2, channels 1 and 3.
+void split_weights(int32_t cell, int32_t *to) {
+    for (int half = 0; half < 2; half++) {
+        const int low = int8_t(uint32_t(cell) >> (8 * half)),
+                  high = int8_t(uint32_t(cell) >> (8 * half + 16));
+        to[half] = int32_t(uint32_t(uint16_t(low)) | uint32_t(uint16_t(high)) << 16);
+    }
+}
+
+void pack_direct(PackedLayer &packed, const KernelSet &set) {
     const Layer &layer = *packed.layer;
-    packed.weights = Buffer<int32_t>(size_t(packed.out) * layer.rows * packed.groups * layer.columns);
+    const bool split = layer.integer && !set.byte_dot;
+    const size_t each = split ? 2 : 1;
+    packed.weights = Buffer<int32_t>(each * size_t(packed.out) * layer.rows * packed.groups * layer.columns);
     int32_t *to = packed.weights.data();
     for (int first = 0; first < packed.out;) {
-        int width = block_of(packed.out - first, max_block);
+        int width = block_of(packed.out - first, set.max_block);
         for (int r = 0; r < layer.rows; r++)
             for (int g = 0; g < packed.groups; g++)
                 for (int l = 0; l < layer.columns; l++)
-                    for (int o = 0; o < width; o++) *to++ = weight_cell(packed, first + o, g, r, l);
+                    for (int o = 0; o < width; o++, to += each) {
+                        const int32_t cell = weight_cell(packed, first + o, g, r, l);
+                        if (split)
+                            split_weights(cell, to);
+                        else
+                            *to = cell;
+                    }
         first += width;
     }
 }
@@ -112,36 +129,92 @@ void pack_winograd(PackedLayer &packed, int tile, int max_block) {
     }
 }
 
+// WINOGRAD_SCALE times the weights of a row of three taps for F(4, 3): whole numbers of at most 24 * 127 =
+// 3048. Example: taps 1, 2, 3 give 6, -24, -8, 17, 9, 72.
+void integer_winograd_weights(const int (&g)[3], int (&u)[6]) {
+    u[0] = 6 * g[0];
+    u[1] = -4 * (g[0] + g[1] + g[2]);
+    u[2] = -4 * (g[0] - g[1] + g[2]);
+    u[3] = g[0] + 2 * g[1] + 4 * g[2];
+    u[4] = g[0] - 2 * g[1] + 4 * g[2];
+    u[5] = 24 * g[2];
+}
+
+// As pack_winograd; a cell holds the 16-bit weights of channels 0 and 2, or 1 and 3, of a cell of bytes.
+void pack_integer_winograd(PackedLayer &packed, int max_block) {
+    const Layer &layer = *packed.layer;
+    const size_t rows = 3, pairs = 2 * size_t(packed.groups), frequencies = 6;
+    packed.weights = Buffer<int32_t>(size_t(packed.out) * frequencies * rows * pairs);
+    int32_t *to = packed.weights.data();
+    auto tap = [&](size_t o, size_t i, size_t r, size_t l) -> int {
+        if (o >= size_t(layer.out) || i >= size_t(layer.in)) return 0;
+        return layer.integer_weight[((o * size_t(layer.in) + i) * rows + r) * 3 + l];
+    };
+    for (size_t first = 0; first < size_t(packed.out);) {
+        const size_t width = size_t(block_of(packed.out - int(first), max_block));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t pair = 0; pair < pairs; pair++)
+                for (size_t o = 0; o < width; o++)
+                    for (size_t k = 0; k < 2; k++) {
+                        const size_t channel = 4 * (pair / 2) + pair % 2 + 2 * k;
+                        int taps[3], u[6];
+                        for (size_t l = 0; l < 3; l++) taps[l] = tap(first + o, channel, r, l);
+                        integer_winograd_weights(taps, u);
+                        for (size_t f = 0; f < frequencies; f++)
+                            to[((f * rows + r) * pairs + pair) * width + o] |=
+                                int32_t(uint32_t(uint16_t(u[f])) << (16 * k));
+                    }
+        to += width * frequencies * rows * pairs;
+        first += width;
+    }
+}
+
+// Whether WINOGRAD_SCALE times every accumulator fits 32 bits, so that the scale can be divided out exactly.
+bool fits_integer_winograd(const Layer &layer) {
+    const size_t each = layer.integer_weight.size() / size_t(layer.out);
+    for (size_t o = 0; o < size_t(layer.out); o++) {
+        int64_t most = std::abs(int64_t(layer.start[o]));
+        for (size_t k = 0; k < each; k++) most += 255 * std::abs(int(layer.integer_weight[o * each + k]));
+        if (most * WINOGRAD_SCALE > INT32_MAX) return false;
+    }
+    return true;
+}
+
 // Measured: below these widths the transforms cost more than they save.
 bool fits_winograd(const Layer &layer) {
     return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
 }
 
-PackedLayer pack(const Description &network, size_t index, int phases, int max_block) {
+PackedLayer pack(const Description &network, size_t index, int phases, const KernelSet &set) {
     const Layer &layer = network.layers[index];
-    bool head = index == 0, tail = index + 1 == network.layers.size();
-    Cell hidden = network.precision == Precision::Int8       ? Cell::Int8
+    const bool head = index == 0, tail = index + 1 == network.layers.size();
+    const bool quantized = network.precision == Precision::Int8;
+    Cell hidden = quantized                                  ? Cell::Int8
                   : network.precision == Precision::BFloat16 ? Cell::BFloat16
                                                              : Cell::Float32;
     PackedLayer packed;
     packed.layer = &layer;
     packed.in_cell = head ? Cell::Float32 : hidden;
     packed.out_cell = tail ? Cell::Float32 : hidden;
-    packed.arithmetic = layer.integer                          ? Arithmetic::Int8
-                        : packed.in_cell == Cell::BFloat16     ? Arithmetic::BFloat16
-                        : network.precision == Precision::Int8 ? Arithmetic::Strict
-                                                               : Arithmetic::Fused;
-    packed.winograd = !head && network.precision != Precision::Int8 && fits_winograd(layer);
+    packed.winograd = !head && fits_winograd(layer);
+    if (quantized) packed.winograd = packed.winograd && !set.byte_dot && fits_integer_winograd(layer);
+    packed.arithmetic = layer.integer ? packed.winograd ? Arithmetic::Int16 : Arithmetic::Int8
+                        : packed.in_cell == Cell::BFloat16 ? Arithmetic::BFloat16
+                        : quantized                        ? Arithmetic::Strict
+                                                           : Arithmetic::Fused;
     packed.groups = int(round_up(layer.in, per_cell(packed.in_cell)) / per_cell(packed.in_cell));
     packed.out = int(round_up(layer.out, per_cell(packed.out_cell)));
-    if (packed.winograd)
-        pack_winograd(packed, phases, max_block);
+    if (packed.arithmetic == Arithmetic::Int16)
+        pack_integer_winograd(packed, set.max_block);
+    else if (packed.winograd)
+        pack_winograd(packed, phases, set.max_block);
     else
-        pack_direct(packed, max_block);
+        pack_direct(packed, set);
     packed.start = Buffer<int32_t>(packed.out);
+    const uint32_t unit = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
     for (int o = 0; o < layer.out; o++) {
         if (layer.integer)
-            packed.start[o] = layer.start[o];
+            packed.start[o] = int32_t(unit * uint32_t(layer.start[o]));
         else
             std::memcpy(&packed.start[o], &layer.bias[o], 4);
     }
@@ -155,14 +228,18 @@ PackedLayer pack(const Description &network, size_t index, int phases, int max_b
     return packed;
 }
 
+// As many phases as a Winograd tile has outputs; one where no layer runs by Winograd.
+int phases_of(const Description &network, const KernelSet &set) {
+    if (network.precision == Precision::BFloat16) return 2;
+    return network.precision == Precision::Int8 && set.byte_dot ? 1 : 4;
+}
+
 }  // namespace
 
-Network::Network(Description &&given, const KernelSet *set) : description(std::move(given)), kernels(set) {
-    phases = description.precision == Precision::Float32    ? 4
-             : description.precision == Precision::BFloat16 ? 2
-                                                            : 1;
+Network::Network(Description &&given, const KernelSet *set)
+    : description(std::move(given)), kernels(set), phases(phases_of(description, *set)) {
     for (size_t k = 0; k < description.layers.size(); k++) {
-        layers.push_back(pack(description, k, phases, set->max_block));
+        layers.push_back(pack(description, k, phases, *set));
         lag += description.layers[k].row_radius();
     }
 }

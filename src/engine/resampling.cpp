@@ -6,8 +6,9 @@
 
 namespace ob {
 
-// Row y of the input, resized along its columns and rows, for phase `phase` of the result's rows: a row for
-// every phase of the result's columns, in `phase_rows`.
+// Row y of the input, resized along rows and columns, for phase `phase` of the result's rows: one row for
+// each phase of the result's columns, in `phase_rows`. Example, x2: phase 0 of rows gives the even rows of
+// the result, and rows[0] and rows[1] are their even and odd columns.
 void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y, int phase,
                                 const float *(&rows)[MAX_PHASES]) {
     const float *source[64];
@@ -28,7 +29,7 @@ void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y
                         size_t(columns.size()), phase_rows.data(), phase_width);
 }
 
-// A row of the result in the network's channels (and chroma) -> the picture's samples.
+// A row of the result, in the network's channels and chroma -> the picture's samples.
 void Strip::State::write_row(int64_t row, float *const *channels, const Samples &target, int64_t first_row) {
     int64_t enlarges = description.enlarges(), reduces = description.reduces();
     int64_t begin = columns.begin * enlarges / reduces, end = columns.end * enlarges / reduces;
@@ -47,7 +48,7 @@ void Strip::State::write_row(int64_t row, float *const *channels, const Samples 
                   ptrdiff_t(target.channel));
 }
 
-// Rows of the result of networks that enlarge or keep the size, from row y of the input.
+// The rows of the result that row y of the input gives, for networks that enlarge or keep the size.
 void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row) {
     int scale = description.enlarges(), channels = description.channels;
     size_t count = size_t(columns.size());
@@ -84,7 +85,7 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
     }
 }
 
-// A row of the result of networks that reduce; y is the first row of the input that it stands for.
+// A row of the result of networks that reduce; y is the first of the input's rows that it replaces.
 void Strip::State::emit_reduced(int64_t y, const Samples &target, int64_t first_row) {
     const Reduction &reduction = description.reduction;
     int scale = description.scale, channels = description.channels;

@@ -8,7 +8,7 @@
 namespace ob {
 namespace {
 
-// Columns beyond a row's end that a kernel may read, as zeros, and those of a tile that is begun.
+// Pixels beyond a row's end that a kernel reads as zeros: half a kernel, and the rest of a tile.
 constexpr int CELLS_READ_BEYOND_END = MAX_COLUMNS / 2 + 4;
 
 Ring make_ring(int depth, size_t row_size) {
@@ -114,17 +114,34 @@ void Strip::State::allocate_stage(size_t k) {
     else
         depth = std::max(depth, skip_depth);
     stage.out = make_ring(depth, row_size);
-    if (next_winograd)
-        stage.transformed = make_ring(
-            3, size_t(packed.out / per_cell(packed.out_cell) * frequencies_of(network.phases)) * cells);
-    if (!packed.winograd) {
-        stage.zeros = Buffer<int32_t>(size_t(packed.groups) * network.phases * stride);
-        const bool quantized = packed.in_cell == Cell::Int8;
-        std::fill_n(stage.zeros.data(), size_t(packed.groups) * network.phases * stride,
-                    quantized ? zero_cell(description.layers[k - 1]) : 0);
-    }
+    if (next_winograd) stage.transformed = make_ring(3, transformed_size(network.layers[k + 1]));
+    if (!packed.winograd || packed.in_cell == Cell::Int8) allocate_zeros(k);
     if (packed.out_cell == Cell::Int8)
         std::fill_n(stage.out.cells.data(), size_t(depth) * row_size, zero_cell(*packed.layer));
+}
+
+// Cells of a transformed row that a layer reads.
+size_t Strip::State::transformed_size(const PackedLayer &layer) const {
+    const int halves =
+        layer.arithmetic == Arithmetic::Int16 ? 2 : 1;  // a cell of bytes becomes two of 16-bit numbers
+    return size_t(layer.groups * halves * frequencies_of(network.phases)) * cells;
+}
+
+// The row that a layer reads above and below the picture: its input's zero, transformed where it runs by
+// Winograd.
+void Strip::State::allocate_zeros(size_t k) {
+    const PackedLayer &packed = network.layers[k];
+    const size_t size = size_t(packed.groups) * network.phases * stride;
+    Buffer<int32_t> zeros(size);
+    const bool quantized = packed.in_cell == Cell::Int8;
+    std::fill_n(zeros.data(), size, quantized ? zero_cell(description.layers[k - 1]) : 0);
+    if (packed.winograd) {
+        stages[k].zeros = Buffer<int32_t>(transformed_size(packed));
+        kernels.transform(packed.in_cell, zeros.data() + MARGIN, stride, packed.groups, cells,
+                          stages[k].zeros.data());
+    } else {
+        stages[k].zeros = std::move(zeros);
+    }
 }
 
 // Rows of the picture that the head and the resizings read, and one row each of everything at the end of the
@@ -140,7 +157,7 @@ void Strip::State::allocate_picture_rows() {
     tail = Buffer<float>(size_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
     int reduces = description.reduces();
     if (reduces > 1) tail_rows = make_float_ring(last.layer->out, 2 * lag + reduces + 2, span);
-    scratch = Buffer<float>(size_t(MAX_FREQUENCIES) * 8 * 4 * 16);
+    scratch = Buffer<int32_t>(size_t(MAX_FREQUENCIES) * 8 * 4 * 16);
     output_width = size_t(round_up(span, 64)) * size_t(description.enlarges()) + 64;
     output = Buffer<float>(output_width * 3);
     phase_width = size_t(round_up(span, 64)) + 64;
@@ -169,7 +186,7 @@ void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
     if (format.colour == OB_RGB_OF_GREY)
         for (int c = 1; c < 3; c++) std::memcpy(rows_of[c], rows_of[0], size_t(count) * sizeof(float));
     for (int c = 0; c < all; c++) {
-        // The picture filled on its right to the network's multiple.
+        // The picture is padded on its right to a multiple of the network's scale.
         for (int64_t x = count; x < buffer.size(); x++) rows_of[c][x] = rows_of[c][count - 1];
         fill_margins(c, y);
     }
@@ -183,7 +200,7 @@ void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
     }
 }
 
-// Edges repeated beyond the row's ends, as the resizings see a picture's border.
+// Repeats the edges beyond the row's ends: resizing sees the picture's border so.
 void Strip::State::fill_margins(int plane, int64_t y) {
     float *row = planes.row(plane, y);
     int64_t span = buffer.size();
@@ -193,7 +210,7 @@ void Strip::State::fill_margins(int plane, int64_t y) {
     }
 }
 
-// Cells beyond the end of row y, which vectors wrote over, back to the layer's zero.
+// Sets the cells beyond the end of row y, which whole vectors have overwritten, back to the layer's zero.
 void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, int32_t zero) {
     const int phases = network.phases;
     size_t groups = size_t(channels / per_cell(cell));
@@ -245,12 +262,13 @@ void Strip::State::run_layer(size_t index, int64_t y) {
     if (packed.winograd) {
         Winograd w;
         w.arithmetic = packed.arithmetic;
-        w.groups = packed.groups;
+        w.groups = packed.groups * (packed.arithmetic == Arithmetic::Int16 ? 2 : 1);
         w.out = packed.out;
         for (int r = 0; r < 3; r++)
-            w.row[r] = inside(y + r - 1) ? stages[index - 1].transformed.row(y + r - 1) : nullptr;
+            w.row[r] = inside(y + r - 1) ? stages[index - 1].transformed.row(y + r - 1) : stage.zeros.data();
         w.weights = packed.weights.data();
         w.bias = packed.bias.data();
+        w.start = packed.start.data();
         w.scratch = scratch.data();
         w.cells = cells;
         set_epilogue(index, y, w.epilogue, skips.data());

@@ -53,7 +53,8 @@ struct Strip::State {
     Ring head_rows;       // the network's channels as the head reads them
     FloatRing planes;     // the network's channels and chroma; the margins repeat the edges
     FloatRing tail_rows;  // of networks that reduce
-    Buffer<float> tail, scratch, output, phase_rows, line;
+    Buffer<float> tail, output, phase_rows, line;
+    Buffer<int32_t> scratch;
     size_t output_width = 0;  // floats of a row of `output`
     size_t phase_width = 0;   // floats of a row of `phase_rows`
 
@@ -61,7 +62,9 @@ struct Strip::State {
     void allocate();
     void schedule_layers();
     void allocate_stage(size_t index);
+    void allocate_zeros(size_t index);
     void allocate_picture_rows();
+    size_t transformed_size(const PackedLayer &layer) const;
     void keep_tail_row(int64_t y);
     void take(const Samples &source, int64_t first_row, int64_t y);
     void fill_margins(int plane, int64_t y);
