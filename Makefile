@@ -42,6 +42,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, comple
 	$(BIN)/python scripts/duplicate_names.py
 	$(BIN)/python scripts/complexity.py
 	$(BIN)/python scripts/words.py
+	$(BIN)/clang-format --dry-run -Werror src/engine/*.h src/engine/*.cpp src/engine/tests/*.cpp
 
 slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
 	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS)

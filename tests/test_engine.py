@@ -82,6 +82,22 @@ def test_int8_is_the_integer_reference_bit_for_bit(
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("instructions", SETS)
+@pytest.mark.parametrize("units", [89_000_000, 90_000_000, 2_000_000_000])
+def test_int8_is_exact_where_a_scaled_accumulator_leaves_32_bits(units: int, instructions: str) -> None:
+    """24 times an accumulator of the tail fits 32 bits below 89,478,485: beyond, Winograd is not used."""
+    body = BlockSpec(("3x3",), 8)
+    spec = small(task="upscale", scale=2, head=body, blocks=(body,), tail=BlockSpec(("3x3",), 4, "none"))
+    model = quantized(model_of(spec, 0), 0)
+    *_, block, tail = model.quantization["layers"]
+    signs = np.array([1, -1, 1, -1]) * units * block["output"]["scale"] * np.array(tail["weight_scales"])
+    model.weights["tail.branches.0.0.bias"] = signs.astype(np.float32)
+    picture = picture_of(spec, (5, 21), 0)
+    expected = run_integer_network(spec, model.weights, model.quantization, picture)
+    found = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
+    np.testing.assert_array_equal(found, expected)
+
+
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=specs(), size=sizes, seed=seeds)
 def test_int8_with_its_last_layers_is_the_reference_but_for_their_rounding(
