@@ -27,7 +27,9 @@ from onebranch.runtime.selection import (
     engine_missing,
     engine_refusal,
     open_runtime,
+    resolve_precision,
 )
+from onebranch.runtime.speed import milliseconds_per_megapixel
 from onebranch.spec.shorthand import NetworkShorthand, expand
 from quantized_models import random_quantized
 
@@ -237,3 +239,28 @@ def test_info_knows_the_engine(run: CommandLine, folder: Path) -> None:
     assert "fp32 │ engine: the engine supports this network" in " ".join(
         run("info", folder / "q.safetensors").output.split()
     )
+
+
+def test_fast_is_int8_where_its_loss_is_recorded_and_the_engine_runs_it() -> None:
+    measured, unmeasured = load("photo-x2-int8"), load("photo-x2")
+    expected = "fp32" if engine_library.available() else "int8"
+    assert chosen(measured, "auto", "fast").precision == expected
+    assert chosen(unmeasured, "auto", "fast").precision == "fp32"
+    assert resolve_precision(measured, "fast", "onnxruntime") == "fp32"
+    record = {key: value for key, value in measured.quantization.items() if key != "loss"}
+    assert resolve_precision(replace(measured, quantization=record), "fast") == "fp32"
+    assert resolve_precision(measured, "bf16") == "bf16"
+
+
+@built
+def test_fast_takes_the_quantized_version_of_shipped_models() -> None:
+    enhancer = Enhancer(Options(scale=2, precision="fast"))
+    assert [stage.model.name for stage in enhancer.stages_for((8, 8))] == ["photo-x2-int8"]
+    assert enhancer.precisions_for((8, 8)) == ["int8"]
+    assert Enhancer(Options(model="photo-x2", precision="fast")).precisions_for((8, 8)) == ["fp32"]
+
+
+@built
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_the_speed_of_a_precision_is_measured(precision: str) -> None:
+    assert 0 < milliseconds_per_megapixel(load("photo-x2-int8"), precision) < 1e6

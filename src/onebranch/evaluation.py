@@ -130,7 +130,8 @@ def evaluate(
         concurrency=concurrency,
     )
     runtimes = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
-    return replace(result, ran=f"{' then '.join(runtimes)}, {precision}")
+    precisions = dict.fromkeys(name for enhancer in enhancers for name in enhancer.precisions_for((1, 1)))
+    return replace(result, ran=f"{' then '.join(runtimes)}, {' then '.join(precisions)}")
 
 
 def _loaded(model: str | os.PathLike[str] | Model) -> Model:

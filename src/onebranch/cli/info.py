@@ -136,23 +136,43 @@ def _facts(model: "Model") -> dict[str, Any]:
     return {**measured, **kept, "scores": model.scores}
 
 
-def _choices(model: "Model") -> dict[str, dict[str, str | None]]:
-    """The runtime that `auto` selects for every precision (None if there is none), with the reason."""
+def _choices(model: "Model") -> dict[str, dict[str, Any]]:
+    """The runtime of `auto` in every precision, the reason, and the engine's measured speed on this machine.
+
+    runtime: None if there is none; the reason then says what to do. ms_per_megapixel: see `runtime.speed`.
+    """
     from onebranch.errors import OnebranchError
     from onebranch.runtime.selection import PRECISIONS, chosen
 
-    choices: dict[str, dict[str, str | None]] = {}
+    choices: dict[str, dict[str, Any]] = {}
     for precision in PRECISIONS:
         try:
             choice = chosen(model, "auto", precision)
             choices[precision] = {"runtime": choice.runtime, "reason": choice.reason}
+            if choice.runtime == "engine":
+                from onebranch.runtime.speed import milliseconds_per_megapixel
+
+                choices[precision]["ms_per_megapixel"] = round(
+                    milliseconds_per_megapixel(model, precision), 1
+                )
         except OnebranchError as error:
             choices[precision] = {"runtime": None, "reason": str(error)}
     return choices
 
 
-def _choice_texts(choices: dict[str, dict[str, str | None]]) -> dict[str, str]:
-    return {key: f"{value['runtime'] or 'none'}: {value['reason']}" for key, value in choices.items()}
+def _choice_texts(choices: dict[str, dict[str, Any]]) -> dict[str, str]:
+    base = choices["fp32"].get("ms_per_megapixel")
+    return {key: _choice_text(value, base) for key, value in choices.items()}
+
+
+def _choice_text(choice: dict[str, Any], base: float | None) -> str:
+    """One choice as text. base: milliseconds per megapixel in fp32."""
+    text = f"{choice['runtime'] or 'none'}: {choice['reason']}"
+    speed = choice.get("ms_per_megapixel")
+    if speed is None:
+        return text
+    slower = ", slower than fp32 on this processor" if base is not None and speed > 1.05 * base else ""
+    return f"{text}; {speed:g} ms per megapixel of one core{slower}"
 
 
 def _values(title: str, values: dict[str, Any]) -> "Table":

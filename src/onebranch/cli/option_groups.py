@@ -55,7 +55,10 @@ runtime_options = option_group(
         help="What runs the network: auto, engine, onnxruntime, openvino or torch.",
     ),
     click.option(
-        "--precision", default="fp32", show_default=True, help="Precision of the network: fp32, bf16 or int8."
+        "--precision",
+        default="fp32",
+        show_default=True,
+        help="Precision of the network: fp32, bf16, int8, or fast: the fastest whose loss the model records.",
     ),
     click.option("--threads", type=int, help="Threads per picture [default: its share of the cores]."),
 )

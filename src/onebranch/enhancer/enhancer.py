@@ -34,7 +34,15 @@ from onebranch.model.catalogue import find, is_onnx_file, load, quantized_name
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
-from onebranch.runtime.selection import Choice, check_available, chosen, open_foreign, open_runtime
+from onebranch.runtime.selection import (
+    FAST,
+    Choice,
+    check_available,
+    chosen,
+    open_foreign,
+    open_runtime,
+    resolve_precision,
+)
 
 DEFAULT_ROW_BYTES = 1 << 29
 """Memory for the rows of a picture unless more is allowed; more makes nothing faster."""
@@ -129,13 +137,19 @@ class Enhancer:
         if self._fixed is not None:
             return [self._fixed]
         names = models_for(requested_factor(self.options, picture))
-        if self.options.precision == "int8":
+        if self.options.precision in ("int8", FAST):
             names = [quantized_name(name) for name in names]
         with self._lock:
             for name in names:
                 if name not in self._opened:
                     self._opened[name] = self._stage_of(name)
             return [self._opened[name] for name in names]
+
+    def precisions_for(self, picture: Size) -> list[str]:
+        """The different precisions of the stages for a picture of that size, in their order."""
+        options = self.options
+        models = [stage.model for stage in self.stages_for(picture) if isinstance(stage.model, Model)]
+        return list(dict.fromkeys(resolve_precision(m, options.precision, options.runtime) for m in models))
 
     def _all_rows(self, layout: Layout, samples: Samples) -> Samples:
         """The complete result, computed band by band."""

@@ -32,7 +32,6 @@ from onebranch.images.writing import (
     check_target,
     write_animation,
 )
-from onebranch.model.file import Model
 
 PROCESS_BYTES = 60_000_000
 """Memory of the process before it opens a picture."""
@@ -221,13 +220,13 @@ class _Task:
         losses = check_target(self.target, _resized(header, after), self.file_options.encoding)
         check_writable(self.target, self.file_options.overwrite, folder_will_exist=True)
         stages = self.enhancer.stages_for(before)
-        our_models = all(isinstance(stage.model, Model) for stage in stages)
+        precisions = self.enhancer.precisions_for(before)
         return EnhancementPreview(
             before=before,
             after=after,
             models=tuple(stage.model.name for stage in stages),
             runtime=" then ".join(dict.fromkeys(stage.runtime for stage in stages)),
-            precision=self.enhancer.options.precision if our_models else "the file's own precision",
+            precision=" then ".join(precisions) or "the file's own precision",
             notes=(*(header.notes if self.frames == 1 else ()), *losses),
             memory=self._estimate_memory(header, after),
             frames=self.frames,

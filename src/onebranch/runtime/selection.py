@@ -18,6 +18,10 @@ PRECISIONS = ("fp32", "bf16", "int8")
 """Number formats: 32-bit floats; bfloat16 with 32-bit float sums; 8-bit integers with 32-bit sums."""
 
 
+FAST = "fast"
+"""Stands for the fastest precision whose loss the model file records; see `resolve_precision`."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A runtime.
@@ -67,10 +71,12 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
 
     Otherwise `auto` is ONNX Runtime for fp32, and OpenVINO, if installed, for bf16 and int8. Raises
     OnebranchError for an unknown name, for a runtime that is not installed or lacks the precision, for
-    `engine` if it does not support the network, and for int8 without a record of quantization.
+    `engine` if it does not support the network, and for int8 without a record of quantization. precision: one
+    of `PRECISIONS`, or "fast", which `resolve_precision` resolves.
     """
     check_precision(precision)
     name = known(runtime)
+    precision = resolve_precision(model, precision, name)
     if precision == "int8" and model.quantization is None:
         raise OnebranchError(without_record(model))
     if name == "auto":
@@ -82,6 +88,20 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
             " --runtime auto chooses another"
         )
     return Choice(name, precision, "requested")
+
+
+def resolve_precision(model: Model, precision: str, runtime: str = "auto") -> str:
+    """The precision itself; for "fast", the fastest one whose loss of quality the model file records.
+
+    That is int8 if the file records its measured loss and the engine runs it: the engine's int8 is faster
+    than fp32 on every instruction set. Otherwise it is fp32, which loses nothing. No file records the loss of
+    bf16.
+    """
+    if precision != FAST:
+        return precision
+    measured = bool((model.quantization or {}).get("loss"))
+    by_engine = runtime in ("auto", "engine") and not engine_refusal(model, "int8")
+    return "int8" if measured and by_engine else "fp32"
 
 
 def without_record(model: Model) -> str:
@@ -153,7 +173,7 @@ def check_available(runtime: str, precision: str) -> None:
     if runtime == "auto":
         return
     entry = RUNTIMES[runtime]
-    if precision not in entry.precisions:
+    if precision != FAST and precision not in entry.precisions:
         others = ", ".join(name for name, other in RUNTIMES.items() if precision in other.precisions)
         raise OnebranchError(
             f"runtime '{runtime}' computes in {', '.join(entry.precisions)}, not in {precision}; {others} can"
@@ -168,8 +188,8 @@ def check_available(runtime: str, precision: str) -> None:
 
 def check_precision(precision: str) -> None:
     """Raise OnebranchError, which lists the valid ones, for an unknown precision."""
-    if precision not in PRECISIONS:
-        raise OnebranchError(f"unknown precision '{precision}'; valid: {', '.join(PRECISIONS)}")
+    if precision not in (*PRECISIONS, FAST):
+        raise OnebranchError(f"unknown precision '{precision}'; valid: {', '.join(PRECISIONS)}, {FAST}")
 
 
 def check_threads(threads: int | None) -> None:
@@ -214,7 +234,7 @@ def open_foreign(
         raise OnebranchError(
             f"runtime '{name}' does not run ONNX files such as {model.path}; use onnxruntime"
         )
-    if precision != "fp32":
+    if precision not in ("fp32", FAST):
         raise OnebranchError(
             f"{model.path} is an ONNX file, which runs unchanged, not in {precision}; omit --precision"
         )
