@@ -5,6 +5,7 @@ commands, so neither can name what the code does not have.
 """
 
 import inspect
+import re
 
 import click
 from sphinx.application import Sphinx
@@ -107,7 +108,25 @@ def indent_bullets(
             lines[index] = f"  {line}"
 
 
+def shorten_signature(
+    app: Sphinx,
+    kind: str,
+    name: str,
+    value: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Write array types as `ndarray` and defaults that a factory makes as `...`."""
+    arrays = re.compile(r"~?(?:numpy\.)?ndarray\[tuple\[.*?\], ~?(?:numpy\.)?dtype\[.*?\]\]")
+    short = [
+        text and arrays.sub("ndarray", text).replace("<factory>", "...") for text in (signature, returns)
+    ]
+    return short[0], short[1]
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above to Sphinx."""
     app.connect("source-read", insert_reference)
     app.connect("autodoc-process-docstring", indent_bullets)
+    app.connect("autodoc-process-signature", shorten_signature)

@@ -25,7 +25,7 @@ PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: where it starts, what it is written in, and why it is not run, if it is not."""
+    """One fenced block: its line, its language, its text, and the reason if it is not run."""
 
     line: int
     language: str
@@ -37,21 +37,21 @@ def blocks(markdown: str) -> list[Block]:
     """The blocks marked `sh` or `python`, in order."""
     return [
         Block(
-            markdown.count("\n", 0, found.start("language")) + 1, *found.group("language", "text", "reason")
+            markdown.count("\n", 0, match.start("language")) + 1, *match.group("language", "text", "reason")
         )
-        for found in PATTERN.finditer(markdown)
+        for match in PATTERN.finditer(markdown)
     ]
 
 
 def command(block: Block) -> list[str]:
-    """What runs a block: bash that stops at the first failure, or Python whose warnings are shown."""
+    """The command that runs a block: bash, which stops at the first failure, or Python."""
     if block.language == "sh":
         return ["bash", "-euo", "pipefail", "-c", block.text]
     return [sys.executable, "-c", block.text]
 
 
 def run(block: Block, folder: Path) -> tuple[int, str]:
-    """The exit code and the output, both streams together, of a block run in a folder."""
+    """The exit code of a block run in a folder, and its output, both streams together."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         done = subprocess.run(
@@ -70,8 +70,8 @@ def run(block: Block, folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def furnish(folder: Path) -> None:
-    """Put the pictures that the commands may use into the scratch folder."""
+def copy_pictures(folder: Path) -> None:
+    """Copy the pictures that the commands use into the scratch folder."""
     shutil.copy(ROOT / "src" / "onebranch" / "data" / "photograph.png", folder)
     (folder / "pictures").mkdir()
     for picture in sorted((ROOT / "tests" / "data").glob("*.png")):
@@ -79,18 +79,18 @@ def furnish(folder: Path) -> None:
 
 
 def check(document: Path, folder: Path) -> int:
-    """The number of blocks run; exits with the block and its output at the first that fails."""
+    """Run the blocks of a document and return their number; exit at the first that fails, with its output."""
     count = 0
     for block in blocks(document.read_text(encoding="utf-8")):
-        place = f"{document.name}:{block.line}"
+        location = f"{document.name}:{block.line}"
         if block.reason is not None:
-            print(f"{place}: not run: {block.reason}", flush=True)
+            print(f"{location}: not run: {block.reason}", flush=True)
             continue
         start = time.monotonic()
         code, output = run(block, folder)
         if code:
-            sys.exit(f"{place}: exit code {code} from\n\n{block.text}\nIt printed:\n\n{output}")
-        print(f"{place}: ok, {time.monotonic() - start:.1f} s: {block.text.splitlines()[0]}", flush=True)
+            sys.exit(f"{location}: exit code {code} from\n\n{block.text}\nIt printed:\n\n{output}")
+        print(f"{location}: ok, {time.monotonic() - start:.1f} s: {block.text.splitlines()[0]}", flush=True)
         count += 1
     return count
 
@@ -99,7 +99,7 @@ def main(documents: list[str]) -> None:
     """Run every document in a scratch folder of its own; a document without commands is an error."""
     for name in documents:
         with tempfile.TemporaryDirectory(prefix="onebranch-readme-") as scratch:
-            furnish(Path(scratch))
+            copy_pictures(Path(scratch))
             if not check(Path(name), Path(scratch)):
                 sys.exit(f"{name}: no ```sh or ```python block was run")
 
