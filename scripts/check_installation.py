@@ -33,9 +33,9 @@ def check_base() -> str:
         assert importlib.util.find_spec(package) is None, f"{package} is installed"
     with tempfile.TemporaryDirectory() as folder:
         Image.new("RGB", (40, 30), "teal").save(Path(folder) / "photo.jpg")
-        subprocess.run(
-            [Path(sys.executable).parent / "onebranch", "enhance", "photo.jpg"], cwd=folder, check=True
-        )
+        command = [Path(sys.executable).parent / "onebranch", "enhance", "photo.jpg", "-o", "doubled.jpg"]
+        subprocess.run(command, cwd=folder, check=True)
+        assert Image.open(Path(folder) / "doubled.jpg").size == (80, 60)
     assert enhanced_by() == "engine"
     size = disk_space(Path(sys.prefix))
     assert size < MAX_MIB, f"the installation takes {size:.0f} MiB, more than {MAX_MIB}"

@@ -6,7 +6,7 @@ Public names are imported when they are first used, so that `import onebranch` l
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from onebranch.blocks.plan import MergePlan
