@@ -33,7 +33,13 @@ def check_base() -> str:
         assert importlib.util.find_spec(package) is None, f"{package} is installed"
     with tempfile.TemporaryDirectory() as folder:
         Image.new("RGB", (40, 30), "teal").save(Path(folder) / "photo.jpg")
-        command = [Path(sys.executable).parent / "onebranch", "enhance", "photo.jpg", "-o", "doubled.jpg"]
+        command = [
+            str(Path(sys.executable).parent / "onebranch"),
+            "enhance",
+            "photo.jpg",
+            "-o",
+            "doubled.jpg",
+        ]
         subprocess.run(command, cwd=folder, check=True)
         assert Image.open(Path(folder) / "doubled.jpg").size == (80, 60)
     assert enhanced_by() == "engine"

@@ -192,8 +192,8 @@ def _opened(
     picture = np.random.default_rng(0).random((1, model.spec.channels, *settings.size), np.float32)
     for runtime, precision in pairs:
         try:
-            form = catalogue.load(catalogue.quantized_name(name)) if precision == "int8" else model
-            run = open_runtime(form, runtime, settings.threads, precision).run
+            version = catalogue.load(catalogue.quantized_name(name)) if precision == "int8" else model
+            run = open_runtime(version, runtime, settings.threads, precision).run
         except OnebranchError as error:
             skipped.append(f"skipped {model.name} in {runtime} {precision}: {error}")
             continue
@@ -210,9 +210,9 @@ def _timed_rows(
     scale = 1 / model.spec.scale if model.spec.task == "downscale" else model.spec.scale
     pixels = settings.size[0] * settings.size[1] * scale**2
     for label, (runtime, precision) in labels.items():
-        own = seconds[label]
-        speedup = median_ratio(baseline, own) if baseline else None
-        yield Measurement(model.name, runtime, precision, tuple(own), pixels / median(own) / 1e6, speedup)
+        times = seconds[label]
+        speedup = median_ratio(baseline, times) if baseline else None
+        yield Measurement(model.name, runtime, precision, tuple(times), pixels / median(times) / 1e6, speedup)
 
 
 def busy_warning() -> list[str]:

@@ -15,23 +15,23 @@ COMMANDS = {
     "enhance": "Enhance pictures: upscale, downscale or denoise.",
     "compare": "Compare two pictures: PSNR, SSIM, a map of the differences.",
     "models": "List the models that ship with the package.",
-    "info": "Say what a model file holds: network, scores, plan, proof.",
+    "info": "Show the content of a model file: network, scores, plan, proof.",
     "merge": "Merge branches into fewer convolutions, with a proof.",
-    "quantize": "Make a merged model run in 8-bit integers.",
-    "verify": "Check a merged file's proof again, from the two files.",
+    "quantize": "Quantize a merged model to 8-bit integers.",
+    "verify": "Verify the proof of a merged file against its original.",
     "draw": "Draw one network, or two side by side, as SVG.",
     "evaluate": "Score a model on a folder of pictures.",
-    "new-config": "Print a training config to start from.",
+    "new-config": "Write an example training config.",
     "train": "Train a network from a config and a folder of pictures.",
     "export": "Write a model as ONNX or as a Compact file.",
-    "bench": "Time networks in every runtime and precision on this machine.",
+    "bench": "Time models in every installed runtime and precision.",
     "demo": "Double a photograph and compare it with bicubic.",
 }
-"""Every command and its one line of help; `onebranch.cli.NAME` holds the click command `command`."""
+"""Every command with its help line; the module `onebranch.cli.NAME` holds the click command `command`."""
 
 
 class _Commands(click.Group):
-    """Imports the module of a command when it is asked for."""
+    """Imports the module of a command only when that command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -40,8 +40,8 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"onebranch.cli.{name.replace('-', '_')}")
-        found: click.Command = module.command
-        return found
+        command: click.Command = module.command
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -65,10 +65,12 @@ def onebranch() -> None:
 
 
 def main() -> None:
-    """Run the command line: mistakes, and what the system refuses, are one line and exit code 2."""
-    atexit.register(gc.freeze)  # no search for garbage by a process that ends
+    """Run the command line; mistakes of the user and system errors are one line and exit code 2."""
+    atexit.register(gc.freeze)  # no garbage collection while the process exits
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text in the terminal's encoding
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # file names may not be representable in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
     try:
         onebranch(prog_name="onebranch", standalone_mode=False)
@@ -78,11 +80,11 @@ def main() -> None:
     except OnebranchError as error:
         click.echo(f"onebranch: {error}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output, such as head, has enough
+    except BrokenPipeError:  # the reader of our output, such as head, has closed it
         sys.exit(1)
     except OSError as error:
-        place = "" if error.filename is None else f": '{error.filename}'"
-        click.echo(f"onebranch: {OnebranchError(f'{error.strerror or error}{place}')}", err=True)
+        filename = "" if error.filename is None else f": '{error.filename}'"
+        click.echo(f"onebranch: {OnebranchError(f'{error.strerror or error}{filename}')}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("onebranch: stopped", err=True)

@@ -535,14 +535,14 @@ def _residual(spec: NetworkSpec) -> Label:
 
 
 def _tops(columns: Sequence[NetworkColumn], y: float) -> list[list[float]]:
-    """Upper edge of every row of every column; rows stand level where both columns have as many."""
+    """Upper edge of every row of every column; rows are aligned if all columns have equally many."""
     if len({len(column.rows) for column in columns}) > 1:
         return [_tops([column], y)[0] for column in columns]
     tops: list[list[float]] = [[] for _ in columns]
     for rows in zip(*(column.rows for column in columns), strict=True):
         tall = max(row.height for row in rows)
-        for found, row in zip(tops, rows, strict=True):
-            found.append(y + (tall - row.height) / 2)
+        for column_tops, row in zip(tops, rows, strict=True):
+            column_tops.append(y + (tall - row.height) / 2)
         y += tall + GAP
     return tops
 
