@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def merge_onnx(
     Raises OnebranchError where the file cannot be read, a proof fails, or the outputs differ.
     """
     original = model if isinstance(model, onnx.ModelProto) else read(Path(model))
+    with explained(original):
+        return _merged(original, rules)
+
+
+def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, GraphReport]:
     folded = with_folded_products(original)
     graph = read_linear(folded)
     regions = merge_regions(graph, rules)
@@ -68,6 +74,35 @@ def merge_onnx(
     report = replace(report, check=compared)
     helper.set_model_props(merged, {**_properties(original), METADATA: _record(original, rules, report)})
     return merged, report
+
+
+@contextmanager
+def explained(model: onnx.ModelProto) -> Iterator[None]:
+    """Within it, an error that an invalid model causes becomes an OnebranchError of one line.
+
+    An error with a valid model is a bug of onebranch, and stays what it is.
+    """
+    try:
+        yield
+    except OnebranchError:
+        raise
+    except MemoryError as error:
+        raise OnebranchError(f"the model needs more memory than there is: {error}") from None
+    except Exception:
+        reason = _invalidity(model)
+        if reason is None:
+            raise
+        raise OnebranchError(f"the model is not valid ONNX: {reason}") from None
+
+
+def _invalidity(model: onnx.ModelProto) -> str | None:
+    """Why the model is not valid, in one line; None if ONNX and ONNX Runtime accept it."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        _runner(model)
+    except Exception as error:  # of many kinds
+        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None
 
 
 def verify_onnx(

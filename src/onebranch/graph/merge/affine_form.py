@@ -384,7 +384,7 @@ def _moved(term: Term, offset: int, total: int) -> Term:
 def _select(operation: Select, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: rows of the kernel are chosen."""
     (form,) = inputs
-    indices = np.asarray(operation.indices)
+    indices = np.asarray(operation.indices, np.int64)
     if operation.indices == tuple(range(form.channels)):
         return form
 

@@ -62,6 +62,8 @@ def convolve(
     shift = None if bias is None else np.asarray(bias, np.float64).reshape(-1)
     if not np.isfinite(kernel).all() or not (shift is None or np.isfinite(shift).all()):
         raise NotLinear("its weights are not finite")
+    if shift is not None and len(shift) != len(kernel):
+        raise NotLinear(f"its bias holds {len(shift)} numbers for {len(kernel)} output channels")
     first, second = (tuple(int(n) for n in numbers) for numbers in (strides, dilations))
     return Convolve(kernel, shift, int(groups), first, second, padding)  # type: ignore[arg-type]
 

@@ -4,8 +4,10 @@ Operations in place are replaced by functional ones. Guards check that the trace
 """
 
 import inspect
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +160,7 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
     try:
         # 0 and 1 are sizes like others; a module that treats them differently gets a guard.
         sizes = _CONFIG.patch(backed_size_oblivious=True)
-        with warnings.catch_warnings(), sizes, picklable_guards(), _GlobalPools():
+        with warnings.catch_warnings(), sizes, picklable_guards(), _GlobalPools(), _quiet():
             warnings.simplefilter("ignore")  # of torch.export, about its own deprecations
             program = torch.export.export(module, example_inputs, dynamic_shapes=automatic)
             traced: Any = program.module()
@@ -187,6 +189,18 @@ class _GlobalPools(TorchFunctionMode):
         if func is torch.nn.functional.avg_pool2d and len(args) == 2 and not kwargs and _is_whole(*args):
             return args[0].mean((-2, -1), keepdim=True)
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While it is active, PyTorch logs nothing about modules that it cannot trace: the error says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_whole(value: torch.Tensor, window: Any) -> bool:
