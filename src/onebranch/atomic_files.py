@@ -2,7 +2,7 @@
 
 Everything is written to a temporary file in the target's folder, flushed to disk, and then renamed. A
 temporary name holds the machine and the process that writes it, so that leftovers of killed processes can be
-told from files that another process is writing.
+distinguished from files that another process is writing.
 """
 
 import contextlib

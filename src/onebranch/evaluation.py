@@ -129,9 +129,14 @@ def evaluate(
         progress=progress,
         concurrency=concurrency,
     )
+    return replace(result, ran=_runtimes_and_precisions(enhancers))
+
+
+def _runtimes_and_precisions(enhancers: Sequence[Enhancer]) -> str:
+    """What runs the networks, such as "engine, fp32"."""
     runtimes = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
     precisions = dict.fromkeys(name for enhancer in enhancers for name in enhancer.precisions_for((1, 1)))
-    return replace(result, ran=f"{' then '.join(runtimes)}, {' then '.join(precisions)}")
+    return f"{' then '.join(runtimes)}, {' then '.join(precisions)}"
 
 
 def _loaded(model: str | os.PathLike[str] | Model) -> Model:

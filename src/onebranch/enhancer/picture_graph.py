@@ -56,7 +56,7 @@ def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, targ
         colours = _matrix(
             builder, "colours", values, chroma_matrix * (WHITE_LEVELS[target] / WHITE_LEVELS[source])
         )
-        picture = _picture(builder, spec, "beside", colours)
+        picture = _picture(builder, spec, "chroma", colours)
         chroma_planes = _interpolated(builder, spec, chroma, picture, 3, constant)
         result = builder.add("Add", (chroma_planes, result), "sum")
     elif constant:
