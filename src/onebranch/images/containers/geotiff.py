@@ -1,4 +1,4 @@
-"""GeoTIFF tags (OGC GeoTIFF 1.1), which say where on earth pixels are, adapted to a new size."""
+"""GeoTIFF tags (OGC GeoTIFF 1.1), the geographic coordinates of pixels, adapted to a new size."""
 
 import struct
 from dataclasses import dataclass, replace

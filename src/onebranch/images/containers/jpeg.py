@@ -16,6 +16,9 @@ from onebranch.images.containers.tiff import TiffReader
 SOI = b"\xff\xd8"
 SOS, EOI, APP0, APP1, APP2, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xFE
 
+JFIF = b"JFIF\0"
+"""How the APP0 segment of JFIF begins."""
+
 MULTI_PICTURE = b"MPF\0"
 """How the APP2 segment of a multi-picture file (CIPA DC-007) begins; a TIFF follows."""
 
@@ -140,10 +143,7 @@ def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> Jpeg
     """The structure with what one more segment says."""
     if marker in FRAME_HEADERS and not structure.components:
         return _with_frame(structure, marker, content)
-    if marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
-        unit, x, y = struct.unpack_from(">BHH", content, 7)
-        return replace(structure, density=(x, y, unit) if x and y else None)
-    if marker in (APP1, APP2):
+    if marker in (APP0, APP1, APP2):
         return _with_application_segment(structure, content)
     if marker == COMMENT:
         return replace(structure, comments=(*structure.comments, content))
@@ -153,7 +153,10 @@ def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> Jpeg
 
 
 def _with_application_segment(structure: JpegStructure, content: bytes) -> JpegStructure:
-    """The structure with what an APP1 or APP2 segment says of other pictures in the file."""
+    """The structure with what JFIF says of density, and other segments of further pictures in the file."""
+    if content.startswith(JFIF) and len(content) >= 12:
+        unit, x, y = struct.unpack_from(">BHH", content, 7)
+        return replace(structure, density=(x, y, unit) if x and y else None)
     if content.startswith(MULTI_PICTURE):
         pictures, has_preview = _multi_picture_index(content[len(MULTI_PICTURE) :])
         return replace(structure, pictures=pictures, has_preview=has_preview)
@@ -229,7 +232,7 @@ def _with_frame(structure: JpegStructure, marker: int, content: bytes) -> JpegSt
 def jfif_segment(density: tuple[int, int, int]) -> bytes:
     """A complete JFIF segment (T.871, 10.1) of version 1.02 without a thumbnail. density: (x, y, unit)."""
     x, y, unit = density
-    return struct.pack(">HH5sHBHHBB", 0xFF00 | APP0, 16, b"JFIF\0", 0x0102, unit, x, y, 0, 0)
+    return struct.pack(">HH5sHBHHBB", 0xFF00 | APP0, 16, JFIF, 0x0102, unit, x, y, 0, 0)
 
 
 def segment(marker: int, content: bytes) -> bytes:
