@@ -22,7 +22,7 @@ def refuse_while_training() -> None:
     path = Path(os.environ.get(VARIABLE) or DEFAULT_FOLDER).expanduser() / STATE_FILE
     try:
         text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if not text.isdigit() or is_alive(int(text)):
         raise OnebranchError(
