@@ -16,7 +16,7 @@ from onnx_networks import Sketch
 def two_convolutions(open_size: int) -> onnx.ModelProto:
     """Two convolutions that merge, and an input whose open dimensions are written as `open_size`."""
     s = Sketch(0, x=("batch", 3, "height", "width"))
-    model = s.model(s.add("Relu", s.conv(s.conv("x", "first", 12, 1), "second", 3, 3), "y"))
+    model = s.model(s.add("Relu", s.conv(s.conv("x", "first", 12, 1, bias=False), "second", 3, 3), "y"))
     for value in (*model.graph.input, *model.graph.output):
         for axis in (0, 2, 3):
             value.type.tensor_type.shape.dim[axis].dim_value = open_size

@@ -20,7 +20,7 @@ from onebranch import strict_json
 from onebranch.errors import OnebranchError
 from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
-from onebranch.graph.onnx.file import read
+from onebranch.graph.onnx.file import read, runnable_content
 from onebranch.graph.onnx.linear import read_linear
 from onebranch.graph.onnx.rewriting import rewritten, with_folded_products
 from onebranch.merging.check import Run, check
@@ -238,7 +238,7 @@ def _runner(model: onnx.ModelProto) -> Run:
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        content = model.SerializeToString()
+        content = runnable_content(model) or model.SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = str(error).splitlines()[0]
