@@ -21,6 +21,7 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.onnx.file import read, runnable_content
+from onebranch.graph.onnx.graph import with_inlined_functions
 from onebranch.graph.onnx.linear import read_linear
 from onebranch.graph.onnx.rewriting import rewritten, with_folded_products
 from onebranch.merging.check import Run, check
@@ -28,6 +29,9 @@ from onebranch.merging.report import GraphReport, all_unmerged
 
 SIZES = ((64, 64), (48, 80), (33, 47), (97, 31), (128, 96), (224, 224), (256, 256), (512, 512))
 """Heights and widths that are tried for open ones, in this order."""
+
+ONNX_DOMAINS = ("", "ai.onnx")
+"""Domains of ONNX's own operators."""
 
 METADATA = "onebranch_merge"
 """Metadata key of the record of the merge in a merged file."""
@@ -52,7 +56,8 @@ def merge_onnx(
 
 
 def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, GraphReport]:
-    folded = with_folded_products(original)
+    inlined = with_inlined_functions(original)
+    folded = with_folded_products(inlined)
     graph = read_linear(folded)
     regions = merge_regions(graph, rules)
     merged = rewritten(folded, graph, regions) if any(region.merged for region in regions) else folded
@@ -65,13 +70,16 @@ def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, G
         parameters=(_parameters(original), _parameters(merged)),
         macs=(macs, macs - saved),
         check=None,
-        notes=() if folded is original else ("weights computed from other weights were stored as results",),
-        folded=folded is not original,
+        notes=() if folded is inlined else ("weights computed from other weights were stored as results",),
+        folded=folded is not inlined,
     )
     if not report.changed:
         return original, report
-    compared = check(_runner(original), _runner(merged), _inputs(original))
-    report = replace(report, check=compared)
+    if custom := _unavailable_operations(original):
+        note = f"only the merged regions were proven: ONNX Runtime does not know {', '.join(custom)}"
+        report = replace(report, notes=(*report.notes, note))
+    else:
+        report = replace(report, check=check(_runner(original), _runner(merged), _inputs(original)))
     helper.set_model_props(merged, {**_properties(original), METADATA: _record(original, rules, report)})
     return merged, report
 
@@ -216,6 +224,20 @@ def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport) -> str
         "report": report.as_json(),
     }
     return strict_json.dumps(stored)
+
+
+def _unavailable_operations(model: onnx.ModelProto) -> list[str]:
+    """Operations of other domains, if ONNX Runtime does not load the model because of one of them."""
+    local = {(function.domain, function.name) for function in model.functions}
+    nodes = ((node.domain, node.op_type) for node in model.graph.node)
+    custom = dict.fromkeys(kind for kind in nodes if kind[0] not in ONNX_DOMAINS and kind not in local)
+    if not custom:
+        return []
+    try:
+        _runner(model)
+    except OnebranchError:
+        return [f"{domain}::{kind}" for domain, kind in custom]
+    return []
 
 
 def _convolutions(graph: onnx.GraphProto) -> int:

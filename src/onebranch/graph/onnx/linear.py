@@ -101,12 +101,14 @@ def _linear_steps(node: Node, analyzed: AnalyzedModel) -> Iterator[Step]:
 
 
 def _element_types(graph: Graph, inferred: Mapping[str, Value]) -> dict[str, str]:
-    """Element types by name; the pictures before and after a convolution have the same one."""
+    """Element types by name; a convolution's input, output and weight have the same one."""
     types = {name: value.kind for name, value in inferred.items() if value.kind != "undefined"}
     for node in graph.nodes:
         if node.kind in ("Conv", "BatchNormalization") and node.inputs[1] in graph.constants:
             names = node.inputs[0], node.outputs[0]
             known = {types[name] for name in names if name in types}
+            weight = graph.constants[node.inputs[1]].dtype.name
+            known |= {weight} if weight == "float32" else set()  # float64 may be a folded float32
             types |= dict.fromkeys(names, known.pop()) if len(known) == 1 else {}
     return types
 
