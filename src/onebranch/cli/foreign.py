@@ -1,4 +1,4 @@
-"""What `onebranch info` says of an ONNX file that may be anybody's."""
+"""What `onebranch info` shows about a third-party ONNX file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from onebranch.graph.operations import Value
     from onebranch.model.foreign import ForeignModel
 
-TILE = 512
-"""Edge of the tile for which memory is estimated, without its halo."""
+TILE_PIXELS = 512
+"""Edge in pixels of the tile for which memory is estimated, without its halo."""
 
-LONG = 200
-"""Characters of a property that are shown in a table."""
+MAX_PROPERTY_CHARACTERS = 200
+"""Characters of a metadata property that a table shows."""
 
 
 def foreign_facts(model: ForeignModel) -> dict[str, Any]:
-    """Everything about the file as JSON values: what goes in and out, what it sees, whether it runs."""
+    """Everything about the file as JSON values: inputs, outputs, operations, analysis, whether it runs."""
     analysis = model.analysis
     return {
         "name": model.name,
@@ -28,7 +28,7 @@ def foreign_facts(model: ForeignModel) -> dict[str, Any]:
         "outputs": {name: _shape(value) for name, value in model.outputs.items()},
         "parameters": model.parameters,
         "operations": dict(sorted(model.operations.items(), key=lambda item: (-item[1], item[0]))),
-        **(_seen(model, analysis) if analysis else {}),
+        **(_analysis_facts(model, analysis) if analysis else {}),
         "properties": dict(model.properties),
         "runs": not model.refusal,
         "refusal": model.refusal,
@@ -36,9 +36,11 @@ def foreign_facts(model: ForeignModel) -> dict[str, Any]:
 
 
 def shown_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts as a table shows them: without what is empty, long properties cut short."""
+    """The facts for a table: without empty ones, long properties truncated."""
     shortened = {
-        key: value if len(value) <= LONG else f"{value[:LONG]}... (--json prints all)"
+        key: value
+        if len(value) <= MAX_PROPERTY_CHARACTERS
+        else f"{value[:MAX_PROPERTY_CHARACTERS]}... (--json prints all)"
         for key, value in facts["properties"].items()
     }
     return {key: value for key, value in {**facts, "properties": shortened}.items() if value != ""}
@@ -48,8 +50,8 @@ def _shape(value: Value) -> str:
     return f"{value.kind} ({', '.join(str(side) for side in value.shape)})"
 
 
-def _seen(model: ForeignModel, analysis: GraphAnalysis) -> dict[str, Any]:
-    """Colour, scale, halo and multiple; what needs the whole picture; the memory of a tile."""
+def _analysis_facts(model: ForeignModel, analysis: GraphAnalysis) -> dict[str, Any]:
+    """Colour, scale, halo and multiple, operations that need the whole picture, and memory per tile."""
     facts: dict[str, Any] = {
         "colour": {1: "luma (BT.601 studio range / 255)", 3: "RGB"}.get(analysis.channels[0], "")
     }
@@ -71,7 +73,7 @@ def _memory(model: ForeignModel, analysis: GraphAnalysis) -> str:
     graph, _ = model.usable()
     halo = analysis.halo or Padding()
     height, width = (
-        fixed or TILE + both
+        fixed or TILE_PIXELS + both
         for fixed, both in zip(analysis.fixed_size, (halo.height, halo.width), strict=True)
     )
     return (

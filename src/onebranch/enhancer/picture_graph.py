@@ -163,7 +163,7 @@ def _interpolated(
 def _written(builder: Builder, value: str, shape: tuple[int, int], target: str) -> Graph:
     """Floats as samples of the type `target`."""
     if target != "float32":
-        bounds = {"least": 0, "most": WHITE_LEVELS[target] + 0.5}
+        bounds = {"minimum": 0, "maximum": WHITE_LEVELS[target] + 0.5}
         limits = tuple(_number(builder, name, number) for name, number in bounds.items())
         clipped = builder.add("Clip", (value, *limits), "clipped")
         value = builder.add("Cast", (clipped,), "samples", to=TYPES[target])

@@ -1,4 +1,4 @@
-"""A graph in 16-bit floats: constants, input and output; the operations stay."""
+"""Conversion of a graph to float16: constants, inputs and outputs; the operations are unchanged."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from onebranch.graph.operations import Graph, Value
 def in_half(graph: Graph) -> Graph:
     """The graph with every float32 constant, input and output as float16.
 
-    Raises OnebranchError where a constant is too large: float16 ends at 65,504.
+    Raises OnebranchError if a constant exceeds the largest float16, 65,504.
     """
     return replace(
         graph,

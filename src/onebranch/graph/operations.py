@@ -1,6 +1,6 @@
 """A graph of operations as frozen values. It knows nothing of file formats.
 
-The vocabulary is ONNX's, so that any operation has a place in it, and one operation of our own, `EdgeFill`.
+Operations are those of ONNX (opset 18), and one of onebranch's own, `EdgeFill`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from onebranch.errors import OnebranchError
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 Shape = tuple[int | str, ...]
-"""Sizes of an array; a name stands for a size that is open."""
+"""The dimensions of an array; a string names an open dimension."""
 
 EDGE_FILL = "EdgeFill"
 """Ours: (N, C, H, W) edge-replicated on the right and bottom to a multiple of the attribute `multiple`."""
@@ -21,7 +21,7 @@ EDGE_FILL = "EdgeFill"
 
 @dataclass(frozen=True)
 class Value:
-    """What goes in or comes out of a graph: its shape, and its type by numpy's name."""
+    """An input or output of a graph: its shape, and its element type by numpy's name."""
 
     shape: Shape
     kind: str = "float32"
@@ -29,9 +29,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: its kind, the names of the values it reads and makes, its attributes.
+    """One operation: its kind, the names of its inputs and outputs, its attributes.
 
-    An empty name among `inputs` is an optional input that is left out.
+    An empty name among `inputs` is an absent optional input.
     """
 
     kind: str
@@ -42,10 +42,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Operations in an order in which they can run, from named inputs and constants to named outputs.
+    """Operations in topological order, from named inputs and constants to named outputs.
 
-    inputs, outputs: by name. Raises OnebranchError where a value is used before it is made, made twice
-    or never made.
+    inputs, outputs: by name. Raises OnebranchError if a value is used before it is computed, computed twice,
+    or never.
     """
 
     nodes: tuple[Node, ...]
@@ -54,7 +54,7 @@ class Graph:
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check that every value is made once, before it is used."""
+        """Check that every value is computed once, before it is used."""
         made = {*self.inputs, *self.constants}
         for node in self.nodes:
             _check_node(node, made)
@@ -75,7 +75,7 @@ def _check_node(node: Node, made: set[str]) -> None:
 
 
 class Builder:
-    """Collects operations and constants, one after the other, into a graph.
+    """Builds a graph from operations and constants, added one after the other.
 
     >>> picture = Value(("batch", 1, "height", "width"))
     >>> builder = Builder({"input": picture})
@@ -100,14 +100,14 @@ class Builder:
         return name
 
     def name(self, value: str, name: str) -> None:
-        """Give a value its final name; an input that is passed on gets an `Identity`."""
+        """Give a value its final name; an input or constant gets an `Identity`."""
         if value in self._inputs or value in self._constants:
             self.add("Identity", (value,), name)
         else:
             self._nodes = [_renamed(node, value, name) for node in self._nodes]
 
     def graph(self, outputs: Mapping[str, Value]) -> Graph:
-        """Everything added so far, as a graph with these outputs."""
+        """The graph of everything added so far, with these outputs."""
         return Graph(tuple(self._nodes), dict(self._inputs), dict(outputs), self._constants)
 
 

@@ -1,13 +1,13 @@
-"""PReLU written as depthwise convolutions, for a runtime that fuses convolutions and additions but not PReLU.
+"""PReLU as depthwise convolutions, for a runtime that fuses convolutions and additions but not PReLU.
 
 ONNX Runtime's CPU kernels keep feature maps in blocks of channels; PReLU is not among the operations that it
-runs on blocks, so that every PReLU costs two reorderings. The rewrite takes a quarter off the time of the
-shipped networks' shape (4 blocks of 16 channels).
+runs on blocks, so that every PReLU costs two reorderings. The rewrite makes a network of the shipped
+size (4 blocks of 16 channels) a quarter faster.
 
 1. PRelu(x, a), a constant with one slope a channel, none above 1: a x + max((1 - a) x, 0), both products
    depthwise 1x1; the maximum is fused into its product, the sum into the other.
 2. With slopes above 1: a x + (1 - a) max(x, 0).
-3. Any other PRelu, and every other operation, stays.
+3. Any other PRelu, and every other operation, is kept.
 """
 
 from dataclasses import replace

@@ -123,22 +123,23 @@ class ArrayReader:
         if name in self._constants:
             return _repeated_constant(self._constants[name])
         node = self._makers.get(name)
-        inner = self.repeated(node.inputs[0]) if node is not None and node.inputs else None
-        if node is None or inner is None or name not in self._shapes:
+        if node is None or not node.inputs or name not in self._shapes:
             return None
-        before, after = (tuple(self._shapes[part]) for part in (node.inputs[0], name))
+        inner = self.repeated(node.inputs[0])
+        axis = None if inner is None else self._axis_after(node, inner.axis)
+        return None if inner is None or axis is None else Repeated(inner.values, axis)
+
+    def _axis_after(self, node: Node, axis: int) -> int | None:
+        """The axis that an axis of the first input becomes; None if the operation is not followed."""
+        before, after = (tuple(self._shapes[name]) for name in (node.inputs[0], node.outputs[0]))
         if node.kind == "Identity" or (node.kind == "Cast" and int_attribute(node, "to", 0) in FLOAT_TYPES):
-            return inner
+            return axis
         if node.kind == "Transpose":
-            order = ints_attribute(node, "perm", range(len(before))[::-1])
-            return Repeated(inner.values, order.index(inner.axis))
+            return ints_attribute(node, "perm", range(len(before))[::-1]).index(axis)
         if node.kind == "Expand":
-            return Repeated(inner.values, inner.axis + len(after) - len(before))
-        if node.kind in RESHAPES:
-            axes = _moved_axes(before, after)
-            if axes is not None and inner.axis in axes:
-                return Repeated(inner.values, axes[inner.axis])
-        return None
+            return axis + len(after) - len(before)
+        axes = _moved_axes(before, after) if node.kind in RESHAPES else None
+        return None if axes is None else axes.get(axis)
 
 
 def _all_known(parts: Sequence[IndexArray | None]) -> list[IndexArray] | None:

@@ -1,7 +1,7 @@
 """Rules that express ONNX operations as linear operations, one per operator, using the graph's analysis."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onebranch.algebra.padding import Padding
 from onebranch.graph.analysis.shapes import Shapes
 from onebranch.graph.analysis.state import input_name, int_attribute, ints_attribute, str_attribute
-from onebranch.graph.analysis.symbolic_size import SymbolicSize, as_size
+from onebranch.graph.analysis.symbolic_size import SymbolicSize
 from onebranch.graph.merge.checks import (
     NotLinear,
     convolve,
@@ -432,29 +432,23 @@ class _Write(NamedTuple):
 # Fill(axis=2, start=-1, count=1).
 def _overwritten(node: Node, model: AnalyzedModel) -> list[Read] | None:
     """Rows or columns overwritten by constants: `ScatterND`, between transposes or not."""
-    order, fills, name = [0, 1, 2, 3], [], node.outputs[0]
-    if model.rank(name) != 4 or not model.is_plane(name):
+    if not model.is_plane(node.outputs[0]) or model.rank(node.outputs[0]) != 4:
         return None
-    while (maker := model.makers.get(name)) is not None and maker.kind in (
-        "Identity",
-        "Transpose",
-        "ScatterND",
-    ):
+    channels = model.channels(node.outputs[0])
+    order, fills, name = [0, 1, 2, 3], list[Fill](), node.outputs[0]
+    while (maker := model.makers.get(name)) and maker.kind in ("Identity", "Transpose", "ScatterND"):
         if maker.kind == "Transpose":
             permutation = ints_attribute(maker, "perm", (3, 2, 1, 0))
             order = [permutation[axis] for axis in order]
         elif maker.kind == "ScatterND":
-            write = _whole_rows(maker, model)
-            fill = _fill(write, order, model.channels(node.outputs[0])) if write else None
-            if fill is None:
+            if (fill := _fill(maker, order, channels, model)) is None:
                 return None
-            fills.append(replace(fill, value=_as_rounded_bias(fill.value, maker, model)))
+            fills.append(fill)
         name = maker.inputs[0]
         if fills and order == [0, 1, 2, 3]:
-            break
-    if not fills or order != [0, 1, 2, 3] or not model.is_plane(name):
-        return None
-    return [(fills[0] if len(fills) == 1 else Fills(tuple(fills[::-1])), (name,))]
+            operation = fills[0] if len(fills) == 1 else Fills(tuple(fills[::-1]))
+            return [(operation, (name,))] if model.is_plane(name) else None
+    return None
 
 
 def _scattered(node: Node, model: AnalyzedModel) -> list[Read] | None:
@@ -485,12 +479,16 @@ def _as_rounded_bias(value: Floats, node: Node, model: AnalyzedModel) -> Floats:
     return bias.astype(np.float64) if is_close else value
 
 
-def _fill(write: _Write, order: list[int], channels: int) -> Fill | None:
-    """The fill of an (N, C, H, W) value whose axes are `order` of those that are written."""
+def _fill(node: Node, order: list[int], channels: int, model: AnalyzedModel) -> Fill | None:
+    """What a `ScatterND` does to an (N, C, H, W) value whose axes are `order` of those that are written."""
+    write = _whole_rows(node, model)
+    if write is None:
+        return None
     axis, values = order.index(write.axis), write.update.values
     if axis not in (2, 3) or (len(values) > 1 and write.update.axis != order[1]):
         return None
-    return Fill(axis, write.start, write.length, np.broadcast_to(values.astype(np.float64), (channels,)))
+    value = np.broadcast_to(values.astype(np.float64), (channels,))
+    return Fill(axis, write.start, write.length, _as_rounded_bias(value, node, model))
 
 
 def _whole_rows(node: Node, model: AnalyzedModel) -> _Write | None:
@@ -515,16 +513,26 @@ ALL_ROWS = (0, 0)
 
 def _row_range(index: IndexArray, axis: int, size: SymbolicSize, rank: int) -> tuple[int, int] | None:
     """First row and number of rows that an index array (one of `rank` components) selects along its axis."""
-    steps = [coefficient for k, coefficient in enumerate(index.coefficients) if k != axis]
-    length = index.shape[axis] if len(index.shape) == rank else as_size(0)
-    if any(steps) or (index.coefficients[axis] != 1 and length.number != 1):
+    if len(index.shape) != rank or not _counts_along(index, axis):
         return None
-    if length == size and index.base.number == 0:
+    if index.shape[axis] == size and index.base.number == 0:
         return ALL_ROWS
-    from_begin, from_end = index.base.number, (index.base - size).number
+    start, length = _nearest_to_an_end(index.base, size), index.shape[axis].number
+    return None if start is None or not length else (start, int(length))
+
+
+def _counts_along(index: IndexArray, axis: int) -> bool:
+    """True if the indices rise by 1 along this axis and are constant along all others."""
+    others = [coefficient for k, coefficient in enumerate(index.coefficients) if k != axis]
+    return not any(others) and (index.coefficients[axis] == 1 or index.shape[axis].number == 1)
+
+
+def _nearest_to_an_end(position: SymbolicSize, size: SymbolicSize) -> int | None:
+    """A position as a number from the begin, or a negative one from the end; None if it is neither."""
+    from_begin, from_end = position.number, (position - size).number
     is_nearer_to_end = from_end is not None and (from_begin is None or -from_end < from_begin)
     start = from_end if is_nearer_to_end else from_begin
-    return None if start is None or not length.number else (int(start), int(length.number))
+    return None if start is None else int(start)
 
 
 _RULES_FOR_PLANES: dict[str, Rule] = {
