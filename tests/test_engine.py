@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,7 +92,8 @@ def test_int8_is_exact_where_a_scaled_accumulator_leaves_32_bits(units: int, ins
     model = quantized(model_of(spec, 0), 0)
     *_, block, tail = model.quantization["layers"]
     signs = np.array([1, -1, 1, -1]) * units * block["output"]["scale"] * np.array(tail["weight_scales"])
-    model.weights["tail.branches.0.0.bias"] = signs.astype(np.float32)
+    bias = {"tail.branches.0.0.bias": signs.astype(np.float32)}
+    model = replace(model, weights={**model.weights, **bias})
     picture = picture_of(spec, (5, 21), 0)
     expected = run_integer_network(spec, model.weights, model.quantization, picture)
     found = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
