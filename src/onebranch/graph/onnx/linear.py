@@ -20,11 +20,12 @@ from onebranch.graph.merge.linear import (
     Unmerged,
 )
 from onebranch.graph.onnx.activations import values_inside_activations
+from onebranch.graph.onnx.analyzed_model import AnalyzedModel
 from onebranch.graph.onnx.constants import MULTIPLYING, constants
 from onebranch.graph.onnx.file import opset_of
 from onebranch.graph.onnx.graph import read_graph
 from onebranch.graph.onnx.inference import inferred_values, with_input_sizes
-from onebranch.graph.onnx.linear_rules import AnalyzedModel, linear_operations
+from onebranch.graph.onnx.linear_rules import linear_operations
 from onebranch.graph.operations import Graph, Node, Value
 
 OLDEST_OPSET = 9

@@ -1,17 +1,11 @@
 """Rules that express ONNX operations as linear operations, one per operator, using the graph's analysis."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from onnx import TensorProto
 
 from onebranch.algebra.padding import Padding
-from onebranch.graph.analysis.shapes import Shapes
 from onebranch.graph.analysis.state import input_name, int_attribute, ints_attribute, str_attribute
-from onebranch.graph.analysis.symbolic_size import SymbolicSize
 from onebranch.graph.merge.checks import (
     NotLinear,
     convolve,
@@ -23,8 +17,6 @@ from onebranch.graph.merge.checks import (
 )
 from onebranch.graph.merge.linear import (
     Average,
-    Fill,
-    Fills,
     Floats,
     Join,
     Linear,
@@ -33,99 +25,17 @@ from onebranch.graph.merge.linear import (
     Select,
     Sum,
 )
-from onebranch.graph.onnx.index_arrays import ArrayReader, IndexArray, Repeated
-from onebranch.graph.operations import Graph, Node
-
-MERGED_TYPES = ("float32", "float64")
-"""Element types of values that are merged."""
-
-SHORT_FLOATS = ("float16", "bfloat16")
-"""Element types for which the user is told to merge before converting."""
-
-END_OF_AXIS = 1 << 40
-"""Slice bounds are limited to this value, which is beyond every axis."""
-
-ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
-"""ONNX's numbers of the merged element types, for `Cast`."""
-
-FLOAT32_ROUNDING = 8 * float(np.finfo(np.float32).eps)
-"""Relative difference that a few float32 operations in another order make."""
-
-Read = tuple[Linear, tuple[str, ...]]
-"""A linear operation, and the values that it reads."""
-
-Shape = Sequence[SymbolicSize]
-
-Rule = Callable[[Node, "AnalyzedModel"], list[Read] | None]
-"""A linear operation for each output; None: not applicable. Raises NotLinear with the reason."""
-
-
-@dataclass
-class AnalyzedModel:
-    """What the rules need to know: the graph, symbolic shapes, element types, and who makes values."""
-
-    graph: Graph
-    shapes: Shapes
-    types: Mapping[str, str]
-
-    @cached_property
-    def makers(self) -> dict[str, Node]:
-        return {name: node for node in self.graph.nodes for name in node.outputs}
-
-    def maker(self, name: str, kind: str) -> Node | None:
-        """The operation that makes a value, if it is of this kind."""
-        node = self.makers.get(name)
-        return node if node and node.kind == kind else None
-
-    @cached_property
-    def arrays(self) -> ArrayReader:
-        return ArrayReader(self.graph, self.shapes)
-
-    def is_constant(self, name: str) -> bool:
-        return name in self.graph.constants
-
-    def rank(self, name: str) -> int:
-        """The rank of a value; 0 if it is not known."""
-        return len(self.shapes.get(name, ()))
-
-    def is_plane(self, name: str) -> bool:
-        """True for a value (N, C, H, W) or (N, C) of a merged element type that is not a constant."""
-        is_picture = self.rank(name) in (2, 4) and self.types.get(name) in MERGED_TYPES
-        return is_picture and not self.is_constant(name)
-
-    def channels(self, name: str) -> int:
-        """Channels of a value (N, C, H, W) or (N, C) of floats. Raises NotLinear."""
-        kind = self.types.get(name, "")
-        if kind in SHORT_FLOATS:
-            raise NotLinear(f"its numbers are {kind}: merge the float32 model, then convert")
-        if kind not in MERGED_TYPES:
-            raise NotLinear("the type of its input is not known to be float32")
-        if self.rank(name) not in (2, 4):
-            raise NotLinear(f"its input has rank {self.rank(name) or 'unknown'}, not 4 (or 2)")
-        number = self.shapes[name][1].number
-        if number is None:
-            raise NotLinear("its number of channels is not fixed")
-        return int(number)
-
-    def constant(self, name: str, what: str) -> np.ndarray:
-        """A constant. Raises NotLinear, which names it by `what`."""
-        if not self.is_constant(name):
-            raise NotLinear(f"its {what} is not a constant")
-        array = self.graph.constants[name]
-        if array.dtype == np.float16:
-            raise NotLinear(f"its {what} is float16: merge the float32 model, then convert")
-        return array
-
-    def picture(self, node: Node, rank: int | None = 4) -> tuple[str, int]:
-        """The node's first input and its channels. Raises NotLinear if it has another rank."""
-        name = node.inputs[0]
-        if self.is_constant(name):
-            raise NotLinear("its input is a constant")
-        channels = self.channels(name)
-        if rank is not None and self.rank(name) != rank:
-            raise NotLinear(f"its input has rank {self.rank(name)}, not {rank}")
-        return name, channels
-
+from onebranch.graph.onnx.analyzed_model import (
+    ELEMENT_TYPES,
+    END_OF_AXIS,
+    MERGED_TYPES,
+    AnalyzedModel,
+    Read,
+    Rule,
+    Shape,
+)
+from onebranch.graph.onnx.overwritten_rows import overwritten, scattered
+from onebranch.graph.operations import Node
 
 # Windows
 
@@ -417,124 +327,6 @@ def _shuffled_groups(before: Shape, split: Shape, after: Shape) -> int | None:
     return int(groups) if is_split and groups and split[1] * split[2] == before[1] else None
 
 
-class _Write(NamedTuple):
-    """Whole rows of an array overwritten: along which axis, the first one, how many, and with what."""
-
-    axis: int
-    start: int
-    length: int
-    update: Repeated
-
-
-# Example: torch.export writes y[:, :, -1:] = b for y (N, C, H, W) as Transpose to (H, C, N, W), a ScatterND
-# along its first axis at H - 1, and Transpose back. Read from the end, the output axes (0, 1, 2, 3) are the
-# axes (2, 1, 0, 3) of the transposed array, so that its axis 0 is the output's axis 2: the operation is
-# Fill(axis=2, start=-1, count=1).
-def _overwritten(node: Node, model: AnalyzedModel) -> list[Read] | None:
-    """Rows or columns overwritten by constants: `ScatterND`, between transposes or not."""
-    if not model.is_plane(node.outputs[0]) or model.rank(node.outputs[0]) != 4:
-        return None
-    channels = model.channels(node.outputs[0])
-    order, fills, name = [0, 1, 2, 3], list[Fill](), node.outputs[0]
-    while (maker := model.makers.get(name)) and maker.kind in ("Identity", "Transpose", "ScatterND"):
-        if maker.kind == "Transpose":
-            permutation = ints_attribute(maker, "perm", (3, 2, 1, 0))
-            order = [permutation[axis] for axis in order]
-        elif maker.kind == "ScatterND":
-            if (fill := _fill(maker, order, channels, model)) is None:
-                return None
-            fills.append(fill)
-        name = maker.inputs[0]
-        if fills and order == [0, 1, 2, 3]:
-            operation = fills[0] if len(fills) == 1 else Fills(tuple(fills[::-1]))
-            return [(operation, (name,))] if model.is_plane(name) else None
-    return None
-
-
-def _scattered(node: Node, model: AnalyzedModel) -> list[Read] | None:
-    """A `ScatterND` on a plane. Raises NotLinear if it writes something else than whole rows or columns."""
-    read, origin = _overwritten(node, model), node.inputs[0]
-    while (maker := model.makers.get(origin)) and maker.kind in ("Identity", "ScatterND"):
-        origin = maker.inputs[0]
-    if read is None and model.is_plane(origin) and not model.maker(origin, "Transpose"):
-        raise NotLinear(
-            "it overwrites other things than whole rows or columns by one number per channel, or it depends"
-            " on the size that the model was exported with"
-        )
-    return read
-
-
-def _as_rounded_bias(value: Floats, node: Node, model: AnalyzedModel) -> Floats:
-    """A fill's value, or the bias of the padded convolution before it if both differ by rounding only.
-
-    Exporters fold batch normalization into that bias in float32, and compute the fill's value in another
-    order of float32 operations; in the module both are the same number.
-    """
-    while node.kind in ("Identity", "Transpose", "ScatterND", "Pad") and node.inputs[0] in model.makers:
-        node = model.makers[node.inputs[0]]
-    bias = model.graph.constants.get(input_name(node, 2)) if node.kind == "Conv" else None
-    if bias is None or bias.shape != value.shape:
-        return value
-    is_close = np.abs(bias - value).max() <= FLOAT32_ROUNDING * np.abs(bias).max()
-    return bias.astype(np.float64) if is_close else value
-
-
-def _fill(node: Node, order: list[int], channels: int, model: AnalyzedModel) -> Fill | None:
-    """What a `ScatterND` does to an (N, C, H, W) value whose axes are `order` of those that are written."""
-    write = _whole_rows(node, model)
-    if write is None:
-        return None
-    axis, values = order.index(write.axis), write.update.values
-    if axis not in (2, 3) or (len(values) > 1 and write.update.axis != order[1]):
-        return None
-    value = np.broadcast_to(values.astype(np.float64), (channels,))
-    return Fill(axis, write.start, write.length, _as_rounded_bias(value, node, model))
-
-
-def _whole_rows(node: Node, model: AnalyzedModel) -> _Write | None:
-    """What a `ScatterND` writes, if it is a number of whole rows along one axis, with a repeated constant."""
-    data, indices, updates = node.inputs
-    tuples, update = model.arrays.index_tuples(indices), model.arrays.repeated(updates)
-    shape = model.shapes.get(data, ())
-    if tuples is None or update is None or str_attribute(node, "reduction", "none") != "none":
-        return None
-    rows: list[tuple[int, int, int]] = []
-    for axis, index in enumerate(tuples):
-        part = _row_range(index, axis, shape[axis], len(tuples))
-        if part is None:
-            return None
-        rows += [(axis, *part)] if part != ALL_ROWS else []
-    return _Write(*rows[0], update) if len(rows) == 1 else None
-
-
-ALL_ROWS = (0, 0)
-"""The range of rows that stands for all of them."""
-
-
-def _row_range(index: IndexArray, axis: int, size: SymbolicSize, rank: int) -> tuple[int, int] | None:
-    """First row and number of rows that an index array (one of `rank` components) selects along its axis."""
-    if len(index.shape) != rank or not _counts_along(index, axis):
-        return None
-    if index.shape[axis] == size and index.base.number == 0:
-        return ALL_ROWS
-    start, length = _nearest_to_an_end(index.base, size), index.shape[axis].number
-    return None if start is None or not length else (start, int(length))
-
-
-def _counts_along(index: IndexArray, axis: int) -> bool:
-    """True if the indices rise by 1 along this axis and are constant along all others."""
-    others = [coefficient for k, coefficient in enumerate(index.coefficients) if k != axis]
-    return not any(others) and (index.coefficients[axis] == 1 or index.shape[axis].number == 1)
-
-
-def _nearest_to_an_end(position: SymbolicSize, size: SymbolicSize) -> int | None:
-    """A position as a number from the begin, or a negative one from the end; None if it is neither."""
-    from_begin, from_end = position.number, (position - size).number
-    is_nearer_to_end = from_end is not None and (from_begin is None or -from_end < from_begin)
-    start = from_end if is_nearer_to_end else from_begin
-    return None if start is None else int(start)
-
-
 _RULES_FOR_PLANES: dict[str, Rule] = {
     **dict.fromkeys(("Identity", "Dropout", "Cast"), _passed),
     "Neg": _negated,
@@ -557,8 +349,8 @@ _RULES: dict[str, Rule] = {
     "Concat": _concat,
     "AveragePool": _average_pool,
     "Reshape": _reshape,
-    "Transpose": _overwritten,
-    "ScatterND": _scattered,
+    "Transpose": overwritten,
+    "ScatterND": scattered,
     **_RULES_FOR_PLANES,
 }
 """Rules by operator, for every operator that may be linear."""
