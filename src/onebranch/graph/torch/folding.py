@@ -4,6 +4,7 @@ They are computed as the module computes them, in its precision. Weights are fol
 not hold more numbers afterwards.
 """
 
+import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -96,10 +97,13 @@ def _saves(group: _Group, known: Iterable[Node], values: _Values) -> bool:
     )
     if only_views or any(user not in computable for leaf in group.leaves for user in leaf.users):
         return False
-    results, leaves = ([values.of(node) for node in nodes] for nodes in (group.results, group.leaves))
-    if not all(isinstance(value, torch.Tensor) for value in (*results, *leaves)):
-        return False
-    return bool(sum(value.numel() for value in results) <= sum(value.numel() for value in leaves))
+    return _count(group.results, values) <= _count(group.leaves, values)
+
+
+def _count(nodes: Iterable[Node], values: _Values) -> float:
+    """The number of numbers in the nodes' values; infinite if one of them is no tensor."""
+    tensors = [values.of(node) for node in nodes]
+    return sum(value.numel() if isinstance(value, torch.Tensor) else math.inf for value in tensors)
 
 
 def _fold(node: Node, value: torch.Tensor, module: GraphModule, trainable: bool) -> None:
