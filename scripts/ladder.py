@@ -22,7 +22,7 @@ import sysconfig
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,13 @@ def run(ladder: Ladder, configs: list[Path], arguments: argparse.Namespace) -> i
     command = [sys.executable, "-S", __file__, "train", *map(str, configs), "--device", arguments.device]
     if arguments.limit is not None:
         command += ["--limit", str(arguments.limit)]
-    return subprocess.run(command, env=environment(ladder), cwd=ladder.folder, check=False).returncode
+    process = subprocess.Popen(command, env=environment(ladder), cwd=ladder.folder, start_new_session=True)
+    try:
+        return process.wait()
+    except BaseException:  # Ctrl-C does not reach another session
+        process.terminate()
+        process.wait()
+        raise
 
 
 def copy_package(target: Path) -> None:
@@ -126,7 +132,7 @@ def train_all(ladder: Ladder, configs: list[Path], device: str, limit: float | N
     """Train the recipes one after another; an error of one is printed, and the next one begins."""
     from onebranch.errors import OnebranchError
 
-    os.nice(max(0, LOWEST_PRIORITY - os.nice(0)))
+    _lower_priority()
     end = None if limit is None else time.monotonic() + limit
     with _marked(ladder.running, ladder.paused):
         for path in configs:
@@ -136,6 +142,19 @@ def train_all(ladder: Ladder, configs: list[Path], device: str, limit: float | N
                 train_one(ladder, path, device, None if end is None else end - time.monotonic())
             except OnebranchError as error:
                 print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
+
+
+def _lower_priority() -> None:
+    """Give this process the lowest priority.
+
+    Linux divides the processor among sessions first (autogroup): the niceness of a process has no effect on
+    the processes of other sessions, so the niceness of its own session is changed as well.
+    """
+    os.nice(max(0, LOWEST_PRIORITY - os.nice(0)))
+    autogroup = Path("/proc/self/autogroup")
+    if os.getsid(0) == os.getpid() and autogroup.exists():
+        with suppress(OSError):
+            autogroup.write_text(str(LOWEST_PRIORITY))
 
 
 def train_one(ladder: Ladder, path: Path, device: str, limit: float | None) -> None:

@@ -16,14 +16,14 @@ from onebranch.spec.network import parameters
 ROOT = Path(__file__).resolve().parent.parent
 
 README_ROWS = {
+    "restore-x2": ("upscale ×2, Kodak24 degraded", "set14", "degraded kodak24"),
     "photo-x2": ("upscale ×2", "set14", "kodak24"),
     "photo-x4": ("upscale ×4", "set14", "kodak24"),
     "denoise": ("remove noise, σ = 25", "", "kodak24 sigma 25.0"),
-    "shrink-x2": ("downscale ×1/2, then `photo-x2`", "set14 then photo-x2", ""),
 }
 """Model -> what it does, and the names of its scores on Set14 and on Kodak24."""
 
-DATA_SETS = {"set5": "Set5", "set14": "Set14", "kodak24": "Kodak24"}
+DATA_SETS = {"set5": "Set5", "set14": "Set14", "kodak24": "Kodak24", "cid22_val": "CID22 validation"}
 
 
 def readme_table(models: dict[str, Model]) -> str:
@@ -41,11 +41,10 @@ def full_table(models: dict[str, Model]) -> str:
     lines = ["| model | measured on | PSNR | baseline | SSIM (luma) |", "| --- | --- | --: | --- | --: |"]
     for name, model in models.items():
         for score, values in model.scores.items():
-            data_set, _, rest = score.partition(" ")
-            where = f"{DATA_SETS.get(data_set, data_set)} {rest.replace('.0', '')}".strip()
+            where = " ".join(DATA_SETS.get(word, word) for word in score.replace(".0", "").split(" "))
+            ssim = f"{values['ssim_y']:.4f}" if "ssim_y" in values else ""
             lines.append(
-                f"| `{name}` | {where} | {_psnr(model, score):.2f} | {_baseline(model, score)} |"
-                f" {values['ssim_y']:.4f} |"
+                f"| `{name}` | {where} | {_psnr(model, score):.2f} | {_baseline(model, score)} | {ssim} |"
             )
     return "\n".join(lines)
 

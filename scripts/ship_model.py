@@ -36,7 +36,7 @@ SCORES: dict[str, tuple[dict[str, Any], ...]] = {
 }
 """What each task is measured on."""
 
-DEGRADED_SETS = ("kodak24", "cid22_val")
+DEGRADED_SETS = ("kodak24",)
 """What the models for real photographs are measured on besides."""
 
 

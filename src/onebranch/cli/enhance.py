@@ -244,7 +244,7 @@ def command(
 ) -> None:
     """Enhance pictures, or all pictures in a folder: upscale, downscale or denoise, by the model.
 
-    Without --model: photo-x2; --scale 3 or 4 selects a model for it, or a chain of models. --scale, --width
+    Without --model: restore-x2; --scale 3 or 4 selects a model for it, or a chain of models. --scale, --width
     and --height are reached by resampling after the model. Models of luma (colour y) interpolate chroma; a
     denoising one leaves it as it is. Any ONNX file with one picture (1, C, H, W) from 0 to 1 as its input and
     one as its output, luma or RGB, can be the model.

@@ -56,7 +56,7 @@ def enhance(
     """The enhanced picture, in the depth and colours of the input; alpha and metadata are kept.
 
     picture: a `Picture` or a file. model: a shipped model's name, a file of ours, any ONNX file, or a
-    `Model`; by default photo-x2, or the models that reach the requested scale. options: see `Options`. A
+    `Model`; by default restore-x2, or the models that reach the requested scale. options: see `Options`. A
     greyscale picture stays greyscale. Raises OnebranchError for files that cannot be read, models that cannot
     be run and options that contradict.
 

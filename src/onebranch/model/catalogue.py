@@ -29,11 +29,13 @@ class ShippedModel:
 
 
 _TABLE: tuple[tuple[str, Task, int, Colour, str], ...] = (
-    ("photo-x2", "upscale", 2, "y", "doubles width and height of photographs"),
+    ("restore-x2", "upscale", 2, "y", "doubles photographs as people have them: compressed, noisy, resized"),
+    ("photo-x2", "upscale", 2, "y", "doubles clean photographs that were reduced bicubically"),
     ("photo-x2-branches", "upscale", 2, "y", "photo-x2 before merging, with its branches"),
-    ("photo-x4", "upscale", 4, "y", "quadruples width and height of photographs"),
+    ("photo-x4", "upscale", 4, "y", "quadruples clean photographs that were reduced bicubically"),
     ("denoise", "denoise", 1, "rgb", "removes noise of unknown strength"),
     ("shrink-x2", "downscale", 2, "y", "halves width and height so that photo-x2 restores more"),
+    ("restore-x2-int8", "upscale", 2, "y", "restore-x2 in 8-bit integers: faster"),
     ("photo-x2-int8", "upscale", 2, "y", "photo-x2 in 8-bit integers: faster"),
     ("photo-x4-int8", "upscale", 4, "y", "photo-x4 in 8-bit integers: faster"),
     ("denoise-int8", "denoise", 1, "rgb", "denoise in 8-bit integers: faster"),
@@ -48,7 +50,7 @@ CATALOGUE = {
 }
 """Every shipped model by its name."""
 
-DEFAULT_MODEL = "photo-x2"
+DEFAULT_MODEL = "restore-x2"
 """The model that enlarges a picture if no model is named."""
 
 DOWNSCALING_MODEL = "shrink-x2"
