@@ -186,13 +186,13 @@ def test_a_denoising_models_help_says_what_happens_to_chroma(run: CommandLine) -
     assert "leaves it as it is" in " ".join(run("enhance", "--help").output.split())
 
 
-def test_the_default_model_is_photo_x2(
+def test_the_default_model_is_restore_x2(
     run: CommandLine, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue, "MODELS_FOLDER", tmp_path)
-    save(Model(UPSCALE.spec, UPSCALE.weights), tmp_path / "photo-x2.safetensors")
+    save(Model(UPSCALE.spec, UPSCALE.weights), tmp_path / "restore-x2.safetensors")
     done = run("enhance", crops / "sand.png", "-o", tmp_path / "big.png", "--threads", 1)
-    assert f"photo-x2 in {chosen(UPSCALE).runtime}" in done.output
+    assert f"restore-x2 in {chosen(UPSCALE).runtime}" in done.output
 
 
 @pytest.fixture

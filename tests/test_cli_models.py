@@ -114,4 +114,4 @@ def test_export_refuses_a_name_of_another_format(run: CommandLine, tmp_path: Pat
 def test_half_the_size_is_the_halving_models_work() -> None:
     from onebranch.enhancer.options import models_for
 
-    assert models_for(0.5) == ["shrink-x2"] and models_for(0.6) == ["photo-x2"]
+    assert models_for(0.5) == ["shrink-x2"] and models_for(0.6) == ["restore-x2"]

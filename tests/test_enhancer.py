@@ -235,12 +235,12 @@ def shipped(tmp_path, monkeypatch: pytest.MonkeyPatch):
     return ship
 
 
-def test_photo_x2_is_the_default(shipped) -> None:
-    models = shipped("photo-x2", "photo-x4", "photo-x2-branches")
+def test_restore_x2_is_the_default(shipped) -> None:
+    models = shipped("restore-x2", "photo-x2", "photo-x4", "photo-x2-branches")
     picture = picture_of(3)
-    expected = enhance(picture, models["photo-x2"], threads=1).pixels
+    expected = enhance(picture, models["restore-x2"], threads=1).pixels
     np.testing.assert_array_equal(enhance(picture, threads=1).pixels, expected)
-    np.testing.assert_array_equal(enhance(picture, "photo-x2", threads=1).pixels, expected)
+    np.testing.assert_array_equal(enhance(picture, "restore-x2", threads=1).pixels, expected)
     np.testing.assert_array_equal(enhance(picture, scale=2, threads=1).pixels, expected)
 
 

@@ -204,7 +204,7 @@ def test_the_summary_says_what_ran(run: CommandLine, folder: Path) -> None:
 def test_shipped_models_have_8_bit_forms(run: CommandLine, folder: Path) -> None:
     """They are taken where no model is named, and named where another is."""
     done = run("enhance", folder / "in", "-o", folder / "out", "--precision", "int8", "--threads", 1)
-    assert "photo-x2-int8 in " in done.output and ", int8" in done.output, done.errors
+    assert "restore-x2-int8 in " in done.output and ", int8" in done.output, done.errors
     with pytest.raises(OnebranchError, match=r"photo-x2 has no record.*the shipped photo-x2-int8 has one"):
         chosen(load("photo-x2"), "auto", "int8")
 
@@ -255,7 +255,7 @@ def test_fast_is_int8_where_its_loss_is_recorded_and_the_engine_runs_it() -> Non
 @built
 def test_fast_takes_the_quantized_version_of_shipped_models() -> None:
     enhancer = Enhancer(Options(scale=2, precision="fast"))
-    assert [stage.model.name for stage in enhancer.stages_for((8, 8))] == ["photo-x2-int8"]
+    assert [stage.model.name for stage in enhancer.stages_for((8, 8))] == ["restore-x2-int8"]
     assert enhancer.precisions_for((8, 8)) == ["int8"]
     assert Enhancer(Options(model="photo-x2", precision="fast")).precisions_for((8, 8)) == ["fp32"]
 
