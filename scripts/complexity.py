@@ -13,7 +13,7 @@ from pathlib import Path
 from radon.complexity import cc_visit
 
 MAX_COMPLEXITY = 12
-MAX_FUNCTIONS_ABOVE = 2
+MAX_FUNCTIONS_ABOVE = 0
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("src", "benchmarks", "scripts", "examples")
