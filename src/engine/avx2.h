@@ -33,7 +33,8 @@ struct Avx2 {
         return _mm256_blendv_ps(f, _mm256_mul_ps(f, slope),
                                 _mm256_cmp_ps(f, _mm256_setzero_ps(), _CMP_LT_OQ));
     }
-    // Rounding gives the smallest integer for NaN and for what is too small, so only the top is cut.
+    // Rounding gives the smallest integer for NaN and for values that are too small, so only values that are
+    // too large are clamped.
     static OB_INLINE F clamp(F f) { return _mm256_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm256_set1_epi32(value); }

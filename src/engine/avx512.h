@@ -30,8 +30,8 @@ struct Avx512 {
         asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
         return c;
     }
-    // Two roundings, in one statement: the compiler would compute many products first and run out of
-    // registers.
+    // The product and the sum are rounded separately. They are one statement, because the compiler would
+    // otherwise compute many products first and run out of registers.
     static OB_INLINE F multiply_then_add(F a, F b, F c) {
         F product;
         asm("vmulps %3, %2, %1\n\tvaddps %1, %0, %0" : "+v"(c), "=&v"(product) : "v"(a), "v"(b));
@@ -40,7 +40,8 @@ struct Avx512 {
     static OB_INLINE F prelu(F f, F slope) {
         return _mm512_mask_mul_ps(f, _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_LT_OQ), f, slope);
     }
-    // Rounding gives the smallest integer for NaN and for what is too small, so only the top is cut.
+    // Rounding gives the smallest integer for NaN and for values that are too small, so only values that are
+    // too large are clamped.
     static OB_INLINE F clamp(F f) { return _mm512_min_ps(f, set(1024.0f)); }
 
     static OB_INLINE I set_cells(int32_t value) { return _mm512_set1_epi32(value); }

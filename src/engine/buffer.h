@@ -9,7 +9,7 @@
 
 namespace ob {
 
-// Memory aligned for the max_block vectors, zeroed.
+// Zeroed memory, aligned for the widest vectors.
 template <class T>
 class Buffer {
   public:

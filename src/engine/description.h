@@ -28,7 +28,7 @@ struct QuantParams {
 struct Layer {
     int32_t in = 0, out = 0, rows = 0, columns = 0;
     std::vector<float> weight, bias, slope;
-    // int8, except for the head: the sum of products is exact, then times the multiplier.
+    // True in int8 networks, except in the head: products are summed exactly, then the multiplier is applied.
     bool integer = false;
     std::vector<int8_t> integer_weight;
     std::vector<int32_t> start;

@@ -30,11 +30,11 @@ namespace {
 
 constexpr int64_t MAX_PICTURE_COLUMNS = int64_t(1) << 24, MAX_PICTURE_ROWS = int64_t(1) << 40;
 constexpr int MAX_THREADS = 1024;
-// Pixels of a push to a stream below which it runs on the calling thread alone.
+// A push of fewer pixels than this to a stream runs on the calling thread alone.
 constexpr int64_t MIN_PIXELS_FOR_THREADS = 4096;
-// Bytes of a strip's rows beyond which narrower strips are faster. Measured.
+// If the rows of a strip take more bytes than this, narrower strips are faster (measured).
 constexpr size_t STRIP_CACHE_BYTES = 4 << 20;
-// Columns of the narrowest strip that is cut only to fit the cache.
+// Strips are not made narrower than this only to fit the cache.
 constexpr int64_t MIN_STRIP_COLUMNS = 512;
 
 // Thrown where the callback has cancelled a call.
@@ -44,14 +44,14 @@ void write_message(char *message, size_t message_size, const char *text) {
     if (message && message_size) std::snprintf(message, message_size, "%s", text);
 }
 
-// Allocates this thread's record of exceptions while there is memory for it. The C++ runtime allocates it at
-// its first use; where that is the exception for too little memory, it would end the process.
+// Makes the C++ runtime allocate this thread's record of exceptions now. Otherwise it is allocated at the
+// first exception; if that is std::bad_alloc, this allocation fails too, and the process is terminated.
 void prepare_for_exceptions() {
     volatile int none = std::uncaught_exceptions();  // volatile: the call may be left out otherwise
     (void)none;
 }
 
-// The result of a function; an exception becomes a line of text in `message` and the result `failed`.
+// Returns the result of `function`. If it throws, writes one line to `message` and returns `failed`.
 template <class R, class Function>
 R guarded(char *message, size_t message_size, R failed, Function function) {
     prepare_for_exceptions();
@@ -88,7 +88,7 @@ int picture_channels(const Network &network, const ob_format &format) {
     return format.colour == OB_Y_OF_RGB ? 3 : 1;
 }
 
-// The samples of a picture; the planes of a planar one are `rows` rows high.
+// The samples of a picture; if it is planar, each plane has `rows` rows.
 Samples samples(void *base, int type, int64_t width, int64_t rows, int channels, bool planar) {
     Samples samples;
     samples.base = base;
@@ -117,7 +117,9 @@ std::vector<Interval> cut(int64_t size, int64_t largest, int64_t unit) {
 
 int64_t unit_of(const Network &network) { return 4 * network.description.reduces(); }
 
-// The max_block strip whose rows stay in the cache, but never so narrow that overlaps weigh.
+// Columns of the widest strip whose rows stay in the cache; at least MIN_STRIP_COLUMNS, because neighbouring
+// strips compute some columns twice. Example: five layers of 16 float32 channels, each read by a layer that
+// runs by Winograd, take 5 * 16 * 4 * 7 = 2240 bytes per column; 2^22 / 2240 = 1872, rounded down to 1856.
 int64_t strip_for_cache(const Network &network, int64_t width) {
     size_t each = 0;
     for (size_t k = 0; k + 1 < network.layers.size(); k++) {
@@ -131,8 +133,8 @@ int64_t strip_for_cache(const Network &network, int64_t width) {
     return std::max(MIN_STRIP_COLUMNS, fitting / 64 * 64);
 }
 
-// Columns of the narrowest strip that a stream is cut into for the sake of its threads. Neighbours both
-// compute as many columns as the network's column radii add up to, twice: a quarter of such a strip.
+// Columns of the narrowest strip into which a stream is cut to use its threads. Two neighbouring strips both
+// compute 2 * (the sum of the column radii) columns, which is a quarter of such a strip.
 int64_t min_stream_strip(const Network &network) {
     int64_t radii = 1;
     for (const Layer &layer : network.description.layers) radii += layer.column_radius();
@@ -151,8 +153,8 @@ std::vector<Task> tasks_for(const Network &network, const ob_format &format, int
     std::vector<Interval> strips = cut(width, std::max(columns, unit), unit);
     int64_t rows = band;
     if (rows <= 0) {
-        // Two bands for each thread, so that one slow thread does not delay the others; one where the rows
-        // that neighbouring bands both compute would cost too much.
+        // Two bands for each thread, so that one slow thread does not delay the others; one band for each
+        // thread if the rows that neighbouring bands both compute would take too long.
         int64_t bands = threads > 1 ? 2 * threads : 1;
         if (height / bands < 16 * (network.lag + 1)) bands = threads;
         rows = std::max<int64_t>((height + bands - 1) / bands, 4 * (network.lag + 1));
@@ -259,7 +261,7 @@ void run(const Network &network, const ob_format &format, const void *input, voi
     });
 }
 
-// Steps that a stream's strips have taken once it has `rows` rows of its picture.
+// The number of steps that a stream's strips can take after `rows` rows of the picture have been passed.
 int64_t steps_ready(const ob_stream &stream, int64_t rows) {
     return rows >= stream.format.height ? stream.strips[0].steps() : rows;
 }

@@ -1,4 +1,4 @@
-// Which rows and columns of the input, and of every layer, a part of the result depends on.
+// The rows and columns of the input, and of every layer, that a part of the result depends on.
 #pragma once
 
 #include <algorithm>
@@ -21,9 +21,11 @@ inline Interval clipped(Interval range, int64_t size) {
     return {std::max<int64_t>(range.begin, 0), std::min(range.end, size)};
 }
 
-// The columns of the input that `wanted` columns of the result depend on; it begins at a multiple of four, so
-// that Winograd tiles, and with them rounding, do not depend on where the picture is cut. Example: three 3x3
-// layers, no residual: wanted [100, 200) of 1000 columns needs [96, 204) with Winograd.
+// The columns of the input that `wanted` columns of the result depend on. They begin at a multiple of four,
+// so that Winograd tiles, and therefore rounding, do not depend on where the picture is cut.
+// Example: three 3x3 layers in float32, of which the last two run by Winograd in tiles of four, no residual.
+// Columns [100, 200) of 1000 need [99, 201) of the block, [95, 205) of the head and [94, 206) of the input;
+// the result is [92, 206).
 Interval needed_columns(const Network &network, Interval wanted, int64_t width);
 // The rows of the input that `wanted` rows of the result depend on.
 Interval needed_rows(const Network &network, Interval wanted, int64_t height);

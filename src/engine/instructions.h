@@ -10,7 +10,7 @@ namespace ob {
 
 // Fastest first. The portable set is always included.
 const std::vector<KernelSet> &kernel_sets();
-// The set of that name, or the fastest for null; null where there is none of that name.
+// The set of that name, or the fastest set for null; returns null if there is no set of that name.
 const KernelSet *kernel_set_named(const char *name);
 
 }  // namespace ob

@@ -18,12 +18,12 @@ constexpr int MAX_PHASES = 4;
 constexpr int MAX_COLUMNS = 31;  // of a kernel
 constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map
 
-// Products of a Winograd tile with so many outputs and three taps.
+// The number of products of a Winograd tile with `tile` outputs and three taps.
 constexpr int frequencies_of(int tile) { return tile + 2; }
 constexpr int MAX_FREQUENCIES = frequencies_of(MAX_PHASES);
 
-// Integer weights of F(4, 3) are this often the rational ones, and so are its sums; it is divided out
-// exactly.
+// The integer weights of F(4, 3) are the rational weights times this factor, and so are the sums, which are
+// divided by it exactly.
 constexpr int WINOGRAD_SCALE = 24;
 
 // How many channels a cell holds, and of which type: 1, 2 or 4.
@@ -102,8 +102,8 @@ struct KernelSet {
     void (*transform)(Cell kind, const int32_t *planes, size_t stride, int groups, size_t cells,
                       int32_t *row);
 
-    // `count` samples of one channel as floats in [0, 1]; back: clipped and rounded half up, floats as they
-    // are.
+    // read: `count` samples of one channel -> floats in [0, 1]. write: the reverse, clipped and rounded half
+    // up; float samples are not changed.
     void (*read)(const PictureRow &, int channel, size_t count, float *values);
     void (*write)(const float *const *channels, int channel_count, int type, size_t count, void *row,
                   ptrdiff_t pixel, ptrdiff_t channel);
@@ -119,8 +119,9 @@ struct KernelSet {
 
     // sum = weight[k] * rows[k] over all k, in order.
     void (*weighted)(const float *const *rows, const float *weights, int taps, size_t count, float *sum);
-    // Along a row: enlarging into one row for each phase, `apart` floats apart, and reducing (see Resampler);
-    // values[0] is the tap of weight 0 of output 0. Both may write a vector beyond `count`.
+    // Resampling along a row (see Resampler): enlarge writes one row for each phase, `apart` floats apart;
+    // reduce writes one row. Output 0 multiplies values[0] by weights[0]. Both may write up to a vector
+    // beyond `count`.
     void (*enlarge)(const float *values, const float *weights, int phases, int taps, size_t count,
                     float *rows, size_t apart);
     void (*reduce)(const float *values, const float *weights, int stride, int taps, size_t count,
@@ -132,7 +133,7 @@ struct KernelSet {
     double (*peak)(int precision, double seconds);
 };
 
-// Output channels of the next block when `left` of them are left; packing and kernels agree on it.
+// The number of output channels of the next block if `left` remain; packing and kernels both use it.
 inline int block_of(int left, int max_block) {
     int block = max_block;
     while (block > left) block /= 2;

@@ -17,14 +17,14 @@
 
 #define OB_INLINE inline __attribute__((always_inline))
 #define OB_UNROLL _Pragma("GCC unroll 16")
-// The compiler moves no load across: it would load several columns at once and spill the sums.
+// Keeps the compiler from moving loads across: it would load several columns at once and spill the sums.
 #define OB_IN_ORDER asm volatile("" ::: "memory")
 
 namespace ob {
 namespace {
 
-// Vectors of pixels that are computed at once with a block of so many channels: as many sums as the registers
-// hold beside the inputs, a weight and a product.
+// The number of vectors of pixels that are computed at once with a block of `channels` channels: the sums
+// must fit the registers together with the inputs, one weight and one product.
 template <class S, class A>
 constexpr int pixels_for(int channels) {
     constexpr bool narrow = A::INTEGER && !S::BYTE_DOT;
@@ -36,15 +36,14 @@ constexpr int pixels_for(int channels) {
     return channels == 4 ? 3 : channels == 2 ? 4 : 6;
 }
 
-// Whether P vectors are computed at once when so many cells are left. Four are computed as two and two, not
-// three and one.
+// True if P vectors are computed at once when `cells` cells remain. Four vectors are computed as two and two,
+// not as three and one.
 template <class S, int O, int P>
 constexpr bool fits(size_t cells) {
     return cells >= size_t(P) * S::W && !(O == S::MAX_BLOCK && P == 3 && cells == 4 * size_t(S::W));
 }
 
-// ---- arithmetic: a cell of the input times a cell of weights, added
-// ------------------------------------------
+// ---- arithmetic: a cell of the input times a cell of weights, added to a sum ----
 
 // The products of a tile -> its outputs, without the bias.
 template <class S>
@@ -75,8 +74,8 @@ OB_INLINE Halves<S> split_bytes(typename S::I cells) {
     return {S::even_bytes(cells), S::odd_bytes(cells)};
 }
 
-// What follows are kinds of arithmetic. A: a vector of sums. start, in, weight, step and value: what a sum
-// begins with, a vector of inputs, one weight in every lane, sum + in * weight, and the sum in real units.
+// The kinds of arithmetic. A: a vector of sums. start: the initial sum. in: a vector of inputs. weight: one
+// weight in every lane. step: sum + in * weight. value: the sum in real units.
 template <class S>
 struct Fused {
     using A = typename S::F;
@@ -143,7 +142,7 @@ struct Bf16 {
 template <class S>
 struct Int8 {
     using A = std::conditional_t<S::BYTE_DOT, typename S::I, typename S::Sum16>;
-    // Cells of weights for a cell of input; registers of a sum.
+    // The number of cells of weights for each cell of input, and of registers for each vector of sums.
     static constexpr int WEIGHT_CELLS = S::BYTE_DOT ? 1 : 2;
     static constexpr int REGISTERS = sizeof(A) / sizeof(typename S::I);
     static constexpr bool INTEGER = true;
@@ -192,7 +191,7 @@ struct Int16 {
     using Value = typename S::I;
 
     static OB_INLINE A begin(const Winograd &w, int channel, int frequency) {
-        // Frequency 1, of the point 1, is part of every output as it is.
+        // Every output contains the product of frequency 1 with the factor 1, so the start value goes there.
         return S::start16(frequency == 1 ? w.start[channel] : 0);
     }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
@@ -225,8 +224,7 @@ struct Int16 {
     }
 };
 
-// ---- epilogue
-// -----------------------------------------------------------------------------------------------
+// ---- epilogue ----
 
 // O channels of one vector of pixels -> cells of a row of feature maps.
 // Lanes: the vector's lane x is pixel `phases * (cell + x) + phase`; a cell holds 1, 2 or 4 channels of that
@@ -295,8 +293,7 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
     store<S, O>(e.out, f, e.clamped, channel, phase, e.phases, cell);
 }
 
-// ---- direct convolution
-// -------------------------------------------------------------------------------------
+// ---- direct convolution ----
 
 // O output channels of P vectors of pixels, the innermost loop of every direct convolution. COLUMNS: of the
 // kernel; 0: as many as the convolution says.
@@ -400,9 +397,9 @@ void convolve(const Convolution &c) {
     }
 }
 
-// ---- Winograd F(4, 3) and F(2, 3) along the row
-// ----------------------------------------------------------------- Lavin and Gray, "Fast Algorithms for
-// Convolutional Neural Networks" (2016), in one dimension, points 0, 1, -1, 2, -2 and 0, 1, -1.
+// ---- Winograd F(4, 3) and F(2, 3) along the row ----
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in one dimension, with the
+// points 0, 1, -1, 2, -2 for F(4, 3) and 0, 1, -1 for F(2, 3).
 
 // Planes of four phases -> a row transformed for F(4, 3), of float32 cells.
 // Lanes: lane x of a vector belongs to tile `cell + x`, the pixels 4 t to 4 t + 3 with t = cell + x.
@@ -611,8 +608,7 @@ void winograd(const Winograd &w) {
     winograd_blocks<S, Fused<S>, 4>(w);
 }
 
-// ---- pictures: plain loops, left to the compiler's vectorizer
-// ---------------------------------------------------
+// ---- pictures: plain loops, left to the compiler's vectorizer ----
 
 template <class T>
 OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white, float *values) {
@@ -812,8 +808,7 @@ inline void interleave(const float *const *first, const float *const *second, in
     interleave_by<4>(first, second, count, result);
 }
 
-// ---- the machine's peak: the direct kernel on data in the first cache
-// --------------------------------------------
+// ---- the machine's peak: the direct kernel on data in the first-level cache ----
 
 // Multiply-accumulates per second of `tile` with `group` channels in a cell, the best of many runs.
 template <class S, class A>
@@ -829,7 +824,7 @@ double peak_of(int group, double seconds) {
     c.rows = c.columns = 3;
     c.row = rows;
     c.stride = P * S::W + 2 * MARGIN;
-    for (int l = 0; l < 3; l++) c.tap[0][l] = 16;  // aligned loads: this is the machine's limit, not ours
+    for (int l = 0; l < 3; l++) c.tap[0][l] = 16;  // aligned loads: the peak is a limit of the processor
     c.weights = weights;
     c.start = start;
     c.cells = P * S::W;

@@ -48,8 +48,8 @@ struct Portable {
     static OB_INLINE void store_cells(int32_t *at, I value) { std::memcpy(at, &value, 16); }
     static OB_INLINE I sub_cells(I a, I b) { return a - b; }
     static OB_INLINE F to_float(I value) { return __builtin_convertvector(value, F); }
-    // To nearest, ties to even: beside 1.5 * 2^23 a float has no bits for fractions. Values are cut to +-1024
-    // first, which is beyond every 8-bit result.
+    // Rounds to nearest, ties to even: after the addition of 1.5 * 2^23, a float has no bits for a fraction.
+    // Values are clamped to +-1024 first, which is beyond every 8-bit result.
     static OB_INLINE I round(F value) {
         const F shifted = clamp(value) + set(12582912.0f);
         return (I)shifted - set_cells(0x4b400000);

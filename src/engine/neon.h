@@ -66,7 +66,8 @@ struct Neon {
         return fma(upper_bfloat16(a), upper_bfloat16(b), fma(lower_bfloat16(a), lower_bfloat16(b), sum));
     }
 
-    // Inputs become signed by subtracting 128; each weight cell then owes the sum 128 of each of its weights.
+    // Inputs become signed by subtracting 128, so 128 times the sum of its weights is added for every weight
+    // cell. Example: input 200 and weight 3: (200 - 128) * 3 + 128 * 3 = 600 = 200 * 3.
     struct Weight {
         int8x16_t bytes;
         I owed;

@@ -140,7 +140,7 @@ void integer_winograd_weights(const int (&g)[3], int (&u)[6]) {
     u[5] = 24 * g[2];
 }
 
-// As pack_winograd; a cell holds the 16-bit weights of channels 0 and 2, or 1 and 3, of a cell of bytes.
+// Like pack_winograd; a cell holds the 16-bit weights of channels 0 and 2, or 1 and 3, of a cell of bytes.
 void pack_integer_winograd(PackedLayer &packed, int max_block) {
     const Layer &layer = *packed.layer;
     const size_t rows = 3, pairs = 2 * size_t(packed.groups), frequencies = 6;
@@ -169,7 +169,7 @@ void pack_integer_winograd(PackedLayer &packed, int max_block) {
     }
 }
 
-// Whether WINOGRAD_SCALE times every accumulator fits 32 bits, so that the scale can be divided out exactly.
+// True if WINOGRAD_SCALE times every accumulator fits 32 bits, so that the scale can be divided out exactly.
 bool fits_integer_winograd(const Layer &layer) {
     const size_t each = layer.integer_weight.size() / size_t(layer.out);
     for (size_t o = 0; o < size_t(layer.out); o++) {

@@ -29,7 +29,7 @@ void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y
                         size_t(columns.size()), phase_rows.data(), phase_width);
 }
 
-// A row of the result, in the network's channels and chroma -> the picture's samples.
+// Converts a row of the result, in the network's channels and chroma, to the picture's samples.
 void Strip::State::write_row(int64_t row, float *const *channels, const Samples &target, int64_t first_row) {
     int64_t enlarges = description.enlarges(), reduces = description.reduces();
     int64_t begin = columns.begin * enlarges / reduces, end = columns.end * enlarges / reduces;
@@ -48,7 +48,7 @@ void Strip::State::write_row(int64_t row, float *const *channels, const Samples 
                   ptrdiff_t(target.channel));
 }
 
-// The rows of the result that row y of the input gives, for networks that enlarge or keep the size.
+// Writes the rows of the result that row y of the input gives, for networks that enlarge or keep the size.
 void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row) {
     int scale = description.enlarges(), channels = description.channels;
     size_t count = size_t(columns.size());
@@ -85,7 +85,7 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
     }
 }
 
-// A row of the result of networks that reduce; y is the first of the input's rows that it replaces.
+// Writes a row of the result of a network that reduces; y is the first of the input rows that it replaces.
 void Strip::State::emit_reduced(int64_t y, const Samples &target, int64_t first_row) {
     const Reduction &reduction = description.reduction;
     int scale = description.scale, channels = description.channels;

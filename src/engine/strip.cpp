@@ -30,7 +30,7 @@ FloatRing make_float_ring(int planes, int depth, int64_t columns) {
     return ring;
 }
 
-// Four 8-bit zeros of a layer's output, as one cell: its zero point.
+// A cell of four bytes that stand for 0 in a layer's output. Example: zero point 10 gives 0x0a0a0a0a.
 int32_t zero_cell(const Layer &layer) { return int32_t(0x01010101u * uint32_t(layer.output.zero_point)); }
 
 }  // namespace
@@ -54,14 +54,14 @@ Strip::State::State(const Network &net, const ob_format &form, Interval wanted_c
 
 // Worked example: a luma network for x2, three 3x3 layers (head, one block, tail), fp32, AVX2 (8 lanes), for
 // columns 0 to 100 and rows 0 to 50 of a picture of 100 x 50:
-//   buffer  [0, 100)             columns that are read: those of the picture, as the strip is as wide
+//   buffer  [0, 100)             columns that are read: all, because the strip is as wide as the picture
 //   cells   round_up(25, 8) = 32 cells of a plane; each of the 4 phases holds every 4th pixel, 25 of the row
 //   stride  32 + 2 * 16 = 64     cells from plane to plane: a margin of 16 on both sides
 //   lags    1, 2, 3              head, block and tail: the sum of the row radii so far
-//   lag     3                    the result's row y is made in step y + 3 (the bicubic residual needs y + 2
-//   at most) head    a ring of 3 rows of its 1 channel for the input; its output, 16 channels, is transformed
-//   for Winograd at
-//           once, so its rows_of ring holds 1 row of 16 * 4 planes and its ring of transformed rows holds 3
+//   lag     3                    row y of the result is computed in step y + 3 (the bicubic residual needs
+//                                only row y + 2 of the picture)
+//   head    its input ring holds 3 rows of 1 channel. Its output of 16 channels is transformed for Winograd
+//           immediately, so its output ring holds 1 row of 16 * 4 planes, its ring of transformed rows 3
 //   tail    a ring of lag - 3 + 1 = 1 row of 4 * 4 planes
 void Strip::State::allocate() {
     int64_t span = buffer.size();
@@ -77,7 +77,8 @@ void Strip::State::allocate() {
     allocate_picture_rows();
 }
 
-// Which rows every layer makes and how many steps it lags behind the input; the same for the result.
+// Sets the rows that every layer computes, and by how many steps each layer and the result lag behind the
+// input.
 void Strip::State::schedule_layers() {
     stages.resize(network.layers.size());
     Interval need = reduced_reach(description, rows, height);
@@ -89,15 +90,16 @@ void Strip::State::schedule_layers() {
     int behind = 0;
     for (size_t k = 0; k < stages.size(); k++)
         stages[k].lag = behind += network.layers[k].layer->row_radius();
-    // The result's row y (of the input, the first of a group that is reduced) is made once its last input is
-    // there.
+    // Row y of the result is computed as soon as the last row that it reads is there. If the network reduces
+    // the picture, y is the first of the input rows that the result's row replaces.
     Interval reach = resampling_reach(description, interpolated > 0);
     int reduces = description.reduces();
     int pad = description.reduction.present && !description.reduction.average ? description.reduction.pad : 0;
     lag = std::max(network.lag + reduces - 1 + pad, std::max(int(reach.end), reduces - 1));
 }
 
-// Rings of one layer: as many rows as the next layer, the result and the skips that start here read at once.
+// Allocates the rings of one layer, with as many rows as the next layer, the result and the skips that start
+// at this layer read in one step.
 void Strip::State::allocate_stage(size_t k) {
     const PackedLayer &packed = network.layers[k];
     Stage &stage = stages[k];
@@ -120,15 +122,15 @@ void Strip::State::allocate_stage(size_t k) {
         std::fill_n(stage.out.cells.data(), size_t(depth) * row_size, zero_cell(*packed.layer));
 }
 
-// Cells of a transformed row that a layer reads.
+// The number of cells of a transformed row that a layer reads.
 size_t Strip::State::transformed_size(const PackedLayer &layer) const {
     const int halves =
         layer.arithmetic == Arithmetic::Int16 ? 2 : 1;  // a cell of bytes becomes two of 16-bit numbers
     return size_t(layer.groups * halves * frequencies_of(network.phases)) * cells;
 }
 
-// The row that a layer reads above and below the picture: its input's zero, transformed where it runs by
-// Winograd.
+// Allocates the row that a layer reads above and below the picture. It holds the zero of the layer's input,
+// transformed if the layer runs by Winograd.
 void Strip::State::allocate_zeros(size_t k) {
     const PackedLayer &packed = network.layers[k];
     const size_t size = size_t(packed.groups) * network.phases * stride;
@@ -144,8 +146,8 @@ void Strip::State::allocate_zeros(size_t k) {
     }
 }
 
-// Rows of the picture that the head and the resizings read, and one row each of everything at the end of the
-// chain.
+// Allocates the rows of the picture that the head and the resampling read, and one row for each operation
+// after the tail.
 void Strip::State::allocate_picture_rows() {
     int64_t span = buffer.size();
     Interval reach = resampling_reach(description, interpolated > 0);
@@ -165,7 +167,7 @@ void Strip::State::allocate_picture_rows() {
     line = Buffer<float>(planes.width + 128);
 }
 
-// Row y of the picture into the rings.
+// Converts row y of the picture and stores it in the rings.
 void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
     int64_t from = std::min(y, format.height - 1) - first_row;
     size_t sample = format.source == OB_UINT8 ? 1 : format.source == OB_UINT16 ? 2 : 4;
@@ -200,7 +202,7 @@ void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
     }
 }
 
-// Repeats the edges beyond the row's ends: resizing sees the picture's border so.
+// Repeats the edge pixels in the row's margins, so that resampling reads a picture with replicated edges.
 void Strip::State::fill_margins(int plane, int64_t y) {
     float *row = planes.row(plane, y);
     int64_t span = buffer.size();
@@ -287,6 +289,9 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         c.phases = network.phases;
         c.row = source;
         c.stride = stride;
+        // Example: four phases, three columns, stride 64. For phase 0, column 0 reads x = -1, which is in
+        // phase 3 of the cell before: 3 * 64 - 1 = 191. For phase 3, column 2 reads x = 4, which is in
+        // phase 0 of the cell after: 0 * 64 + 1 = 1.
         for (int p = 0; p < network.phases; p++)
             for (int l = 0; l < layer.columns; l++) {
                 int x = p + l - layer.column_radius(),
@@ -307,7 +312,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
                           packed.out / per_cell(packed.out_cell), cells, stage.transformed.row(y));
 }
 
-// The tail's row y, its pixels in order, for the reduction of later steps; zeros beyond its ends.
+// Stores row y of the tail's output for the reduction in later steps: pixels in order, zeros beyond the ends.
 void Strip::State::keep_tail_row(int64_t y) {
     const size_t span = size_t(buffer.size());
     for (int o = 0; o < network.layers.back().layer->out; o++) {

@@ -1,4 +1,4 @@
-// The rows that a strip keeps, and its steps. Of strip.cpp and resampling.cpp alone.
+// The rows that a strip keeps, and its steps. Only strip.cpp and resampling.cpp include this file.
 #pragma once
 
 #include <utility>

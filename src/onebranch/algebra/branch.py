@@ -21,8 +21,9 @@ from onebranch.spec.network import BATCH_NORM_EPSILON
 def collapse(branch: Branch, tensors: Mapping[str, Array], like: Array, inputs: int, width: int) -> Conv:
     """The one convolution that equals the branch, for a block from `inputs` to `width` channels.
 
-    tensors: of the branch, by names such as "0.weight". like: an array of their library and type, for
-    branches without tensors. The picture must be padded once, by the branch's radius.
+    tensors: the branch's tensors, by names such as "0.weight". like: an array whose library and type are used
+    for branches without tensors. The result equals the branch on a picture that is padded once, by the
+    branch's radius.
     """
     result: Conv | None = None
     channels = inputs

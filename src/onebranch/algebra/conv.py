@@ -22,11 +22,11 @@ def namespace(array: Array) -> Any:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without padding: y[o] = bias[o] + sum of weight[o] * x (correlation, as in the field).
+    """A convolution without padding: y[o] = bias[o] + sum of weight[o] * x (cross-correlation).
 
-    weight: (O, I / groups, K, L). bias: (O,). Every dilation is written out as zeros in the kernel. The
-    picture is padded by whoever applies it, once; a centred kernel of odd size keeps the picture's size when
-    padded by its radius. Laws are tested against the slow dense definition (`algebra.definition`).
+    weight: (O, I / groups, K, L). bias: (O,). A dilation is stored as zeros in the kernel. The caller pads
+    the picture, once; if it is padded by the radius of a kernel of odd size, the output has the picture's
+    size. The laws are tested against the slow dense definition (`algebra.definition`).
     """
 
     weight: Array
@@ -51,11 +51,11 @@ class Conv:
 
     @property
     def radius(self) -> tuple[int, int]:
-        """Half of the kernel's extent in rows and columns; the kernel's sides are odd."""
+        """Rows and columns on each side of the kernel's centre; K and L are odd."""
         return self.kernel[0] // 2, self.kernel[1] // 2
 
     def __matmul__(self, first: "Conv") -> "Conv":
-        """The convolution that equals `first`, then this one (law: compose)."""
+        """The convolution that equals `first` followed by this one (law: compose)."""
         return compose(self, first)
 
     def __add__(self, other: "Conv") -> "Conv":
@@ -64,10 +64,11 @@ class Conv:
 
 
 def compose(second: Conv, first: Conv) -> Conv:
-    """`first`, then `second`, as one: kernels convolve, radii add, strides multiply.
+    """The convolution that equals `first` followed by `second`.
 
-    W[k] = sum over a of W2[a] W1[k - a * stride1], b = b2 + (sum of W2) b1. Groups: the greatest common
-    divisor of both, so that depthwise chains stay depthwise and BN keeps any grouping dense or not.
+    The kernels are convolved, the radii add and the strides multiply: W[k] = sum over a of
+    W2[a] W1[k - a * stride1], b = b2 + (sum of W2) b1. The number of groups is the greatest common divisor of
+    both, so that a chain of depthwise convolutions stays depthwise.
     """
     if second.inputs != first.outputs:
         raise OnebranchError(
@@ -82,11 +83,14 @@ def compose(second: Conv, first: Conv) -> Conv:
     return Conv(weight, outer.bias + shift, groups, second.stride * first.stride)
 
 
+# Example, one channel and one row: outer (1 2), inner (3 4 5). The zero-padded inner kernel is (0 3 4 5 0).
+# Its windows of 4 are (3 4 5 0) for the tap 1 and (0 3 4 5) for the tap 2, so the result is
+# 1 * (3 4 5 0) + 2 * (0 3 4 5) = (3 10 13 10).
 def _convolved(outer: Array, inner: Array, groups: int) -> Array:
     """The full convolution of two kernels, group by group: (O, M, A, B), (M, I, K, L) -> (O, I, K+A-1, ..).
 
-    Whichever kernel is 1x1 makes this one matrix product; else windows of the zero-framed inner kernel are
-    gathered and multiplied with the flipped outer one.
+    If either kernel is 1x1, this is a single matrix product. Otherwise windows of the zero-padded inner
+    kernel are gathered and multiplied with the flipped outer kernel.
     """
     xp = namespace(outer)
     outputs, between, a, b = outer.shape
@@ -109,7 +113,7 @@ def _convolved(outer: Array, inner: Array, groups: int) -> Array:
 
 
 def add(one: Conv, other: Conv) -> Conv:
-    """The sum of two convolutions of the same input: centred kernels add, biases add.
+    """The sum of two convolutions of the same input: the centred kernels and the biases are added.
 
     Kernels of different sizes are zero-extended to the larger one first (law: pad).
     """
@@ -125,9 +129,10 @@ def add(one: Conv, other: Conv) -> Conv:
 
 
 def pad(conv: Conv, kernel: tuple[int, int]) -> Conv:
-    """The same convolution with a larger, zero-extended kernel (K, L), the old one in its centre.
+    """The convolution with its kernel zero-extended to (K, L), the original kernel in the centre.
 
-    It equals the old one on a picture that is padded by the larger radius.
+    On a picture padded by the larger radius, it gives the output of the original on the same picture padded
+    by the original radius.
     """
     grow = kernel[0] - conv.kernel[0], kernel[1] - conv.kernel[1]
     if grow == (0, 0):
@@ -138,7 +143,7 @@ def pad(conv: Conv, kernel: tuple[int, int]) -> Conv:
 
 
 def _framed(weight: Array, rows: int, columns: int) -> Array:
-    """The kernel with `rows` of zeros above and below, and `columns` of zeros left and right."""
+    """The kernel with `rows` rows of zeros above and below, and `columns` columns of zeros on each side."""
     xp = namespace(weight)
     o, i, k, l = weight.shape
     if rows:
@@ -173,14 +178,14 @@ def _dilated(weight: Array, factor: int) -> Array:
 
 
 def dilate(conv: Conv, factor: int) -> Conv:
-    """A dilated convolution written out: factor - 1 zeros between the kernel's taps."""
+    """The convolution dilated by `factor`: with factor - 1 zeros between the taps of its kernel."""
     return replace(conv, weight=_dilated(conv.weight, factor))
 
 
 def regroup(conv: Conv, groups: int) -> Conv:
-    """The same convolution with fewer groups (a divisor of its own); 1 makes it dense.
+    """The same convolution with fewer groups (a divisor of the current number); 1 makes it dense.
 
-    Channels that did not meet before meet through zeros.
+    The weights between channels that were in different groups are 0.
     """
     if groups == conv.groups:
         return conv

@@ -1,6 +1,6 @@
 """Slow definitions of convolutions and branches in numpy, the reference for every law and proof.
 
-They share no code with the laws: steps are executed one after the other, as they are written.
+They share no code with the laws: the steps of a branch are executed one after the other.
 """
 
 from collections.abc import Mapping
@@ -44,9 +44,9 @@ def zero_pad(pictures: Floats, radius: tuple[int, int]) -> Floats:
 
 
 def run_branch(branch: Branch, tensors: Mapping[str, Floats], pictures: Floats, width: int) -> Floats:
-    """The output of a branch by its definition: padded once by its radius, then step by step.
+    """The output of a branch by its definition: padded once by its radius, then computed step by step.
 
-    width: output channels. tensors: of the branch, by names such as "0.weight" (step, then parameter).
+    width: output channels. tensors: the branch's tensors, by names such as "0.weight" (step and parameter).
     """
     values = zero_pad(pictures, branch.radius)
     for index, step in enumerate(branch.steps):
@@ -86,7 +86,7 @@ def _averaged(values: Floats, kernel: tuple[int, int]) -> Floats:
 def matrix(conv: Conv, height: int, width: int) -> Floats:
     """The convolution, zero-padded by its radius, as a dense matrix on flattened pictures (I, H, W).
 
-    (O H W, I H W), built entry by entry from the definition, without the bias.
+    The matrix is (O H W, I H W). It is built entry by entry from the definition and leaves out the bias.
     """
     r, c = conv.radius
     per_group = conv.outputs // conv.groups

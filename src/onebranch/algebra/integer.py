@@ -1,7 +1,8 @@
-"""The definition of a quantized network: a slow numpy reference that integer runtimes equal bit for bit.
+"""The definition of a quantized network: a slow numpy reference that integer runtimes match bit for bit.
 
-The head computes in float32 on the picture, blocks and tail in exact integers; the tail's output is float32.
-All float arithmetic is IEEE float32: each product and each sum is rounded separately, constants once.
+The head computes in float32 from the picture; the blocks and the tail compute in exact integers, and the
+tail's output is float32. All float arithmetic is IEEE float32: each product and each sum is rounded
+separately, and each constant is rounded once.
 """
 
 from collections.abc import Mapping
@@ -38,9 +39,9 @@ class IntegerLayer:
 
     weight: (O, I, K, L) int64 within -127..127.
     bias: (O,) int64 in units of the accumulator, without the contribution of the input's zero point.
-    multiplier: (O,) float32. Times an accumulator it gives units of the output's scale, or real units for the
-        tail and for layers that a skip ends at.
-    slopes: (O,) float32, the factor of values below zero.
+    multiplier: (O,) float32. An accumulator times its multiplier is in units of the output's scale; in the
+        tail, and in layers at which a skip ends, it is in real units.
+    slopes: (O,) float32, the factors by which the activation multiplies values below zero.
     """
 
     weight: np.ndarray
@@ -108,8 +109,8 @@ def integer_layer(
 ) -> IntegerLayer:
     """One block or the tail in integers.
 
-    tensors: the block's own. layer: its entry in the record. input_q: the quantization parameters of its
-    input. has_skips: whether a skip ends at this layer.
+    tensors: the block's tensors. layer: the block's entry in the quantization record. input_q: the
+    quantization parameters of its input. has_skips: True if a skip ends at this layer.
     """
     unit = 1.0 if has_skips or layer.output is None else layer.output.scale
     scales = np.array(layer.weight_scales, np.float64)
@@ -147,8 +148,9 @@ def head_output(
 ) -> tuple[np.ndarray, Floats]:
     """The head's output (O, H, W): as uint8, and dequantized to the float32 values that skips add.
 
-    The order of the float32 operations is fixed: the bias, then row by row, channel by channel, column by
-    column, each product rounded and each sum rounded; then the activation.
+    The order of the float32 operations is fixed: a sum begins with the bias, and the products are added in
+    order of the kernel's row, then the input channel, then the kernel's column. Each product and each sum is
+    rounded. The activation follows.
     """
     tensors, output_q = within(weights, "head"), _present(layer.output)
     weight, bias = (value.astype(np.float32) for value in convolution_of(tensors))
@@ -163,6 +165,9 @@ def head_output(
     return value, _dequantize(value, output_q)
 
 
+# Worked example: one channel, a 1x1 kernel of weight 3, bias 10, input level 130 with zero point 100,
+# multiplier 0.5, output scale 0.1 and zero point 20, no skip. The accumulator is 3 * (130 - 100) + 10 = 100,
+# which is 50 units of the output's scale. The uint8 output is 50 + 20 = 70, the float32 output 50 * 0.1 = 5.
 def block_output(
     integers: IntegerLayer,
     value: np.ndarray,
@@ -193,7 +198,7 @@ def tail_output(integers: IntegerLayer, value: np.ndarray, input_q: QuantParams)
 
 
 def _accumulators(integers: IntegerLayer, value: np.ndarray, input_q: QuantParams) -> Floats:
-    """The exact sums of products and bias, then rounded to float32; outside the picture is the zero point.
+    """The exact sums of products and bias, rounded to float32; pixels outside the picture count as 0.
 
     They are computed in float64, where integers below 2**53 are exact and matrix products are fast.
     """
@@ -208,7 +213,7 @@ def _activate(values: Floats, slopes: Floats) -> Floats:
 
 
 def _quantize(values: Floats, output_q: QuantParams, factor: float) -> np.ndarray:
-    """Values, times a factor that brings them to units of the scale, as uint8; ties round to even."""
+    """Values as uint8. factor: converts them to units of the output's scale. Ties round to even."""
     units = values if factor == 1 else values * np.float32(factor)
     levels: np.ndarray = np.clip(np.rint(units) + np.float32(output_q.zero_point), 0, MAX_LEVEL)
     return levels.astype(np.uint8)

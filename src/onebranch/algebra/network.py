@@ -19,7 +19,7 @@ def run_network(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floa
     """Enhanced pictures, unclipped, computed in the precision of `pictures` (float64 or float32).
 
     pictures: (N, C, H, W) in [0, 1]. Result for upscale: (N, C, s H, s W); downscale: (N, C, ceil(H / s),
-    ceil(W / s)); denoise: (N, C, H, W). weights: any float type, by the names of the model file.
+    ceil(W / s)); denoise: (N, C, H, W). weights: of any float type, by the tensors' names.
     """
     pictures = filled(pictures, spec.scale) if spec.task == "downscale" else pictures
     *_, (_, features) = run_layers(spec, weights, pictures)
@@ -27,9 +27,9 @@ def run_network(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floa
 
 
 def finished(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats, features: Floats) -> Floats:
-    """The network's output from its tail's output: the resampling layer and the picture residual.
+    """The network's output, computed from the tail's output by the resampling layer and the picture residual.
 
-    pictures: the head's input, `filled` for downscale. features: (N, O, H, W).
+    pictures: the head's input, padded by `filled` for downscale. features: the tail's output (N, O, H, W).
     """
     if spec.task == "upscale":
         features = pixel_shuffle(features, spec.scale)
@@ -41,9 +41,10 @@ def finished(spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats,
 def run_layers(
     spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Floats
 ) -> Iterator[tuple[Floats, Floats]]:
-    """For head, blocks and tail in order: the layer's output (N, O, H, W), and the next layer's input.
+    """Yields each layer's output (N, O, H, W) and the next layer's input, from the head to the tail.
 
-    These differ where skips end: additions come first, then concatenations.
+    The two differ where skips end: sources of addition skips are added to the output, then sources of
+    concatenation skips are appended to its channels.
     """
     outputs: list[Floats] = []
     value = pictures
@@ -58,7 +59,7 @@ def run_layers(
 
 
 def within(tensors: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
-    """The tensors whose names begin with `prefix.`, by the rest of their names."""
+    """The tensors whose names begin with `prefix.`, by their names without that prefix."""
     return {n[len(prefix) + 1 :]: tensor for n, tensor in tensors.items() if n.startswith(f"{prefix}.")}
 
 
@@ -70,7 +71,7 @@ def run_block(block: BlockSpec, tensors: Mapping[str, Floats], pictures: Floats)
 
 
 def activate(name: Activation, values: Floats, tensors: Mapping[str, Floats]) -> Floats:
-    """The activation of `values`; PReLU takes its slopes from tensors["activation.weight"]."""
+    """The activation function of `values`; PReLU takes its slopes from tensors["activation.weight"]."""
     if name == "prelu":
         slopes = tensors["activation.weight"].astype(values.dtype)[:, None, None]
         return np.where(values < 0, slopes * values, values)
@@ -120,7 +121,10 @@ def _downsampled(spec: NetworkSpec, weights: Mapping[str, Floats], features: Flo
 
 
 def _resized(spec: NetworkSpec, pictures: Floats) -> Floats:
-    """The network's input at the size of its output; "nearest" keeps the pixel at s // 2 of every cell."""
+    """The network's input at the size of its output.
+
+    Downscaling by "nearest" takes the pixel in row and column s // 2 of every cell of s x s pixels.
+    """
     factor = spec.scale
     if spec.task == "denoise":
         return pictures

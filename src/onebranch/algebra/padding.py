@@ -12,9 +12,9 @@ from onebranch.errors import OnebranchError
 class Padding:
     """Rows added at the top and bottom, columns added on the left and right, in pixels.
 
-    Not a tuple, because every library orders the four numbers differently: `from_onnx` and `to_onnx` convert
-    from and to ONNX's order (top, left, bottom, right). Negative numbers crop. A padding is true where any of
-    its sides is not zero; two paddings add up side by side.
+    It is not a tuple, because libraries order the four numbers differently: `from_onnx` and `to_onnx` convert
+    from and to ONNX's order (top, left, bottom, right). Negative numbers crop. A padding is true if any of
+    its sides is not zero. Adding two paddings adds each side of one to the same side of the other.
 
     >>> Padding(top=1, left=2) + Padding(1, 1, 1, 1)
     Padding(top=2, bottom=1, left=3, right=1)

@@ -29,7 +29,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class BlockReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One block: branches, parameters and MACs a pixel before and after, and its merged groups."""
+    """One block: branches, parameters and MACs per pixel before and after, and its merged groups."""
 
     name: str
     before: tuple[str, ...]
@@ -42,10 +42,11 @@ class BlockReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 def prove_network(
     spec: NetworkSpec, before: Weights, after: Weights, parts: Parts
 ) -> tuple[BlockReport, ...]:
-    """The report of every block. spec: the original's; before, after: the weights of original and merged.
+    """The report of every block.
 
-    parts: the branches of every merged block. Tensors that are not merged must equal the original's bit for
-    bit. Raises OnebranchError that names the block and the part of the proof that fails.
+    spec: the original's spec. before, after: the weights of the original and of the merged network. parts:
+    the branches of every merged block. Raises OnebranchError that names the block and the part of the proof
+    that fails; tensors that are not merged must be equal bit for bit in both.
     """
     _check_untouched("resampling layer", within(before, "resample"), within(after, "resample"))
     return tuple(
@@ -95,7 +96,7 @@ def _proven(name: str, block: BlockSpec, part: Part, merged: Conv, before: Weigh
 
 
 def _map(branch: Branch, tensors: Weights, width: int) -> Map:
-    """The branch by its definition, step by step."""
+    """The branch as a map on pictures, computed step by step by its definition."""
 
     def run(pictures: Floats) -> Floats:
         return run_branch(branch, tensors, pictures, width)

@@ -42,7 +42,7 @@ class MergedNetwork:
 
 
 def merge_network(spec: NetworkSpec, weights: Weights, plan: MergePlan) -> MergedNetwork:
-    """The network with the plan's branches merged: the same kind of network with fewer branches in its spec.
+    """The network after merging by the plan: an ordinary network whose spec has fewer branches.
 
     weights: float32, by the names of the model file. Tensors that are not merged stay as they are, bit for
     bit. Raises OnebranchError where BN statistics are missing or unusable, or the plan does not fit.
@@ -125,7 +125,7 @@ def check_statistics(place: str, branch: Branch, tensors: Weights) -> None:
 
 
 def _merged_tensors(parts: Sequence[Part], tensors: Weights) -> dict[str, Floats]:
-    """The merged block's tensors: rounded ones of merged branches, and the original's for the others."""
+    """The merged block's tensors: rounded ones for merged branches, the original's for the others."""
     result: dict[str, Floats] = {}
     for n, part in enumerate(parts):
         branch = _rounded(part) if part.merged else within(tensors, f"branches.{part.sources[0]}")

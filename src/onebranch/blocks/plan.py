@@ -31,7 +31,8 @@ class MergePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     schedule: the number M_p of branches that are taken from the list in block p of P. "all"; "same:M";
     "growing:M": round(M p / P); "shrinking:M": round(M P / p), halves rounded up; "kernel:3x3" or "convs:2":
-    the number of the block's branches with this kernel size or number of convolutions. At most the list.
+    the number of the block's branches with this kernel size or number of convolutions. If M_p is larger than
+    the list, the whole list is taken.
 
     group: the branches that become one. "one": all; "every:J": each J in turn; "size": those of equal merged
     kernel size; "type": conv branches into one, identity branches into another.
@@ -114,10 +115,10 @@ def current_keys(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def groups_by_block(plan: MergePlan, spec: NetworkSpec) -> dict[str, Groups]:
-    """The groups that the plan merges in every block, by the block's name; none if there is nothing to do.
+    """The groups that the plan merges in every block, by the block's name.
 
-    A group of one that is a single step already is left out: one convolution is what a chain collapses to,
-    and nothing is cheaper than an identity. Raises OnebranchError where a branch that is named is nowhere.
+    A group that consists of a single convolution or a single identity is omitted, because merging would not
+    change it. Raises OnebranchError if a branch that the plan names is in no block.
     """
     _check_names(plan, spec)
     result: dict[str, Groups] = {}
@@ -129,7 +130,7 @@ def groups_by_block(plan: MergePlan, spec: NetworkSpec) -> dict[str, Groups]:
 
 
 def _is_single(group: Sequence[Branch]) -> bool:
-    """True if the group is one convolution or one identity: nothing to add and nothing to compose."""
+    """True if the group is one convolution or one identity, which merging would not change."""
     steps = [step for branch in group for step in branch.steps]
     return len(steps) == 1 and isinstance(steps[0], Convolution | Identity)
 
@@ -155,7 +156,7 @@ def selected(plan: MergePlan, branches: Sequence[Branch], position: int) -> list
 
 
 def _named(plan: MergePlan, branches: Sequence[Branch], allowed: Sequence[int]) -> list[int]:
-    """The allowed branches that a selection by name lists, in its order, each once."""
+    """The allowed branches that a selection by name lists, in the order of the list, without duplicates."""
     named = [n for name in _names(plan.select) for n in allowed if name in (str(n), str(branches[n]))]
     return list(dict.fromkeys(named))
 

@@ -1,4 +1,4 @@
-"""What an exported file gives in another program, beside what it should give."""
+"""Comparisons of the output of an exported file in another program with the expected output."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ MAX_SHARE_OFF = 0.001
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run of an exported file. measured: what `error` is. bound: largest allowed error."""
+    """One run of an exported file. measured: what `error` measures. bound: the largest allowed error."""
 
     runtime: str
     measured: str
@@ -27,7 +27,7 @@ class Comparison:
     hint: str = ""
 
     def checked(self, file_kind: str) -> "Comparison":
-        """The comparison itself. Raises OnebranchError if the error is above its bound."""
+        """This comparison, unchanged. Raises OnebranchError if the error is above its bound."""
         if not self.error <= self.bound:
             raise OnebranchError(
                 f"the {file_kind} file is {self.summary()}; nothing is written"
@@ -69,9 +69,9 @@ def half_comparison(
 ) -> Comparison:
     """Output of a float16 file compared with the definition in float64 for the same rounded inputs.
 
-    half_output: of the definition with every operation rounded to float16. Runtimes round at different points
-    (between operations, in folded constants, or only the output), so that twice that error is allowed, plus
-    the rounding of the output.
+    half_output: the output of the definition with every operation rounded to float16. Runtimes round at
+    different points (between operations, in folded constants, or only the output). Therefore twice the error
+    of `half_output` is allowed, plus the rounding error of the output.
     """
     size = float(np.abs(expected).max())
     return Comparison(
@@ -95,7 +95,7 @@ def integer_comparison(runtime: str, actual: np.ndarray, expected: np.ndarray, h
 
 
 def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference; NaN if there is one, which no bound accepts."""
+    """The largest difference; NaN, which no bound accepts, if either array contains NaN."""
     return float(np.abs(actual - expected).max())
 
 

@@ -27,8 +27,8 @@ def export(
 
     format: "onnx" (one input and one output (N, C, H, W) with dynamic N, H and W, values in [0, 1]) or
     "compact" (the safetensors layout of Real-ESRGAN's Compact). precision: "fp32"; for ONNX also "fp16", and
-    "int8" for quantized models. report: called with the current step
-    and the completed share (None: unknown). Returns one comparison per program that ran the file.
+    "int8" for quantized models. report: called with the current step and the
+    completed share (None: unknown). Returns one comparison per program that ran the file.
 
     Raises OnebranchError if the format is unknown or cannot hold the network, if the output differs by more
     than its bound, or if the path exists (unless `overwrite` is true) or cannot be written; then no file is

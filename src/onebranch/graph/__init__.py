@@ -1,1 +1,1 @@
-"""A network as a graph of operations: values, their halo, and ONNX as the one format they are written in."""
+"""Networks as graphs of operations: analysis, merging, and the readers and writers of ONNX and PyTorch."""

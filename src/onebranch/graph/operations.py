@@ -16,7 +16,7 @@ Shape = tuple[int | str, ...]
 """The dimensions of an array; a string names an open dimension."""
 
 EDGE_FILL = "EdgeFill"
-"""Ours: (N, C, H, W) edge-replicated on the right and bottom to a multiple of the attribute `multiple`."""
+"""Replicates the edges of (N, C, H, W) on the right and bottom up to a multiple of `multiple`."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ ONNX Runtime's CPU kernels keep feature maps in blocks of channels; PReLU is not
 runs on blocks, so that every PReLU costs two reorderings. The rewrite makes a network of the shipped
 size (4 blocks of 16 channels) a quarter faster.
 
-1. PRelu(x, a), a constant with one slope a channel, none above 1: a x + max((1 - a) x, 0), both products
-   depthwise 1x1; the maximum is fused into its product, the sum into the other.
-2. With slopes above 1: a x + (1 - a) max(x, 0).
+1. PRelu(x, a) with one constant slope per channel, none above 1, becomes a x + max((1 - a) x, 0). Both
+   products are depthwise 1x1 convolutions; ONNX Runtime fuses the maximum into one and the sum into the
+   other. Example: a = 0.25 and x = -2 give -0.5 + max(-1.5, 0) = -0.5; x = 4 gives 1 + max(3, 0) = 4.
+2. With a slope above 1, it becomes a x + (1 - a) max(x, 0).
 3. Any other PRelu, and every other operation, is kept.
 """
 

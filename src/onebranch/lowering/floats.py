@@ -1,6 +1,6 @@
 """A spec and its weights become a graph of operations, merged networks and unmerged ones alike.
 
-A merged network becomes convolutions and activations, nothing else but its skips and its resampling.
+A merged network becomes convolutions and activations, plus its skips and its resampling layer.
 """
 
 import math
@@ -31,7 +31,7 @@ def lower(spec: NetworkSpec, weights: Tensors) -> Graph:
 
 
 def framed(spec: NetworkSpec, network: Callable[[Builder, str], str]) -> Graph:
-    """The graph around a `network`, which adds itself on a filled picture: from `input` to `output`."""
+    """The graph from `input` to `output`. network: adds the layers between the padding and the shuffle."""
     builder = Builder({INPUT: Value(("batch", spec.channels, "height", "width"))})
     result = network(builder, add_fill(builder, spec, INPUT))
     if spec.task == "upscale":
@@ -41,7 +41,7 @@ def framed(spec: NetworkSpec, network: Callable[[Builder, str], str]) -> Graph:
 
 
 def add_fill(builder: Builder, spec: NetworkSpec, picture: str, name: str = "filled") -> str:
-    """Adds what a network that reduces begins with: edges replicated to a multiple of its scale."""
+    """Adds the padding before a downscaling network: edges replicated up to a multiple of its scale."""
     if spec.task != "downscale":
         return picture
     return builder.add(EDGE_FILL, (picture,), name, multiple=spec.scale)
@@ -53,7 +53,7 @@ def add_network(builder: Builder, spec: NetworkSpec, weights: Tensors, picture: 
 
 
 def add_rest(builder: Builder, spec: NetworkSpec, weights: Tensors, features: str, picture: str) -> str:
-    """Adds what follows the tail's output: the downsampling layer and the picture residual."""
+    """Adds the operations after the tail: the downsampling layer and the picture residual."""
     if spec.task == "downscale":
         features = _downsampled(builder, spec, weights, features)
     return _with_residual(builder, spec, features, picture)
@@ -229,7 +229,7 @@ def kernels_of(spec: NetworkSpec, kind: PhaseKind) -> np.ndarray:
 
 
 def add_frame(builder: Builder, name: str, spec: NetworkSpec, kernels: np.ndarray, picture: str) -> str:
-    """Adds the frame of replicated edges that the convolution with such kernels, unpadded, begins with."""
+    """Adds the replicated edges that an unpadded convolution with these kernels reads."""
     size, stride = kernels.shape[-1], spec.scale if spec.task == "downscale" else 1
     before = (size - stride) // 2
     after = size - stride - before

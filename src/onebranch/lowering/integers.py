@@ -41,7 +41,7 @@ def _layers(
     picture: str,
 ) -> str:
     """Adds head, blocks and tail; returns the name of the tail's output."""
-    skip_values: list[str] = []  # by layer: what a skip that starts there adds
+    skip_values: list[str] = []  # by layer: the value that a skip from it adds
     value, input_q = picture, QuantParams(1.0, 0)
     for index, (name, block, _) in enumerate(spec.walk()):
         layer, tensors = record.layers[index], within(weights, name)

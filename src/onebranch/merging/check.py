@@ -18,7 +18,7 @@ MAX_BOUND = 1e-2
 """Largest difference that is accepted from a model that amplifies rounding errors."""
 
 MIN_COMPARED = 3
-"""Sizes that are compared, or different inputs if the size is fixed."""
+"""The number of sizes that are compared, or of different inputs if the size is fixed."""
 
 FLOAT32_EPSILON = 2.0**-23
 

@@ -141,7 +141,7 @@ def verify(original: Model | Path, merged: Model | Path) -> verification.Record 
 
 
 def verify(original: Any, merged: Any) -> Any:
-    """Prove again that `merged` is what its stored plan or rules make of `original`.
+    """Prove again that applying the plan or rules stored in `merged` to `original` gives `merged`.
 
     Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or both are
     ONNX models (`onnx.ModelProto` or file): returns the `GraphReport`. Hashes, weights, the proof of every

@@ -86,9 +86,9 @@ def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, G
 
 @contextmanager
 def explained(model: onnx.ModelProto) -> Iterator[None]:
-    """Within it, an error that an invalid model causes becomes an OnebranchError of one line.
+    """A context in which an error caused by an invalid model is raised as an OnebranchError of one line.
 
-    An error with a valid model is a bug of onebranch, and stays what it is.
+    An error for a valid model is a bug of onebranch, and is raised unchanged.
     """
     try:
         yield
@@ -157,7 +157,7 @@ def _nothing_merged(model: onnx.ModelProto) -> GraphReport:
 
 
 def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, dict[str, Any]]:
-    """The rules and the record that a merged file carries, in today's words."""
+    """The rules and the record that a merged file stores, with the keys of the current version."""
     record = _properties(merged).get(METADATA)
     if record is None:
         raise OnebranchError("the merged file carries no record of a merge by onebranch: nothing to verify")
@@ -191,7 +191,7 @@ def _translated(stored: dict[str, Any]) -> dict[str, Any]:
 def _facts(record: Any, stored: dict[str, Any]) -> Any:
     """The parts of a record that must be the same when a merge is proven again.
 
-    The words of reasons may change between versions, so they are compared within one version only.
+    The texts of reasons may change between versions, so they are compared within one version only.
     """
     without = MEASURED if stored["version"] == VERSION else (*MEASURED, "reason", "notes", "version")
     return _without(record, without)

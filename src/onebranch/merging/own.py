@@ -19,7 +19,7 @@ from onebranch.verification import Record, prove_merge
 
 @dataclass(frozen=True)
 class Report:
-    """What a merge did: the record in the file, and parameters and MACs a pixel as (before, after)."""
+    """The result of a merge: the record in the file, parameters and MACs per pixel as (before, after)."""
 
     record: Record
     parameters: tuple[int, int]
@@ -41,7 +41,7 @@ class Report:
         return max((proof.basis.error for proof in self.proofs), default=0.0)
 
     def summary(self) -> str:
-        """One line: branches, parameters and MACs a pixel before and after, and the proof."""
+        """One line: branches, parameters and MACs per pixel before and after, and the proof."""
         if not self.changed:
             return "nothing to merge under this plan"
         before = sum(len(block.before) for block in self.record.blocks)

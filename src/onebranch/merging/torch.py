@@ -49,7 +49,7 @@ def merge_module(
         check=None,
         notes=(*_notes(traced), *_guarded_sizes(traced, examples)),
     )
-    # Compared even if nothing was merged: the trace has frozen every number that Python code computed.
+    # Compared even if nothing was merged: numbers that Python code computed are constants in the trace.
     original = _runner(original_module, examples)
     check_repeats(original, next(_inputs(traced, examples)))
     compared = check(original, _runner(merged, examples), _inputs(traced, examples))
@@ -129,7 +129,7 @@ def _runner(module: torch.nn.Module, examples: tuple[Any, ...]) -> Run:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor as an array; bfloat16, which numpy has not, as float32."""
+    """The tensor as an array; bfloat16, which numpy does not have, becomes float32."""
     plain = tensor.detach().cpu()
     return np.asarray((plain.float() if plain.dtype == torch.bfloat16 else plain).numpy())
 

@@ -26,8 +26,8 @@ def averaged_model(
 ) -> tuple[NetworkSpec, dict[str, np.ndarray], str, dict[str, Any]]:
     """Spec, averaged weights (float32), name and recipe of a checkpoint: the arguments of `Model`.
 
-    While BN is not frozen, its statistics are those of the trained network: the average has none of its own
-    between validations. Raises OnebranchError if the checkpoint is damaged.
+    While BN is not frozen, the BN statistics are those of the trained network, because training updates those
+    of the averaged network only at validations. Raises OnebranchError if the checkpoint is damaged.
     """
     try:
         progress = json.loads(metadata[METADATA_KEY])

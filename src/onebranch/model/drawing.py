@@ -1,6 +1,6 @@
 """One network, or two side by side, as an SVG picture, from the input at the top to the output at the bottom.
 
-Every row of a picture is a small value with a size, which draws itself below a point on the main line.
+Every row of a drawing is a value that has a size and draws itself below a point on the main line.
 """
 
 from collections.abc import Iterable, Sequence
@@ -149,7 +149,7 @@ def chains_width(chains: Sequence[BoxChain]) -> float:
 
 
 def fan(x: float, y: float, to_x: float, to_y: float, colour: str = svg.WIRE, dashes: str = "none") -> str:
-    """A soft curve between two points, upright at both ends."""
+    """A smooth curve between two points, vertical at both ends."""
     middle = (y + to_y) / 2
     path = f"M {x:g} {y:g} C {x:g} {middle:g} {to_x:g} {middle:g} {to_x:g} {to_y:g}"
     return svg.wire(path, colour, dashes)
@@ -183,7 +183,7 @@ class Layer:
 
     @property
     def height(self) -> float:
-        """The box's."""
+        """The height of the box."""
         return self.label.height
 
     def draw(self, x: float, y: float) -> list[str]:
@@ -201,7 +201,7 @@ class BlockPanel:
 
     @property
     def chains(self) -> tuple[BoxChain, ...]:
-        """Its branches' boxes."""
+        """The boxes of its branches."""
         return tuple(chain(branch, self.inputs, self.block.width) for branch in self.block.parsed)
 
     @property
@@ -306,7 +306,7 @@ class DrawnBlocks:
         return concatenation + (12 if self.concatenated else 9 if self.added else 0)
 
     def draw(self, x: float, y: float) -> list[str]:
-        """Frame, panels, nodes."""
+        """The shapes of the frame, the panels and the nodes."""
         shapes = self._frame(x, y) if self.repeat > 1 else []
         top = y + self._inset
         for panel in self.panels:
@@ -430,7 +430,7 @@ class NetworkColumn:
 
     @property
     def lanes(self) -> list[tuple[Skip, int]]:
-        """Every skip with its lane, short ones inside."""
+        """Every skip with its lane; shorter skips get lanes nearer to the blocks."""
         placed: list[tuple[Skip, int]] = []
         for skip in sorted(self.spec.skips, key=lambda skip: (skip.target - skip.source, skip.source)):
             taken = {lane for other, lane in placed if _overlap(skip, other)}

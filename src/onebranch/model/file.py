@@ -231,7 +231,7 @@ def _json_object(metadata: dict[str, str], key: str) -> dict[str, Any] | None:
 
 
 def check_is_model(model: object) -> None:
-    """Raise OnebranchError, with the way to keep it, for a merged PyTorch module or ONNX model."""
+    """Raise OnebranchError, which says how to save it, for a merged PyTorch module or ONNX model."""
     if not isinstance(model, Model):
         raise OnebranchError(
             f"this takes a Model of onebranch, not a {type(model).__name__}: keep a PyTorch module with"

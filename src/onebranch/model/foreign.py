@@ -32,8 +32,8 @@ class ForeignModel:
 
     inputs, outputs: by name. operations: the number of nodes of each operator. parameters: elements of its
     weights. properties: the metadata that its author stored. graph, analysis: None if they could not be
-    read. refusal: why the network cannot run, in one line; empty if it can. content: what a
-    runtime is to open instead of the file; None for the file itself.
+    read. refusal: why the network cannot run, in one line; empty if it can. content: the bytes
+    that a runtime opens in place of the file; None if it opens the file.
     """
 
     path: Path

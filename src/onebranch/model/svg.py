@@ -13,7 +13,7 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-ser
 INK, MUTED, PAPER, PANEL, WIRE, SKIP, KERNEL = (
     *("#1f2a37", "#667384", "#ffffff", "#f4f6f9", "#4b5a6b", "#0f8a83", "#b7662a"),
 )
-"""Colours of text, quiet text, background, panels, lines of the picture, of skips and of kernels."""
+"""Colours of text, secondary text, background, panels, lines of the picture, of skips and of kernels."""
 
 FILLS = MappingProxyType(
     {

@@ -193,7 +193,7 @@ def _signs(shapes: Shapes, seed: list[int]) -> Iterator[dict[str, Floats]]:
 
 
 def _cut(rows: Floats, shapes: Shapes) -> dict[str, Floats]:
-    """Rows of numbers, cut into the pictures of every input."""
+    """Rows of numbers, split into the pictures of every input."""
     result, offset = {}, 0
     for name, (channels, height, width) in shapes.items():
         count = channels * height * width

@@ -59,7 +59,7 @@ def sizes(radius: int, stride: int, large: int = LARGE_RADIUS) -> tuple[int, ...
 def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: Structure) -> Basis:
     """The test that the sum of `branches` equals `replacement`, both in float64 and before any rounding.
 
-    Raises OnebranchError that names the size, the channel and the place where they differ by more than
+    Raises OnebranchError that names the size, the channel and the position where they differ by more than
     1e-12 of the largest output of any branch.
     """
     heights, widths = (sizes(radius, structure.stride) for radius in structure.radius)

@@ -14,7 +14,7 @@ OPERATIONS: dict[type, str] = {
     Edge: "fixed filter, scaled",
     Identity: "identity",
 }
-"""The operations that are local, shift-equivariant (zero padding comes first) and affine, by their step."""
+"""The operations that are local, shift-equivariant (zero padding comes first) and affine, by type of step."""
 
 
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +25,7 @@ class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def structure(branches: Sequence[Branch]) -> Structure:
-    """The structure of branches that are added: radii add along a chain, and the largest chain counts.
+    """The structure of a sum of branches: its radius is the largest sum of the radii along a branch.
 
     Raises OnebranchError for an operation that is not on the list.
 

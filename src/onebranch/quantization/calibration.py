@@ -19,7 +19,7 @@ from onebranch.images.samples import Samples, as_depth
 from onebranch.spec.network import NetworkSpec
 
 DEFAULT_PICTURES = 128
-"""How many pictures are used unless the caller says another number."""
+"""The default number of pictures."""
 
 CROP_EDGE_PIXELS = 96
 """The edge of a crop in pixels of the network's input; smaller pictures give smaller crops."""
@@ -28,12 +28,12 @@ MAX_NOISE_LEVELS = 50.0
 """The strongest noise that a denoising network is calibrated on: standard deviation in grey levels of 255."""
 
 HELD_OUT_INTERVAL = 4
-"""Every so many pictures, one is not calibrated on; those measure the loss where no other folder is given."""
+"""One of this many pictures is held out; the loss is measured on these if no other folder is given."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A network's input (C, H, W) and the output that is wanted (C, H', W'); float32 in its colours."""
+    """A network's input (C, H, W) and the wanted output (C, H', W'); float32 in its colour mode."""
 
     given: np.ndarray
     wanted: np.ndarray
@@ -45,7 +45,7 @@ def read_crops(
     """Centre crops of at most `pictures` pictures, spread evenly over the folder and its subfolders.
 
     upscale: the input is the crop, reduced bicubically and rounded to 8 bits, as the evaluation does it.
-    downscale: the wanted output is the crop, reduced so. denoise: the input has Gaussian noise with a
+    downscale: the wanted output is the reduced crop. denoise: the input has Gaussian noise with a
     standard deviation from 0 to `MAX_NOISE_LEVELS`. Alpha is ignored. Raises OnebranchError for a folder
     without pictures, and for pictures that are too small or cannot be read.
     """

@@ -1,7 +1,7 @@
 """Cross-layer equalization: channels of a tensor are scaled to similar ranges, and the next layer undoes it.
 
 Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias
-Correction", ICCV 2019, section 4.1. Exact, because PReLU and its relatives commute with positive scales.
+Correction", ICCV 2019, section 4.1. Exact, because PReLU, ReLU and leaky ReLU commute with positive scales.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from onebranch.algebra.definition import Floats
 from onebranch.spec.network import NetworkSpec
 
 MAX_SCALE_RATIO = 64.0
-"""The largest ratio of two scales within a tensor; nearly constant channels would get endless ones."""
+"""The largest ratio of two scales in a tensor; without it, scales of constant channels are unbounded."""
 
 ZERO_POSITIONS = 64
 """How many positions of zero within the range are tried."""

@@ -278,7 +278,7 @@ def _after(values: _Values, output: Floats, spec: NetworkSpec, index: int) -> _V
 def _with_params(
     layer: QuantizedLayer, values: Sequence[_Values], following: Floats, raw: bool
 ) -> QuantizedLayer:
-    """The layer with its quantization parameters; errors weigh as the `following` weights amplify them."""
+    """The layer with its quantization parameters; errors are weighted by the `following` layer's weights."""
     importance = np.square(following, dtype=np.float64).sum((0, 2, 3))
     weights = [each.weight for each in values]
     return msgspec.structs.replace(

@@ -65,7 +65,7 @@ class ForeignRuntime:
         return self._padded_run(picture, rows, columns)
 
     def _padding_if_native(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of padding if sizes are used as they are wherever the network allows it."""
+        """Rows and columns of padding, 0 along each axis on whose size the network runs without padding."""
         if self.halo.needs_whole_picture:
             return 0, 0
         rows, columns = (
@@ -75,7 +75,7 @@ class ForeignRuntime:
         return rows, columns
 
     def _padded_run(self, picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
-        """The output for a picture after padding, cropped to the size that belongs to the picture."""
+        """The output for the padded picture, cropped to the scaled size of the original picture."""
         height, width = picture.shape[2:]
         self._check_memory(height + rows, width + columns)
         if rows or columns:

@@ -15,7 +15,7 @@ FLOAT32_BYTES = 4
 """Bytes of a number; float16 is computed in float32 on the CPU."""
 
 ALLOCATION_FACTOR = 1.6
-"""Measured memory of ONNX Runtime over that of the live values: alignment, packed weights, workspaces."""
+"""Measured ratio of ONNX Runtime's memory to that of the live values (alignment, packed weights, ...)."""
 
 DEFAULT_SHARE = 0.5
 """The share of the free memory that is the limit by default."""
@@ -90,7 +90,7 @@ def _in_place(node: Node, ending: Collection[str], elements: Mapping[str, int]) 
 
 
 def _blocked(graph: Graph, elements: Mapping[str, int]) -> dict[str, int]:
-    """Elements of the outputs of convolutions, and of in-place operations after them, in whole blocks."""
+    """Elements of the outputs of convolutions, and of in-place operations after them, in full blocks."""
     found: dict[str, int] = {}
     for node in graph.nodes:
         weight = graph.constants.get(node.inputs[1]) if node.kind == "Conv" else None
@@ -105,7 +105,7 @@ def _blocked(graph: Graph, elements: Mapping[str, int]) -> dict[str, int]:
 
 
 def _workspace(node: Node, graph: Graph, elements: Mapping[str, int], blocked: Mapping[str, int]) -> int:
-    """Elements of an operation's temporary copies: inputs reordered to or from blocks, or times its taps."""
+    """Elements of an operation's temporary copies: inputs in another block layout, or one per tap."""
     if node.kind in IN_PLACE or not node.inputs:
         return 0
     picture = node.inputs[0]
@@ -122,7 +122,7 @@ def memory_limit(limit: int | None) -> int:
 
 
 def _free() -> Iterator[int]:
-    """Free bytes by each of: the machine, the kernel's estimate, the control group, and 16 GiB at most."""
+    """Upper bounds of the free bytes: of the machine, the kernel's estimate, the control group; 16 GiB."""
     with suppress(OSError, ValueError, AttributeError):
         yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):

@@ -20,7 +20,7 @@ PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's names of the float precisions; for int8, of the operations that stay float."""
 
 MIN_PIXELS = 64
-"""Fewest pixels of a batch: OpenVINO 2026.4 fuses a sum into a convolution of 18 samples or fewer wrongly."""
+"""Minimum pixels of a batch: up to 18, OpenVINO 2026.4 fuses a sum into a convolution incorrectly."""
 
 
 class OpenvinoRuntime:
@@ -51,7 +51,7 @@ class OpenvinoRuntime:
 
 def compiled(content: bytes, threads: int | None, hint: str) -> Any:
     """An ONNX file's content, compiled for the CPU. hint: precision of float operations, "f32" or "bf16"."""
-    import openvino  # imported late: the package is an extra, and modules here import without it
+    import openvino  # imported here because the package is an optional extra
 
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}

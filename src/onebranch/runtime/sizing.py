@@ -1,8 +1,8 @@
-"""Sizes that are no multiple of a network's: whether it runs on them itself, and what halo it then has.
+"""Sizes other than multiples of a network's `multiple`: whether it runs on them, and with which halo.
 
-Many networks run on every size although only multiples are analyzed exactly: a pool followed by a resize to
-the size before, or padding inside of the network. They get such pictures as they are. The remainder of a
-height or width by the multiple decides, so that each remainder is analyzed once.
+Many networks run on every size, although the analysis is exact only for multiples: networks with a pool
+followed by a resize to the original size, or with padding inside. They run on such pictures without padding.
+This depends only on the remainder of a height or width modulo `multiple`, so each remainder is analyzed once.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Sizing:
 
 
 def _largest(halo: Halo, others: Sequence[Halo], multiple: int) -> Halo:
-    """The halo that is enough for all of these; a border tile may have a remainder more."""
+    """A halo that covers all of these; border tiles may be larger by a remainder."""
     halos = [halo, *others]
     return replace(
         halo,

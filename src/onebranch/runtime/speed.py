@@ -12,7 +12,7 @@ EDGE_PIXELS = 128
 """Edge of the picture that is timed: a few milliseconds of work."""
 
 ROUNDS = 5
-"""How often it is timed; the fastest round counts."""
+"""The number of timed runs, of which the fastest counts."""
 
 
 def milliseconds_per_megapixel(model: Model, precision: str) -> float:

@@ -35,7 +35,7 @@ def _elementwise(node: Node, state: AnalysisState) -> list[AnalysisValue]:
 
 
 def _like_first(node: Node, state: AnalysisState) -> list[AnalysisValue]:
-    """Element-wise on the first input; the other inputs are scales, types and the like."""
+    """An element-wise operation on the first input; the other inputs are constants such as scales."""
     return [state.tensor(node.inputs[0])]
 
 
@@ -68,7 +68,7 @@ def _without_unused_fields(tensor: SymbolicTensor) -> SymbolicTensor:
 
 
 def _along_axis(default: int) -> Rule:
-    """Softmax and the like, along one axis, or (`onwards`) all axes from that one on."""
+    """Softmax and similar operations along one axis or, if `onwards`, along that axis and all after it."""
 
     def rule(node: Node, state: AnalysisState) -> list[AnalysisValue]:
         tensor = state.tensor(node.inputs[0])
@@ -139,7 +139,7 @@ def _reshaped(node: Node, state: AnalysisState) -> list[AnalysisValue]:
 
 
 def _completed(target: list[SymbolicSize], shape: list[SymbolicSize]) -> list[SymbolicSize]:
-    """The target shape of a Reshape, its -1 replaced by the size that the other axes leave."""
+    """The target shape of a Reshape, with -1 replaced by the size that keeps the number of elements."""
     open_axes = [k for k, size in enumerate(target) if size.number == -1]
     if not open_axes:
         return target
@@ -228,7 +228,7 @@ def _filled(node: Node, state: AnalysisState) -> list[AnalysisValue]:
 
 
 def _uniform(shape: list[SymbolicSize], state: AnalysisState) -> SymbolicTensor:
-    """A tensor of that shape filled with one number, so that its pixels are correct in every piece."""
+    """A tensor of that shape filled with one number; its pixels do not depend on the picture."""
     tensor = global_tensor(shape, SymbolicTensor((), input_size=state.input_size))
     if any(isinstance(factor, SymbolicSize) for axis in tensor.axes for factor in axis):
         return tensor
@@ -236,7 +236,7 @@ def _uniform(shape: list[SymbolicSize], state: AnalysisState) -> SymbolicTensor:
 
 
 def _range(node: Node, state: AnalysisState) -> list[AnalysisValue]:
-    """`Range`: pixel positions, if it is as long as the picture is high or wide."""
+    """`Range`: pixel positions, if its length is the picture's height or width."""
     (start,), (end,), (step,) = (state.sizes(name) for name in node.inputs)
     return [
         global_tensor(

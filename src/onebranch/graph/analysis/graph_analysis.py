@@ -1,4 +1,4 @@
-"""Analysis of a graph from picture to picture: scale, halo, sizes on which it runs, symbolic shapes."""
+"""Analysis of a graph that maps a picture to a picture: scale, halo, valid sizes, symbolic shapes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from onebranch.graph.analysis.symbolic_tensor import (
 from onebranch.graph.operations import Graph, Node
 
 FixedSize = tuple[int | None, int | None]
-"""Height and width in pixels on which alone a graph runs; None where the size is open."""
+"""The only height and width in pixels on which a graph runs; None where the size is open."""
 
 
 @dataclass(frozen=True)
 class GraphAnalysis:
     """What is known about a graph with one picture (1, C, H, W) as its input and one as its output.
 
-    channels: of the input and the output. fixed_size: height and width where the graph fixes them. scale:
+    channels: of input and output. fixed_size: the height and width that the graph fixes. scale:
     output pixels per input pixel; None if `unsupported` is not empty. multiple: height and width must be
     multiples of it. minimum_size: the smallest height and width on which the graph runs. minimum_border_tile:
     the smallest height and width of a tile at the picture's border. halo: input pixels needed around a cell
     of `multiple` x `multiple` pixels, rounded up to whole cells; None if the whole picture is needed.
-    whole_picture_reasons: why it is needed, one sentence per operation. unsupported: the first operation
+    whole_picture_reasons: why the whole picture is needed, in sentences. unsupported: the first operation
     that the analysis does not support, with the reason; empty if there is none. values: symbolic shape and
     receptive field of every value by name.
     """
@@ -66,8 +66,8 @@ class GraphAnalysis:
 def analyze(graph: Graph, remainder: tuple[int, int] = (0, 0)) -> GraphAnalysis:
     """Analyze a graph with one picture as its input, of known channels, and one as its output.
 
-    remainder: height and width are this much larger than a multiple of `GraphAnalysis.multiple`; only for
-    open sizes. Raises OnebranchError if the input or the output is not a picture (1, C, H, W), or if the
+    remainder: for open sizes, the height and width of the picture modulo `GraphAnalysis.multiple`.
+    Raises OnebranchError if the input or the output is not a picture (1, C, H, W), or if the
     output's size is not the scaled size of the input, rounded up.
     """
     (name,), (output,) = graph.inputs, graph.outputs
@@ -200,7 +200,7 @@ def _halo_in_cells(tensor: SymbolicTensor, multiple: int) -> Padding | None:
 
 
 def _leaves_pixels(fixed_size: FixedSize, halo: Padding, minimum_border_tile: int) -> bool:
-    """True if a tile of the fixed size is larger than its halo and as large as a border tile has to be."""
+    """True if the fixed size is larger than the halo and at least the minimum size of a border tile."""
     needed = (max(pixels + 1, minimum_border_tile) for pixels in (halo.height, halo.width))
     return all(side is None or side >= pixels for side, pixels in zip(fixed_size, needed, strict=True))
 
@@ -213,7 +213,7 @@ def _uniform_scale(tensor: SymbolicTensor, remainder: tuple[int, int], output: s
 
 
 def _axis_scale(tensor: SymbolicTensor, index: int, remainder: int, output: str) -> Fraction:
-    """Output pixels per input pixel along an axis. Raises OnebranchError if there are more or fewer."""
+    """Output pixels per input pixel. Raises OnebranchError if the axis is not the picture's axis, scaled."""
     name, side = (ROWS, COLUMNS)[index - 2], tensor.input_size[index - 2]
     axis = tensor.axes[index]
     if is_constant_axis(axis) and side.number and tensor.is_global:

@@ -20,7 +20,7 @@ class NeedsWholePictureError(OnebranchError):
 
 @dataclass(frozen=True)
 class Halo:
-    """Input pixels needed around a tile, on each side, and what else a tiler has to know about a graph.
+    """Input pixels needed around a tile, on each side, and other facts about a graph that a tiler needs.
 
     A cell is `multiple` x `multiple` input pixels and becomes (multiple * scale)² output pixels. Tiles are
     made of whole cells, and top, bottom, left and right are rounded up to whole cells.
@@ -28,7 +28,7 @@ class Halo:
     minimum_size: the smallest height and width on which the graph runs. minimum_border_tile: the smallest
     height and width of a tile that touches the border of the picture (padding by reflection reads its pixels
     twice). fixed_size: the only (height, width) on which the graph runs; None if its size is open. resolve:
-    from this halo and a height and width to the halo for such a picture, where that depends on the size.
+    a function that returns the halo for a height and width, given this halo; None if all sizes have this one.
     """
 
     top: int
@@ -43,7 +43,7 @@ class Halo:
     resolve: Callable[[Halo, int, int], Halo] | None = field(default=None, compare=False, repr=False)
 
     def at(self, height: int, width: int) -> Halo:
-        """The halo for a picture of that size, which may need the whole picture if it is not a multiple."""
+        """The halo for a picture of that size; sizes that are no multiples may need the whole picture."""
         return self if self.resolve is None else self.resolve(self, height, width)
 
     @property
@@ -59,7 +59,8 @@ class Halo:
 def halo(graph: Graph) -> Halo:
     """The halo of a graph with one picture (N, C, H, W) as its input and one as its output.
 
-    Never too small; exact for convolutions, pools and pixel shuffles. Raises NeedsWholePictureError for an
+    It is never too small; for convolutions, pools and pixel shuffles it is exact.
+    Raises NeedsWholePictureError for an
     operation that needs the whole picture, OnebranchError for an operation that the analysis does not
     support.
     """

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import ceil, floor, gcd
 
 Taps = Callable[[Fraction], tuple[int, int]]
-"""From a position between pixels to the first and last pixel that interpolation reads there."""
+"""A function from a position between pixels to the first and last pixel that interpolation reads."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def transposed(
 def resized(field: AxisReceptiveField, scale: Fraction, shift: Fraction, taps: Taps) -> AxisReceptiveField:
     """After a resize: pixel y reads the pixels that `taps` gives for position (y + shift) / scale - shift.
 
-    shift: 1/2 where coordinates are those of pixel centres, 0 where they are those of pixel corners.
+    shift: 1/2 if pixel y has the coordinate y + 1/2 (half-pixel centres), 0 if it has the coordinate y.
     """
 
     def read(pixel: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""All analysis rules as one table: what an operation makes of symbolic values."""
+"""All analysis rules in one table: they compute an operation's symbolic outputs from its inputs."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from onebranch.graph.analysis.symbolic_tensor import SymbolicTensor, constant_ax
 from onebranch.graph.operations import Graph, Node, Value
 
 Shapes = Mapping[str, Sequence[SymbolicSize]]
-"""Symbolic shapes by name; a value of unknown rank has none."""
+"""Symbolic shapes by name; values of unknown rank are absent."""
 
 MALFORMED = (OnebranchError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 """What a rule raises for an operation that it does not support or whose attributes do not fit its inputs."""
@@ -49,7 +49,7 @@ class _ExactState(AnalysisState):
 
 
 def infer_shapes(graph: Graph, declared: Mapping[str, Value]) -> Shapes:
-    """The symbolic shape of every value of known rank; equal shapes are equal for every input.
+    """The symbolic shape of every value of known rank; equal symbolic shapes are equal for every input.
 
     declared: shapes of the outputs of opaque operations, where they are known; an empty shape is unknown.
     """
@@ -69,7 +69,7 @@ def infer_shapes(graph: Graph, declared: Mapping[str, Value]) -> Shapes:
 
 
 def symbol_of(dimension: str) -> str:
-    """The symbol of an open dimension of that name; never one of those of a picture's height and width."""
+    """The symbol of an open dimension of that name; it differs from `HEIGHT` and `WIDTH`."""
     return f"dimension {dimension}"
 
 
@@ -84,7 +84,7 @@ def _values_of(node: Node, state: AnalysisState) -> Sequence[AnalysisValue]:
 
 
 def _joined(node: Node, state: AnalysisState) -> AnalysisValue:
-    """A concatenation: its inputs must have equal sizes along the other axes, those of the first one."""
+    """A concatenation. Along the other axes, the inputs must have the sizes of the first input."""
     if all(isinstance(state.values.get(name), SymbolicValues) for name in node.inputs):
         return apply_rule(node, state)[0]
     tensors = state.tensors(node)
@@ -100,7 +100,7 @@ def _declared_tensor(value: Value) -> SymbolicTensor:
 
 
 def _require_channels(node: Node, state: AnalysisState) -> None:
-    """Set the channels of a value that a convolution or batch normalization reads: they fit its weight."""
+    """Set the channels of a value that a convolution or batch normalization reads to those of its weight."""
     if node.kind not in ("Conv", "BatchNormalization") or node.inputs[0] in state.graph.constants:
         return
     picture, weight = node.inputs[0], state.graph.constants.get(node.inputs[1])

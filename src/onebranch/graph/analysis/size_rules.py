@@ -24,10 +24,10 @@ from onebranch.graph.analysis.symbolic_size import SymbolicSize, as_size, quotie
 from onebranch.graph.operations import Node
 
 Arithmetic = Callable[[SymbolicSize, SymbolicSize, bool, AnalysisState], SymbolicSize]
-"""From two sizes, whether both have an integer type, and the state, to the result."""
+"""A function of two sizes, of whether both have an integer type, and of the state."""
 
 Operation = Callable[[Node, list[SymbolicValues], AnalysisState], list[SymbolicValues]]
-"""From an operation, its inputs as symbolic values, and the state, to its outputs."""
+"""A function from an operation, its inputs as symbolic values, and the state to its outputs."""
 
 
 def evaluate_sizes(node: Node, state: AnalysisState) -> list[SymbolicValues] | None:

@@ -100,7 +100,7 @@ def _windowed(tensor: SymbolicTensor, windows: list[AxisWindow], state: Analysis
 
 
 def _windows(node: Node, tensor: SymbolicTensor, state: AnalysisState) -> list[AxisWindow]:
-    """The window along every axis from the third on, with automatic padding as numbers."""
+    """The window along every axis from the third on; automatic padding is resolved to numbers."""
     taps = _taps(node, state)
     count = len(taps)
     if len(tensor.axes) != count + 2:

@@ -1,4 +1,4 @@
-"""The state of a graph analysis: every value so far, and the sizes of pictures for which it holds."""
+"""The state of a graph analysis: the values analyzed so far, and constraints on the picture's size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onebranch.graph.analysis.symbolic_tensor import SymbolicTensor, constant_te
 from onebranch.graph.operations import Graph, Node
 
 MAX_SIZE_VALUES = 4096
-"""Elements of the largest constant that is treated as sizes; larger ones are weights."""
+"""A constant of at most this many elements is treated as an array of sizes; a larger one is a weight."""
 
 
 class UnsupportedOperationError(OnebranchError):
@@ -113,7 +113,7 @@ class AnalysisState:
         return [int(number or 0) for number in numbers]
 
     def floored(self, size: SymbolicSize) -> SymbolicSize:
-        """The size rounded down; `multiple` grows so that the result is a polynomial."""
+        """The size rounded down; `multiple` is increased so that the result is a polynomial."""
         whole, multiple = floor_with_multiple(size)
         self.multiple = lcm(self.multiple, multiple)
         return whole

@@ -1,6 +1,6 @@
 """Symbolic sizes: polynomials in the sizes that a graph's inputs leave open.
 
-`Shape` gives such sizes and `Reshape` asks for them. A size that is rounded down is either a polynomial for
+`Shape` returns such sizes, and `Reshape` takes them. A size that is rounded down is either a polynomial for
 pictures whose height and width are multiples of some number (`floor_with_multiple`), or exact for every
 picture, with the rounded part as a symbol of its own (`floor_exactly`).
 """
@@ -122,12 +122,12 @@ def _multiplied(left: Monomial, right: Monomial, sign: int = 1) -> Monomial:
 
 
 def as_size(number: SymbolicSize | int | Fraction) -> SymbolicSize:
-    """A number as a constant size; a size stays what it is."""
+    """A number as a constant size; a size is returned unchanged."""
     return number if isinstance(number, SymbolicSize) else _size({(): Fraction(number)})
 
 
 def open_size(symbol: Symbol) -> SymbolicSize:
-    """The size that is this symbol."""
+    """The size that consists of this symbol alone."""
     return _size({((symbol, 1),): Fraction(1)})
 
 
@@ -150,7 +150,7 @@ def floor_with_multiple(size: SymbolicSize) -> tuple[SymbolicSize, int]:
 # Example: two convolutions of 3 taps with stride 2, padded by 1. The first one has floor((H - 1) / 2) + 1
 # rows: H - 1 = 2 * (-1) + (H + 1), so the size becomes floor((H + 1) / 2). The second one asks for
 # floor((floor((H + 1) / 2) - 1) / 2) + 1 = floor((floor((H + 1) / 2) + 1) / 2), and a floor of a floor is one
-# floor: floor((H + 1 + 1 * 2) / 4) = floor((H + 3) / 4). Equal sizes have equal forms, whatever made them.
+# floor: floor((H + 1 + 1 * 2) / 4) = floor((H + 3) / 4). Equal sizes so have equal representations.
 def floor_exactly(size: SymbolicSize) -> SymbolicSize:
     """The size rounded down, for every picture: a polynomial plus at most one `FloorDivision`.
 

@@ -108,7 +108,11 @@ def global_tensor(shape: Sequence[SymbolicSize], like: SymbolicTensor) -> Symbol
 
 
 def _factor_of_size(size: SymbolicSize, fields: dict[str, AxisReceptiveField]) -> Factor:
-    """A constant, or rows (columns) for the first size that is a H + b (a W + b); its field is added."""
+    """The factor of an axis of this size.
+
+    It is the number of a constant size, `ROWS` (`COLUMNS`) for the first size of the form a H + b (a W + b),
+    whose receptive field is added to `fields`, and the size itself otherwise.
+    """
     if size.number is not None:
         return _element_count(size.number)
     for name, side in ((ROWS, HEIGHT), (COLUMNS, WIDTH)):
@@ -133,9 +137,9 @@ def permuted(tensor: SymbolicTensor, order: Sequence[int]) -> SymbolicTensor:
 
 
 def broadcast(tensors: Sequence[SymbolicTensor]) -> SymbolicTensor:
-    """The result of an element-wise operation on tensors that are broadcast as numpy does it.
+    """The result of an element-wise operation on tensors, with numpy's broadcasting.
 
-    Raises OnebranchError if values of different sizes meet.
+    Raises OnebranchError if their sizes cannot be broadcast.
     """
     axes = _common_axes(tensors)
     spatial = [factor for axis in axes or () for factor in axis if isinstance(factor, str)]
@@ -147,7 +151,7 @@ def broadcast(tensors: Sequence[SymbolicTensor]) -> SymbolicTensor:
 
 
 def _common_axes(tensors: Sequence[SymbolicTensor]) -> tuple[Axis, ...] | None:
-    """The axes that all tensors share, those with one element aside; None if they differ."""
+    """The axes of the broadcast tensors; None if two tensors differ in an axis of more than one element."""
     rank = max(len(tensor.axes) for tensor in tensors)
     aligned = [[()] * (rank - len(tensor.axes)) + list(tensor.axes) for tensor in tensors]
     distinct = [{axis for axis in axes if axis} for axes in zip(*aligned, strict=True)]
@@ -178,7 +182,7 @@ def _broadcast_shape(shapes: Sequence[Sequence[SymbolicSize]]) -> list[SymbolicS
 
 
 def reshaped(tensor: SymbolicTensor, shape: Sequence[SymbolicSize]) -> SymbolicTensor:
-    """The same elements in the same order, in axes of these sizes."""
+    """The tensor reshaped to these sizes; it is global if they are no regrouping of its factors."""
     factors = [factor for axis in tensor.axes for factor in axis]
     axes: list[Axis] = []
     for size in shape:
@@ -204,9 +208,10 @@ def reshaped(tensor: SymbolicTensor, shape: Sequence[SymbolicSize]) -> SymbolicT
 def _take_axis(
     tensor: SymbolicTensor, factors: list[Factor], wanted: SymbolicSize
 ) -> tuple[SymbolicTensor, Axis, list[Factor]] | None:
-    """An axis of the wanted size made of the first factors, and the factors left; None if they do not fit.
+    """The tensor, an axis of the wanted size made of the first factors, and the factors that remain.
 
-    The last factor taken is split where it is larger than needed; the tensor's receptive fields follow.
+    If the last factor taken is larger than needed, it is split, and the tensor's receptive field along it is
+    updated. None if no axis of that size can be made.
     """
     axis: Axis = ()
     while wanted.number != 1:
@@ -244,8 +249,10 @@ def _integer_ratio(size: SymbolicSize, divisor: SymbolicSize) -> SymbolicSize | 
     return result if result.terms and not is_fraction else None
 
 
+# Example: the end of a pixel shuffle by 2. The axis (rows, 2), where rows are H rows of scale 1, becomes the
+# axis (rows,) of 2 H rows of scale 2. The axis (4, 3) becomes (12,).
 def _merge_factors(tensor: SymbolicTensor) -> SymbolicTensor:
-    """Adjacent constants multiplied; rows or columns followed by a constant become finer rows or columns."""
+    """Multiplies adjacent constants; turns rows or columns and a constant into finer rows or columns."""
     axes = []
     for axis in tensor.axes:
         merged: list[Factor] = []

@@ -1,1 +1,1 @@
-"""The merge of anybody's linear operations, whatever format they come from: laws, cheapest choice, proof."""
+"""The merge of linear operations of any model and file format: laws, the cheapest choice, the proof."""

@@ -1,8 +1,8 @@
 """A value as an affine form: a sum of convolutions of other values plus a constant. The laws, in a table.
 
 An affine form is exact at every pixel of every picture, borders included; where there is no exact form,
-`Inexact` is raised. Windows (integers) are computed at once, so that choices are cheap; weights are computed
-only when they are read.
+`Inexact` is raised. Windows (integers) are computed immediately, so that choices are cheap to compare;
+weights are computed only when they are read.
 """
 
 import math
@@ -38,8 +38,9 @@ CONSTANT_DRIFT = 1e-13
 
 @dataclass(frozen=True)
 class Source:
-    """What a term convolves: a value, or (`ones`) a plane of ones of the value's size. Both are zero outside
-    of the picture."""
+    """The input of a term's convolution: a value or, if `ones`, a plane of ones of the value's size.
+
+    Both are zero outside of the picture."""
 
     value: str
     ones: bool = False
@@ -91,8 +92,8 @@ class AffineForm:
 
     constant: (C, T + 1 + B, L + 1 + R). Row i < T belongs to the i-th row of the picture, the last B rows to
     the picture's last B rows, and row T to all rows between; columns likewise.
-    border_width: T rows at the top, B at the bottom, L columns on the left and R on the right, which have a
-    constant of their own.
+    border_width: the numbers of rows at the top (T) and bottom (B), and of columns on the left (L) and right
+    (R), that have constants different from the middle.
     """
 
     terms: Mapping[Source, Term]
@@ -133,7 +134,7 @@ def convolution_count(form: AffineForm) -> int:
 
 
 def source(name: str, channels: int) -> AffineForm:
-    """The form of a value in itself: the identity."""
+    """The form of a value in terms of itself: the identity."""
     term = Term(Window(), Window(), channels, channels, channels, lambda: np.ones((channels, 1, 1, 1)), 1)
     return AffineForm({Source(name): term}, np.zeros((channels, 1, 1)))
 
@@ -158,8 +159,8 @@ def without_border(form: AffineForm) -> AffineForm:
     """The same form with one constant for the whole picture.
 
     If the constant at the border differs from the constant in the middle, the difference becomes a
-    convolution of a plane of ones. This is exact at every size where the middle is the whole extent of a
-    source. Raises Inexact where it is not.
+    convolution of a plane of ones. This is exact for every picture size if the middle has exactly the
+    extent of one source. Raises Inexact if it has not.
     """
     if not form.border_width:
         return form
@@ -190,7 +191,7 @@ def without_border(form: AffineForm) -> AffineForm:
 
 
 def _extent(form: AffineForm) -> tuple[str, Term]:
-    """A source whose whole extent, subsampled by its stride, is the middle of the form; and its term."""
+    """The source, and its term, whose extent, subsampled by the stride, is the middle of the form."""
     border = form.border_width
     for key, term in form.terms.items():
         rows, columns = term.rows, term.columns
@@ -229,9 +230,10 @@ def _response_to_constant(operation: Convolve, constant: Floats) -> Floats:
 
 
 def _composed(conv: Conv, rows: Window, columns: Window, term: Term) -> Term:
-    """The kernels are convolved on a grid that holds the taps of both.
+    """The term after the convolution `conv`.
 
-    The number of groups is the greatest common divisor of both.
+    Both kernels are written on a grid that contains the taps of both, and convolved there. The number of
+    groups is the greatest common divisor of both.
     """
     tall, wide = after(rows, term.rows), after(columns, term.columns)
 
@@ -256,7 +258,7 @@ def _upsampled_kernel(
 ) -> Floats:
     """The kernel with zeros between its taps, on the grid of the new windows.
 
-    old, new: windows of rows and columns. strides: of the operation that the kernel reads.
+    old, new: windows of rows and columns. strides: those of the operation whose output the kernel reads.
     """
     factors = [
         stride * before.step // after.step if before.step else 1
@@ -306,7 +308,7 @@ def _sum(operation: Sum, inputs: Sequence[AffineForm]) -> AffineForm:
 
 
 def _with_equal_borders(inputs: Sequence[AffineForm]) -> tuple[list[AffineForm], Padding]:
-    """The forms with one border width, or without borders.
+    """The forms with one common border width, or without borders if their border widths differ.
 
     A form without a border can be added to a form with any border.
     """
@@ -321,7 +323,7 @@ def _with_equal_borders(inputs: Sequence[AffineForm]) -> tuple[list[AffineForm],
 # -1, 0 and 1, on which `other` is (0 5 0), so the sum is (1 7 3). A kernel (a b) of dilation 2, with the
 # offsets -1 and 1, would be aligned as (a 0 b).
 def _add_terms(one: Term, other: Term) -> Term:
-    """The sum of two terms of one source. Raises Inexact where their windows do not fit."""
+    """The sum of two terms of one source. Raises Inexact if their windows cannot be aligned."""
     rows, columns = joined(one.rows, other.rows), joined(one.columns, other.columns)
     if one.cancelled or other.cancelled:
         return other if one.cancelled else one
@@ -352,7 +354,7 @@ def _aligned_kernel(term: Term, rows: Window, columns: Window, groups: int) -> F
 
 
 def _join(operation: Join, inputs: Sequence[AffineForm]) -> AffineForm:
-    """Law: outputs stand one after the other; what a source does not reach is zero."""
+    """Law: concatenation. A source's kernel is zero for outputs that do not depend on the source."""
     forms, border_width = _with_equal_borders(inputs)
     total = sum(form.channels for form in forms)
     terms: dict[Source, Term] = {}
@@ -368,7 +370,7 @@ def _join(operation: Join, inputs: Sequence[AffineForm]) -> AffineForm:
 
 
 def _moved(term: Term, offset: int, total: int) -> Term:
-    """The term as some of a larger number of outputs."""
+    """The term as the outputs from `offset` on of `total` outputs, the others zero."""
 
     def weight() -> Floats:
         own = regroup(term.conv(), 1).weight
@@ -382,7 +384,7 @@ def _moved(term: Term, offset: int, total: int) -> Term:
 
 
 def _select(operation: Select, inputs: Sequence[AffineForm]) -> AffineForm:
-    """Law: rows of the kernel are chosen."""
+    """Law: selection of output channels of the kernel."""
     (form,) = inputs
     indices = np.asarray(operation.indices, np.int64)
     if operation.indices == tuple(range(form.channels)):
@@ -436,7 +438,7 @@ def _fill(operation: Fill, inputs: Sequence[AffineForm]) -> AffineForm:
 
 
 def _fill_in_turn(operation: Fills, inputs: Sequence[AffineForm]) -> AffineForm:
-    """Law: the fills' laws, one after the other."""
+    """Law: the fills are applied one after the other."""
     (form,) = inputs
     for fill in operation.fills:
         form = _fill(fill, [form])

@@ -1,4 +1,4 @@
-"""The checks that all readers share before they call an operation linear."""
+"""Checks, shared by all readers, that an operation is linear."""
 
 from collections.abc import Hashable, Sequence
 
@@ -80,7 +80,7 @@ def transposed(
     """The convolution that equals a transposed convolution of stride 1.
 
     weight: (I, O / groups, K, L); it is rotated by 180 degrees. The new padding is dilation * (K - 1) minus
-    the old. more: output padding. Raises NotLinear if there is no such convolution.
+    the old padding. more: the output padding. Raises NotLinear if there is no such convolution.
     """
     if weight.ndim != 4:
         raise NotLinear(f"it convolves along {weight.ndim - 2} axes, not 2")
@@ -100,7 +100,7 @@ def transposed(
 def same_padding(
     kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool
 ) -> Padding:
-    """The padding that keeps the size; an odd row goes after, or before (`lower`).
+    """The padding that keeps the size. An odd row is added at the end or, if `lower`, at the beginning.
 
     Raises NotLinear for a stride other than 1, where the padding depends on the size.
     """

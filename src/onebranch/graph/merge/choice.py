@@ -6,7 +6,7 @@ materialized, otherwise from its affine form in the nearest materialized values 
 The search is a dynamic programme over the operations in order. Its state holds, for every value that a later
 operation still reads, the sources of that value. The sources determine all later costs, so the choice is
 optimal over all sets of materialized values, for chains, series-parallel and any other regions. If there are
-more than `MAX_STATES` states, only the cheapest are followed, and the choice is not called optimal.
+more than `MAX_STATES` states, only the cheapest are kept, and the choice is not reported as optimal.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from onebranch.graph.merge.linear import Average, Convolve, Plane, Step
 from onebranch.graph.merge.window import Inexact
 
 MAX_STATES = 1000
-"""States that the search follows at once; beyond them it follows the cheapest only."""
+"""The largest number of states that the search keeps; of more states it keeps the cheapest."""
 
 NARROW_STATES = 64
 """States of the first, narrow search, whose result bounds the costs of the wide one."""
@@ -113,7 +113,7 @@ class AffineForms:
         self._refused: dict[tuple[str, Sources], str] = {}
 
     def refuse(self, value: str, sources: Sources, reason: str) -> None:
-        """Forbid, from now on, to compute the value from its form in these sources."""
+        """From now on, do not compute the value from its form in these sources."""
         self._refused[value, sources] = reason
 
     def of(self, value: str, sources: Sources) -> AffineForm:
@@ -194,7 +194,7 @@ def choose(
     """The cheapest choice for a region; steps in an order in which they can run.
 
     required: values that are read outside of the region and must be materialized. A narrow search comes
-    first; the wide search drops every state that must end at a higher cost than the narrow one's result.
+    first; the wide search drops every state that cannot end at or below the cost of the narrow one's result.
     """
     search = _Search(steps, planes, required, forms, order)
     narrow = search.run(min(NARROW_STATES, states), None)

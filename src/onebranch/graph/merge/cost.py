@@ -25,8 +25,8 @@ class Cost:
     """The cost of some operations at the example's size.
 
     macs: multiply-accumulates; an addition or a scaling of one number counts as one. traffic: numbers read
-    and written. operations: how many. changes: values that are not computed by their own operation.
-    convolutions: operations that are convolutions; scalings and pools are none.
+    and written. operations: their number. changes: values that are not computed by their own operation.
+    convolutions: the number of convolutions, without scalings and pools.
     """
 
     macs: int = 0

@@ -1,4 +1,4 @@
-"""The linear operations that a merge understands, as values, and the graph of them that a reader returns.
+"""The linear operations that can be merged, as frozen values, and the graph of them from a reader.
 
 The set is small on purpose: a reader (ONNX, PyTorch) expresses what it can in these operations, exactly for
 every picture size, and reports the rest as unmerged. This module knows no file format and no framework.
@@ -31,7 +31,7 @@ class Convolve:
 
 @dataclass(frozen=True, eq=False)
 class Normalize:
-    """Batch normalization with population statistics, all (C,)."""
+    """Batch normalization with population statistics; all arrays are (C,)."""
 
     weight: Floats
     bias: Floats
@@ -42,7 +42,7 @@ class Normalize:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """factor * x + shift, channel by channel; both (C,)."""
+    """factor * x + shift, channel by channel; factor and shift are (C,)."""
 
     factor: Floats
     shift: Floats

@@ -83,7 +83,7 @@ class MergedRegion:
 
 
 def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
-    """The regions of two or more operations, merged where that pays, and proven.
+    """The regions of two or more operations, merged where that reduces the cost, and proven.
 
     Raises OnebranchError where a proof fails.
     """
@@ -97,10 +97,10 @@ def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
 
 
 def _limit_convolutions(searches: Sequence["_RegionSearch"], macs: int) -> None:
-    """Choose again where more convolutions would save too little.
+    """Choose again for regions with more convolutions than before, if they save too little.
 
     The model may have more convolutions than before only if the merge saves a tenth of its MACs. Otherwise
-    the regions that would have more are chosen again so that they have not.
+    the choice for every region that would have more is made again so that it has no more than before.
     """
     added = sum(search.after.convolutions - search.before.convolutions for search in searches)
     saved = sum(search.before.macs - search.after.macs for search in searches)
@@ -158,8 +158,8 @@ class _RegionSearch:
     def prove(self) -> bool:
         """Write and prove every value that is computed from its form.
 
-        Where rounding the new weights loses too much, the region is chosen again without that form. Returns
-        True if it was.
+        If rounding the new weights of a form loses too much, the choice for the region is made again without
+        that form. Returns True if it was made again.
         """
         refused = False
         for entry in self.materialized:
@@ -184,7 +184,7 @@ class _RegionSearch:
         return Merged(entry.value, _between(self.region, entry), described(form, steps), proof, stored)
 
     def result(self) -> MergedRegion:
-        """What was done; `prove` comes first."""
+        """The result for the region; `prove` must be called first."""
         computed = {entry.value for entry in self.materialized}
         steps = self.region.steps
         return MergedRegion(

@@ -1,6 +1,6 @@
 """The window of input pixels that an output pixel reads, along one axis: the integer half of every law.
 
-A window is exact for every length of the input: composing, padding and joining do not depend on a length.
+The laws hold for every length of the input: composing, padding and joining do not depend on a length.
 """
 
 from dataclasses import dataclass, replace
@@ -53,9 +53,8 @@ def window(taps: int, dilation: int, stride: int, before: int, after: int) -> Wi
     step = dilation if taps > 1 else 0
     return Window(-before, taps, step, stride, before + after - (taps - 1) * step - 1)
 
-    # Worked example. inner: 3 taps, stride 2, padding 1: output pixel y reads input pixels 2 y - 1, 2 y and
 
-
+# Worked example. inner: 3 taps, stride 2, padding 1: output pixel y reads input pixels 2 y - 1, 2 y and
 # 2 y + 1. outer: 3 taps, stride 1, no padding: output pixel z reads inner's pixels z, z + 1 and z + 2.
 # Together z reads the input pixels from 2 z - 1 to 2 (z + 2) + 1 = 2 z + 5, that is 7 taps of stride 2:
 #     first   -1 + 0 * 2 = -1

@@ -1,7 +1,7 @@
-"""GELU as exporters write it out: Div, Erf, Add, Mul, Mul, or the same with Tanh.
+"""GELU as a pattern of operations that exporters write: Div, Erf, Add, Mul, Mul, or the same with Tanh.
 
-Its constants are not merged into a convolution behind it: that would save one product, and cost the runtimes
-the single operation into which they fuse the pattern.
+Its constants are not merged into the convolution that follows: that would save one multiplication, but
+runtimes would no longer recognize the pattern, which they fuse into a single operation.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ INNER_FUNCTIONS = ("Erf", "Tanh")
 
 
 def values_inside_activations(graph: Graph) -> set[str]:
-    """The values that are computed inside of written-out activations, their results included."""
+    """The values that such patterns compute, including their results."""
     pattern = _Pattern(graph)
     return {
         name for node in graph.nodes if node.kind in INNER_FUNCTIONS for name in pattern.values_around(node)
@@ -21,7 +21,7 @@ def values_inside_activations(graph: Graph) -> set[str]:
 
 
 class _Pattern:
-    """Matches the pattern around a function: who makes and reads values, and which constants are scalars."""
+    """Matches the pattern around a function, given the makers and readers of values and scalar constants."""
 
     def __init__(self, graph: Graph) -> None:
         self.constants = graph.constants
@@ -47,7 +47,7 @@ class _Pattern:
             yield from self.values_before(name)
 
     def values_before(self, name: str) -> Iterator[str]:
-        """Scalings, and the sum of the cubic polynomial, that lead to a value."""
+        """The scalings, and the sum of the cubic polynomial, from which a value is computed."""
         node = self.makers.get(name)
         if node is None or len(self.readers[name]) != 1:
             return

@@ -1,4 +1,4 @@
-"""What the rules for linear operations ask about an ONNX model: constants, shapes, element types, makers."""
+"""The facts about an ONNX model that the rules for linear operations need, such as shapes and constants."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MERGED_TYPES = ("float32", "float64")
 """Element types of values that are merged."""
 
 SHORT_FLOATS = ("float16", "bfloat16")
-"""Element types for which the user is told to merge before converting."""
+"""Element types for which the message advises to merge the model before converting it."""
 
 END_OF_AXIS = 1 << 40
 """Slice bounds are limited to this value, which is beyond every axis."""
@@ -31,7 +31,7 @@ ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 """ONNX's numbers of the merged element types, for `Cast`."""
 
 FLOAT32_ROUNDING = 8 * float(np.finfo(np.float32).eps)
-"""Relative difference that a few float32 operations in another order make."""
+"""Relative difference between results of a few float32 operations in two different orders."""
 
 Read = tuple[Linear, tuple[str, ...]]
 """A linear operation, and the values that it reads."""
@@ -44,7 +44,7 @@ Rule = Callable[[Node, "AnalyzedModel"], list[Read] | None]
 
 @dataclass
 class AnalyzedModel:
-    """What the rules need to know: the graph, symbolic shapes, element types, and who makes values."""
+    """A graph with the symbolic shape, the element type and the maker of every value."""
 
     graph: Graph
     shapes: Shapes
@@ -55,7 +55,7 @@ class AnalyzedModel:
         return {name: node for node in self.graph.nodes for name in node.outputs}
 
     def maker(self, name: str, kind: str) -> Node | None:
-        """The operation that makes a value, if it is of this kind."""
+        """The operation that computes a value, if it is of this kind."""
         node = self.makers.get(name)
         return node if node and node.kind == kind else None
 

@@ -1,9 +1,10 @@
-"""Constant folding: initializers, Constant nodes, and what operations compute from these alone.
+"""Constant folding: initializers, Constant nodes, and values computed from these alone.
 
 Every operation is computed twice: in its own types, as a runtime does, and with float64 in place of float32.
-The float64 result is kept where both agree up to rounding, so that equal constants compare equal whatever
-order their operations had; where they disagree (an operation that jumps, such as Floor), the runtime's result
-is kept. Random operations, quantized weights and whatever a caller may replace are not constants.
+The float64 result is kept where both agree up to rounding, so that constants that are mathematically equal
+compare equal, in whatever order they were computed. Where the two disagree (a discontinuous operation such as
+Floor), the runtime's result is kept. Random numbers, quantized weights and values that a caller
+may replace are not constants.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onebranch.graph.onnx.file import opset_of
 
 MAX_ELEMENTS = 1 << 27
-"""Elements of all inputs of an operation up to which it is computed."""
+"""An operation is computed if its inputs have at most this many elements in total."""
 
 ROUNDING = 1e-4
 """Largest difference, relative to the largest element, that counts as float32 rounding."""
@@ -60,9 +61,11 @@ def stored_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def products_of_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """The values that convolutions or matrix products of constants lead to, and that other operations read.
+    """Constants, computed with convolutions or matrix products, that non-constant operations read.
 
-    Each is in its own type, rounded once from float64 where that agrees with the runtime's arithmetic.
+    Each has its own type; it is rounded once from float64 where that agrees with the runtime's arithmetic.
+    Example: with product = MatMul(a, b) of initializers, kernel = Reshape(product, shape) and
+    y = Conv(x, kernel), the result is {"kernel": ...}.
     """
     folder = _Folder(opset_of(model), stored_constants(model), stored_constants(model))
     products: set[str] = set()
@@ -79,7 +82,7 @@ def products_of_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 def with_computed(
     nodes: Iterable[onnx.NodeProto], known: Mapping[str, np.ndarray], opset: int
 ) -> dict[str, np.ndarray]:
-    """Known values, and those that operations, in order, compute from known values alone."""
+    """The known values, and all values that the nodes, in this order, compute from known values alone."""
     folder = _Folder(opset, dict(known), dict(known))
     for node in nodes:
         if node.domain in ("", "ai.onnx"):
@@ -89,7 +92,7 @@ def with_computed(
 
 @dataclass
 class _Folder:
-    """Computes operations on constants. values: the results; in_own_types: as a runtime computes them."""
+    """Computes operations on constants. in_own_types: as a runtime does. values: in float64, or the same."""
 
     opset: int
     values: dict[str, np.ndarray]

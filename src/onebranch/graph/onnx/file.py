@@ -30,7 +30,7 @@ MIN_EXTERNAL_BYTES = 1024
 """Size from which a tensor goes to the external data file."""
 
 CHUNK_BYTES = 1 << 24
-"""Bytes that are written at once."""
+"""The number of bytes that are written at a time."""
 
 PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 """Bits per element of the types that share bytes."""
@@ -209,10 +209,10 @@ _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data
 
 
 def runnable_content(model: onnx.ModelProto) -> bytes | None:
-    """The model's content as runtimes want it; None if its file is fine.
+    """The model's content in the form that runtimes need; None if its file can be used as it is.
 
-    Dimensions of 0 and -1 become open ones, and weights are no inputs, which would keep runtimes from
-    optimizing them. A model that is too large for one message is left as it is.
+    Dimensions of 0 and -1 are replaced by open ones. Weights are removed from the inputs, because runtimes
+    do not optimize weights that a caller may replace. A model too large for one message is left as it is.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     has_listed_weights = any(value.name in weights for value in model.graph.input)
@@ -242,7 +242,7 @@ def _closed_dimensions(model: onnx.ModelProto) -> list[Any]:
 
 
 def check_rewritten(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
-    """Raise OnebranchError if a model fails ONNX's full check, with shape inference, and its original passes.
+    """Raise OnebranchError if a model, but not its original, fails ONNX's full check with shape inference.
 
     A model that is too large for the check passes.
     """
@@ -274,7 +274,7 @@ def _violation(model: onnx.ModelProto, full_check: bool = False) -> str:
 
 
 def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with a shape for every output: the check asks for it, runtimes do not."""
+    """The model with a shape for every output, which the check requires and runtimes do not."""
     if all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
         return model
     copy = onnx.ModelProto()

@@ -19,7 +19,7 @@ Rewritten = tuple[Node, dict[str, np.ndarray]]
 """An operation, and the constants that replace its attributes."""
 
 Rewrite = Callable[[Node, set[str]], Rewritten]
-"""From an operation of an older form, and the names in use, to the operation of opset 18."""
+"""A function from an operation of an older form, and the names in use, to the operation of opset 18."""
 
 
 def graph_of(model: onnx.ModelProto) -> Graph:
@@ -37,7 +37,7 @@ def graph_of(model: onnx.ModelProto) -> Graph:
 
 
 def with_inlined_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its local functions written out in the main graph."""
+    """The model with its local functions inlined into the main graph."""
     return inliner.inline_local_functions(model) if model.functions else model
 
 
@@ -79,7 +79,7 @@ def interface_of(model: onnx.ModelProto) -> tuple[dict[str, Value], dict[str, Va
 
 
 def _value_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every name that is given away in the main graph."""
+    """Every name that the main graph uses for a value."""
     yield from (value.name for value in (*graph.input, *graph.output))
     yield from (tensor.name for tensor in graph.initializer)
     for node in graph.node:
@@ -239,4 +239,4 @@ _FORMS: tuple[tuple[tuple[str, ...], int, Rewrite], ...] = (
     (("Resize",), 11, _resize),
     (("Upsample",), 99, _resize),
 )
-"""Kinds, the opset that changed their form, and what rewrites the older form as that of opset 18."""
+"""Kinds, the opset that changed their form, and the function that converts the older form to opset 18."""

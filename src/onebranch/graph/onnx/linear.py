@@ -1,7 +1,7 @@
 """The linear operations of an ONNX model, read from its graph and the analysis of its shapes.
 
-Whatever the operators' specification leaves open, or a caller may change, is not linear. Values are added
-only where their symbolic shapes are equal, that is, for every input.
+An operation whose result the specification leaves open, or whose weights a caller may replace, is not linear.
+Values are added only if their symbolic shapes are equal, so that they are equal for every input.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ def _read_nodes(analyzed: AnalyzedModel) -> tuple[list[Step], list[Unmerged]]:
 
 
 def _computed_from_inputs(graph: Graph) -> set[str]:
-    """Values that depend on an input, or that an operation makes from nothing, such as random numbers."""
+    """Values that depend on an input or on an operation without inputs, such as a random generator."""
     dependent = set(graph.inputs)
     for node in graph.nodes:
         names = [name for name in node.inputs if name]

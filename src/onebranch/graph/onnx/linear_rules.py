@@ -336,7 +336,7 @@ _RULES_FOR_PLANES: dict[str, Rule] = {
     "Pad": _pad,
     "Tile": _tile,
 }
-"""Rules for operators that are common outside of pictures, by kind; applied only to planes."""
+"""Rules, by operator, for operators that are also common on other values; applied only to planes."""
 
 _RULES: dict[str, Rule] = {
     "Conv": _conv,

@@ -20,7 +20,7 @@ from onebranch.graph.operations import Node
 
 
 class _Write(NamedTuple):
-    """Whole rows of an array overwritten: along which axis, the first one, how many, and with what."""
+    """A write to whole rows of an array: the axis, the first row, the number of rows, and the values."""
 
     axis: int
     start: int
@@ -52,7 +52,7 @@ def overwritten(node: Node, model: AnalyzedModel) -> list[Read] | None:
 
 
 def _order_before(node: Node, order: list[int]) -> list[int]:
-    """The axes before a transpose that `order` names after it; the same for other operations."""
+    """The axes of a transpose's input that become the axes `order`; `order` itself for other operations."""
     if node.kind != "Transpose":
         return order
     permutation = ints_attribute(node, "perm", (3, 2, 1, 0))
@@ -136,7 +136,7 @@ def _counts_along(index: IndexArray, axis: int) -> bool:
 
 
 def _nearest_to_an_end(position: SymbolicSize, size: SymbolicSize) -> int | None:
-    """A position as a number from the begin, or a negative one from the end; None if it is neither."""
+    """A position counted from the start, or from the end as a negative number; None if it is neither."""
     from_begin, from_end = position.number, (position - size).number
     is_nearer_to_end = from_end is not None and (from_begin is None or -from_end < from_begin)
     start = from_end if is_nearer_to_end else from_begin

@@ -18,9 +18,10 @@ GEMM_WITHOUT_BIAS = 11
 
 
 def with_folded_products(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with weights that are products of weights stored as results; the same model if it has none.
+    """The model with every weight that it computes as a product of weights replaced by the result.
 
-    Raises OnebranchError if the result breaks ONNX's rules although the model does not.
+    A model without such weights is returned unchanged. Raises OnebranchError if the result breaks ONNX's
+    rules although the model does not.
     """
     products = products_of_constants(model)
     if not products:
@@ -42,7 +43,7 @@ def with_folded_products(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def rewritten(model: onnx.ModelProto, graph: LinearGraph, regions: Iterable[MergedRegion]) -> onnx.ModelProto:
-    """The model with the merged values computed by the merged operations, and without anything unread.
+    """The model with merged operations for the merged values, without nodes and weights that nothing reads.
 
     It passes ONNX's full check. Raises OnebranchError if it does not although the original does.
     """
@@ -67,7 +68,7 @@ def rewritten(model: onnx.ModelProto, graph: LinearGraph, regions: Iterable[Merg
 
 
 def _cleaned(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelProto:
-    """The changed model without anything unread, after ONNX's check."""
+    """The changed model without nodes and weights that nothing reads; it has passed ONNX's check."""
     _drop_unread(model.graph, keep_inputs=model.ir_version >= WEIGHTS_ARE_NO_INPUTS)
     if model.ir_version < WEIGHTS_ARE_NO_INPUTS:
         _list_weights_as_inputs(model.graph)

@@ -154,7 +154,7 @@ def _cat(node: Node, values: TracedValues) -> Reading:
 
 
 def _slice(node: Node, values: TracedValues) -> Reading:
-    """A slice of the channels, or one that takes everything."""
+    """A slice of the channels, or a slice that selects everything."""
     x, axis, start, end, step = arguments(node, None, 0, None, None, 1)
     if is_all(start, end, step):
         return [(Pass(), (x,))]
@@ -207,7 +207,7 @@ def _view(node: Node, values: TracedValues) -> Reading:
 
 
 def _shuffle_groups(first: Any, exchange: Node, last: Node, values: TracedValues) -> int | None:
-    """The number of groups of a channel shuffle; None if the three operations are none.
+    """The number of groups of a channel shuffle; None if the three operations do not form one.
 
     first: the view (N, C, H, W) -> (N, G, C / G, H, W). exchange: of axes 1 and 2. last: the view back.
     """
@@ -235,7 +235,7 @@ def _exchanges(node: Node) -> bool:
 
 
 def _copied(node: Any, values: TracedValues) -> Node | None:
-    """The value of which this is a copy of a copy; None if it is a constant."""
+    """The value that a chain of copies begins with; None if it is a constant."""
     while isinstance(node, Node) and node.target in COPIES:
         node = node.args[0]
     return node if isinstance(node, Node) and node not in values.constants else None

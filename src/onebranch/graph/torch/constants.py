@@ -27,7 +27,7 @@ def constants(module: GraphModule) -> dict[Node, torch.Tensor]:
 
 
 def is_computable(node: Node, known: Collection[Node]) -> bool:
-    """Return True if a node computes with known constants alone, always the same."""
+    """Return True if a node reads known constants alone and always gives the same result."""
     if node.op != "call_function" or any(value not in known for value in node.all_input_nodes):
         return False
     if node.target is operator.getitem:
@@ -66,7 +66,7 @@ def _computed(node: Node, known: Mapping[Node, Any]) -> Any:
     try:
         with torch.no_grad():
             result = target(*arguments, **keywords)
-    except Exception:  # of any kind: the value is then no constant for us
+    except Exception:  # of any type: the value is then not treated as a constant
         return None
     creates_float32 = isinstance(result, torch.Tensor) and result.dtype == torch.float32
     return result.double() if creates_float32 else result

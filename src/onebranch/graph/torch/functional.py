@@ -1,8 +1,8 @@
 """Replaces operations that work in place, in an exported PyTorch graph, by functional ones.
 
-torch.export's own way, `run_decompositions`, traces everything again, which takes several times as long as
-the export. The rewriting here handles what networks mostly do (activations in place, `y += x`, rows that are
-overwritten), and says so where it cannot.
+PyTorch's method for this, `run_decompositions`, traces the whole module again, which takes several times as
+long as the export. The rewriting here supports the operations that are common in networks (activations in
+place, `y += x`, rows that are overwritten), and reports when it meets another one.
 """
 
 from collections.abc import Mapping
@@ -34,9 +34,10 @@ KNOWN_VIEWS = frozenset(_VIEWS.split())
 
 
 def make_functional(module: GraphModule) -> bool:
-    """Replace every operation in place. Returns False, and leaves the module half done, if there is another.
+    """Replace every in-place operation by a functional one, in the graph of `module`.
 
-    module: without decompositions, as `ExportedProgram.module()` returns it.
+    module: without decompositions, as `ExportedProgram.module()` returns it. Returns False for an operation
+    that is not supported; then only some of the operations have been replaced.
     """
     order = {node: index for index, node in enumerate(module.graph.nodes)}
     for node in list(module.graph.nodes):
@@ -58,7 +59,7 @@ def _is_functional(node: Node) -> bool:
 
 
 def _is_training(node: Node) -> bool:
-    """Return True for normalization that may write statistics, which its schema does not say."""
+    """Return True for normalization that may update its statistics, which its schema does not declare."""
     if node.target is aten.batch_norm.default:
         return bool(node.args[5])
     return short_name(node) == "instance_norm"
@@ -72,7 +73,7 @@ def short_name(node: Node) -> str:
 
 
 def _replaced(node: Node, order: dict[Node, int]) -> bool:
-    """Replace one operation in place. Returns False if it is not understood."""
+    """Replace one in-place operation. Returns False if it is not supported."""
     target: Any = node.target
     if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
         return False

@@ -17,7 +17,7 @@ from onebranch.errors import OnebranchError
 class Guards(torch.nn.Module):
     """Raises OnebranchError where a trace does not hold for its inputs. It can be pickled and copied.
 
-    conditions: Python expressions in `args`, the flat inputs, each with the same in the names of the inputs.
+    conditions: pairs of a Python expression in `args` (the flat inputs) and the same in the inputs' names.
     batch_of_one: True if a batch of one is checked as if it were a batch of two.
     """
 
@@ -72,6 +72,6 @@ def _guards(codes: Sequence[str], paths: Sequence[Any]) -> Guards:
 
 @contextmanager
 def picklable_guards() -> Iterator[None]:
-    """Within it, torch.export makes `Guards`, where its own guards are functions that cannot be pickled."""
+    """A context in which torch.export makes `Guards` in place of guard functions, which cannot be pickled."""
     with patch("torch.export._unlift._convert_guards_code_to_fn", _guards):
         yield

@@ -67,7 +67,7 @@ def read_linear(module: GraphModule) -> LinearGraph:
 
 
 def _read_all(module: GraphModule, values: TracedValues) -> tuple[dict[Node, Reading], dict[Node, str]]:
-    """The readings of all linear nodes, and the reasons of those that only look linear."""
+    """The readings of all linear nodes, and the reasons why others only look linear."""
     readings: dict[Node, Reading] = {}
     reasons: dict[Node, str] = {}
     for node in module.graph.nodes:

@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 def _expand(node: Node, values: TracedValues) -> Reading:
-    """A constant of one number for each channel, broadcast over all pixels: noted for `_slice_scatter`."""
+    """A constant of one number per channel, broadcast over all pixels; recorded for `_slice_scatter`."""
     (x,) = arguments(node, None)
     numbers = _uniform_numbers(x, node, values)
     if numbers is not None:
@@ -51,7 +51,11 @@ def _uniform_numbers(x: Any, node: Node, values: TracedValues) -> Floats | None:
 
 
 def _slice_scatter(node: Node, values: TracedValues) -> Reading:
-    """Rows or columns that are overwritten: by a constant, a `Fill`; all of them, the written value."""
+    """Overwritten rows or columns.
+
+    Rows or columns at an end of the picture that are overwritten by a constant become a `Fill`. If everything
+    is overwritten, the node's value is the written value.
+    """
     base, written, axis, start, end, step = arguments(node, None, None, 0, None, None, 1)
     if is_all(start, end, step):
         return _overwritten(node, base, written, values)

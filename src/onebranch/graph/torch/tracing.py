@@ -1,6 +1,6 @@
 """A PyTorch module traced into a functional graph by torch.export, for every size that its code allows.
 
-Operations in place are replaced by functional ones. Guards check that the trace holds for its inputs.
+In-place operations are replaced by functional ones. Guards check that the trace holds for its inputs.
 """
 
 import inspect
@@ -57,7 +57,7 @@ class _Untraceable(Exception):
 
 
 def _repeat_to_batch_2(value: Any) -> Any:
-    """A batch of one repeated to two: torch.export takes a batch of one for a constant."""
+    """A batch of one repeated to two, because torch.export treats a batch size of one as a constant."""
     if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
         return torch.cat([value, value])
     return value
@@ -71,7 +71,7 @@ def _for_example(found: GraphModule, module: torch.nn.Module, example_inputs: tu
     """The trace, or another one, whose guards admit the example and, if possible, a batch of one.
 
     Broadcasting to the batch (y[:, :, :1] = b) adds a guard against a batch of one, and so does code that
-    treats one differently. A second trace, of a batch of one, tells the two apart.
+    treats a batch of one differently. A second trace, with a batch of one, distinguishes the two cases.
     """
     alone = _pytree.tree_map(_first_of_batch, example_inputs)
     if _admits(found, alone):
@@ -179,7 +179,7 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
 
 
 class _GlobalPools(TorchFunctionMode):
-    """While it is active, an average pool over the whole picture is a mean.
+    """While it is active, an average pool over the whole picture is traced as a mean.
 
     Otherwise torch.export would turn the pool's window, which is the picture's size, into fixed numbers.
     """
@@ -193,7 +193,7 @@ class _GlobalPools(TorchFunctionMode):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """While it is active, PyTorch logs nothing about modules that it cannot trace: the error says it."""
+    """A context without PyTorch's log messages about modules that it cannot trace; the error has them."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What the rules that read a traced PyTorch module may ask about its values."""
+"""The facts about a traced PyTorch module's values that the rules for linear operations need."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field

@@ -48,7 +48,7 @@ def _conv2d(node: Node, values: TracedValues) -> Reading:
 
 
 def _zero_pad(x: Any, values: TracedValues) -> Pad | None:
-    """Zero padding that only one convolution reads: PyTorch's way to write uneven padding."""
+    """Zero padding that only one convolution reads: PyTorch writes asymmetric padding so."""
     if not isinstance(x, Node) or x.target not in PADS or len(x.users) > 1:
         return None
     try:
@@ -105,7 +105,7 @@ def batch_norm_result(node: Node, index: int, values: TracedValues) -> Reading:
 
 
 def _batch_norm(node: Node, values: TracedValues) -> Reading:
-    """Batch normalization with one result, as traces have it that contain nothing done in place."""
+    """Batch normalization with one result, as in traces without in-place operations."""
     x, weight, bias, mean, variance, training, _, epsilon = arguments(node, *(None,) * 5, False, 0.1, 1e-5)
     if training:
         raise NotLinear(BATCH_STATISTICS)
