@@ -220,6 +220,6 @@ def identity(like: Array, channels: int) -> Conv:
 
 
 def average(like: Array, channels: int, kernel: tuple[int, int]) -> Conv:
-    """Average pooling that counts its padding, as a depthwise convolution of 1 / (K L)."""
+    """Average pooling with `count_include_pad=True`, as a depthwise convolution of 1 / (K L)."""
     weight = _zeros(like, (channels, 1, *kernel)) + 1 / (kernel[0] * kernel[1])
     return Conv(weight, _zeros(like, (channels,)), groups=channels)

@@ -1,4 +1,4 @@
-"""A graph of operations as frozen values. It knows nothing of file formats.
+"""A graph of operations as frozen values. It does not depend on file formats.
 
 Operations are those of ONNX (opset 18), and one of onebranch's own, `EdgeFill`.
 """

@@ -145,7 +145,7 @@ def verify(original: Any, merged: Any) -> Any:
 
     Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or both are
     ONNX models (`onnx.ModelProto` or file): returns the `GraphReport`. Hashes, weights, the proof of every
-    region and the whole networks are checked. Two equal models verify too, and the result says so.
+    region and the whole networks are checked. Two equal models pass, with a note that they are equal.
 
     Raises OnebranchError that names the first thing that does not hold.
 

@@ -245,7 +245,7 @@ def _convolutions(graph: onnx.GraphProto) -> int:
 
 
 def _parameters(model: onnx.ModelProto) -> int:
-    """The number of numbers in the floating-point constants."""
+    """The number of elements of the floating-point constants."""
     tensors = [*model.graph.initializer]
     tensors += [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute]
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}

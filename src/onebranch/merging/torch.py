@@ -67,7 +67,7 @@ def _convolutions(module: GraphModule) -> int:
 
 
 def _parameters(module: GraphModule) -> int:
-    """The number of numbers in the floating-point parameters and buffers that the graph reads."""
+    """The number of elements of the floating-point parameters and buffers that the graph reads."""
     read = {str(node.target) for node in module.graph.nodes if node.op in ("get_attr", "call_module")}
     numbers = {}
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):

@@ -22,7 +22,7 @@ TOLERANCE = 1e-12
 """Largest accepted difference of original and replacement in float64, relative to the largest value."""
 
 LARGE_RADIUS = 3
-"""Radius up to which every size is tested; all sizes of a 9x9 kernel would be 150,000 pixels a channel."""
+"""Radius up to which every size is tested; all sizes of a 9x9 kernel would be 150,000 pixels per channel."""
 
 BATCH_PIXELS = 1 << 12
 """Pixels in one batch: 16 MiB in a chain that is 512 channels wide."""

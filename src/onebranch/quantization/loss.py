@@ -1,4 +1,4 @@
-"""The loss of quality in 8 bits: the integer network's score beside the float network's, by one protocol."""
+"""The loss of quality in 8 bits: the scores of the integer and of the float network by one protocol."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from onebranch.runtime import engine_library, engine_network
 from onebranch.runtime.protocol import Runtime
 
 MAX_PSNR_DB = 100.0
-"""PSNR in decibels that stands for no error at all."""
+"""PSNR in decibels that is reported where there is no error."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from onebranch.spec.quantization import MAX_LEVEL, MIN_SCALE, QuantParams
 
 HISTOGRAM_BINS = 2**14
-"""Bins of the histogram that stands for the values."""
+"""The number of bins of the histogram that approximates the values."""
 
 CLIP_FACTORS = tuple(np.linspace(1, 0.4, 25).tolist())
 """Fractions of the smallest and of the largest value at which the range may end."""

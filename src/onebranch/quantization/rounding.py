@@ -63,7 +63,7 @@ def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Produ
 
 
 def _damping(diagonal: np.ndarray, count: int) -> np.ndarray:
-    """The numbers added to the diagonal: 0 for the bias, which shall compensate as much error as it can."""
+    """The numbers added to the diagonal: 0 for the bias, so that it compensates as much error as it can."""
     level = DAMPING * float(diagonal[:count].mean()) or 1.0
     return np.where(np.arange(len(diagonal)) < count, level, 0.0)
 

@@ -84,7 +84,7 @@ class ForeignRuntime:
         return self._checked(picture)[:, :, :tall, :wide]
 
     def _checked(self, picture: np.ndarray) -> np.ndarray:
-        """The network's output, which must be as large as its scale says."""
+        """The network's output, which must have the size of the picture times the network's scale."""
         output = self._computed(picture)
         expected = (*picture.shape[:2], *(self.halo.scaled(side) for side in picture.shape[2:]))
         if output.shape != expected:

@@ -36,14 +36,14 @@ FixedSize = tuple[int | None, int | None]
 class GraphAnalysis:
     """What is known about a graph with one picture (1, C, H, W) as its input and one as its output.
 
-    channels: of input and output. fixed_size: the height and width that the graph fixes. scale:
+    channels: of the input and of the output. fixed_size: the height and width that the graph fixes. scale:
     output pixels per input pixel; None if `unsupported` is not empty. multiple: height and width must be
     multiples of it. minimum_size: the smallest height and width on which the graph runs. minimum_border_tile:
     the smallest height and width of a tile at the picture's border. halo: input pixels needed around a cell
     of `multiple` x `multiple` pixels, rounded up to whole cells; None if the whole picture is needed.
-    whole_picture_reasons: why the whole picture is needed, in sentences. unsupported: the first operation
-    that the analysis does not support, with the reason; empty if there is none. values: symbolic shape and
-    receptive field of every value by name.
+    whole_picture_reasons: why the whole picture is needed, one sentence for each operation. unsupported: the
+    first operation that the analysis does not support, with the reason; empty if there is none. values: the
+    symbolic shape and receptive field of every value by name.
     """
 
     channels: tuple[int, int]
@@ -66,9 +66,9 @@ class GraphAnalysis:
 def analyze(graph: Graph, remainder: tuple[int, int] = (0, 0)) -> GraphAnalysis:
     """Analyze a graph with one picture as its input, of known channels, and one as its output.
 
-    remainder: for open sizes, the height and width of the picture modulo `GraphAnalysis.multiple`.
-    Raises OnebranchError if the input or the output is not a picture (1, C, H, W), or if the
-    output's size is not the scaled size of the input, rounded up.
+    remainder: for open sizes, the height and width of the picture modulo `GraphAnalysis.multiple`. Raises
+    OnebranchError if the input or the output is not a picture (1, C, H, W), or if the output's size is not
+    the scaled size of the input, rounded up.
     """
     (name,), (output,) = graph.inputs, graph.outputs
     channels, fixed_size = _input_shape(graph.inputs[name].shape, name)

@@ -43,7 +43,7 @@ class Halo:
     resolve: Callable[[Halo, int, int], Halo] | None = field(default=None, compare=False, repr=False)
 
     def at(self, height: int, width: int) -> Halo:
-        """The halo for a picture of that size; sizes that are no multiples may need the whole picture."""
+        """The halo for a picture of that size; a size that is not a multiple may need the whole picture."""
         return self if self.resolve is None else self.resolve(self, height, width)
 
     @property
@@ -59,10 +59,9 @@ class Halo:
 def halo(graph: Graph) -> Halo:
     """The halo of a graph with one picture (N, C, H, W) as its input and one as its output.
 
-    It is never too small; for convolutions, pools and pixel shuffles it is exact.
-    Raises NeedsWholePictureError for an
-    operation that needs the whole picture, OnebranchError for an operation that the analysis does not
-    support.
+    It is never too small; for convolutions, pools and pixel shuffles it is exact. Raises
+    NeedsWholePictureError for an operation that needs the whole picture, OnebranchError for an operation
+    that the analysis does not support.
     """
     analysis = analyze(graph)
     if analysis.unsupported:

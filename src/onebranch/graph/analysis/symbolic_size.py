@@ -148,9 +148,9 @@ def floor_with_multiple(size: SymbolicSize) -> tuple[SymbolicSize, int]:
 
 
 # Example: two convolutions of 3 taps with stride 2, padded by 1. The first one has floor((H - 1) / 2) + 1
-# rows: H - 1 = 2 * (-1) + (H + 1), so the size becomes floor((H + 1) / 2). The second one asks for
+# rows: H - 1 = 2 * (-1) + (H + 1), so the size becomes floor((H + 1) / 2). The second one has
 # floor((floor((H + 1) / 2) - 1) / 2) + 1 = floor((floor((H + 1) / 2) + 1) / 2), and a floor of a floor is one
-# floor: floor((H + 1 + 1 * 2) / 4) = floor((H + 3) / 4). Equal sizes so have equal representations.
+# floor: floor((H + 1 + 1 * 2) / 4) = floor((H + 3) / 4). Equal sizes therefore have equal forms.
 def floor_exactly(size: SymbolicSize) -> SymbolicSize:
     """The size rounded down, for every picture: a polynomial plus at most one `FloorDivision`.
 

@@ -182,7 +182,7 @@ def _broadcast_shape(shapes: Sequence[Sequence[SymbolicSize]]) -> list[SymbolicS
 
 
 def reshaped(tensor: SymbolicTensor, shape: Sequence[SymbolicSize]) -> SymbolicTensor:
-    """The tensor reshaped to these sizes; it is global if they are no regrouping of its factors."""
+    """The tensor reshaped to these sizes; it is global if regrouping its factors does not give them."""
     factors = [factor for axis in tensor.axes for factor in axis]
     axes: list[Axis] = []
     for size in shape:

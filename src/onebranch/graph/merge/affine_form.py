@@ -40,7 +40,8 @@ CONSTANT_DRIFT = 1e-13
 class Source:
     """The input of a term's convolution: a value or, if `ones`, a plane of ones of the value's size.
 
-    Both are zero outside of the picture."""
+    Both are zero outside of the picture.
+    """
 
     value: str
     ones: bool = False

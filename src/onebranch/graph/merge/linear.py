@@ -1,7 +1,7 @@
 """The linear operations that can be merged, as frozen values, and the graph of them from a reader.
 
 The set is small on purpose: a reader (ONNX, PyTorch) expresses what it can in these operations, exactly for
-every picture size, and reports the rest as unmerged. This module knows no file format and no framework.
+every picture size, and reports the rest as unmerged. This module depends on no file format and no framework.
 """
 
 from collections.abc import Hashable, Mapping
@@ -90,7 +90,7 @@ class Fill:
 
 @dataclass(frozen=True)
 class Average:
-    """Average pooling that counts its padding: a sum over a window of the zero-padded input, divided by
+    """Average pooling with `count_include_pad=True`: a sum over a window of the zero-padded input, divided by
     `divisor`."""
 
     kernel: tuple[int, int]

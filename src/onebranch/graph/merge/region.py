@@ -10,7 +10,7 @@ from onebranch.graph.merge.linear import LinearGraph, Pass, Step
 class Region:
     """Linear operations that are connected through values which they compute.
 
-    inputs: values that come from outside. outputs: values that are read outside. parts: the operations in
+    inputs: values computed outside. outputs: values that are read outside. parts: the operations in
     groups that are connected only through outputs; each in an order in which few values are alive at once.
     """
 

@@ -1,6 +1,6 @@
 """The merge of a model's linear operations: regions, the cheapest choice for each, new operations, proofs.
 
-It knows neither architectures nor file formats. A reader returns the linear operations of a model, and a
+It does not depend on architectures or file formats. A reader returns the linear operations of a model, and a
 writer replaces them.
 """
 
@@ -51,8 +51,8 @@ class Rules:
 class Merged:
     """A value that is computed by new operations.
 
-    replaces: names of the operations that they replace. into: the new operations in words. steps: the new
-    operations, with numbers in the precision in which they are stored.
+    replaces: names of the operations that they replace. into: a description of the new operations. steps: the
+    new operations, with numbers in the precision in which they are stored.
     """
 
     value: str
@@ -214,7 +214,7 @@ def _between(region: Region, entry: Materialized) -> tuple[str, ...]:
 
 
 def described(form: AffineForm, steps: Sequence[Step]) -> str:
-    """The new operations in words, such as "3x3 convolution 16 -> 16"."""
+    """A description of the new operations, such as "3x3 convolution 16 -> 16"."""
     words = []
     for step in steps:
         operation = step.operation
@@ -276,7 +276,7 @@ class _Reasons:
         return "; ".join(dict.fromkeys(self._reason(value, name) for name in inner))
 
     def _reason(self, value: str, name: str) -> str:
-        """One reason: the inner value is read elsewhere, there is no exact form, or merging does not pay."""
+        """A reason: the inner value is read elsewhere, there is no exact form, or the cost does not fall."""
         if name in self.region.outputs:
             return f"'{name}' is also read elsewhere"
         entry, inner = self.computed[value], self.computed[name]

@@ -10,7 +10,7 @@ from onebranch.errors import OnebranchError
 
 
 class Inexact(OnebranchError):
-    """Operations that are not equal to one convolution at every picture size; the text says why."""
+    """Operations that are not equal to one convolution at every picture size; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -292,8 +292,8 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 def write(model: onnx.ModelProto, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write the model atomically; the same model gives the same bytes.
 
-    Weights of 2 GB or more go into a second file beside it, whose name contains a hash of its content, so
-    that a model never reads another model's data. Raises OnebranchError if the path exists (unless
+    Weights of 2 GB or more are stored in a second file beside it, whose name contains a hash of its content,
+    so that a model never reads another model's data. Raises OnebranchError if the path exists (unless
     `overwrite`) or cannot be written.
     """
     place = Path(path)

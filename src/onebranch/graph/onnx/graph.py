@@ -23,7 +23,7 @@ Rewrite = Callable[[Node, set[str]], Rewritten]
 
 
 def graph_of(model: onnx.ModelProto) -> Graph:
-    """The main graph of a model that can be understood as a whole, with local functions inlined.
+    """The main graph of a model that is supported completely, with local functions inlined.
 
     An input with an initializer is a constant, and so is everything computed from constants alone. Raises
     OnebranchError, which names the operation or value, for control flow, sparse weights, and inputs and

@@ -1,4 +1,4 @@
-"""Graphs written as ONNX. This is the only module that knows that format."""
+"""Conversion of graphs to ONNX models."""
 
 from collections.abc import Mapping
 from typing import Any

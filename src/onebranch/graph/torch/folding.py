@@ -101,7 +101,7 @@ def _saves(group: _Group, known: Iterable[Node], values: _Values) -> bool:
 
 
 def _count(nodes: Iterable[Node], values: _Values) -> float:
-    """The number of numbers in the nodes' values; infinite if one of them is no tensor."""
+    """The number of elements of the nodes' values; infinite if one of them is not a tensor."""
     tensors = [values.of(node) for node in nodes]
     return sum(value.numel() if isinstance(value, torch.Tensor) else math.inf for value in tensors)
 

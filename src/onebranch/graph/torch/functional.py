@@ -30,7 +30,7 @@ squeeze expand unbind alias
 """
 
 KNOWN_VIEWS = frozenset(_VIEWS.split())
-"""Operations whose result may share memory with their input, and that the reader takes as they are."""
+"""Operations whose result may share memory with their input, and that the reader supports."""
 
 
 def make_functional(module: GraphModule) -> bool:

@@ -1,6 +1,6 @@
 """The linear operations of a traced PyTorch module, read into the graph of `graph.merge.linear`.
 
-The trace is functional (it contains no operation that works in place), holds for every size that its guards
+The trace is functional (it contains no in-place operations), holds for every size that its guards
 admit, and names every value.
 """
 
@@ -116,7 +116,7 @@ def _read_result(node: Node, values: TracedValues) -> Reading:
 
 
 def _operation_name(node: Node) -> str:
-    """The operation in PyTorch's words; for one of several results, the operation that gives them."""
+    """PyTorch's name of the operation; for one of several results, of the operation that returns them."""
     arguments: Any = node.args
     made = arguments[0] if node.target is operator.getitem else node
     return str(made.target).removeprefix("aten.").partition(".")[0]
@@ -199,4 +199,4 @@ _OTHER_LINEAR: dict[Any, str] = {
     **dict.fromkeys((aten.flip.default, aten.roll.default), "it rearranges the picture's pixels"),
     **dict.fromkeys((aten.bmm.default, aten.matmul.default, aten.einsum.default), "it is a matrix product"),
 }
-"""Linear operations that are no convolutions of fixed size, with the reason why they are not merged."""
+"""Linear operations that are not convolutions of fixed size, with the reason why they are not merged."""

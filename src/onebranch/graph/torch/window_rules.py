@@ -48,7 +48,7 @@ def _conv2d(node: Node, values: TracedValues) -> Reading:
 
 
 def _zero_pad(x: Any, values: TracedValues) -> Pad | None:
-    """Zero padding that only one convolution reads: PyTorch writes asymmetric padding so."""
+    """Zero padding that only one convolution reads: PyTorch's form of asymmetric padding."""
     if not isinstance(x, Node) or x.target not in PADS or len(x.users) > 1:
         return None
     try:
