@@ -318,9 +318,9 @@ def spoil(weights: dict, name: str) -> dict:
         ("blocks.0.branches.0.0.weight", "rounding: .*'weight'"),
         (
             "blocks.0.branches.1.0.weight",
-            r"blocks.0, branch 1 \('5x5'\): tensor '0.weight' was not",
+            r"blocks.0, branch 1 \('5x5'\): tensor '0.weight' must not",
         ),
-        ("blocks.0.activation.weight", "blocks.0, activation: tensor 'weight' was not to be touched"),
+        ("blocks.0.activation.weight", "blocks.0, activation: tensor 'weight' must not change"),
         ("tail.branches.0.0.bias", "tail, branch 0"),
         ("resample.weight", "resampling layer: tensor 'weight'"),
     ],

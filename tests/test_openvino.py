@@ -77,12 +77,24 @@ def test_precision_is_what_was_asked_for() -> None:
 
 def test_a_precision_that_is_not_taken_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silently computing in another precision is what OpenVINO does where it is not asked back."""
-    right = module.HINTS["fp32"]
-    monkeypatch.setattr(module, "_taken", lambda compiled: "f16")
+    right = module.PRECISION_HINTS["fp32"]
+    monkeypatch.setattr(module, "_float_precision", lambda compiled: "f16")
     with pytest.raises(OnebranchError, match=f"OpenVINO computes in f16 on this machine, not in {right}"):
         OpenvinoRuntime(MODEL, 1)
 
 
+SATURATES = pytest.mark.skipif(
+    module.int8_saturates(), reason="OpenVINO's 8-bit products saturate on this processor: it is refused"
+)
+
+
+def test_saturating_int8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "int8_saturates", lambda: True)
+    with pytest.raises(OnebranchError, match="saturate on processors without VNNI"):
+        OpenvinoRuntime(MODEL, 1, "int8")
+
+
+@SATURATES
 @pytest.mark.parametrize("activation", ["prelu", "leaky_relu", "relu", "none"])
 def test_integers_are_the_reference_but_for_edges_of_levels(activation: str) -> None:
     """A level that goes to its other side changes sums a little: a hundredth of the range, on few values."""

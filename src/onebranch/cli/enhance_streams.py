@@ -5,7 +5,6 @@ Both are files in a temporary folder while the picture is enhanced.
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +43,8 @@ def stream_files(paths: Sequence[str], out: str, file_format: str | None) -> Ite
         return
     if paths.count(STANDARD_STREAM) > 1:
         raise OnebranchError("standard input (-) can be one picture only")
+    import tempfile  # imported late: it loads modules that enhancing files does without
+
     with tempfile.TemporaryDirectory(prefix="onebranch-") as folder:
         streams = StreamFiles(list(paths), out, {str(Path(folder, "stdin")): "standard input"})
         try:

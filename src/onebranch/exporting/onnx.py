@@ -116,9 +116,14 @@ def _compare_in_half(model: Model, data: bytes) -> Iterator[Comparison]:
 
 
 def _compare_in_integers(model: Model, data: bytes) -> Iterator[Comparison]:
+    """The comparisons of an 8-bit file; not in OpenVINO where its products saturate."""
+    from onebranch.runtime.openvino import int8_saturates
+
     picture = real_picture(model.spec)
     expected = run_integer_network(model.spec, model.weights, model.quantization or {}, picture)
     for runtime, actual in _results(data, picture):
+        if runtime == "openvino" and int8_saturates():
+            continue
         yield integer_comparison(runtime, actual, expected, NEEDS_VNNI)
 
 
@@ -141,9 +146,7 @@ def _results(data: bytes, picture: np.ndarray) -> Iterator[tuple[str, np.ndarray
     from onebranch.runtime.onnxruntime import session_options
     from onebranch.runtime.selection import installed
 
-    options = session_options(1)
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, session_options(1), providers=["CPUExecutionProvider"])
     yield "onnxruntime", session.run(None, {"input": picture})[0]
     if installed("openvino"):
         from onebranch.runtime.openvino import compiled

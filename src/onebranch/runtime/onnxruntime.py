@@ -10,6 +10,9 @@ from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 
+EXACT_INT8 = "session.x64quantprecision"
+"""The setting with which 8-bit products do not saturate on x86 processors without VNNI."""
+
 ERRORS_ONLY = 3
 """The log level of ONNX Runtime that shows errors, no warnings."""
 
@@ -52,4 +55,5 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry(EXACT_INT8, "1")
     return options

@@ -4,6 +4,8 @@ The precision is always set, because OpenVINO chooses bf16 by default where the 
 bf16 run the model's graph; int8 runs the quantized graph, whose 8-bit operations OpenVINO fuses.
 """
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,11 @@ class OpenvinoRuntime:
         graph = lower(model.spec, model.weights)
         self.halo, self.precision = halo(graph), precision
         if precision == "int8":
+            if int8_saturates():
+                raise OnebranchError(
+                    "OpenVINO's 8-bit products saturate on processors without VNNI, which gives wrong pictures;"
+                    " use --runtime engine, or --precision fp32"
+                )
             record = quantization_of(model.quantization or {}, model.spec)
             graph = lower_integer(model.spec, model.weights, record)
         self._compiled = compiled(to_onnx(graph), threads, PRECISION_HINTS[precision])
@@ -47,6 +54,20 @@ class OpenvinoRuntime:
         if copies > 1:
             values = np.concatenate([values] * copies)
         return np.array(self._compiled({INPUT: values})[0][:count])
+
+
+@cache
+def int8_saturates() -> bool:
+    """True on x86 processors without VNNI, where OpenVINO adds pairs of 8-bit products in 16 bits.
+
+    Example: 255 * 127 + 255 * 127 = 64,770 becomes 32,767. Known on Linux only; elsewhere False.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = set(text.partition("flags")[2].partition("\n")[0].split())
+    return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 
 def compiled(content: bytes, threads: int | None, hint: str) -> Any:

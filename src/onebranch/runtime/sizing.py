@@ -13,6 +13,8 @@ from typing import Literal
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.graph_analysis import GraphAnalysis, analyze
 from onebranch.graph.analysis.halo import Halo, halo_of, whole_picture_halo
+from onebranch.graph.analysis.receptive_field import AxisReceptiveField
+from onebranch.graph.analysis.symbolic_tensor import SymbolicTensor
 from onebranch.graph.operations import Graph
 
 Support = Literal["none", "whole picture"] | GraphAnalysis
@@ -63,7 +65,32 @@ class Sizing:
         if analysis.unsupported or analysis.scale != self._analysis.scale:
             return "none"
         is_exact = self._analysis.multiple % analysis.multiple == 0
-        return analysis if analysis.halo is not None and is_exact else "whole picture"
+        if analysis.halo is None or not is_exact or not _equal_positions(self._analysis, analysis):
+            return "whole picture"
+        return analysis
+
+
+def _equal_positions(multiples: GraphAnalysis, remainder: GraphAnalysis) -> bool:
+    """True if every pixel of every value depends on the same positions for both kinds of sizes.
+
+    Only then can a picture of the other size be cut into tiles, most of which are multiples. Example: a 3x3
+    convolution of stride 2 with `auto_pad` "SAME_UPPER" pads an even height by 0 above and 1 below, so that
+    row y depends on rows 2 y to 2 y + 2; it pads an odd height by 1 and 1: rows 2 y - 1 to 2 y + 1.
+    """
+    for name, value in multiples.values.items():
+        other = remainder.values.get(name)
+        if isinstance(value, SymbolicTensor) != isinstance(other, SymbolicTensor):
+            return False
+        if isinstance(value, SymbolicTensor) and isinstance(other, SymbolicTensor):
+            fields = list(value.receptive_fields.items()), list(other.receptive_fields.items())
+            if len(fields[0]) != len(fields[1]) or not all(map(_equal_fields, *fields)):
+                return False
+    return True
+
+
+def _equal_fields(one: tuple[str, AxisReceptiveField], other: tuple[str, AxisReceptiveField]) -> bool:
+    (axis, a), (other_axis, b) = one, other
+    return (axis, a.p, a.q, a.first, a.last) == (other_axis, b.p, b.q, b.first, b.last)
 
 
 def _largest(halo: Halo, others: Sequence[Halo], multiple: int) -> Halo:
