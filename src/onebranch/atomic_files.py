@@ -110,7 +110,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _rename_if_free(temporary: Path, path: Path) -> None:
-    """Rename the file unless the name is taken; FileExistsError if it is."""
+    """Rename the file unless the name is taken; raises FileExistsError if it is."""
     try:
         os.link(temporary, path)
     except FileExistsError:

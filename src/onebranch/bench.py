@@ -33,7 +33,7 @@ BASELINE = ("onnxruntime", "fp32")
 """Runtime and precision that speedups are relative to."""
 
 BUSY_SHARE = 0.5
-"""Load of other processes, as a share of the cores, from which timings are called unreliable."""
+"""Timings are reported as unreliable if other processes use at least this share of the cores."""
 
 MAX_WARM_BATCHES = 10
 """A candidate whose first run lasts longer than this many batches is not warmed up a second time."""
@@ -63,10 +63,10 @@ def time_interleaved(
     pacing: Pacing = DEFAULT_PACING,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of one run of every candidate in every round that it took part in, at least one.
+    """Seconds per run of every candidate, one value for each round that it took part in (at least one).
 
-    The warm-up is not counted; it determines how often a candidate runs in a batch. Candidates that exceed
-    their budget lack the last rounds, so that equal indices are the same round.
+    The warm-up is not counted; it determines how often a candidate runs in a batch. A candidate that
+    exceeds its budget skips the last rounds, so equal indices always refer to the same round.
     """
     repeats = {}
     for name, run in candidates.items():
@@ -103,8 +103,8 @@ def median_ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
 class Measurement:
     """One model in one runtime and precision.
 
-    seconds: of one run, in each round. megapixels: of output per second, in units of 10^6 pixels. speedup:
-    times faster than ONNX Runtime in fp32; None where that was not measured.
+    seconds: per run, one value for each round. megapixels: output per second, in units of 10^6 pixels.
+    speedup: relative to ONNX Runtime in fp32; None if that was not measured.
     """
 
     model: str
@@ -116,7 +116,7 @@ class Measurement:
 
     @property
     def milliseconds(self) -> float:
-        """The median of one run."""
+        """The median time of one run."""
         return 1e3 * median(self.seconds)
 
     def as_json(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """size: height and width of the input in pixels. threads: of every runtime."""
+    """size: height and width of the input in pixels. threads: number for each runtime."""
 
     size: tuple[int, int] = FRAME_SIZE
     rounds: int = 5
@@ -188,7 +188,7 @@ def _opened(
     settings: BenchSettings,
     skipped: list[str],
 ) -> Iterator[tuple[tuple[str, str], Callable[[], object]]]:
-    """Runs of the model on one random picture; what cannot run adds a line to `skipped`."""
+    """Functions that run the model on one random picture. Pairs that cannot run add a line to `skipped`."""
     picture = np.random.default_rng(0).random((1, model.spec.channels, *settings.size), np.float32)
     for runtime, precision in pairs:
         try:

@@ -1,8 +1,8 @@
-"""Scores of a model on pictures as people have them: reduced by several resamplers, compressed, noisy.
+"""Scores of a model on realistic inputs: reduced by several resamplers, compressed or noisy.
 
-Beside every score stand Pillow's Lanczos and bicubic resizing of the same input (for models that keep the
-size: the input itself). PSNR is on Y, as in `metrics`, of 8-bit pictures, with `scale` pixels cropped at each
-border.
+Every score is compared with Pillow's Lanczos and bicubic resizing of the same input (for models that keep
+the size, with the input itself). PSNR is on Y, as in `metrics`, of 8-bit pictures, with `scale` pixels
+cropped at each border.
 """
 
 import os
@@ -31,7 +31,7 @@ ByteArray = npt.NDArray[np.uint8]
 """A picture (H, W, 3)."""
 
 RESAMPLERS: tuple[Resampler, ...] = ("bicubic", "box", "lanczos")
-"""How the inputs are made smaller."""
+"""The filters that reduce the inputs."""
 
 BASELINES: tuple[Resampler, ...] = ("lanczos", "bicubic")
 """Plain resizing that the model is compared with."""
@@ -59,7 +59,7 @@ TREATMENTS: dict[str, Treatment] = {
     "noise 5": partial(_noisy, 5.0),
     "noise 15": partial(_noisy, 15.0),
 }
-"""What happens to an input after it was made smaller; JPEG with 4:2:0, noise in grey levels, 8 bits."""
+"""Degradations after the reduction: JPEG with 4:2:0 subsampling, noise in grey levels, 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PictureScore:
 
     @property
     def gain(self) -> float:
-        """How far the model is above Lanczos, in dB."""
+        """The model's PSNR minus that of Lanczos, in dB."""
         return self.model - self.lanczos
 
 

@@ -77,7 +77,7 @@ class Evaluation:
         return Row("mean", _mean([row.scores for row in self.rows]), _mean(baselines) if baselines else None)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as JSON values; the PSNR of equal pictures, infinite, as null."""
+        """All fields as JSON values; an infinite PSNR (of equal pictures) becomes null."""
         rows = [_json_of(row) for row in self.rows]
         facts = {"model": self.model, "data": self.data, "method": self.method, "baseline": self.baseline}
         facts |= {"ran": self.ran} if self.ran else {}
@@ -144,7 +144,7 @@ def _loaded(model: str | os.PathLike[str] | Model) -> Model:
 
 
 def _share(threads: int | None, concurrency: int) -> int | None:
-    """Threads of each of several pictures."""
+    """Threads for each of the pictures that are scored at the same time."""
     return None if threads is None else max(1, threads // concurrency)
 
 
@@ -159,7 +159,7 @@ def measure(
     progress: Progress = no_progress,
     concurrency: int = 1,
 ) -> Evaluation:
-    """As `evaluate`, of any function that does what a network of that spec does.
+    """The scores, as in `evaluate`, of any function that computes what a network of that spec computes.
 
     after: the function that enlarges again. concurrency: pictures at a time; above 1, `run` and `after` are
     called from several threads.
@@ -198,7 +198,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Protocol:
-    """How a picture, given by pixels and index, becomes a trial; method, baseline: the same in words."""
+    """How pictures are scored. trial: makes a trial from pixels and index; method, baseline: descriptions."""
 
     method: str
     baseline: str
@@ -251,7 +251,7 @@ def _multiple_of(pixels: Bytes, scale: int) -> Bytes:
 
 
 def _bicubic(pixels: Bytes, scale: float) -> Bytes:
-    """MATLAB's bicubic, rounded to 8 bits."""
+    """The picture resized as MATLAB's bicubic does it, rounded to 8 bits."""
     return _eight_bits(imresize(pixels / 255, scale).astype(np.float32))
 
 

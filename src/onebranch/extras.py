@@ -1,4 +1,4 @@
-"""Optional packages: one clear line where one is needed and not installed."""
+"""Checks for optional packages, with an error of one line if a required one is not installed."""
 
 import importlib.util
 

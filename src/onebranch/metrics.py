@@ -48,7 +48,7 @@ class Scores:
 def score(picture: Bytes, reference: Bytes, border: int = 0) -> Scores:
     """Every score of a picture (H, W, C), C 1 or 3, uint8, with `border` pixels cropped on each side.
 
-    OnebranchError if the shapes differ, or less than 11x11 pixels are left (SSIM's window).
+    Raises OnebranchError if the shapes differ, or less than 11x11 pixels are left (SSIM's window).
     """
     _check(picture, reference)
     picture, reference = cropped(picture, border), cropped(reference, border)
@@ -92,8 +92,8 @@ def psnr(picture: npt.NDArray[np.generic], reference: npt.NDArray[np.generic]) -
 def ssim(picture: npt.NDArray[np.generic], reference: npt.NDArray[np.generic]) -> float:
     """Mean structural similarity of two planes (H, W) in [0, 255]; 1 if they are equal.
 
-    An 11x11 Gaussian window of sigma 1.5, whole windows only. OnebranchError if the shapes differ, or the
-    planes are smaller than the window. Source: Wang et al., Image Quality Assessment (2004), and ssim.m.
+    An 11x11 Gaussian window of sigma 1.5, whole windows only. Raises OnebranchError if the shapes differ, or
+    the planes are smaller than the window. Source: Wang et al., Image Quality Assessment (2004), and ssim.m.
     """
     _check(picture, reference)
     _check_window(picture)

@@ -27,7 +27,7 @@ SIZES = ((1, 1), (1, 9), (2, 3), (7, 5), (16, 33), (47, 64))
 """Heights and widths of the pictures on which whole networks are compared."""
 
 NETWORK_BOUND = 1e-5
-"""Largest float32 error of a merged network, of its largest output (at least 1, the value of white)."""
+"""Largest float32 error of a merged network, relative to its largest output (at least 1, white)."""
 
 UNMERGED_FACTOR = 4
 """A network that amplifies rounding errors may exceed the bound, up to this many times the unmerged error."""
@@ -106,7 +106,7 @@ def _record(original: Model, merged: Model, plan: MergePlan, parts: Parts, notes
 
 def _seal(record: Record) -> str:
     text = msgspec.json.encode(msgspec.structs.replace(record, seal=""), order="deterministic")
-    if record.version == 1:  # written with the plan's keys of that version
+    if record.version == 1:  # its plan had other key names
         text = text.replace(b'"head_and_tail":', b'"ends":', 1)
     return hashlib.sha256(text).hexdigest()
 
@@ -169,7 +169,7 @@ def _pictures(channels: int) -> Iterator[Floats]:
 
 
 def record_of(merged: Model) -> Record:
-    """The record that a merged model carries, in today's words.
+    """The record that a merged model carries, with the key names of the current version.
 
     Raises OnebranchError where there is none, or where it was changed.
     """
@@ -191,7 +191,7 @@ def record_of(merged: Model) -> Record:
 
 
 def _translated(stored: dict[str, Any]) -> dict[str, Any]:
-    """A record of version 1 with the plan's keys of today."""
+    """A record of version 1 with the plan's keys renamed to the current names."""
     plan = stored.get("plan")
     return {**stored, "plan": current_keys(plan)} if isinstance(plan, dict) else stored
 

@@ -52,7 +52,7 @@ def command(
     grey values. Pictures with the same colour profile are measured on their encoded values, others as sRGB;
     transparent pixels are blended over mid grey. The map shows the largest difference of a channel.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: more threads would busy-wait
     centre = None if at is None else _coordinates(at)
     if centre is not None and out is None:
         raise OnebranchError("--at is for the picture of --out; name one, or leave --at out")

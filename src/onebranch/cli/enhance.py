@@ -1,4 +1,4 @@
-"""`onebranch enhance`: pictures, folders, patterns and lists of pictures through a model."""
+"""`onebranch enhance`: enhance pictures, folders, patterns and lists of pictures with a model."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ class BatchArguments:
     comparisons: str | None
 
     def batch_options(self) -> "BatchOptions":
-        """The same, checked."""
+        """These arguments as checked `BatchOptions`."""
         from onebranch.enhancer.folders import BatchOptions
         from onebranch.enhancer.jobs import parse_shard
         from onebranch.enhancer.names import Naming
@@ -95,7 +95,7 @@ class ModelArguments:
     memory: str | None
 
     def options(self, running: RuntimeArguments) -> "Options":
-        """The same, checked."""
+        """These arguments as checked `Options`. running: the arguments of the runtime."""
         from onebranch.enhancer.options import Options
         from onebranch.runtime.memory import parse_bytes
 
@@ -166,7 +166,7 @@ class FileArguments:
     strip_location: bool
 
     def file_options(self) -> "FileOptions":
-        """The same, checked."""
+        """These arguments as checked `FileOptions`."""
         from onebranch.enhancer.single_file import FileOptions
         from onebranch.images.encoders.encoding import Encoding
         from onebranch.images.reading import MAX_PIXELS
@@ -253,7 +253,8 @@ def command(
     that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2
     if nothing was started, 130 after Ctrl-C or SIGTERM.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
+    # Set before numpy is imported: for its small products, more BLAS threads would only busy-wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     to_stdout = out == STANDARD_STREAM
     if to_stdout:
         _check_standard_output(batch, as_json)
@@ -278,7 +279,7 @@ def command(
 
 
 class _Output:
-    """Where the command prints. verbose: whether it prints more than failures, as text."""
+    """The screen and the report of the command. verbose: text output that is not limited to failures."""
 
     def __init__(self, as_json: bool, quiet: bool, dry_run: bool) -> None:
         from onebranch.cli.enhance_report import JsonReport, TextReport
@@ -290,7 +291,7 @@ class _Output:
 
 
 def _check_standard_output(batch: BatchArguments, as_json: bool) -> None:
-    """Check the options that a result on standard output excludes."""
+    """Raise OnebranchError for options that cannot be used with a result on standard output."""
     excluded = {
         "--json": as_json,
         "--name": batch.name,
@@ -314,7 +315,7 @@ class _Request:
     batch: "BatchOptions"
 
     def enhance(self, output: _Output) -> "Summary":
-        """Enhance, and exit with 130 after an interrupt."""
+        """Enhance the pictures; after an interrupt, exit with code 130."""
         from onebranch.cli.enhance_report import count_pictures
         from onebranch.enhancer.batch import Done, Outcome
         from onebranch.enhancer.folders import BatchObserver, enhance_files
@@ -342,7 +343,7 @@ class _Request:
             sys.exit(130)
 
     def preview(self, output: _Output) -> "Summary":
-        """The dry run."""
+        """Report what enhancing would do (a dry run); nothing is written."""
         from onebranch.enhancer.folders import BatchObserver, preview_files
 
         observer = BatchObserver(output.report.started, finished=output.report.finished)
@@ -352,7 +353,7 @@ class _Request:
 
 
 def _read_list(listing: str) -> list[str]:
-    """The paths in the file of --list."""
+    """The paths in the file that --list names, or in standard input for "-"."""
     from onebranch.enhancer.inputs import parse_list
 
     try:

@@ -11,7 +11,7 @@ from onebranch.enhancer.jobs import Job
 from onebranch.errors import printable
 
 MAX_NAMES = 3
-"""Current pictures that are named; the others are counted."""
+"""Number of current pictures shown by name; the others are counted."""
 
 
 class Live:
@@ -63,14 +63,14 @@ class Live:
     def _update(self) -> None:
         self._progress.update(
             self._task,
-            completed=self._done + 0.95 * sum(self._shares.values()),  # the file is still to be completed
+            completed=self._done + 0.95 * sum(self._shares.values()),  # the rest is for writing the file
             done=f"{self._done}/{self._pictures}",
             current=current_pictures(self._shares),
         )
 
 
 class _CurrentPictures(TextColumn):
-    """Names without markup."""
+    """Shows names without interpreting them as markup."""
 
     def render(self, task: object) -> Text:
         return Text(task.fields["current"], style="dim", no_wrap=True, overflow="ellipsis")  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from onebranch.enhancer.batch import Done, Failed, Outcome, Previewed, Skipped
 from onebranch.enhancer.folders import Summary
 
 MIN_SHOWN_SECONDS = 0.001
-"""Shorter times are not shown exactly."""
+"""Shorter times are shown as "under 1 ms"."""
 
 
 class TextReport:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onebranch.cli.enhance_live import Live
 
 DELAY_SECONDS = 0.7
-"""The display appears after this time; most runs end before."""
+"""The live display appears after this many seconds; most runs end before."""
 
 
 class Screen:

@@ -35,8 +35,8 @@ class StreamFiles:
 def stream_files(paths: Sequence[str], out: str, file_format: str | None) -> Iterator[StreamFiles]:
     """Read standard input into a file if a path is `-`; print the result at the end if the output is `-`.
 
-    file_format: format of the result; None: that of the picture. OnebranchError if standard output is a
-    terminal, or if there are several pictures for it.
+    file_format: format of the result; None: that of the picture. Raises OnebranchError if standard
+    output is a terminal, or if there are several pictures for it.
     """
     if STANDARD_STREAM not in (*paths, out):
         yield StreamFiles(list(paths), out, {})
@@ -59,7 +59,7 @@ def stream_files(paths: Sequence[str], out: str, file_format: str | None) -> Ite
 
 
 def _with_files(streams: StreamFiles, folder: Path, file_format: str | None) -> StreamFiles:
-    """The same with files in place of `-`; standard input is read."""
+    """The paths and the output with files in place of `-`; reads standard input."""
     out, names = streams.out, dict(streams.names)
     if STANDARD_STREAM in streams.paths:
         (folder / "stdin").write_bytes(sys.stdin.buffer.read())

@@ -50,7 +50,7 @@ def command(
     and PSNR on RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their
     grey values.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: more threads would busy-wait
     if degraded:
         from onebranch.cli.evaluate_degraded import evaluate_and_print
 

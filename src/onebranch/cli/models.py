@@ -38,7 +38,7 @@ def command(as_json: bool) -> None:
 
 
 def _model_words(row: dict[str, Any]) -> str:
-    """Name, task, size and cost, one line each."""
+    """Name, task, number of parameters, MACs and file size, on separate lines."""
     scale = {"upscale": f" x{row['scale']}", "downscale": f" 1/{row['scale']}"}.get(row["task"], "")
     size = "not installed"
     if row["bytes"]:

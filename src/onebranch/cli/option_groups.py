@@ -38,7 +38,7 @@ def option_group(name: str, group: type[Any], *options: Decorator) -> Decorator:
 
 @dataclass(frozen=True)
 class RuntimeArguments:
-    """What runs a network; see `Options`."""
+    """The runtime, its precision and its threads; see `Options`."""
 
     runtime: str
     precision: str

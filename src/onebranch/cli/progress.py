@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DELAY_SECONDS = 0.7
-"""The line appears after this time; a command that ends before shows none."""
+"""The line appears after this many seconds; shorter commands show none."""
 
 
 class ProgressLine:

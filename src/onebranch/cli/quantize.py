@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from onebranch.model.file import Model
 
 RELIABLE_PICTURES = 16
-"""With fewer calibration pictures than this a note is printed."""
+"""A note is printed if there are fewer calibration pictures than this."""
 
 
 @click.command("quantize")
@@ -41,7 +41,7 @@ def command(
     """
     import os
 
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its small products spin on more
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: more threads would busy-wait
     from rich.console import Console
 
     from onebranch.cli.progress import ProgressLine

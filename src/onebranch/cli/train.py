@@ -19,7 +19,7 @@ def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
 
     Several processes: torchrun --nproc-per-node N -m onebranch train CONFIG.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not busy-wait
     from onebranch.extras import require
 
     require("train", "training")
@@ -31,7 +31,7 @@ def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
         click.echo(str(path))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # PyTorch's threads outlive the group of processes, and now and then abort a Python that ends.
+        # PyTorch's threads outlive the process group and occasionally abort the interpreter at exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

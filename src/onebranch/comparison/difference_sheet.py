@@ -44,7 +44,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 
 MAP_SCALES = (1, 2, 4, 8, 16, 32, 64, 128, 255)
-"""Differences, in levels, that the brightest colour of a map can stand for."""
+"""Possible scales of a map: the difference, in levels, that the brightest colour represents."""
 
 MAP_PERCENTILE = 99.5
 """The scale of a map is large enough for this percentage of its values."""
@@ -59,7 +59,7 @@ MAP_COLOURS = (
     (0.75, (248, 152, 62)),
     (1.0, (255, 250, 214)),
 )
-"""(share of the scale, RGB); brightness grows with the difference, for colour-blind readers too."""
+"""Colours as (share of the scale, RGB). Brightness grows with the difference, for colour-blind readers."""
 
 MAP_LEGEND_PIXELS = 20
 """Height of the bar that shows the scale of a map."""
@@ -108,7 +108,7 @@ def _square_around(centre: tuple[int, int], size: Size) -> Square:
 
 
 class _Overview:
-    """What is kept of two pictures to draw them: both reduced, their differences, and amounts of detail."""
+    """The data from which two pictures are drawn: both reduced, their differences, and amounts of detail."""
 
     def __init__(self, size: Size) -> None:
         self.pictures = DownscaledPicture(size, WIDTH), DownscaledPicture(size, WIDTH)
@@ -158,7 +158,7 @@ def _difference_in_square(sources: tuple[Source, Source], setup: ComparisonSetup
 
 
 def map_scale(differences: Levels) -> int:
-    """The difference, in levels, that the brightest colour stands for: as small as nearly all values allow.
+    """The difference, in levels, of the brightest colour: the smallest scale that covers nearly all values.
 
     >>> map_scale(np.full((4, 4, 1), 5.0, np.float32)), map_scale(np.zeros((4, 4, 1), np.float32))
     (8, 1)

@@ -25,13 +25,13 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 LEVELS_PER_SAMPLE = {"uint8": 1.0, "uint16": 1 / 257, "float32": 255.0}
-"""Levels of a sample of value 1, for every depth."""
+"""Factor from samples to levels, for every depth."""
 
 BACKGROUND_LEVEL = 128.0
 """The mid grey that transparent pixels are blended over."""
 
 BAND_PIXELS = 1 << 18
-"""Pixels of a band, approximately."""
+"""Approximate number of pixels in a band."""
 
 SRGB_TOLERANCE_LEVELS = 1
 """A profile whose colours differ from sRGB's by no more than this is treated as sRGB."""
@@ -57,7 +57,7 @@ def of_picture(picture: Picture, name: str) -> Source:
 
 @dataclass(frozen=True)
 class ColourSpace:
-    """What levels mean: an ICC profile (None: sRGB); linear: whether the file stored linear light."""
+    """The colour space of levels: an ICC profile (None: sRGB). linear: if the file stored linear light."""
 
     profile: bytes | None = None
     linear: bool = False
@@ -147,7 +147,7 @@ def _through_profile(levels: Levels, profile: bytes, linear: bool) -> Levels:
 
 @lru_cache(maxsize=64)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether RGB through the profile looks like sRGB: all combinations of seven steps of each channel."""
+    """Whether the profile is equivalent to sRGB, tested on all combinations of seven values per channel."""
     steps = np.linspace(0, 255, 7, dtype=np.float32)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
     differences = np.abs(_through_profile(colours, profile, False) - colours)

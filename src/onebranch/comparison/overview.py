@@ -12,10 +12,10 @@ Bytes = npt.NDArray[np.uint8]
 """uint8 RGB (H, W, 3)."""
 
 MAX_ASPECT = 1.25
-"""Height of a shown picture over the width of its column; taller pictures are shown narrower."""
+"""Largest ratio of a shown picture's height to the width of its column; taller ones are reduced to fit."""
 
 MAX_DETAIL_PIXELS = 128
-"""Largest side of the magnified square, in the picture's pixels."""
+"""Largest side of the square that is magnified, in pixels of the picture."""
 
 MAX_DETAIL_CELLS = 1 << 22
 """Largest number of cells whose amount of detail is measured."""
@@ -31,7 +31,7 @@ class Square:
 
 
 class DownscaledPicture:
-    """A picture reduced, by box means, to about twice the size at which it is shown."""
+    """A picture reduced, by averaging boxes of pixels, to about twice the size at which it is shown."""
 
     def __init__(self, size: Size, width: int) -> None:
         shown = shown_size(size, width)
@@ -56,7 +56,10 @@ class DownscaledPicture:
 
 
 def _box_means(rows: Levels, box: tuple[int, int]) -> Levels:
-    """The mean of every box of that (height, width); boxes at the end may be smaller."""
+    """The mean of every box of that (height, width); boxes at the end may be smaller.
+
+    Example: boxes of width 2 of the row 1 2 3 4 5 have the means 1.5, 3.5 and 5.
+    """
     if box == (1, 1):
         return rows.copy()
     starts = [np.arange(0, length, side) for length, side in zip(rows.shape[:2], box, strict=True)]
@@ -66,7 +69,7 @@ def _box_means(rows: Levels, box: tuple[int, int]) -> Levels:
 
 
 class MaximumMap:
-    """One value for every pixel that is shown: the largest value among the pixels that it stands for."""
+    """For every shown pixel, the largest value among the pixels of the picture that it covers."""
 
     def __init__(self, size: Size, width: int) -> None:
         shown = shown_size(size, width)
@@ -75,7 +78,11 @@ class MaximumMap:
         self._row = 0
 
     def add(self, rows: Levels) -> None:
-        """Add the next rows (N, W, 1) of values that are at least 0."""
+        """Add the next rows (N, W, 1) of values that are at least 0.
+
+        Example: if a picture of 5x5 pixels is shown at 2x2, the shown columns begin at columns 0 and 3, and
+        the shown rows at rows 0 and 3. So a value at row 2, column 4 counts for the shown pixel (0, 1).
+        """
         height, width = self.values.shape[:2]
         columns = -(np.arange(width) * -self._size[1] // width)
         shown_rows = (self._row + np.arange(len(rows))) * height // self._size[0]
@@ -114,19 +121,19 @@ class DetailMap:
         count = max(1, side // self.cell)
         sums = _window_sums(self._sums, (min(count, self._sums.shape[0]), min(count, self._sums.shape[1])))
         row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
-        middle = max(0, self.cell - side) // 2  # where a cell is larger than the square
+        middle = max(0, self.cell - side) // 2  # centres the square in a cell that is larger
         top, left = (int(index) * self.cell + middle for index in (row, column))
         height, width = self._size
         return Square(min(top, height - side), min(left, width - side), side)
 
 
 def most_detailed_square(detail: DetailMap, size: Size, width: int) -> Square:
-    """The square that is magnified to a column of `width` pixels."""
+    """The most detailed square, of the side that is magnified to a column of `width` pixels."""
     return detail.most_detailed(square_side(size, width))
 
 
 def most_detailed_part(pixels: Bytes, side: int) -> tuple[int, int, int]:
-    """(top, left, side) of the square of a picture in memory that has the most fine detail."""
+    """(top, left, side) of the square with the most fine detail in a picture in memory."""
     grey = pixels.astype(np.float64).mean(2)
     gradients = np.zeros_like(grey)
     gradients[:, 1:] += np.abs(np.diff(grey, axis=1))
@@ -138,7 +145,11 @@ def most_detailed_part(pixels: Bytes, side: int) -> tuple[int, int, int]:
 
 
 def _window_sums(values: npt.NDArray[np.float64], window: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """The sum of every window of that (height, width) that lies inside, by a summed-area table."""
+    """The sums of all windows of that (height, width) inside the array, by a summed-area table.
+
+    Example: the windows (1, 2) of the row 1 2 3 have the sums 3 and 5. The table's last row is 0 1 3 6, so
+    they are 3 - 0 and 6 - 1.
+    """
     table = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     down, across = window
     return np.asarray(
@@ -147,7 +158,7 @@ def _window_sums(values: npt.NDArray[np.float64], window: tuple[int, int]) -> np
 
 
 def square_side(size: Size, width: int) -> int:
-    """The largest side that fits into the picture and is magnified by a whole number to `width` pixels.
+    """The largest side that fits into the picture and divides `width`, for magnification without resampling.
 
     >>> square_side((500, 700), 640), square_side((500, 700), 480), square_side((30, 700), 480)
     (128, 120, 30)
@@ -157,7 +168,7 @@ def square_side(size: Size, width: int) -> int:
 
 
 def shown_size(size: Size, width: int) -> Size:
-    """The size at which a picture is shown in a column of that width, in its own proportions.
+    """The (height, width) at which a picture is shown in a column of that width, keeping its proportions.
 
     >>> shown_size((300, 600), 480), shown_size((6000, 600), 480), shown_size((1, 9000), 480)
     ((240, 480), (600, 60), (1, 480))

@@ -22,7 +22,7 @@ COLUMN_PIXELS = {1: 640, 2: 640, 3: 480}
 """Width of a column, by the number of columns."""
 
 MIN_MARK_PIXELS = 6.0
-"""Side of the frame that marks the detail in the overview, at least."""
+"""Smallest side of the frame that marks the detail in the overview."""
 
 
 @dataclass(frozen=True)

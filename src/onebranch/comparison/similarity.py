@@ -47,9 +47,10 @@ Observer = Callable[[LevelPair, Levels], None]
 class Similarity:
     """The similarity of two pictures.
 
-    size: (height, width) that was compared. psnr in decibels, inf where equal; ssim; both on luma (studio
-    BT.601, unrounded; of grey pictures the grey values) and on RGB (SSIM: the mean of the channels), None
-    for grey ones; SSIM is None below 11x11 pixels. psnr_alpha: None where both pictures are opaque.
+    size: (height, width) that was compared. PSNR is in decibels, inf for equal pictures. PSNR and SSIM are
+    measured on luma (unrounded BT.601 studio luma; for grey pictures the grey values) and on RGB (SSIM as the
+    mean of the channels; None for grey pictures). SSIM is None for pictures smaller than 11x11 pixels.
+    psnr_alpha: None if both pictures are opaque.
     largest: the largest difference of a sample in levels of 255; position: its first pixel (x, y).
     different: the share of pixels that differ, 0 to 1. notes: how the pictures were made comparable.
     """
@@ -71,7 +72,7 @@ class Similarity:
         return self.different == 0
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values; an infinite PSNR, of equal pictures, is null."""
+        """All fields as JSON values; an infinite PSNR (of equal pictures) becomes null."""
         return {
             "height": self.size[0],
             "width": self.size[1],
@@ -116,7 +117,7 @@ class ComparisonSetup:
 def set_up(first: Source, second: Source) -> ComparisonSetup:
     """How two pictures are made comparable.
 
-    OnebranchError unless their sizes are equal, or one size is a whole multiple of the other.
+    Raises OnebranchError unless their sizes are equal, or one size is a whole multiple of the other.
     """
     headers = header_of(first), header_of(second)
     sizes = [(header.layout.height, header.layout.width) for header in headers]
@@ -148,7 +149,7 @@ def _colour_notes(headers: tuple[Header, Header], spaces: tuple[ColourSpace, Col
 def common_size(first: Size, second: Size, names: tuple[str, str] = ("first", "second")) -> Size:
     """The size at which two pictures are compared: the larger one's.
 
-    OnebranchError unless the larger one is the smaller one times a whole number.
+    Raises OnebranchError unless the larger size is a whole multiple of the smaller.
 
     >>> common_size((20, 30), (40, 60))
     (40, 60)
@@ -174,7 +175,7 @@ def header_of(source: Source) -> Header:
 def measure(first: Source, second: Source, border: int = 0, progress: Progress = no_progress) -> Similarity:
     """The similarity of two pictures, without `border` pixels on every side of the larger one.
 
-    OnebranchError where the sizes do not fit, the border leaves nothing, or a file cannot be read.
+    Raises OnebranchError where the sizes do not fit, the border leaves nothing, or a file cannot be read.
     """
     setup = set_up(first, second)
     return measure_with(first, second, setup, border, observer=None, progress=progress)
@@ -188,7 +189,7 @@ def measure_with(
     observer: Observer | None,
     progress: Progress = no_progress,
 ) -> Similarity:
-    """As `measure`; the observer is called with every band of rows, border included."""
+    """See `measure`; the observer is called with every band of rows, border included."""
     _check_border(border, setup.size)
     height, width = setup.size
     with ThreadPoolExecutor() as pool:
@@ -259,7 +260,7 @@ class _PlaneTotals:
 
 
 class _Totals:
-    """Everything that is measured of two pictures that come in bands of rows."""
+    """Accumulates all measurements of two pictures from bands of rows."""
 
     def __init__(self, channels: int, pool: ThreadPoolExecutor) -> None:
         self._luma, self._alpha = _PlaneTotals(), _PlaneTotals()
@@ -347,7 +348,7 @@ def both_as_srgb(levels: LevelPair, setup: ComparisonSetup) -> LevelPair:
 
 
 def format_share(share: float) -> str:
-    """A share in percent; only all is called 100 %, and only nothing 0 %.
+    """A share in percent. 100 % and 0 % are printed only if they are exact.
 
     >>> format_share(0.99999), format_share(0.00001), format_share(1.0), format_share(0.5)
     ('over 99.9 %', 'under 0.1 %', '100 %', '50.0 %')

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from onebranch.enhancer.manifest import Manifest, Records
 
 DEFAULT_MAX_JOBS = 8
-"""Pictures at a time unless more are asked for: more need more memory, and they share the disk."""
+"""Default limit of pictures at a time: each needs memory, and all share the disk."""
 
 MAX_JOBS = 256
-"""Pictures at a time that may be asked for."""
+"""Largest number of pictures at a time that can be requested."""
 
 MAX_RESULTS_AHEAD = 16
-"""Finished pictures, for each worker, that may wait for an earlier picture."""
+"""Number of finished pictures per worker that may wait until an earlier picture is finished."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ JobProgress = Callable[[Job, float], None]
 
 
 def number_of_jobs(requested: int | None, pictures: int) -> int:
-    """How many pictures are enhanced at the same time; OnebranchError unless 1 to 256 are requested.
+    """How many pictures are enhanced at the same time; raises OnebranchError unless 1 to 256 are requested.
 
     Each then has its share of the cores. Reading and writing take one core each, so that several pictures
     keep all cores busy.
@@ -93,14 +93,14 @@ def number_of_jobs(requested: int | None, pictures: int) -> int:
 
 
 class CreatedFolders:
-    """Creates the folders of results, and removes those of them that stayed empty. Thread-safe."""
+    """Creates the folders of results, and removes those that remain empty. Thread-safe."""
 
     def __init__(self) -> None:
         self._created: list[Path] = []
         self._lock = threading.Lock()
 
     def create(self, folder: Path) -> None:
-        """Create a folder and those above it. OnebranchError if that is impossible."""
+        """Create a folder and those above it. Raises OnebranchError if that is impossible."""
         missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ class Batch:
         return Done(job, enhanced.preview, time.perf_counter() - begin)
 
     def _create(self, job: Job) -> Enhanced:
-        """Write the result, and the comparison if there is to be one."""
+        """Write the result, and the comparison if one is requested."""
         if job.comparison is not None:
             check_writable(job.comparison, self._file_options.overwrite, folder_will_exist=True)
         self._folders.create(job.target.parent)

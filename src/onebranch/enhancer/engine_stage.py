@@ -35,7 +35,7 @@ class EngineStage:
         self._interpolation: Engine | None = None
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
-        """As `Stage.pixels`."""
+        """See `Stage.pixels`."""
         colour = COLOURS[self.model.colour, channels]
 
         def run(picture: Samples) -> Samples:
@@ -44,7 +44,7 @@ class EngineStage:
         return checked(run, self.model.name) if target == "float32" else run
 
     def alpha(self, source: str, target: str) -> Function:
-        """As `Stage.alpha`."""
+        """See `Stage.alpha`."""
         if self._interpolation is None:
             description = describe_interpolation(self.model.spec, self.chroma)
             self._interpolation = Engine(description, self._threads)

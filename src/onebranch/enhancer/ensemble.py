@@ -1,4 +1,4 @@
-"""Self-ensemble: the mean of a network's outputs for the eight flips and rotations of a picture, undone.
+"""Self-ensemble: the mean of a network's outputs for eight flips and rotations, each rotated back.
 
 Source: B. Lim et al., Enhanced Deep Residual Networks for Single Image Super-Resolution (2017), section 3.4.
 """
@@ -16,7 +16,7 @@ from onebranch.graph.analysis.halo import Halo
 from onebranch.images.samples import Samples, as_depth
 
 ENGINE_PHASE = 4
-"""Columns that the engine sums together; after a rotation these are rows, counted from either end."""
+"""The engine sums columns in groups of this many; after a rotation, its columns are rows of the picture."""
 
 
 class EnsembleStage:
@@ -45,13 +45,13 @@ class EnsembleStage:
         return self._stage.model
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
-        """As `Stage.pixels`."""
+        """See `Stage.pixels`."""
         run = self._with_tiles(self._stage.pixels(channels, source, "float32"))
         cell, scale = self.halo.multiple, self.halo.scale
         return lambda picture: as_depth(mean_of_orientations(run, picture, cell, scale), target)
 
     def alpha(self, source: str, target: str) -> Function:
-        """As `Stage.alpha`."""
+        """See `Stage.alpha`."""
         return self._with_tiles(self._stage.alpha(source, target))
 
     def _with_tiles(self, function: Function) -> Function:
@@ -72,8 +72,8 @@ def mean_of_orientations(
 ) -> np.ndarray:
     """The mean of run(picture) over the eight flips and rotations, (H, W, C) -> (H', W', C), float32.
 
-    cell: the picture is first padded to multiples of it with its last row and column, as networks that reduce
-    do, so that cells are at the same positions in every orientation.
+    cell: the picture is first padded to a multiple of this by repeating its last row and column, as networks
+    with strides do. Cells are then at the same positions in every orientation.
     """
     height, width = picture.shape[:2]
     rows, columns = -height % cell, -width % cell

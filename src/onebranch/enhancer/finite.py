@@ -21,7 +21,7 @@ def may_overflow(model: Model) -> bool:
 
 
 def checked(function: Callable[[Samples], Samples], name: str) -> Callable[[Samples], Samples]:
-    """The function from floats or integers to floats, with `check_output` after it."""
+    """The function, whose output is then checked by `check_output`. name: of the network, for errors."""
 
     def run(samples: Samples) -> Samples:
         result = function(samples)

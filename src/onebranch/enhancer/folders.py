@@ -1,4 +1,4 @@
-"""Files, folders and patterns of pictures enhanced: which pictures, into which files, and the outcomes."""
+"""Enhancement of files, folders and patterns: selects pictures, names results, reports outcomes."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -226,7 +226,7 @@ def _jobs(
     """The jobs: one picture into one file, or into a folder."""
     one = len(sources.pictures) == 1 and is_one_file(inputs, out)
     if one and batch.naming == Naming() and not (batch.resume or batch.shard):
-        format_of_name(Path(out))  # an unknown suffix is a wrong call, not a failed picture
+        format_of_name(Path(out))  # an unknown suffix is an error of the call, not of one picture
         return [Job(sources.pictures[0].path, Path(out))]
     return _jobs_into_folder(sources.pictures, out, enhancer, file_options, batch)
 
@@ -261,7 +261,7 @@ def _measured_fields(path: Path, enhancer: Enhancer, file_options: FileOptions) 
 
 
 def _check_lossless(jobs: Sequence[Job], file_options: FileOptions) -> None:
-    """OnebranchError if lossless results are asked for and some would be JPEG."""
+    """Raise OnebranchError if lossless results are requested but some would be JPEG."""
     if not file_options.encoding.lossless:
         return
     jpeg = [job for job in jobs if _format_name(job.target) == "JPEG"]

@@ -18,8 +18,8 @@ WILDCARDS = frozenset("*?[")
 class Source:
     """A picture file.
 
-    below: its folder, relative to the folder that was named. discovered: whether it was found in a folder or
-    by a pattern, not named itself.
+    below: its folder, relative to the folder that the user named. discovered: True if it was found in a
+    folder or by a pattern, False if the user named it.
     """
 
     path: Path
@@ -61,7 +61,8 @@ def sources_of(
     A file is taken whatever its suffix. A folder stands for the pictures in it, and with `recursive` in its
     subfolders. A pattern (`*`, `?`, `[...]`, `**` for any folders) stands for the pictures that match it.
     results: folders of results, in which no pictures are looked for. Links that are named are followed; links
-    that are found must not lead out of the folder. OnebranchError for a folder or a pattern without pictures.
+    that are found must not lead out of the folder. Raises OnebranchError for a folder or a pattern without
+    pictures.
     """
     search = _Search(recursive, frozenset(real_path(folder) for folder in results))
     pictures: dict[Path, Source] = {}

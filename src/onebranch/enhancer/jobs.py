@@ -17,7 +17,10 @@ from onebranch.images.probe import probe
 DEFAULT_NAMING = Naming()
 
 Measure = Callable[[Path], Values]
-"""The fields of a picture's name that depend on its size (`names.MEASURED`); OnebranchError if unreadable."""
+"""The fields of a picture's name that depend on its size (`names.MEASURED`).
+
+Raises OnebranchError if unreadable.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of a batch, counted from 1. OnebranchError if there is no such part."""
+    """One of `count` parts of a batch, counted from 1. Raises OnebranchError if there is no such part."""
 
     index: int
     count: int
@@ -53,7 +56,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """The part that a text such as "2/4" names; OnebranchError for any other text."""
+    """The part that a text such as "2/4" names; raises OnebranchError for any other text."""
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and len(text) < 20):
         raise OnebranchError(f"'{text}' is no part of a batch; write it like 1/4")
@@ -72,7 +75,7 @@ def means_a_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
-    """OnebranchError if this cannot be a folder for several results."""
+    """Raise OnebranchError if this cannot be a folder for several results."""
     path = Path(folder)
     if not os.fspath(folder):
         raise OnebranchError("the name of the results' folder is empty")
@@ -94,9 +97,9 @@ def jobs_for(
 ) -> list[Job]:
     """The jobs whose results go into a folder, which mirrors the folders in which pictures were found.
 
-    Pictures that were found and are themselves results of others are left out. OnebranchError where two
-    pictures would have the same result (upper and lower case are the same); what is wrong with one picture is
-    the problem of its job.
+    Pictures that were found in a folder and are themselves results of others are left out. Raises
+    OnebranchError if two pictures would have the same result (ignoring case). An error that concerns only one
+    picture is stored in the `problem` of its job.
 
     >>> jobs_for([Source(Path("a/one.png")), Source(Path("b/two.jp2"))], Path("big"))[1].target.as_posix()
     'big/two.png'
@@ -108,9 +111,10 @@ def jobs_for(
 
 
 def _without_results_as_sources(sources: Sequence[Source], jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without those of found pictures that are the result of another one.
+    """The jobs without pictures that were found in a folder and are themselves the result of another one.
 
-    A result that would replace a picture which was named, not found, is a problem of its job.
+    A job whose result would replace a picture that the user named gets a `problem`. Example: results
+    named {stem}_x2{suffix} go into the folder in; in/a_x2.png is then the result of in/a.png and is left out.
     """
     source_paths = [real_path(source.path) for source in sources]
     target_paths = [real_path(job.target) for job in jobs]
@@ -163,7 +167,7 @@ def _is_animation(source: Path) -> bool:
 
 
 def check_unique_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
-    """OnebranchError if two pictures would have the same result. pairs: (source, target)."""
+    """Raise OnebranchError if two pictures would have the same result. pairs: (source, target)."""
     source_of: dict[tuple[Path, str], Path] = {}
     target_of: dict[tuple[Path, str], Path] = {}
     for source, target in pairs:
@@ -184,9 +188,9 @@ def _same_but_for_unicode(one: Path, other: Path) -> bool:
 
 
 def _separate_unicode_forms(jobs: Sequence[Job]) -> list[Job]:
-    """Give a problem to jobs whose result has another one's name but for its Unicode form.
+    """Set `problem` for jobs whose results' names differ from another one's only in Unicode form.
 
-    File systems that keep such names apart can hold both results.
+    Nothing is set on file systems where such names are different files.
     """
     first: dict[Path, Job] = {}
     separated = []
@@ -204,7 +208,7 @@ def _separate_unicode_forms(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _keeps_unicode_forms(folder: Path) -> bool:
-    """Whether names in the folder that differ only in their Unicode form are different files; tried out."""
+    """Whether names that differ only in Unicode form are different files, tested in the folder."""
     existing = next((path for path in (folder, *folder.parents) if path.is_dir()), Path())
     try:
         with temporary_path(existing, "\N{LATIN SMALL LETTER E WITH ACUTE}") as composed:
@@ -215,7 +219,7 @@ def _keeps_unicode_forms(folder: Path) -> bool:
 
 
 def check_comparisons(jobs: Sequence[Job], sources: Iterable[Source]) -> None:
-    """OnebranchError if a comparison would replace a picture or a result."""
+    """Raise OnebranchError if a comparison would replace a picture or a result."""
     kinds = {real_path(job.target): "a result" for job in jobs}
     kinds |= {real_path(source.path): "one of the pictures" for source in sources}
     for job in jobs:

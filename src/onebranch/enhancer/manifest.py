@@ -23,7 +23,7 @@ from onebranch.model.catalogue import CATALOGUE, find
 from onebranch.model.file import Model
 
 WITHOUT_EFFECT = ("model", "threads", "memory", "tile")
-"""Options that change no result, and the model, of which the content counts instead."""
+"""Options that do not affect results, and the model, whose content is hashed instead."""
 
 CHUNK_BYTES = 1 << 20
 """Bytes of a file that are read at a time."""
@@ -71,7 +71,7 @@ class Records:
 class Manifest(Records):
     """The records of an output folder, to which this run appends its own, in a file for its shard.
 
-    A context manager. OnebranchError if the file cannot be written, or another run is writing it.
+    A context manager. Raises OnebranchError if the file cannot be written, or another run is writing it.
     """
 
     def __init__(self, folder: Path, options: str, shard: Shard | None = None) -> None:
@@ -92,7 +92,10 @@ class Manifest(Records):
         self._file.close()
 
     def add(self, job: Job, picture: FileState) -> None:
-        """Record a completed picture. picture: its state before. OnebranchError if that cannot be written."""
+        """Record a completed picture. picture: its state before.
+
+        Raises OnebranchError if that cannot be written.
+        """
         record = {
             "picture": {"path": _relative(job.source, self._folder), **vars(picture)},
             "target": self._name(job.target),
@@ -121,7 +124,7 @@ def other_result(job: Job, reason: str) -> str:
 
 
 def state_of(path: Path) -> FileState:
-    """The state of a file. OnebranchError if it cannot be read."""
+    """The state of a file. Raises OnebranchError if it cannot be read."""
     try:
         status = path.stat()
         return FileState(status.st_size, status.st_mtime_ns, _digest(path))
@@ -174,7 +177,7 @@ def _is_record(record: Any) -> bool:
 
 
 def _is_unchanged(path: Path, recorded: dict[str, Any]) -> bool:
-    """Whether a file is as recorded: by its time, and where that differs (it was copied), by its content."""
+    """Whether a file is as recorded: compared by time or, if that differs (after copying), by content."""
     try:
         status = path.stat()
         if status.st_size != recorded["size"]:
@@ -193,7 +196,7 @@ def _digest(path: Path) -> str:
 
 
 def _open_exclusively(path: Path) -> FileIO:
-    """The file, opened for appending by this process alone. BlockingIOError if another one has it."""
+    """The file, opened for appending by this process alone. Raises BlockingIOError if another one has it."""
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
         raise OSError(errno.EINVAL, "it is a link or no file")
     file = FileIO(path, "ab")
@@ -208,7 +211,7 @@ def _open_exclusively(path: Path) -> FileIO:
 
 
 def _lock(file: FileIO) -> None:
-    """Lock the file until this process ends. BlockingIOError if another process has locked it."""
+    """Lock the file until this process ends. Raises BlockingIOError if another process has locked it."""
     try:
         import fcntl
     except ImportError:  # on Windows

@@ -18,7 +18,7 @@ NUMBERS = frozenset(("width", "height", "index"))
 """The fields that can be padded with zeros."""
 
 KEPT_SUFFIXES = frozenset(FORMAT_BY_SUFFIX) - {".gif"}
-"""Suffixes that a result keeps; others become PNG, and GIF (256 colours) too unless it is an animation."""
+"""Suffixes that results keep; others become .png, as does .gif (256 colours) unless it is animated."""
 
 MAX_FILENAME_BYTES = 255
 """Length of a file name that every common file system accepts."""
@@ -29,10 +29,10 @@ Values = Mapping[str, str | int]
 
 @dataclass(frozen=True)
 class Naming:
-    """Names of results. OnebranchError at construction for what cannot be a name.
+    """Names of results. Raises OnebranchError at construction for an invalid template or format.
 
-    template: of the complete name, such as "{stem}_x2{suffix}"; None: the picture's name. file_format: the
-    suffix of every result, such as "png"; None: the picture's.
+    template: of the complete name, such as "{stem}_x2{suffix}"; None: keep the picture's name. file_format:
+    the format of every result, such as "png"; None: keep the picture's.
 
     >>> Naming("{stem}_{width}{suffix}").name({"stem": "a", "width": 640, "suffix": ".png"})
     'a_640.png'
@@ -42,7 +42,7 @@ class Naming:
     file_format: str | None = None
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Check the format and the template, and that they do not contradict each other."""
         if self.file_format is not None:
             object.__setattr__(self, "file_format", _suffix_of(self.file_format))
         if self.template is not None:
@@ -83,7 +83,7 @@ class Naming:
         return source.suffix if suffix in KEPT_SUFFIXES or (suffix == ".gif" and animated) else ".png"
 
     def name(self, values: Values) -> str:
-        """The result's name. OnebranchError if the values give no valid name."""
+        """The result's name. Raises OnebranchError if it is not a valid file name."""
         name = (self.template or "{stem}{suffix}").format_map(values)
         if any(character in name for character in "/\\\0") or name in ("", ".", ".."):
             raise OnebranchError(f"the result would be called '{name}', which is no file's name (--name)")
@@ -91,7 +91,7 @@ class Naming:
 
 
 def _check_field(template: str, field: str | None, spec: str | None, conversion: str | None) -> None:
-    """OnebranchError for an unknown field, or a format that is not zero padding of a number."""
+    """Raise OnebranchError for an unknown field, or a format other than zero padding of a number."""
     if field is None:
         return
     if field not in FIELDS:

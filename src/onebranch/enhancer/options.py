@@ -13,7 +13,7 @@ from onebranch.model.file import Model
 from onebranch.runtime.selection import check_precision, check_threads, known
 
 MAX_SCALE = 16
-"""The largest scale factor; longer chains of networks would invent too much."""
+"""The largest scale factor; beyond it, chains of networks would mostly invent detail."""
 
 
 class OptionValues(TypedDict, total=False):

@@ -17,13 +17,13 @@ BAND_PIXELS = 4_000_000
 """Pixels of a band of the result: enough for all threads, while reading and writing keep up."""
 
 MIN_BAND_ROWS = 16
-"""Rows of a band, at least; with fewer, most of the work would be the halo around it."""
+"""Smallest number of rows in a band; with fewer, most of the work would be the halo around it."""
 
 OPAQUE_TOLERANCE = np.float32(4e-6)
-"""float32 alpha within this distance of 1 becomes 1: the weights of interpolation sum to 1 inexactly."""
+"""float32 alpha within this distance of 1 becomes 1: interpolation weights sum to 1 approximately."""
 
 COPIES_PER_ROW = 6
-"""Rows in memory for each row of a band: the band, its neighbours being read and written, and parts."""
+"""Rows in memory per row of a band: the band, those being read and written, and intermediate results."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def build_pipeline(
 ) -> RowPipeline:
     """The pipeline for pictures of that layout through the stages to a result of `size` (height, width).
 
-    tile: edge of tiles in pixels, for stages that use tiles. border: of the resampling to another size than
-    the stages give.
+    tile: edge of tiles in pixels, for stages that use tiles. border: border handling when the output
+    of the stages is resampled to another size.
     """
     sizes = sizes_along(stages, (source.height, source.width))
     types = _types(len(stages), source.depth, sizes[-1] != size)

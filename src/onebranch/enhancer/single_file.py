@@ -1,4 +1,4 @@
-"""One picture file enhanced into another: read, checked, enhanced and written, by rows where it is large."""
+"""Enhances one picture file into another: checks it first, then reads, enhances and writes it by rows."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ PROCESS_BYTES = 60_000_000
 """Memory of the process before it opens a picture."""
 
 MIN_DECODER_BYTES = 100_000_000
-"""What a decoder may take, however low the memory limit; the estimate for the process is checked later."""
+"""Memory that a decoder may take even under a lower limit; the whole process is checked later."""
 
 OPACITY_ROWS = 256
 """Rows that are checked for transparency at a time."""
@@ -55,8 +55,8 @@ class FileOptions:
     """How picture files are read and written.
 
     encoding: quality, compression and metadata of results. overwrite: replace results that exist.
-    max_pixels: largest picture that is read. keep_times: results get the modification times of their
-    pictures; they always get their permissions. OnebranchError at construction if max_pixels is less than 1.
+    max_pixels: largest picture that is read. keep_times: give results the modification times of
+    their pictures (permissions are always copied). Raises OnebranchError if max_pixels is less than 1.
 
     >>> FileOptions(Encoding(quality=90), overwrite=True).max_pixels
     1000000000
@@ -75,11 +75,11 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class EnhancementPreview:
-    """What enhancing a file does, known without doing it.
+    """What enhancing a file will do, determined beforehand.
 
     before, after: sizes as (height, width). models: names, in the order in which they run. notes: what is
-    converted or lost, one line each. memory: estimated bytes of the process. frames: of an animation that
-    stays one, else 1.
+    converted or lost, one line each. memory: estimated bytes of the process. frames: number of
+    frames if the result is an animation, else 1.
     """
 
     before: Size
@@ -134,9 +134,9 @@ def enhance_file(
 ) -> Enhanced:
     """Enhance a picture file into another one, which appears complete or not at all. Thread-safe.
 
-    An animation stays one where the target's format holds animations; else its first frame is enhanced.
-    budget: memory that this picture shares with others; it waits until enough is free. OnebranchError, in one
-    line, for what cannot be read, enhanced or written; before any work wherever that can be known.
+    All frames of an animation are enhanced if the target's format holds animations, otherwise only the first.
+    budget: memory that this picture shares with others; it waits until enough is free. Raises OnebranchError,
+    in one line, if the file cannot be read, enhanced or written; if possible before any work is done.
     """
     begin = time.perf_counter()
     budget = budget or MemoryBudget()
@@ -157,10 +157,10 @@ def enhance_file(
 def preview_file(
     source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
 ) -> EnhancementPreview:
-    """What `enhance_file` would do. OnebranchError where it is known to fail.
+    """What `enhance_file` would do. Raises OnebranchError if it is certain to fail.
 
-    Only the header is read, except for a picture with alpha whose target format has none: all its rows are
-    checked for transparency.
+    Only the header is read, with one exception: if the picture has alpha and the target format does not, all
+    rows are read to check whether the picture is fully opaque.
     """
     with _one_line_errors(source, target):
         task = _task(source, target, enhancer, file_options)
@@ -169,7 +169,10 @@ def preview_file(
 
 
 def _task(source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions) -> "_Task":
-    """The task, after the source was probed. OnebranchError if source and target cannot be used together."""
+    """The task, after the source was probed.
+
+    Raises OnebranchError if source and target cannot be used together.
+    """
     target_format = format_of_name(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise OnebranchError(f"'{target}' is the picture itself; choose another folder or name")
@@ -214,7 +217,7 @@ class _Task:
         return WithoutAlpha(reader) if opaque else reader
 
     def preview(self, header: Header) -> EnhancementPreview:
-        """What is done. OnebranchError if it cannot be done."""
+        """What will be done. Raises OnebranchError if that is impossible."""
         before = header.layout.height, header.layout.width
         after = self.enhancer.size_of_result(before)
         losses = check_target(self.target, _resized(header, after), self.file_options.encoding)
@@ -233,7 +236,7 @@ class _Task:
         )
 
     def _estimate_memory(self, header: Header, size: Size) -> int:
-        """Estimated bytes of the process. OnebranchError if that is more than the memory limit."""
+        """Estimated bytes of the process. Raises OnebranchError if that is more than the memory limit."""
         layout, enhancer, encoding = header.layout, self.enhancer, self.file_options.encoding
         estimate = PROCESS_BYTES + enhancer.bytes_for(layout) + bytes_for_reading(header)
         estimate += self.frames * bytes_for_writing(self.target, _resized(header, size), encoding)

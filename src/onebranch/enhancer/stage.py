@@ -27,7 +27,7 @@ LUMA_BLACK, LUMA_RANGE = np.float32(16 / 255), np.float32(219 / 255)
 """Studio luma of black, and the difference between white and black."""
 
 INTERPOLATION_RADIUS = 2
-"""Pixels that bicubic interpolation needs on each side; times the factor where it reduces."""
+"""Pixels that bicubic interpolation needs on each side, multiplied by the factor when it reduces."""
 
 Function = Callable[[Samples], Samples]
 """A part of a picture (H, W, C) -> the enhanced part (H', W', C)."""
@@ -48,8 +48,8 @@ class ModelDescription(Protocol):
 class Stage(Protocol):
     """A model that is ready to run on parts of pictures.
 
-    Sample types are uint8, uint16 or float32. Integers are clipped and rounded half up, floats are neither.
-    streams: whether its memory does not grow with the height of a part; other stages are given tiles.
+    Sample types are uint8, uint16 or float32. Integers are clipped and rounded half up, floats are not.
+    streams: True if memory does not grow with the height of a part; other stages process tiles.
     phase: see `steps.NetworkStep`.
     """
 
@@ -98,7 +98,7 @@ class GraphStage:
         self._opened: dict[tuple[str | int, ...], Function] = {}
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
-        """As `Stage.pixels`."""
+        """See `Stage.pixels`."""
         key = channels, source, target
         if key not in self._opened:
             graph = picture_graph(self.model, channels, self.chroma, source, target)
@@ -108,7 +108,7 @@ class GraphStage:
         return self._opened[key]
 
     def alpha(self, source: str, target: str) -> Function:
-        """As `Stage.alpha`."""
+        """See `Stage.alpha`."""
         key = "alpha", source, target
         if key not in self._opened:
             graph = interpolation_graph(self.model.spec, self.chroma, source, target)
@@ -134,7 +134,7 @@ class ArrayStage:
         self.halo = with_interpolation(network.halo)
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
-        """As `Stage.pixels`."""
+        """See `Stage.pixels`."""
         if self.model.colour == "rgb":
             apply = self._run if channels == 3 else self._rgb_network_on_grey
         else:
@@ -142,11 +142,11 @@ class ArrayStage:
         return lambda piece: as_depth(apply(_floats(piece)), target)
 
     def alpha(self, source: str, target: str) -> Function:
-        """As `Stage.alpha`."""
+        """See `Stage.alpha`."""
         return lambda piece: as_depth(self._interpolated(_floats(piece)), target)
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
-        """The network's output (H', W', C) for (H, W, C). OnebranchError if it is NaN or infinite."""
+        """The network's output (H', W', C) for (H, W, C). Raises OnebranchError if it is NaN or infinite."""
         pictures = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
         output = self.network.run(pictures)
         check_output(output, pictures, self.model.name)

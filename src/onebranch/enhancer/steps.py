@@ -1,6 +1,6 @@
 """The steps of a row pipeline: which rows of its input a step depends on, and the rows that it computes.
 
-Every step gives the same samples for any division into rows, bit for bit where its runtime does.
+Every step gives the same samples for any division into rows, bit for bit if its runtime does too.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Rows(NamedTuple):
 
 
 class Step(Protocol):
-    """One step. Rows are numbered in the whole picture, and never outside it."""
+    """One step. Row numbers count from the top of the whole picture and are always inside it."""
 
     def needs(self, wanted: Rows) -> Rows:
         """The rows of the input that these rows of the output depend on."""
@@ -62,7 +62,7 @@ class NetworkStep:
         return Rows(begin, min(self.height, whole - _down(whole - end, step)))
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """As `Step.apply`."""
+        """See `Step.apply`."""
         if self.streams:
             result = self.function(samples)
         else:
@@ -79,11 +79,11 @@ class ResizeStep:
     depth: str
 
     def needs(self, wanted: Rows) -> Rows:
-        """As `Step.needs`."""
+        """See `Step.needs`."""
         return Rows(*self.resizing.needs(*wanted))
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """As `Step.apply`."""
+        """See `Step.apply`."""
         values = samples.astype(np.float32, copy=False)
         return as_depth(self.resizing.rows(values, at.first, *wanted), self.depth)
 
@@ -99,11 +99,11 @@ class FillStep:
     radius: int
 
     def needs(self, wanted: Rows) -> Rows:
-        """As `Step.needs`."""
+        """See `Step.needs`."""
         return Rows(max(0, wanted.first - self.radius), min(self.height, wanted.last + self.radius))
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """As `Step.apply`."""
+        """See `Step.apply`."""
         result = fill_transparent(samples[..., :-1], samples[..., -1], self.radius)
         return result[wanted.first - at.first : wanted.last - at.first]
 
@@ -115,13 +115,13 @@ class Chain:
     steps: tuple[Step, ...]
 
     def needs(self, wanted: Rows) -> Rows:
-        """As `Step.needs`."""
+        """See `Step.needs`."""
         for step in reversed(self.steps):
             wanted = step.needs(wanted)
         return wanted
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """As `Step.apply`."""
+        """See `Step.apply`."""
         outputs = [wanted]
         for step in reversed(self.steps):
             outputs.append(step.needs(outputs[-1]))

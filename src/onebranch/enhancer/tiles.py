@@ -18,7 +18,7 @@ DEFAULT_TILE_PIXELS = 512
 """Edge of a tile if memory allows: 16 channels take 16 MiB, and photo-x2's halo adds 5 % to the pixels."""
 
 ASSUMED_CHANNELS = 64
-"""Channels of a network that the memory of a tile is estimated with."""
+"""Number of channels that is assumed when the memory of a tile is estimated."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from onebranch.images.samples import Samples, as_depth
 
 
 def fill_transparent(pixels: Samples, alpha: Samples, radius: int) -> Samples:
-    """Pixels (H, W, C) whose fully transparent ones take the mean colour of the visible ones around.
+    """Pixels (H, W, C), the fully transparent ones with the mean colour of visible ones around them.
 
-    alpha: (H, W), of the same type. radius: the mean is over a square of so many pixels on every side,
+    alpha: (H, W), of the same type. radius: the mean is over a square of this many pixels on every side,
     weighted by alpha and by nearness along each axis. Pixels that are visible, or have no visible one in the
     square, stay as they are. Every result depends on its square alone, to the last bit.
     """

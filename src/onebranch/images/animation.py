@@ -1,4 +1,4 @@
-"""Animations: pictures of one file that follow each other in time."""
+"""Animations: a sequence of frames and their timing."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from onebranch.images.picture import Picture
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Complete frames of one size, as they are shown. delays: of each, in milliseconds; loop: 0 for ever.
+    """Complete frames of one size, as they are shown. delays: milliseconds per frame. loop: 0 means endless.
 
-    OnebranchError if there is no frame, or not one delay for each.
+    Raises OnebranchError if there is no frame, or if the numbers of frames and delays differ.
     """
 
     frames: tuple[Picture, ...]

@@ -1,4 +1,4 @@
-"""File attributes that a result takes over from its source: permissions, and on request times."""
+"""File attributes that a result takes over from its source: permissions and, on request, times."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ class FileAttributes:
     times: tuple[int, int] | None = None
 
     def apply(self, path: Path) -> None:
-        """Give a file these attributes, as far as its file system has them."""
+        """Give a file these attributes, as far as its file system supports them."""
         with contextlib.suppress(OSError, NotImplementedError):
             path.chmod(self.permissions)
         if self.times is not None:
@@ -23,7 +23,7 @@ class FileAttributes:
 
 
 def attributes_of(path: Path, keep_times: bool = False) -> FileAttributes:
-    """The attributes of a file; the times only with `keep_times`. OSError if there is no such file."""
+    """The attributes of a file; the times only with `keep_times`. Raises OSError if there is no such file."""
     status = path.stat()
     times = (status.st_atime_ns, status.st_mtime_ns) if keep_times else None
     return FileAttributes(stat.S_IMODE(status.st_mode) & 0o777, times)

@@ -1,6 +1,6 @@
 """The conversion of a file's colours to those that a network processes, and the way back.
 
-Colours are values of libvips' pipelines here. In formulas white is 1.
+Here colours are images of libvips pipelines. In the formulas, white is 1.
 """
 
 from __future__ import annotations  # libvips is imported only where it is used
@@ -20,11 +20,11 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class ColourConversion:
-    """The conversion that reading made. `ColourConversion()`: none, the samples are the file's own.
+    """The conversion made while reading. `ColourConversion()`: none was made.
 
-    description: in words, for people. depth: of the file's samples, to which writing returns. kind: ""
+    description: in words, for people. depth: of the file's samples, restored by writing. kind: ""
     (nothing was converted), "linear" (linear light), "profile" (RGB through its profile), "CMYK" or "Lab".
-    profile: the file's ICC profile where the way back leads through it. Converted pictures are float32, and
+    profile: the file's ICC profile if writing converts back through it. Converted pictures are float32, and
     their samples have sRGB's transfer function, unclipped; all but the linear ones are sRGB and have no
     profile in their metadata.
     """
@@ -53,7 +53,7 @@ def encode_srgb(image: VipsImage, depth: str) -> VipsImage:
 
 
 def colour_bands(image: VipsImage) -> int:
-    """Bands of colour of a libvips image, 1 or 3; beyond them is alpha."""
+    """Number of colour bands of a libvips image, 1 or 3; a further band is alpha."""
     return 1 if image.bands < 3 else 3
 
 
@@ -97,7 +97,7 @@ SRGB_TO_XYZ_D50 = (
 """X, Y and Z of sRGB's red, green and blue, adapted to the profiles' D50 white (Bradford; ICC.1, annex E)."""
 
 LAB_KNEE = 6 / 29
-"""Where CIE Lab's cube root gives way to a line, which goes on below black (CIE 15, 8.2.1)."""
+"""Up to this cube root CIE Lab uses a straight line instead, for negative values too (CIE 15, 8.2.1)."""
 
 LAB_TO_CURVES = ((1 / 116, 1 / 500, 0.0), (1 / 116, 0.0, 0.0), (1 / 116, 0.0, -1 / 200))
 """L, a and b to the curves' values of X, Y and Z, before 16 / 116 is added."""
@@ -171,7 +171,7 @@ def _through_profile(image: VipsImage, depth: str, profile: bytes | None) -> Vip
 
 
 def _cmyk(image: VipsImage, depth: str, profile: bytes | None) -> VipsImage:
-    """CMYK; a file without a profile gets none: libvips' press profile is larger than many a picture."""
+    """CMYK. A file without a profile gets none: libvips' CMYK profile is larger than many pictures."""
     from onebranch.images.libvips import BLOCKS
 
     exported = _exported(image, profile, "cmyk")

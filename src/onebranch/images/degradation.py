@@ -1,4 +1,4 @@
-"""What happens to pictures before people see them: reduced, blurred, noisy, compressed. 8-bit RGB in and out.
+"""Common degradations of pictures: reduction, blur, noise and compression of 8-bit RGB.
 
 Every function takes and returns a uint8 array (H, W, 3). Randomness is an argument.
 """

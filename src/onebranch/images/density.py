@@ -17,16 +17,16 @@ CENTIMETRE_IN_MILLIMETRES = 10
 METRE_IN_MILLIMETRES = 1000
 
 MAX_JFIF_DENSITY = 65_535
-"""JFIF's numbers have 16 bits."""
+"""Largest number of a density in JFIF, which has 16 bits."""
 
 MAX_PHYS_DENSITY = 2**31 - 1
-"""Of PNG's pHYs chunk."""
+"""Largest number of a density in PNG's pHYs chunk."""
 
 RELATIVE_PRECISION = 1000
 """Relative densities that are not whole numbers are written as fractions with at most this denominator."""
 
 DENSITY_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""Formats that hold pixels per unit of length; WebP and AVIF do in EXIF alone."""
+"""Formats that hold pixels per unit of length; WebP and AVIF hold it only in EXIF."""
 
 ASPECT_FORMATS = ("PNG", "JPEG", "TIFF", "GIF")
 """Formats that hold a pixel aspect ratio without a density."""
@@ -38,9 +38,9 @@ EXIF_FORMATS = ("WebP", "AVIF")
 class Density:
     """Pixels per unit of length, horizontally and vertically.
 
-    is_absolute: the unit is the millimetre; else there is no unit, and only the ratio of the numbers counts:
-    a pixel is x wide and y high in the proportion y : x. Example: a JFIF header of (4, 3) without a unit says
-    that pixels are 3 wide and 4 high.
+    is_absolute: True if the unit is the millimetre. If False, there is no unit and only the ratio of the
+    numbers counts: width and height of a pixel are in the ratio y : x. Example: a JFIF header of (4, 3)
+    without a unit means that pixels are 3 wide and 4 high.
     """
 
     x: float
@@ -49,11 +49,11 @@ class Density:
 
     @property
     def is_informative(self) -> bool:
-        """False for equal numbers without a unit: pixels are square in any case."""
+        """False for equal numbers without a unit: they state only that pixels are square, as by default."""
         return self.is_absolute or self.x != self.y
 
     def transposed(self) -> "Density":
-        """The density of the picture on its side."""
+        """The density of the picture after a quarter turn."""
         return Density(self.y, self.x, self.is_absolute)
 
     def __str__(self) -> str:
@@ -76,11 +76,11 @@ class Density:
 
 
 DEFAULT_DENSITY = Density(72 / INCH_IN_MILLIMETRES, 72 / INCH_IN_MILLIMETRES)
-"""What a file that says nothing counts as: libvips always writes a density."""
+"""The density assumed for a file that states none; libvips always writes one."""
 
 
 def read_density(structure: object, exif: bytes | None) -> Density | None:
-    """The density that a file's container says, else its EXIF; of JPEG EXIF comes first, as in libvips."""
+    """The density in a file's container, else in its EXIF; in JPEG, EXIF takes precedence, as in libvips."""
     from_exif = _of_exif(exif)
     if isinstance(structure, JpegStructure) and from_exif is not None and from_exif.is_absolute:
         return from_exif
@@ -104,7 +104,7 @@ def _of_container(structure: object) -> Density | None:
 
 
 def _per(millimetres: float | None, x: float, y: float) -> Density:
-    """A density per so many millimetres, or without a unit."""
+    """The density of x and y pixels per `millimetres`, or without a unit if that is None."""
     if millimetres is None:
         return Density(float(x), float(y), is_absolute=False)
     return Density(x / millimetres, y / millimetres)
@@ -129,7 +129,7 @@ def _of_exif(exif: bytes | None) -> Density | None:
 
 
 def lost_density(density: Density | None, name: str, exif: bytes | None) -> str:
-    """What a file of the format `name` does not hold of a density, "" if nothing. exif: that is written."""
+    """A line if a file of the format `name` loses the density, else "". exif: the block that is written."""
     if density is None or not density.is_informative or density == DEFAULT_DENSITY:
         return ""
     if name in (DENSITY_FORMATS if density.is_absolute else ASPECT_FORMATS):

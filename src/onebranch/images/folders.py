@@ -15,14 +15,14 @@ from onebranch.images.formats import (
 READABLE_SUFFIXES = READ_ONLY_SUFFIXES.union(
     FORMAT_BY_SUFFIX, *(each.suffixes for each in READ_ONLY_FORMATS.values())
 )
-"""Of pictures that are read, in lower case."""
+"""Suffixes of pictures that can be read, in lower case."""
 
 
 def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
     """The pictures in a folder, sorted; with `recursive`, those in its subfolders too.
 
-    Hidden files are left out, links to folders are not followed. OnebranchError if the folder is missing,
-    cannot be read or holds no picture.
+    Hidden files are left out, links to folders are not followed. Raises OnebranchError if the folder is
+    missing, cannot be read or holds no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -56,7 +56,7 @@ def files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
     """The files in a folder and its subfolders, in no particular order, without hidden ones.
 
     depth: levels of folders; 1: only the folder's own files, None: all. Links are returned as they are, those
-    to folders too: they are not followed. OnebranchError if a folder cannot be read.
+    to folders too: they are not followed. Raises OnebranchError if a folder cannot be read.
     """
 
     def fail(error: OSError) -> None:

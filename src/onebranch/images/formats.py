@@ -8,10 +8,10 @@ from onebranch.errors import OnebranchError, nearest
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format can hold. depths: of samples, in the order of preference, the deepest last.
+    """What a file format can hold. depths: types of samples, the deepest last.
 
-    max_side: pixels of a side; those of JPEG and AVIF are the encoders' limits, below what their headers
-    hold.
+    max_side: largest height or width in pixels. For JPEG and AVIF it is the limit of the encoders, which is
+    below that of the file headers.
     """
 
     name: str
@@ -104,7 +104,7 @@ def format_of_content(head: bytes) -> Format | None:
 
 
 def _is_avif(head: bytes) -> bool:
-    """True if the ISOBMFF brands say AVIF; the general brand mif1 needs AVIF among the compatible ones."""
+    """True if the major ISOBMFF brand is AVIF, or is the general mif1 with avif as a compatible brand."""
     if head[4:8] != b"ftyp":
         return False
     return head[8:12] in AVIF_BRANDS or (head[8:12] == b"mif1" and b"avif" in head[16:48])
@@ -123,7 +123,10 @@ def foreign_format(head: bytes) -> str:
 
 
 def format_of_name(path: Path) -> Format:
-    """The format to write under this name; OnebranchError naming the nearest suffix if it is unknown."""
+    """The format to write under this name.
+
+    Raises OnebranchError that names the nearest suffix if it is unknown.
+    """
     suffix = path.suffix.lower()
     if suffix in FORMAT_BY_SUFFIX:
         return FORMAT_BY_SUFFIX[suffix]

@@ -1,4 +1,4 @@
-"""The metadata of a picture file: what is kept, and how it stays true when the picture changes.
+"""The metadata of a picture file: what is kept, and how it is adapted when the picture changes.
 
 How each block is edited, byte by byte, is in `images.containers`.
 """
@@ -15,9 +15,9 @@ from onebranch.images.samples import Samples
 
 @dataclass(frozen=True)
 class Metadata:
-    """Blocks as they are in the file, or None.
+    """Blocks of metadata as they are in the file, or None.
 
-    texts: complete text chunks of a PNG. comments: of a JPEG, without its segments' headers.
+    texts: complete text chunks of a PNG. comments: contents of a JPEG's comment segments.
     """
 
     icc: bytes | None = None

@@ -18,7 +18,7 @@ class Picture:
     pixels: (H, W, C) uint8, uint16 or float32, C 1 (grey) or 3 (RGB), encoded as the profile in `metadata`
     says, sRGB where there is none. alpha: (H, W) of the same type, not premultiplied, or None. conversion:
     how the file's colours were converted, and the way back. notes: what reading changed, one line each.
-    OnebranchError if shapes or types do not fit.
+    Raises OnebranchError if shapes or types do not fit.
 
     >>> picture = Picture(np.zeros((48, 64, 3), np.uint8))
     >>> picture.height, picture.width, picture.channels
@@ -73,7 +73,7 @@ class Picture:
 
     @property
     def header(self) -> Header:
-        """What a reader of this picture would say before its rows."""
+        """The header that a reader of this picture has."""
         alpha, depth = self.alpha is not None, self.pixels.dtype.name
         layout = Layout(self.height, self.width, self.channels, alpha, depth)
         return Header(layout, self.metadata, self.conversion, self.notes)

@@ -54,15 +54,15 @@ STRUCTURES: dict[str, Callable[[BinaryIO], Structure | None]] = {
 }
 
 HEAD_BYTES = 64
-"""Bytes by which a format is recognized."""
+"""Number of bytes at the start of a file by which its format is recognized."""
 
 
 @dataclass(frozen=True)
 class Probe:
     """What a picture file announces.
 
-    width, height: as stored, before any rotation; 0 if the header is damaged, of which the decoder then gives
-    the reason. samples: of a pixel, alpha included. depth: their type, "uint8", "uint16" or "float32".
+    width, height: as stored, before any rotation; 0 if the header is damaged (the decoder says how).
+    samples: number per pixel, alpha included. depth: their type, "uint8", "uint16" or "float32".
     structure: what the format's container module has read. frames: of an animation (GIF, WebP), else 1.
     """
 
@@ -86,9 +86,9 @@ class Probe:
 def probe(path: Path | str) -> Probe:
     """Look at a picture file. The format is recognized by content, whatever the file's name says.
 
-    Only TGA, which has no signature, must be named so.
+    The exception is TGA, which has no signature and is recognized by its suffix and its header.
 
-    OnebranchError, in one line, if the file cannot be opened or holds no picture that can be read.
+    Raises OnebranchError, in one line, if the file cannot be opened or holds no picture that can be read.
     """
     path = Path(path)
     try:

@@ -36,7 +36,7 @@ PATCHES = np.array(
 """Black, white, red, green, blue and mid grey, by which profiles are classified."""
 
 LINEAR_GREY_LUMINANCE = 0.4
-"""From this luminance of mid grey on a profile is linear light: 0.50; sRGB has 0.22, gamma 1.8 has 0.29."""
+"""A profile with a higher luminance of mid grey is linear: linear 0.50, sRGB 0.22, gamma 1.8 0.29."""
 
 
 class DecodedColours(NamedTuple):
@@ -112,7 +112,7 @@ def _convert(image: VipsImage, channels: int, convert: Callable[[VipsImage], Vip
 
 
 def _imported(image: VipsImage) -> VipsImage:
-    """RGB or CMYK through the attached profile (CMYK: else through libvips' own) as sRGB, unclipped."""
+    """RGB or CMYK as unclipped sRGB, through the attached profile; by default libvips' own for CMYK."""
     if image.format == "float":
         image = (image * 65535).rint().cast("ushort")
     fallback = {"input_profile": "cmyk"} if image.bands == 4 else {}
@@ -124,9 +124,9 @@ def _imported(image: VipsImage) -> VipsImage:
 def classify_profile(profile: bytes, channels: int) -> ProfileKind:
     """How colours of an ICC profile are processed.
 
-    "": directly. "linear": with sRGB's transfer function. "profile": converted to sRGB, because networks of
-    luma would not see its brightness: green must be brightest and blue darkest, as in every space of sRGB's
-    kind. "damaged": the profile cannot be used. channels: 1 or 3, of the picture.
+    "": directly. "linear": with sRGB's transfer function. "profile": converted to sRGB, because luma would
+    not represent brightness; it does if green is the brightest primary and blue the darkest, as in sRGB.
+    "damaged": the profile cannot be used. channels: of the picture, 1 or 3.
     """
     if profile[36:40] != b"acsp":  # libvips would use sRGB instead, without an error
         return "damaged"
@@ -142,7 +142,11 @@ def classify_profile(profile: bytes, channels: int) -> ProfileKind:
 
 
 def _kind_by_luminance(luminance: np.ndarray, channels: int) -> ProfileKind:
-    """The kind by Y of `PATCHES`, and below by the share of white's luminance that mid grey has."""
+    """The kind of a profile. luminance: CIE Y of `PATCHES`.
+
+    Example: black 0, white 1, red 0.22, green 0.72 and blue 0.06 are ordered as in sRGB. The profile is then
+    "linear" if mid grey has 0.50, and "" (used directly) if it has 0.22.
+    """
     black, white, red, green, blue, grey = luminance
     if not white > black:
         return "profile" if channels == 3 else ""

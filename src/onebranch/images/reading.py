@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from onebranch.images.animation import Animation
 
 LIBVIPS_ROWS = 1500
-"""Rows that libvips holds on their way to us, with all its buffers, measured."""
+"""Number of rows that libvips holds in its buffers while it decodes (measured)."""
 
 MAX_PIXELS = 1_000_000_000
-"""Of a picture that is decoded by default: 3 GB in 8 bits. Most files that announce more are harmful."""
+"""Default limit of a picture: 3 GB in 8 bits. Most files that announce more are malicious."""
 
 
 def open_picture(
     source: Probe | Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
 ) -> Reader:
-    """The picture in a file as rows from the top, upright; of several, the first frame or page.
+    """The first picture (frame or page) in a file as upright rows from the top.
 
-    source: a file, or the `Probe` of one. 8 and 16 bits and float stay what they are, grey stays grey;
+    source: a file, or the `Probe` of one. 8-bit, 16-bit and float samples keep their type, grey stays grey;
     palettes become RGB; CMYK, Lab and linear light are converted (`ColourConversion`) to float32. The size in
     the header is checked against `max_pixels`, and what the decoder must hold at one time (`decoders.memory`)
     against `memory`, in bytes. Large rotated or interlaced pictures take a temporary file
-    (`decoders.temporary_file`). OnebranchError, in one line that names the file, if it cannot be read; damage
-    further down in the file is raised by `Reader.read`.
+    (`decoders.temporary_file`). Raises OnebranchError, in one line that names the file, if it cannot be read;
+    damage further down in the file is raised by `Reader.read`.
     """
     from onebranch.images.decoders.decoding import open_file
 
@@ -38,7 +38,7 @@ def open_picture(
 
 
 def bytes_for_reading(header: Header) -> int:
-    """The memory that the picture's `Reader` takes, about, beside the rows that it returns."""
+    """Estimated bytes that the picture's `Reader` takes, without the rows that it returns."""
     layout = header.layout
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
     return max(header.decoder_bytes, row * min(layout.height, LIBVIPS_ROWS))
@@ -47,7 +47,7 @@ def bytes_for_reading(header: Header) -> int:
 def read(
     source: Probe | Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
 ) -> Picture:
-    """Read a picture file; what comes back is upright, greyscale or RGB.
+    """Read a picture file; the picture is returned upright, as greyscale or RGB.
 
     max_pixels: the largest picture that is read. memory: bytes that decoding may take. Raises OnebranchError
     that names the file if it cannot be read, is damaged, or is too large.

@@ -79,7 +79,9 @@ def contributions(
 
 
 def inside(positions: npt.NDArray[np.int64], length: int, border: Border) -> npt.NDArray[np.int64]:
-    """Positions brought into [0, length): mirrored with the border pixel repeated, clamped, or repeated.
+    """Positions mapped into [0, length).
+
+    "symmetric" mirrors and repeats the border pixel, "edge" clamps, "wrap" repeats the whole axis.
 
     >>> inside(np.array([-2, -1, 0, 3, 4]), 4, "symmetric").tolist()
     [1, 0, 0, 3, 3]
@@ -107,7 +109,7 @@ def resize(
     """The picture (H, W[, C]) at (height, width[, C]), unclipped, in its own float type.
 
     scale: the factor that the kernel is placed and stretched by; by default each axis's own, output / input.
-    The axis that shrinks most goes first, as in imresize. OnebranchError if a side is less than 1.
+    The axis that shrinks most goes first, as in imresize. Raises OnebranchError if a side is less than 1.
     """
     if min(height, width, *picture.shape[:2]) < 1:
         raise OnebranchError(
@@ -192,8 +194,9 @@ def imresize(
 def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
     """Kernels (S², K, K), K odd, that enlarge `scale` times as a convolution and a pixel shuffle.
 
-    The picture, edge-replicated by K // 2 on every side and correlated with kernel S y + x, gives the pixels
-    (y, x) of every S×S cell: `resize` with border "edge", or every pixel repeated for "nearest".
+    The picture is edge-replicated by K // 2 on every side. Its correlation with kernel S y + x gives pixel
+    (y, x) of every S×S cell of the enlarged picture, which equals `resize` with border "edge"; for "nearest",
+    every pixel is repeated.
 
     >>> upscale_phases(2).shape, upscale_phases(3, "nearest").shape
     ((4, 5, 5), (9, 1, 1))
@@ -210,9 +213,9 @@ def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.fl
 def downscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
     """The kernel (1, K, K) that reduces `scale` times as a convolution of stride `scale`.
 
-    The picture, its sides multiples of S, is edge-replicated by (K - S) // 2 on the left and top and by the
-    rest of K - S on the right and bottom: `resize` with border "edge", antialiased; or for "nearest" every
-    S-th pixel, from S // 2 on.
+    The sides of the picture are multiples of S. It is edge-replicated by (K - S) // 2 on the left and top and
+    by the rest of K - S on the right and bottom. The result equals antialiased `resize` with border "edge";
+    for "nearest", it is every S-th pixel, from S // 2 on.
 
     >>> downscale_phases(2).shape, downscale_phases(3).shape, downscale_phases(3, "nearest").shape
     ((1, 8, 8), (1, 11, 11), (1, 3, 3))
@@ -235,7 +238,7 @@ def _spread(taps: Contributions, first: int, last: int) -> npt.NDArray[np.float6
 
 
 def _ceil(length: float) -> int:
-    """Rounded up, but not for the last bits of a float: 3 x (1/3) is 1."""
+    """The value rounded up, ignoring rounding errors of floats: 3 x (1/3) gives 1."""
     return max(1, math.ceil(length - 1e-9))
 
 

@@ -33,7 +33,7 @@ class Layout:
 class Header:
     """What is known of a picture before its rows; see `Picture` for the fields.
 
-    decoder_bytes: that its decoder holds at one time, beside the rows that it returns.
+    decoder_bytes: bytes that its decoder holds at one time, without the rows that it returns.
     """
 
     layout: Layout
@@ -51,7 +51,7 @@ class Reader(Protocol):
         """What is known before the first row."""
 
     def read(self, count: int) -> Samples:
-        """The next rows (at most `count`, W, bands); none at the end. OnebranchError if damaged."""
+        """The next rows (at most `count`, W, bands); none at the end. Raises OnebranchError if damaged."""
 
     def close(self) -> None:
         """Release files and memory."""
@@ -70,11 +70,11 @@ class WithoutAlpha:
         self.header = replace(header, layout=replace(header.layout, alpha=False))
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         return np.ascontiguousarray(self._reader.read(count)[..., :-1])
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -92,12 +92,12 @@ class ArrayReader:
         self._rest = samples
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         rows, self._rest = self._rest[:count], self._rest[count:]
         return rows
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._rest = self._rest[:0]
 
     def __enter__(self) -> Self:

@@ -30,32 +30,32 @@ ANIMATION_FORMATS = ("GIF", "WebP")
 """The formats in which animations are written."""
 
 MAX_COLLECTED_BYTES = 64 << 20
-"""Of rows that are collected and encoded at the end; those of larger pictures are encoded as they come."""
+"""Pictures up to this size are collected and encoded at the end; larger ones row by row."""
 
 LIBVIPS_ROWS = 1000
-"""Rows that libvips holds on their way into a file, with all its buffers, measured."""
+"""Number of rows that libvips holds in its buffers while it encodes (measured)."""
 
 WHOLE_PICTURE_FACTORS = {"WebP": 6, "WebP lossless": 9, "GIF": 5, "AVIF": 13}
-"""Formats whose encoders take the picture as a whole, and how many times its bytes they need, measured."""
+"""Formats whose encoders need the whole picture, and their memory as a multiple of its bytes (measured)."""
 
 ENCODER_BYTES = {"AVIF": 20_000_000}
-"""What an encoder needs for the smallest picture, measured."""
+"""Bytes that an encoder needs even for the smallest picture (measured)."""
 
 MAX_BMP_BYTES = 2**32 - 1
-"""A BMP's header counts its bytes in 32 bits."""
+"""Largest BMP file: its header stores the file size in 32 bits."""
 
 BMP_PALETTE_BYTES = 2048
-"""Of all headers and the palette of a BMP, at most."""
+"""Upper bound for the headers and the palette of a BMP."""
 
 DISK_PROBE_BYTES = 1 << 16
-"""Written to a file to find out whether the disk is full."""
+"""Number of bytes written to a file to find out whether the disk is full."""
 
 
 def check_target(path: Path | str, header: Header, encoding: Encoding = DEFAULT_ENCODING) -> tuple[str, ...]:
-    """What the file will not hold of a picture, one line each, before any work is done.
+    """What would be lost when the picture is written, one line each; checked before any work.
 
-    OnebranchError if there can be no such file: its format is unknown, too small for the sides, has no
-    transparency (a picture with alpha counts as transparent), or cannot do what the encoding asks for.
+    Raises OnebranchError if the file cannot be written: the format is unknown, cannot hold pictures of this
+    size, has no transparency (a picture with alpha counts as transparent), or does not support the encoding.
     """
     path, layout = Path(path), header.layout
     file_format = format_of_name(path)
@@ -75,13 +75,13 @@ def check_target(path: Path | str, header: Header, encoding: Encoding = DEFAULT_
 
 
 def bytes_for_writing(path: Path | str, header: Header, encoding: Encoding = DEFAULT_ENCODING) -> int:
-    """The memory that a `Writer` takes, about, beside the rows that it is given."""
+    """Estimated bytes that a `Writer` takes, without the rows that it is given."""
     layout, name = header.layout, format_of_name(Path(path)).name
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
     if name not in WHOLE_PICTURE_FACTORS:
         return row * min(layout.height, LIBVIPS_ROWS)
     factor = WHOLE_PICTURE_FACTORS["WebP lossless" if name == "WebP" and encoding.lossless else name]
-    encoded = layout.height * layout.width * (3 + layout.alpha)  # in 8 bits, grey as three channels too
+    encoded = layout.height * layout.width * (3 + layout.alpha)  # 8 bits; grey becomes three channels
     collected = min(MAX_COLLECTED_BYTES, layout.height * row)
     return factor * encoded + ENCODER_BYTES.get(name, 0) + collected
 
@@ -99,7 +99,8 @@ def write(
 
     encoding: or its quality and lossless alone. Samples deeper than the format holds are rounded; alpha that
     is fully opaque is left out in formats without alpha. An existing file is an error unless `overwrite`.
-    OnebranchError says what is wrong before any work is done (`check_target`), or that the disk is full.
+    Raises OnebranchError that says what is wrong before any work is done (`check_target`), or that the disk
+    is full.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -125,15 +126,16 @@ class _RowEncoder(Protocol):
         """Finish the file."""
 
     def abandon(self) -> None:
-        """Stop without a file."""
+        """Abort; no file is written."""
 
 
 class Writer:
     """A picture file that is written row by row, in bounded memory, and appears when it is closed.
 
-    A context manager: after an exception nothing is left behind. OnebranchError where `check_target` raises
-    it, if the name is taken and not `overwrite`, there is no such folder, or the disk is full. WebP, AVIF and
-    GIF are encoded in memory as a whole. attributes: of the finished file; by default those of a new file.
+    A context manager: after an exception nothing is left behind. Raises OnebranchError where `check_target`
+    raises it, if the name is taken and not `overwrite`, there is no such folder, or the disk is full. WebP,
+    AVIF and GIF are encoded in memory as a whole. attributes: of the finished file; by default those of a new
+    file.
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class Writer:
         self._encoder.write(np.ascontiguousarray(as_depth(rows[..., : layout.bands], layout.depth)))
 
     def close(self) -> None:
-        """Finish the file and give it its name. OnebranchError if rows are missing."""
+        """Finish the file and give it its name. Raises OnebranchError if rows are missing."""
         try:
             if self._missing_rows:
                 raise OnebranchError(f"cannot write '{self._path}': {self._missing_rows} rows are missing")
@@ -230,7 +232,7 @@ class _CollectedRows:
 
 
 class _PlainFile:
-    """Rows of a format that libvips does not write."""
+    """The encoder of a format that libvips does not write."""
 
     def __init__(
         self, path: Path, file_format: Format, colours: OutputColours, density: Density | None
@@ -264,9 +266,9 @@ def write_animation(
 ) -> None:
     """Write the frames as an animated GIF or WebP, with their timing; errors as in `write`.
 
-    GIF counts hundredths of a second, so delays are rounded there, without accumulating the error. In WebP
-    equal consecutive frames become one of their time together, and delays up to 10 ms become 100, for which
-    browsers show such frames in any case.
+    GIF stores delays in hundredths of a second, so they are rounded, without accumulating the error. In WebP,
+    equal consecutive frames become one frame with the sum of their delays, and delays of up to 10 ms become
+    100 ms, because browsers show such frames for 100 ms in any case.
     """
     path = Path(path)
     file_format, first = format_of_name(path), animation.frames[0]

@@ -35,7 +35,7 @@ class FreezableBatchNorm(nn.BatchNorm2d):
         super().__init__(channels, eps=BATCH_NORM_EPSILON)
         self.frozen = False
         self.synchronized = False
-        self.process_group = None  # every process, where synchronized
+        self.process_group = None  # None: all processes, if synchronized
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalized `input` (N, C, H, W)."""
@@ -50,8 +50,8 @@ class FreezableBatchNorm(nn.BatchNorm2d):
 class TrainablePReLU(nn.PReLU):
     """PReLU that, while it is trained, is computed as PyTorch's own operation or with two ReLUs.
 
-    Which one is faster depends on the processor: PyTorch's own backward pass took four times as long as
-    that of two ReLUs on one, and three quarters of it on another. The outputs are equal to the last bit.
+    Which one is faster depends on the processor: on one, PyTorch's own backward pass took four times as
+    long as that of two ReLUs, on another three quarters as long. The outputs are equal to the last bit.
     """
 
     def __init__(self, channels: int) -> None:

@@ -22,7 +22,7 @@ class Resampling(nn.Module):
         self.factor, self.unshuffles = spec.scale, spec.downsampling == "unshuffle"
         like = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
         self.weight, self.bias = like.weight, like.bias
-        if spec.residual != "none":  # training starts from the plain reduction, not from noise upon it
+        if spec.residual != "none":  # training starts from the reduced picture alone
             for parameter in self.parameters():
                 nn.init.zeros_(parameter)
 
@@ -96,7 +96,7 @@ class Network(nn.Module):
         return features + functional.conv2d(framed, taps, stride=stride, groups=self.spec.channels)
 
     def set_mode(self, mode: Mode) -> None:
-        """Choose how every block runs forward; OnebranchError for `merged` before BN is frozen."""
+        """Choose how every block runs forward; raises OnebranchError for `merged` before BN is frozen."""
         for block in self.each_block():
             block.set_mode(mode)
 

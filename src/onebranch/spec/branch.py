@@ -20,7 +20,7 @@ WORDS = ("KxL", "KxL*E", "dD", "gG", "dw", "nobias", "bn", "avgKxL", *EDGES, "id
 """Every word of the grammar; K and L odd, E (expansion), D (dilation) and G (groups) positive integers."""
 
 MAX_WORDS = 1000
-"""Words in a branch; the text of an untrusted file may have any length."""
+"""Largest number of words in a branch: the text of an untrusted file may have any length."""
 
 MAX_NUMBER = 1_000_000
 """Largest number in a branch's text."""
@@ -44,7 +44,7 @@ class Convolution:
 
     @property
     def radius(self) -> tuple[int, int]:
-        """Half of the dilated kernel's extent: pixels needed above or below, left or right."""
+        """Half of the dilated kernel's extent: rows needed above and below, columns left and right."""
         return self.dilation * (self.kernel[0] // 2), self.dilation * (self.kernel[1] // 2)
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ Step = Convolution | BatchNorm | AveragePool | Edge | Identity
 
 @dataclass(frozen=True)
 class Branch:
-    """One parallel path of a block: a chain of steps, padded once, first.
+    """One parallel path of a block: a chain of steps, whose input is padded once, before the first.
 
     >>> branch = parse("5x3*2 bn 1x1")
     >>> branch.radius, branch.channels(16, 16), branch.has_batch_norm

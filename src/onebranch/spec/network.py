@@ -148,7 +148,7 @@ def to_json(spec: NetworkSpec) -> str:
 
 
 def decode_json(text: str | bytes, what: str) -> Any:
-    """The JSON value in `text`; OnebranchError names `what` when it is not JSON."""
+    """The JSON value in `text`; raises OnebranchError that names `what` when it is not JSON."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

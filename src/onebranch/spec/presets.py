@@ -12,7 +12,7 @@ from onebranch.errors import OnebranchError, nearest
 
 @dataclass(frozen=True)
 class Preset:
-    """Branches of one or more consecutive blocks, those of head and tail, and where they come from."""
+    """The branches of one or more consecutive blocks, those of head and tail, and their source."""
 
     blocks: tuple[tuple[str, ...], ...]
     head_and_tail: tuple[str, ...]
@@ -73,7 +73,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name; OnebranchError names the nearest valid one.
+    """The preset of that name; raises OnebranchError that names the nearest valid one.
 
     >>> preset("repvgg").blocks[0]
     ('3x3 nobias bn', '1x1 nobias bn', 'identity bn')

@@ -23,7 +23,7 @@ MAX_WEIGHT_LEVEL = 127
 """The largest magnitude of an 8-bit weight; -128 is not used, so that the range is symmetric."""
 
 MIN_SCALE, MAX_SCALE = 1e-9, 1e9
-"""Limits of every scale: products of two, and quotients by a third, stay normal float32 numbers."""
+"""Limits of every scale, so that the product of two divided by a third is a normal float32 number."""
 
 
 class QuantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,8 +40,9 @@ class QuantizedLayer(
 
     name: head, blocks.0, ..., tail.
     weight_scales: one scale of each output channel; None for the head, which computes in floats.
-    output: of the tensor that the next layer reads, after the skips; None for the tail, which gives floats.
-    raw: of the layer's own output before the skips, only where one skip ends here and another starts here.
+    output: parameters of the tensor that the next layer reads, after the skips; None for the tail (floats).
+    raw: parameters of the layer's own output before the skips; present only if one skip ends at this layer
+    and another starts here.
     """
 
     name: str

@@ -33,7 +33,7 @@ def translate_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def renamed_key(config: dict[str, Any]) -> tuple[str, str] | None:
-    """The first old key in a config's tables and its new name, both as 'table.key'; None without one."""
+    """The first old key in a config's tables and its new name, both as 'table.key'; None if there is none."""
     for old, new in TRAINING_KEYS.items():
         name, key = old.split(".")
         table = config.get(name)

@@ -23,8 +23,8 @@ from onebranch.spec.renamed_keys import translate_config
 class RunProgress:
     """What a checkpoint holds besides its tensors.
 
-    step: steps done. frozen: whether BN is frozen. threads, prelu: what was chosen by timing, since results
-    depend on them to the last bit. config: the resolved one. psnr: of the last validation, in dB.
+    step: steps done. frozen: whether BN is frozen. threads, prelu: the choices made by timing, on which the
+    last bits of results depend. config: the resolved config. psnr: of the last validation, in dB.
     """
 
     step: int
@@ -38,7 +38,7 @@ class RunProgress:
 def write(
     path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, progress: RunProgress
 ) -> None:
-    """Write a checkpoint atomically, over an older one; OnebranchError where it cannot be written."""
+    """Write a checkpoint atomically, replacing an older one. Raises OnebranchError on failure."""
     tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():

@@ -14,7 +14,7 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 from onebranch.training.degradation import Degradation
 
 UNLIMITED = 2**62
-"""Upper bound of numbers that nothing else limits."""
+"""Largest accepted value of settings without a limit of their own."""
 
 PIXEL_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 """Suffixes of `training.pixels`."""
@@ -26,9 +26,9 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     train: str
     """Folder of high-quality pictures, searched recursively."""
     low_quality: str | None = None
-    """Folder of their low-quality partners; None: they are made by the task."""
+    """Folder of their low-quality partners; None: they are computed from the pictures."""
     low_quality_suffix: str | None = None
-    """What a partner's name has behind the picture's: "x2" for 0001.png and 0001x2.png; None: found."""
+    """Suffix of a partner's name after the picture's: "x2" for 0001.png and 0001x2.png; None: detected."""
     validation: str | None = None
     """Folder of pictures to validate on; None: no validation."""
     validation_low_quality: str | None = None
@@ -70,7 +70,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     grad_clip_norm: float = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     ema_decay: float = 0.999
-    """Decay of the exponential moving average of the weights, which is what is saved."""
+    """Decay of the exponential moving average of the weights; the averaged weights are saved."""
     bn_freeze_fraction: float = 0.2
     """Last fraction of the steps during which BN uses its population statistics; 0: never frozen."""
     forward: Literal["auto", "branches", "merged"] = "auto"
@@ -164,7 +164,7 @@ def parse_pixels(text: str) -> int:
 
 
 def _refuse_conflicting_keys(table: dict[str, Any]) -> None:
-    """OnebranchError for a key by its old name, and for `steps` beside `pixels`."""
+    """Raise OnebranchError for an old key name, or if both `steps` and `pixels` are given."""
     if renamed := renamed_key(table):
         raise OnebranchError(f"config: '{renamed[0]}' is called '{renamed[1]}' since version 0.2")
     training = table.get("training")
@@ -203,13 +203,13 @@ def _with_folders(config: Config, base: Path) -> Config:
 
 
 def _file_or_name(value: str | None, base: Path) -> str | None:
-    """A model's name stays; a file is taken from the config's folder."""
+    """A model's name is unchanged; the path of a file is resolved against the config's folder."""
     return str(base / value) if value and value.endswith(".safetensors") else value
 
 
 def _check(config: Config) -> None:
     for key, (value, lowest, highest) in (_ranges(config) | _degradation_ranges(config)).items():
-        if not lowest <= value <= highest:  # NaN is in no range
+        if not lowest <= value <= highest:  # also refuses NaN
             rule = f"at least {lowest}" if value < lowest else f"from {lowest} to {highest}"
             raise OnebranchError(f"config: '{key}' must be {rule}, not {value}")
     _check_name(config.name)

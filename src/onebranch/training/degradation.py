@@ -1,8 +1,8 @@
-"""Random degradations of training inputs: a network learns to enhance photographs as people have them.
+"""Random degradations of training inputs, so that a network learns to enhance real photographs.
 
-After Real-ESRGAN (Wang et al., ICCV workshops 2021, section 3), first order only and milder: a random
-resampler, then blur, noise and compression in random order. A part of the inputs is only resized, so that
-clean pictures stay clean.
+Based on Real-ESRGAN (Wang et al., ICCV workshops 2021, section 3), but milder and applied once, not twice: a
+random resampler, then blur, noise and compression in random order. Some inputs are only resized, so that
+the results of clean pictures stay clean.
 """
 
 from collections.abc import Callable
@@ -26,28 +26,28 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """How inputs are degraded. Ranges are [lowest, highest], drawn uniformly; probabilities are per input."""
 
     clean_probability: float = 1 / 3
-    """Inputs that are resized and nothing else."""
+    """Probability that an input is only resized."""
     resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
-    """Filters of which one is drawn to make the input smaller."""
+    """Filters from which one is drawn to reduce the input."""
     detour_probability: float = 0.1
-    """Inputs that are reduced a little and enlarged to their size again, as pictures on the web often are."""
+    """Probability that an input is slightly reduced and enlarged again, as is common on the web."""
     blur_probability: float = 0.2
     blur_sigma: tuple[float, float] = (0.0, 1.0)
-    """Pixels of the input."""
+    """Standard deviation of the Gaussian blur, in pixels of the input."""
     noise_probability: float = 0.4
     noise_sigma: tuple[float, float] = (0.0, 15.0)
-    """8-bit grey levels."""
+    """Standard deviation of the noise, in 8-bit grey levels."""
     compression_probability: float = 0.75
     quality: tuple[int, int] = (40, 98)
-    """Of JPEG and WebP."""
+    """Quality of JPEG and WebP compression, 1 to 100."""
     webp_probability: float = 0.1
-    """Compressed inputs that are WebP instead of JPEG."""
+    """Probability that a compressed input is WebP instead of JPEG."""
 
 
 def degrade(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
     """A uint8 picture (H, W, 3) degraded at random and reduced to (H / scale, W / scale, 3), 8 bits.
 
-    The same for the same state of `rng`.
+    Equal states of `rng` give equal results.
     """
     picture = _reduced(picture, scale, options, rng)
     if rng.random() < options.clean_probability:

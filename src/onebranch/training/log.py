@@ -1,4 +1,4 @@
-"""The run's log: one JSON object a line, a live display of it, and a plot."""
+"""The log of a training run: a file with one JSON object per line, a live display, and a plot."""
 
 import json
 import sys
@@ -13,7 +13,11 @@ from onebranch.errors import OnebranchError
 
 
 class Log:
-    """Appends records to `log.jsonl` and shows them: a live line on a terminal, else a line now and then."""
+    """Appends records to `log.jsonl` and shows them: a live display on a terminal, else occasional lines.
+
+    first: the step at which the run starts or resumes; later records of the file are removed. writes: whether
+    this process writes the file. shown: whether it also prints.
+    """
 
     def __init__(self, path: Path, steps: int, first: int, writes: bool, shown: bool) -> None:
         shown = shown and writes
@@ -64,7 +68,7 @@ class Log:
         self._line(step, words, values)
 
     def _line(self, step: int, words: str, values: dict[str, Any]) -> None:
-        """Without a terminal: a line for every validation, and one a half minute between them."""
+        """Without a terminal, print a line after each validation, and if the last line is over 30 s old."""
         due = "psnr" in values or time.monotonic() - self.last_line > 30
         if self.shown and not self.console.is_terminal and due:
             self.last_line = time.monotonic()
@@ -82,14 +86,14 @@ class Log:
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Drop records after `step`, which a resumed run will write again."""
+    """Remove the records after `step`: a resumed run writes them again."""
     if path.exists():
         kept = [r for r in read(path) if r["step"] <= step]
         path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a log; a last line that was cut off is left out."""
+    """The records of a log. Lines that are not valid JSON, such as a truncated last line, are skipped."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -100,7 +104,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def plot(records: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Loss and validation PSNR over the steps, as a PNG."""
+    """Plot loss and validation PSNR over the steps, and save the plot as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""The training loop: reads top to bottom, one process or many (torchrun), resumable bit for bit."""
+"""The training loop, for one process or many (torchrun). A stopped run resumes bit for bit."""
 
 import os
 import queue
@@ -33,7 +33,7 @@ STATISTICS_BATCHES = 64
 """Batches over which population statistics are estimated when BN is frozen, and for averaged weights."""
 
 CHECKPOINT_SECONDS = 120.0
-"""A checkpoint is written at least this often, so that a killed run loses two minutes at most."""
+"""Seconds after which a checkpoint is written in any case: a killed run loses two minutes at most."""
 
 RECORD_EVERY = 100
 """Steps between two records of the loss."""
@@ -41,7 +41,7 @@ RECORD_EVERY = 100
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What does not change while training."""
+    """The parts of a run that stay constant during training."""
 
     config: Config
     out: Path
@@ -71,7 +71,7 @@ def train(
     shown: bool = True,
     limit_seconds: float | None = None,
 ) -> Path:
-    """Train as `config` says, in the folder `out`; returns the path of the trained model file.
+    """Train the network of `config` in the folder `out`; returns the path of the trained model file.
 
     The folder holds checkpoint.safetensors, log.jsonl, log.png and NAME.safetensors (averaged weights). A run
     that was stopped resumes from its checkpoint, bit for bit on one machine and thread count, unless
@@ -147,7 +147,7 @@ def _loop(run: TrainingRun, state: State, log: logs.Log, deadline: float | None)
 
 @dataclass
 class _Progress:
-    """What was done since the last record and the last checkpoint; times of the monotonic clock."""
+    """Counters since the last record and the last checkpoint; times are of the monotonic clock."""
 
     losses: list[float] = field(default_factory=list)
     recorded: float = field(default_factory=time.monotonic)
@@ -155,7 +155,7 @@ class _Progress:
 
 
 def _report_and_save(run: TrainingRun, state: State, log: logs.Log, progress: _Progress, ends: bool) -> None:
-    """Log the loss, validate and write a checkpoint, each where it is due; everything at the end."""
+    """Log the loss, validate and write a checkpoint, each if it is due; at the end, do all three."""
     options = run.config.training
     if ends or state.step % RECORD_EVERY == 0:
         _record(run, state, log, progress.losses, time.monotonic() - progress.recorded)
@@ -326,7 +326,7 @@ def _seconds_per_step(run: TrainingRun, state: State) -> float:
 
 
 def _finished(run: TrainingRun, state: State) -> file.Model:
-    """The trained model: averaged weights, and a summary of how they came about."""
+    """The trained model: the averaged weights and a summary of their training."""
     if not state.frozen:
         ema.estimate_statistics(state.average, run.statistics_inputs())
     recipe = {
@@ -341,7 +341,7 @@ def _finished(run: TrainingRun, state: State) -> file.Model:
 
 
 def without_folders(config: Config) -> dict[str, Any]:
-    """The config with folders and files reduced to their names: what travels with the weights."""
+    """The config as it is stored with the weights: folders and files are reduced to their names."""
     plain = to_dict(config)
     for table in ("data", "training"):
         for key, value in plain[table].items():

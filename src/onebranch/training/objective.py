@@ -1,4 +1,4 @@
-"""What training minimizes: the loss of outputs against labels; for downscaling also that after enlarging."""
+"""The training objective: the loss against labels and, for downscaling, the loss after enlarging again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def difference(loss: str, outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def objective_of(config: Config, process: Process) -> Objective:
-    """The config's objective, its restorer loaded. Raises OnebranchError where that does not fit."""
+    """The config's objective with its restorer loaded. Raises OnebranchError if the restorer does not fit."""
     name = config.training.restorer
     if not name:
         return Objective(config.training, None)

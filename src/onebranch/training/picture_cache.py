@@ -30,10 +30,10 @@ RgbPicture = np.ndarray
 CACHE_VERSION = 2
 
 PARTNER_SUFFIXES = ("", "x{scale}", "_x{scale}", "_LR", "_lr", "_LQ", "_lq", "_lrx{scale}", "_LRBI_x{scale}")
-"""What stands behind a picture's name in its low-quality partner's, in the usual data sets."""
+"""Suffixes that common data sets add to a picture's name for its low-quality partner."""
 
 NAMES_SHOWN = 10
-"""Faulty pictures that one message names; the others are counted."""
+"""Largest number of faulty pictures that a message names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSource:
-    """Where pairs come from: a folder, the folder of partners or None, and the suffix of their names."""
+    """The source of pairs: a folder, the folder of partners or None, and the suffix of their names."""
 
     folder: str
     partners: str | None
@@ -114,7 +114,7 @@ def _read_index(target: Path, index_path: Path) -> dict[str, Any] | None:
 
 
 def _key(paths: list[Path], settings: list[Any]) -> str:
-    """A digest of everything that decides what a cached pair is."""
+    """A digest of everything that determines the content of a cached pair."""
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     return hashlib.sha256(json.dumps([CACHE_VERSION, settings, facts]).encode()).hexdigest()[:24]
 
@@ -178,7 +178,7 @@ def rgb_bytes(path: Path) -> RgbPicture:
 
 
 def reduced(picture: RgbPicture, scale: int) -> RgbPicture:
-    """The low-quality half: our bicubic of the picture, rounded to 8 bits."""
+    """The low-quality half: the picture reduced by `images.resize`, bicubic, rounded to 8 bits."""
     small = imresize(picture.astype(np.float32) / np.float32(255), 1 / scale)
     return as_depth(small, "uint8")
 
@@ -255,7 +255,7 @@ def _halves(path: Path, partner: Path | None, spec: NetworkSpec, makes_low: bool
 
 
 def _refuse_errors(errors: list[str], source: PairSource) -> None:
-    """OnebranchError that names every picture which could not be used, unless the source skips them."""
+    """Raise OnebranchError that names every picture which could not be used, unless the source skips them."""
     if not errors or source.skips_errors:
         return
     if len(errors) == 1:
@@ -268,7 +268,7 @@ def _refuse_errors(errors: list[str], source: PairSource) -> None:
 
 
 def _check_partners(pairs: Pairs, spec: NetworkSpec) -> None:
-    """OnebranchError if a stored low-quality half has not the size that the spec asks for."""
+    """Raise OnebranchError if a stored low-quality half does not have the size that the spec requires."""
     if pairs.low is not None:
         for name, high, low in zip(pairs.names, pairs.high, pairs.low, strict=True):
             _check_partner(high, low, spec, name)

@@ -86,7 +86,7 @@ def _device(options: Training) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep the memory that a step frees: mapping it anew costs a fifth of a step.
+    """Let the C library keep the memory that a step frees: mapping it again takes a fifth of a step.
 
     Only glibc has these settings (mallopt: M_MMAP_THRESHOLD -3, M_TRIM_THRESHOLD -1).
     """

@@ -1,4 +1,4 @@
-"""Everything that changes while training: initialized, started from a model, saved, resumed, frozen."""
+"""The state that changes during training, and how it is initialized, saved, resumed and frozen."""
 
 import json
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ FOLDERS = ("train", "validation", "cache", "low_quality", "validation_low_qualit
 class State:
     """The network, its average, the optimizer, and the progress of the run.
 
-    threads 0 and prelu "auto": not chosen yet.
+    threads is 0 and prelu "auto" until they are chosen.
     """
 
     network: Network
@@ -90,7 +90,7 @@ def initialize_from(network: Network, model: file.Model) -> tuple[str, ...]:
 
 
 def resume(state: State, path: Path, config: Config) -> None:
-    """Load a checkpoint of the same config into the state; OnebranchError names what differs."""
+    """Load a checkpoint of the same config into the state; raises OnebranchError that names what differs."""
     progress = checkpoint.read_progress(path)
     if different := _differences(json.loads(json.dumps(to_dict(config))), progress.config):
         raise OnebranchError(
@@ -145,10 +145,10 @@ def prepare(state: State, options: Training, process: Process) -> None:
 
 
 def freeze(state: State, options: Training, inputs: Iterable[Tensor]) -> None:
-    """Estimate the population statistics, freeze them, and let restart the average from here.
+    """Estimate the population statistics, freeze them, and restart the average of the weights from here.
 
-    From now on the statistics are constants of the optimized function; the average shares them, since an
-    average of weights that were trained with these constants is only meaningful with the same ones.
+    From now on the statistics are constants of the function that is optimized. The average uses the same
+    constants, because weights that were trained with one set of statistics are valid only with that set.
     """
     ema.estimate_statistics(state.network, inputs)
     state.freeze_batch_norms()
@@ -157,7 +157,7 @@ def freeze(state: State, options: Training, inputs: Iterable[Tensor]) -> None:
 
 
 def freeze_step(options: Training) -> int:
-    """The step from which BN is frozen; never, where the fraction is 0."""
+    """The step from which BN is frozen; if the fraction is 0, BN is never frozen."""
     if options.bn_freeze_fraction == 0:
         return options.steps + 1
     return options.steps - round(options.steps * options.bn_freeze_fraction)

@@ -23,7 +23,7 @@ VALIDATION_SIGMA = 25.0
 
 
 MINIMUM_SIDE = 3
-"""Shortest side of a validation picture, in pixels of its smaller half; one remains without the border."""
+"""Shortest side of a validation picture, in pixels of its smaller half: one pixel inside the border."""
 
 
 def validation_pairs(data: Data, spec: NetworkSpec) -> Pairs | None:
@@ -49,7 +49,7 @@ def validated(
     """Mean PSNR in dB of the averaged weights, unrounded, `scale` pixels of border cropped.
 
     inputs: batches for the averaged network's own population statistics, used until BN is frozen. With a
-    restorer it is the PSNR of what was reduced and enlarged again.
+    restorer, the PSNR is measured after reducing and enlarging again.
     """
     if not state.frozen:
         ema.estimate_statistics(state.average, inputs)

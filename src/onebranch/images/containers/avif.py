@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 HEAD_BYTES = 1 << 16
-"""Bytes in which the properties of the pictures are looked for."""
+"""Number of bytes that are searched for the properties of the pictures."""
 
 _SIZE = re.compile(rb"\0\0\0\x14ispe.{4}(.{8})", re.DOTALL)
 """The box of a picture's width and height (ISO 23008-12, 6.5.3)."""
@@ -32,12 +32,12 @@ class AvifStructure:
 
     @property
     def width(self) -> int:
-        """Of the largest picture; 0 if there is none."""
+        """Width of the largest picture; 0 if there is none."""
         return self._largest[0]
 
     @property
     def height(self) -> int:
-        """Of the largest picture; 0 if there is none."""
+        """Height of the largest picture; 0 if there is none."""
         return self._largest[1]
 
     @property

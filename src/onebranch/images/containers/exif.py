@@ -1,4 +1,4 @@
-"""EXIF blocks (CIPA DC-008), edited in place: nothing moves, so that makers' notes stay readable.
+"""EXIF blocks (CIPA DC-008), edited in place: no byte moves, so that offsets in maker notes stay valid.
 
 A block is a small TIFF (TIFF 6.0), with or without "Exif" and two zeros before it. Every edit keeps its
 length.
@@ -28,7 +28,7 @@ WIDTH_TAGS, HEIGHT_TAGS = (IMAGE_WIDTH, PIXEL_DIMENSIONS[0]), (IMAGE_LENGTH, PIX
 """Tags of the picture's size, in the first directory and in EXIF's."""
 
 ENTRY_BYTES = 12
-"""Bytes of an entry of a directory; before the first stand 2 bytes, behind the last 4."""
+"""Bytes of a directory entry; 2 bytes precede the first entry and 4 follow the last."""
 
 
 def set_upright(exif: bytes) -> bytes:
@@ -106,7 +106,10 @@ def _edited(exif: bytes, edit: "Callable[[_EditableExif], None]") -> bytes | Non
 
 
 class _EditableExif(TiffReader):
-    """The bytes of an EXIF block; offsets count from its TIFF header. ContainerError where it is damaged."""
+    """The bytes of an EXIF block; offsets count from its TIFF header.
+
+    Raises ContainerError where it is damaged.
+    """
 
     def __init__(self, exif: bytes) -> None:
         self._buffer, self._length = BytesIO(exif), len(exif)
@@ -115,7 +118,7 @@ class _EditableExif(TiffReader):
             raise ContainerError("EXIF is never BigTIFF")
 
     def getvalue(self) -> bytes:
-        """The block as it is now."""
+        """The edited block."""
         return self._buffer.getvalue()
 
     def entries(self, offset: int) -> tuple[TiffEntry, ...]:

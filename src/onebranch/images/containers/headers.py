@@ -1,11 +1,11 @@
-"""Sizes from the headers of formats of which no more than that is needed: BMP, ICO, JPEG 2000 and TGA."""
+"""Sizes from the headers of formats that need no further parsing: BMP, ICO, JPEG 2000 and TGA."""
 
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
 HEAD_BYTES = 4096
-"""Bytes in which a JPEG 2000's header is looked for."""
+"""Number of bytes that are searched for a JPEG 2000's header."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ XMP = b"http://ns.adobe.com/xap/1.0/\0"
 PICTURE_START, VIDEO_START = b"\xff\xd8\xff", b"ftyp"
 
 MAX_PADDING_BYTES = 1 << 16
-"""Between two pictures that follow each other."""
+"""Largest gap between two consecutive pictures in a file."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """A marker in image data, other than restart markers and escaped bytes."""
@@ -48,16 +48,16 @@ FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
 WITHOUT_CONTENT = frozenset((0x01, *range(0xD0, 0xD9)))
-"""Markers that no length follows: TEM, RST0 to RST7, SOI."""
+"""Markers that are not followed by a length: TEM, RST0 to RST7, SOI."""
 
 MAX_SEGMENTS = 10_000
-"""Segments before the image data after which no more are looked at."""
+"""Number of segments before the image data after which the search ends."""
 
 MAX_SEGMENT_BYTES = 65_533
-"""Of a segment's content: its length, which counts itself, has 16 bits."""
+"""Largest content of a segment: the 16-bit length includes its own two bytes."""
 
 MOVED_BYTES = 1 << 20
-"""Of a file that are moved at a time."""
+"""Number of bytes of a file that are moved at a time."""
 
 NO_UNIT, PER_INCH, PER_CENTIMETRE = 0, 1, 2
 """JFIF's units of density; without a unit only the ratio of the two numbers counts."""
@@ -74,10 +74,10 @@ class Segment(NamedTuple):
 class JpegStructure:
     """What a JPEG's segments before the image data say.
 
-    components: samples of a pixel. sampling: of each component, its horizontal and vertical sampling factors.
+    components: samples per pixel. sampling: horizontal and vertical sampling factors of each component.
     multiple_scans: the image data is not in one scan, so that the decoder holds all coefficients.
-    density: JFIF's (x, y, unit), None without JFIF. comments: COM segments' contents. pictures: in the file,
-    without previews. has_preview, has_gain_map, has_video: beside the first picture (HDR; motion photos).
+    density: JFIF's (x, y, unit), None without JFIF. comments: COM segments' contents. pictures: number in
+    the file, without previews. has_preview, has_gain_map, has_video: whether the file also holds these.
     """
 
     width: int = 0
@@ -110,7 +110,7 @@ def read_structure(file: BinaryIO) -> JpegStructure:
 
 
 def _with_trailer(structure: JpegStructure, file: BinaryIO) -> JpegStructure:
-    """The structure with what stands behind the first picture. The file is left behind its first SOS."""
+    """The structure, completed by what follows the first picture. The file position must be after its SOS."""
     position = file.tell()
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = _end_of_picture(content, position)
@@ -129,7 +129,7 @@ def _with_trailer(structure: JpegStructure, file: BinaryIO) -> JpegStructure:
 def _end_of_picture(content: mmap.mmap, position: int) -> int:
     """The byte after the first EOI from the image data at `position` on; the file's end if there is none.
 
-    Between scans stand segments with a length, which are skipped: they may hold any bytes.
+    Segments between scans are skipped by their length, because they may hold any bytes.
     """
     while match := _MARKER.search(content, position):
         marker = content[match.end() - 1]
@@ -184,7 +184,7 @@ def _multi_picture_index(content: bytes) -> tuple[int, bool]:
 
 
 def segments(file: BinaryIO) -> Iterator[Segment]:
-    """The segments of a JPEG up to the first SOS, that included; ContainerError if it is damaged."""
+    """The segments of a JPEG up to and including the first SOS. Raises ContainerError if it is damaged."""
     file.seek(len(SOI))
     for _ in range(MAX_SEGMENTS):
         marker = _next_marker(file)
@@ -204,7 +204,7 @@ def segments(file: BinaryIO) -> Iterator[Segment]:
 def _next_marker(file: BinaryIO) -> int:
     """The next marker's last byte; fill bytes before it are skipped, as T.81, B.1.1.2 allows."""
     byte = file.read(1)
-    while byte and byte != b"\xff":  # bytes that belong to nothing, which decoders skip
+    while byte and byte != b"\xff":  # stray bytes, which decoders skip
         byte = file.read(1)
     while byte == b"\xff":
         byte = file.read(1)

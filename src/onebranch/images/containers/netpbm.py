@@ -7,7 +7,7 @@ from typing import BinaryIO
 from onebranch.images.containers.errors import ContainerError
 
 _SPACE = rb"(?:\s|#[^\n\r]*[\n\r])+"
-"""Between the numbers stand spaces and comments up to the line's end."""
+"""Separators of numbers: white space, and comments up to the end of the line."""
 
 _HEADER = re.compile(
     rb"P(?:[14]" + (_SPACE + rb"(\d{1,9})") * 2 + rb"|[2356]" + (_SPACE + rb"(\d{1,9})") * 3 + rb")"
@@ -53,7 +53,7 @@ def read_structure(file: BinaryIO) -> NetpbmStructure | None:
 
 
 def read_header(file: BinaryIO) -> NetpbmStructure:
-    """The header of a netpbm file; ContainerError if it is damaged."""
+    """The header of a netpbm file; raises ContainerError if it is damaged."""
     file.seek(0)
     match = _HEADER.match(file.read(MAX_HEADER_BYTES))
     if match is None:

@@ -14,15 +14,15 @@ from onebranch.images.containers.location import mentions_location
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 IEND = b"\0\0\0\0IEND\xaeB`\x82"
-"""The whole last chunk."""
+"""The complete IEND chunk, with which every PNG ends."""
 
 TRUNCATED = "it ends too soon"
 
 BIT_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""Allowed bits of a sample by colour type (11.2.1)."""
+"""Allowed bit depths of each colour type (11.2.1)."""
 
 SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""By colour type; a pixel of type 3 is an index into the palette."""
+"""Samples per pixel of each colour type; a pixel of type 3 is an index into the palette."""
 
 PALETTE = 3
 """The colour type of pictures with a palette."""
@@ -30,19 +30,19 @@ PALETTE = 3
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 
 SKIPPED_KEYWORDS = ("xml:com.adobe.xmp", "raw profile type", "exif:", "tiff:", "thumb::")
-"""Texts that are read as other metadata, or are wrong for a changed picture; compared in lower case."""
+"""Keywords, in lower case, of texts that hold metadata read elsewhere or describe the unchanged picture."""
 
 MAX_TEXT_BYTES = 1 << 20
-"""Of all texts together; a file with more is read without texts."""
+"""Limit for all texts of a file together; if it is exceeded, no text is read."""
 
 MAX_CHUNKS = 200_000
-"""Chunks after which a file is not searched any further."""
+"""Number of chunks after which the search for texts ends."""
 
 MAX_LEADING_CHUNK_BYTES = 64 << 20
-"""A longer chunk before the image data is taken as damage."""
+"""A file with a longer chunk before its image data is treated as damaged."""
 
 SRGB_GAMMA = range(45000, 46001)
-"""Values of gAMA, gamma times 100,000, that mean sRGB's: it is written as 45455."""
+"""Values of gAMA (gamma times 100,000) that are treated as sRGB, which is stored as 45455."""
 
 SRGB_CODES = (1, 13)
 """Primaries and transfer function of sRGB in a cICP chunk (ITU-T H.273)."""
@@ -77,17 +77,18 @@ class PngHeader:
 
     @property
     def stored_samples(self) -> int:
-        """Samples of a pixel in the image data; of an unknown colour type 4."""
+        """Samples per pixel in the image data; 4 for an unknown colour type."""
         return SAMPLES_PER_PIXEL.get(self.colour_type, 4)
 
 
 @dataclass(frozen=True)
 class PngStructure:
-    """What a PNG holds beside its image data.
+    """What a PNG holds besides its image data.
 
     leading: the chunks before the image data, IHDR included. data_offset: the byte where the first IDAT chunk
-    begins. texts: complete text chunks, with length and checksum. problem: what is wrong with the leading
-    chunks, "" if nothing; then `leading` holds those before the damage and `data_offset` is 0.
+    begins. texts: complete text chunks, with length and checksum. problem: the first damage in the leading
+    chunks, "" if there is none. After damage, `leading` holds only the chunks before it, and `data_offset`
+    is 0.
     """
 
     leading: tuple[Chunk, ...]
@@ -109,7 +110,10 @@ class PngStructure:
 
     @property
     def decoded_samples(self) -> int:
-        """Samples of a pixel as decoded: palettes become RGB, tRNS becomes alpha; 0 without a header."""
+        """Samples per decoded pixel; 0 without a header.
+
+        Palettes become RGB and tRNS becomes alpha. Example: a palette with tRNS gives 3 + 1 = 4 samples.
+        """
         if self.header is None:
             return 0
         samples = 3 if self.header.colour_type == PALETTE else self.header.stored_samples
@@ -143,7 +147,10 @@ def read_structure(file: BinaryIO) -> PngStructure:
 
 
 def _leading_chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """The chunks before the first IDAT chunk, at which the file is left; ContainerError if damaged."""
+    """The chunks before the first IDAT chunk. Raises ContainerError if they are damaged.
+
+    The file position is then at the IDAT chunk.
+    """
     file.seek(len(SIGNATURE))
     while True:
         name, length = _next_chunk(file)
@@ -169,7 +176,7 @@ def _next_chunk(file: BinaryIO) -> tuple[bytes, int]:
 def image_data(file: BinaryIO) -> Iterator[bytes]:
     """The content of the consecutive IDAT chunks from here on, in pieces of at most 1 MiB.
 
-    ContainerError if a checksum is wrong or a chunk is incomplete. A missing IEND chunk is accepted.
+    Raises ContainerError if a checksum is wrong or a chunk is incomplete. A missing IEND chunk is accepted.
     """
     name, length = _next_chunk(file)
     while name == b"IDAT":
@@ -188,7 +195,7 @@ def image_data(file: BinaryIO) -> Iterator[bytes]:
 
 
 def read_texts(file: BinaryIO) -> tuple[bytes, ...]:
-    """Complete text chunks from the current chunk on, wherever they are; none of a damaged or odd file.
+    """All complete text chunks from the current chunk to the end; none if the file is damaged.
 
     libvips damages texts that are not ASCII, so they are copied as bytes. Chunks with a wrong checksum, and
     those of `SKIPPED_KEYWORDS`, are left out.
@@ -232,7 +239,7 @@ def chunk_bytes(name: bytes, *content: bytes | memoryview) -> bytes:
 
 
 def comment_chunk(comment: bytes) -> bytes:
-    """A complete text chunk with the keyword Comment: iTXt of UTF-8 that is not ASCII, else tEXt.
+    """A complete text chunk with the keyword Comment: iTXt for non-ASCII UTF-8, otherwise tEXt.
 
     >>> comment_chunk(b"hello")[4:-4]
     b'tEXtComment\\x00hello'
@@ -269,7 +276,7 @@ def set_density(path: Path, density: tuple[int, int, bool]) -> None:
 
 
 def update_checksum(content: _Checksummed, offset: int) -> None:
-    """Compute the checksum of the chunk at that offset anew and store it."""
+    """Recompute the checksum of the chunk at that offset and store it."""
     (length,) = struct.unpack(">I", content[offset : offset + 4])
     end = offset + 8 + length
     content[end : end + 4] = struct.pack(">I", zlib.crc32(content[offset + 4 : end]))
@@ -291,7 +298,7 @@ def is_location_text(chunk: bytes) -> bool:
 
 
 def _decompressed_text(name: bytes, rest: bytes) -> bytes:
-    """The text of a zTXt or iTXt chunk from what follows its keyword (11.3.3)."""
+    """The text of a zTXt or iTXt chunk. rest: the bytes after the keyword and its NUL (11.3.3)."""
     if name == b"zTXt":
         return zlib.decompressobj().decompress(rest[1:], MAX_TEXT_BYTES)
     compressed, text = rest[0], rest[2:].split(b"\0", 2)[2]
@@ -299,7 +306,7 @@ def _decompressed_text(name: bytes, rest: bytes) -> bytes:
 
 
 def diagnose(path: Path) -> str:
-    """What is wrong with a PNG that a decoder has refused without a reason; "" if nothing is found."""
+    """The damage of a PNG that a decoder refused without giving a reason; "" if none is found."""
     try:
         with path.open("rb") as file:
             structure = read_structure(file)
@@ -331,7 +338,7 @@ def _header_problem(structure: PngStructure) -> str:
 
 
 def ignored_colour(structure: PngStructure) -> str:
-    """A note on colours that are declared without a profile and are not sRGB's; "" if there are none."""
+    """A note if a PNG declares, without an ICC profile, colours other than sRGB; otherwise ""."""
     codes = tuple(structure.content(b"cICP")[:2])
     if codes and codes != SRGB_CODES:
         primaries, transfer = codes if len(codes) == 2 else (codes[0], 0)

@@ -32,10 +32,10 @@ PIXEL_DIMENSIONS = (0xA002, 0xA003)
 """EXIF's PixelXDimension and PixelYDimension: a TIFF has tags of its own for its size."""
 
 UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
-"""By type of value, the bytes that are reversed together when the byte order changes."""
+"""For each type of value, the number of bytes that are reversed together when the byte order changes."""
 
 BIG_UNIT_BYTES = {16: 8, 17: 8, 18: 8}
-"""The same of the types that only BigTIFF has."""
+"""The same for the types that only BigTIFF has."""
 
 RATIONALS = (5, 10)
 """Types of value that are two units, numerator and denominator."""
@@ -55,23 +55,23 @@ JPEG_COMPRESSIONS = (6, 7)
 """Values of `COMPRESSION` whose strips are decoded as a whole."""
 
 MAX_DIRECTORY_ENTRIES = 4096
-"""libtiff's own limit; more is damage."""
+"""A directory with more entries is treated as damaged, as in libtiff."""
 
 MAX_VALUE_BYTES = 4 << 20
-"""Of one value of EXIF; more is damage."""
+"""A larger EXIF value is treated as damage."""
 
 MAX_LIST_BYTES = 64 << 20
-"""Of a list of integers, as far as it is read."""
+"""Number of bytes up to which a list of integers is read."""
 
 MAX_EXIF_BYTES = 65_000
-"""Of an EXIF block: a JPEG segment holds no more."""
+"""Largest EXIF block: a JPEG segment does not hold more."""
 
 
 class TiffEntry(NamedTuple):
     """An entry of a directory.
 
-    kind: the type of its values; number: how many; inline: their bytes if they fit, else their offset;
-    position: the entry's own offset.
+    kind: type of its values. number: count of its values. inline: the bytes of the values if they fit, else
+    their offset. position: offset of the entry itself.
     """
 
     tag: int
@@ -82,7 +82,10 @@ class TiffEntry(NamedTuple):
 
     @property
     def value_bytes(self) -> int:
-        """Bytes of all values, none of type 0, which fills gaps; ContainerError for an unknown type."""
+        """Bytes of all values, none of type 0, which fills gaps.
+
+        Raises ContainerError for an unknown type.
+        """
         if self.kind == 0:
             return 0
         unit = UNIT_BYTES.get(self.kind) or BIG_UNIT_BYTES.get(self.kind)
@@ -143,7 +146,10 @@ class TiffFormat:
 
 
 class TiffReader:
-    """Reads directories from a file. Offsets count from `start`. ContainerError where it is damaged."""
+    """Reads directories from a file. Offsets count from `start`.
+
+    Raises ContainerError where it is damaged.
+    """
 
     def __init__(self, file: BinaryIO, start: int = 0) -> None:
         self._file, self._start = file, start
@@ -183,11 +189,14 @@ class TiffReader:
         return TiffEntry(tag, kind, number, content[inline : at + layout.entry_bytes], begin + at)
 
     def offset_of(self, entry: TiffEntry) -> int:
-        """Where the entry's values stand if they do not fit into it, or the directory that it links to."""
+        """Offset of the entry's values if they do not fit into it, or of the directory that it links to."""
         return self.format.unpack(self.format.offset, entry.inline)[0]
 
     def content(self, entry: TiffEntry, max_bytes: int = MAX_VALUE_BYTES) -> bytes:
-        """The bytes of the entry's values; ContainerError if they are missing or more than `max_bytes`."""
+        """The bytes of the entry's values.
+
+        Raises ContainerError if they are missing or more than `max_bytes`.
+        """
         length = entry.value_bytes
         if length > max_bytes:
             raise ContainerError(f"its tag {entry.tag} has {length} bytes")
@@ -208,7 +217,10 @@ class TiffReader:
         return np.frombuffer(content[: len(content) // dtype.itemsize * dtype.itemsize], dtype)
 
     def bytes_at(self, offset: int, length: int) -> bytes:
-        """Bytes at an offset, after which the file is left; ContainerError if it ends before."""
+        """Bytes at an offset; the file position is then behind them.
+
+        Raises ContainerError if some are missing.
+        """
         try:
             self._file.seek(self._start + offset)
             content = self._file.read(length)
@@ -221,9 +233,9 @@ class TiffReader:
 
 @dataclass(frozen=True)
 class TiffStructure:
-    """What a TIFF's first directory says of the picture.
+    """What a TIFF's first directory states about the picture.
 
-    integers: of the tags that hold them, the largest value. pages: directories that follow each other.
+    integers: the largest value of each tag that holds integers. pages: number of consecutive directories.
     density: (x, y, unit) as written: pixels per unit of 2 (inch), 3 (centimetre) or 1 (none: only the ratio
     counts). exif: an EXIF block made of the file's descriptions and linked directories.
     sub_images: pictures that the first directory links to (SubIFDs). geotiff_values: GeoTIFF tags and their
@@ -245,7 +257,7 @@ _STRUCTURE_TAGS = (
 )
 
 MAX_PAGES = 10_000
-"""Directories after which no more are counted."""
+"""Largest number of directories that are counted."""
 
 
 def read_structure(file: BinaryIO) -> TiffStructure:

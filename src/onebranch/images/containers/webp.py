@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_CHUNKS = 200_000
-"""Chunks after which a file is not searched any further."""
+"""Number of chunks after which the search ends."""
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,14 @@ FURTHER_PICTURES = {"TIFF": "pages", "AVIF": "pictures", "JPEG": "pictures"}
 """What the pictures in a file of a format are called; frames in all others."""
 
 MAX_VIPS_SIDE = 100_000_000
-"""Pixels of a side that libvips can process."""
+"""Largest height or width that libvips can process, in pixels."""
 
 DEFAULT_DELAY_MS = 100
-"""Milliseconds of a frame that does not say."""
+"""Milliseconds of a frame without a delay of its own."""
 
 
 def open_file(probe: Probe, limits: Limits) -> Reader:
-    """The first frame or page of a probed file; OnebranchError if it is damaged or too large."""
+    """The first frame or page of a probed file; raises OnebranchError if it is damaged or too large."""
     match probe.structure:
         case AvifStructure(is_sequence=True):
             return open_by_pillow(probe, limits)
@@ -139,7 +139,7 @@ def _notes(probe: Probe, image: VipsImage) -> tuple[str, ...]:
 
 
 def _lost_companions(probe: Probe) -> list[str]:
-    """Notes on what is beside the picture in its file, is no further picture, and is left out."""
+    """Notes on content of the file that is left out and is not another picture, such as a gain map."""
     has = {"gain map": "has_gain_map", "motion video": "has_video"}
     return [f"its {what} is left out" for what, name in has.items() if getattr(probe.structure, name, False)]
 

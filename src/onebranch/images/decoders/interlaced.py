@@ -54,7 +54,7 @@ class InterlacedReader:
         self._passes: list[Reader | None] | None = None
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`.
+        """See `Reader.read`.
 
         Example: of row 0, columns 0, 8, 16, ... are of the first pass, 4, 12, ... of the second, 2, 6, ... of
         the fourth, and all odd ones of the sixth; row 1 is the first row of the seventh.
@@ -84,7 +84,7 @@ class InterlacedReader:
             raise damaged_file(self._path, "PNG", str(error)) from None
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         for reader in self._passes or ():
             if reader is not None:
                 reader.close()
@@ -109,7 +109,7 @@ def size_of_pass(width: int, height: int, each: tuple[int, int, int, int]) -> tu
 def passes_of(path: Path, structure: PngStructure) -> Iterator[IO[bytes] | None]:
     """The passes of an interlaced PNG, one after the other, as plain PNGs in temporary files.
 
-    None for a pass without pixels. ContainerError if the file is damaged or ends too soon.
+    None for a pass without pixels. Raises ContainerError if the file is damaged or ends too soon.
     """
     header = structure.header
     if structure.problem or header is None:
@@ -149,7 +149,7 @@ def _plain_png(path: Path, leading: Sequence[Chunk], content: Iterator[bytes]) -
 
 
 class _DecompressedData:
-    """The image data of a PNG, decompressed as it is taken. ContainerError if it is damaged."""
+    """The image data of a PNG, decompressed as it is taken. Raises ContainerError if it is damaged."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._compressed = image_data(file)

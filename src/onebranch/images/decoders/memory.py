@@ -18,19 +18,19 @@ DEFAULT_DECODER_MEMORY = 800_000_000
 """Bytes that decoding may take by default: with everything else the process stays below 1 GB."""
 
 COEFFICIENT_BYTES = 2
-"""Of a sample in a JPEG of several scans, each of which adds to every pixel, so that all are held."""
+"""Bytes per sample of a JPEG of several scans: each scan refines all coefficients, so all are held."""
 
 WHOLE_PICTURE_BYTES = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12, "TGA": 9}
 """Bytes per pixel of the formats that are decoded as a whole."""
 
 AVIF_BYTES = {8: 12, 16: 22}
-"""The same of AVIF, by the bits of our samples."""
+"""Bytes per pixel of AVIF, by the bits of the decoded samples."""
 
 FRAME_BYTES = 4
 """Bytes per pixel of a decoded frame of an animation: 8 bits, RGB and alpha."""
 
 BUFFERED_ROWS = 24
-"""Rows that libvips holds of what it decodes by rows."""
+"""Number of rows that libvips holds of formats that it decodes by rows."""
 
 BY_ROWS = ("PNG", "JPEG", "TIFF")
 """Formats that libvips decodes by rows."""
@@ -38,7 +38,7 @@ BY_ROWS = ("PNG", "JPEG", "TIFF")
 
 @dataclass(frozen=True)
 class Limits:
-    """pixels: that a header may announce; memory: bytes that a decoder may hold at one time."""
+    """pixels: largest number in a header; memory: bytes that a decoder may hold at one time."""
 
     pixels: int
     memory: int
@@ -46,14 +46,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes that a decoder holds, and of what: "a TIFF with strips of 64 rows"."""
+    """The bytes that a decoder holds. subject: what they are for, as in "a TIFF with strips of 64 rows"."""
 
     bytes: int
     subject: str
 
 
 def check_memory(path: Path, estimate: MemoryEstimate, memory: int) -> None:
-    """OnebranchError if decoding would hold more bytes than `memory`."""
+    """Raise OnebranchError if decoding would hold more bytes than `memory`."""
     if estimate.bytes > memory:
         raise OnebranchError(
             f"cannot read '{path}': {estimate.subject} takes about {estimate.bytes / 1e9:.1f} GB of memory to"
@@ -63,7 +63,7 @@ def check_memory(path: Path, estimate: MemoryEstimate, memory: int) -> None:
 
 
 def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """OnebranchError if a header announces more pixels than the limit."""
+    """Raise OnebranchError if a header announces more pixels than the limit."""
     if width * height > max_pixels:
         raise OnebranchError(
             f"cannot read '{path}': it says that it has {width}x{height} pixels,"
@@ -107,7 +107,7 @@ def animation_memory(width: int, height: int, frames: int) -> MemoryEstimate:
 
 
 def _jpeg_memory(structure: JpegStructure, width: int, height: int, samples: int) -> MemoryEstimate:
-    """All coefficients of a JPEG of several scans; of one of a single scan only rows are held.
+    """The memory for all coefficients of a JPEG of several scans; 0 for a single scan, decoded by rows.
 
     Example: 4:2:0 has 1 + 2 / 4 samples per pixel, so 1000x1000 pixels take 3 MB.
     """
@@ -117,10 +117,11 @@ def _jpeg_memory(structure: JpegStructure, width: int, height: int, samples: int
 
 
 def _tiff_memory(structure: TiffStructure, width: int, height: int, pixel: int) -> MemoryEstimate:
-    """The largest strip, or a row of tiles. pixel: bytes of one.
+    """The memory for the largest strip, or for a row of tiles. pixel: bytes per pixel.
 
-    Strips are counted as they are compressed, but not with more than twice their samples; those in JPEG
-    are decoded as a whole.
+    A strip counts with its compressed bytes, but at most twice its samples; a strip in JPEG, which is decoded
+    as a whole, counts with twice its samples. Example: 1000 RGB pixels x 64 rows have 192,000 bytes of
+    samples, so a strip of 150,000 compressed bytes counts with 150,000, and one in JPEG with 384,000.
     """
     tags = structure.integers
     across, down = tags.get(tiff.TILE_WIDTH, 0), tags.get(tiff.TILE_LENGTH, 0)

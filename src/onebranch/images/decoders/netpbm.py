@@ -19,8 +19,8 @@ TOO_SHORT = "it is shorter than its header says"
 class NetpbmReader:
     """The rows of a PGM or PPM, a `Reader`; bitmaps (P1, P4) are left to Pillow.
 
-    Values of white other than 255 and 65535 are stretched to the next of these. OnebranchError for a damaged
-    header, and for a file that is too short or has more than `max_pixels`.
+    Values of white other than 255 and 65535 are stretched to the next of these. Raises OnebranchError for a
+    damaged header, and for a file that is too short or has more than `max_pixels`.
     """
 
     def __init__(self, path: Path, structure: NetpbmStructure | None, max_pixels: int) -> None:
@@ -50,7 +50,7 @@ class NetpbmReader:
         return ("only the first of several pictures",) if is_followed else ()
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         layout = self.header.layout
         count = max(0, min(count, layout.height - self._next_row))
         row = layout.width * layout.channels
@@ -65,7 +65,7 @@ class NetpbmReader:
         return self._stretched(values).reshape(count, layout.width, layout.channels)
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._file.close()
         self._numbers = None
 

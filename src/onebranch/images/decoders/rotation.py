@@ -47,7 +47,7 @@ class RotatedReader:
         self._upright: Samples | None = None
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         layout, orientation = self.header.layout, self._orientation
         if orientation == MIRRORED:
             return np.ascontiguousarray(TO_UPRIGHT[MIRRORED](self._reader.read(count)))
@@ -67,7 +67,7 @@ class RotatedReader:
         return rows if orientation == 5 else np.ascontiguousarray(TO_UPRIGHT[orientation - 4](rows))
 
     def _read_all(self) -> None:
-        """Read all rows, upright into memory, or as stored into the file.
+        """Read all rows: into memory made upright, or into the temporary file as they are stored.
 
         Transposed pictures are stored as bands of rows, each transposed. Example: 3x2 pixels a b c / d e f in
         bands of one row are stored as a b c d e f; in one band of two rows as a d b e c f, so that the stored
@@ -118,7 +118,7 @@ class RotatedReader:
         return samples
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._reader.close()
         self._upright = None
         if self._file is not None:

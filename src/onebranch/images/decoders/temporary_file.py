@@ -1,7 +1,8 @@
 """Temporary files for samples that are not needed in the order in which they are decoded.
 
 The files have no name, so that nothing is left behind however the process ends. They are created in the
-folder that TMPDIR names, else in the system's. If that is kept in memory, set TMPDIR to a folder on a disk.
+folder that TMPDIR names, otherwise in the system's temporary folder. If that folder is kept in memory, set
+TMPDIR to a folder on a disk.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.rows import Layout
 
 MAX_IN_MEMORY_BYTES = 64 << 20
-"""Bytes of samples up to which a picture is held in memory rather than in a temporary file."""
+"""Pictures with at most this many bytes of samples are held in memory, not in a temporary file."""
 
 
 def sample_bytes(layout: Layout) -> int:
@@ -24,7 +25,7 @@ def sample_bytes(layout: Layout) -> int:
 
 
 def anonymous_temp_file(path: Path) -> IO[bytes]:
-    """A temporary file without a name, removed when it is closed. path: of the picture, for errors."""
+    """A temporary file without a name, removed when it is closed. path: the picture, named in errors."""
     import tempfile  # imported late: few pictures need it
 
     with temporary_file_errors(path):
@@ -33,7 +34,7 @@ def anonymous_temp_file(path: Path) -> IO[bytes]:
 
 @contextmanager
 def temporary_file_errors(path: Path) -> Iterator[None]:
-    """Raise an OSError of the temporary file as OnebranchError about the picture in `path`."""
+    """Convert an OSError of the temporary file to an OnebranchError about the picture `path`."""
     try:
         yield
     except OSError as error:

@@ -15,7 +15,7 @@ PillowImage = Any
 """A Pillow image, whose attributes differ by format."""
 
 PIXEL_BYTES = {"1;I": 1 / 8, "L": 1, "RGB": 3, "I;16B": 2}
-"""Of the raw modes that do not give the length of a row."""
+"""Bytes per pixel of the raw modes for which Pillow does not give the length of a row."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RawReader:
         self._file: IO[bytes] = path.open("rb")
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         from PIL import Image
 
         layout, raw = self.header.layout, self._raw
@@ -83,7 +83,7 @@ class RawReader:
             return samples_in_mode(part, self._mode)
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class DecodedReader:
         self._path, self._name, self._image, self._mode, self._next_row = path, name, image, mode, 0
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         layout, first = self.header.layout, self._next_row
         count = max(0, min(count, layout.height - first))
         if count == 0:
@@ -112,7 +112,7 @@ class DecodedReader:
             return samples_in_mode(part, self._mode)
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._image = None
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ from onebranch.images.rows import Header, Layout
 from onebranch.images.samples import DEPTHS_BY_VIPS_FORMAT, Samples
 
 FETCH_BYTES = 1 << 18
-"""Bytes that are taken out of libvips at a time: each step of a pipeline holds as many; more are slower."""
+"""Bytes fetched from libvips at a time; each step of a pipeline holds as many. More are slower."""
 
 
 class VipsReader:
@@ -35,7 +35,7 @@ class VipsReader:
         self._region: VipsImage = pyvips.Region.new(image)
 
     def read(self, count: int) -> Samples:
-        """As `Reader.read`."""
+        """See `Reader.read`."""
         layout = self.header.layout
         count = max(0, min(count, layout.height - self._next_row))
         rows = np.empty((count, layout.width, layout.bands), layout.depth)
@@ -49,7 +49,7 @@ class VipsReader:
         return rows
 
     def close(self) -> None:
-        """As `Reader.close`."""
+        """See `Reader.close`."""
         self._region = self._image = None
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ def describe(
 
 
 def _ignored(layout: Layout, metadata: Metadata, conversion: ColourConversion) -> tuple[str, ...]:
-    """Notes on what may have been meant otherwise.
+    """Notes on samples and metadata whose interpretation may differ from what the author intended.
 
     Browsers and most viewers rotate by EXIF alone. XMP is kept, so viewers that follow it rotate input and
     result alike.

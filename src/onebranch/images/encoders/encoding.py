@@ -27,12 +27,12 @@ from onebranch.images.rows import Header
 from onebranch.images.samples import as_depth
 
 DEFAULT_QUALITY = {"JPEG": 95, "WebP": 95, "AVIF": 90}
-"""Hard to tell from the original, even magnified."""
+"""Qualities at which results are hard to tell from the original, even magnified."""
 
 SUBSAMPLINGS = ("auto", "444", "420")
 
 COMPRESSIONS = ("none", "lzw", "deflate")
-"""Of TIFF: those without loss that every reader and libvips' wheel have."""
+"""Lossless compressions of TIFF that every reader and libvips' wheel support."""
 
 BLOCK_FORMATS = {
     "exif": ("PNG", "JPEG", "WebP", "AVIF", "TIFF"),
@@ -45,18 +45,18 @@ COMMENT_FORMATS = ("JPEG", "PNG")
 """The formats into which a JPEG's comments are written."""
 
 TIFF_STRIP_BYTES = 8 << 20
-"""About; libvips itself reads no strip above 50 MB by default."""
+"""Approximate size of a strip; libvips itself reads no strip above 50 MB by default."""
 
 TIFF_STRIP_ROWS = (16, 128)
-"""Rows of a strip, at least and at most; a multiple of the first."""
+"""Smallest and largest number of rows in a strip, which is a multiple of the smallest."""
 
 MAX_CLASSIC_TIFF_BYTES = 2_700_000_000
-"""Of samples; beyond, a TIFF's offsets need 64 bits: LZW can make noise half as large again."""
+"""A TIFF with more bytes of samples gets 64-bit offsets, since LZW can enlarge noise by half."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a picture becomes a file. OnebranchError at construction for a value that no format has.
+    """How a picture is encoded. Raises OnebranchError at construction for a value that no format supports.
 
     quality: 1 to 100, of JPEG, WebP and AVIF. lossless: WebP and AVIF. subsampling: of chroma in JPEG and
     AVIF, "444" (none), "420" (half in both directions) or "auto" (none from quality 90 up); WebP has only the

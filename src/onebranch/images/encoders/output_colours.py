@@ -1,4 +1,4 @@
-"""The colours and depth of the file that a picture is written to: one decision, made once for every file."""
+"""The colours and depth of the file that a picture is written to, decided once per file."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -28,7 +28,7 @@ WITHOUT_GREY = ("WebP", "AVIF")
 """Formats with profiles whose grey is three equal channels, for which a profile of grey is wrong."""
 
 COLOURS_IN_WORDS = {"linear": "linear light", "profile": "the profile"}
-"""Of kinds of `ColourConversion`; the others are called by their names."""
+"""Kinds of `ColourConversion` in words; the other kinds are called by their names."""
 
 Action = Literal["keep", "restore", "encode sRGB", "profile to sRGB"]
 
@@ -40,7 +40,7 @@ class OutputColours:
     action: "keep" them; "restore" the file's own colours that reading has converted; "encode sRGB", where the
     format does not hold those; or convert from the "profile to sRGB", where the format holds no profile.
     depth: of the file's samples. row_depth: of the rows that the encoder is given. keeps_profile: the profile
-    in the picture's metadata is written. losses: what changes, one line each.
+    in the picture's metadata is written. losses: what is lost, one line each.
     """
 
     header: Header

@@ -1,7 +1,8 @@
-"""Rows from Python as a libvips image that is read in order: libvips cannot ask for them.
+"""Rows from Python as a libvips image that is read in order.
 
-It can read a PNG from a callback, so the rows travel as a stored (not compressed) PNG of one grey channel,
-whose width is all samples of a row; a float is two samples of 16 bits. Only a few blocks are held.
+libvips cannot request rows from Python, but it can read a PNG from a callback. So the rows are passed as a
+stored (not compressed) PNG of one grey channel, whose width is the number of samples in a row. A float is
+passed as two samples of 16 bits: 10 RGB pixels of float32 make a row of 60. Only a few blocks are held.
 """
 
 import queue
@@ -19,16 +20,16 @@ from onebranch.images.rows import Layout
 from onebranch.images.samples import VIPS_FORMATS, Samples
 
 BLOCK_BYTES = 65535
-"""Of a stored block at most (RFC 1951, 3.2.4)."""
+"""Largest stored block of Deflate (RFC 1951, 3.2.4)."""
 
 MAX_QUEUED_PIECES = 2
-"""Pieces of rows that wait for libvips."""
+"""Largest number of pieces of rows that wait for libvips."""
 
 PIECE_BYTES = 1 << 20
-"""Of rows that are handed over at a time, about: of these there are copies."""
+"""Approximate size of the piece of rows that is handed over at a time, and copied."""
 
 POLL_SECONDS = 0.1
-"""After which the thread that consumes is looked at."""
+"""Seconds between the checks of a waiting call whether the consuming thread has ended."""
 
 
 def of_memory(samples: Samples) -> VipsImage:
@@ -66,7 +67,7 @@ class Pipe:
             raise self._problem
 
     def abandon(self) -> None:
-        """Stop: the image ends too early, and what its consumer raises is ignored."""
+        """Stop: the image is truncated, and errors of its consumer are ignored."""
         while self._thread.is_alive():
             try:
                 self._pieces.put(None, timeout=POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""BMP and PPM, rows behind a short header, written row by row; libvips has neither."""
+"""Encoders for BMP and PPM, which libvips does not write: a short header, then uncompressed rows."""
 
 from struct import pack
 from typing import BinaryIO, Protocol
@@ -13,33 +13,33 @@ BMP_HEADER_BYTES = 54
 """Bytes before the palette of a BMP."""
 
 MAX_BMP_DENSITY = 2**31 - 1
-"""Pixels per metre that a BMP's header holds."""
+"""Largest number of pixels per metre that fits into the header of a BMP."""
 
 
 class PlainEncoder(Protocol):
     """A file that is being written."""
 
     def write(self, rows: Samples) -> None:
-        """The next rows (N, W, C)."""
+        """Write the next rows (N, W, C)."""
 
 
 class PpmEncoder:
     """Binary PPM or PGM (netpbm's ppm(5), pgm(5)) of 8 or 16 bits."""
 
     def __init__(self, file: BinaryIO, layout: Layout, density: Density) -> None:
-        """density: ignored, the format holds none."""
+        """Write the header. density is ignored, because the format cannot hold it."""
         self._file = file
         kind, white = (b"P5" if layout.channels == 1 else b"P6"), WHITE_LEVELS[layout.depth]
         file.write(kind + b"\n%d %d\n%d\n" % (layout.width, layout.height, white))
 
     def write(self, rows: Samples) -> None:
-        """As `PlainEncoder.write`; 16 bits have the higher byte first."""
+        """See `PlainEncoder.write`. Samples of 16 bits are stored with the higher byte first."""
         is_wide = rows.dtype == np.uint16
         self._file.write(np.ascontiguousarray(rows.astype(">u2") if is_wide else rows).data)
 
 
 class BmpEncoder:
-    """BMP of 8 bits (BITMAPINFOHEADER): the lowest row comes first, blue before red.
+    """BMP of 8 bits (BITMAPINFOHEADER): the bottom row is stored first, and pixels as blue, green, red.
 
     density: in pixels per millimetre.
     """
@@ -58,7 +58,7 @@ class BmpEncoder:
         file.write(palette)
 
     def write(self, rows: Samples) -> None:
-        """As `PlainEncoder.write`; rows are filled up to a multiple of four bytes."""
+        """See `PlainEncoder.write`. Every row is padded to a multiple of four bytes."""
         self._missing_rows -= len(rows)
         lines = np.zeros((len(rows), self._row_bytes), np.uint8)
         used = self._layout.width * self._layout.channels
@@ -68,7 +68,7 @@ class BmpEncoder:
 
 
 def bmp_row_bytes(layout: Layout) -> int:
-    """Bytes of a row in a BMP file."""
+    """Bytes of a padded row in a BMP file. Example: 5 RGB pixels take 15 bytes, padded to 16."""
     return -(-layout.width * layout.channels // 4) * 4
 
 

@@ -14,10 +14,10 @@ from onebranch.images.containers import exif as exif_block
 from onebranch.images.containers import png
 
 FORMATS = ("PNG", "JPEG", "WebP", "AVIF")
-"""The formats into which libvips writes EXIF, not compressed."""
+"""The formats into which libvips writes EXIF without compressing it."""
 
 MAX_BLOCK_BYTES = 64_000
-"""With what libvips adds, a JPEG segment holds not many more."""
+"""Largest block: with what libvips adds, it must fit into a JPEG segment."""
 
 MAX_DISTANCE = 4096
 """Bytes from the beginning of libvips' block to its long text."""
@@ -29,7 +29,7 @@ TIFF_HEADERS = (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08")
 
 
 def can_be_verbatim(exif: bytes) -> bool:
-    """True if the block can be written as it is; of others libvips keeps what it can."""
+    """True if the block can be written as it is; otherwise libvips writes what it can of it."""
     return len(exif) <= MAX_BLOCK_BYTES and exif_block.is_complete(exif)
 
 
@@ -42,7 +42,10 @@ def placeholder(exif: bytes) -> bytes:
 
 
 def replace_placeholder(path: Path, exif: bytes) -> None:
-    """Write a block over its placeholder in a file that libvips wrote. OnebranchError if it is not there."""
+    """Write a block over its placeholder in a file that libvips wrote.
+
+    Raises OnebranchError if it is not there.
+    """
     block = _without_prefix(exif)
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         text = content.find(FILLING)
