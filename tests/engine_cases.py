@@ -1,8 +1,8 @@
-"""Writes cases for the engine's runner without Python: networks, pictures and what must come out.
+"""Writes cases for the engine's runner without Python: networks, pictures and expected outputs.
 
-python tests/engine_cases.py FILE. The layout of the file is that of src/engine/tests/replay.cpp. What must
-come out is the slow definition's, or, where rows are converted and resized too, that of the portable kernels
-in int8: whole numbers, which every set of instructions must give to the bit.
+python tests/engine_cases.py FILE. The layout of the file is that of src/engine/tests/replay.cpp. Expected
+outputs are those of the slow definition or, if rows are also converted and resized, of the portable kernels
+in int8: integers, which must be the same on every instruction set.
 """
 
 import struct
@@ -24,7 +24,7 @@ from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
 MAGIC = b"OBCASES\1"
 
 FLOAT32 = 1e-5
-"""Of the largest value, as in the engine's tests."""
+"""Tolerance relative to the largest value, as in the engine's tests."""
 
 BFLOAT16 = 2.0**-8
 """Relative rounding of bfloat16, as in the engine's tests."""
@@ -69,7 +69,7 @@ NETWORKS = (
 
 
 def largest_value(model: Model, picture: np.ndarray) -> float:
-    """Of the network with absolute weights: what rounding errors are relative to."""
+    """The output of the network with absolute weights, to which rounding errors are relative."""
     weights = {name: np.abs(value) for name, value in model.weights.items()}
     return max(1.0, float(np.abs(run_network(model.spec, weights, picture.astype(np.float64))).max()))
 

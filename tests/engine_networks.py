@@ -57,7 +57,7 @@ def model_of(spec: NetworkSpec, seed: int) -> Model:
 
 
 def quantized(model: Model, seed: int) -> Model:
-    """The model with a record of plausible, random ranges: they need not be good, only obeyed."""
+    """The model with a record of plausible, random ranges: their quality does not matter."""
     random = np.random.default_rng(seed)
     layers = []
     for index, (name, _, _) in enumerate(model.spec.walk()):

@@ -1,7 +1,7 @@
-"""What enhancing keeps of a picture file, measured over modes, depths, profiles, turns and formats.
+"""What enhancing preserves of a picture file, measured over modes, depths, profiles, rotations and formats.
 
-A case names what goes in and what comes out. It is measured on files: written here by other means than ours,
-enhanced, decoded by other decoders than ours, reduced again and compared in CIE Lab by the formulas of
+A case names the input and the output. It is measured on files, written here without code of the package,
+enhanced, decoded by independent decoders, reduced again and compared in CIE Lab by the formulas of
 `colour_profiles`. `scripts/picture_tables.py` puts the figures into `docs/reference/pictures.md`.
 """
 
@@ -45,7 +45,7 @@ COLOURED = ("WebP", "AVIF", "GIF")
 """Formats whose grey is three equal channels."""
 
 LIMIT = 1.0
-"""Delta E 2000, on average: what an eye hardly sees."""
+"""Largest mean Delta E 2000: a hardly visible difference."""
 
 LOSSY = 1.5
 """The same of encoders that lose more: lossy WebP and AVIF, the 256 colours of a GIF,
@@ -302,7 +302,7 @@ def _as_image(case: Case, colours: np.ndarray) -> Any:
     samples = colours
     if case.alpha:
         opacity = _opacity()[..., None]
-        hidden = np.array([1.0, 0, 1])[: colours.shape[2]]  # what must not bleed into the edges
+        hidden = np.array([1.0, 0, 1])[: colours.shape[2]]  # colour that must not bleed into the edges
         samples = np.concatenate([np.where(opacity > 0, colours, hidden), opacity], axis=2)
     image = _to_image(samples, case.depth)
     if case.mode in ("CMYK", "Lab"):
@@ -478,7 +478,7 @@ def _profiles() -> list[Case]:
     for name in (*SPACES, *GREY):
         mode = "grey" if name in GREY else "RGB"
         for column, (form, depth, alpha) in RGB_COLUMNS.items():
-            source = "PNG" if mode == "grey" and form in COLOURED else form  # for want of grey there
+            source = "PNG" if mode == "grey" and form in COLOURED else form  # because the format has no grey
             lossless = column.endswith("lossless")
             found.append(
                 Case("profiles", name, column, source, form, mode, depth, alpha, name, lossless=lossless)

@@ -18,7 +18,7 @@ EXTREMES = (
     *(b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\1\0", b"\0\1\0\0"),
     *(b"\0" * 8, b"\xff" * 8),
 )
-"""What header fields are overwritten with: the least, the most, and just beyond, in both byte orders."""
+"""Values that overwrite header fields: smallest, largest and just beyond, in both byte orders."""
 
 
 def case(number: int) -> tuple[str, bytes]:
@@ -66,7 +66,7 @@ def overwritten(content: bytes, chance: random.Random) -> bytes:
 
 
 def resized(content: bytes, chance: random.Random) -> bytes:
-    """Wherever a side of the picture stands in the file as a number, perhaps another one."""
+    """Some occurrences of the width or height in the file are replaced by another number."""
     old = struct.pack(chance.choice((">H", "<H", ">I", "<I")), chance.choice(SIZE))
     new = chance.choice((0, 1, 7, 255, 1000, 65535, 2**31 - 1, 2**32 - 1)) % 256 ** len(old)
     order = "big" if old[-1] else "little"
@@ -172,7 +172,7 @@ def _vips(samples: np.ndarray) -> pyvips.Image:
 
 
 def _pixels() -> np.ndarray:
-    """A little noise on ramps: what every encoder makes something of."""
+    """Ramps with a little noise, which every encoder handles."""
     width, height = SIZE
     ramps = np.add.outer(np.arange(height) * 3, np.arange(width) * 2)[..., None] + np.arange(0, 120, 40)
     return (ramps + np.random.default_rng(0).integers(0, 12, ramps.shape)).astype(np.uint8)

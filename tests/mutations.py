@@ -1,6 +1,6 @@
-"""The judge of a merge: right, left with a reason, refused in one line; or wrong, and then a test fails.
+"""The judge of a merge: correct, unmerged with a reason, refused in one line, or wrong (the test fails).
 
-A variant is a mergeable network with one thing changed; who makes them: onnx_mutations and torch_mutations.
+A variant is a mergeable network with one change, made by `onnx_mutations` or `torch_mutations`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 """For float32 and float64: sums in another order differ by 1e-6 here."""
 
 SMALLEST = 1e-2
-"""Outputs below it are held against it: the inputs are about 1, and branches may cancel each other."""
+"""Smaller outputs are compared with this: the inputs are about 1, and branches may cancel each other."""
 
 Arrays = Sequence[np.ndarray]
 Merge = Callable[..., tuple[Any, Any]]
@@ -62,7 +62,7 @@ class Variant(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a merge: refused, left, merged; or what is wrong with it."""
+    """The outcome of a merge: refused, unmerged, merged, or the description of a fault."""
 
     outcome: str
     faults: tuple[str, ...] = field(default=())

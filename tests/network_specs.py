@@ -1,4 +1,4 @@
-"""Random networks of every kind, with weights that hurt: statistics far from 0 and 1, biases everywhere."""
+"""Random networks of every kind, with demanding weights: statistics far from 0 and 1, biases everywhere."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Small mergeable networks as ONNX graphs, one for each shape of the literature, with weights that hurt.
+"""Small mergeable networks as ONNX graphs, one for each structure in the literature, with demanding weights.
 
 Every operation has the name of the value it makes, so that a report's names are values of the graph.
 """

@@ -1,4 +1,4 @@
-"""Small ONNX networks from picture to picture, one for each thing that decides how far a network looks."""
+"""Small ONNX networks from picture to picture, one for each operation that affects the receptive field."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -243,7 +243,7 @@ def cut_to_size(net: Net) -> onnx.ModelProto:
 
 
 def along_channels(net: Net) -> onnx.ModelProto:
-    """Everything that looks along the channels only, and everything that looks at one number at a time."""
+    """All operations along the channels only, and all elementwise operations."""
     d = Drawing()
     value = d.conv("x", "a", 8)
     d.add("ReduceMean", [value, d.numbers("axis", 1)], "mean", keepdims=1)
@@ -376,7 +376,7 @@ def in_between(kind: str, *others: str, **attributes: Any) -> Callable[[Net], on
 
 
 def attention(net: Net) -> onnx.ModelProto:
-    """Every pixel looks at every pixel."""
+    """Attention from every pixel to every pixel."""
     d = Drawing()
     h, w = d.size_of("x", 2), d.size_of("x", 3)
     d.add("Reshape", [d.conv("x", "a", 8), d.joined("flat", 1, 8, -1)], "keys")

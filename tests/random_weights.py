@@ -1,4 +1,4 @@
-"""Any torch module filled with weights that hurt: statistics far from 0 and 1, biases everywhere."""
+"""Fills any torch module with demanding weights: statistics far from 0 and 1, biases everywhere."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""A process that reads pictures for tests: a crash, a hang or a bloat of a decoder is seen from outside.
+"""A process that reads pictures for tests: a crash, hang or excess memory is detected from outside.
 
 As a script (`python reading_worker.py TASK`) it takes one path a line and answers one line of JSON each.
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 
 SECONDS = 10.0
-"""Longest that a file may take: what takes longer hangs."""
+"""Seconds that a file may take; longer counts as a hang."""
 
 MEGABYTES = 1000
-"""Most resident memory that a file may take, Python and all its packages with it."""
+"""Largest resident memory for a file, including Python and all packages."""
 
 STARTING = 120.0
 """Seconds that a worker may take to import what it needs, on a machine however busy."""
@@ -28,7 +28,7 @@ STARTING = 120.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a file. fault: "" or what went wrong; told: the task's own answer."""
+    """The outcome of a file. fault: "" or what went wrong; told: the answer of the task."""
 
     told: Any
     fault: str
@@ -44,7 +44,7 @@ class Worker:
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of `with`
 
     def ask(self, path: Path, seconds: float = SECONDS) -> Answer:
-        """What the task says of a file; a fault is a crash, a hang, a bloat, or a word on the console."""
+        """The answer of the task for a file; a crash, hang, excess memory or console output is a fault."""
         process = self._running()
         begin = time.monotonic()
         process.stdin.write(os.fsencode(path) + b"\n")

@@ -16,7 +16,7 @@ from onebranch.spec.branch import Branch, Convolution, parse
 
 @dataclass(frozen=True)
 class Region:
-    """What `prove` takes, honest; tests spoil one part of it."""
+    """Correct arguments of `prove`; tests change one part of them."""
 
     branches: tuple[Map, ...]
     merged: Conv
@@ -25,7 +25,7 @@ class Region:
 
 
 def region(texts: Sequence[str], inputs: int, width: int, seed: int = 0) -> Region:
-    """A region of branches from `inputs` to `width` channels, with weights and statistics that hurt."""
+    """A region of branches from `inputs` to `width` channels, with statistics far from neutral."""
     rng = np.random.default_rng(seed)
     branches = [parse(text) for text in texts]
     tensors = [random_tensors(branch, inputs, width, rng) for branch in branches]

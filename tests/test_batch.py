@@ -1,4 +1,4 @@
-"""Many pictures, several at a time: in order, whole or not at all, resumed and shared among machines."""
+"""Batches: results in order, complete or absent, resumed after a stop, and shared among machines."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_several_are_in_flight_and_never_more_than_asked(pictures: Path, tmp_pat
 
     def share(job: Job, part: float) -> None:
         if part == 0 and job.source.name in ("0.png", "1.png"):
-            both.wait()  # would break if the second did not begin before the first has ended
+            both.wait()  # fails unless both pictures are in progress at the same time
         (flying.add if part < 1 else flying.discard)(job)
         most[0] = max(most[0], len(flying))
 
@@ -135,7 +135,7 @@ def test_pictures_share_the_memory(pictures: Path, tmp_path: Path, monkeypatch: 
         thread.join(20)
     assert len(together) == 18
     assert all(sum(needed) <= 10 or len(needed) == 1 for needed in together)
-    monkeypatch.setattr(batch, "memory_limit", lambda limit: 1)  # each of them is alone then
+    monkeypatch.setattr(batch, "memory_limit", lambda limit: 1)  # so every picture is enhanced alone
     assert (
         sorts(enhance_files([pictures], tmp_path / "out", OPTIONS, batch=BatchOptions(jobs=3)))
         == ["Done"] * 7
@@ -222,7 +222,7 @@ def test_who_reads_no_more_stops_it_at_once(pictures: Path, tmp_path: Path) -> N
             observer=BatchObserver(finished=shown),
             batch=BatchOptions(jobs=2),
         )
-    assert caught.traceback  # whose frames still hold everything
+    assert caught.traceback  # its frames still hold all references
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("picture")]
 
 
@@ -233,7 +233,7 @@ def test_a_run_in_which_all_fail_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     out.mkdir(parents=True)
     enhance_files(paths, out, OPTIONS)
-    assert out.exists()  # it was there
+    assert out.exists()  # it existed before
 
 
 def test_folders_are_mirrored(pictures: Path, tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_killed_at_any_moment_and_resumed_it_is_as_if_nothing_had_happened(tmp_p
         running.kill()
         running.communicate()
         made = content(out)
-        assert made.items() <= whole.items()  # what has a name is whole
+        assert made.items() <= whole.items()  # files with their final names are complete
         records = (out / "onebranch.jsonl").read_bytes().count(b"\n")
         assert records >= len(made) - 2  # those in flight
     summary = enhance_files([source], out, OPTIONS, batch=RESUME)

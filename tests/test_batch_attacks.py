@@ -1,4 +1,4 @@
-"""What somebody might name, on purpose or not, so that a batch would break or destroy something."""
+"""Names that could make a batch fail or destroy files, chosen on purpose or by accident."""
 
 import os
 from pathlib import Path

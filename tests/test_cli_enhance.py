@@ -327,7 +327,7 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
     Image.fromarray(pixels).save(tmp_path / "in.jpg", exif=exif, quality=95)
 
     def told(name: str) -> tuple[bool, bool]:
-        """Whether the file names the maker, and the place."""
+        """Whether the file holds the name of the maker, and the location."""
         with Image.open(tmp_path / name) as image:
             found = image.getexif()
             return 0x010F in found, 1 in found.get_ifd(0x8825)

@@ -1,4 +1,4 @@
-"""A cold start stays short: one picture is enhanced without a package that it can do without."""
+"""A cold start stays short: enhancing one picture imports no package that it does not need."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ IDLE = (
     *("PIL", "concurrent.futures.process", "hashlib", "matplotlib", "multiprocessing", "onnx", "onnxruntime"),
     *("openvino", "random", "rich", "secrets", "torch"),
 )
-"""What a quiet command on one JPEG does not import."""
+"""Modules that a quiet command on one JPEG must not import."""
 
 SCRIPT = """
 import atexit, gc, sys

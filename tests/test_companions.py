@@ -1,4 +1,4 @@
-"""What a file holds beside its first picture: reported, and gone from the metadata; and what is readable."""
+"""Content of a file besides its first picture: reported, and removed from the metadata."""
 
 import struct
 

@@ -123,7 +123,7 @@ DAMAGES: tuple[Callable[[onnx.GraphProto, np.random.Generator], None], ...] = (
 
 
 def outcomes(attempts: Iterator[Callable[[], object]]) -> Counter[str]:
-    """What came of them; any exception other than an OnebranchError of one line fails the test."""
+    """The outcomes; any exception other than an OnebranchError of one line fails the test."""
     counts: Counter[str] = Counter()
     for attempt in attempts:
         try:

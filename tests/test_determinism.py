@@ -1,4 +1,4 @@
-"""Everything that is written is the same under every PYTHONHASHSEED: the order of sets must not show."""
+"""All output is the same for every PYTHONHASHSEED: it does not depend on the order of sets."""
 
 import os
 import subprocess
@@ -97,6 +97,6 @@ def test_every_command_writes_and_prints_the_same_under_every_hash_seed(printed)
 
 
 def test_the_network_that_is_merged_has_several_reasons_for_one_operation():
-    """Otherwise the order of reasons could not show."""
+    """Without several reasons, the test could not detect a dependence on their order."""
     _, report = onebranch.merge(summing_network())
     assert any(";" in entry.reason for entry in report.unmerged)

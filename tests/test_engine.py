@@ -28,7 +28,7 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 pytestmark = pytest.mark.skipif(bool(available()), reason=available())
 
 TOLERANCE = 1e-5
-"""Of the largest value: float32."""
+"""Relative to the largest value, for float32."""
 
 BF16 = 2.0**-8
 """Relative rounding of bfloat16, weights and feature maps alike; a layer adds two of them."""
@@ -37,7 +37,7 @@ SETS = instruction_sets() if not available() else []
 
 
 def largest_value(spec: NetworkSpec, model, pictures: np.ndarray) -> float:
-    """Of the network with absolute weights: what rounding errors are relative to where sums cancel."""
+    """The output of the network with absolute weights; rounding errors are relative to it if sums cancel."""
     weights = {name: np.abs(value) for name, value in model.weights.items()}
     return float(np.abs(run_network(spec, weights, pictures.astype(np.float64))).max())
 

@@ -62,7 +62,7 @@ def interpolated(model: Model, planes: np.ndarray) -> np.ndarray:
 
 
 def defined(model: Model, pixels: np.ndarray) -> np.ndarray:
-    """What enhancing means, in float64: grey or RGB in, the same out, in [0, 1], unclipped."""
+    """The definition of enhancing in float64: from grey or RGB to the same, in [0, 1], unclipped."""
     values = pixels.astype(np.float64) / WHITE_LEVELS[pixels.dtype.name]
     if model.spec.colour == "rgb":
         if values.shape[2] == 3:
@@ -76,7 +76,7 @@ def defined(model: Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def assert_rounded_from(actual: np.ndarray, expected: np.ndarray) -> None:
-    """Whole numbers are `expected` clipped and rounded, ties aside; floats are `expected`."""
+    """Assert that floats equal `expected`, and integers equal it clipped and rounded (except for ties)."""
     assert actual.shape == expected.shape
     peak = WHITE_LEVELS[actual.dtype.name]
     if peak == 1:

@@ -156,7 +156,7 @@ def test_pictures_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "scale", "psnr"), [("set5", 2, 33.66), ("set14", 3, 27.55)])
 def test_the_bicubic_rows_of_the_field(shared_data: Path, name: str, scale: int, psnr: float) -> None:
-    """Two of the rows that the metrics' own tests hold, by way of a whole evaluation."""
+    """Two rows of the tests of the metrics, reproduced by a complete evaluation."""
     model = calm_model(task="upscale", scale=scale, width=1, depth=0)
     mean = evaluate(model, shared_data / "val" / name, threads=1).mean.baseline
     assert mean.psnr_y == pytest.approx(psnr, abs=0.03)

@@ -68,7 +68,7 @@ def test_the_same_model_gives_the_same_bytes(precision: str) -> None:
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(network_specs())
 def test_half_files_of_any_network_stand_their_comparison(spec: NetworkSpec) -> None:
-    """Random weights of every kind; it raises where a file is off."""
+    """Networks with random weights of every kind; the export raises if a file computes something else."""
     model = random_model(spec)
     exported = export_onnx(model, "fp16")
     kinds = {tensor.data_type for tensor in onnx.load_from_string(exported.data).graph.initializer}

@@ -41,7 +41,7 @@ def expected_profile(case: Case) -> bytes | None:
 
 
 def turns_srgb(case: Case) -> bool:
-    """Whether colours leave their space for want of a place."""
+    """Whether colours are converted because the format cannot hold them."""
     return case.profile != case.kept_profile or (case.mode in ("CMYK", "Lab") and case.kept_mode == "RGB")
 
 

@@ -1,4 +1,4 @@
-"""What results take over from their sources beside pixels: comments, GeoTIFF tags, permissions and times."""
+"""Results keep comments, GeoTIFF tags, permissions and, on request, times of their sources."""
 
 import os
 

@@ -80,7 +80,7 @@ def test_what_a_lossless_format_can_hold_comes_back(tmp_path, suffix, depth, cha
     assert back.pixels.dtype == original.pixels.dtype
     if alpha:
         np.testing.assert_array_equal(back.alpha, original.alpha)
-        shown = original.alpha > 0  # WebP is free to choose the colour where nothing is seen
+        shown = original.alpha > 0  # WebP may change the colour of fully transparent pixels
         np.testing.assert_array_equal(back.pixels[shown], original.pixels[shown])
     else:
         assert back.alpha is None

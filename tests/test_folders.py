@@ -1,4 +1,4 @@
-"""Picture files in folders: names, bad ones among good ones, nothing lost and nothing overwritten."""
+"""Picture files in folders: names, damaged pictures among valid ones; nothing is lost or overwritten."""
 
 import unicodedata
 from pathlib import Path

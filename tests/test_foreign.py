@@ -21,7 +21,7 @@ from onebranch.errors import OnebranchError
 from onebranch.merging.report import GraphReport
 
 TOLERANCE = 1e-4
-"""Of float32 outputs, against the largest value; float32's own rounding reaches 1e-5 in the deepest."""
+"""Relative to the largest float32 output; rounding alone reaches 1e-5 in the deepest networks."""
 
 
 ALONE = ("Compact",)
@@ -67,14 +67,14 @@ def outputs(module: nn.Module, sizes: Sequence[tuple[int, int]]) -> list[np.ndar
 
 
 def assert_no_more(after: Work, before: Work) -> None:
-    """Not one convolution, normalization or multiply-accumulate more."""
+    """The merged network has no more convolutions, normalizations or multiply-accumulates."""
     assert len(after.convolutions) <= len(before.convolutions)
     assert after.normalizations <= before.normalizations
     assert after.macs <= before.macs
 
 
 def assert_explained(name: str, report: GraphReport) -> None:
-    """Something was merged, or something was left; what was left has its reason, in one line."""
+    """Something was merged or reported as unmerged, and every reason is one line."""
     assert report.changed or report.unmerged or name in ALONE
     assert all(left.name and left.reason and "\n" not in left.reason for left in report.unmerged)
 
@@ -189,7 +189,7 @@ def test_span_as_it_trains_merges_through_onnx(tmp_path):
 
 
 def test_span_as_it_evaluates_is_not_traced():
-    """It computes its weights and stores them while it runs; nothing of it is changed by the attempt."""
+    """The network stores weights that it computes while it runs; the attempt does not change it."""
     network = SPANDREL["SPAN"]
     module = network.module()
     expected = outputs(module, network.sizes)
@@ -208,7 +208,7 @@ def test_a_network_in_training_mode_is_refused_by_name():
 
 
 def test_foreign_networks_are_themselves():
-    """Nothing of timm or spandrel is replaced but torchvision."""
+    """timm and spandrel are used unmodified; only torchvision is replaced."""
     for package in ("timm", "spandrel"):
         assert "site-packages" in str(Path(importlib.import_module(package).__file__))
     assert foreign.torchvision_placeholder.__name__ == "torchvision_placeholder"

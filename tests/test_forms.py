@@ -1,4 +1,4 @@
-"""The laws on forms, against the slow definition: whatever has a form equals it, at every size and border."""
+"""Affine forms against the slow definition: a graph with a form equals it at every size, borders included."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def operation(rng, draw):
 
 @st.composite
 def graphs(draw) -> list[Step]:
-    """Up to six operations, each of one earlier value or of two: sums, differences, concatenations too."""
+    """Up to six operations on one or two earlier values, with sums, differences and concatenations."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     names, steps = ["x"], []
     for number in range(draw(st.integers(1, 6))):
@@ -124,7 +124,7 @@ def test_what_has_a_form_equals_it_at_every_size(steps, seed):
         try:
             met = run(steps, picture, value)
         except (ValueError, IndexError):
-            continue  # the operations themselves do not take this size: broadcasting, or no pixel to fill
+            continue  # the graph itself does not run at this size: broadcasting, or no pixel to fill
         if any(array.size == 0 for array in met.values()) or not uniform(steps, met):
             continue
         found = run(replacement, picture, value)[value]
@@ -134,13 +134,13 @@ def test_what_has_a_form_equals_it_at_every_size(steps, seed):
 
 
 def uniform(steps: list[Step], met: dict[str, np.ndarray]) -> bool:
-    """Whether no sum broadcasts: readers never call such a sum linear."""
+    """Whether no sum broadcasts; the readers of graphs never treat a broadcasting sum as linear."""
     sums = [step for step in steps if isinstance(step.operation, Sum | Join) and step.value in met]
     return all(len({met[name].shape[2:] for name in step.inputs}) == 1 for step in sums)
 
 
 def test_the_search_for_forms_finds_many():
-    """The property above would be empty if most graphs had no form."""
+    """The property above would test nothing if most graphs had no form."""
     found = []
 
     @given(graphs())
@@ -166,7 +166,7 @@ WINDOWS = [
 
 
 def reads(own: Window, length: int) -> list[set[int]]:
-    """The input pixels of every output pixel, those beyond the ends left out."""
+    """For every output pixel, the set of input pixels that it reads, without those beyond the ends."""
     count = (length + own.slack) // own.stride + 1
     return [
         {p for i in range(own.taps) if 0 <= (p := y * own.stride + own.first + own.step * i) < length}

@@ -18,7 +18,7 @@ from onebranch.runtime.foreign import ForeignRuntime
 from picture_networks import GLOBAL, LOCAL, Net
 
 TOLERANCE = 1e-5
-"""Of the largest value: float32 in another order, because runtimes block by size."""
+"""Relative to the largest value: float32 sums differ in order, because runtimes block by size."""
 
 named = pytest.mark.parametrize("net", LOCAL, ids=lambda net: net.name)
 named_global = pytest.mark.parametrize("net", GLOBAL, ids=lambda net: net.name)

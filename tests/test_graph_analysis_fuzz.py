@@ -19,7 +19,7 @@ from onebranch.runtime.foreign import ForeignRuntime
 from picture_networks import Drawing
 
 TOLERANCE = 1e-5
-"""Of the largest value: float32 in another order, because runtimes block by size."""
+"""Relative to the largest value: float32 sums differ in order, because runtimes block by size."""
 
 WIDTH = 4
 """Channels of every value."""

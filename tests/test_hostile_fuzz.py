@@ -1,4 +1,4 @@
-"""Thousands of damaged pictures: each is read or refused in one line, with no crash, no hang, no bloat."""
+"""Thousands of damaged pictures: each is read or refused in one line; no crash, hang or excess memory."""
 
 import time
 from collections import Counter

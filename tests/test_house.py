@@ -109,7 +109,7 @@ def test_json_is_written_by_the_module_that_refuses_nan():
 
 @pytest.mark.fast
 def test_no_submodule_has_the_name_of_a_public_name():
-    """Lazy loading would return the one or the other by order of access."""
+    """Otherwise lazy loading would return one or the other, depending on the order of access."""
     submodules = {module.name for module in pkgutil.iter_modules(onebranch.__path__)}
     assert "algebra" in submodules
     assert submodules & set(getattr(onebranch, "__all__", ())) == set()

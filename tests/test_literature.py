@@ -25,7 +25,7 @@ SIZES = ((1, 1), (1, 7), (7, 1), (3, 3), (2, 5), (9, 11), (16, 15))
 """Heights and widths: smaller than the kernels, odd, even."""
 
 TOLERANCE = 1e-5
-"""Of float32 outputs, against the largest value."""
+"""Tolerance of float32 outputs, relative to the largest value."""
 
 
 SLOW = ("dbb", "ecb", "edbb", "dbb stride 2")

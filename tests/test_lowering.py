@@ -24,7 +24,7 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 pytestmark = pytest.mark.fast
 
 TOLERANCE = 1e-5
-"""Of the largest value: float32 sums of up to a few hundred products of magnitude one."""
+"""Relative to the largest value: float32 sums of up to a few hundred products of magnitude one."""
 
 
 def spec_of(**options: object) -> NetworkSpec:
@@ -131,7 +131,7 @@ def test_bytes_are_deterministic_and_follow_the_conventions() -> None:
 
 
 def measured_halo(spec: NetworkSpec, seed: int) -> tuple[int, int, int, int]:
-    """The halo found by perturbing every pixel of a picture and seeing which output cells change."""
+    """The halo, measured by perturbing every pixel of a picture and recording which output cells change."""
     cells, multiple = 23, spec.scale if spec.task == "downscale" else 1
     scale = spec.scale if spec.task == "upscale" else 1
     side = cells * multiple

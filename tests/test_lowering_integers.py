@@ -20,13 +20,13 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 from quantized_models import crude_record, integer_specs, random_quantized
 
 TOLERANCE = 1e-6
-"""Of the largest value: what the picture residual and an average round, in float32."""
+"""Relative to the largest value: float32 rounding in the picture residual and in averages."""
 
 
 def exact_model(spec: NetworkSpec, seed: int) -> Model:
     """A model whose float arithmetic is exact: every scale a power of two, every number few bits long.
 
-    Then no rounding decides on which side of an edge a value lies, in whatever order sums are taken.
+    Then sums are exact in any order, so the order cannot change to which level a value is rounded.
     """
     model = random_quantized(spec, seed)
     weights = {name: snapped(name, value) for name, value in model.weights.items()}
@@ -83,7 +83,7 @@ def test_the_graph_is_the_reference(spec: NetworkSpec, height: int, width: int, 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=integer_specs())
 def test_a_wrong_constant_is_seen(what: str, spec: NetworkSpec) -> None:
-    """The comparison above fails where one constant of the tail's is off by one level."""
+    """The comparison above fails if one constant of the tail is off by one level."""
     model = exact_model(spec, 0)
     pictures = np.random.default_rng(0).integers(0, 257, (1, spec.channels, 9, 8)).astype(np.float32) / 256
     graph = lower_integer(spec, model.weights, record_of(model))

@@ -1,4 +1,4 @@
-"""`onebranch.merge` and `verify` on modules and ONNX files: nothing is guessed, nothing is half done."""
+"""`onebranch.merge` and `verify` on modules and ONNX files: a merge is complete and proven, or refused."""
 
 import io
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fast
 
 
 class Block(torch.nn.Module):
-    """A RepVGG block of a few channels, with statistics that hurt."""
+    """A RepVGG block of a few channels, with statistics far from 0 and 1."""
 
     def __init__(self, channels: int = 6) -> None:
         super().__init__()

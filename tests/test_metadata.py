@@ -1,4 +1,4 @@
-"""What a file says beside its samples: kept byte for byte, true of the new picture, or taken out as asked."""
+"""Metadata: kept byte for byte, adapted to the new picture, or removed on request."""
 
 import re
 import struct
@@ -50,7 +50,7 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 PLACES = (b"51,28", b"0,0.0738W", b"0.00123", b"51.4774", b"GPS", b"GpsL")
-"""What of it tells a place."""
+"""The part of it that holds a location."""
 
 
 def directory(order, at, entries, following=0):
@@ -200,7 +200,7 @@ def test_no_byte_of_the_place_is_left_and_all_else_is(tmp_path, suffix, order):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_place_is_there_unless_it_is_to_go(tmp_path, suffix):
-    """Or the test above would say nothing."""
+    """Otherwise the test above would prove nothing."""
     content = written(tmp_path / f"it{suffix}", exif=block("<", 1), xmp=XMP)
     assert struct.pack("<6I", *PLACE) in content
     assert all(place in read(tmp_path / f"it{suffix}").metadata.xmp for place in PLACES)

@@ -61,7 +61,7 @@ def test_the_output_is_the_networks_own_where_it_runs(name: str, height: int, wi
 
 
 def test_a_network_that_keeps_tiles_exact_still_runs_in_tiles(tmp_path) -> None:
-    """Padding inside of the network does not force the whole picture; a resize to a rounded size does."""
+    """Padding inside the network allows tiles; a resize to a rounded size needs the whole picture."""
     write(MODELS["padded inside"](), tmp_path / "padded.onnx")
     write(MODELS["resized back"](), tmp_path / "resized.onnx")
     padded, resized = (

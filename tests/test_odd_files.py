@@ -1,7 +1,7 @@
-"""What becomes of each of the 94 odd files: read as what, or refused with which words (odd_files.tsv).
+"""The outcome for each of the 94 odd files, as listed in odd_files.tsv: how it is read, or why it is refused.
 
-Reading and enhancing run in a process that is watched: no crash, no word, 10 seconds and 1 GB at most.
-odd_truth.tsv names the files whose samples Pillow or OpenCV can judge, and how far theirs may be off.
+Reading and enhancing run in a monitored process: no crash or console output, at most 10 s and 1 GB.
+odd_truth.tsv names the files that Pillow or OpenCV can verify, with tolerances for their samples.
 """
 
 import io
@@ -142,7 +142,7 @@ def by_eight_bits(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("number", ["034", "037", "103"])
 def test_colours_through_profiles_are_those_of_pillow(shared_data, number):
-    """Both stand on Little CMS: ours goes by way of Lab in float, Pillow's straight to sRGB in 8 bits."""
+    """Both use Little CMS: ours converts through Lab in float, Pillow's straight to sRGB in 8 bits."""
     path = odd_file(shared_data, number)
     found = read(path)
     with Image.open(path) as image:

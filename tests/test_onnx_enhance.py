@@ -1,4 +1,4 @@
-"""Anybody's ONNX file at work on pictures: the same as our own route, in tiles, whole, or refused by name."""
+"""Third-party ONNX files on pictures: equal to our own models, in tiles or as a whole, or refused."""
 
 import json
 import os
@@ -280,7 +280,7 @@ def test_a_fixed_size_without_room_for_tiles_runs_on_that_only(name: str, file) 
 
 
 def test_a_fixed_size_without_room_for_interpolation_is_refused(file) -> None:
-    """The network looks at nothing around a pixel, but chroma is interpolated from two on every side."""
+    """The network's receptive field is one pixel, but chroma is interpolated from two on every side."""
     d = Drawing(1)
     d.conv("x", "a", 4, 1)
     d.add("DepthToSpace", "a", "y", blocksize=2)
@@ -321,7 +321,7 @@ def test_exact_pieces_cover_everything_once() -> None:
 
 
 def not_understood() -> onnx.ModelProto:
-    """Every pixel taken from its own place by sampling, which no rule understands; doubled before."""
+    """A pixel shuffle, plus zero times the number of nonzero values, for which the analysis has no rule."""
     d = Drawing()
     d.conv("x", "a", 12)
     d.add("DepthToSpace", "a", "b", blocksize=2)

@@ -1,4 +1,4 @@
-"""OpenVINO: it computes in the precision that was asked for, and agrees with the definitions."""
+"""OpenVINO computes in the requested precision and agrees with the numpy definitions."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def test_one_runtime_takes_all_sizes_and_keeps_its_results() -> None:
 
 
 def test_precision_is_what_was_asked_for() -> None:
-    """bfloat16 keeps 8 bits: of the three precisions only it errs by more than 2**-12."""
+    """bfloat16 keeps 8 bits, so its error is above 2**-12; that of fp32 is far below."""
     pictures = pictures_for(MODEL.spec, 24, 24)
     expected = run_network(MODEL.spec, MODEL.weights, pictures.astype(np.float64))
     errors = {}
@@ -76,7 +76,7 @@ def test_precision_is_what_was_asked_for() -> None:
 
 
 def test_a_precision_that_is_not_taken_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silently computing in another precision is what OpenVINO does where it is not asked back."""
+    """OpenVINO may silently compute in another precision; the runtime asks which one it uses."""
     right = module.PRECISION_HINTS["fp32"]
     monkeypatch.setattr(module, "_float_precision", lambda compiled: "f16")
     with pytest.raises(OnebranchError, match=f"OpenVINO computes in f16 on this machine, not in {right}"):
@@ -97,7 +97,7 @@ def test_saturating_int8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @SATURATES
 @pytest.mark.parametrize("activation", ["prelu", "leaky_relu", "relu", "none"])
 def test_integers_are_the_reference_but_for_edges_of_levels(activation: str) -> None:
-    """A level that goes to its other side changes sums a little: a hundredth of the range, on few values."""
+    """A value near a rounding boundary may round differently: few outputs differ by over 1 % of the range."""
     spec = expand(
         NetworkShorthand(task="upscale", width=8, depth=3, branches=("3x3",), activation=activation)
     )

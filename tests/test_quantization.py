@@ -36,7 +36,7 @@ OUTPUT_OF_0_1 = "bee5cb4a4da4f58b58e116582f70d67bf331125b6b09e0af962ae79ecf31e10
 
 
 def smooth_crops(spec: NetworkSpec, count: int, edge: int = 24) -> list[Crop]:
-    """Crops of random waves; what is wanted is nothing in particular."""
+    """Crops of random waves; the reference is the output of an unrelated network."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:edge, :edge] / edge
     crops = []

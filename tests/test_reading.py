@@ -1,4 +1,4 @@
-"""Rows as they come from files: the same as the whole, upright, with a route where colours are converted."""
+"""Reading by rows equals reading as a whole: upright, with the conversion of colours recorded."""
 
 import struct
 import tempfile
@@ -58,7 +58,7 @@ def test_rows_together_are_the_picture(tmp_path, suffix, count):
 
 @pytest.fixture(params=["in memory", "in a temporary file"])
 def spilled(request, monkeypatch):
-    """Small pictures take both ways; the bands in the file are of three rows."""
+    """Small pictures, rotated in memory and through a temporary file with bands of three rows."""
     if request.param != "in memory":
         monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
         monkeypatch.setattr(rotation, "MAX_IN_MEMORY_BYTES", 0)

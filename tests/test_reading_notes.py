@@ -1,4 +1,4 @@
-"""What reading says: why a picture is refused, and what is taken otherwise than it may have been meant."""
+"""Messages of reading: why a picture is refused, and notes on content that is ignored or reinterpreted."""
 
 import struct
 import zlib
@@ -62,7 +62,7 @@ def test_a_profile_goes_before_gamma(tmp_path):
 
 @pytest.mark.parametrize(("orientation", "said"), [(1, False), (6, True)])
 def test_xmp_alone_turns_nothing(tmp_path, orientation, said):
-    """Nor is it changed, so that who follows it sees input and result alike."""
+    """It is not changed either, so viewers that follow it show input and result alike."""
     words = PngImagePlugin.PngInfo()
     words.add_itxt("XML:com.adobe.xmp", f'<x:xmpmeta tiff:Orientation="{orientation}"/>')
     Image.fromarray(PIXELS).save(tmp_path / "it.png", pnginfo=words)

@@ -240,7 +240,7 @@ def test_a_self_ensemble_does_not_depend_on_how_the_picture_lies(name: str, size
 @pytest.mark.parametrize("height", [163, 166])
 @pytest.mark.parametrize("name", [*sorted(MODELS), "photo-x2", "shrink-x2", "denoise"])
 def test_a_self_ensemble_streams_too(name: str, height: int, precision: str) -> None:
-    """Also in the last bits of floats, which depend on where a column lies, and turned these are rows."""
+    """Equal to the last bit of floats, which depends on the column; after a rotation, columns are rows."""
     picture = picture_of(height, 31, 3, "float32", alpha=True)
     model = MODELS.get(name, name)
     enhancer = Enhancer(Options(model=model, self_ensemble=True, threads=1, precision=precision))

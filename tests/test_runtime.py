@@ -18,7 +18,7 @@ from onebranch.spec.network import NetworkSpec
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
 TOLERANCE = 1e-5
-"""Of the largest value: two float32 sums of the same products in different orders."""
+"""Relative to the largest value: two float32 sums of the same products in different orders."""
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])

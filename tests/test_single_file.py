@@ -1,4 +1,4 @@
-"""One file into another: by rows or at once, in little memory, the same file; or nothing and a reason."""
+"""Enhancing a file by rows or at once, in little memory, gives the same file, or no file and a reason."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def picture(depth: str, channels: int, alpha: bool, size: tuple[int, int] = (75,
 
 @pytest.fixture
 def streaming(monkeypatch):
-    """Small bands, and nothing collected: all that streams does."""
+    """Small bands, and no collected rows, so that everything is streamed."""
     monkeypatch.setattr(row_pipeline, "BAND_PIXELS", 16 * 86)
     monkeypatch.setattr(module, "MAX_COLLECTED_BYTES", 0)
 

@@ -80,7 +80,7 @@ def test_any_cut_makes_the_same_file(tmp_path, monkeypatch, fuzz_seconds):
         written += 1
         allowed = 0.0
         if options["runtime"] == "onnxruntime" or options["model"] == "photo-x2-branches":
-            allowed = 1e-5 if whole.dtype == np.float32 else 1  # nothing is said about its last bits
+            allowed = 1e-5 if whole.dtype == np.float32 else 1  # its last bits are not specified
         difference = np.abs(cut.astype(np.float64) - whole).max()
         assert difference <= allowed, (options, whole.shape, whole.dtype, difference)
     assert written > 3

@@ -19,7 +19,7 @@ from onebranch.spec.network import NetworkSpec
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
 TOLERANCE = 1e-5
-"""Of the largest value: float32 in another order, because runtimes block by size."""
+"""Relative to the largest value: float32 sums differ in order, because runtimes block by size."""
 
 
 def as_picture(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
@@ -83,7 +83,7 @@ def test_tiles_equal_the_whole_in_onnxruntime(options: dict, tile: int) -> None:
 
 
 def test_a_halo_one_pixel_too_small_shows() -> None:
-    """The comparison is sharp: it fails as soon as the halo is not enough."""
+    """The comparison fails as soon as the halo is too small."""
     spec = expand(NetworkShorthand(task="upscale", depth=1, branches="plain"))
     model = random_model(spec)
     picture = np.random.default_rng(0).random((40, 40, 1))

@@ -1,4 +1,4 @@
-"""Networks as PyTorch's two exporters write them: the same facts from both, tiles equal to the whole."""
+"""Networks from both ONNX exporters of PyTorch: equal analysis, and tiles that equal the whole picture."""
 
 import io
 from collections.abc import Callable
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript:DeprecationWarning",
     "ignore:The feature will be removed:DeprecationWarning",
     "ignore::torch.jit.TracerWarning",
-    # What torch.export says about torch's own code.
+    # A warning of torch.export about torch's own code.
     "ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated:FutureWarning",
 )
 
 TOLERANCE = 1e-5
-"""Of the largest value: float32 in another order, because runtimes block by size."""
+"""Relative to the largest value: float32 sums differ in order, because runtimes block by size."""
 
 Pictures = torch.Tensor
 
@@ -48,7 +48,7 @@ class Edsr(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down by strides and a pool, up by transposed convolution and interpolation to the skip's size."""
+    """Reduced by a stride and a pool; enlarged by interpolation and a transposed convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Squeeze(nn.Module):
 
 
 class Upsampled(nn.Module):
-    """Resized within the network, by a factor."""
+    """A network that enlarges its feature maps by a factor, by interpolation."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Upsampled(nn.Module):
 
 
 class PaddedWindows(nn.Module):
-    """As Swin transformers for pictures do: padded to whole windows, attention within, cut at the end."""
+    """As SwinIR: the picture is padded to whole windows, attention is per window, the output is cropped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Channels(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel looks at every pixel."""
+    """Attention from every pixel to every pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Attention(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A module, and what must be found out about it; halo None: it needs the whole picture."""
+    """A module and its expected analysis; halo is None if it needs the whole picture."""
 
     build: Callable[[], nn.Module]
     scale: int
@@ -177,7 +177,7 @@ CASES = {
 
 
 def module_of(case: Case) -> nn.Module:
-    """The module, the same weights every time."""
+    """The module, with the same weights every time."""
     torch.manual_seed(0)
     return case.build().eval()
 
@@ -192,7 +192,7 @@ def by_tracing(module: nn.Module, example: Pictures) -> onnx.ModelProto:
 
 
 def by_dynamo(module: nn.Module, example: Pictures) -> onnx.ModelProto:
-    """Exported by the newer one."""
+    """Exported by the newer exporter (torch.export), at a newer opset."""
     open_size = torch.export.Dim.DYNAMIC
     program = torch.onnx.export(
         module, (example,), dynamo=True, opset_version=18, dynamic_shapes=({2: open_size, 3: open_size},),

@@ -1,4 +1,4 @@
-"""Pictures become files: row by row what they are at once, with what was asked for, or nothing at all."""
+"""Writing row by row gives the same files as writing at once, with the requested options, or no file."""
 
 import gc
 import resource
@@ -117,7 +117,7 @@ def test_large_pictures_go_through_the_pipe_and_small_ones_do_not(tmp_path, monk
 
 
 class StopError(Exception):
-    """The producer's own trouble."""
+    """An error of the code that produces the rows."""
 
 
 WAYS = [".png", ".tif", ".jpg", ".webp", ".gif", ".bmp", ".ppm"]
@@ -168,7 +168,7 @@ def test_an_encoder_that_fails_is_told_in_one_line(tmp_path, monkeypatch, held):
 
 @pytest.fixture
 def small_disk():
-    """Files can have no more than 100 kB, as on a disk that is full then."""
+    """Limits files to 100 kB, which simulates a full disk."""
     usual, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     yield

@@ -1,4 +1,4 @@
-"""Animations become files: every frame, its time, how often, and what shines through, as Pillow sees them."""
+"""Written animations as Pillow reads them: frames, delays, repetitions and transparency."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""XMP loses every property that tells a place, however it is written, and nothing else."""
+"""Removing the location from XMP removes every such property, in any notation, and nothing else."""
 
 import time
 

@@ -39,7 +39,7 @@ class OpenvinoRuntime:
         if precision == "int8":
             if int8_saturates():
                 raise OnebranchError(
-                    "OpenVINO's 8-bit products saturate on processors without VNNI, which gives wrong pictures;"
+                    "OpenVINO's 8-bit products saturate on processors without VNNI: wrong pictures;"
                     " use --runtime engine, or --precision fp32"
                 )
             record = quantization_of(model.quantization or {}, model.spec)
