@@ -14,6 +14,7 @@ struct Portable {
     static constexpr bool BFLOAT16 = false, BYTE_DOT = false;
     typedef float F __attribute__((vector_size(16)));
     typedef int32_t I __attribute__((vector_size(16)));
+    typedef uint32_t U __attribute__((vector_size(16)));  // arithmetic modulo 2^32
 
     static OB_INLINE float as_float(int32_t bits) {
         float value;
@@ -69,7 +70,6 @@ struct Portable {
     static OB_INLINE F upper_bfloat16(I cells) { return (F)(cells & int32_t(0xffff0000u)); }
     // Rounded to nearest, ties to even, in the upper half.
     static OB_INLINE I round_bfloat16(F value) {
-        typedef uint32_t U __attribute__((vector_size(16)));
         U bits = (U)value;
         return (I)(bits + ((bits >> 16) & 1) + 0x7fff);
     }
@@ -103,10 +103,11 @@ struct Portable {
         return (I)((H)value << BITS);
     }
     static OB_INLINE I add_cells(I a, I b) { return a + b; }
-    static OB_INLINE I multiply_cells(I a, I b) { return a * b; }
+    // Modulo 2^32, as the instructions of the other sets: in unsigned numbers, where overflow is defined.
+    static OB_INLINE I multiply_cells(I a, I b) { return (I)((U)a * (U)b); }
     template <int BITS>
     static OB_INLINE I shift_left(I value) {
-        return value << BITS;
+        return (I)((U)value << BITS);
     }
     template <int BITS>
     static OB_INLINE I shift_right(I value) {

@@ -88,7 +88,8 @@ def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, G
 def explained(model: onnx.ModelProto) -> Iterator[None]:
     """A context in which an error caused by an invalid model is raised as an OnebranchError of one line.
 
-    An error for a valid model is a bug of onebranch, and is raised unchanged.
+    ONNX's checker accepts some models whose shapes do not fit. An error for a model that it accepts is raised
+    as an OnebranchError too, with the original error as its cause.
     """
     try:
         yield
@@ -96,11 +97,15 @@ def explained(model: onnx.ModelProto) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise OnebranchError(f"the model needs more memory than there is: {error}") from None
-    except Exception:
+    except Exception as error:
         reason = _invalidity(model)
-        if reason is None:
-            raise
-        raise OnebranchError(f"the model is not valid ONNX: {reason}") from None
+        if reason is not None:
+            raise OnebranchError(f"the model is not valid ONNX: {reason}") from None
+        message = next(iter(str(error).splitlines()), "")
+        raise OnebranchError(
+            f"the model cannot be merged: {type(error).__name__}: {message}; if it runs in ONNX Runtime, this is"
+            " a bug of onebranch"
+        ) from error
 
 
 def _invalidity(model: onnx.ModelProto) -> str | None:
