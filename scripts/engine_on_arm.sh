@@ -25,7 +25,7 @@ CXX=aarch64-linux-gnu-g++ cmake -S . -B $BUILD -DCMAKE_SYSTEM_NAME=Linux -DCMAKE
   -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 -DONEBRANCH_REPLAY=ON >$BUILD.log
 cmake --build $BUILD --parallel 2 >>$BUILD.log 2>&1 || { cat $BUILD.log >&2; exit 1; }
 
-PYTHONPATH=src:tests python tests/engine_cases.py $BUILD/cases.bin
+PYTHONPATH=src:tests:. python tests/engine_cases.py $BUILD/cases.bin
 run() { qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu "$1" $BUILD/replay $BUILD/cases.bin "${@:2}"; }
 run max neon-dot neon portable
 run cortex-a53 # without the dot product: it must find that out by itself
