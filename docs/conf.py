@@ -130,3 +130,7 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", insert_reference)
     app.connect("autodoc-process-docstring", indent_bullets)
     app.connect("autodoc-process-signature", shorten_signature)
+
+
+smartquotes = False  # `--scale` must not become a dash and a word
+html_show_copyright = False
