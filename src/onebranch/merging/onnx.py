@@ -103,8 +103,8 @@ def explained(model: onnx.ModelProto) -> Iterator[None]:
             raise OnebranchError(f"the model is not valid ONNX: {reason}") from None
         message = next(iter(str(error).splitlines()), "")
         raise OnebranchError(
-            f"the model cannot be merged: {type(error).__name__}: {message}; if it runs in ONNX Runtime, this is"
-            " a bug of onebranch"
+            f"the model cannot be merged: {type(error).__name__}: {message}; if it runs in ONNX Runtime,"
+            " this is a bug of onebranch"
         ) from error
 
 

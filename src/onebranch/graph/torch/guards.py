@@ -31,7 +31,7 @@ class Guards(torch.nn.Module):
         names = {**SYMPY_INTERP, "math": math, "inf": math.inf}
         names["args"] = tuple(map(expand_to_batch_2, args)) if self.batch_of_one else args
         for code, text in self.conditions:
-            if not eval(code, names):
+            if not _holds(code, names):
                 raise OnebranchError(
                     f"the merged module holds for sizes like its example's only ({text} does not hold); merge"
                     " the original again with an example of this size"
@@ -40,7 +40,7 @@ class Guards(torch.nn.Module):
     def violated(self, args: Sequence[Any]) -> list[str]:
         """The conditions that do not hold for these flat inputs, in the names of the inputs."""
         names = {**SYMPY_INTERP, "math": math, "inf": math.inf, "args": tuple(args)}
-        return [text for code, text in self.conditions if not eval(code, names)]
+        return [text for code, text in self.conditions if not _holds(code, names)]
 
     def admits(self, args: Sequence[Any]) -> bool:
         """Return True if the trace holds for these flat inputs."""
@@ -49,6 +49,14 @@ class Guards(torch.nn.Module):
         except OnebranchError:
             return False
         return True
+
+
+def _holds(code: str, names: dict[str, Any]) -> bool:
+    """True if the condition holds; one that divides by zero at these sizes does not."""
+    try:
+        return bool(eval(code, names))
+    except ZeroDivisionError:
+        return False
 
 
 def expand_to_batch_2(value: Any) -> Any:
