@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from onebranch.algebra.padding import Padding
-from onebranch.graph.merge.checks import NotLinear, convolve, per_channel, scale
+from onebranch.graph.merge.checks import NotLinear, per_channel, scale
 from onebranch.graph.merge.linear import Floats, Join, Pass, Select, Sum
 from onebranch.graph.torch.tracing import arguments, is_all
 from onebranch.graph.torch.values import Reading, Rule, TracedValues, rank, shape_key
@@ -133,13 +132,11 @@ def _dropout(node: Node, values: TracedValues) -> Reading:
 
 
 def _mean(node: Node, values: TracedValues) -> Reading:
-    """The mean over the channels is a 1x1 convolution; other means depend on the picture's size."""
-    x, axes, keep = arguments(node, None, None, False)
-    if rank(x) != 4 or [axis % 4 for axis in axes or ()] != [1] or not keep:
-        raise NotLinear("it averages over the whole picture, whose size may vary")
-    channels = values.channels(x)
-    weight = np.full((1, channels, 1, 1), 1 / channels)
-    return [(convolve(weight, None, 1, (1, 1), (1, 1), Padding()), (x,))]
+    """Means are not merged: one over the channels would become an additional convolution."""
+    _, axes = arguments(node, None, None)[:2]
+    if [axis % 4 for axis in axes or ()] == [1]:
+        raise NotLinear("it averages over the channels, which would take one more convolution")
+    raise NotLinear("it averages over the whole picture, whose size may vary")
 
 
 def _cat(node: Node, values: TracedValues) -> Reading:
