@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 from onebranch.runtime.engine import Engine
-from onebranch.runtime.engine_network import PRECISIONS
+from onebranch.runtime.engine_network import PRECISION_CODES
 
 MEASUREMENT_SECONDS = 0.05
 
@@ -17,7 +17,7 @@ class Peak:
     """A candidate of an interleaved run that records the peak each time it runs."""
 
     def __init__(self, engine: Engine, precision: str) -> None:
-        self._engine, self._precision = engine, PRECISIONS[precision]
+        self._engine, self._precision = engine, PRECISION_CODES[precision]
         self.rates: list[float] = []
 
     def __call__(self) -> None:

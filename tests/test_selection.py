@@ -22,7 +22,7 @@ from onebranch.runtime import engine_library
 from onebranch.runtime.selection import (
     PRECISIONS,
     RUNTIMES,
-    Choice,
+    RuntimeChoice,
     chosen,
     engine_missing,
     engine_refusal,
@@ -62,12 +62,14 @@ def openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 @built
 @pytest.mark.parametrize(("model", "precision"), [(MERGED, "fp32"), (MERGED, "bf16"), (QUANTIZED, "int8")])
 def test_auto_takes_the_engine_where_it_takes_the_network(model, precision) -> None:
-    assert chosen(model, "auto", precision) == Choice("engine", precision, "the engine supports this network")
+    assert chosen(model, "auto", precision) == RuntimeChoice(
+        "engine", precision, "the engine supports this network"
+    )
     assert engine_refusal(model, precision) == engine_missing() == ""
 
 
 def test_auto_falls_back_to_onnxruntime_for_floats_and_says_why(no_engine: None) -> None:
-    assert chosen(MERGED) == Choice("onnxruntime", "fp32", f"not the engine: {GONE}")
+    assert chosen(MERGED) == RuntimeChoice("onnxruntime", "fp32", f"not the engine: {GONE}")
     assert engine_missing("auto") == GONE
     assert engine_missing("onnxruntime") == ""
 
@@ -83,7 +85,7 @@ def test_a_network_that_the_engine_does_not_take_goes_to_onnxruntime() -> None:
 
 @pytest.mark.parametrize(("model", "precision"), [(MERGED, "bf16"), (QUANTIZED, "int8")])
 def test_other_precisions_fall_back_to_openvino(model, precision, no_engine: None, openvino: None) -> None:
-    assert chosen(model, "auto", precision) == Choice("openvino", precision, f"not the engine: {GONE}")
+    assert chosen(model, "auto", precision) == RuntimeChoice("openvino", precision, f"not the engine: {GONE}")
 
 
 @pytest.mark.parametrize(("model", "precision"), [(MERGED, "bf16"), (QUANTIZED, "int8")])
@@ -126,7 +128,7 @@ def test_an_engine_that_is_not_there_is_an_error_where_it_was_named(monkeypatch:
 
 
 def test_a_named_runtime_is_taken() -> None:
-    assert chosen(MERGED, "onnxruntime") == Choice("onnxruntime", "fp32", "requested")
+    assert chosen(MERGED, "onnxruntime") == RuntimeChoice("onnxruntime", "fp32", "requested")
 
 
 def test_unknown_names_are_refused() -> None:
@@ -140,10 +142,10 @@ def test_unknown_names_are_refused() -> None:
 
 def test_the_stage_is_that_of_the_choice() -> None:
     options = Options(threads=1)
-    assert isinstance(stage_of(MERGED, Choice("onnxruntime", "fp32", ""), options), GraphStage)
+    assert isinstance(stage_of(MERGED, RuntimeChoice("onnxruntime", "fp32", ""), options), GraphStage)
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: its stage was not opened")
     assert torch
-    stage = stage_of(MERGED, Choice("torch", "fp32", ""), options)
+    stage = stage_of(MERGED, RuntimeChoice("torch", "fp32", ""), options)
     assert isinstance(stage, ArrayStage)
     assert stage.runtime == "torch"
 

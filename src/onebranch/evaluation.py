@@ -23,19 +23,16 @@ from onebranch.images.picture import Picture
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
 from onebranch.images.samples import as_depth
-from onebranch.metrics import Scores, score
+from onebranch.metrics import Bytes, Scores, score
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.spec.network import NetworkSpec
 
-Bytes = npt.NDArray[np.uint8]
-"""A picture (H, W, 1 or 3)."""
-
-Run = Callable[[npt.NDArray[np.generic]], Bytes]
+PixelFunction = Callable[[npt.NDArray[np.generic]], Bytes]
 """A model on pixels of any depth, its result rounded to 8 bits."""
 
-Progress = Callable[[str, float], None]
+PictureProgress = Callable[[str, float], None]
 """Called with the name of a picture that was scored, and the share of pictures that are done, 0 to 1."""
 
 MAX_CONCURRENCY = 8
@@ -93,7 +90,7 @@ def evaluate(
     runtime: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-    progress: Progress = no_progress,
+    progress: PictureProgress = no_progress,
 ) -> Evaluation:
     """Scores of a model (a shipped name, a file or a `Model`) on the 8-bit pictures in the folder `data`.
 
@@ -149,14 +146,14 @@ def _share(threads: int | None, concurrency: int) -> int | None:
 
 
 def measure(
-    run: Run,
+    run: PixelFunction,
     spec: NetworkSpec,
     data: str | os.PathLike[str],
     name: str,
     *,
     sigma: float | None = None,
-    after: Run | None = None,
-    progress: Progress = no_progress,
+    after: PixelFunction | None = None,
+    progress: PictureProgress = no_progress,
     concurrency: int = 1,
 ) -> Evaluation:
     """The scores, as in `evaluate`, of any function that computes what a network of that spec computes.
@@ -205,7 +202,9 @@ class _Protocol:
     trial: Callable[[Bytes, int], _Trial]
 
 
-def _protocol(spec: NetworkSpec, run: Run, sigma: float | None, after: Run | None) -> _Protocol:
+def _protocol(
+    spec: NetworkSpec, run: PixelFunction, sigma: float | None, after: PixelFunction | None
+) -> _Protocol:
     scale = spec.scale
     if spec.task == "upscale":
         words = f"x{scale}, from bicubic 1/{scale}, {scale} pixels of border cropped"
@@ -222,24 +221,24 @@ def _protocol(spec: NetworkSpec, run: Run, sigma: float | None, after: Run | Non
     return _Protocol(words, name, lambda pixels, _: _restored(pixels, scale, run, after))
 
 
-def _enlarged(pixels: Bytes, scale: int, run: Run) -> _Trial:
+def _enlarged(pixels: Bytes, scale: int, run: PixelFunction) -> _Trial:
     whole = _multiple_of(pixels, scale)
     low = _bicubic(whole, 1 / scale)
     return _Trial(run(low), _bicubic(low, scale), whole, scale)
 
 
-def _denoised(pixels: Bytes, index: int, sigma: float, run: Run) -> _Trial:
+def _denoised(pixels: Bytes, index: int, sigma: float, run: PixelFunction) -> _Trial:
     noise = np.random.default_rng(index).normal(0, sigma / 255, pixels.shape)
     noisy = (pixels / 255 + noise).astype(np.float32)
     return _Trial(run(noisy), _eight_bits(noisy), pixels)
 
 
-def _reduced(pixels: Bytes, scale: int, run: Run) -> _Trial:
+def _reduced(pixels: Bytes, scale: int, run: PixelFunction) -> _Trial:
     whole = _multiple_of(pixels, scale)
     return _Trial(run(whole), None, _bicubic(whole, 1 / scale))
 
 
-def _restored(pixels: Bytes, scale: int, run: Run, after: Run) -> _Trial:
+def _restored(pixels: Bytes, scale: int, run: PixelFunction, after: PixelFunction) -> _Trial:
     whole = _multiple_of(pixels, scale)
     return _Trial(after(run(whole)), after(_bicubic(whole, 1 / scale)), whole, scale)
 
@@ -259,7 +258,7 @@ def _eight_bits(samples: npt.NDArray[np.generic]) -> Bytes:
     return as_depth(samples, "uint8").astype(np.uint8, copy=False)
 
 
-def _runner(enhancer: Enhancer) -> Run:
+def _runner(enhancer: Enhancer) -> PixelFunction:
     """The enhancer as a function from pixels to 8-bit pixels."""
     return lambda pixels: _eight_bits(enhancer.enhance(Picture(pixels)).pixels)
 

@@ -14,7 +14,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.colour import luma
 
 Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
+Float64Array = npt.NDArray[np.float64]
 
 PEAK = 255.0
 """The peak value of PSNR."""
@@ -64,7 +64,7 @@ def score(picture: Bytes, reference: Bytes, border: int = 0) -> Scores:
     )
 
 
-def grey(picture: Bytes) -> Floats:
+def grey(picture: Bytes) -> Float64Array:
     """The plane (H, W) on which a picture (H, W, C) is scored, in [0, 255], unrounded.
 
     BT.601 studio luma of RGB; the grey values if C is 1.
@@ -105,7 +105,7 @@ def ssim(picture: npt.NDArray[np.generic], reference: npt.NDArray[np.generic]) -
     return float(total / (height * width))
 
 
-def _ssim_sum(x: Floats, y: Floats) -> float:
+def _ssim_sum(x: Float64Array, y: Float64Array) -> float:
     """The sum of SSIM over all windows inside two blocks of rows (N + 10, W)."""
     moments = np.stack([x, y, x * x + y * y, x * y])
     mean_x, mean_y, mean_squares, mean_product = _window_means(moments)
@@ -129,7 +129,7 @@ def _check_window(picture: npt.NDArray[np.generic]) -> None:
         )
 
 
-def _window_means(planes: Floats) -> Floats:
+def _window_means(planes: Float64Array) -> Float64Array:
     """Gaussian means of all windows inside planes: (P, N + 10, W) -> (P, N, W - 10).
 
     Both directions are matrix products with `_window_matrix`, which for a window of 3 and 2 means is
@@ -149,7 +149,7 @@ def _window_means(planes: Floats) -> Floats:
 
 
 @cache
-def _window_matrix(count: int) -> Floats:
+def _window_matrix(count: int) -> Float64Array:
     """The matrix (count, count + 10) whose row i holds the Gaussian window from column i on."""
     weights = np.exp(-np.square(np.arange(WINDOW) - WINDOW // 2) / (2 * SIGMA**2))
     matrix = np.zeros((count, count + WINDOW - 1))

@@ -14,7 +14,7 @@ from onebranch.algebra.conv import (
     normalize,
     scale,
 )
-from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Convolution, Edge, Step
+from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, BranchStep, Convolution, Edge
 from onebranch.spec.network import BATCH_NORM_EPSILON
 
 
@@ -50,7 +50,7 @@ def _normalized(conv: Conv, tensors: Mapping[str, Array]) -> Conv:
     return normalize(conv, tensors["weight"], tensors["bias"], *statistics, BATCH_NORM_EPSILON)
 
 
-def _step(step: Step, tensors: Mapping[str, Array], like: Array, channels: int) -> Conv:
+def _step(step: BranchStep, tensors: Mapping[str, Array], like: Array, channels: int) -> Conv:
     if isinstance(step, Convolution):
         weight = tensors["weight"]
         bias = tensors["bias"] if step.bias else namespace(weight).zeros_like(weight[:, 0, 0, 0])

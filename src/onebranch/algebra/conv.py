@@ -105,8 +105,8 @@ def _convolved(outer: Array, inner: Array, groups: int) -> Array:
         return product.reshape(outputs, inputs, a, b)
     framed = _framed(inner, a - 1, b - 1)
     height, width = k + a - 1, l + b - 1
-    places = [(u, v) for u in range(a) for v in range(b)]
-    windows = xp.stack([framed[:, :, a - 1 - u :, b - 1 - v :][:, :, :height, :width] for u, v in places])
+    offsets = [(u, v) for u in range(a) for v in range(b)]
+    windows = xp.stack([framed[:, :, a - 1 - u :, b - 1 - v :][:, :, :height, :width] for u, v in offsets])
     windows = windows.reshape(a * b, groups, between, inputs, height, width)
     taps = grouped_outer.reshape(groups, outputs // groups, between, a * b)
     return xp.einsum("gomt,tgmikl->goikl", taps, windows).reshape(outputs, inputs, height, width)

@@ -30,7 +30,7 @@ MAX_ACCUMULATOR = 2**31 - 1
 MAX_ROUNDED_VALUE = 2**30
 """Values stay below this before they are rounded to an integer, so that the conversion cannot overflow."""
 
-Record = Mapping[str, Any] | Quantization
+QuantizationRecord = Mapping[str, Any] | Quantization
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class IntegerLayer:
     slopes: Floats
 
 
-def run_integer(spec: NetworkSpec, weights: Mapping[str, Floats], record: Record, picture: Floats) -> Floats:
+def run_integer(
+    spec: NetworkSpec, weights: Mapping[str, Floats], record: QuantizationRecord, picture: Floats
+) -> Floats:
     """The tail's output (O, H, W) float32 for a picture (C, H, W) float32, before the resampling layer.
 
     picture: finite values; for a downscaling network, already padded by `filled`.
@@ -69,7 +71,7 @@ def run_integer(spec: NetworkSpec, weights: Mapping[str, Floats], record: Record
 
 
 def run_integer_network(
-    spec: NetworkSpec, weights: Mapping[str, Floats], record: Record, pictures: Floats
+    spec: NetworkSpec, weights: Mapping[str, Floats], record: QuantizationRecord, pictures: Floats
 ) -> Floats:
     """Enhanced pictures, unclipped: `algebra.network.run_network` with blocks and tail in integers.
 
@@ -81,7 +83,7 @@ def run_integer_network(
 
 
 def integer_layers(
-    spec: NetworkSpec, weights: Mapping[str, Floats], record: Record
+    spec: NetworkSpec, weights: Mapping[str, Floats], record: QuantizationRecord
 ) -> tuple[IntegerLayer, ...]:
     """Blocks and tail in integers. Raises OnebranchError where an accumulator or a value could overflow."""
     quantization = quantization_of(record, spec)

@@ -104,13 +104,13 @@ def _map(branch: Branch, tensors: Weights, width: int) -> Map:
     return run
 
 
-def _check_untouched(place: str, before: Weights, after: Weights) -> None:
+def _check_untouched(block_name: str, before: Weights, after: Weights) -> None:
     """Raise OnebranchError unless both hold the same tensors, bit for bit."""
     for name in sorted({*before, *after}):
         pair = before.get(name), after.get(name)
         if pair[0] is None or pair[1] is None or _content(pair[0]) != _content(pair[1]):
             raise OnebranchError(
-                f"{place}: tensor '{name}' must not change, but it differs from the original's"
+                f"{block_name}: tensor '{name}' must not change, but it differs from the original's"
             )
 
 

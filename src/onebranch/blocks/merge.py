@@ -110,18 +110,18 @@ def in_float64(tensors: Weights) -> dict[str, Floats]:
     return {name: value.astype(np.float64) for name, value in tensors.items()}
 
 
-def check_statistics(place: str, branch: Branch, tensors: Weights) -> None:
+def check_statistics(block_name: str, branch: Branch, tensors: Weights) -> None:
     """Raise OnebranchError where a tensor of a branch is missing or not finite, or a variance is negative."""
     for index, step in enumerate(branch.steps):
         for key in tensor_names(step):
             what = "batch normalization" if isinstance(step, BatchNorm) else f"'{step}'"
             name = f"{index}.{key}"
             if name not in tensors:
-                raise OnebranchError(f"{place}: the {key} of {what} is missing; it cannot be merged")
+                raise OnebranchError(f"{block_name}: the {key} of {what} is missing; it cannot be merged")
             if not np.isfinite(tensors[name]).all():
-                raise OnebranchError(f"{place}: the {key} of {what} holds NaN or infinite values")
+                raise OnebranchError(f"{block_name}: the {key} of {what} holds NaN or infinite values")
             if key == "running_var" and (tensors[name] < 0).any():
-                raise OnebranchError(f"{place}: the {key} of {what} holds negative variances")
+                raise OnebranchError(f"{block_name}: the {key} of {what} holds negative variances")
 
 
 def _merged_tensors(parts: Sequence[Part], tensors: Weights) -> dict[str, Floats]:

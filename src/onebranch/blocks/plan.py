@@ -62,7 +62,7 @@ class MergePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         _names(self.select)
 
 
-_FORMS = {
+_ARGUMENT_PATTERNS = {
     **dict.fromkeys(("all", "one", "size", "type"), ""),
     **dict.fromkeys(("same", "growing", "shrinking", "every"), r":[1-9]\d{0,8}"),
     "random": r":[1-9]\d{0,8}:\d{1,18}",
@@ -70,17 +70,17 @@ _FORMS = {
     "convs": r":\d{1,9}",
     "name": r":.+",
 }
-"""For the first word of each form: the pattern of the rest; kernel sides are odd, counts begin at 1."""
+"""For the first word of each text: the pattern of the rest; kernel sides are odd, counts begin at 1."""
 
 
-def _check(key: str, text: str, forms: Sequence[str]) -> None:
-    words = [form.partition(":")[0] for form in forms]
+def _check(key: str, text: str, syntaxes: Sequence[str]) -> None:
+    words = [syntax.partition(":")[0] for syntax in syntaxes]
     word = text.partition(":")[0]
     if word not in words:
-        raise OnebranchError(f"plan: unknown {key} '{text}' ({' | '.join(forms)}); {nearest(word, words)}")
-    if not re.fullmatch(word + _FORMS[word], text):
-        form = forms[words.index(word)]
-        raise OnebranchError(f"plan: {key} '{text}' is not of the form '{form}'")
+        raise OnebranchError(f"plan: unknown {key} '{text}' ({' | '.join(syntaxes)}); {nearest(word, words)}")
+    if not re.fullmatch(word + _ARGUMENT_PATTERNS[word], text):
+        syntax = syntaxes[words.index(word)]
+        raise OnebranchError(f"plan: {key} '{text}' is not of the form '{syntax}'")
 
 
 def read(path: Path) -> MergePlan:

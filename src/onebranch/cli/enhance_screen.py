@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onebranch.cli.progress import DELAY_SECONDS
 from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
 from onebranch.errors import printable
 
 if TYPE_CHECKING:
     from onebranch.cli.enhance_live import Live
-
-DELAY_SECONDS = 0.7
-"""The live display appears after this many seconds; most runs end before."""
 
 
 class Screen:

@@ -36,7 +36,7 @@ from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
 from onebranch.runtime.selection import (
     FAST,
-    Choice,
+    RuntimeChoice,
     check_available,
     chosen,
     open_foreign,
@@ -218,7 +218,7 @@ def _channels(samples: Samples) -> tuple[int, bool]:
     return (1 if bands < 3 else 3), bands in (2, 4)
 
 
-def stage_of(model: Model, choice: Choice, options: Options) -> Stage:
+def stage_of(model: Model, choice: RuntimeChoice, options: Options) -> Stage:
     """The fastest stage for the model in the chosen runtime and precision."""
     checked = may_overflow(model)  # only an ArrayStage sees floats that it can check
     if choice.runtime == "engine" and not checked:

@@ -12,7 +12,7 @@ import numpy as np
 from onebranch.algebra.network import within
 from onebranch.graph.operations import EDGE_FILL, Builder, Graph, Value
 from onebranch.images.resize import PhaseKind, downscale_phases, upscale_phases
-from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Edge, Identity, Step
+from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, BranchStep, Edge, Identity
 from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec, NetworkSpec
 
 Tensors = Mapping[str, np.ndarray]
@@ -114,24 +114,30 @@ def _branch(builder: Builder, chain: _Chain, tensors: Tensors, padded: dict[tupl
 
 
 def _step(
-    builder: Builder, name: str, step: Step, own: Tensors, value: str, pads: tuple[int, ...], channels: int
+    builder: Builder,
+    name: str,
+    step: BranchStep,
+    parameters: Tensors,
+    value: str,
+    pads: tuple[int, ...],
+    channels: int,
 ) -> str:
-    """One step of a chain; `own` are its tensors, `channels` those of its input."""
+    """One step of a chain. parameters: its tensors. channels: those of its input."""
     if isinstance(step, Identity):
         return value
     if isinstance(step, BatchNorm):
         order = ("weight", "bias", "running_mean", "running_var")
-        statistics = tuple(builder.constant(f"{name}.{key}", own[key]) for key in order)
+        statistics = tuple(builder.constant(f"{name}.{key}", parameters[key]) for key in order)
         return builder.add("BatchNormalization", (value, *statistics), name, epsilon=BATCH_NORM_EPSILON)
     if isinstance(step, AveragePool):
         return builder.add(
             "AveragePool", (value,), name, kernel_shape=step.kernel, pads=pads, count_include_pad=1
         )
     if isinstance(step, Edge):
-        taps = own["scale"][:, None, None, None] * np.asarray(EDGES[step.name], np.float32)
-        return add_convolution(builder, name, value, taps, own["bias"], pads=pads, group=channels)
+        taps = parameters["scale"][:, None, None, None] * np.asarray(EDGES[step.name], np.float32)
+        return add_convolution(builder, name, value, taps, parameters["bias"], pads=pads, group=channels)
     groups, spread = step.groups or channels, (step.dilation,) * 2
-    weight, bias = own["weight"], own.get("bias")
+    weight, bias = parameters["weight"], parameters.get("bias")
     return add_convolution(builder, name, value, weight, bias, pads=pads, group=groups, dilations=spread)
 
 

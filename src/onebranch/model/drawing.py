@@ -11,7 +11,7 @@ from typing import Protocol
 from onebranch.errors import OnebranchError
 from onebranch.model import svg
 from onebranch.model.file import Model
-from onebranch.spec.branch import AveragePool, BatchNorm, Branch, Convolution, Identity, Step
+from onebranch.spec.branch import AveragePool, BatchNorm, Branch, BranchStep, Convolution, Identity
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip, macs, parameters
 
 ACTIVATION_LABELS = {
@@ -67,7 +67,7 @@ class Label:
         ]
 
 
-def step_label(step: Step, inputs: int, outputs: int) -> Label:
+def step_label(step: BranchStep, inputs: int, outputs: int) -> Label:
     """The box of one step of a branch.
 
     >>> step_label(Convolution((3, 3), 2, groups=0), 16, 32).lines

@@ -14,7 +14,7 @@ from torch.nn import functional
 from onebranch.algebra.branch import collapse, total
 from onebranch.algebra.conv import Conv
 from onebranch.errors import OnebranchError
-from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, Convolution, Edge, Step
+from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, BranchStep, Convolution, Edge
 from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec
 
 Mode = Literal["branches", "merged"]
@@ -118,7 +118,7 @@ class BranchChain(nn.ModuleList):
         }
 
 
-def _module(step: Step, inputs: int, outputs: int) -> nn.Module:
+def _module(step: BranchStep, inputs: int, outputs: int) -> nn.Module:
     if isinstance(step, Convolution):
         groups = step.groups or inputs
         return nn.Conv2d(inputs, outputs, step.kernel, dilation=step.dilation, groups=groups, bias=step.bias)

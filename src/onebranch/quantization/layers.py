@@ -24,7 +24,7 @@ EQUALIZATIONS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1e-3))
 
 All are tried; the one with the least error on the calibration pictures is taken."""
 
-Progress = Callable[[str], None]
+ReportStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Attempt:
     error: float
 
 
-def quantize(model: Model, crops: Sequence[Crop], shown: Progress = lambda line: None) -> Model:
+def quantize(model: Model, crops: Sequence[Crop], report: ReportStep = lambda line: None) -> Model:
     """The model with a record of quantization and with equalized, rounded weights; it still runs in floats.
 
-    crops: the calibration set. shown: called with a line that names the current step. The merge's proof and
+    crops: the calibration set. report: called with a line that names the current step. The merge's proof and
     the scores belong to the original weights and are dropped. Raises OnebranchError for a network that cannot
     run in integers, and without crops.
     """
@@ -63,7 +63,7 @@ def quantize(model: Model, crops: Sequence[Crop], shown: Progress = lambda line:
     given = [picture.given for picture in pictures]
     attempts = []
     for strength, outliers in EQUALIZATIONS:
-        shown(f"equalization {strength:g} without {outliers:g} of the values")
+        report(f"equalization {strength:g} without {outliers:g} of the values")
         scales = equalizing_scales(model.spec, channel_extents(model, given, outliers), strength)
         attempts.append(attempted(model.spec, equalized(model.spec, model.weights, scales), pictures))
     errors = [attempt.error for attempt in attempts]
@@ -105,7 +105,7 @@ def channel_extents(model: Model, pictures: Sequence[Floats], outliers: float = 
     highest = [np.zeros(block.width) for block in blocks]
     energies = [np.zeros(block.width) for block in blocks]  # mean square of the activation's slope
     for picture in pictures:
-        values = _Values(picture, picture)
+        values = _LayerInput(picture, picture)
         for index, (name, block) in enumerate(zip(spec.names[:-1], blocks, strict=True)):
             tensors = within(model.weights, name)
             sums = convolved(tensors, values.exact)
@@ -153,7 +153,7 @@ def importances(model: Model, crops: Sequence[Crop]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class _Values:
+class _LayerInput:
     """The input of a layer for one picture, in the float and in the integer network.
 
     exact: (C, H, W) float32. value: the same in the integer network, uint8; both are the picture before the
@@ -176,7 +176,7 @@ def attempted(
     Each layer is fitted to the output of the float network's layer on the input of the integer network's.
     """
     result = {name: value.astype(np.float32) for name, value in weights.items()}
-    values = [_Values(each.given, each.given, weight=each.weight) for each in pictures]
+    values = [_LayerInput(each.given, each.given, weight=each.weight) for each in pictures]
     layers: list[QuantizedLayer] = []
     for index in range(len(spec.names)):
         values = _quantize_next(spec, result, layers, values, index)
@@ -188,9 +188,9 @@ def _quantize_next(
     spec: NetworkSpec,
     weights: dict[str, Floats],
     layers: list[QuantizedLayer],
-    values: list[_Values],
+    values: list[_LayerInput],
     index: int,
-) -> list[_Values]:
+) -> list[_LayerInput]:
     """Quantizes layer `index`: rounds its `weights` in place and appends it to `layers`.
 
     values: its inputs. Returns the inputs of the next layer, or, after the tail, its float output.
@@ -222,7 +222,10 @@ def convolved(tensors: Mapping[str, Floats], value: Floats) -> Floats:
 
 
 def refitted(
-    tensors: Mapping[str, Floats], values: Sequence[_Values], wanted: Sequence[Floats], input_q: QuantParams
+    tensors: Mapping[str, Floats],
+    values: Sequence[_LayerInput],
+    wanted: Sequence[Floats],
+    input_q: QuantParams,
 ) -> tuple[dict[str, Floats], tuple[float, ...]]:
     """A block's rounded weight, its bias where it has one, and the weights' scales.
 
@@ -236,11 +239,11 @@ def refitted(
     total = Products(
         np.sum([each.inputs for each in products], 0), np.sum([each.outputs for each in products], 0)
     )
-    found = rounded_weights(weight.reshape(len(weight), -1), bias, total, input_q.scale)
-    rounded = {"branches.0.0.weight": found.weight.reshape(weight.shape).astype(np.float32)}
-    if found.bias is not None:
-        rounded["branches.0.0.bias"] = found.bias.astype(np.float32)
-    return rounded, tuple(float(scale) for scale in found.scales)
+    rounded_layer = rounded_weights(weight.reshape(len(weight), -1), bias, total, input_q.scale)
+    rounded = {"branches.0.0.weight": rounded_layer.weight.reshape(weight.shape).astype(np.float32)}
+    if rounded_layer.bias is not None:
+        rounded["branches.0.0.bias"] = rounded_layer.bias.astype(np.float32)
+    return rounded, tuple(float(scale) for scale in rounded_layer.scales)
 
 
 def columns(value: np.ndarray, input_q: QuantParams, kernel: tuple[int, ...], constant: bool) -> Floats:
@@ -268,7 +271,7 @@ def _output_q(layers: Sequence[QuantizedLayer]) -> QuantParams:
     return params
 
 
-def _after(values: _Values, output: Floats, spec: NetworkSpec, index: int) -> _Values:
+def _after(values: _LayerInput, output: Floats, spec: NetworkSpec, index: int) -> _LayerInput:
     """The values after one more layer of the float network, whose output before skips is `output`."""
     kept = (*values.exact_kept, output)
     joined = sum((kept[skip.source] for skip in spec.skips if skip.target == index), output)
@@ -276,7 +279,7 @@ def _after(values: _Values, output: Floats, spec: NetworkSpec, index: int) -> _V
 
 
 def _with_params(
-    layer: QuantizedLayer, values: Sequence[_Values], following: Floats, raw: bool
+    layer: QuantizedLayer, values: Sequence[_LayerInput], following: Floats, raw: bool
 ) -> QuantizedLayer:
     """The layer with its quantization parameters; errors are weighted by the `following` layer's weights."""
     importance = np.square(following, dtype=np.float64).sum((0, 2, 3))
@@ -289,8 +292,8 @@ def _with_params(
 
 
 def _after_integers(
-    values: _Values, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[QuantizedLayer]
-) -> _Values:
+    values: _LayerInput, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[QuantizedLayer]
+) -> _LayerInput:
     """The values after one more layer of the integer network, the last of `layers`."""
     index, layer = len(layers) - 1, layers[-1]
     if index == 0:
@@ -305,7 +308,7 @@ def _after_integers(
 
 
 def _tail_error(
-    values: _Values, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[QuantizedLayer]
+    values: _LayerInput, spec: NetworkSpec, weights: Mapping[str, Floats], layers: Sequence[QuantizedLayer]
 ) -> float:
     input_q = _output_q(layers[:-1])
     integers = integer_layer(spec.tail, within(weights, "tail"), layers[-1], input_q, False)

@@ -12,11 +12,12 @@ from onebranch.algebra.network import run_network
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.stage import ArrayStage
-from onebranch.evaluation import Bytes, Evaluation, Progress, evaluate, measure, no_progress
+from onebranch.evaluation import Evaluation, PictureProgress, evaluate, measure, no_progress
 from onebranch.graph.analysis.halo import halo
 from onebranch.images.picture import Picture
 from onebranch.images.samples import Samples, as_depth
 from onebranch.lowering.floats import lower
+from onebranch.metrics import Bytes
 from onebranch.model.file import Model
 from onebranch.quantization.calibration import Crop
 from onebranch.runtime import engine_library, engine_network
@@ -90,7 +91,7 @@ def loss_on_folder(
     *,
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
-    progress: Progress = no_progress,
+    progress: PictureProgress = no_progress,
 ) -> Loss:
     """The loss on the pictures in a folder, by `evaluation.evaluate`: PSNR on luma, or on RGB for rgb models.
 
@@ -99,7 +100,7 @@ def loss_on_folder(
     floats = evaluate(model, data, sigma=sigma, then=then, progress=progress)
     integers = integer_scores(quantized, data, sigma=sigma, then=then, progress=progress)
     score = "psnr_y" if model.colour == "y" else "psnr_rgb"
-    means = [getattr(found.mean.scores, score) for found in (floats, integers)]
+    means = [getattr(evaluation.mean.scores, score) for evaluation in (floats, integers)]
     return Loss(f"{floats.data}: {floats.method}", means[0], means[1], len(floats.rows))
 
 
@@ -109,7 +110,7 @@ def integer_scores(
     *,
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
-    progress: Progress = no_progress,
+    progress: PictureProgress = no_progress,
 ) -> Evaluation:
     """`evaluation.evaluate` of a quantized model in 8 bits; `then` runs in floats."""
     stage = ArrayStage(quantized, integer_runtime(quantized))

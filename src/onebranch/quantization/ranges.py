@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from onebranch.spec.quantization import MAX_LEVEL, MIN_SCALE, QuantParams
+from onebranch.spec.quantization import MAX_LEVEL, MIN_QUANT_SCALE, QuantParams
 
 HISTOGRAM_BINS = 2**14
 """The number of bins of the histogram that approximates the values."""
@@ -24,7 +24,7 @@ def best_quant_params(
     """
     low = min(0.0, *(float(tensor.min()) for tensor in tensors))
     high = max(0.0, *(float(tensor.max()) for tensor in tensors))
-    if high - low < MAX_LEVEL * MIN_SCALE:
+    if high - low < MAX_LEVEL * MIN_QUANT_SCALE:
         return QuantParams(1.0, 0)
     counts, edges = _histogram(tensors, weights, importance, (low, high))
     values = (edges[1:] + edges[:-1]) / 2
@@ -61,5 +61,5 @@ def _histogram(
 
 def _params_between(low: float, high: float) -> QuantParams:
     """Levels from about `low` <= 0 to about `high` >= 0; the zero point is rounded to an integer."""
-    scale = max((high - low) / MAX_LEVEL, MIN_SCALE)
+    scale = max((high - low) / MAX_LEVEL, MIN_QUANT_SCALE)
     return QuantParams(scale, min(max(round(-low / scale), 0), MAX_LEVEL))

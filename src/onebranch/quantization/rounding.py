@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onebranch.spec.quantization import MAX_WEIGHT_LEVEL, MIN_SCALE
+from onebranch.spec.quantization import MAX_WEIGHT_LEVEL, MIN_QUANT_SCALE
 
 WEIGHT_CLIP_FACTORS = np.linspace(1, 0.55, 10)
 """Fractions of each output channel's largest weight at which its range may end."""
@@ -51,7 +51,7 @@ def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Produ
     start = weight if bias is None else np.concatenate([weight, bias[:, None]], 1)
     damped = products.inputs + np.diag(_damping(np.diag(products.inputs), count))
     fitted = start + np.linalg.solve(damped, (products.outputs - start @ products.inputs).T).T
-    floor = np.maximum(np.abs(fitted[:, count:]).sum(1) / (unit * MAX_BIAS_UNITS), MIN_SCALE)
+    floor = np.maximum(np.abs(fitted[:, count:]).sum(1) / (unit * MAX_BIAS_UNITS), MIN_QUANT_SCALE)
     largest = np.abs(fitted[:, :count]).max(1)
     scales = np.maximum(WEIGHT_CLIP_FACTORS[:, None] * largest / MAX_WEIGHT_LEVEL, floor)  # (F, O)
     tried = _column_by_column(fitted, count, scales, damped)

@@ -26,7 +26,7 @@ from onebranch.runtime.engine_library import (
     instruction_sets,
     library,
 )
-from onebranch.runtime.engine_network import SIGNATURE, describe
+from onebranch.runtime.engine_network import NETWORK_SIGNATURE, describe
 
 
 class Engine:
@@ -47,7 +47,7 @@ class Engine:
         self._network = functions.ob_open(description, len(description), chosen, message, MESSAGE_BYTES)
         if not self._network:
             raise OnebranchError(f"the engine cannot take this network: {message.value.decode()}")
-        (self._channels,) = struct.unpack_from("<i", description, len(SIGNATURE) + 8)
+        (self._channels,) = struct.unpack_from("<i", description, len(NETWORK_SIGNATURE) + 8)
         self.instructions = instructions or instruction_sets()[0]
         self._close = weakref.finalize(self, functions.ob_close, self._network)
         self._close.atexit = False  # another thread may still be running it

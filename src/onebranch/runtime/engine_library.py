@@ -41,7 +41,7 @@ class PictureFormat(ctypes.Structure):
 
 
 _POINTER, _TEXT, _INT, _LONG = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64
-_FORMAT, _SIZE = ctypes.POINTER(PictureFormat), ctypes.c_size_t
+_FORMAT, _BYTE_COUNT = ctypes.POINTER(PictureFormat), ctypes.c_size_t
 
 CancellationCallback = ctypes.CFUNCTYPE(ctypes.c_int32)
 """Called a few times a second on the calling thread; a result other than 0 cancels: ob_cancellation."""
@@ -49,19 +49,19 @@ CancellationCallback = ctypes.CFUNCTYPE(ctypes.c_int32)
 FUNCTIONS = {
     "ob_version": (_INT, ()),
     "ob_instruction_sets": (_TEXT, ()),
-    "ob_open": (_POINTER, (_TEXT, _SIZE, _TEXT, _TEXT, _SIZE)),
+    "ob_open": (_POINTER, (_TEXT, _BYTE_COUNT, _TEXT, _TEXT, _BYTE_COUNT)),
     "ob_close": (None, (_POINTER,)),
     "ob_output_height": (_LONG, (_POINTER, _LONG)),
     "ob_output_width": (_LONG, (_POINTER, _LONG)),
     "ob_run": (
         _INT,
-        (_POINTER, _FORMAT, _POINTER, _POINTER, _INT, _LONG, _LONG, CancellationCallback, _TEXT, _SIZE),
+        (_POINTER, _FORMAT, _POINTER, _POINTER, _INT, _LONG, _LONG, CancellationCallback, _TEXT, _BYTE_COUNT),
     ),
-    "ob_stream_open": (_POINTER, (_POINTER, _FORMAT, _INT, _TEXT, _SIZE)),
+    "ob_stream_open": (_POINTER, (_POINTER, _FORMAT, _INT, _TEXT, _BYTE_COUNT)),
     "ob_stream_ready": (_LONG, (_POINTER, _LONG)),
     "ob_stream_push": (
         _INT,
-        (_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, CancellationCallback, _TEXT, _SIZE),
+        (_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, CancellationCallback, _TEXT, _BYTE_COUNT),
     ),
     "ob_stream_close": (None, (_POINTER,)),
     "ob_peak": (ctypes.c_double, (_POINTER, _INT, ctypes.c_double)),

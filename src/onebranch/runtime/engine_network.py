@@ -17,10 +17,10 @@ from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
 from onebranch.spec.quantization import QuantParams, quantization_of
 
-SIGNATURE = b"OBNET\0\0\1"
+NETWORK_SIGNATURE = b"OBNET\0\0\1"
 
-TASKS = {"upscale": 0, "downscale": 1, "denoise": 2}
-PRECISIONS = {"fp32": 0, "bf16": 1, "int8": 2}
+TASK_CODES = {"upscale": 0, "downscale": 1, "denoise": 2}
+PRECISION_CODES = {"fp32": 0, "bf16": 1, "int8": 2}
 SLOPES = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}
 
 MAX_CHANNELS, MAX_KERNEL_SIZE, MAX_LAYERS = 4096, 31, 1024
@@ -67,8 +67,8 @@ def describe(model: Model, precision: str = "fp32", chroma: Kernel = "bicubic") 
         raise OnebranchError(f"the engine does not run this network in {precision}: {reason}")
     spec = model.spec
     parts = [
-        SIGNATURE,
-        _integers(TASKS[spec.task], PRECISIONS[precision], spec.channels, spec.scale),
+        NETWORK_SIGNATURE,
+        _integers(TASK_CODES[spec.task], PRECISION_CODES[precision], spec.channels, spec.scale),
         _integers(len(spec.all_blocks), len(spec.skips), int(spec.residual != "none")),
     ]
     if spec.residual != "none":
@@ -87,9 +87,9 @@ def describe_interpolation(spec: NetworkSpec, kind: Kernel) -> bytes:
     tail = spec.scale**2 if spec.task == "upscale" else 1
     reduction = _integers(1 if spec.task == "downscale" else 0)
     zeros = [_shape(np.zeros((n, 1, 1, 1)), False) + _floats([0.0] * 2 * n + [1.0] * n) for n in (1, tail)]
-    facts = _integers(TASKS[spec.task], PRECISIONS["fp32"], 1, spec.scale, len(zeros), 0, 1)
+    facts = _integers(TASK_CODES[spec.task], PRECISION_CODES["fp32"], 1, spec.scale, len(zeros), 0, 1)
     resampler = _resampler(spec, kind)
-    return b"".join([SIGNATURE, facts, resampler, resampler, reduction, *zeros])
+    return b"".join([NETWORK_SIGNATURE, facts, resampler, resampler, reduction, *zeros])
 
 
 def _integers(*values: int) -> bytes:

@@ -143,14 +143,16 @@ class ForeignRuntime:
         for multiple, (height, width) in _trials(self._analysis.fixed_size):
             picture = np.full((1, self._analysis.channels[0], height, width), 0.5, np.float32)
             try:
-                made = self._computed(picture).shape
+                shape = self._computed(picture).shape
             except OnebranchError as error:
                 reason = reason or str(error)
                 continue
-            scales = {Fraction(side, own) for side, own in zip(made[2:], (height, width), strict=False)}
-            if len(made) == 4 and made[1] == picture.shape[1] and len(scales) == 1:
+            scales = {
+                Fraction(side, before) for side, before in zip(shape[2:], (height, width), strict=False)
+            }
+            if len(shape) == 4 and shape[1] == picture.shape[1] and len(scales) == 1:
                 return whole_picture_halo(scales.pop(), multiple, 1, self._analysis.fixed_size)
-            reason = reason or f"{self.model.path} makes {made} of {picture.shape}; it has no one scale"
+            reason = reason or f"{self.model.path} makes {shape} of {picture.shape}; it has no one scale"
         raise OnebranchError(f"none of the sizes that were tried suits the network: {reason}")
 
 

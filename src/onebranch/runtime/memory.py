@@ -91,17 +91,17 @@ def _in_place(node: Node, ending: Collection[str], elements: Mapping[str, int]) 
 
 def _blocked(graph: Graph, elements: Mapping[str, int]) -> dict[str, int]:
     """Elements of the outputs of convolutions, and of in-place operations after them, in full blocks."""
-    found: dict[str, int] = {}
+    in_blocks: dict[str, int] = {}
     for node in graph.nodes:
         weight = graph.constants.get(node.inputs[1]) if node.kind == "Conv" else None
         size = elements[node.outputs[0]]
         if weight is not None:
             blocks = -(-len(weight) // CHANNELS_PER_BLOCK)
-            found[node.outputs[0]] = size * blocks * CHANNELS_PER_BLOCK // len(weight)
+            in_blocks[node.outputs[0]] = size * blocks * CHANNELS_PER_BLOCK // len(weight)
         elif node.kind in IN_PLACE:
-            before = [found[name] for name in node.inputs if name in found and elements[name] == size]
-            found |= {node.outputs[0]: max(before)} if before else {}
-    return found
+            before = [in_blocks[name] for name in node.inputs if name in in_blocks and elements[name] == size]
+            in_blocks |= {node.outputs[0]: max(before)} if before else {}
+    return in_blocks
 
 
 def _workspace(node: Node, graph: Graph, elements: Mapping[str, int], blocked: Mapping[str, int]) -> int:

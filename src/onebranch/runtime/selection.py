@@ -58,7 +58,7 @@ MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
-class Choice:
+class RuntimeChoice:
     """A runtime and a precision for a network, and the reason for that runtime, in one line."""
 
     runtime: str
@@ -66,7 +66,7 @@ class Choice:
     reason: str
 
 
-def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choice:
+def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> RuntimeChoice:
     """The runtime for a model. `auto` is the engine if it is available and supports the network.
 
     Otherwise `auto` is ONNX Runtime for fp32, and OpenVINO, if installed, for bf16 and int8. Raises
@@ -87,7 +87,7 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Choi
             f"runtime 'engine' cannot run {model.name or 'the model'} in {precision}: {reason};"
             " --runtime auto chooses another"
         )
-    return Choice(name, precision, "requested")
+    return RuntimeChoice(name, precision, "requested")
 
 
 def resolve_precision(model: Model, precision: str, runtime: str = "auto") -> str:
@@ -111,10 +111,10 @@ def without_record(model: Model) -> str:
     if why := reason_against(model.spec):
         return f"{model.name or 'the model'} cannot be quantized to int8: {why}"
     shipped = quantized_name(model.name)
-    way = "make a file that has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
+    advice = "make a file that has one: onebranch quantize MODEL --calibrate FOLDER -o OUT"
     if shipped != model.name:
-        way = f"the shipped {shipped} has one, and onebranch quantize makes one"
-    return f"{model.name or 'the model'} has no record of quantization, which int8 needs; {way}"
+        advice = f"the shipped {shipped} has one, and onebranch quantize makes one"
+    return f"{model.name or 'the model'} has no record of quantization, which int8 needs; {advice}"
 
 
 def engine_refusal(model: Model, precision: str = "fp32") -> str:
@@ -132,13 +132,13 @@ def engine_missing(runtime: str = "auto") -> str:
     return available() if runtime == "auto" else ""
 
 
-def _automatic(model: Model, precision: str) -> Choice:
+def _automatic(model: Model, precision: str) -> RuntimeChoice:
     against = engine_refusal(model, precision)
     if not against:
-        return Choice("engine", precision, "the engine supports this network")
+        return RuntimeChoice("engine", precision, "the engine supports this network")
     name, title = ("onnxruntime", "ONNX Runtime") if precision == "fp32" else ("openvino", "OpenVINO")
     if installed(name):
-        return Choice(name, precision, f"not the engine: {against}")
+        return RuntimeChoice(name, precision, f"not the engine: {against}")
     raise OnebranchError(
         f"no installed runtime supports {model.name or 'the model'} in {precision}: not the engine"
         f" ({against}), and {title} is not installed; {_installation(name)}"

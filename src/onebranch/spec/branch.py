@@ -100,7 +100,7 @@ class Identity:
         return "identity"
 
 
-Step = Convolution | BatchNorm | AveragePool | Edge | Identity
+BranchStep = Convolution | BatchNorm | AveragePool | Edge | Identity
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Branch:
     ((2, 1), (32, 32, 16), True)
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[BranchStep, ...]
 
     def __str__(self) -> str:
         return " ".join(str(step) for step in self.steps)
@@ -188,7 +188,7 @@ def parse(text: str) -> Branch:
     >>> str(parse("3x3*2  d2 nobias bn 1x1"))
     '3x3*2 d2 nobias bn 1x1'
     """
-    steps: list[Step] = []
+    steps: list[BranchStep] = []
     words = text.split()
     if len(words) > MAX_WORDS:
         raise OnebranchError(f"a branch has {len(words)} words; at most {MAX_WORDS} are allowed")
@@ -199,7 +199,7 @@ def parse(text: str) -> Branch:
     return Branch(tuple(steps))
 
 
-def _extended(steps: list[Step], word: str, text: str) -> list[Step]:
+def _extended(steps: list[BranchStep], word: str, text: str) -> list[BranchStep]:
     if steps and isinstance(steps[0], Identity) and word != "bn":
         raise OnebranchError(f"branch '{text}': only 'bn' may follow 'identity', not '{word}'")
     if match := _CONVOLUTION.fullmatch(word):
@@ -216,7 +216,7 @@ def _extended(steps: list[Step], word: str, text: str) -> list[Step]:
     return [*steps[:-1], _modified(steps, word, text)]
 
 
-def _modified(steps: list[Step], word: str, text: str) -> Convolution:
+def _modified(steps: list[BranchStep], word: str, text: str) -> Convolution:
     """The last convolution with a modifier (`dD`, `gG`, `dw`, `nobias`) applied."""
     if not (word in ("dw", "nobias") or re.fullmatch(r"[dg]\d+", word)):
         raise OnebranchError(f"branch '{text}': unknown word '{word}'; {nearest(word, WORDS)}")
@@ -231,13 +231,13 @@ def _modified(steps: list[Step], word: str, text: str) -> Convolution:
     return replace(last, dilation=number) if word[0] == "d" else replace(last, groups=number)
 
 
-def _batch_norm(steps: list[Step], text: str) -> BatchNorm:
+def _batch_norm(steps: list[BranchStep], text: str) -> BatchNorm:
     if not steps or isinstance(steps[-1], BatchNorm):
         raise OnebranchError(f"branch '{text}': 'bn' must follow a convolution, a filter or 'identity'")
     return BatchNorm()
 
 
-def _identity(steps: list[Step], text: str) -> Identity:
+def _identity(steps: list[BranchStep], text: str) -> Identity:
     if steps:
         raise OnebranchError(f"branch '{text}': 'identity' must be the first word")
     return Identity()

@@ -20,7 +20,7 @@ Task = Literal["upscale", "downscale", "denoise"]
 Colour = Literal["y", "rgb"]
 Downsampling = Literal["none", "convolution", "average", "unshuffle"]
 Residual = Literal["none", "nearest", "bicubic"]
-Join = Literal["add", "concatenate"]
+SkipJoin = Literal["add", "concatenate"]
 Activation = Literal["prelu", "relu", "leaky_relu", "silu", "gelu", "none"]
 
 LEAKY_SLOPE = 0.1
@@ -63,7 +63,7 @@ class Skip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     source: int
     target: int
-    join: Join = "add"
+    join: SkipJoin = "add"
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

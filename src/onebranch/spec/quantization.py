@@ -22,7 +22,7 @@ MAX_LEVEL = 255
 MAX_WEIGHT_LEVEL = 127
 """The largest magnitude of an 8-bit weight; -128 is not used, so that the range is symmetric."""
 
-MIN_SCALE, MAX_SCALE = 1e-9, 1e9
+MIN_QUANT_SCALE, MAX_QUANT_SCALE = 1e-9, 1e9
 """Limits of every scale, so that the product of two divided by a third is a normal float32 number."""
 
 
@@ -138,8 +138,8 @@ def _check_layer(layer: QuantizedLayer, spec: NetworkSpec, index: int) -> None:
 def _check_scales(layer: QuantizedLayer) -> None:
     tensors = [params.scale for params in (layer.output, layer.raw) if params]
     for scale in (*(layer.weight_scales or ()), *tensors):
-        if not (math.isfinite(scale) and MIN_SCALE <= scale <= MAX_SCALE):
+        if not (math.isfinite(scale) and MIN_QUANT_SCALE <= scale <= MAX_QUANT_SCALE):
             raise OnebranchError(
                 f"quantization: {layer.name} has the scale {scale:g}; scales must be finite and from"
-                f" {MIN_SCALE:g} to {MAX_SCALE:g}"
+                f" {MIN_QUANT_SCALE:g} to {MAX_QUANT_SCALE:g}"
             )
