@@ -1,10 +1,18 @@
-"""The command line, run inside the test's process."""
+"""The command line, run inside the test's process, and code run on a terminal."""
 
+import contextlib
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import onebranch
 from onebranch import cli
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(onebranch.__file__).parent.parent)}
+"""The environment of a process that imports this tree's package."""
 
 
 class Outcome:
@@ -39,3 +47,24 @@ class CommandLine:
         assert outcome.errors.startswith("onebranch: ")
         assert outcome.errors.count("\n") == 1, outcome.errors
         return outcome.errors
+
+
+def terminal_output(code: str, *arguments: str, columns: int, folder: Path | None = None) -> bytes:
+    """The bytes that Python code writes to a pseudo-terminal, by stdout and stderr; exit code 0.
+
+    folder: the working directory.
+    """
+    import pty  # of POSIX systems only
+
+    reader, writer = pty.openpty()
+    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": str(columns)}
+    words = [sys.executable, "-c", code, *arguments]
+    with os.fdopen(reader, "rb", buffering=0) as terminal:
+        process = subprocess.Popen(words, stdout=writer, stderr=writer, env=environment, cwd=folder)
+        os.close(writer)
+        output = b""
+        with contextlib.suppress(OSError):  # reading fails once the process has closed the terminal
+            while part := terminal.read(4096):
+                output += part
+    assert process.wait() == 0
+    return output

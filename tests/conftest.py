@@ -6,9 +6,14 @@ ONEBRANCH_GPU=1 (run the tests that need a GPU), HYPOTHESIS_PROFILE (ci, default
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from command_line import CommandLine
+
 
 # Workers of many threads each would fight for the cores; PyTorch and OpenBLAS read these when imported.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -58,3 +63,13 @@ def crops() -> Path:
 def fuzz_seconds() -> float:
     """How long one fuzz test may search: short by default, set by `make slow` and `make soak`."""
     return float(os.environ.get("ONEBRANCH_FUZZ_SECONDS", "5"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "CommandLine":
+    """The command line, run inside the test's process."""
+    from command_line import (
+        CommandLine,
+    )  # not above: it imports numpy, which reads the variables when imported
+
+    return CommandLine(monkeypatch, capsys)

@@ -65,6 +65,18 @@ class Drawing(Sketch):
         names = [self.numbers(f"{name}.{k}", p) if isinstance(p, int) else p for k, p in enumerate(parts)]
         return self.add("Concat", names, name, axis=0)
 
+    def padded_to_multiple(self, multiple: int, mode: str) -> str:
+        """`x` with rows and columns appended, so that height and width are multiples; its name."""
+        missing = []
+        for index in (2, 3):
+            side = self.size_of("x", index)
+            divisor = self.numbers(f"{side}.multiple", multiple)
+            self.add("Neg", side, f"{side}.negated")
+            missing.append(self.add("Mod", [f"{side}.negated", divisor], f"{side}.missing"))
+        self.add("Pad", ["x", self.joined("pads", 0, 0, 0, 0, 0, 0, *missing)], "padded", mode=mode)
+        self.channels["padded"] = self.channels["x"]
+        return "padded"
+
     def last(self, source: str, opset: int = 18, pad: int = 1) -> onnx.ModelProto:
         """A 3x3 convolution to three channels, which ends the network."""
         return self.model(self.conv(source, "y", 3, 3, pad=pad), opset=opset, version=8)
@@ -225,16 +237,9 @@ def focus(net: Net) -> onnx.ModelProto:
 
 
 def cut_to_size(net: Net) -> onnx.ModelProto:
-    """Padded by what is missing to a multiple of 4, and the output cut to the picture: as SwinIR begins."""
+    """The picture padded to a multiple of 4, and the output cropped to its size, as SwinIR does."""
     d = Drawing()
-    missing = []
-    for index in (2, 3):
-        side = d.size_of("x", index)
-        d.add("Neg", side, f"{side}.negated")
-        missing.append(d.add("Mod", [f"{side}.negated", d.numbers(f"{side}.four", 4)], f"{side}.missing"))
-    d.add("Pad", ["x", d.joined("pads", 0, 0, 0, 0, 0, 0, *missing)], "p", mode="reflect")
-    d.channels["p"] = 3
-    d.conv("p", "a", 12)
+    d.conv(d.padded_to_multiple(4, "reflect"), "a", 12)
     d.add("DepthToSpace", "a", "b", blocksize=2)
     for index in (2, 3):
         d.add("Mul", [d.size_of("x", index), d.numbers(f"two{index}", 2)], f"end{index}")
@@ -311,16 +316,9 @@ def kernels(net: Net) -> onnx.ModelProto:
 
 
 def edge_filled(net: Net) -> onnx.ModelProto:
-    """Reduced to a half, the picture filled up first, as our own exports do."""
+    """The picture reduced to a half after padding to even sizes, as onebranch exports it."""
     d = Drawing()
-    missing = []
-    for index in (2, 3):
-        side = d.size_of("x", index)
-        d.add("Neg", side, f"{side}.negated")
-        missing.append(d.add("Mod", [f"{side}.negated", d.numbers(f"{side}.two", 2)], f"{side}.missing"))
-    d.add("Pad", ["x", d.joined("pads", 0, 0, 0, 0, 0, 0, *missing)], "filled", mode="edge")
-    d.channels["filled"] = 3
-    return d.model(d.conv("filled", "y", 3, 3, strides=[2, 2]))
+    return d.model(d.conv(d.padded_to_multiple(2, "edge"), "y", 3, 3, strides=[2, 2]))
 
 
 def old_forms(net: Net) -> onnx.ModelProto:

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import CommandLine
 from onebranch import metrics
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`onebranch enhance` as it is typed: what it prints, its exit codes, and that it never loads PyTorch."""
 
-import contextlib
 import io
 import json
 import os
@@ -15,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import onebranch
-from command_line import CommandLine
+from command_line import ENVIRONMENT, CommandLine, terminal_output
 from network_specs import calm_model
 from onebranch.enhancer.enhancer import enhance
 from onebranch.images.picture import Picture
@@ -27,14 +25,7 @@ from onebranch.model.file import Model
 from onebranch.model.file import write as save
 from onebranch.runtime.selection import chosen
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(onebranch.__file__).parent.parent)}
-
 UPSCALE = calm_model(task="upscale", scale=2)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -453,27 +444,16 @@ def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals are made so on POSIX systems only")
 def test_a_terminal_shows_progress_and_other_outputs_do_not(model: Path, folder: Path) -> None:
-    import pty
-
     (folder / "in" / "bad.png").unlink()
     code = (
         "import sys; from onebranch.cli import main, enhance_screen; enhance_screen.DELAY_SECONDS = -1; "
         f"sys.argv = ['onebranch', 'enhance', 'in', '-o', sys.argv[1], '-m', {str(model)!r}]; main(); "
     )
-    reader, writer = pty.openpty()
-    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "200"}
-    words = [sys.executable, "-c", code]
-    with os.fdopen(reader, "rb", buffering=0) as terminal:
-        running = subprocess.Popen([*words, "one"], stdout=writer, stderr=writer, env=environment, cwd=folder)
-        os.close(writer)
-        shown = b""
-        with contextlib.suppress(OSError):  # the end of a terminal
-            while part := terminal.read(4096):
-                shown += part
-    assert running.wait() == 0
+    shown = terminal_output(code, "one", columns=200, folder=folder)
     assert b"0/2" in shown and b"2/2" in shown and b"sand.png" in shown
     assert [shown.count(line) for line in (b"in/fence.png: ", b"in/sand.png: ", b"2 pictures enhanced")] == [
         1
     ] * 3
-    plain = subprocess.run([*words, "two"], capture_output=True, env=environment, check=True, cwd=folder)
+    words = [sys.executable, "-c", code, "two"]
+    plain = subprocess.run(words, capture_output=True, env=ENVIRONMENT, check=True, cwd=folder)
     assert b"/2" not in plain.stdout and plain.stderr == b"" and b"\x1b" not in plain.stdout

@@ -26,9 +26,10 @@ MODEL = replace(
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def run(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line in a terminal of 180 columns."""
     monkeypatch.setenv("COLUMNS", "180")
-    return CommandLine(monkeypatch, capsys)
+    return run
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 
-from command_line import CommandLine
 from network_specs import network_specs, random_model
 from onebranch.errors import OnebranchError
 from onebranch.model import svg
@@ -168,28 +167,22 @@ def test_one_or_two_networks():
             draw(*[network("plain")] * count)
 
 
-@pytest.fixture
-def onebranch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    """The command line."""
-    return CommandLine(monkeypatch, capsys)
-
-
-def test_command(onebranch, tmp_path):
+def test_command(run, tmp_path):
     model, out = tmp_path / "tiny.safetensors", tmp_path / "tiny.svg"
     write(random_model(network("repvgg", width=4, depth=1)), model)
-    assert onebranch("draw", model, model, "-o", out, "--title", "twice").code == 0
+    assert run("draw", model, model, "-o", out, "--title", "twice").code == 0
     assert texts(out.read_text(encoding="utf-8")).count("input Y") == 2
     before = out.read_bytes()
-    assert "exists" in onebranch.refused("draw", model, "-o", out)
+    assert "exists" in run.refused("draw", model, "-o", out)
     assert out.read_bytes() == before
-    assert onebranch("draw", model, "-o", out, "--overwrite").code == 0
+    assert run("draw", model, "-o", out, "--overwrite").code == 0
     assert texts(out.read_text(encoding="utf-8")).count("input Y") == 1
 
 
-def test_command_refuses(onebranch, tmp_path):
-    assert "photo-x2" in onebranch.refused("draw", "foto-x2", "-o", tmp_path / "a.svg")
+def test_command_refuses(run, tmp_path):
+    assert "photo-x2" in run.refused("draw", "foto-x2", "-o", tmp_path / "a.svg")
     model = tmp_path / "tiny.safetensors"
     write(random_model(network("plain", width=4, depth=1)), model)
-    assert ".svg" in onebranch.refused("draw", model, "-o", tmp_path / "a.png")
-    assert "cannot write" in onebranch.refused("draw", model, "-o", tmp_path / "missing" / "a.svg")
+    assert ".svg" in run.refused("draw", model, "-o", tmp_path / "a.png")
+    assert "cannot write" in run.refused("draw", model, "-o", tmp_path / "missing" / "a.svg")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]

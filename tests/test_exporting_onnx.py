@@ -169,11 +169,6 @@ def test_int8_needs_a_record_and_precisions_have_names() -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A quantized model in a file."""
     path = tmp_path / "calm.safetensors"

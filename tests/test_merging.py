@@ -12,7 +12,6 @@ import torch
 from onnx import helper, numpy_helper
 
 import onebranch
-from command_line import CommandLine
 from foreign import exported
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.onnx.linear import read_linear
@@ -41,11 +40,6 @@ class Block(torch.nn.Module):
     def forward(self, x):
         large, small, same = self.norms
         return torch.relu(large(self.large(x)) + small(self.small(x)) + same(x))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

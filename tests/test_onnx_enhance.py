@@ -40,11 +40,6 @@ NETS = {net.name: net for net in (*LOCAL, *GLOBAL)}
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def file(tmp_path: Path) -> Callable[[str | onnx.ModelProto], Path]:
     """A network of that name, or a model, in a file x.onnx."""
 

@@ -23,11 +23,6 @@ def two_convolutions(open_size: int) -> onnx.ModelProto:
     return model
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 @pytest.mark.parametrize("open_size", [-1, 0])
 def test_such_a_file_is_merged_verified_and_described(
     open_size: int, run: CommandLine, tmp_path: Path

@@ -300,12 +300,6 @@ def test_folders_without_enough_are_refused(tmp_path) -> None:
         read_crops(tmp_path, spec, 0)
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    """The command line."""
-    return CommandLine(monkeypatch, capsys)
-
-
 def small(task: str = "upscale", **options: object) -> Model:
     """A small merged network whose output is near its input."""
     return calm_model(task=task, width=8, depth=2, branches=("3x3",), **options)

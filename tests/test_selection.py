@@ -165,9 +165,10 @@ def test_precision_reaches_the_network() -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def run(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line in a terminal of 200 columns."""
     monkeypatch.setenv("COLUMNS", "200")
-    return CommandLine(monkeypatch, capsys)
+    return run
 
 
 @pytest.fixture

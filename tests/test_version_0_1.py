@@ -7,18 +7,12 @@ import onnx
 import pytest
 
 import onebranch
-from command_line import CommandLine
 from onebranch.blocks.plan import read
 from onebranch.verification import record_of
 
 pytestmark = pytest.mark.fast
 
 FILES = Path(__file__).parent / "data" / "version_0_1"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def test_a_merged_model_is_read_with_the_keys_of_today_and_verifies(run):
