@@ -45,6 +45,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, comple
 	$(BIN)/clang-format --dry-run -Werror src/engine/*.h src/engine/*.cpp src/engine/tests/*.cpp
 
 slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
+	scripts/install_ffmpeg.sh
 	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS)
 
 soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzzing time (SOAK_SECONDS)

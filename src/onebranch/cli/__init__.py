@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": "Score a model on a folder of pictures.",
     "new-config": "Write an example training config.",
     "train": "Train a network from a config and a folder of pictures.",
-    "export": "Write a model as ONNX or as a Compact file.",
+    "export": "Write a model as ONNX, a Compact file or an mpv shader.",
     "bench": "Time models in every installed runtime and precision.",
     "demo": "Double a photograph and compare it with bicubic.",
 }

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from onebranch.model.file import Model
 
 
+SUFFIXES = {"onnx": ".onnx", "compact": ".safetensors", "mpv": ".glsl"}
+"""The suffix of the files of every format."""
+
+
 @click.command("export")
 @click.argument("model")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output file, or a folder.")
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
     "file_format",
     default="onnx",
     show_default=True,
-    help="onnx, or compact: a safetensors file that spandrel, chaiNNer and ComfyUI load.",
+    help="onnx; compact: a safetensors file that spandrel, chaiNNer and ComfyUI load; mpv: a shader for mpv,"
+    " video2x and ffmpeg.",
 )
 @click.option("--format", "older_name", hidden=True, help="The same as --to.")
 @click.option(
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 def command(
     model: str, out: Path, file_format: str, older_name: str | None, precision: str, overwrite: bool
 ) -> None:
-    """Write MODEL (a shipped name or a file) as ONNX or as a Compact file of Real-ESRGAN.
+    """Write MODEL (a shipped name or a file) as ONNX, as a Compact file of Real-ESRGAN or as a shader.
 
     The file is run and compared with the model before it is written.
 
@@ -38,6 +43,10 @@ def command(
 
     A Compact file holds a merged network of 3x3 convolutions with PReLU, leaky ReLU or ReLU, a nearest
     residual and no feature skips.
+
+    An mpv shader holds a merged network that enlarges luma, with PReLU, leaky ReLU, ReLU or no activation. It
+    is run and compared where ffmpeg has the filter libplacebo and a Vulkan device (a software driver is
+    enough); otherwise it is written, and the output says that it was not run.
 
     If OUT is a folder, the file is named by convention, such as 2x_photo-x2_1x1xHxW_dyn-HW_fp32_op18.onnx.
     """
@@ -50,7 +59,7 @@ def command(
     check_format(file_format, precision)
     loaded = load(model)
     target = out / _name(loaded, file_format, precision) if out.is_dir() else out
-    suffix = {"onnx": ".onnx", "compact": ".safetensors"}[file_format]
+    suffix = SUFFIXES[file_format]
     if target.suffix.lower() != suffix:
         raise OnebranchError(f"{target}: the name of a file in format '{file_format}' must end in {suffix}")
     with ProgressLine("exporting") as status:
@@ -66,7 +75,8 @@ def _name(model: "Model", file_format: str, precision: str) -> str:
     from onebranch.exporting.onnx import conventional_name
 
     onnx = conventional_name(model, precision)
-    return onnx if file_format == "onnx" else f"{onnx.partition('_')[0]}_{model.name or 'model'}.safetensors"
+    name = f"{onnx.partition('_')[0]}_{model.name or 'model'}{SUFFIXES[file_format]}"
+    return onnx if file_format == "onnx" else name
 
 
 def _input_and_output(model: "Model", file_format: str, precision: str) -> str:

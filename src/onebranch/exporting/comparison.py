@@ -45,11 +45,27 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """A program that could not run the exported file, and the reason."""
+
+    runtime: str
+    reason: str
+
+    def summary(self) -> str:
+        """The reason in one line.
+
+        >>> NotRun("ffmpeg's libplacebo", "ffmpeg is not installed").summary()
+        "not run in ffmpeg's libplacebo, so not compared: ffmpeg is not installed"
+        """
+        return f"not run in {self.runtime}, so not compared: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Exported:
-    """The content of an exported file, and its comparisons."""
+    """The content of an exported file, and its comparisons with the network."""
 
     data: bytes
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison | NotRun, ...]
 
 
 def random_picture(channels: int) -> np.ndarray:

@@ -7,11 +7,12 @@ from pathlib import Path
 from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError, nearest
 from onebranch.exporting.compact import export_compact
-from onebranch.exporting.comparison import Comparison, Exported
+from onebranch.exporting.comparison import Comparison, Exported, NotRun
+from onebranch.exporting.mpv import export_mpv
 from onebranch.exporting.onnx import ONNX_PRECISIONS, export_onnx
 from onebranch.model.file import Model, check_is_model
 
-EXPORT_FORMATS = {"onnx": tuple(ONNX_PRECISIONS), "compact": ("fp32",)}
+EXPORT_FORMATS = {"onnx": tuple(ONNX_PRECISIONS), "compact": ("fp32",), "mpv": ("fp32",)}
 """Every export format with its precisions."""
 
 
@@ -22,13 +23,14 @@ def export(
     overwrite: bool = False,
     precision: str = "fp32",
     report: Callable[[str, float | None], None] = lambda step, share: None,
-) -> tuple[Comparison, ...]:
+) -> tuple[Comparison | NotRun, ...]:
     """Write the model to `path` for other programs, after running the file and comparing its output.
 
     format: "onnx" (one input and one output (N, C, H, W) with dynamic N, H and W, values in [0, 1]) or
-    "compact" (the safetensors layout of Real-ESRGAN's Compact). precision: "fp32"; for ONNX also "fp16", and
-    "int8" for quantized models. report: called with the current step and the
-    completed share (None: unknown). Returns one comparison per program that ran the file.
+    "compact" (the safetensors layout of Real-ESRGAN's Compact) or "mpv" (a user shader of mpv and
+    libplacebo). precision: "fp32"; for ONNX also "fp16", and "int8" for quantized models. report: called with
+    the current step and the completed share (None: unknown). Returns one comparison per run of the file; for
+    a shader that could not be run, a `NotRun` with the reason.
 
     Raises OnebranchError if the format is unknown or cannot hold the network, if the output differs by more
     than its bound, or if the path exists (unless `overwrite` is true) or cannot be written; then no file is
@@ -61,4 +63,6 @@ def check_format(format: str, precision: str) -> None:
 
 
 def _exported(model: Model, format: str, precision: str) -> Exported:
+    if format == "mpv":
+        return export_mpv(model)
     return export_compact(model) if format == "compact" else export_onnx(model, precision)
