@@ -1,4 +1,4 @@
-"""Colour spaces for tests, twice: as ICC profiles, and as plain formulas that share nothing with them."""
+"""Colour spaces for tests in two independent forms: ICC profiles and plain formulas."""
 
 import struct
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.03
 
 SRGB = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 BT709 = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
-"""Transfers as ICC's parametric curve of type 3: power, slope and offset, and below a threshold a line."""
+"""Transfer curves as ICC parametric curves of type 3: power, slope and offset; linear below a threshold."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """RGB by its primaries and white (x, y) and its transfer: a power, or the curve of type 3."""
+    """An RGB space: primaries and white point (x, y); transfer curve: an exponent or a curve of type 3."""
 
     primaries: tuple[tuple[float, float], ...]
     transfer: tuple[float, ...]
@@ -26,7 +26,7 @@ class Space:
 
     @property
     def matrix(self) -> np.ndarray:
-        """From linear RGB to XYZ, white as D50 (Bradford)."""
+        """The matrix from linear RGB to XYZ with the white point D50 (Bradford adaptation)."""
         columns = np.stack([xyz(*point) for point in self.primaries], axis=1)
         white = xyz(*self.white)
         cones = np.diag((BRADFORD @ D50) / (BRADFORD @ white))
@@ -51,12 +51,12 @@ GREY = {"grey gamma 1.8": (1.8,), "grey gamma 2.2": (2.2,), "grey linear": (1.0,
 
 
 def xyz(x: float, y: float) -> np.ndarray:
-    """Of a chromaticity, with Y as 1."""
+    """XYZ of a chromaticity (x, y), with Y = 1."""
     return np.array([x / y, 1.0, (1 - x - y) / y])
 
 
 def linear(values: np.ndarray, transfer: tuple[float, ...]) -> np.ndarray:
-    """Encoded values as light."""
+    """Linear values of encoded values."""
     if len(transfer) == 1:
         return np.sign(values) * np.abs(values) ** transfer[0]
     power, slope, offset, line, threshold = transfer
@@ -64,7 +64,7 @@ def linear(values: np.ndarray, transfer: tuple[float, ...]) -> np.ndarray:
 
 
 def lab_of_rgb(rgb: np.ndarray, name: str, clipped: bool = False) -> np.ndarray:
-    """CIE Lab of encoded RGB (..., 3) of a space. clipped: to what sRGB can hold."""
+    """CIE Lab of encoded RGB (..., 3) of a space. clipped: clip to the gamut of sRGB first."""
     space = SPACES[name]
     found = linear(rgb, space.transfer) @ space.matrix.T
     if clipped:
@@ -74,7 +74,7 @@ def lab_of_rgb(rgb: np.ndarray, name: str, clipped: bool = False) -> np.ndarray:
 
 
 def lab_of_grey(grey: np.ndarray, name: str) -> np.ndarray:
-    """CIE Lab of encoded grey (..., 1); of no name it has sRGB's transfer."""
+    """CIE Lab of encoded grey (..., 1); without a name, with the transfer curve of sRGB."""
     return lab_of_xyz(linear(grey, GREY.get(name, SRGB)) * D50)
 
 
@@ -87,7 +87,7 @@ def lab_of_xyz(values: np.ndarray) -> np.ndarray:
 
 
 def profile(name: str) -> bytes:
-    """An ICC profile of version 4: of `SPACES`, of `GREY`, or libvips' own ("srgb", "p3", "cmyk")."""
+    """An ICC profile of version 4 for a name in `SPACES` or `GREY`, or libvips' "srgb", "p3" or "cmyk"."""
     if name in SPACES:
         space = SPACES[name]
         curve = {tag: _curve(space.transfer) for tag in (b"rTRC", b"gTRC", b"bTRC")}

@@ -1,8 +1,8 @@
-"""What a network really computes: every convolution that runs, counted by watching it run.
+"""Counts the convolutions and multiply-accumulates that a network runs, by observing it while it runs.
 
-A torch module is watched by a dispatch mode, which sees the operators that PyTorch executes, whoever wrote
-the module: eager code, torch.fx or torch.export. An ONNX model runs in ONNX Runtime with the inputs and
-results of its convolutions and products among its outputs. Neither shares anything with the package.
+A dispatch mode records the operators that PyTorch executes for a module, be it eager code, torch.fx or
+torch.export. An ONNX model runs in ONNX Runtime with the inputs and results of its convolutions and matrix
+products among its outputs. No code is shared with the package.
 """
 
 import math
@@ -33,7 +33,7 @@ ELEMENTWISE = (aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, at
 
 @dataclass(frozen=True)
 class Convolution:
-    """Kernel and bias of one convolution that ran (bias None where it had none)."""
+    """Kernel and bias (None: no bias) of one convolution that ran."""
 
     weight: Tensor
     bias: Tensor | None
@@ -82,7 +82,7 @@ class _Counting(TorchDispatchMode):
 
 
 def counted(module: nn.Module, *inputs: Tensor) -> Work:
-    """What `module` runs on `inputs`, in the order in which it runs."""
+    """The operations that `module` runs on `inputs`, in order."""
     with torch.no_grad(), _Counting() as counting:
         module(*inputs)
     return counting.work
@@ -90,19 +90,19 @@ def counted(module: nn.Module, *inputs: Tensor) -> Work:
 
 @dataclass(frozen=True)
 class OnnxWork:
-    """What an ONNX model runs: counts of its nodes by type, and multiply-accumulates as in `Work`."""
+    """The operations that an ONNX model runs: node counts by type, and multiply-accumulates as in `Work`."""
 
     nodes: Counter[str]
     macs: int
 
     @property
     def convolutions(self) -> int:
-        """Convolutions, transposed ones among them."""
+        """The number of convolutions, including transposed ones."""
         return self.nodes["Conv"] + self.nodes["ConvTranspose"]
 
 
 def counted_onnx(model: onnx.ModelProto, picture: np.ndarray) -> OnnxWork:
-    """What `model` runs on a picture, its one input, nothing optimized."""
+    """The operations that `model` runs on a picture, its only input, without ONNX Runtime's optimizer."""
     watched = [node for node in model.graph.node if node.op_type in ONNX_MACS]
     shapes = _shapes(model, watched, picture)
     macs = sum(ONNX_MACS[node.op_type](*(shapes[name] for name in _seen(node))) for node in watched)
@@ -132,7 +132,7 @@ ONNX_MACS = {
     "MatMul": _product_macs,
     **dict.fromkeys(("BatchNormalization", "Add", "Sub", "Mul", "Div"), _elementwise_macs),
 }
-"""What a node costs, from the shapes of its first two inputs and its result; no Gemm transposes its first."""
+"""Multiply-accumulates of a node, from the shapes of its two inputs and its result (Gemm: transA = 0)."""
 
 
 def _seen(node: onnx.NodeProto) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def _seen(node: onnx.NodeProto) -> tuple[str, ...]:
 def _shapes(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], picture: np.ndarray
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of what the nodes take and give, found by running the model with them as outputs."""
+    """Shapes of the nodes' inputs and outputs, found by running the model with these as outputs."""
     shapes = {stored.name: tuple(stored.dims) for stored in model.graph.initializer}
     shapes[model.graph.input[0].name] = picture.shape
     wanted = sorted({name for node in nodes for name in _seen(node)} - set(shapes))

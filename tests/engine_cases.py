@@ -1,4 +1,4 @@
-"""Writes cases for the engine's runner without Python: networks, pictures and expected outputs.
+"""Writes test cases for a runner that needs no Python: networks, pictures and expected outputs.
 
 python tests/engine_cases.py FILE. The layout of the file is that of src/engine/tests/replay.cpp. Expected
 outputs are those of the slow definition or, if rows are also converted and resized, of the portable kernels
@@ -75,7 +75,7 @@ def largest_value(model: Model, picture: np.ndarray) -> float:
 
 
 def defined(index: int, size: tuple[int, int]) -> Iterator[bytes]:
-    """The network on a picture in planes of floats, in every precision that has a definition to the end."""
+    """Cases of a network on planar floats: fp32, bf16, and int8 if no float layer follows the tail."""
     model = quantized(model_of(NETWORKS[index], index), index)
     picture = np.random.default_rng(index).random((1, model.spec.channels, *size), np.float32)
     expected = run_network(model.spec, model.weights, picture.astype(np.float64))
@@ -91,7 +91,7 @@ def defined(index: int, size: tuple[int, int]) -> Iterator[bytes]:
 
 
 def converted(index: int, size: tuple[int, int]) -> Iterator[bytes]:
-    """The network in int8 between pictures of whole numbers, in the colours that it takes."""
+    """Cases of a network in int8 on 8-bit and 16-bit pictures, in the colour conversions that it supports."""
     model = quantized(model_of(NETWORKS[index], index), index)
     colours = {"y": {"own": 1, "y of rgb": 3, "y of grey": 1}, "rgb": {"own": 3, "rgb of grey": 1}}
     description = describe(model, "int8")

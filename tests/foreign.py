@@ -1,7 +1,7 @@
-"""Other people's networks, unmodified: the smallest variants from timm and spandrel, and how to export them.
+"""Third-party networks, unmodified: the smallest variants from timm and spandrel, and their export to ONNX.
 
-Nothing here knows how a network is merged. Weights and statistics are random (`random_weights`); heads have
-ten classes. Where torchvision is not installed, a placeholder lets both packages import.
+Weights and statistics are random (`random_weights`); classifiers have ten classes. If torchvision is not
+installed, a placeholder takes its place, so that both packages can be imported.
 """
 
 import importlib
@@ -23,12 +23,12 @@ torchvision_placeholder.install()
 
 @dataclass(frozen=True)
 class Network:
-    """How to build a network, and at which sizes it runs.
+    """A builder of a network, and the sizes at which it runs.
 
-    sizes: heights and widths; the first is the example's. A network that runs at one size only has one.
-    slow: whether its tests are among the slow ones. windowed: whether its code takes another way at other
-    sizes, as attention in windows does: what PyTorch traces then holds for the example's size only.
-    traceable: whether PyTorch can trace it; through ONNX it can be merged all the same.
+    sizes: heights and widths, first those of the example; only one if the network runs at one size.
+    slow: True if its tests are marked as slow. windowed: True if its code branches on the size, as attention
+    in windows does, so that a trace by PyTorch is valid only for the size of the example. traceable: False if
+    PyTorch cannot trace it; it can still be merged as ONNX.
     """
 
     build: Callable[[], nn.Module]
@@ -38,7 +38,7 @@ class Network:
     traceable: bool = True
 
     def module(self) -> nn.Module:
-        """A new module in evaluation mode with random weights, always the same."""
+        """A new module in evaluation mode; every call gives the same random weights."""
         return settle(randomize(self.build()), pictures(*self.sizes[0], count=4, seed=0))
 
     def example(self) -> Tensor:
@@ -46,7 +46,7 @@ class Network:
         return pictures(*self.sizes[0])
 
     def exported(self, module: nn.Module) -> onnx.ModelProto:
-        """The module as unmerged ONNX; height and width are dynamic where more sizes than one are given."""
+        """The module as unmerged ONNX; height and width are dynamic if `sizes` has more than one entry."""
         return exported(module, self.example(), free=len(self.sizes) > 1)
 
 
@@ -76,7 +76,7 @@ def from_spandrel(module: str, name: str, **options: Any) -> Callable[[], nn.Mod
 
 
 class Picture(nn.Module):
-    """A network of a picture alone: the exporter would make inputs of the other arguments' defaults."""
+    """The network with the picture as its only argument; the exporter would turn others into inputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Picture(nn.Module):
 
 
 FREE = ((64, 64), (96, 64), (64, 128))
-"""Sizes of classifiers that take any multiple of 32."""
+"""Sizes for classifiers that accept any multiple of 32."""
 
 TIMM = {
     "repvgg_a0": Network(from_timm("repvgg_a0"), FREE, slow=True),
@@ -118,7 +118,7 @@ TIMM = {
 """timm's re-parameterizable and foldable classifiers."""
 
 ODD = ((24, 24), (17, 23), (8, 40))
-"""Sizes of picture-to-picture networks that take any."""
+"""Sizes for picture-to-picture networks that accept any size."""
 
 PADDED = ((24, 24), (28, 36), (40, 20))
 """Sizes for networks that pad by reflection: larger than the padding, multiples of 4."""
@@ -129,7 +129,7 @@ SPANDREL = {
             "SPAN.__arch.span", "SPAN", num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2, norm=False
         ),
         ODD,
-        traceable=False,  # it merges its own branches anew, into its weights, whenever it runs
+        traceable=False,  # whenever it runs, it merges its own branches into its weights
     ),
     "Compact": Network(
         from_spandrel("Compact.__arch.SRVGG", "SRVGGNetCompact", num_feat=16, num_conv=4, upscale=2), ODD
@@ -185,25 +185,25 @@ SPANDREL = {
         slow=True,
     ),
 }
-"""spandrel's picture-to-picture networks, made small."""
+"""spandrel's picture-to-picture networks, with few channels and blocks."""
 
 NETWORKS = TIMM | SPANDREL
 
 
 def exported(module: nn.Module, example: Tensor, free: bool) -> onnx.ModelProto:
-    """The module as ONNX, unmerged: BN, branches and constants stay what they are.
+    """The module as ONNX, unmerged: batch normalization, branches and constants are not folded.
 
-    The TorchScript exporter keeps BN only in the module's own mode. free: height and width are dynamic.
+    Only TrainingMode.PRESERVE makes the TorchScript exporter keep BN. free: height and width are dynamic.
     """
     buffer = io.BytesIO()
     axes = {2: "height", 3: "width"}
     with warnings.catch_warnings():
-        # PyTorch says that this exporter is old; its tracer, that sizes in `if` and int() become constants.
+        # PyTorch warns that this exporter is deprecated and that sizes in `if` and int() become constants.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)  # it then folds not
+        warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)  # and skips folding
         torch.onnx.export(
             module,
             (example,),

@@ -1,4 +1,4 @@
-"""Damaged pictures, each a function of a number: small seeds of every format, and what is done to them."""
+"""Damaged pictures: small valid files of every format, each damaged as a function of a number."""
 
 import io
 import random
@@ -18,11 +18,11 @@ EXTREMES = (
     *(b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\1\0", b"\0\1\0\0"),
     *(b"\0" * 8, b"\xff" * 8),
 )
-"""Values that overwrite header fields: smallest, largest and just beyond, in both byte orders."""
+"""Values that overwrite header fields: extremes and their neighbours, in both byte orders."""
 
 
 def case(number: int) -> tuple[str, bytes]:
-    """The seed's name and the damaged file of that number, the same on every run."""
+    """The name of the valid file and the damaged file of that number; the same on every run."""
     chance = random.Random(number)
     names = sorted(seeds())
     name = names[number % len(names)]
@@ -35,7 +35,7 @@ def case(number: int) -> tuple[str, bytes]:
 
 
 def flipped(content: bytes, chance: random.Random) -> bytes:
-    """One bit, or some bytes, changed anywhere."""
+    """The file with one bit or some bytes changed at a random position."""
     result = bytearray(content)
     for _ in range(chance.choice((1, 3, 20)) if result else 0):
         result[chance.randrange(len(result))] ^= 1 << chance.randrange(8)
@@ -43,13 +43,13 @@ def flipped(content: bytes, chance: random.Random) -> bytes:
 
 
 def cut(content: bytes, chance: random.Random) -> bytes:
-    """The end is missing, or a piece in the middle."""
+    """The file without its end, or without a piece in the middle."""
     start = chance.randrange(len(content) + 1)
     return content[:start] + (content[start + chance.randrange(1, 200) :] if chance.random() < 0.5 else b"")
 
 
 def spliced(content: bytes, chance: random.Random) -> bytes:
-    """A piece of another file, or of the same, put in or over it."""
+    """The file with a piece of another or the same file inserted, or written over it."""
     other = chance.choice((content, seeds()[chance.choice(sorted(seeds()))]))
     place, start = chance.randrange(len(content) + 1), chance.randrange(len(other) + 1)
     piece = other[start : start + chance.randrange(1, 2000)]
@@ -57,7 +57,7 @@ def spliced(content: bytes, chance: random.Random) -> bytes:
 
 
 def overwritten(content: bytes, chance: random.Random) -> bytes:
-    """A field near the start, or near the end where TIFF has its directory, set to an extreme."""
+    """The file with a field near the start, or near the end (TIFF's directory), set to an extreme value."""
     field = chance.choice(EXTREMES)
     place = chance.randrange(min(len(content), 300) + 1)
     if chance.random() < 0.3:
@@ -66,7 +66,7 @@ def overwritten(content: bytes, chance: random.Random) -> bytes:
 
 
 def resized(content: bytes, chance: random.Random) -> bytes:
-    """Some occurrences of the width or height in the file are replaced by another number."""
+    """The file with some occurrences of its width or height replaced by another number."""
     old = struct.pack(chance.choice((">H", "<H", ">I", "<I")), chance.choice(SIZE))
     new = chance.choice((0, 1, 7, 255, 1000, 65535, 2**31 - 1, 2**32 - 1)) % 256 ** len(old)
     order = "big" if old[-1] else "little"
@@ -76,11 +76,11 @@ def resized(content: bytes, chance: random.Random) -> bytes:
 DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flipped, cut, spliced, overwritten, resized)
 
 SIZE = (47, 33)
-"""Width and height of the seeds."""
+"""Width and height of the valid files."""
 
 
 def checksums_mended(content: bytes) -> bytes:
-    """A PNG whose chunks' checksums are right again, as far as its chunks can be followed."""
+    """A PNG whose checksums are corrected, up to the first chunk that cannot be parsed."""
     result, place = bytearray(content), 8
     while place + 12 <= len(result):
         (length,) = struct.unpack_from(">I", result, place)
@@ -94,7 +94,7 @@ def checksums_mended(content: bytes) -> bytes:
 
 @cache
 def seeds() -> dict[str, bytes]:
-    """Sound files of each format and of the kinds that take ways of their own through the decoders."""
+    """Valid files of each format, and of each variant that the decoders handle differently."""
     return {**_by_libvips(), **_by_pillow()}
 
 

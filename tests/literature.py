@@ -1,7 +1,7 @@
 """Blocks of the literature as plain modules, written as their papers and official code describe them.
 
-Branches, batch normalization and padding tricks are the authors'; no block knows how it is merged. What is
-here is the linear part of a block, without its activation. `chains` of a block that has a preset gives its
+Branches, batch normalization and padding tricks are the authors'; no block has code for merging. Each module
+is the linear part of a block, without its activation. `chains` of a block that has a preset returns the
 tensors in the order of the preset's branches and steps.
 """
 
@@ -20,13 +20,13 @@ STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
 def tensors(layer: nn.Module) -> dict[str, Tensor]:
-    """Weight, bias and statistics of a convolution or a batch normalization, as far as it has them."""
+    """The weight, bias and statistics that a convolution or a batch normalization has."""
     own = {name: getattr(layer, name, None) for name in STATISTICS}
     return {name: value.detach() for name, value in own.items() if value is not None}
 
 
 def convolution(inputs: int, outputs: int, kernel: int | tuple[int, int], **options: object) -> nn.Conv2d:
-    """A convolution of odd kernel that keeps the size at stride 1, by zero padding."""
+    """A zero-padded convolution with an odd kernel; at stride 1 it keeps the size."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     return nn.Conv2d(inputs, outputs, sides, padding=(sides[0] // 2, sides[1] // 2), **options)
 
@@ -106,7 +106,7 @@ class IdentityBasedConv1x1(nn.Conv2d):
 
 
 class BNAndPadLayer(nn.Module):
-    """DBB's batch normalization that pads with what it makes of zero (official code)."""
+    """DBB's batch normalization, followed by padding with its output for zero (official code)."""
 
     def __init__(self, pixels: int, channels: int) -> None:
         super().__init__()
@@ -348,7 +348,7 @@ BLOCKS: dict[str, tuple[Callable[[int], nn.Module], ...]] = {
         lambda width: MobileOne(width, width, 1),
     ),
 }
-"""For every preset its blocks, from `width` to `width` channels."""
+"""The blocks of every preset, from `width` to `width` channels."""
 
 ENDS: dict[str, Callable[[int, int], nn.Module]] = {
     "plain": Plain,
@@ -362,7 +362,7 @@ ENDS: dict[str, Callable[[int, int], nn.Module]] = {
     "conv3xc": Conv3XC,
     "mobileone": lambda inputs, width: MobileOne(inputs, width, 3),
 }
-"""For every preset its head and tail, from `inputs` to a different number of channels."""
+"""The head and tail of every preset, from `inputs` to a different number of channels."""
 
 
 class EDBB(nn.Module):
@@ -557,7 +557,7 @@ class Anchor(nn.Module):
 class OREPA(nn.Module):
     """OREPA's linear scaling in the place of BN (Hu et al., CVPR 2022), and one BN after the sum.
 
-    Two branches share a 1x1 convolution here, which is not OREPA's but ours, to have it tried.
+    Here two branches also share a 1x1 convolution, which OREPA does not do, to test sharing.
     """
 
     def __init__(self, channels: int) -> None:
@@ -593,4 +593,4 @@ WITHOUT_PRESET: dict[str, Callable[[int], nn.Module]] = {
     "mobileone stride 2": lambda channels: MobileOne(channels, channels, 3, groups=channels, stride=2),
     "mobileone 7x7": lambda channels: MobileOne(channels, channels, 7, groups=channels, branches=1),
 }
-"""Blocks that the branch grammar does not write, or not with this stride: one convolution each, too."""
+"""Blocks that the branch grammar cannot express; they too become one convolution each."""

@@ -1,4 +1,4 @@
-"""The judge of a merge: correct, unmerged with a reason, refused in one line, or wrong (the test fails).
+"""Judges a merge: correct, unmerged with a reason, refused in one line, or wrong (the test fails).
 
 A variant is a mergeable network with one change, made by `onnx_mutations` or `torch_mutations`.
 """
@@ -13,13 +13,13 @@ import onebranch
 from onebranch.errors import OnebranchError
 
 TOLERANCES = {"float16": 4e-3, "bfloat16": 3e-2}
-"""Largest difference, of the largest output, by type: four roundings. Others: `TOLERANCE`."""
+"""Tolerance relative to the largest output, by type: four roundings. Other types: `TOLERANCE`."""
 
 TOLERANCE = 1e-4
-"""For float32 and float64: sums in another order differ by 1e-6 here."""
+"""Tolerance for float32 and float64; sums in another order differ by 1e-6 here."""
 
 SMALLEST = 1e-2
-"""Smaller outputs are compared with this: the inputs are about 1, and branches may cancel each other."""
+"""Lower bound of the magnitude that errors are relative to: inputs are about 1, and branches may cancel."""
 
 Arrays = Sequence[np.ndarray]
 Merge = Callable[..., tuple[Any, Any]]
@@ -27,13 +27,14 @@ Merge = Callable[..., tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a report of a variant must say.
+    """Requirements on the report about a variant.
 
-    outside: operations that no region may hold. apart: pairs of operations that may not become one. named: of
-    these texts one must be in the names or reasons of what is left, or in the refusal. merges: something must
-    be merged, since the change does no harm. one_size: the original is bound to its size, a merged model may
-    refuse other sizes in its own words. jumps: it rounds, so that a sum in another order may land on the next
-    step: one number in fifty may differ (a wrong merge changes nearly all), one at least.
+    outside: operations that must not be in a region. apart: pairs of operations that must not become one.
+    named: one of these texts must be in the names or reasons of unmerged operations, or in the refusal.
+    merges: True if something must be merged, because the change is harmless. one_size: True if the original
+    runs at one size only, so the merged model may refuse others. jumps: True if it rounds, so that a
+    sum in another order may reach the next level: one number in fifty may differ, and at least one (a wrong
+    merge changes nearly all).
     """
 
     outside: tuple[str, ...] = ()
@@ -51,13 +52,13 @@ class Variant(Protocol):
     expectation: Expectation
 
     def inputs(self) -> list[Arrays]:
-        """Inputs of several sizes, the example's first."""
+        """Inputs of several sizes, first that of the example."""
 
     def runner(self, model: Any) -> Callable[[Arrays], Arrays]:
-        """What runs the original (None) or a merged model on inputs; raises where these do not fit."""
+        """A function that runs the original (None) or a merged model; it raises if the inputs do not fit."""
 
     def merge(self, merge: Merge, **options: Any) -> tuple[Any, Any]:
-        """What the merge makes of the variant, and its report."""
+        """The merged variant and its report."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Verdict:
 
 
 def judge(variant: Variant, merge: Merge = onebranch.merge, **options: Any) -> Verdict:
-    """The verdict on a merge of the variant; without faults where nothing is silently wrong."""
+    """The verdict on a merge of the variant; it has no faults if nothing is silently wrong."""
     references = _reference(variant)
     if not references:
         return Verdict("broken", ("the variant itself runs at no size",))
@@ -87,7 +88,7 @@ def judge(variant: Variant, merge: Merge = onebranch.merge, **options: Any) -> V
 
 
 def _reference(variant: Variant) -> list[tuple[Arrays, Arrays]]:
-    """Inputs and the original's outputs, at every size at which these are more than empty pictures."""
+    """Inputs and the original's outputs at every size at which the outputs are not empty."""
     run, pairs = variant.runner(None), []
     for inputs in variant.inputs():
         try:
@@ -161,7 +162,7 @@ def _compared(
 
 
 def _off(output: np.ndarray, expected: np.ndarray, jumps: int) -> float:
-    """The relative error where it is too large, 0 where it is not; that many numbers may be anything."""
+    """The relative error if it is too large, otherwise 0; up to `jumps` numbers may have any value."""
     tolerance = TOLERANCES.get(str(expected.dtype), TOLERANCE)
     error = relative_error(output, expected)
     if error <= tolerance:
@@ -177,9 +178,9 @@ def _kind(value: np.ndarray) -> str:
 
 
 def relative_error(output: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, of the largest finite value; infinite where others are finite than should be.
+    """The largest difference relative to the largest finite value; infinite if other values are finite.
 
-    What is not finite is NaN or infinite by the order of a sum.
+    A value that is not finite may be NaN or infinite, depending on the order of a sum.
     """
     finite = np.isfinite(expected)
     if not np.array_equal(finite, np.isfinite(output)):

@@ -49,7 +49,7 @@ def random_model(spec: NetworkSpec, seed: int = 0, name: str = "") -> Model:
 
 
 def calm_model(colour: str = "y", **options: object) -> Model:
-    """A model whose output is near its input, so that rounding and not clipping is what is seen."""
+    """A model whose output is near its input, so that outputs are rounded but not clipped."""
     usual = {"width": 4, "depth": 1, "branches": "plain", "residual": "bicubic"}
     spec = expand(NetworkShorthand(**usual | options, colour=colour))
     weights = {name: value * np.float32(0.3) for name, value in random_weights(spec, 0).items()}

@@ -1,4 +1,4 @@
-"""Changing one thing in an ONNX graph, and a changed graph as a variant for the judge."""
+"""Edits of ONNX graphs, and edited graphs as variants that `mutations` judges."""
 
 import copy
 import tempfile
@@ -19,7 +19,7 @@ from onebranch.errors import OnebranchError
 from onnx_networks import with_shapes
 
 SIZES = ((1, 9, 8), (2, 7, 5), (1, 1, 1), (1, 1, 7), (3, 2, 3), (1, 8, 8))
-"""Batch, height and width of the inputs, where a graph leaves them open."""
+"""Batch, height and width of the inputs whose sizes are open."""
 
 TYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
 
@@ -28,7 +28,7 @@ Store = Callable[[onnx.ModelProto, Path], Path]
 
 
 class Edge(NamedTuple):
-    """Where a value is read: the reader's place among the operations, the input's place, the value."""
+    """A use of a value: the index of the operation that reads it, the index of the input, the name."""
 
     reader: int
     place: int
@@ -43,7 +43,7 @@ class Edit:
         self.graph = self.model.graph
 
     def nodes(self, *kinds: str) -> list[onnx.NodeProto]:
-        """The operations of these kinds, of any kind if none is given."""
+        """The operations of these kinds; all operations if no kind is given."""
         return [node for node in self.graph.node if not kinds or node.op_type in kinds]
 
     def node(self, name: str) -> onnx.NodeProto:
@@ -62,13 +62,13 @@ class Edit:
         return name
 
     def drop_constant(self, name: str) -> None:
-        """Forget the initializer of that name, if there is one."""
+        """Remove the initializer of that name, if there is one."""
         kept = [tensor for tensor in self.graph.initializer if tensor.name != name]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
 
     def set(self, name: str, **attributes: Any) -> None:
-        """Give the operation these attributes; None takes one away."""
+        """Set attributes of the operation; None removes an attribute."""
         node = self.node(name)
         kept = [attribute for attribute in node.attribute if attribute.name not in attributes]
         del node.attribute[:]
@@ -77,7 +77,7 @@ class Edit:
         node.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
 
     def insert(self, place: int, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Put an operation before the one at that place; returns its name, which is its output's too."""
+        """Insert an operation before that index; returns its name, which is also its output's name."""
         outputs = attributes.pop("outputs", [name])
         domain = attributes.pop("domain", None)
         node = helper.make_node(kind, list(inputs), outputs, name=name, domain=domain, **attributes)
@@ -85,16 +85,16 @@ class Edit:
         return name
 
     def on_edge(self, edge: Edge, kind: str, *others: str, name: str = "slipped", **attributes: Any) -> str:
-        """Put an operation between a value and one reader of it: it reads the value, then `others`."""
+        """Insert an operation, whose inputs are the value and `others`, between a value and a reader."""
         self.insert(edge.reader, kind, [edge.value, *others], name, **attributes)
         self.graph.node[edge.reader + 1].input[edge.place] = name
         return name
 
     def chain_on_edge(self, edge: Edge, steps: Sequence[tuple[str, Sequence[str], dict[str, Any]]]) -> None:
-        """Put several operations between a value and one reader.
+        """Insert several operations between a value and one of its readers.
 
-        Among a step's inputs "_" is what came before, "$" the value, "0", "1", ... the earlier steps. The
-        last is called "slipped", those before it "slipped0", "slipped1", ...
+        In a step's inputs, "_" is the output of the previous step, "$" the value, and "0", "1", ... are the
+        outputs of earlier steps. The last output is called "slipped", the others "slipped0", "slipped1", ...
         """
         current, value = edge, edge.value
         for number, (kind, inputs, attributes) in enumerate(steps):
@@ -106,21 +106,21 @@ class Edit:
         self.graph.node[current.reader].input[edge.place] = value
 
     def replace_reads(self, value: str, other: str, after: int = 0) -> None:
-        """Let every operation from that place on read `other` instead of `value`."""
+        """Make every operation from that index on read `other` instead of `value`."""
         for node in list(self.graph.node)[after:]:
             node.input[:] = [other if source == value else source for source in node.input]
 
     def index(self, name: str) -> int:
-        """The place of the operation of that name."""
+        """The index of the operation of that name."""
         return next(k for k, node in enumerate(self.graph.node) if node.name == name)
 
     def add_input(self, name: str, shape: Sequence[int | str] | None, kind: int = TensorProto.FLOAT) -> str:
-        """One more input of the graph; returns its name."""
+        """Add an input to the graph; returns its name."""
         self.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def add_output(self, name: str, kind: int = TensorProto.FLOAT) -> str:
-        """One more output of the graph; returns its name."""
+        """Add an output to the graph; returns its name."""
         self.graph.output.append(helper.make_tensor_value_info(name, kind, None))
         return name
 
@@ -156,7 +156,7 @@ def shapes(model: onnx.ModelProto, size: tuple[int, int, int] = SIZES[0]) -> dic
 
 
 def edges(model: onnx.ModelProto, ranks: Sequence[int] = (3, 4, 5)) -> Iterator[Edge]:
-    """Every place where an operation reads a feature map of one of these ranks."""
+    """Every use of a feature map of one of these ranks."""
     known = shapes(model)
     for number, node in enumerate(model.graph.node):
         for place, value in enumerate(node.input):
@@ -173,7 +173,7 @@ def _lengths(value: onnx.ValueInfoProto, size: tuple[int, int, int]) -> tuple[in
 
 @dataclass(frozen=True)
 class OnnxVariant:
-    """A changed graph. store: how the merge gets it, as a file; None: as it is."""
+    """A changed graph. store: writes it to the file that is merged; None: the model itself is merged."""
 
     name: str
     model: onnx.ModelProto
@@ -181,7 +181,7 @@ class OnnxVariant:
     store: Store | None = None
 
     def inputs(self) -> list[Arrays]:
-        """Random inputs of every size, each once; at the example's size, inputs with defaults have these."""
+        """Random inputs of every size; at the example's size, inputs that have default values take them."""
         sizes = [tuple(_lengths(value, size) for value in self.model.graph.input) for size in SIZES]
         different = [self._random(shapes) for shapes in dict.fromkeys(sizes)]
         defaults, names = self._defaults(), [value.name for value in self.model.graph.input]
@@ -197,9 +197,9 @@ class OnnxVariant:
         return {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
 
     def runner(self, model: Any) -> Callable[[Arrays], Arrays]:
-        """What runs the original (None) or a merged graph in ONNX Runtime, else in ONNX's reference.
+        """A function that runs the original (None) or a merged graph.
 
-        The reference only where ONNX Runtime cannot run the original.
+        It uses ONNX Runtime or, if that cannot run the original, ONNX's reference implementation.
         """
         run = _session(self.model if model is None else model, self._evaluator())
         names = [value.name for value in self.model.graph.input]
@@ -223,7 +223,7 @@ class OnnxVariant:
         return None
 
     def merge(self, merge: Merge, **options: Any) -> tuple[Any, Any]:
-        """What `merge` makes of the graph, or of the file that it is stored in."""
+        """The merge of the graph, or of the file that it is stored in."""
         before = self.model.SerializeToString(deterministic=True)
         if self.store is None:
             result = merge(self.model, **options)

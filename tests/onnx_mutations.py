@@ -1,6 +1,6 @@
-"""Wrong, odd and harmless variants of the mergeable ONNX networks: one table, kind of mutation to its maker.
+"""Wrong, odd and harmless variants of the mergeable ONNX networks: a table of kinds and their makers.
 
-A maker takes a network and gives (place, changed model, what the report must say) as often as it applies.
+A maker takes a network and yields (place, changed model, expectation) for every place where it applies.
 """
 
 import itertools
@@ -20,7 +20,7 @@ Maker = Callable[[onnx.ModelProto], Iterator[Made]]
 Steps = Sequence[tuple[str, Sequence[str], dict[str, Any]]]
 
 FREE = Expectation()
-"""Nothing but the outputs counts."""
+"""Only the outputs are compared."""
 
 MERGES = Expectation(merges=True)
 OUTSIDE = Expectation(outside=("slipped",))
@@ -37,10 +37,10 @@ def slipped(
     readers: tuple[str, ...] = (),
     ranks: Sequence[int] = (3, 4, 5),
 ) -> Maker:
-    """Puts operations between a value and a reader of it, wherever one is read.
+    """Inserts operations between a value and one of its readers, for every use of a value.
 
-    steps: from the edit (to add constants to) and the value's shape. readers: kinds that may come after; any
-    if none is given.
+    steps: makes the operations from the edit (to which it adds constants) and the value's shape. readers:
+    kinds of readers; all if none is given.
     """
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
@@ -62,7 +62,7 @@ def one(kind: str, *others: str, **attributes: Any) -> Callable[[Edit, tuple[int
 def with_constants(
     kind: str, constants: Callable[[tuple[int, ...]], Sequence[Any]], **attributes: Any
 ) -> Callable[[Edit, tuple[int, ...]], Steps]:
-    """One operation that also reads constants, made from the value's shape."""
+    """One operation that also reads constants, which depend on the value's shape."""
 
     def steps(edit: Edit, shape: tuple[int, ...]) -> Steps:
         names = [edit.constant(f"slipped.{k}", value) for k, value in enumerate(constants(shape))]
@@ -140,7 +140,7 @@ def _chosen(edit: Edit, shape: tuple[int, ...]) -> Steps:
 
 
 def _masked_by_size(edit: Edit, shape: tuple[int, ...]) -> Steps:
-    """Divided by the number of its rows: another number at every size."""
+    """The value divided by the number of its rows, which differs from size to size."""
     edit.constant("rows", _integers(2))
     return [
         ("Shape", ["$"], {}),
@@ -156,7 +156,7 @@ def _reshaped(edit: Edit, shape: tuple[int, ...]) -> Steps:
 
 
 def _shuffled_over_batch(edit: Edit, shape: tuple[int, ...]) -> Steps:
-    """Batch and channels as one axis, reversed in pairs."""
+    """Batch and channels joined to one axis, neighbours swapped."""
     edit.constant("pairs", _integers(-1, 2, int(np.prod(shape[2:]))))
     edit.constant("order", _integers(1, 0))
     return [
@@ -173,7 +173,7 @@ def _halves_swapped(edit: Edit, shape: tuple[int, ...]) -> Steps:
 
 
 def _pixels_reordered(edit: Edit, shape: tuple[int, ...]) -> Steps:
-    """Pixel shuffle one way and back the other: channels change places with pixels."""
+    """Pixel shuffle in one mode and back in the other, which exchanges channels and pixels."""
     if shape[1] % 4 or len(shape) != 4:
         return [("Neg", ["_"], {})]
     return [
@@ -216,7 +216,7 @@ def _normalized_by_instance(edit: Edit, shape: tuple[int, ...]) -> Steps:
 
 
 def captured(kind: str, constant: bool) -> Maker:
-    """An If or Loop whose body reads an inner value by capturing it; its result is one more output."""
+    """An If or Loop whose body captures an inner value; its result is an additional output."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for name in inner_values(model):
@@ -265,14 +265,14 @@ def _loop_body(name: str) -> dict[str, onnx.GraphProto]:
 
 
 def inner_values(model: onnx.ModelProto) -> list[str]:
-    """The feature maps that operations make and that are not outputs."""
+    """The feature maps that operations compute and that are not outputs of the graph."""
     outputs, known = {value.name for value in model.graph.output}, shapes(model)
     made = [name for node in model.graph.node for name in node.output]
     return [name for name in made if name not in outputs and len(known.get(name, ())) >= 3]
 
 
 def also_returned(model: onnx.ModelProto) -> Iterator[Made]:
-    """An inner value is an output too."""
+    """An inner value is also an output."""
     for name in inner_values(model):
         edit = Edit(model)
         edit.add_output(name)
@@ -280,7 +280,7 @@ def also_returned(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def also_read(kind: str, output: int = TensorProto.FLOAT, **attributes: Any) -> Maker:
-    """An inner value is read by one more operation, whose result is an output."""
+    """An inner value has an additional reader, whose result is an output."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for name in inner_values(model):
@@ -293,7 +293,7 @@ def also_read(kind: str, output: int = TensorProto.FLOAT, **attributes: Any) -> 
 
 
 def rewired(kinds: tuple[str, ...]) -> Maker:
-    """An operation reads another value of the same shape, made earlier or later than the right one."""
+    """An operation reads another value of the same shape, computed earlier or later than the right one."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         known = shapes(model)
@@ -311,7 +311,7 @@ def rewired(kinds: tuple[str, ...]) -> Maker:
 
 
 def removed(model: onnx.ModelProto) -> Iterator[Made]:
-    """One operation that keeps its input's shape is left out."""
+    """An operation that keeps its input's shape is removed."""
     known = shapes(model)
     outputs = {value.name for value in model.graph.output}
     for number, node in enumerate(model.graph.node):
@@ -326,7 +326,7 @@ def removed(model: onnx.ModelProto) -> Iterator[Made]:
 def with_attributes(
     kind: str, changes: Callable[[dict[str, Any]], Iterable[dict[str, Any]]], expectation: Expectation = FREE
 ) -> Maker:
-    """Operations of a kind with other attributes, made from the present ones. "*" is the operation's name."""
+    """Operations of a kind with other attributes, made from the present ones. "*": the operation's name."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for node in model.graph.node:
@@ -374,7 +374,7 @@ def _same_extent(present: dict[str, Any]) -> bool:
 
 
 def _asymmetric(present: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The same amount of padding, on other sides."""
+    """The same total padding, distributed over the sides in another way."""
     if _same_extent(present):
         pads, rank = list(present["pads"]), len(present["pads"]) // 2
         total = [2 * p for p in pads[:rank]]
@@ -390,7 +390,7 @@ def _even(weight: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _even_kernel(padding: Callable[[int], dict[str, Any]]) -> Maker:
-    """3x3 becomes 2x2, padded on one side only, or by the runtime."""
+    """A 3x3 kernel becomes 2x2, padded on one side only or by `auto_pad`."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for node in model.graph.node:
@@ -421,7 +421,7 @@ def _auto_padded(present: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _dilated(present: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Dilation dropped, or added; the padding keeps the size."""
+    """Dilation is removed or added; the padding keeps the size."""
     rank = len(present["kernel_shape"])
     if "dilations" in present:
         yield {"dilations": None, "pads": [1] * 2 * rank}
@@ -450,7 +450,7 @@ def grouped(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def strided(model: onnx.ModelProto) -> Iterator[Made]:
-    """Stride 2 on one convolution only: it runs where every size is 1, and there all strides look alike."""
+    """Stride 2 on one convolution only: it runs only at size 1, where all strides give the same."""
     for node in model.graph.node:
         if node.op_type in ("Conv", "AveragePool") and len(shapes(model)[node.input[0]]) == 4:
             present = {
@@ -463,7 +463,7 @@ def strided(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def fixed(edit: Edit, *lengths: int) -> onnx.ModelProto:
-    """The model with sizes fixed in its file."""
+    """The model with fixed sizes in its file."""
     by_name = dict(zip(("N", "H", "W", "D"), (*lengths, 3), strict=False))
     for value in edit.graph.input:
         for dimension in value.type.tensor_type.shape.dim:
@@ -473,7 +473,7 @@ def fixed(edit: Edit, *lengths: int) -> onnx.ModelProto:
 
 
 def at_fixed_size(*lengths: int) -> Maker:
-    """The network unchanged, sizes fixed in its file."""
+    """The unchanged network with fixed sizes in its file."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         yield f"{lengths}", fixed(Edit(model), *lengths), FREE
@@ -482,7 +482,7 @@ def at_fixed_size(*lengths: int) -> Maker:
 
 
 def all_strided(model: onnx.ModelProto) -> Iterator[Made]:
-    """Every convolution and pool that reads the input has stride 2, or another stride down than across."""
+    """Every convolution and pool that reads the input has stride 2, or strides that differ by axis."""
     for strides in ([2, 2], [2, 1], [3, 2]):
         edit = Edit(model)
         for node in edit.nodes("Conv", "AveragePool"):
@@ -493,7 +493,7 @@ def all_strided(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def tied(model: onnx.ModelProto) -> Iterator[Made]:
-    """Two convolutions with different inputs share one weight, where its shape allows it."""
+    """Two convolutions with different inputs share one weight, if its shape fits both."""
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     for first, second in itertools.permutations(convs, 2):
         if first.name != second.name and _weight(model, first).shape == _weight(model, second).shape:
@@ -504,7 +504,7 @@ def tied(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def used_twice(model: onnx.ModelProto) -> Iterator[Made]:
-    """A convolution's weights are also used on another input, its own output, which is returned too."""
+    """A convolution is also applied to its own output, and that result is an additional output."""
     for node in model.graph.node:
         weight = _weight(model, node)
         if node.op_type == "Conv" and weight.shape[:1] == (shapes(model)[node.input[0]][1],):
@@ -516,7 +516,7 @@ def used_twice(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def copy_of(node: onnx.NodeProto, name: str, output: str, source: str) -> onnx.NodeProto:
-    """The same operation on another value."""
+    """A copy of an operation, applied to another value."""
     other = onnx.NodeProto()
     other.CopyFrom(node)
     other.name, other.input[0], other.output[0] = name, source, output
@@ -524,7 +524,7 @@ def copy_of(node: onnx.NodeProto, name: str, output: str, source: str) -> onnx.N
 
 
 def weight_elsewhere(model: onnx.ModelProto) -> Iterator[Made]:
-    """A convolution's weight is an output of the graph too, or read by something else."""
+    """A convolution's weight is also an output of the graph, or has another reader."""
     for node in model.graph.node:
         if node.op_type == "Conv" and _weight(model, node).size:
             edit = Edit(model)
@@ -633,7 +633,7 @@ def from_outside(places: Sequence[int], kind: str, default: bool) -> Maker:
 
 
 def as_function(after: tuple[str, ...], domain: str = "local", own_name: bool = True) -> Maker:
-    """A convolution is a call of a function of the model, which has its name and does something after it."""
+    """A convolution is a call of a model-local function of the same name that also applies an activation."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for node in model.graph.node:
@@ -668,7 +668,7 @@ def foreign(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def renamed(names: Callable[[int, onnx.NodeProto], str]) -> Maker:
-    """Operations with other names than their outputs: none, one for all, or one that means something else."""
+    """Operations that are not named like their outputs: no name, one name for all, or a misleading name."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         edit = Edit(model)
@@ -680,7 +680,7 @@ def renamed(names: Callable[[int, onnx.NodeProto], str]) -> Maker:
 
 
 def values_renamed(names: Sequence[str]) -> Maker:
-    """Inner values with names that a tool might want to use itself."""
+    """Inner values with names that a tool might generate itself."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         edit = Edit(model)
@@ -694,7 +694,7 @@ def values_renamed(names: Sequence[str]) -> Maker:
 
 
 def repadded(mode: str, value: float | None = None) -> Maker:
-    """A convolution's own zero padding is done before it, by another rule."""
+    """A convolution's zero padding is replaced by a Pad before it, of another mode."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for node in model.graph.node:
@@ -714,7 +714,7 @@ def repadded(mode: str, value: float | None = None) -> Maker:
 
 
 def pads_changed(changes: Callable[[np.ndarray], np.ndarray], mode: str = "constant") -> Maker:
-    """The amounts of a Pad are others, or it is of another mode."""
+    """A Pad with other amounts or another mode."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for node in model.graph.node:
@@ -730,7 +730,7 @@ def pads_changed(changes: Callable[[np.ndarray], np.ndarray], mode: str = "const
 
 
 def filled(value: float, outside: bool = False) -> Maker:
-    """A Pad fills with another value; from outside: with one that is an input of the graph."""
+    """A Pad with another fill value; from outside: the value is an input of the graph."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         for node in model.graph.node:
@@ -744,7 +744,7 @@ def filled(value: float, outside: bool = False) -> Maker:
 
 
 def padding_moved(model: onnx.ModelProto) -> Iterator[Made]:
-    """The Pad before a chain is left out, and one of the next operations pads by itself."""
+    """The Pad before a chain is removed, and one of the next operations pads its own input."""
     for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
         for edge in [edge for edge in edges(model) if edge.value == pad.output[0]]:
             for padded in _reached(model, model.graph.node[edge.reader]):
@@ -756,7 +756,7 @@ def padding_moved(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def _reached(model: onnx.ModelProto, first: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """The convolutions and pools from an operation on, as far as the picture is padded."""
+    """The convolutions and pools after an operation, up to the next one that is padded."""
     if first.op_type in ("Conv", "AveragePool"):
         yield first
     if first.op_type in ("Conv", "BatchNormalization", "Add") and shapes(model)[first.output[0]][2] > 9:
@@ -766,7 +766,7 @@ def _reached(model: onnx.ModelProto, first: onnx.NodeProto) -> Iterator[onnx.Nod
 
 
 def padded_after_bias(padded: dict[str, Any]) -> Maker:
-    """Something with a bias, then a convolution or pool with zero padding: no convolution at the border."""
+    """An operation with a bias before a zero-padded convolution or pool: no convolution at the border."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         known = shapes(model)
@@ -787,7 +787,7 @@ def padded_after_bias(padded: dict[str, Any]) -> Maker:
 
 
 def padded_with_its_bias(bias: float, filling: float) -> Maker:
-    """A pointwise convolution, every bias the same, then padding with a constant, then 3x3."""
+    """A pointwise convolution with equal biases, padding with a constant, and a 3x3 convolution."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         known = shapes(model)
@@ -825,7 +825,7 @@ def normalized_then_padded(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def transposed_changes(present: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Transposed convolutions that are more than a flipped kernel."""
+    """Transposed convolutions that do not equal a convolution with the flipped kernel."""
     yield {"strides": [2, 2]}
     yield {"strides": [2, 2], "output_padding": [1, 1]}
     yield {"strides": [2, 1], "output_padding": [1, 0]}
@@ -854,14 +854,14 @@ def transposed_grouped(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def gemm_changes(present: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A dense layer with factors."""
+    """A dense layer (Gemm) with the factors alpha and beta."""
     yield {"alpha": 0.5}
     yield {"beta": -2.0}
     yield {"alpha": 0.0}
 
 
 def stale_shapes(model: onnx.ModelProto) -> Iterator[Made]:
-    """Inner shapes are written in the file, and wrong; or written and right."""
+    """The file holds shapes of inner values, which are wrong or right."""
     for name in inner_values(model)[:1]:
         for channels in (77, shapes(model)[name][1]):
             edit = Edit(model)
@@ -872,7 +872,7 @@ def stale_shapes(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def without_shapes(model: onnx.ModelProto) -> Iterator[Made]:
-    """The input's sizes, or even its rank, are not written in the file."""
+    """The file does not hold the input's sizes, or not even its rank."""
     for rank in (True, False):
         edit = Edit(model)
         for value in edit.graph.input:
@@ -901,7 +901,7 @@ def of_type(kind: int, numpy_type: Any) -> Maker:
 
 
 def dead(model: onnx.ModelProto) -> Iterator[Made]:
-    """An operation whose result nobody reads, and a constant that nobody reads."""
+    """An operation and a constant whose values have no reader."""
     edit = Edit(model)
     name = inner_values(model)[0]
     edit.graph.node.append(helper.make_node("Exp", [name], ["unread"], name="unread"))
@@ -911,7 +911,7 @@ def dead(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def output_is_input(model: onnx.ModelProto) -> Iterator[Made]:
-    """A constant is returned, or the input through Identity."""
+    """A constant, or the input behind an Identity, is an output."""
     edit = Edit(model)
     edit.graph.node.append(helper.make_node("Identity", ["x"], ["same"], name="same"))
     edit.add_output("same")
@@ -924,7 +924,7 @@ def output_is_input(model: onnx.ModelProto) -> Iterator[Made]:
 
 
 def doubled_model(model: onnx.ModelProto) -> Iterator[Made]:
-    """The network applied twice with the same weights, where its output fits its input."""
+    """The network applied twice with the same weights, if its output fits its input."""
     first, last = model.graph.input[0], model.graph.output[0]
     known = shapes(model)
     if len(model.graph.input) > 1 or len(model.graph.output) > 1 or known[first.name] != known[last.name]:
@@ -980,7 +980,7 @@ ACTIVATIONS: Mapping[str, Callable[[Edit, tuple[int, ...]], Steps]] = {
 """Nonlinear operations that keep a value's shape."""
 
 JUMPS = ("Round", "Floor", "Sign", "float16", "integers", "int8")
-"""Those that round."""
+"""Nonlinear operations that round."""
 
 _PARTS = range(1, 5)
 
@@ -1259,7 +1259,7 @@ def _sliced_by_attributes(s: Sketch) -> tuple[str, ...]:
 
 
 def _old_words(s: Sketch) -> tuple[str, ...]:
-    """Dropout, Pad, Clip and BN as they were written then."""
+    """Dropout, Pad, Clip and BN in the form of an old opset."""
     s.add("Pad", "x", "pad", pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="constant", value=0.0)
     s.conv("pad", "conv", 4, pad=0)
     s.nodes[-1].attribute.append(helper.make_attribute("auto_pad", "NOTSET"))
@@ -1309,20 +1309,20 @@ def _integer_convolution(s: Sketch) -> tuple[str, ...]:
 
 
 def _multiplied_as_matrix(s: Sketch) -> tuple[str, ...]:
-    """A matrix product along the columns of the picture: no convolution."""
+    """A matrix product along the columns of the picture, which is not a convolution."""
     s.add("MatMul", ["x", s.normal("matrix", 8, 8)], "product")
     return (s.add("Add", [s.conv("x", "conv", 4), s.bn("product", "bn")], "sum"),)
 
 
 def _multiplied_along_channels(s: Sketch) -> tuple[str, ...]:
-    """A matrix product along the channels, which are last for a while: a pointwise convolution."""
+    """A matrix product along the channels between two transpositions: a pointwise convolution."""
     s.add("Transpose", s.conv("x", "wide", 8, 1), "last", perm=[0, 2, 3, 1])
     s.add("MatMul", ["last", s.normal("matrix", 8, 4)], "product")
     return (s.add("Transpose", "product", "back", perm=[0, 3, 1, 2]),)
 
 
 def _shadowed(s: Sketch) -> tuple[str, ...]:
-    """An If body has a value of its own under the name of a weight."""
+    """The body of an If has a local value with the name of a weight."""
     s.bn(s.conv("x", "conv", 4, 1), "bn")
     weight = numpy_helper.from_array(np.full((4, 4, 1, 1), 7, np.float32), "inner")
     node = helper.make_node("Conv", ["bn", "inner"], ["out"])
@@ -1345,7 +1345,7 @@ def _scanned(s: Sketch) -> tuple[str, ...]:
 
 
 def _constants_as_words(s: Sketch) -> tuple[str, ...]:
-    """Constant nodes that hold their numbers as attributes."""
+    """Constant nodes with their numbers in attributes."""
     s.add("Constant", [], "half", value_float=0.5)
     s.add("Constant", [], "three", value_floats=[0.5])
     s.add("Mul", [s.conv("x", "conv", 4), "half"], "scaled")
@@ -1363,7 +1363,7 @@ def _split(s: Sketch) -> tuple[str, ...]:
 
 
 def _missing_inputs(s: Sketch) -> tuple[str, ...]:
-    """Optional inputs that are left out by an empty name."""
+    """Optional inputs that are omitted by an empty name."""
     s.conv("x", "conv", 4, bias=False)
     s.nodes[-1].input.append("")
     s.add("Clip", ["conv", "", s.constant("most", np.float32(0.5))], "clip")
@@ -1371,7 +1371,7 @@ def _missing_inputs(s: Sketch) -> tuple[str, ...]:
 
 
 def _halved_range(s: Sketch) -> tuple[str, ...]:
-    """Weights whose product is beyond float32, though neither is."""
+    """Weights whose product overflows float32 although neither of them does."""
     s.conv(s.conv("x", "first", 4, 1, bias=False), "second", 4, 1, bias=False)
     for name in ("first", "second"):
         s.constants[f"{name}.weight"] = (s.constants[f"{name}.weight"] * 1e25).astype(np.float32)
@@ -1379,7 +1379,7 @@ def _halved_range(s: Sketch) -> tuple[str, ...]:
 
 
 def _vanishing(s: Sketch) -> tuple[str, ...]:
-    """Weights whose product is below float32, though the result of a later factor is not."""
+    """Weights whose product underflows float32 although the product with a later factor does not."""
     s.conv(s.conv("x", "first", 4, 1, bias=False), "second", 4, 1, bias=False)
     for name in ("first", "second"):
         s.constants[f"{name}.weight"] = (s.constants[f"{name}.weight"] * 1e-23).astype(np.float32)
@@ -1410,7 +1410,7 @@ MODELS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "split in three": lambda: _older(21, _split, 10),
     "inputs left out": lambda: _older(21, _missing_inputs, 10),
 }
-"""Single models that no network above grows into."""
+"""Models that are not variants of a network."""
 
 
 def _kinds(model: onnx.ModelProto, kind: str, other: str, without: tuple[str, ...]) -> Iterator[Made]:
@@ -1429,7 +1429,7 @@ def single(name: str) -> OnnxVariant:
 
 
 def variants(kind: str, seed: int = 1) -> Iterator[OnnxVariant]:
-    """Every variant of that kind, of every network, in an order that is always the same."""
+    """Every variant of that kind, of every network, in a fixed order."""
     for number, (network, build) in enumerate(NETWORKS.items()):
         for place, model, expectation in MUTATIONS[kind](build(seed + number)):
             yield OnnxVariant(f"{kind}, {network}: {place}", model, expectation)

@@ -1,6 +1,6 @@
 """Small mergeable networks as ONNX graphs, one for each structure in the literature, with demanding weights.
 
-Every operation has the name of the value it makes, so that a report's names are values of the graph.
+Every operation has the name of its output, so that the names in a report are names of values.
 """
 
 import math
@@ -12,17 +12,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 OPSET = 21
-"""Of the graphs, unless a test asks for another one."""
+"""The default opset of the graphs."""
 
 VERSION = 10
-"""The ONNX file format's version (IR), of the graphs."""
+"""The default version of the ONNX file format (IR) of the graphs."""
 
 
 class Sketch:
-    """Collects operations, constants, inputs and outputs, one after the other, into an ONNX model."""
+    """An ONNX model under construction: operations, constants, inputs and outputs are added one by one."""
 
     def __init__(self, seed: int = 0, **inputs: Sequence[int | str]) -> None:
-        """Inputs: float32, by name; a text among the sizes stands for a size that is open."""
+        """inputs: shapes of the float32 inputs by name; a text stands for an open size."""
         self.random = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
@@ -39,7 +39,7 @@ class Sketch:
         return self.constant(name, self.random.normal(0, spread, shape).astype(np.float32))
 
     def add(self, kind: str, inputs: str | Sequence[str], name: str, **attributes: Any) -> str:
-        """Append an operation with one output, which has its name; channels are those of its first input."""
+        """Append an operation with one output of the same name and as many channels as its first input."""
         names = [inputs] if isinstance(inputs, str) else list(inputs)
         self.nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
         self.channels[name] = self.channels.get(names[0], 0) if names else 0
@@ -92,7 +92,7 @@ class Sketch:
 
 
 def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model, the shapes of its outputs inferred and written down, those of inner values not."""
+    """The same model with the inferred shapes of its outputs, but not of its inner values."""
     inferred = shape_inference.infer_shapes(model)
     del inferred.graph.value_info[:]
     return inferred
@@ -129,7 +129,7 @@ def repvgg(seed: int) -> onnx.ModelProto:
 
 
 def ecb(seed: int) -> onnx.ModelProto:
-    """3x3; 1x1 padded with its own bias, then 3x3; 1x1 padded so, then scaled Sobel; identity."""
+    """ECB: 3x3; 1x1 padded with its own bias, then 3x3; the same with a scaled Sobel filter; identity."""
     s = picture(seed)
     s.conv("x", "plain", 4)
     s.conv(_padded_with_bias(s, "first", 8), "second", 4, pad=0)
@@ -334,4 +334,4 @@ NETWORKS: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "line": line,
     "volume": volume,
 }
-"""Every network by its name; all can be merged, those of one or three spatial axes may be left."""
+"""Every network by its name; all can be merged, except those of one or three spatial axes."""

@@ -33,13 +33,13 @@ class Net:
 
 
 class Drawing(Sketch):
-    """A sketch of a network on one picture `x` of three channels, or as many as are said."""
+    """A network under construction with one picture `x` of `channels` channels as its input."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__(0, x=("N", channels, "H", "W"))
 
     def numbers(self, name: str, *values: int) -> str:
-        """A constant list of whole numbers."""
+        """A constant list of integers; its name."""
         return self.constant(name, np.array(values, np.int64))
 
     def several(self, kind: str, source: str, names: Sequence[str], *others: str, **attributes: Any) -> None:
@@ -50,7 +50,7 @@ class Drawing(Sketch):
             self.channels[name] = self.channels[source]
 
     def size_of(self, source: str, index: int) -> str:
-        """One side of a value, as a list of one number, the way exporters write it."""
+        """The size of one axis of a value as a list of one number, computed as exporters do."""
         name = f"{source}.side{index}"
         if name in self.channels:
             return name
@@ -61,7 +61,7 @@ class Drawing(Sketch):
         return self.add("Unsqueeze", [f"{name}.number", self.numbers(f"{name}.axes", 0)], name)
 
     def joined(self, name: str, *parts: str | int) -> str:
-        """A list of numbers: sides and constants."""
+        """A list of sizes and constants, concatenated; its name."""
         names = [self.numbers(f"{name}.{k}", p) if isinstance(p, int) else p for k, p in enumerate(parts)]
         return self.add("Concat", names, name, axis=0)
 
@@ -183,7 +183,7 @@ def resized(scale: float, opset: int = 18, **attributes: Any) -> Callable[[Net],
 
 
 def resized_back(**attributes: Any) -> Callable[[Net], onnx.ModelProto]:
-    """Halved by a pool, then resized to the size that it had, taken from the picture."""
+    """Halved by a pool, then resized to the picture's size."""
 
     def build(net: Net) -> onnx.ModelProto:
         d = Drawing()
@@ -212,7 +212,7 @@ def padded(mode: str, amount: int) -> Callable[[Net], onnx.ModelProto]:
 
 
 def cropped(net: Net) -> onnx.ModelProto:
-    """Two pixels cut off on every side, then two of zeros put back: what is cut is lost."""
+    """Two pixels cropped on every side, then two pixels of zeros added: the cropped pixels are lost."""
     d = Drawing()
     d.add(
         "Slice",
@@ -225,7 +225,7 @@ def cropped(net: Net) -> onnx.ModelProto:
 
 
 def focus(net: Net) -> onnx.ModelProto:
-    """Every second pixel four times, side by side: YOLO's focus layer."""
+    """Four pictures of every second pixel, concatenated: YOLO's focus layer."""
     d = Drawing()
     ends, axes, steps = d.numbers("e", 2**63 - 1, 2**63 - 1), d.numbers("k", 2, 3), d.numbers("t", 2, 2)
     for k, (row, column) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
@@ -273,7 +273,7 @@ def along_channels(net: Net) -> onnx.ModelProto:
 
 
 def channels_last(net: Net) -> onnx.ModelProto:
-    """A token mixer: channels last, layer normalization, two dense layers, back."""
+    """A token mixer: channels moved last, layer normalization, two dense layers, channels moved back."""
     d = Drawing()
     d.add("Transpose", d.conv("x", "a", 8), "tokens", perm=[0, 2, 3, 1])
     d.add("LayerNormalization", ["tokens", d.normal("scale", 8), d.normal("shift", 8)], "normal", axis=-1)
@@ -322,7 +322,7 @@ def edge_filled(net: Net) -> onnx.ModelProto:
 
 
 def old_forms(net: Net) -> onnx.ModelProto:
-    """Opset 9: Upsample, and what are inputs today as attributes."""
+    """Opset 9: Upsample, and attributes that later opsets have as inputs."""
     d = Drawing()
     d.add("Pad", "x", "p", pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="constant", value=0.0)
     d.channels["p"] = 3
@@ -335,7 +335,7 @@ def old_forms(net: Net) -> onnx.ModelProto:
 
 
 def ones(net: Net) -> onnx.ModelProto:
-    """A convolution of ones beside the network: what differs at the borders only."""
+    """A convolution of a plane of ones added to the network: it differs at the borders only."""
     d = Drawing()
     d.add("Shape", "x", "shape")
     d.add("ConstantOfShape", "shape", "ones", value=onnx.numpy_helper.from_array(np.ones(1, np.float32)))
@@ -345,7 +345,7 @@ def ones(net: Net) -> onnx.ModelProto:
 
 
 def beside_everything(kind: str, **attributes: Any) -> Callable[[Net], onnx.ModelProto]:
-    """A gate for every channel, made of the whole picture."""
+    """A gate for every channel, computed from the whole picture."""
 
     def build(net: Net) -> onnx.ModelProto:
         d = Drawing()
@@ -387,7 +387,7 @@ def attention(net: Net) -> onnx.ModelProto:
 
 
 def rolled(net: Net) -> onnx.ModelProto:
-    """The rows shifted by two, those that fall out at the bottom put in at the top: Swin's shift."""
+    """The rows rotated by two, as in Swin's shifted windows."""
     d = Drawing()
     d.conv("x", "a", 8)
     axis = d.numbers("axis", 2)

@@ -1,4 +1,4 @@
-"""Random networks in 8-bit integers, of every kind that integers take."""
+"""Random networks in 8-bit integers, of every kind that can be quantized."""
 
 import math
 from dataclasses import replace
@@ -50,13 +50,13 @@ def integer_specs(draw: st.DrawFn, deepest: int = 3) -> NetworkSpec:
 
 
 def random_quantized(spec: NetworkSpec, seed: int = 0) -> Model:
-    """A model with random weights and ranges that fit a random picture, a little too narrow: values clip."""
+    """A model with random weights, and ranges a little narrower than the values of a random picture need."""
     model = random_model(spec, seed, "quantized")
     return replace(model, quantization=crude_record(model, seed))
 
 
 def crude_record(model: Model, seed: int = 0, tightness: float = 0.8) -> dict[str, Any]:
-    """The record of ranges from the smallest to the largest value met on one random picture, narrowed."""
+    """The record of the ranges of all values for one random picture, narrowed so that some values clip."""
     spec = model.spec
     picture = np.random.default_rng(seed).random((1, spec.channels, 12, 13))
     found = run_layers(

@@ -1,7 +1,8 @@
-"""Random networks of linear and nonlinear operations, as ONNX graphs and as PyTorch modules, from programs.
+"""Random networks of linear and nonlinear operations, as ONNX graphs and as PyTorch modules.
 
-A program is a list of instructions (kind, two operands, a number); what does not fit becomes something that
-does, so that every program is a network and smaller programs are smaller networks.
+A network is described by a program: a list of instructions (kind, two operands, a number). An instruction
+that does not fit is replaced by one that does, so that every program is a network, and a shorter program is
+a smaller network.
 """
 
 import math
@@ -18,14 +19,14 @@ from torch.nn import functional
 from onnx_networks import Sketch
 
 EXAMPLE = (9, 8)
-"""Height and width for which programs are made to fit."""
+"""Height and width for which programs are valid."""
 
 WIDEST = 8
-"""Channels."""
+"""Numbers of channels that are drawn."""
 
 
 class Instruction(NamedTuple):
-    """An operation's kind, how far back its operands were made, and a number that chooses among its forms."""
+    """An operation's kind, how many values ago its operands were made, and a number that selects a form."""
 
     kind: str
     first: int
@@ -43,7 +44,7 @@ class Value(NamedTuple):
 
 
 Make = Callable[[Sketch, str, Value, Value, int], Value | None]
-"""From a sketch, the new value's name, two operands and a form; None where it does not fit."""
+"""A function of a sketch, the new value's name, two operands and a form; None if they do not fit."""
 
 KERNELS = ((1, 1), (3, 3), (1, 1), (3, 3), (2, 2), (1, 3), (3, 1), (5, 5), (2, 3))
 
@@ -62,7 +63,7 @@ def _after(size: int, kernel: int, pads: int, stride: int, dilation: int = 1) ->
 
 
 def _weight(s: Sketch, name: str, shape: Sequence[int], whole: bool) -> str:
-    """Normal values, or small whole numbers."""
+    """Normally distributed values, or small integers."""
     spread = 1.2 / math.sqrt(math.prod(shape[1:]) or 1)
     values = s.random.integers(-2, 3, shape) * 0.25 if whole else s.random.normal(0, spread, shape)
     return s.constant(name, np.asarray(values, np.float32))
@@ -90,7 +91,7 @@ def conv(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | None:
 
 
 def transposed(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | None:
-    """A transposed convolution of stride 1, seldom 2."""
+    """A transposed convolution, mostly of stride 1, rarely of stride 2."""
     k, padding, stride, group, bias = _digits(form, 3, 3, 5, 2, 2)
     kernel, step, groups = (1, 3, 2)[k], 2 if stride == 4 else 1, x.channels if group else 1
     pads = [[(kernel - 1) // 2] * 4, [0] * 4, [kernel - 1, 0, 0, kernel - 1]][padding]
@@ -112,7 +113,7 @@ def bn(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value:
 
 
 def combined(kind: str) -> Make:
-    """An operation of two values of one shape, or of one value and one with a single channel or pixel."""
+    """An operation on two values of one shape, or on a value and one with a single channel or pixel."""
 
     def make(s: Sketch, name: str, x: Value, y: Value, form: int) -> Value | None:
         sides = list(zip(x[1:], y[1:], strict=True))
@@ -125,7 +126,7 @@ def combined(kind: str) -> Make:
 
 
 def joined(s: Sketch, name: str, x: Value, y: Value, form: int) -> Value | None:
-    """Two values side by side, or one twice."""
+    """Two values, or one value twice, concatenated."""
     if x[2:] != y[2:] or x.channels + y.channels > WIDEST:
         return None
     s.add("Concat", [x.name, y.name], name, axis=1)
@@ -133,7 +134,7 @@ def joined(s: Sketch, name: str, x: Value, y: Value, form: int) -> Value | None:
 
 
 def with_channels(kind: str) -> Make:
-    """An operation with a constant: one number, one for each channel, seldom one for each row or column."""
+    """An operation with a constant: a number, one per channel, or rarely one per row or column."""
 
     def make(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value:
         shape, reverse = _digits(form, 5, 2)
@@ -147,7 +148,7 @@ def with_channels(kind: str) -> Make:
 
 
 def cut(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value:
-    """Some of the channels; seldom some of the rows."""
+    """Some of the channels, or rarely some of the rows."""
     start, count, step, axis = _digits(form, WIDEST, WIDEST, 3, 8)
     length = x.height if axis == 7 else x.channels
     begin = start % length
@@ -166,7 +167,7 @@ def gathered(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value:
 
 
 def shuffled(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | None:
-    """A channel shuffle, written with the size of the picture."""
+    """A channel shuffle by reshapes that contain the size of the picture."""
     if x.channels % 2:
         return None
     groups = s.constant(f"{name}.groups", np.array([0, 2, x.channels // 2, -1]))
@@ -178,7 +179,7 @@ def shuffled(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | Non
 
 
 def pool(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | None:
-    """Average pooling, seldom maximum pooling."""
+    """Average pooling, rarely maximum pooling."""
     k, stride, padding, counted, ceil, maximum = _digits(form, 3, 4, 3, 4, 4, 4)
     kernel, step = (2, 3, 1)[k], 2 if stride == 3 else 1
     pads = [[(kernel - 1) // 2] * 4, [0] * 4, [kernel - 1, 0, 0, kernel - 1]][padding]
@@ -213,7 +214,7 @@ def padded(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | None:
 
 
 def alone(kind: str, **attributes: Any) -> Make:
-    """An operation of one value that keeps its shape."""
+    """An operation on one value that keeps its shape."""
 
     def make(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value:
         s.add(kind, x.name, name, **attributes)
@@ -238,7 +239,7 @@ def mean(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value:
 
 
 def resized(s: Sketch, name: str, x: Value, _: Value, form: int) -> Value | None:
-    """Twice as large, or pixel shuffle there or back."""
+    """Resizing by 2, pixel shuffle, or pixel unshuffle."""
     if form % 3 == 0 and max(x.height, x.width) <= 20:
         scales = s.constant(f"{name}.scales", np.array([1, 1, 2, 2], np.float32))
         nearest = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -303,7 +304,7 @@ def _operand(values: Sequence[Any], back: int) -> Any:
 
 
 def graph(program: Sequence[Instruction], seed: int, also: int = 0) -> onnx.ModelProto:
-    """The program as an ONNX graph; outputs: what nothing reads, and inner values by the bits of `also`."""
+    """The program as an ONNX graph. also: bits that select inner values as additional outputs."""
     s = Sketch(seed, x=("N", 3, "H", "W"))
     values = [Value("x", 3, *EXAMPLE)]
     for number, step in enumerate(program):
@@ -316,7 +317,7 @@ def graph(program: Sequence[Instruction], seed: int, also: int = 0) -> onnx.Mode
 
 
 class Module(nn.Module):
-    """A program as a PyTorch module: instructions that do not fit the example are left out."""
+    """A program as a PyTorch module; instructions that do not fit the example are skipped."""
 
     def __init__(self, program: Sequence[Instruction], seed: int) -> None:
         super().__init__()
@@ -337,7 +338,7 @@ class Module(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """All values that nothing reads."""
+        """All values without readers."""
         values = [x]
         for entry, part in zip(self.steps, self.parts, strict=True):
             values.append(_done(entry, part, values))
@@ -346,7 +347,7 @@ class Module(nn.Module):
 
 
 def _part(kind: str, channels: int, form: int) -> nn.Module:
-    """The module of a step; Identity where it needs none."""
+    """The module of a step; Identity if the step needs none."""
     if kind == "conv":
         k, mode, stride, group, bias, padding = _digits(form, 9, 6, 5, 2, 2, 3)
         rows, columns = KERNELS[k]

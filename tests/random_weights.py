@@ -6,10 +6,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module itself, in evaluation mode, every parameter and statistic drawn anew from `seed`.
+    """The module itself in evaluation mode, with every parameter and statistic drawn from `seed`.
 
-    Kernels and matrices are drawn with variance 1 / fan-in, so that values keep their magnitude; what scales
-    a channel lies in 0.5 to 1.5, what shifts one around 0, a variance in 0.5 to 2. Frozen parameters stay.
+    Kernels and matrices have the variance 1 / fan-in, so that values keep their magnitude. Scales of channels
+    are drawn from 0.5 to 1.5, shifts around 0, variances from 0.5 to 2. Frozen parameters are unchanged.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -35,9 +35,9 @@ def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
 def settle(module: nn.Module, inputs: Tensor, seed: int = 0) -> nn.Module:
     """The module itself with the statistics of `inputs`, shifted and scaled at random.
 
-    Deep random networks drift: values grow or no longer depend on the picture, and rounding errors grow with
-    them. Every batch normalization near the statistics of what it sees keeps both at the size they have in
-    trained networks.
+    In deep random networks values grow, or no longer depend on the picture, and rounding errors grow with
+    them. Batch normalizations with about the statistics of their inputs keep both at the magnitude that they
+    have in trained networks.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     usual = [norm.momentum for norm in norms]
@@ -53,7 +53,7 @@ def settle(module: nn.Module, inputs: Tensor, seed: int = 0) -> nn.Module:
 
 
 def _disturb(norm: _BatchNorm, generator: torch.Generator) -> None:
-    """Means off by 0.3 deviations, variances by up to a factor of 2, none near 0."""
+    """Means are off by 0.3 standard deviations, variances by up to a factor of 2; no variance is near 0."""
     mean, variance = norm.running_mean, norm.running_var
     variance += 0.1 * variance.mean()
     mean += 0.3 * variance.sqrt() * torch.randn(mean.shape, generator=generator)

@@ -1,6 +1,6 @@
 """A process that reads pictures for tests: a crash, hang or excess memory is detected from outside.
 
-As a script (`python reading_worker.py TASK`) it takes one path a line and answers one line of JSON each.
+As a script (`python reading_worker.py TASK`) it reads one path per line and prints one line of JSON for each.
 """
 
 import json
@@ -23,12 +23,12 @@ MEGABYTES = 1000
 """Largest resident memory for a file, including Python and all packages."""
 
 STARTING = 120.0
-"""Seconds that a worker may take to import what it needs, on a machine however busy."""
+"""Seconds that a worker may take for its imports, even on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The outcome of a file. fault: "" or what went wrong; told: the answer of the task."""
+    """The outcome of a file. fault: "" or the fault; told: the answer of the task."""
 
     told: Any
     fault: str
@@ -37,7 +37,7 @@ class Answer:
 
 
 class Worker:
-    """The process from outside: started again whenever it dies. A context manager."""
+    """Controls the process and restarts it when it dies. A context manager."""
 
     def __init__(self, task: str) -> None:
         self._task, self._process = task, None
@@ -81,13 +81,13 @@ class Worker:
         return self._process
 
     def _line(self, seconds: float) -> bytes | None:
-        """The next line; empty if the process has ended, None if nothing came in time."""
+        """The next line; empty if the process has ended, None after the time limit."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             return self._process.stdout.readline() if selector.select(seconds) else None
 
     def _words(self) -> str:
-        """What was printed since the last call, shortened."""
+        """The output on stderr since the last call, truncated."""
         size = self._printed.seek(0, os.SEEK_END)
         self._printed.seek(0)
         words = self._printed.read(min(size, 2000)).decode(errors="replace")
@@ -111,13 +111,13 @@ class Worker:
 
 
 def forget_peak() -> None:
-    """Let the kernel count the most resident memory from now on (Linux)."""
+    """Reset the kernel's peak of resident memory (Linux)."""
     if (clear := Path("/proc/self/clear_refs")).exists():
         clear.write_text("5")
 
 
 def peak() -> int:
-    """The most resident memory in MB: since `forget_peak` on Linux, else since the process began."""
+    """The peak of resident memory in MB: since `forget_peak` on Linux, otherwise since the process began."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 // 10**6
@@ -127,7 +127,7 @@ def peak() -> int:
 
 
 def by_rows(path: str) -> list[str]:
-    """Read as the command does: rows, as of a large picture and as of a small one, and all frames."""
+    """Read as the command does: rows as of a large and of a small picture, and all frames."""
     from onebranch.images.decoders import decoding, rotation, temporary_file
     from onebranch.images.probe import probe
     from onebranch.images.reading import open_picture, read_animation
@@ -153,7 +153,7 @@ def in_order(path: str) -> list[str]:
 
 
 def whole(path: str) -> list[str]:
-    """Read in one piece; the words of the table of odd files."""
+    """Read in one piece; the result in the words of the table of odd files."""
     from onebranch.images.reading import read
 
     found = read(path)
@@ -170,7 +170,7 @@ def whole(path: str) -> list[str]:
 
 
 def enhanced(path: str) -> list[str]:
-    """Enhanced twofold into a TIFF beside it, and what that holds."""
+    """Enlarge by 2 into a TIFF beside the file; facts about that TIFF."""
     from onebranch.enhancer.enhancer import Enhancer
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.single_file import FileOptions, enhance_file
@@ -190,7 +190,7 @@ def enhanced(path: str) -> list[str]:
 
 
 def misbehave(path: str) -> list[str]:
-    """What the file says: the faults that a worker must see."""
+    """Does what the file's text says: faults that must be detected."""
     match Path(path).read_text():
         case "crash":
             os.abort()
@@ -221,7 +221,7 @@ TASKS: dict[str, Callable[[str], list[str]]] = {
 
 
 def told_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
-    """A task done for one file: its answer or the refusal; any other exception is a fault."""
+    """Runs a task on one file: its answer or the refusal; any other exception is a fault."""
     from onebranch.errors import OnebranchError
 
     forget_peak()
@@ -231,7 +231,7 @@ def told_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
     except OnebranchError as error:
         told = ["refused", str(error).replace(f"'{path}'", "'FILE'")]
         text = str(error)
-        if r"\n" in text or not text.strip() or len(text) > 400 + len(path):  # the error escapes line ends
+        if r"\n" in text or not text.strip() or len(text) > 400 + len(path):  # the message escapes line ends
             fault = f"the refusal is not one line: {str(error)!r}"
     except BaseException as error:
         fault = f"{type(error).__name__}: {error}"

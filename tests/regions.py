@@ -1,4 +1,4 @@
-"""Branches with random tensors: as maps by their definition, and as one convolution by the laws."""
+"""Branches with random tensors: as maps by the definition, and as one convolution by the laws."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from onebranch.spec.branch import Branch, Convolution, parse
 
 @dataclass(frozen=True)
 class Region:
-    """Correct arguments of `prove`; tests change one part of them."""
+    """Valid arguments of `prove`; tests change one of them."""
 
     branches: tuple[Map, ...]
     merged: Conv

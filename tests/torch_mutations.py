@@ -1,6 +1,6 @@
-"""Wrong, odd and harmless variants of mergeable PyTorch networks: kind of mutation to its makers.
+"""Wrong, odd and harmless variants of mergeable PyTorch networks: a table of kinds and their makers.
 
-A network is a forward function over named parts; `net.at(k, value)` are the places where something slips in.
+A network is a forward function over named parts; `net.at(k, value)` marks places for insertions.
 """
 
 import random
@@ -20,7 +20,7 @@ from mutations import TOLERANCE, Arrays, Expectation, Merge, relative_error
 from onebranch.errors import OnebranchError
 
 SIZES = ((1, 9, 8), (2, 7, 5), (1, 1, 1), (1, 1, 7), (3, 2, 3), (1, 8, 8))
-"""Batch, height and width of the inputs; the first is the example."""
+"""Batch, height and width of the inputs, first those of the example."""
 
 Slip = Callable[[Tensor], Any]
 Forward = Callable[..., Any]
@@ -40,11 +40,11 @@ class Net(nn.Module):
                 setattr(self, name, part)
 
     def at(self, place: int, value: Tensor) -> Any:
-        """The value, or what the mutation makes of it at this place."""
+        """The value, or its mutation if this is the chosen place."""
         return self.slip(value) if place == self.place else value
 
     def forward(self, x: Tensor) -> Any:
-        """The function of this network."""
+        """The output of this network."""
         return self.function(self, x)
 
 
@@ -232,7 +232,7 @@ def _dense_bn(features: int) -> nn.BatchNorm1d:
 
 @dataclass(frozen=True)
 class TorchVariant:
-    """A module, built anew whenever it is run or merged, in evaluation mode."""
+    """A module in evaluation mode; it is built again whenever it is run or merged."""
 
     name: str
     build: Build
@@ -252,7 +252,7 @@ class TorchVariant:
         return [[numbers.normal(0.3, 1, shape).astype(np.float32)] for shape in shapes]
 
     def runner(self, model: Any) -> Callable[[Arrays], Arrays]:
-        """What runs a merged module twice on the inputs, or the original, in float64 where it can."""
+        """A function that runs the original or a merged module twice, in float64 if possible."""
         return self._reference if model is None else lambda arrays: _run_guarded(model, arrays)
 
     def _reference(self, arrays: Arrays) -> Arrays:
@@ -265,7 +265,7 @@ class TorchVariant:
         return [d.astype(s.dtype) if same else s for s, d, same in zip(single, double, alike, strict=True)]
 
     def merge(self, merge: Merge, **options: Any) -> tuple[Any, Any]:
-        """What `merge` makes of the module, which must stay as it is."""
+        """The merge of the module, which must not change."""
         module = self.module()
         before = _fingerprint(module)
         example = torch.from_numpy(np.asarray(self.inputs()[0][0]))
@@ -279,7 +279,7 @@ def _alike(single: np.ndarray, double: np.ndarray) -> bool:
 
 
 def _run(module: nn.Module, arrays: Arrays) -> Arrays:
-    """Everything that two runs give or change: outputs, their structure, the inputs afterwards."""
+    """Everything that two runs return or change: outputs, their structure, the inputs afterwards."""
     results: list[np.ndarray] = []
     for _ in range(2):
         inputs = [torch.from_numpy(array.copy()) for array in arrays]
@@ -292,7 +292,7 @@ def _run(module: nn.Module, arrays: Arrays) -> Arrays:
 
 
 def _run_guarded(module: nn.Module, arrays: Arrays) -> Arrays:
-    """A merged module runs, or refuses a size that it was not traced for: torch.export's guards say so."""
+    """Runs a merged module; a size that it was not traced for is refused by torch.export's guards."""
     try:
         return _run(module, arrays)
     except AssertionError as error:
@@ -319,7 +319,7 @@ def _flipped(value: Tensor) -> Tensor:
 
 
 def _rows_swapped(value: Tensor) -> Tensor:
-    """Shifted by one row within the picture, in place: the last row twice."""
+    """The picture shifted by one row in place; the last row occurs twice."""
     shifted = value.clone()
     shifted[:, :, :-1] = value[:, :, 1:]
     return shifted
@@ -396,7 +396,7 @@ def _batch_normalized_by_function(value: Tensor) -> Tensor:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Rounds; its gradient, which nobody asks for, is that of the identity."""
+    """Rounds; its gradient, which is not used, is that of the identity."""
 
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:
@@ -483,10 +483,10 @@ SLIPS: Mapping[str, Slip] = {
     "einsum": lambda v: torch.einsum("nchw->nchw", v),
     "checkpoint": lambda v: torch.utils.checkpoint.checkpoint(torch.sigmoid, v, use_reentrant=False),
 }
-"""What slips in between two steps, by name."""
+"""Operations that are inserted between two steps, by name."""
 
 JUMPS = ("round", "straight through", "half")
-"""Those that round."""
+"""Insertions that round."""
 
 LINEAR = {
     *("counted padding", "own divisor", "scaled in place", "added in place", "batch norm by function"),
@@ -494,11 +494,11 @@ LINEAR = {
     *("there and back", "double and back", "einsum", "view doubled in place", "added in place and kept"),
     *("adaptive pool", "cropped and padded", "padded with a constant"),
 }
-"""Slips that a merge may go across."""
+"""Insertions across which a merge is allowed."""
 
 
 SQUARE = ("turned", "constant picture added")
-"""Slips that fit only pictures of 8 columns, or as many rows as columns."""
+"""Insertions that fit only pictures of 8 columns, or as many rows as columns."""
 
 
 def _slipped(kind: str) -> Iterator[TorchVariant]:
@@ -559,7 +559,7 @@ def _sum(first: Callable[[], nn.Module], second: Callable[[], nn.Module]) -> Bui
 
 
 def _ecb_border(change: Callable[[Tensor, Tensor], None]) -> Build:
-    """ECB whose border is filled otherwise."""
+    """ECB with another fill of its border."""
 
     def forward(n: Any, x: Tensor) -> Tensor:
         inner = functional.pad(n.first(x), (1, 1, 1, 1))
@@ -601,7 +601,7 @@ def _all_sides(inner: Tensor, bias: Tensor) -> None:
 
 
 class _SameConv(nn.Conv2d):
-    """TensorFlow's padding: found from the picture's size."""
+    """TensorFlow's padding, which depends on the picture's size."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Padded so that the output has ceil(size / stride) rows."""
@@ -614,28 +614,28 @@ class _SameConv(nn.Conv2d):
 
 
 class _StandardizedConv(nn.Conv2d):
-    """Its weight is standardized in the forward pass."""
+    """A convolution whose weight is standardized in the forward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolved with the standardized weight."""
+        """The convolution with the standardized weight."""
         mean, deviation = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), keepdim=True)
         weight = (self.weight - mean) / (deviation + 1e-5)
         return functional.conv2d(x, weight, self.bias, padding=self.padding)
 
 
 class _ActivatedConv(nn.Conv2d):
-    """Called a convolution, but there is an activation inside."""
+    """A subclass of a convolution that also applies an activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolved, then tanh."""
+        """The convolution, then tanh."""
         return torch.tanh(super().forward(x))
 
 
 class _FrozenBN(nn.BatchNorm2d):
-    """Its forward pass is not that of its base class."""
+    """A batch normalization with another forward pass than its base class."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shifted by the variance, which no BN does."""
+        """The input times the weight, shifted by the variance."""
         return x * self.weight.view(1, -1, 1, 1) + self.running_var.view(1, -1, 1, 1)
 
 
@@ -670,7 +670,7 @@ def _changes_its_input(n: Any, x: Tensor) -> Tensor:
 
 
 def _aliased(n: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns a value that is changed in place after it was read."""
+    """Returns a value that is changed in place after other operations read it."""
     inner = n.conv1(x)
     total = n.conv3(inner) + inner
     inner.add_(1.0)
@@ -735,7 +735,7 @@ def _strides_swapped(first: int, second: int) -> Build:
 
 
 def _unshuffled() -> nn.Module:
-    """Pixel unshuffle of the example, with one row more, and of others of an odd height."""
+    """A pixel unshuffle that appends a row to pictures of odd height."""
     return nn.Sequential(nn.ZeroPad2d((0, 0, 0, 1)), nn.PixelUnshuffle(2))
 
 
@@ -775,7 +775,7 @@ def _inplace_relu(n: Any, x: Tensor) -> Tensor:
 
 
 class _Counting(nn.Module):
-    """Multiplies by how often it was called: a number of Python's, which no trace sees change."""
+    """Multiplies by the number of its calls: a Python number, which a trace records as a constant."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -788,7 +788,7 @@ class _Counting(nn.Module):
 
 
 class _Drawing(nn.Module):
-    """Multiplies by a random number of Python's."""
+    """Multiplies by a random number of Python's `random`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The input, times a number between 1 and 2."""
@@ -796,15 +796,15 @@ class _Drawing(nn.Module):
 
 
 class _Exported(nn.Module):
-    """Does something else where it is traced."""
+    """Computes something else while it is traced."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input; its double where it is exported."""
+        """The input; twice the input while it is exported."""
         return x * 2 if torch.compiler.is_exporting() else x
 
 
 def _with_part(part: Callable[[], nn.Module], merges: bool) -> Build:
-    """A convolution, BN if something shall be merged, and the part."""
+    """A convolution, BN (if something is to be merged), and the part."""
     between = bn if merges else nn.ReLU
     return lambda: nn.Sequential(conv(4, 4), between(), part()).eval()
 
@@ -1010,7 +1010,7 @@ SPECIALS: Mapping[str, Sequence[Special]] = {
         ("unpadded", _chain(lambda: nn.ConvTranspose2d(4, 4, 3), lambda: conv(4, 4, 1)), FREE),
     ],
 }
-"""Networks that are odd by their parts."""
+"""Networks with unusual parts."""
 
 
 KINDS = (*(f"{kind} slipped in" for kind in SLIPS), *SPECIALS)
@@ -1018,7 +1018,7 @@ KINDS = (*(f"{kind} slipped in" for kind in SLIPS), *SPECIALS)
 
 
 def variants(kind: str) -> Iterator[TorchVariant]:
-    """Every variant of that kind, in an order that is always the same."""
+    """Every variant of that kind, in a fixed order."""
     if kind in SPECIALS:
         for place, build, expectation in SPECIALS[kind]:
             yield TorchVariant(f"{kind}: {place}", build, expectation)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 class _Names(type):
-    """Every attribute of a placeholder class is a text: `InterpolationMode.BICUBIC` is only ever stored."""
+    """Every attribute of a placeholder class is a text: they are stored, and never used."""
 
     def __getattr__(cls, name: str) -> str:
         if name.startswith("__"):
@@ -21,7 +21,7 @@ class _Names(type):
 
 
 class _Inert(metaclass=_Names):
-    """Built from anything, called with anything, does nothing."""
+    """Accepts any arguments and does nothing."""
 
     def __init__(self, *arguments: object, **named: object) -> None:
         pass
@@ -31,7 +31,7 @@ class _Inert(metaclass=_Names):
 
 
 class _Module(types.ModuleType):
-    """A module that has every name."""
+    """A module that defines every name."""
 
     __path__: list[str] = []  # noqa: RUF012 - what the import system reads
     __version__ = "0"
@@ -43,7 +43,7 @@ class _Module(types.ModuleType):
 
 
 class _Finder:
-    """Finds torchvision and whatever is below it."""
+    """Finds torchvision and all of its submodules."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: object = None
