@@ -3,11 +3,11 @@
 The Python reference is made from `onebranch.__all__` and its docstrings, the command reference from the click
 commands, so neither can name what the code does not have.
 
-Why Sphinx, MyST and furo (November 2026): all three are maintained, build the reference from the imported code,
-and turn a broken link into an error; CPython, NumPy and pip use them. MkDocs 1.x has had no release since August
-2024, and its theme Material is in maintenance mode. ProperDocs, a fork of MkDocs, depends on those themes and
-plugins. Zensical, Material's successor, has no stable release and calls its API references preliminary. Pages are
-plain Markdown, so another generator remains possible.
+Why Sphinx, MyST and furo (November 2026): all three are maintained, build the reference from the imported
+code, and turn a broken link into an error; CPython, NumPy and pip use them. MkDocs 1.x has had no release
+since August 2024, and its theme Material is in maintenance mode. ProperDocs, a fork of MkDocs, depends on
+those themes and plugins. Zensical, Material's successor, has no stable release and calls its API references
+preliminary. Pages are plain Markdown, so another generator remains possible.
 """
 
 import inspect
