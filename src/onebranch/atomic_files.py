@@ -61,6 +61,7 @@ def atomic_path(path: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         with temporary_path(path.parent) as temporary:
             yield temporary
+            # Without this, a power failure after the rename could leave an empty file under the final name.
             _flush_to_disk(temporary)
             (os.replace if overwrite else _rename_if_free)(temporary, path)
     except FileExistsError:
@@ -111,6 +112,8 @@ def _flush_to_disk(path: Path) -> None:
 
 def _rename_if_free(temporary: Path, path: Path) -> None:
     """Rename the file unless the name is taken; raises FileExistsError if it is."""
+    # A rename would silently replace a file that another process has just written; a link fails if the name
+    # is taken. The temporary name is removed by `temporary_path`.
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -139,6 +142,7 @@ def _reason(error: OSError) -> str:
 def _is_leftover(path: Path, now: float) -> bool:
     if path in ACTIVE_TEMPORARY_FILES:
         return False
+    # The process number says nothing about processes of another machine, which may share this folder.
     _, machine, process, *_ = (*path.name.split("-"), "", "")
     if machine == _machine() and process.isdecimal():
         return int(process) == os.getpid() or not _is_running(int(process))

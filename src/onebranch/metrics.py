@@ -54,6 +54,7 @@ def score(picture: Bytes, reference: Bytes, border: int = 0) -> Scores:
     picture, reference = cropped(picture, border), cropped(reference, border)
     _check_window(picture)
     y, reference_y = grey(picture), grey(reference)
+    # Half up, as MATLAB rounds; np.rint would round halves to even.
     rounded, reference_rounded = np.floor(y + 0.5), np.floor(reference_y + 0.5)
     return Scores(
         psnr_y=psnr(y, reference_y),
@@ -110,6 +111,8 @@ def _ssim_sum(x: Float64Array, y: Float64Array) -> float:
     moments = np.stack([x, y, x * x + y * y, x * y])
     mean_x, mean_y, mean_squares, mean_product = _window_means(moments)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    # var(x) + var(y) and cov(x, y), as means of products minus products of means. Only the sum of the two
+    # variances is needed, so x x + y y is one plane.
     variances, covariance = mean_squares - squares, mean_product - product
     numerator = (2 * product + C1) * (2 * covariance + C2)
     return float((numerator / ((squares + C1) * (variances + C2))).sum())

@@ -63,6 +63,9 @@ class Conv:
         return add(self, other)
 
 
+# Example, one channel and one row: first is y = 2 x + 3, second has the taps (1 0 -2) and the bias 5.
+# Together: taps (2 0 -4), bias 5 + (1 + 0 - 2) * 3 = 2. If first has the taps (1 10) and stride 2, and second
+# the taps (1 1), then the taps of second lie 2 pixels of the input apart: (1 10 1 10), stride 2.
 def compose(second: Conv, first: Conv) -> Conv:
     """The convolution that equals `first` followed by `second`.
 
@@ -77,6 +80,8 @@ def compose(second: Conv, first: Conv) -> Conv:
     groups = math.gcd(second.groups, first.groups)
     outer, inner = regroup(second, groups), regroup(first, groups)
     weight = _convolved(_dilated(outer.weight, inner.stride), inner.weight, groups)
+    # Nothing is padded in between, so the bias of `first` is a constant plane: every tap of `second` reads
+    # it.
     sums = outer.weight[..., 0, 0] if outer.kernel == (1, 1) else outer.weight.sum((2, 3))
     sums = sums.reshape(groups, outer.outputs // groups, -1)
     shift = (sums @ inner.bias.reshape(groups, -1, 1)).reshape(-1)
@@ -97,6 +102,7 @@ def _convolved(outer: Array, inner: Array, groups: int) -> Array:
     inputs, k, l = inner.shape[1:]
     grouped_outer = outer.reshape(groups, outputs // groups, between, a, b)
     grouped_inner = inner.reshape(groups, between, inputs, k, l)
+    # Most chains contain a 1x1 kernel, for which a matrix product is enough.
     if (a, b) == (1, 1):
         flat = inner.reshape(groups, between, inputs * k * l)
         return (outer.reshape(groups, outputs // groups, between) @ flat).reshape(outputs, inputs, k, l)
@@ -163,6 +169,8 @@ def _eye(like: Array, size: int) -> Array:
     return namespace(like).eye(size, dtype=like.dtype, device=like.device)
 
 
+# Example: (1 2 3) dilated by 2 is (1 0 2 0 3). Zeros are appended to every tap, and those after the last one
+# are cut off, with operations that numpy and torch share.
 def _dilated(weight: Array, factor: int) -> Array:
     """The kernel with factor - 1 zeros between its taps."""
     if factor == 1:
@@ -182,6 +190,8 @@ def dilate(conv: Conv, factor: int) -> Conv:
     return replace(conv, weight=_dilated(conv.weight, factor))
 
 
+# Example: two groups of one input and one output each, with the weights a and b, become one group whose
+# weight is the matrix ((a, 0), (0, b)): the weights times an identity matrix over the old groups.
 def regroup(conv: Conv, groups: int) -> Conv:
     """The same convolution with fewer groups (a divisor of the current number); 1 makes it dense.
 
@@ -203,6 +213,8 @@ def scale(conv: Conv, factor: Array) -> Conv:
     return replace(conv, weight=conv.weight * factor.reshape(-1, 1, 1, 1), bias=conv.bias * factor)
 
 
+# Example: y = 2 x + 5, then BN with mean 1, variance 4, epsilon 0, weight 3 and bias 0.5. The factor is 3 /
+# 2, so the result is 1.5 * (2 x + 5 - 1) + 0.5 = 3 x + 6.5.
 def normalize(conv: Conv, weight: Array, bias: Array, mean: Array, variance: Array, epsilon: float) -> Conv:
     """The convolution followed by batch normalization with population statistics, all (O,).
 

@@ -22,11 +22,13 @@ def apply(conv: Conv, pictures: Floats) -> Floats:
     return sums
 
 
+# Example: the row (1 2 4 8) with the taps (1 -1) gives (-1 -2 -4); with dilation 2, (-3 -6).
 def correlate(pictures: Floats, weight: Floats, groups: int, dilation: int) -> Floats:
     """Cross-correlation without padding, tap by tap: the sum of shifted, weighted pictures."""
     n, channels, height, width = pictures.shape
     outputs, _, k, l = weight.shape
     rows, columns = height - dilation * (k - 1), width - dilation * (l - 1)
+    # Channels are split into groups, so that one matrix product per tap computes all of them.
     split = pictures.reshape(n, groups, channels // groups, height, width)
     taps = weight.reshape(groups, outputs // groups, channels // groups, k, l)
     result = np.zeros((groups, outputs // groups, n, rows * columns), pictures.dtype)

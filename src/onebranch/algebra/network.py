@@ -86,12 +86,14 @@ def activate(name: Activation, values: Floats, tensors: Mapping[str, Floats]) ->
     return np.maximum(values, 0) if name == "relu" else values
 
 
+# Example: 5 rows and factor 2: -5 % 2 = 1 row is appended, a copy of the last one.
 def filled(pictures: Floats, factor: int) -> Floats:
     """Pictures edge-replicated on the right and bottom to a multiple of `factor`."""
     rows, columns = -pictures.shape[2] % factor, -pictures.shape[3] % factor
     return np.pad(pictures, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
 
 
+# Example, factor 2: the channels 1, 2, 3, 4 of one pixel become the square ((1, 2), (3, 4)).
 def pixel_shuffle(features: Floats, factor: int) -> Floats:
     """(N, C s s, H, W) -> (N, C, s H, s W), in PyTorch's channel order."""
     n, channels, height, width = features.shape

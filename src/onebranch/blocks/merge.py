@@ -87,6 +87,8 @@ def _merged_part(name: str, block: BlockSpec, inputs: int, tensors: Weights, gro
         of_branch = in_float64(within(tensors, f"branches.{n}"))
         check_statistics(f"{name}, branch '{branch}'", branch, of_branch)
         convs.append(collapse(branch, of_branch, np.zeros(1), inputs, block.width))
+    # Everything is added in float64 and rounded once, in `_rounded`. Example: 1 + 2^-24 + 2^-24 is 1 + 2^-23;
+    # with every sum rounded to float32 it would be 1.
     conv = total(convs)
     step = Convolution(conv.kernel, groups=_grouping(conv), bias=any(_shifts(branch) for branch in branches))
     return Part(tuple(group), str(step), conv)

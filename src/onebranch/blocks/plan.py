@@ -210,6 +210,7 @@ def taken(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: in
     word, _, rest = plan.schedule.partition(":")
     if word == "all":
         return listed
+    # The count is that of the whole block, even if the selection leaves some of the counted branches out.
     if word in ("kernel", "convs"):
         return listed[: sum(_matches(word, rest, branch) for branch in branches)]
     numerator, denominator = {
@@ -217,6 +218,8 @@ def taken(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: in
         "growing": (position, blocks),
         "shrinking": (blocks, position),
     }[word]
+    # Rounded half up, in integers. Example: growing:3 in block 5 of 6: 3 * 5 / 6 = 2.5, and (2 * 3 * 5 + 6)
+    # // (2 * 6) = 3.
     return listed[: (2 * int(rest) * numerator + denominator) // (2 * denominator)]
 
 

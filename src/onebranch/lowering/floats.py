@@ -97,6 +97,9 @@ class _Chain:
     channels: tuple[int, ...]
 
 
+# Examples: "3x3 bn 1x1" has radius 1, all of it in its first step, so the convolution pads by itself. In "1x1
+# 3x3" the first step has radius 0: the picture is padded by a Pad node of 1, which other branches of the
+# block with the same radius share.
 def _branch(builder: Builder, chain: _Chain, tensors: Tensors, padded: dict[tuple[int, int], str]) -> str:
     """A branch, padded once: by its first step where that has the branch's radius, else by a Pad node."""
     branch = chain.branch
@@ -199,6 +202,8 @@ def _downsampled(builder: Builder, spec: NetworkSpec, weights: Tensors, features
     return add_convolution(builder, "resample", features, weight, bias, strides=strides, pads=(pad,) * 4)
 
 
+# Example, factor 2, a 1x1 convolution (O, 4, 1, 1): its weights a, b, c, d for the four pixels of a cell
+# become the 2x2 kernel ((a, b), (c, d)) of stride 2.
 def unshuffled(weight: np.ndarray, factor: int) -> np.ndarray:
     """Pixel unshuffle, then a convolution (O, C s s, K, L), as one convolution (O, C, s K, s L) of stride s.
 
@@ -236,6 +241,8 @@ def kernels_of(spec: NetworkSpec, kind: PhaseKind) -> np.ndarray:
 
 def add_frame(builder: Builder, name: str, spec: NetworkSpec, kernels: np.ndarray, picture: str) -> str:
     """Adds the replicated edges that an unpadded convolution with these kernels reads."""
+    # Example: halving by a kernel of 8 rows with stride 2. An output row reads the 2 input rows of its cell
+    # and (8 - 2) / 2 = 3 on each side.
     size, stride = kernels.shape[-1], spec.scale if spec.task == "downscale" else 1
     before = (size - stride) // 2
     after = size - stride - before

@@ -53,6 +53,8 @@ def _layers(
         if layer.output is None:
             return value
         added = [skip_values[skip.source] for skip in spec.skips if skip.target == index]
+        # A skip that starts here adds the layer's output before the skips that end here. If there are any of
+        # these, it needs quantization parameters of its own; otherwise both values are the same.
         raw = _quantized(builder, f"{name}.raw", layer.raw, value) if layer.raw else ""
         value = _quantized(builder, name, layer.output, _sum(builder, name, value, added))
         skip_values.append(raw or value)
@@ -93,6 +95,8 @@ def _convolution(
     )
 
 
+# The file holds integers, and the graph makes floats of them: ONNX's QDQ form. Example: weights (3, -2) of an
+# output channel with scale 0.5 stand for (1.5, -1).
 def _constant(builder: Builder, name: str, values: np.ndarray, scales: np.ndarray) -> str:
     """Adds integers (O, ...), dequantized with one scale per entry of the first axis."""
     integers = builder.constant(f"{name}.integers", values)

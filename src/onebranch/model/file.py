@@ -265,6 +265,7 @@ def to_bytes(model: Model) -> bytes:
         header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": [offset, offset + value.nbytes]}
         offset += value.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
+    # safetensors aligns the data to 8 bytes by spaces after the header.
     text += b" " * (-len(text) % 8)
     data = (value.astype("<f4", copy=False).tobytes() for value in model.weights.values())
     return len(text).to_bytes(8, "little") + text + b"".join(data)

@@ -62,6 +62,7 @@ class TrainablePReLU(nn.PReLU):
         """(N, C, H, W), negative values times the channel's slope."""
         if self.computation == "native" or not torch.is_grad_enabled():
             return super().forward(input)
+        # For x < 0: 0 - slope * (-x) = slope * x; for x >= 0: x - slope * 0 = x.
         return torch.relu(input) - self.weight[:, None, None] * torch.relu(-input)
 
 

@@ -89,6 +89,8 @@ class Network(nn.Module):
             return features + pictures
         size = self.residual_taps.shape[-1]
         stride = self.spec.scale if self.spec.task == "downscale" else 1
+        # Upscaling: an odd kernel around the pixel. Downscaling by 2 with a kernel of 8: 3 pixels on each
+        # side of a cell.
         before = (size - stride) // 2 if self.spec.task == "downscale" else size // 2
         after = size - stride - before
         framed = functional.pad(pictures, (before, after, before, after), mode="replicate")

@@ -44,6 +44,9 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: float
 
 
+# Why 2 r + 1 + s: a picture of 2 r + 1 pixels has an output pixel whose receptive field fits inside, and s
+# more pixels give such output pixels at every phase of the stride. The subset for a large radius keeps the
+# smallest pictures, in which both borders cut every kernel, and the largest.
 def sizes(radius: int, stride: int, large: int = LARGE_RADIUS) -> tuple[int, ...]:
     """Lengths of the pictures to test along one axis; large: the radius up to which all are tested.
 
@@ -84,6 +87,8 @@ def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: S
     return Basis(heights, widths, complete, pictures, largest, error)
 
 
+# Example: 2 channels of 2x2 pixels: 9 pictures. Number 0 is zero, number 6 has its 1 at 6 - 1 = 5, that is in
+# channel 5 // 4 = 1, row 0, column 1.
 def _impulses(channels: int, height: int, width: int) -> Iterator[tuple[int, Floats]]:
     """Batches of zero and all unit impulses (channel, row, column), each with the number of its first."""
     count = channels * height * width + 1

@@ -61,6 +61,8 @@ def check_weights(name: str, merged: Floats, kept: Floats) -> None:
         raise RoundingError(
             f"rounding: '{name}' is stored as {kept.dtype} {kept.shape}, not float32 {merged.shape}"
         )
+    # Another processor may add the float64 sums in another order. A value in the middle between two float32
+    # numbers may then be rounded to either of them, and to no other.
     drift = DRIFT * np.abs(merged).max(initial=0)
     with np.errstate(over="ignore"):
         lowest, highest = (merged - drift).astype(np.float32), (merged + drift).astype(np.float32)

@@ -19,6 +19,9 @@ ZERO_POSITIONS = 64
 """How many positions of zero within the range are tried."""
 
 
+# Example: layer 1 gives (0.1, 8), the weights of layer 2 for them are (5, 0.5). With the scales (8, 0.5) the
+# outputs are (0.8, 4) and the weights (0.625, 1): the same products 0.5 and 4, but one range fits both
+# outputs.
 def equalized(
     spec: NetworkSpec, weights: Mapping[str, Floats], scales: Sequence[Floats]
 ) -> dict[str, Floats]:
@@ -78,6 +81,10 @@ def _together(extents: Sequence[Extent]) -> Extent:
     )
 
 
+# Example: channel a ranges from -1 to 3 and channel b from 0 to 1. If a quarter of the range lies below zero,
+# a fits with the scale min(0.25 / 1, 0.75 / 3) = 0.25 and b with 0.75 / 1 = 0.75: a then ranges from -0.25 to
+# 0.75 and b from 0 to 0.75. The noise at the tail is gain / scale^2, added over the channels; a position of
+# zero that suits both channels minimizes it.
 def _largest_scales(extent: Extent) -> Floats:
     """The largest scales with which all channels fit a range of length 1.
 

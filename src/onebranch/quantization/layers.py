@@ -120,6 +120,10 @@ def channel_extents(model: Model, pictures: Sequence[Floats], outliers: float = 
     return [Extent(*each) for each in zip(lowest, highest, gains, strict=True)]
 
 
+# Example: a block of one channel, then a 1x1 tail of weight 3 to one output. A unit of noise in the block's
+# output becomes 9 units of variance at the tail: its gain is 9. If that block has the weight 2 and an
+# activation whose slope is 1 on half of the pixels and 0 on the others (energy 0.5), the gain of its input,
+# the head's output, is 4 * 0.5 * 9 = 18.
 def noise_gains(spec: NetworkSpec, weights: Mapping[str, Floats], energies: Sequence[Floats]) -> list[Floats]:
     """For head and every block, the variance at the tail per unit variance of noise in each channel (C,).
 
@@ -147,6 +151,7 @@ def importances(model: Model, crops: Sequence[Crop]) -> list[float]:
         float(np.square(run_network(model.spec, model.weights, crop.given[None])[0] - crop.wanted).mean())
         for crop in crops
     ]
+    # Example: errors 1, 4, 9 with median 4 give 1/5, 1/8, 1/13, scaled to mean 1: 1.49, 0.93, 0.57.
     middle = float(np.median(errors)) or 1.0
     weights = [1 / (error + middle) for error in errors]
     return [weight * len(weights) / sum(weights) for weight in weights]
@@ -195,6 +200,8 @@ def _quantize_next(
 
     values: its inputs. Returns the inputs of the next layer, or, after the tail, its float output.
     """
+    # The order matters: the layer is fitted to the float network's sums, on inputs that already contain the
+    # rounding errors of all earlier layers. Only then are its output's parameters chosen.
     name, is_tail = spec.names[index], index == len(spec.names) - 1
     tensors = within(weights, name)
     sums = [convolved(tensors, each.exact) for each in values]
@@ -282,6 +289,7 @@ def _with_params(
     layer: QuantizedLayer, values: Sequence[_LayerInput], following: Floats, raw: bool
 ) -> QuantizedLayer:
     """The layer with its quantization parameters; errors are weighted by the `following` layer's weights."""
+    # An error in channel i of the output is multiplied by the next layer's weights for channel i.
     importance = np.square(following, dtype=np.float64).sum((0, 2, 3))
     weights = [each.weight for each in values]
     return msgspec.structs.replace(

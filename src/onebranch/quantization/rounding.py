@@ -49,13 +49,20 @@ def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Produ
     """
     count = weight.shape[1]
     start = weight if bias is None else np.concatenate([weight, bias[:, None]], 1)
+    # The best weights before rounding: start + (wanted - what start gives) / inputs, by least squares. They
+    # also compensate for errors of earlier layers, which the inputs contain.
     damped = products.inputs + np.diag(_damping(np.diag(products.inputs), count))
     fitted = start + np.linalg.solve(damped, (products.outputs - start @ products.inputs).T).T
+    # The bias is stored in units of input scale * weight scale. A weight scale that is too small would need
+    # too many units.
     floor = np.maximum(np.abs(fitted[:, count:]).sum(1) / (unit * MAX_BIAS_UNITS), MIN_QUANT_SCALE)
     largest = np.abs(fitted[:, :count]).max(1)
+    # Clipping the largest weights makes the step of all others smaller. Which factor is best differs from
+    # channel to channel, so all factors are rounded at once, and the best one is taken afterwards.
     scales = np.maximum(WEIGHT_CLIP_FACTORS[:, None] * largest / MAX_WEIGHT_LEVEL, floor)  # (F, O)
     tried = _column_by_column(fitted, count, scales, damped)
     change = tried - fitted
+    # The squared error of the outputs for a change d of a channel's weights is d P d, P the inputs' products.
     errors = np.einsum("fod,fod->fo", change @ damped, change)
     best = errors.argmin(0), np.arange(len(fitted))
     chosen = tried[best]
@@ -83,6 +90,8 @@ def _column_by_column(fitted: np.ndarray, count: int, scales: np.ndarray, produc
     values = np.repeat(fitted[None][:, :, order], len(scales), 0)
     for column in range(count):
         levels = np.clip(np.rint(values[:, :, column] / scales), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
+        # What rounding has changed is distributed over this and all later columns; row `column` of the factor
+        # says how. The columns before it keep their levels.
         change = (values[:, :, column] - levels * scales) / factor[column, column]
         values[:, :, column:] -= change[:, :, None] * factor[column, column:]
         values[:, :, column] = levels * scales

@@ -216,6 +216,7 @@ class Stream:
             )
             return done
 
+        # An exception in the call leaves this true: rows may have been read, so the stream cannot continue.
         self._broken = True
         _interruptible(call)
         self._broken = False

@@ -111,6 +111,8 @@ def _resampler(spec: NetworkSpec, kind: PhaseKind) -> bytes:
     return _integers(1, spec.scale, len(line), (len(line) - spec.scale) // 2) + _floats(line)
 
 
+# The 2-D kernels are outer products of 1-D ones whose entries add up to 1, so that adding over the columns
+# leaves the weights of the rows.
 def _enlarging_lines(scale: int, kind: PhaseKind) -> np.ndarray:
     """(S, K): the weights of each of the S outputs of an input pixel; K is odd and centred on that pixel."""
     kernels = upscale_phases(scale, kind)
@@ -183,6 +185,8 @@ def _quantized_layers(model: Model) -> list[bytes]:
 def _integer_layer(layer: IntegerLayer, input_q: QuantParams | None) -> list[bytes]:
     """Weight, start and multiplier; the start contains the contribution of the input's zero point."""
     zero = 0 if input_q is None else input_q.zero_point
+    # sum(w * (q - zero)) + bias = sum(w * q) + (bias - zero * sum(w)): the engine multiplies the bytes as
+    # they are. Example: weights (2, -3), zero point 100, bias 10: the start is 10 - 100 * (2 - 3) = 110.
     start = layer.bias - zero * layer.weight.sum((1, 2, 3))
     weight = np.ascontiguousarray(layer.weight, "i1").tobytes()
     return [_shape(layer.weight, True), weight, start.astype("<i4").tobytes(), _floats(layer.multiplier)]

@@ -55,6 +55,9 @@ def format_bytes(size: float) -> str:
     return f"{size / 1024**3:.1f} GB" if size >= 1024**3 else f"{size / 1024**2:.3g} MB"
 
 
+# Example: x -> Conv a (16 channels) -> Relu b -> Conv c (3 channels), 100 pixels, x of 3 channels. While a is
+# computed, x (300 numbers), its copy in blocks (300) and a (1,600) are live: 2,200. Relu overwrites a. While
+# c is computed, b (1,600) and c, stored in a full block of 16 channels (1,600), are live: 3,200, the peak.
 def memory_estimate(graph: Graph, analysis: GraphAnalysis, height: int, width: int) -> int:
     """Estimated bytes that a graph takes for a picture of that size: the largest total of live values.
 

@@ -50,6 +50,8 @@ class OpenvinoRuntime:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
         values = np.ascontiguousarray(pictures, np.float32)
         count, _, height, width = values.shape
+        # Example: one picture of 3x3 pixels: ceil(64 / 9) = 8 copies in a batch; the first result is
+        # returned.
         copies = -(-MIN_PIXELS // (count * height * width))
         if copies > 1:
             values = np.concatenate([values] * copies)

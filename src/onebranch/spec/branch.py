@@ -202,6 +202,7 @@ def parse(text: str) -> Branch:
 def _extended(steps: list[BranchStep], word: str, text: str) -> list[BranchStep]:
     if steps and isinstance(steps[0], Identity) and word != "bn":
         raise OnebranchError(f"branch '{text}': only 'bn' may follow 'identity', not '{word}'")
+    # A modifier (d2, dw, ...) replaces the convolution before it; every other word adds a step.
     if match := _CONVOLUTION.fullmatch(word):
         kernel = _odd(match, text)
         return [*steps, Convolution(kernel, _positive(match[3] or "1", word, text))]

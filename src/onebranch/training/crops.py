@@ -53,6 +53,9 @@ class Crops:
         low = self.pairs.low
         return high, None if low is None else low[picture][top : top + size, left : left + size]
 
+    # A crop is not degraded by itself: JPEG's blocks of 8 pixels would always begin at its corner, and blur
+    # would see its edge. Example: crop at (40, 40), offsets (11, 14): the region begins at (29, 26), so that
+    # the crop begins 3 and 6 pixels into a JPEG block.
     def _degraded(self, picture: int, top: int, left: int, rng: np.random.Generator) -> RgbPicture:
         """The degraded input at (top, left), cut from a larger degraded region of the picture."""
         assert self.data.degradation is not None

@@ -20,6 +20,7 @@ def update(average: Network, network: Network, decay: float, step: int) -> None:
 
     d is `decay`, but at most (1 + step) / (10 + step), to forget the random initial weights quickly.
     """
+    # Example: decay 0.999. Step 0: d = 1/10; step 90: d = 91/100; from step 8,990 on d = 0.999.
     rate = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), rate)
 
@@ -39,6 +40,7 @@ def estimate_statistics(network: Network, inputs: Iterable[Tensor]) -> None:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
+    # `merged` mode uses the statistics that are to be estimated, so every branch has to run.
     network.train().set_mode("branches")
     for batch in inputs:
         network(batch)
