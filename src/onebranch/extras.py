@@ -4,7 +4,12 @@ import importlib.util
 
 from onebranch.errors import OnebranchError
 
-EXTRAS = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino", "onnx"), "train": ("torch",)}
+EXTRAS = {
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("openvino", "onnx"),
+    "train": ("torch",),
+    "video": ("av",),
+}
 """The packages that must be importable for each extra, as in `pip install 'onebranch[NAME]'`."""
 
 

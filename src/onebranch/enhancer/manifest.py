@@ -201,7 +201,7 @@ def _open_exclusively(path: Path) -> FileIO:
         raise OSError(errno.EINVAL, "it is a link or no file")
     file = FileIO(path, "ab")
     try:
-        _lock(file)
+        lock_file(file)
         if file.tell() and not path.read_bytes().endswith(b"\n"):
             file.write(b"\n")  # the last record is incomplete
     except BaseException:
@@ -210,8 +210,8 @@ def _open_exclusively(path: Path) -> FileIO:
     return file
 
 
-def _lock(file: FileIO) -> None:
-    """Lock the file until this process ends. Raises BlockingIOError if another process has locked it."""
+def lock_file(file: FileIO) -> None:
+    """Lock the file until it is closed. Raises BlockingIOError if another process has locked it."""
     try:
         import fcntl
     except ImportError:  # on Windows

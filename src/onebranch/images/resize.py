@@ -8,6 +8,7 @@ weight matrix, which the linear algebra library multiplies fast.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ PhaseKind = Literal["bicubic", "bilinear", "nearest"]
 
 BLOCK_OUTPUTS = 32
 """Output rows or columns of one dense block: the fastest of 16 to 128, measured for scales 1/4 to 4."""
+
+CACHED_RESIZINGS = 32
+"""Number of axes whose weights are kept: the frames of a clip and the bands of a picture share them."""
 
 
 def cubic(x: FloatArray) -> FloatArray:
@@ -52,24 +56,36 @@ _KERNELS: dict[str, tuple[Callable[[FloatArray], FloatArray], int]] = {
 """Each kernel and the width of its support, in pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contributions:
-    """The taps of every output position: input positions, which may lie outside, and their weights."""
+    """The taps of every output position: input positions, which may lie outside, and their weights.
+
+    Compared and hashed by identity, so that what is computed from them can be cached.
+    """
 
     positions: npt.NDArray[np.int64]  # (output length, taps)
     weights: npt.NDArray[np.float64]  # (output length, taps)
 
 
+@lru_cache(maxsize=CACHED_RESIZINGS)
 def contributions(
-    length: int, output: int, scale: float, kernel: Kernel = "bicubic", *, antialias: bool = True
+    length: int,
+    output: int,
+    scale: float,
+    kernel: Kernel = "bicubic",
+    *,
+    antialias: bool = True,
+    shift: float = 0.0,
 ) -> Contributions:
     """The taps along an axis of `length`, resized to `output` by the factor `scale`.
 
-    Positions count from 0 and may lie outside [0, length). Source: imresize.m (R2020a), `contributions`.
+    shift: added to the position in the input of every output position, in pixels of the input. Positions
+    count from 0 and may lie outside [0, length). The arrays are shared: do not write into them. Source:
+    imresize.m (R2020a), `contributions`.
     """
     shape, width = _KERNELS[kernel]
     stretch = min(scale, 1.0) if antialias else 1.0
-    centre = (np.arange(output) + 0.5) / scale - 0.5
+    centre = (np.arange(output) + 0.5) / scale - 0.5 + shift
     first = np.floor(centre - width / stretch / 2).astype(np.int64)
     positions = first[:, None] + np.arange(math.ceil(width / stretch) + 2)
     weights = np.asarray(shape((centre[:, None] - positions) * stretch), np.float64)
@@ -127,6 +143,7 @@ class Resizing:
     """A resizing that can be computed by rows: the samples are the same, to the last bit, for any bands.
 
     before, after: (height, width). factors: of height and width, by which the kernel is placed and stretched.
+    shifts: of height and width, added to the position in the input of every output position, in pixels.
     """
 
     before: tuple[int, int]
@@ -135,6 +152,7 @@ class Resizing:
     border: Border = "symmetric"
     kernel: Kernel = "bicubic"
     antialias: bool = True
+    shifts: tuple[float, float] = (0.0, 0.0)
 
     def needs(self, first: int, last: int) -> tuple[int, int]:
         """The rows [begin, end) of the picture from which rows [first, last) of the result are computed."""
@@ -164,7 +182,14 @@ class Resizing:
 
     def _taps(self, axis: int) -> Contributions:
         length, output = self.before[axis], self.after[axis]
-        return contributions(length, output, self.factors[axis], self.kernel, antialias=self.antialias)
+        return contributions(
+            length,
+            output,
+            self.factors[axis],
+            self.kernel,
+            antialias=self.antialias,
+            shift=self.shifts[axis],
+        )
 
 
 def _in_blocks(first: int, last: int, length: int) -> tuple[int, int]:
@@ -291,6 +316,7 @@ def _along_width(planes: FloatArray, taps: Contributions, border: Border) -> Flo
     return result
 
 
+@lru_cache(maxsize=CACHED_RESIZINGS)
 def _blocks(
     taps: Contributions,
     length: int,

@@ -1,0 +1,351 @@
+"""Streams besides the picture, copied unchanged: audio, subtitles, attachments, cover art, chapters.
+
+Text subtitles are converted where the container holds only another kind. What it cannot hold at all is
+refused before the first frame, with the containers that can.
+"""
+
+import io
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+from onebranch.errors import OnebranchError
+from onebranch.video.containers import CONTAINERS, Container
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+
+TEXT_SUBTITLES = frozenset(("mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"))
+
+COPIED_SUBTITLES = {
+    "MP4": frozenset(("mov_text", "dvd_subtitle")),
+    "QuickTime": frozenset(("mov_text",)),
+    "Matroska": frozenset(
+        ("subrip", "srt", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle")
+    ),
+    "WebM": frozenset(("webvtt",)),
+    "MPEG-TS": frozenset(("dvb_subtitle", "hdmv_pgs_subtitle")),
+}
+"""The subtitle codecs that players read in each container."""
+
+WRITER_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id")
+"""Metadata that describe the file and not its content; the writer of a file states its own."""
+
+COVER_TYPES = {"mjpeg": ("image/jpeg", "cover.jpg"), "png": ("image/png", "cover.png")}
+"""MIME type and file name of cover art as a Matroska attachment, by its codec."""
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What becomes of a stream. action: "picture" is the enhanced stream, "left out" comes with a reason."""
+
+    index: int
+    kind: str
+    codec: str
+    action: Literal["picture", "copy", "convert", "attach", "left out"]
+    reason: str = ""
+
+
+def plan_streams(
+    source: "InputContainer", picture: int, container: Container, dropped: Collection[str] = ()
+) -> list[StreamPlan]:
+    """What becomes of every stream of a clip. picture: the index of the enhanced stream.
+
+    dropped: kinds to leave out. Raises OnebranchError for a stream that the container cannot hold.
+    """
+    plans = []
+    for stream in source.streams:
+        kind = _kind(stream)
+        codec = _codec_name(stream)
+        if stream.index == picture:
+            plans.append(StreamPlan(stream.index, kind, codec, "picture"))
+        elif kind in dropped:
+            plans.append(StreamPlan(stream.index, kind, codec, "left out"))
+        else:
+            plans.append(_plan(stream, kind, codec, container))
+    if source.chapters() and not container.chapters and "chapters" not in dropped:
+        raise _refusal("chapters", "chapters", container, [c for c in CONTAINERS.values() if c.chapters])
+    return plans
+
+
+def _plan(stream: Any, kind: str, codec: str, container: Container) -> StreamPlan:
+    index = stream.index
+    if container.name == "YUV4MPEG":
+        return StreamPlan(index, kind, codec, "left out", f"{kind} left out: YUV4MPEG holds frames only")
+    if kind == "attachments":
+        return _plan_attachment(stream, container)
+    if kind == "cover":
+        return _plan_cover(index, codec, container)
+    if kind == "subtitles":
+        return _plan_subtitles(index, codec, container)
+    if kind == "audio":
+        return _plan_audio(stream, codec, container)
+    return StreamPlan(
+        index, kind, codec, "left out", f"stream {index} ({kind}, {codec or 'unknown'}) left out"
+    )
+
+
+def _plan_attachment(stream: Any, container: Container) -> StreamPlan:
+    if container.attachments:
+        return StreamPlan(stream.index, "attachments", "", "attach")
+    able = [each for each in CONTAINERS.values() if each.attachments]
+    name = stream.metadata.get("filename", stream.index)
+    raise _refusal("attachments", f"the attachment '{name}'", container, able)
+
+
+def _plan_audio(stream: Any, codec: str, container: Container) -> StreamPlan:
+    if _holds(container, stream):
+        return StreamPlan(stream.index, "audio", codec, "copy")
+    able = [each for each in CONTAINERS.values() if each.codecs and _holds(each, stream)]
+    raise _refusal("audio", f"{codec} audio", container, able)
+
+
+def _plan_cover(index: int, codec: str, container: Container) -> StreamPlan:
+    if not container.cover_art or codec not in COVER_TYPES:
+        able = [c for c in CONTAINERS.values() if c.cover_art]
+        raise _refusal("cover", f"{codec} cover art", container, able)
+    return StreamPlan(index, "cover", codec, "attach" if container.attachments else "copy")
+
+
+def _plan_subtitles(index: int, codec: str, container: Container) -> StreamPlan:
+    if codec in COPIED_SUBTITLES.get(container.name, ()):
+        return StreamPlan(index, "subtitles", codec, "copy")
+    if codec in TEXT_SUBTITLES and container.text_subtitles:
+        reason = f"subtitles converted from {codec} to {container.text_subtitles}"
+        return StreamPlan(index, "subtitles", codec, "convert", reason)
+    able = [
+        c
+        for c in CONTAINERS.values()
+        if codec in COPIED_SUBTITLES.get(c.name, ()) or (codec in TEXT_SUBTITLES and c.text_subtitles)
+    ]
+    raise _refusal("subtitles", f"{codec} subtitles", container, able)
+
+
+def _refusal(kind: str, what: str, container: Container, able: Sequence[Container]) -> OnebranchError:
+    suffixes = " or ".join(each.suffixes[0] for each in able)
+    write = f"write {suffixes}, or leave them out" if suffixes else "leave them out"
+    return OnebranchError(
+        f"{container.name} ({container.suffixes[0]}) cannot hold {what}; {write} (--drop {kind})"
+    )
+
+
+def _kind(stream: Any) -> str:
+    from av.stream import Disposition
+
+    if stream.type == "video":
+        return "cover" if stream.disposition & Disposition.attached_pic else "video"
+    return {"subtitle": "subtitles", "attachment": "attachments"}.get(stream.type, str(stream.type))
+
+
+def _codec_name(stream: Any) -> str:
+    context = stream.codec_context
+    return "" if context is None else str(context.codec.canonical_name)
+
+
+def _holds(container: Container, stream: Any) -> bool:
+    """Whether FFmpeg's muxer writes a header with that stream alone."""
+    import av
+
+    if stream.codec_context is None:
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format=container.muxer) as output:
+            output.add_stream_from_template(stream, opaque=True)
+            output.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def stream_notes(plans: Sequence[StreamPlan]) -> list[str]:
+    """What is converted or left out, one line each."""
+    return list(dict.fromkeys(plan.reason for plan in plans if plan.reason))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A part of the time line, in seconds of the source; it becomes the beginning of the result."""
+
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+
+
+class StreamCopier:
+    """Copies the streams of a plan into an output; `packets` are in the order of their times.
+
+    The streams are added in the order of the source, the picture by `add_picture`.
+    """
+
+    def __init__(
+        self,
+        source: "InputContainer",
+        output: "OutputContainer",
+        plans: Sequence[StreamPlan],
+        add_picture: Any,
+        cut: Cut,
+    ) -> None:
+        self._source, self._cut = source, cut
+        self._streams: dict[int, Any] = {}
+        self._converters: dict[int, _SubtitleConverter] = {}
+        attachments = []
+        for plan in plans:
+            stream: Any = source.streams[plan.index]
+            if plan.action == "picture":
+                copy = add_picture()
+            elif plan.action == "copy":
+                copy = output.add_stream_from_template(stream, opaque=True)
+                self._streams[plan.index] = copy
+            elif plan.action == "convert":
+                converter = _SubtitleConverter(stream, output, CONVERTED_CODECS[output.format.name])
+                copy, self._converters[plan.index] = converter.stream, converter
+            else:
+                attachments += [plan] if plan.action == "attach" else []
+                continue
+            _copy_properties(stream, copy)
+        for plan in attachments:
+            _attach(source, output, plan)
+
+    def packets(self) -> Iterator[tuple[float, Any]]:
+        """(time in seconds, packet for the output) of all copied streams."""
+        wanted = [self._source.streams[index] for index in (*self._streams, *self._converters)]
+        if not wanted:
+            return
+        for packet in self._source.demux(*wanted):
+            if packet.size and (moved := self._moved(packet)):
+                yield from self._written(packet, *moved)
+
+    def _moved(self, packet: Any) -> tuple[Fraction, int] | None:
+        """(time in seconds, shift in ticks) of a packet; None if it lies outside the part."""
+        from av.stream import Disposition
+
+        time_base: Fraction = packet.time_base
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        if packet.stream.disposition & Disposition.attached_pic or ticks is None:
+            return Fraction(0), 0
+        time = ticks * time_base
+        cut = self._cut
+        if (cut.start and time < cut.start) or (cut.end is not None and time >= cut.end):
+            return None
+        return time - cut.start, round(cut.start / time_base)
+
+    def _written(self, packet: Any, time: Fraction, shift: int) -> Iterator[tuple[float, Any]]:
+        index = packet.stream.index
+        if index in self._converters:
+            for converted in self._converters[index].convert(packet, shift):
+                yield float(time), converted
+            return
+        if packet.pts is not None:
+            packet.pts -= shift
+        if packet.dts is not None:
+            packet.dts -= shift
+        packet.stream = self._streams[index]
+        yield float(time), packet
+
+
+CONVERTED_CODECS = {
+    **dict.fromkeys(("mp4", "mov"), "mov_text"),
+    "matroska": "subrip",
+    "webm": "webvtt",
+}
+"""The codec of converted text subtitles, by the name of the muxer."""
+
+
+ASS_HEADER = (
+    b"[Script Info]\r\nScriptType: v4.00+\r\nPlayResX: 384\r\nPlayResY: 288\r\n\r\n[V4+ Styles]\r\n"
+    b"Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold,"
+    b" Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow,"
+    b" Alignment, MarginL, MarginR, MarginV, Encoding\r\nStyle: Default,Arial,16,&Hffffff,&Hffffff,&H0,"
+    b"&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1\r\n\r\n[Events]\r\nFormat: Layer, Start, End, Style,"
+    b" Name, MarginL, MarginR, MarginV, Effect, Text\r\n"
+)
+"""The header of the ASS script that FFmpeg's subtitle decoders produce, for those that state none."""
+
+
+class _SubtitleConverter:
+    """Decodes the text of subtitles and encodes it in another codec."""
+
+    def __init__(self, source: Any, output: "OutputContainer", codec: str) -> None:
+        self._source = source
+        self.stream: Any = output.add_stream(codec, time_base=Fraction(1, 1000))
+        self.stream.time_base = Fraction(1, 1000)
+        context: Any = source.codec_context
+        header = context.subtitle_header
+        encoder: Any = self.stream.codec_context
+        encoder.subtitle_header = header or ASS_HEADER
+        encoder.time_base = Fraction(1, 1000)
+
+    def convert(self, packet: Any, shift: int) -> Iterator[Any]:
+        """The packets of the converted subtitle."""
+        subtitles = self._source.codec_context.decode2(packet)
+        if subtitles is None or not len(subtitles):
+            return
+        encoded = self.stream.codec_context.encode_subtitle(subtitles)
+        base = packet.time_base
+        encoded.pts = round((packet.pts - shift) * base * 1000)
+        encoded.dts = encoded.pts
+        encoded.duration = round((packet.duration or 0) * base * 1000)
+        encoded.time_base = Fraction(1, 1000)
+        encoded.stream = self.stream
+        yield encoded
+
+
+def _copy_properties(source: Any, copy: Any) -> None:
+    """Metadata and disposition of a stream."""
+    copy.metadata.update(kept_metadata(source.metadata))
+    copy.disposition = source.disposition
+
+
+def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """The metadata without those that describe the file and not its content.
+
+    >>> kept_metadata({"title": "A", "encoder": "Lavf", "DURATION": "00:01", "_STATISTICS_TAGS": "BPS"})
+    {'title': 'A'}
+    """
+    return {key: value for key, value in metadata.items() if not _is_of_writer(key, value)}
+
+
+def _is_of_writer(key: str, value: str) -> bool:
+    statistics = key.upper().startswith(("_STATISTICS", "NUMBER_OF_", "BPS"))
+    generic = key.lower() == "handler_name" and value.endswith("Handler")
+    return statistics or generic or key.lower() in WRITER_METADATA
+
+
+def _attach(source: "InputContainer", output: "OutputContainer", plan: StreamPlan) -> None:
+    """Attach a file of the source, or its cover art."""
+    stream: Any = source.streams[plan.index]
+    if plan.kind == "attachments":
+        name = stream.metadata.get("filename", f"attachment-{plan.index}")
+        mime = stream.metadata.get("mimetype", "application/octet-stream")
+        content = stream.data
+    else:
+        mime, name = COVER_TYPES[plan.codec]
+        name = stream.metadata.get("filename", name)
+        content = _cover(source, stream)
+    copy: Any = output.add_attachment(name, mime, content)
+    copy.metadata.update(kept_metadata(stream.metadata) | {"filename": name, "mimetype": mime})
+
+
+def _cover(source: "InputContainer", stream: Any) -> bytes:
+    import av
+
+    with av.open(source.name) as again:
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.size:
+                return bytes(packet)
+    return b""
+
+
+def copy_chapters(source: "InputContainer", output: "OutputContainer", cut: Cut) -> None:
+    """The chapters that begin in the part, moved with it."""
+    chapters: list[Any] = []
+    for chapter in source.chapters():
+        base = chapter["time_base"] or Fraction(1, 1000)
+        start, end = chapter["start"] * base, chapter["end"] * base
+        if end <= cut.start or (cut.end is not None and start >= cut.end):
+            continue
+        shift = round(cut.start / base)
+        last = chapter["end"] if cut.end is None else min(chapter["end"], round(cut.end / base))
+        chapters.append({**chapter, "start": max(0, chapter["start"] - shift), "end": last - shift})
+    if chapters:
+        output.set_chapters(chapters)
