@@ -50,6 +50,8 @@ struct Avx2 {
     static OB_INLINE I byte_of(I cells, int which) {
         return _mm256_and_si256(_mm256_srl_epi32(cells, _mm_cvtsi32_si128(8 * which)), set_cells(255));
     }
+    // Lanes: the pack instructions work within each half of 128 bits. After both, a half holds four pixels of
+    // q[0], then of q[1], q[2] and q[3]; `order` puts the four bytes of a pixel side by side.
     static OB_INLINE I pack_bytes(const I (&q)[4], int32_t zero_point) {
         const I zero = _mm256_set1_epi16(int16_t(zero_point));
         I low = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), zero);
@@ -62,6 +64,7 @@ struct Avx2 {
     static OB_INLINE F upper_bfloat16(I cells) {
         return _mm256_castsi256_ps(_mm256_and_si256(cells, set_cells(int32_t(0xffff0000u))));
     }
+    // Rounded to nearest, ties to even, in the upper half.
     static OB_INLINE I round_bfloat16(F value) {
         I bits = _mm256_castps_si256(value);
         I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), set_cells(1));

@@ -53,6 +53,7 @@ struct Avx512 {
     static OB_INLINE I byte_of(I cells, int which) {
         return _mm512_and_si512(_mm512_srl_epi32(cells, _mm_cvtsi32_si128(8 * which)), set_cells(255));
     }
+    // Lanes: see avx2.h; here there are four groups of 128 bits.
     static OB_INLINE I pack_bytes(const I (&q)[4], int32_t zero_point) {
         const I zero = _mm512_set1_epi16(int16_t(zero_point));
         I low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);

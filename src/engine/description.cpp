@@ -24,6 +24,8 @@ constexpr int32_t MAX_LAYERS = 1024, MAX_SKIPS = 4096, MAX_CHANNELS = 4096;
 constexpr int32_t MAX_KERNEL_SIZE = 31, MAX_RESAMPLING_TAPS = 64;
 constexpr double MAX_ACCUMULATOR = 2147483647.0, MAX_ROUNDED_VALUE = 2147483000.0;
 
+// Every read is checked against the bytes that are left, and every number against its range. A count is
+// checked before memory is allocated for it.
 class Reader {
   public:
     Reader(const uint8_t *bytes, size_t size) : at_(bytes), left_(size) {}
@@ -185,6 +187,8 @@ void read_skips(Reader &reader, Description &network, int32_t count) {
         network.layers[target].sources.push_back(source);
         joined[target] = true;
     }
+    // A layer that is a source and a target has two values: with the skips that end at it, which the next
+    // layer reads, and without, which the skips that start at it add.
     for (const Layer &layer : network.layers)
         for (int32_t source : layer.sources) network.layers[source].keeps_raw = joined[source];
 }

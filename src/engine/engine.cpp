@@ -115,6 +115,7 @@ std::vector<Interval> cut(int64_t size, int64_t largest, int64_t unit) {
     return pieces_of_size;
 }
 
+// Pieces begin at multiples of a Winograd tile (4 pixels) and of the cells that the network reduces.
 int64_t unit_of(const Network &network) { return 4 * network.description.reduces(); }
 
 // Columns of the widest strip whose rows stay in the cache; at least MIN_STRIP_COLUMNS, because neighbouring
@@ -145,6 +146,8 @@ struct Task {
     Interval columns, rows;
 };
 
+// Example: 1000 rows, 4 threads, a network of lag 6: 8 bands of 125 rows, because 125 >= 16 * 7 = 112. A
+// network of lag 16 gets 4 bands of 250 rows.
 std::vector<Task> tasks_for(const Network &network, const ob_format &format, int threads, int64_t strip,
                             int64_t band) {
     int64_t unit = unit_of(network), reduces = network.description.reduces();
@@ -250,6 +253,7 @@ void run(const Network &network, const ob_format &format, const void *input, voi
                              format.planar);
     Samples target = samples(output, format.target, output_side(network, format.width),
                              output_side(network, format.height), channels, format.planar);
+    // A task computes by itself every row and column that its result depends on, so tasks share nothing.
     std::vector<Task> tasks = tasks_for(network, format, threads, strip, band);
     Cancellation cancellation(callback);
     parallel(tasks.size(), threads, cancellation, [&](size_t k, bool caller) {
@@ -266,6 +270,7 @@ int64_t steps_ready(const ob_stream &stream, int64_t rows) {
     return rows >= stream.format.height ? stream.strips[0].steps() : rows;
 }
 
+// Example, x2, lag 3: after 10 rows of the picture, 7 rows are complete, which are 14 rows of the result.
 int64_t rows_ready(const ob_stream &stream, int64_t rows) {
     const Description &d = stream.network.description;
     if (rows >= stream.format.height) return output_side(stream.network, stream.format.height);
@@ -284,6 +289,7 @@ void push(ob_stream &stream, const void *input, int64_t count, int64_t input_pla
                              input_plane, channels, planar);
     Samples target = samples(output, stream.format.target, output_side(stream.network, stream.format.width),
                              output_plane, channels, planar);
+    // With the last row of the picture, the steps that finish the result are due as well.
     int64_t first = stream.taken, until = steps_ready(stream, stream.taken + count),
             begin = stream.steps_done;
     Cancellation cancellation(callback);

@@ -22,11 +22,13 @@ Interval needed_columns(const Network &network, Interval wanted, int64_t width) 
     Interval need = reduced_reach(network.description, wanted, width);
     for (size_t k = network.layers.size(); k-- > 0;) {
         int radius = network.layers[k].layer->column_radius();
+        // Winograd computes whole tiles.
         if (network.layers[k].winograd)
             need = {round_down(need.begin, network.phases), round_up(need.end, network.phases)};
         need = clipped({need.begin - radius, need.end + radius}, width);
     }
     Interval reach = resampling_reach(network.description, true);
+    // Resizing reads the picture directly, beside the layers.
     need.begin = std::min(need.begin, std::max<int64_t>(0, wanted.begin + reach.begin));
     need.end = std::max(need.end, std::min(width, wanted.end + reach.end));
     need.begin = round_down(need.begin, 4 * network.description.reduces());
@@ -35,6 +37,7 @@ Interval needed_columns(const Network &network, Interval wanted, int64_t width) 
 
 Interval needed_rows(const Network &network, Interval wanted, int64_t height) {
     Interval need = reduced_reach(network.description, wanted, height);
+    // network.lag is the sum of the layers' row radii.
     need = {need.begin - network.lag, need.end + network.lag};
     Interval reach = resampling_reach(network.description, true);
     need.begin = std::min(need.begin, wanted.begin + reach.begin);

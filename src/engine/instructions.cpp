@@ -53,6 +53,7 @@ bool has_dot_product() {
 }
 #endif
 
+// The best set first, which a network gets unless another one is named.
 std::vector<KernelSet> supported_sets() {
     std::vector<KernelSet> sets;
 #if defined(__x86_64__) || defined(__i386__)

@@ -133,6 +133,7 @@ struct KernelSet {
     double (*peak)(int precision, double seconds);
 };
 
+// Example: 7 channels are left and blocks have at most 4: the blocks are 4, 2 and 1.
 // The number of output channels of the next block if `left` remain; packing and kernels both use it.
 inline int block_of(int left, int max_block) {
     int block = max_block;

@@ -25,6 +25,8 @@ namespace {
 
 // The number of vectors of pixels that are computed at once with a block of `channels` channels: the sums
 // must fit the registers together with the inputs, one weight and one product.
+// Example, float32: AVX-512 has 32 registers; 8 channels of 3 vectors are 24 sums, beside 3 inputs and a
+// weight. AVX2 has 16; 4 channels of 3 vectors are 12 sums, beside 3 inputs and a weight.
 template <class S, class A>
 constexpr int pixels_for(int channels) {
     constexpr bool narrow = A::INTEGER && !S::BYTE_DOT;
@@ -46,6 +48,8 @@ constexpr bool fits(size_t cells) {
 // ---- arithmetic: a cell of the input times a cell of weights, added to a sum ----
 
 // The products of a tile -> its outputs, without the bias.
+// f0 = m0 + m1 + m2 +     m3 +     m4        f2 = m1 + m2 + 4 (m3 + m4)
+// f1 =      m1 - m2 + 2 (m3 - m4)            f3 = m1 - m2 + 8 (m3 - m4) + m5
 template <class S>
 OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
     using F = typename S::F;
@@ -69,6 +73,7 @@ struct Halves {
     typename S::I even, odd;
 };
 
+// Example: the cell 0x04030201 holds channel 0 = 1 to channel 3 = 4; even is 0x00030001, odd 0x00040002.
 template <class S>
 OB_INLINE Halves<S> split_bytes(typename S::I cells) {
     return {S::even_bytes(cells), S::odd_bytes(cells)};
@@ -215,6 +220,7 @@ struct Int16 {
             S::add_cells(difference, S::add_cells(outer_difference, outer_difference)),
             S::add_cells(sum, S::template shift_left<2>(outer)),
             S::add_cells(S::add_cells(difference, S::template shift_left<3>(outer_difference)), m[5])};
+        // Example: 24 * 14 = 336; 336 >> 3 = 42 = 3 * 14, and 42 * 0xaaaaaaab = 14 modulo 2^32.
         const typename S::F multiplier = S::set(w.epilogue.multiplier[channel]);
         OB_UNROLL for (int p = 0; p < 4; p++) {
             I third =
@@ -262,6 +268,7 @@ OB_INLINE void store(const FeatureRow &to, const typename S::F (&f)[O], bool cla
 }
 
 // One channel of a vector of pixels in real units, read from a row that `store` wrote.
+// Example, 8 bits: level 30 with zero point 10 and scale 0.1 is 2.0.
 template <class S>
 OB_INLINE typename S::F skip_value(const FeatureRow &from, int channel, int phase, int phases, size_t cell) {
     if (from.kind == Cell::Float32)
@@ -315,6 +322,7 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
     const int columns = COLUMNS ? COLUMNS : c.columns;
     assert(columns == c.columns && cell + size_t(P) * S::W <= c.cells && channel + O <= c.out &&
            phase < c.phases);
+    // A group's planes, one for each phase, lie one after the other; `tap` leads to the right one.
     const size_t group_stride = c.stride * c.phases;
     const ptrdiff_t *tap = c.tap[phase];
     for (int r = 0; r < c.rows; r++) {
@@ -358,6 +366,7 @@ void block(const Convolution &c, const int32_t *weights, int channel) {
 
 // All output channels of a row, MAX_BLOCK at once, the rest in blocks of a half, a quarter and an eighth of
 // that. Example: 19 channels with MAX_BLOCK = 8 are 8, 8, 2 and 1.
+// The weights of a block follow those of the block before it.
 template <class S, class A, int COLUMNS>
 void blocks(const Convolution &c) {
     const int32_t *weights = c.weights;
@@ -375,6 +384,8 @@ void blocks(const Convolution &c) {
     }
 }
 
+// Kernels of 3 and of 1 columns, which most networks consist of, have a loop of known length, so that the
+// compiler unrolls it.
 template <class S, class A>
 void by_columns(const Convolution &c) {
     if (c.columns == 3) return blocks<S, A, 3>(c);
@@ -525,6 +536,7 @@ template <class S, class A, int TILE, int O, int P>
 OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
     constexpr int FREQUENCIES = frequencies_of(TILE);
     using F = typename S::F;
+    // Cells from frequency to frequency, and from one vector of tiles to the next.
     const size_t each = size_t(w.groups) * S::W, next = FREQUENCIES * each;
     for (int k = 0; k < FREQUENCIES; k++) {
         typename A::A sum[O][P];
@@ -551,6 +563,7 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
                 A::keep(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
         }
     }
+    // The way back: all frequencies of a tile give TILE outputs, one in each phase.
     for (int p = 0; p < P; p++) {
         F f[TILE][O];
         OB_UNROLL for (int o = 0; o < O; o++) {
@@ -566,6 +579,8 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
     }
 }
 
+// O output channels of a whole row of tiles: up to four vectors at once (`scratch` has space for four), then
+// two, then one.
 template <class S, class A, int TILE, int O>
 void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S, A>(O) > 4 ? 4 : pixels_for<S, A>(O);
@@ -579,6 +594,7 @@ void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
     for (; cell < w.cells; cell += S::W) multiply<S, A, TILE, O, 1>(w, weights, channel, cell);
 }
 
+// All output channels of a row, in the blocks of `blocks`.
 template <class S, class A, int TILE>
 void winograd_blocks(const Winograd &w) {
     const int32_t *weights = w.weights;
@@ -610,6 +626,7 @@ void winograd(const Winograd &w) {
 
 // ---- pictures: plain loops, left to the compiler's vectorizer ----
 
+// The cases of one and of three channels have strides that the compiler knows, so that it can vectorize them.
 template <class T>
 OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white, float *values) {
     if (pixel == 1)
@@ -773,6 +790,7 @@ void enlarge(const float *values, const float *weights, int phases, int taps, si
     enlarge_by<S, 0>(values, weights, phases, taps, count, rows, apart);
 }
 
+// Example, stride 2, four taps: result[x] = w0 v[2 x] + w1 v[2 x + 1] + w2 v[2 x + 2] + w3 v[2 x + 3].
 inline void reduce(const float *values, const float *weights, int stride, int taps, size_t count,
                    float *result) {
     for (size_t x = 0; x < count; x++) {

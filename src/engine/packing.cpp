@@ -9,6 +9,8 @@
 namespace ob {
 namespace {
 
+// Rounded to nearest, ties to even. Example: 0x3f808000 lies in the middle between 0x3f80 and 0x3f81. The bit
+// above the tie is 0, so 0x7fff is added: 0x3f80ffff, whose upper half is 0x3f80.
 uint16_t to_bfloat16(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
@@ -20,6 +22,8 @@ float weight_at(const Layer &layer, int o, int i, int r, int l) {
 }
 
 // The weights of output o for the channels of group g, as one cell.
+// Example, 8 bits: the weights 1, -2, 0, 3 of channels 0 to 3 are the cell 0x0300fe01. Channels and outputs
+// beyond the layer's own have the weight 0.
 int32_t weight_cell(const PackedLayer &packed, int o, int g, int r, int l) {
     const Layer &layer = *packed.layer;
     int each = per_cell(packed.in_cell);
@@ -43,6 +47,7 @@ int32_t weight_cell(const PackedLayer &packed, int o, int g, int r, int l) {
 }
 
 // Two cells of 16-bit weights from one cell of 8-bit weights: channels 0 and 2, channels 1 and 3.
+// Example: 0x0300fe01 (weights 1, -2, 0, 3) becomes 0x00000001 (1, 0) and 0x0003fffe (-2, 3).
 void split_weights(int32_t cell, int32_t *to) {
     for (int half = 0; half < 2; half++) {
         const int low = int8_t(uint32_t(cell) >> (8 * half)),
@@ -51,6 +56,9 @@ void split_weights(int32_t cell, int32_t *to) {
     }
 }
 
+// The order in which `tile` reads: block of output channels, row of the kernel, group, column, output channel
+// of the block. Example: 12 outputs in blocks of 8 and 4; 3x3 kernel, 2 groups: 3 * 2 * 3 * 8 = 144 cells of
+// the first block, then 72 of the second.
 void pack_direct(PackedLayer &packed, const KernelSet &set) {
     const Layer &layer = *packed.layer;
     const bool split = layer.integer && !set.byte_dot;
@@ -74,6 +82,7 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
 }
 
 // The weights of a row of three taps for F(tile, 3), in double precision and rounded once.
+// Example, tile 4: the taps 1, 2, 3 give 1/4, -1, -1/3, 17/24, 3/8, 3. Tile 2: 1, 3, 1, 3.
 void winograd_weights(const double (&g)[3], int tile, float (&u)[MAX_FREQUENCIES]) {
     if (tile == 2) {
         u[0] = float(g[0]);
@@ -110,6 +119,8 @@ void winograd_cells(const PackedLayer &packed, int tile, int o, int g, int r,
     }
 }
 
+// The order in which `multiply` reads: block of output channels, frequency, row of the kernel, group, output
+// channel of the block. All frequencies of a cell are computed together, hence the strided stores.
 void pack_winograd(PackedLayer &packed, int tile, int max_block) {
     const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile));
     packed.weights = Buffer<int32_t>(size_t(packed.out) * frequencies * rows * groups);
@@ -185,6 +196,8 @@ bool fits_winograd(const Layer &layer) {
     return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
 }
 
+// An int8 network's head is computed in floats: every product and sum rounded (Strict), so that all
+// instruction sets quantize it to the same bytes. Its other layers are integers until the multiplier.
 PackedLayer pack(const Description &network, size_t index, int phases, const KernelSet &set) {
     const Layer &layer = network.layers[index];
     const bool head = index == 0, tail = index + 1 == network.layers.size();
@@ -203,6 +216,7 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
                         : quantized                        ? Arithmetic::Strict
                                                            : Arithmetic::Fused;
     packed.groups = int(round_up(layer.in, per_cell(packed.in_cell)) / per_cell(packed.in_cell));
+    // Padded channels have zero weights, and the next layer has zero weights for them.
     packed.out = int(round_up(layer.out, per_cell(packed.out_cell)));
     if (packed.arithmetic == Arithmetic::Int16)
         pack_integer_winograd(packed, set.max_block);
@@ -229,6 +243,8 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
 }
 
 // As many phases as a Winograd tile has outputs; one where no layer runs by Winograd.
+// Even a layer that does not run by Winograd reads and writes rows in phases, so that all layers share one
+// layout.
 int phases_of(const Description &network, const KernelSet &set) {
     if (network.precision == Precision::BFloat16) return 2;
     return network.precision == Precision::Int8 && set.byte_dot ? 1 : 4;

@@ -19,6 +19,7 @@ void Strip::State::resize_plane(const Resampler &resampler, int plane, int64_t y
     float *sum = line.data();
     kernels.weighted(source, resampler.weight.data() + size_t(phase) * resampler.taps, resampler.taps,
                      size_t(buffer.size()) + 2 * MARGIN, sum);
+    // The vertical pass covers the margins too, so that the horizontal pass can read beyond the row's ends.
     const float *first = sum + MARGIN + (columns.begin - buffer.begin) - resampler.before;
     for (int p = 0; p < resampler.phases; p++) rows[p] = phase_rows.data() + size_t(p) * phase_width;
     if (resampler.stride > 1)
@@ -35,6 +36,7 @@ void Strip::State::write_row(int64_t row, float *const *channels, const Samples 
     int64_t begin = columns.begin * enlarges / reduces, end = columns.end * enlarges / reduces;
     size_t count = size_t(end - begin);
     if (format.colour == OB_Y_OF_RGB) kernels.to_rgb(channels[0], channels[1], channels[2], count);
+    // The inverse of y = (16 + 219 g) / 255. Example: y = 235 / 255 gives g = 1.
     if (format.colour == OB_Y_OF_GREY)
         kernels.scale_and_shift(channels[0], 255.0f / 219, -16.0f / 219, count);
     if (format.colour == OB_RGB_OF_GREY) {
@@ -74,6 +76,8 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
         for (int c = 0; c < 3; c++) channel_rows[c] = output.data() + size_t(c) * output_width;
         for (int c = 0; c < channels; c++) {
             if (description.has_residual) resize_plane(description.residual, c, y, dy, resized);
+            // Pixel shuffle: row dy of channel c consists of the tail's channels (c s + dy) s + dx, dx = 0 to
+            // s - 1, in turn. Example, x2 luma: channels 0 and 1 make the even rows, 2 and 3 the odd ones.
             kernels.interleave(features + (c * scale + dy) * scale,
                                description.has_residual ? resized : nullptr, scale, count, channel_rows[c]);
         }
@@ -105,10 +109,14 @@ void Strip::State::emit_reduced(int64_t y, const Samples &target, int64_t first_
                 }
             for (size_t x = 0; x < count; x++) to[x] /= float(scale * scale);
         } else {
+            // Each weight of the strided kernel is added for a whole row of outputs. Example: scale 2, kernel
+            // 4, pad 1: output x adds weight[l] * from[2 x + l], where from[0] is the column before the
+            // first.
             std::fill_n(to, count, reduction.bias[size_t(c)]);
             for (int i = 0; i < reduction.in; i++)
                 for (int r = 0; r < reduction.kernel; r++) {
                     int64_t row = y + r - reduction.pad;
+                    // Zero padding adds nothing.
                     if (row < 0 || row >= height) continue;
                     const float *from = tail_rows.row(i, row) + skipped - reduction.pad;
                     const float *weight =

@@ -67,6 +67,8 @@ void Strip::State::allocate() {
     int64_t span = buffer.size();
     cells = size_t(round_up((span + network.phases - 1) / network.phases, kernels.lanes));
     stride = size_t(round_up(int64_t(cells), 16)) + 2 * MARGIN;
+    // Cells of a phase beyond the row's end that whole vectors overwrite and kernels read: clear_edges sets
+    // them to zero. Example: 101 pixels in 4 phases: phase 0 has 26 cells, the others 25.
     for (int64_t p = 0; p < network.phases; p++) {
         size_t first = size_t((span - p + network.phases - 1) / network.phases);
         edges[p] = {first,
@@ -79,6 +81,8 @@ void Strip::State::allocate() {
 
 // Sets the rows that every layer computes, and by how many steps each layer and the result lag behind the
 // input.
+// Example: three 3x3 layers for rows [20, 40) of 100, no residual: the tail computes [20, 40), the block [19,
+// 41), the head [18, 42), and rows [17, 43) of the picture are read.
 void Strip::State::schedule_layers() {
     stages.resize(network.layers.size());
     Interval need = reduced_reach(description, rows, height);
@@ -169,6 +173,7 @@ void Strip::State::allocate_picture_rows() {
 
 // Converts row y of the picture and stores it in the rings.
 void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
+    // Rows that pad the picture to a multiple of the scale repeat its last row.
     int64_t from = std::min(y, format.height - 1) - first_row;
     size_t sample = format.source == OB_UINT8 ? 1 : format.source == OB_UINT16 ? 2 : 4;
     int64_t count = std::min(buffer.end, format.width) - buffer.begin;
@@ -213,6 +218,8 @@ void Strip::State::fill_margins(int plane, int64_t y) {
 }
 
 // Sets the cells beyond the end of row y, which whole vectors have overwritten, back to the layer's zero.
+// Example: a row of 10 pixels in four phases: phase 0 holds the pixels 0, 4 and 8, phase 2 the pixels 2 and
+// 6. Its cell 2 would be pixel 10, which the next layer must read as zero.
 void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, int32_t zero) {
     const int phases = network.phases;
     size_t groups = size_t(channels / per_cell(cell));
@@ -266,6 +273,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         w.arithmetic = packed.arithmetic;
         w.groups = packed.groups * (packed.arithmetic == Arithmetic::Int16 ? 2 : 1);
         w.out = packed.out;
+        // Rows outside the picture are the transformed row of zeros.
         for (int r = 0; r < 3; r++)
             w.row[r] = inside(y + r - 1) ? stages[index - 1].transformed.row(y + r - 1) : stage.zeros.data();
         w.weights = packed.weights.data();
@@ -335,6 +343,8 @@ Strip::Strip(Strip &&) noexcept = default;
 
 int64_t Strip::steps() const { return state_->rows.end + state_->lag - state_->source_rows.begin; }
 
+// Example: layers of the lags 1, 2 and 3, rows from 0 on. In step 5, row 5 of the picture is read, the head
+// computes row 4, the block row 3, the tail row 2, and row 2 of the result is written.
 void Strip::step(const Samples &source, int64_t first_source_row, const Samples &target,
                  int64_t first_target_row) {
     State &s = *state_;
@@ -342,6 +352,7 @@ void Strip::step(const Samples &source, int64_t first_source_row, const Samples 
     if (now < s.source_rows.end) s.take(source, first_source_row, now);
     bool reduces = s.description.reduces() > 1;
     for (size_t k = 0; k < s.stages.size(); k++) {
+        // In order: layer k reads rows that layer k - 1 has computed in this step and the steps before.
         int64_t y = now - s.stages[k].lag;
         if (y < s.stages[k].rows.begin || y >= s.stages[k].rows.end) continue;
         s.run_layer(k, y);
