@@ -26,9 +26,10 @@ from onebranch.training.degradation import Degradation, degrade
 from onebranch.training.ema import estimate_statistics
 from onebranch.training.example_config import example
 from onebranch.training.log import read as read_log
-from onebranch.training.loop import learning_rate, train
+from onebranch.training.loop import train
 from onebranch.training.objective import Objective
 from onebranch.training.picture_cache import PairSource, load_pairs, training_source
+from onebranch.training.schedule import Schedule
 from onebranch.training.state import initialize_from
 from onebranch.training.validation import validation_pairs
 
@@ -207,20 +208,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(pictures, tmp_pat
     class Stop(Exception):
         pass
 
-    from onebranch.training import loop
-
-    rate = loop.learning_rate
+    rate = Schedule.learning_rate
     for stop in (5, 10):
 
-        def stopping(options, step, stop=stop):
+        def stopping(schedule, step, stop=stop):
             if step == stop:
                 raise Stop
-            return rate(options, step)
+            return rate(schedule, step)
 
-        monkeypatch.setattr(loop, "learning_rate", stopping)
+        monkeypatch.setattr(Schedule, "learning_rate", stopping)
         with pytest.raises(Stop):
             train(config, tmp_path / "parts", shown=False)
-    monkeypatch.setattr(loop, "learning_rate", rate)
+    monkeypatch.setattr(Schedule, "learning_rate", rate)
     parts = file.read(train(config, tmp_path / "parts", shown=False))
     for name, value in whole.weights.items():
         np.testing.assert_array_equal(parts.weights[name], value, err_msg=name)
@@ -301,7 +300,10 @@ def test_population_statistics_are_those_of_the_batches():
 
 def test_the_learning_rate_warms_up_and_falls_to_the_final_one():
     options = Training(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
-    rates = [learning_rate(options, step) for step in range(101)]
+    schedule = Schedule(
+        Config(name="x", network=NetworkShorthand(task="upscale"), data=Data(train="p"), training=options)
+    )
+    rates = [schedule.learning_rate(step) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and abs(rates[100] - 0.1) < 1e-12
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 

@@ -95,7 +95,9 @@ class Network(nn.Module):
         after = size - stride - before
         framed = functional.pad(pictures, (before, after, before, after), mode="replicate")
         taps = self.residual_taps.repeat(self.spec.channels, 1, 1, 1)
-        return features + functional.conv2d(framed, taps, stride=stride, groups=self.spec.channels)
+        with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 has 8 bits, like the picture
+            resized = functional.conv2d(framed, taps, stride=stride, groups=self.spec.channels)
+        return features + resized
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how every block runs forward; raises OnebranchError for `merged` before BN is frozen."""

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,21 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Folder of the decoded pictures, relative to the working directory."""
 
 
+Loss = Literal["l1", "charbonnier", "mse"]
+
+
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A later part of the run with settings of its own; a setting that is left out stays as it was."""
+
+    start_fraction: float
+    """Fraction of the steps after which the stage begins."""
+    loss: Loss | None = None
+    batch_size: int | None = None
+    ema_decay: float | None = None
+    learning_rate: float | None = None
+    """The rate at which a new cosine begins with the stage; None: the cosine goes on."""
+
+
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The optimization. Steps are optimizer steps; fractions are of `steps`."""
 
@@ -57,14 +73,15 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Length of the run in pixels of the smaller half, such as "15G", instead of `steps`."""
     batch_size: int = 16
     """Crops per step, over all processes."""
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "muon", "sgd"] = "adam"
+    """Muon updates the kernels of the blocks, with Adam for everything else."""
     learning_rate: float = 2e-3
     """The highest learning rate, reached after the warm-up."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises linearly; afterwards it follows a cosine."""
     final_learning_rate: float = 0.0
     """Learning rate at the end of the cosine."""
-    loss: Literal["l1", "charbonnier", "mse"] = "l1"
+    loss: Loss = "l1"
     loss_border: int = 0
     """Input pixels at each side of a crop that the loss leaves out: zero padding distorts them."""
     grad_clip_norm: float = 1.0
@@ -81,12 +98,22 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | Literal["auto"] = "auto"
     """CPU threads of a process; auto: the fastest number, found by timing a few steps."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that prepare crops; 0: a thread does; auto: 0 on the CPU, all cores but one for a GPU."""
     validate_every: int = 2000
     """Steps between validations."""
     checkpoint_every: int = 2000
     """Steps between checkpoints; one is written every two minutes in any case."""
     init_from: str | None = None
     """Model (name or file) whose weights the run starts from."""
+    stages: tuple[Stage, ...] = ()
+    """Later parts of the run, in order of their start."""
+    teacher: str | None = None
+    """Model (name or file) of the same task, scale and colour whose results the network also learns from."""
+    teacher_weight: float = 1.0
+    """Weight of the loss against the teacher's results."""
+    teacher_features_weight: float = 0.0
+    """Weight of the difference between the spatial attention of both networks' last features."""
     restorer: str | None = None
     """Task 'downscale': the upscaler (name or file) that enlarges the result again for the loss."""
     restorer_weight: float = 1.0
@@ -140,9 +167,16 @@ def to_dict(config: Config) -> dict[str, Any]:
     return plain
 
 
-def pixels_per_step(config: Config) -> int:
-    """Pixels of the smaller halves in one step, over all processes."""
-    return config.training.batch_size * config.data.patch_size**2
+def steps_for(pixels: int, config: Config) -> int:
+    """The smallest number of steps that uses at least `pixels` pixels of the smaller halves."""
+    options = config.training
+    starts = [0.0, *(stage.start_fraction for stage in options.stages), 1.0]
+    sizes = [options.batch_size]
+    for stage in options.stages:
+        sizes.append(stage.batch_size or sizes[-1])
+    parts = zip(sizes, pairwise(starts), strict=True)
+    crops_per_step = sum(size * (end - start) for size, (start, end) in parts)
+    return math.ceil(pixels / (crops_per_step * config.data.patch_size**2))
 
 
 def parse_pixels(text: str) -> int:
@@ -178,7 +212,7 @@ def _with_steps(config: Config) -> Config:
     """The config with `steps` computed from `pixels`, where these are given."""
     if config.training.pixels is None:
         return config
-    steps = math.ceil(parse_pixels(config.training.pixels) / pixels_per_step(config))
+    steps = steps_for(parse_pixels(config.training.pixels), config)
     return msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, steps=steps))
 
 
@@ -198,6 +232,7 @@ def _with_folders(config: Config, base: Path) -> Config:
             training,
             init_from=_file_or_name(training.init_from, base),
             restorer=_file_or_name(training.restorer, base),
+            teacher=_file_or_name(training.teacher, base),
         ),
     )
 
@@ -208,7 +243,8 @@ def _file_or_name(value: str | None, base: Path) -> str | None:
 
 
 def _check(config: Config) -> None:
-    for key, (value, lowest, highest) in (_ranges(config) | _degradation_ranges(config)).items():
+    ranges = _ranges(config) | _degradation_ranges(config) | _stage_ranges(config)
+    for key, (value, lowest, highest) in ranges.items():
         if not lowest <= value <= highest:  # also refuses NaN
             rule = f"at least {lowest}" if value < lowest else f"from {lowest} to {highest}"
             raise OnebranchError(f"config: '{key}' must be {rule}, not {value}")
@@ -229,6 +265,9 @@ def _ranges(config: Config) -> dict[str, tuple[float, float, float]]:
         "training.validate_every": (training.validate_every, 1, UNLIMITED),
         "training.checkpoint_every": (training.checkpoint_every, 1, UNLIMITED),
         "training.threads": (1 if training.threads == "auto" else training.threads, 1, 1024),
+        "training.workers": (0 if training.workers == "auto" else training.workers, 0, 1024),
+        "training.teacher_weight": (training.teacher_weight, 0, UNLIMITED),
+        "training.teacher_features_weight": (training.teacher_features_weight, 0, UNLIMITED),
         "training.grad_clip_norm": (training.grad_clip_norm, 0, UNLIMITED),
         "training.learning_rate": (training.learning_rate, 0, UNLIMITED),
         "training.final_learning_rate": (training.final_learning_rate, 0, UNLIMITED),
@@ -242,6 +281,20 @@ def _ranges(config: Config) -> dict[str, tuple[float, float, float]]:
         "data.sigma": (data.sigma[0], 0, 255),
         "data.sigma[1]": (data.sigma[1], 0, 255),
     }
+
+
+def _stage_ranges(config: Config) -> dict[str, tuple[float, float, float]]:
+    """The ranges of the stages: each begins after the one before it, within the run."""
+    ranges: dict[str, tuple[float, float, float]] = {}
+    earliest = 0.0
+    for number, stage in enumerate(config.training.stages, 1):
+        key = f"training.stages (number {number})"
+        ranges[f"{key}.start_fraction"] = (stage.start_fraction, earliest, 1)
+        ranges[f"{key}.batch_size"] = (1 if stage.batch_size is None else stage.batch_size, 1, 2**16)
+        ranges[f"{key}.ema_decay"] = (0 if stage.ema_decay is None else stage.ema_decay, 0, 1)
+        ranges[f"{key}.learning_rate"] = (stage.learning_rate or 0, 0, UNLIMITED)
+        earliest = stage.start_fraction
+    return ranges
 
 
 def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]:

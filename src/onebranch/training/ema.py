@@ -14,15 +14,25 @@ def averaged_copy(network: Network) -> Network:
     return copy.deepcopy(network).requires_grad_(False)
 
 
-@torch.no_grad()
-def update(average: Network, network: Network, decay: float, step: int) -> None:
-    """Move the average towards the network: average = d average + (1 - d) network, in place.
+def rate(decay: float, step: int) -> float:
+    """The share of the new weights in the average at a step: 1 - d.
 
     d is `decay`, but at most (1 + step) / (10 + step), to forget the random initial weights quickly.
     """
     # Example: decay 0.999. Step 0: d = 1/10; step 90: d = 91/100; from step 8,990 on d = 0.999.
-    rate = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), rate)
+    return 1 - min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def update(average: Network, network: Network, share: float | Tensor) -> None:
+    """Move the average towards the network: average = (1 - share) average + share network, in place."""
+    means, values = list[Tensor](average.parameters()), list[Tensor](network.parameters())
+    if not isinstance(share, Tensor):
+        torch._foreach_lerp_(means, values, share)
+        return
+    differences = torch._foreach_sub(values, means)
+    torch._foreach_mul_(differences, share)
+    torch._foreach_add_(means, differences)
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ cache = ".cache/onebranch"          # decoded pictures, made once (relative to w
 [training]
 steps = 150_000           # or, instead, pixels = "2.5G": the smaller halves' pixels of the whole run
 batch_size = 16           # crops per step, over all processes
-optimizer = "adam"        # adam or sgd
+optimizer = "adam"        # adam, muon (for the kernels, Adam for the rest) or sgd
 learning_rate = 2e-3
 warmup_steps = 200        # linear warm-up, then a cosine to final_learning_rate
 final_learning_rate = 0.0
@@ -90,8 +90,13 @@ prelu = "auto"            # native, relu (two ReLUs), or auto: the faster one on
 precision = "float32"     # float32, bfloat16 or float64
 device = "auto"           # auto, cpu or cuda
 threads = "auto"          # a number, or auto: found by timing a few steps
+workers = "auto"          # processes that prepare crops; auto: none on the CPU, most cores for a GPU
 validate_every = 2000
 checkpoint_every = 2000
+# stages = [{{ start_fraction = 0.8, loss = "mse", batch_size = 32 }}]   # a last part with other settings
+# teacher = "photo-x2-large"        # a model whose results are learnt as well ...
+# teacher_weight = 1.0              # ... with this weight,
+# teacher_features_weight = 0.0     # and the attention of its last features with this one
 # init_from = "model.safetensors"   # fine-tune; a network of another scale gets a fresh tail
 {restorer}"""
 

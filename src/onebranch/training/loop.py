@@ -1,10 +1,8 @@
 """The training loop, for one process or many (torchrun). A stopped run resumes bit for bit."""
 
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from onebranch.atomic_files import remove_leftovers
 from onebranch.errors import OnebranchError
 from onebranch.model import file
 from onebranch.nn.block import PRELU_COMPUTATIONS
-from onebranch.nn.network import Network, weights_of
+from onebranch.nn.network import weights_of
 from onebranch.training import ema
 from onebranch.training import log as logs
-from onebranch.training.config import Config, Training, pixels_per_step, to_dict
+from onebranch.training.batches import Batches, prefetched, worker_count
+from onebranch.training.config import Config, Training, to_dict
 from onebranch.training.crops import Crops
 from onebranch.training.objective import Objective, objective_of
 from onebranch.training.picture_cache import Pairs, load_pairs, training_source
 from onebranch.training.process import Process, join
+from onebranch.training.schedule import Schedule
 from onebranch.training.state import State, freeze, freeze_step, initial_state, prepare, resume, save
+from onebranch.training.step import OptimizationStep
 from onebranch.training.validation import validated, validation_pairs
 
 STATISTICS_BATCHES = 64
@@ -47,6 +47,7 @@ class TrainingRun:
     out: Path
     process: Process
     crops: Crops
+    schedule: Schedule
     objective: Objective
     validation: Pairs | None
 
@@ -124,48 +125,57 @@ def _run(config: Config, out: Path, process: Process) -> TrainingRun:
     if process.is_main:
         process.wait_for_all()
     crops = Crops(pairs, spec, data, config.seed)
-    return TrainingRun(config, out, process, crops, objective_of(config, process), validation)
+    return TrainingRun(
+        config, out, process, crops, Schedule(config), objective_of(config, process), validation
+    )
 
 
 def _loop(run: TrainingRun, state: State, log: logs.Log, deadline: float | None) -> None:
     """The remaining steps, or those until `deadline` (of the monotonic clock, in seconds)."""
-    options, process = run.config.training, run.process
-    runner = _runner(state.network, process)
-    progress = _Progress()
-    for inputs, labels in _prefetched(run, state.step):  # (N, C, h, w), (N, C, H, W)
+    options = run.config.training
+    schedule, progress = run.schedule, _Progress(state.step)
+    batches = Batches(run.crops, schedule, run.process, state.step, options.steps)
+    step = None
+    for inputs, labels in prefetched(batches, worker_count(options.workers, run.process)):
         if _must_freeze(state, options):
             freeze(state, options, run.statistics_inputs())
-            runner = _runner(state.network, process)
+            step = None
             log.print(f"step {state.step}: batch normalization frozen to its population statistics")
-        progress.losses.append(_step(run, state, runner, inputs, labels))
-        last = state.step == options.steps
-        ends = last or (deadline is not None and time.monotonic() >= deadline)
-        if process.is_main:
-            _report_and_save(run, state, log, progress, ends)
+        stage = schedule.stage(state.step)
+        if step is None or step.stage != stage:
+            step = OptimizationStep(state, run.objective, run.process, options, stage)
+        state.network.train()
+        step.run(inputs, labels, schedule.learning_rate(state.step), run.checkpoint)
+        ends = state.step == options.steps or (deadline is not None and time.monotonic() >= deadline)
+        if run.process.is_main:
+            _report_and_save(run, step, log, progress, ends)
         if ends:
             return
 
 
 @dataclass
 class _Progress:
-    """Counters since the last record and the last checkpoint; times are of the monotonic clock."""
+    """The step and the time of the last record, and the time of the last checkpoint (monotonic clock)."""
 
-    losses: list[float] = field(default_factory=list)
+    step: int
     recorded: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
 
-def _report_and_save(run: TrainingRun, state: State, log: logs.Log, progress: _Progress, ends: bool) -> None:
+def _report_and_save(
+    run: TrainingRun, step: OptimizationStep, log: logs.Log, progress: _Progress, ends: bool
+) -> None:
     """Log the loss, validate and write a checkpoint, each if it is due; at the end, do all three."""
-    options = run.config.training
-    if ends or state.step % RECORD_EVERY == 0:
-        _record(run, state, log, progress.losses, time.monotonic() - progress.recorded)
-        progress.losses, progress.recorded = [], time.monotonic()
+    options, state = run.config.training, step.state
+    stage_ends = state.step == step.stage.end
+    if ends or stage_ends or state.step % RECORD_EVERY == 0:
+        _record(run, step, log, progress)
     if run.validation and (state.step == options.steps or state.step % options.validate_every == 0):
         _validate(run, state, log)
         progress.recorded = time.monotonic()
     seconds = time.monotonic() - progress.saved
-    if ends or state.step % options.checkpoint_every == 0 or seconds > CHECKPOINT_SECONDS:
+    if ends or stage_ends or state.step % options.checkpoint_every == 0 or seconds > CHECKPOINT_SECONDS:
+        step.check_finite(run.checkpoint)
         save(run.checkpoint, run.config, state)
         progress.saved = time.monotonic()
 
@@ -175,16 +185,19 @@ def _must_freeze(state: State, options: Training) -> bool:
     return not state.frozen and state.step >= freeze_step(options) and bool(state.network.batch_norms())
 
 
-def _record(run: TrainingRun, state: State, log: logs.Log, losses: list[float], seconds: float) -> None:
+def _record(run: TrainingRun, step: OptimizationStep, log: logs.Log, progress: _Progress) -> None:
     """Log the mean loss and the speed of the last steps; pixels are those of the smaller halves."""
-    pixels = pixels_per_step(run.config)
+    loss, number = step.mean_loss(run.checkpoint), step.state.step
+    seconds = max(time.monotonic() - progress.recorded, 1e-9)
+    pixels = run.schedule.pixels(number) - run.schedule.pixels(progress.step)
     log.record(
-        state.step,
-        loss=float(np.mean(losses)),
-        steps_per_second=round(len(losses) / seconds, 2),
-        megapixels_per_second=round(1e-6 * pixels * len(losses) / seconds, 4),
-        gigapixels=round(1e-9 * pixels * state.step, 4),
+        number,
+        loss=loss,
+        steps_per_second=round((number - progress.step) / seconds, 2),
+        megapixels_per_second=round(1e-6 * pixels / seconds, 4),
+        gigapixels=round(1e-9 * run.schedule.pixels(number), 4),
     )
+    progress.step, progress.recorded = number, time.monotonic()
 
 
 def _validate(run: TrainingRun, state: State, log: logs.Log) -> None:
@@ -202,96 +215,13 @@ def _validate(run: TrainingRun, state: State, log: logs.Log) -> None:
     log.record(state.step, psnr=state.psnr)
 
 
-def _step(
-    run: TrainingRun, state: State, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
-) -> float:
-    """One optimizer step and the update of the average; returns the loss.
-
-    Raises OnebranchError before any weight changes if the loss or the gradient is not finite.
-    """
-    options = run.config.training
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(options, state.step)
-    state.network.train()
-    state.optimizer.zero_grad(set_to_none=True)
-    with run.process.autocast():
-        loss = run.objective(runner, inputs, labels)
-    loss.backward()  # type: ignore[no-untyped-call]
-    parameters = list(state.network.parameters())
-    limit = options.grad_clip_norm or float("inf")
-    norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
-    _check_finite(float(loss.detach()), float(norm), state.step, run.checkpoint)
-    state.optimizer.step()
-    ema.update(state.average, state.network, options.ema_decay, state.step)
-    state.step += 1
-    return float(loss.detach())
-
-
-def _check_finite(loss: float, gradient_norm: float, step: int, checkpoint: Path) -> None:
-    if np.isfinite(loss) and np.isfinite(gradient_norm):
-        return
-    kept = f"; the last checkpoint, {checkpoint}, is intact" if checkpoint.exists() else ""
-    raise OnebranchError(
-        f"training diverged at step {step}: the loss is {loss} and the norm of its gradient {gradient_norm};"
-        f" lower 'training.learning_rate' or raise 'training.warmup_steps', and start again with"
-        f" --restart{kept}"
-    )
-
-
-# Example: rate 0.002, 200 steps of warm-up, 1,000 steps, final rate 0. Step 99: 0.001 (linear). Step 200:
-# 0.002. Step 600: 0.001 (the middle of the cosine). Step 999: 8e-9 (nearly 0).
-def learning_rate(options: Training, step: int) -> float:
-    """The rate of a step: linear warm-up, then a cosine from `learning_rate` to `final_learning_rate`."""
-    if step < options.warmup_steps:
-        return options.learning_rate * (step + 1) / options.warmup_steps
-    done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
-    half = (1 + np.cos(np.pi * min(1.0, done))) / 2
-    return float(options.final_learning_rate + (options.learning_rate - options.final_learning_rate) * half)
-
-
-def _runner(network: Network, process: Process) -> Callable[[Tensor], Tensor]:
-    """The network itself, or wrapped so that gradients are averaged over the processes."""
-    if process.world_size == 1:
-        return network
-    return DistributedDataParallel(network, broadcast_buffers=False)  # BN statistics are equal everywhere
-
-
-def _prefetched(run: TrainingRun, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels of the steps from `first` on, prepared by a thread a few steps ahead."""
-    options = run.config.training
-    share = run.process.share(options.batch_size)
-    ready: queue.Queue[Any] = queue.Queue(maxsize=4)
-    stopped = threading.Event()
-
-    def prepare_batches() -> None:
-        try:
-            for step in range(first, options.steps):
-                if stopped.is_set():
-                    return
-                ready.put(run.crops.batch(step, share))
-        except BaseException as error:
-            ready.put(error)
-
-    preparing = threading.Thread(target=prepare_batches, daemon=True)
-    preparing.start()
-    # A batch depends on its step alone, so batches that were prepared but not used are simply dropped.
-    try:
-        for _ in range(first, options.steps):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            inputs, labels = (run.process.tensor(half) for half in item)
-            yield inputs, labels
-    finally:
-        stopped.set()
-        # The thread may wait for space in the queue; emptying the queue lets it see `stopped`.
-        while not ready.empty():
-            ready.get_nowait()
-        preparing.join()
-
-
 def _choose_prelu(run: TrainingRun, state: State) -> str:
-    """The faster way to compute PReLU on this machine, found by timing a few steps on one thread."""
+    """The faster way to compute PReLU on this machine, found by timing a few steps on one thread.
+
+    A GPU takes PyTorch's own operation: it is a single one there.
+    """
+    if run.process.device.type == "cuda":
+        return "native"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = {}
@@ -339,7 +269,7 @@ def _finished(run: TrainingRun, state: State) -> file.Model:
         "config": without_folders(run.config),
         "steps": state.step,
         "pictures": len(run.crops.pairs),
-        "gigapixels": round(1e-9 * pixels_per_step(run.config) * state.step, 4),
+        "gigapixels": round(1e-9 * run.schedule.pixels(state.step), 4),
         "batch_norm_frozen": state.frozen or not state.network.batch_norms(),
         "validation_psnr": state.psnr,
     }

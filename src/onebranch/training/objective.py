@@ -1,6 +1,7 @@
 """The training objective: the loss against labels and, for downscaling, the loss after enlarging again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,21 +16,56 @@ from onebranch.training.process import Process
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A trained network whose results, and attention, are learnt as well.
+
+    The attention of features (N, C, H, W) is the mean of their squares over the channels, divided by its norm
+    for each picture (Zagoruyko and Komodakis, Paying More Attention to Attention, 2017, section 3.1).
+    """
+
+    network: Network
+    weight: float
+    features_weight: float
+
+
+@dataclass(frozen=True)
 class Objective:
     """The loss of a batch; for downscale with a restorer, also the loss after enlarging again."""
 
     options: Training
-    restorer: Network | None
+    restorer: Network | None = None
+    teacher: Teacher | None = None
+    loss: str = "l1"
 
     def __call__(self, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of inputs (N, C, h, w) against labels (N, C, H, W)."""
+        if self.teacher is not None:
+            return self._distilled(self.teacher, runner, inputs, labels)
         outputs = runner(inputs)
-        loss = difference(self.options.loss, *self._inner(inputs, outputs, labels))
+        loss = self._difference(inputs, outputs, labels)
         if self.restorer is None:
             return loss
         restored = self.restored(outputs, inputs.shape)
-        again = difference(self.options.loss, restored, inputs)
+        again = difference(self.loss, restored, inputs)
         return self.options.picture_weight * loss + self.options.restorer_weight * again
+
+    def _distilled(
+        self, teacher: Teacher, runner: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The loss against the labels plus those against the teacher's results and attention."""
+        with torch.no_grad(), tail_inputs(teacher.network) as wanted:
+            targets = teacher.network(inputs)
+        with tail_inputs(_network(runner)) as features:
+            outputs = runner(inputs)
+        loss = self._difference(inputs, outputs, labels)
+        loss = loss + teacher.weight * self._difference(inputs, outputs, targets)
+        if teacher.features_weight == 0:
+            return loss
+        gap = functional.mse_loss(attention(features[0]), attention(wanted[0]))
+        return loss + teacher.features_weight * gap
+
+    def _difference(self, inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+        return difference(self.loss, *self._inner(inputs, outputs, labels))
 
     def _inner(self, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and labels without the border of `loss_border` input pixels."""
@@ -57,17 +93,57 @@ def difference(loss: str, outputs: Tensor, labels: Tensor) -> Tensor:
     return functional.l1_loss(outputs, labels)
 
 
+def attention(features: Tensor) -> Tensor:
+    """(N, H, W): the mean square over the channels of features (N, C, H, W), times H W / its sum."""
+    energy = features.float().square().mean(1)
+    return energy / energy.mean((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+@contextmanager
+def tail_inputs(network: Network) -> Iterator[list[Tensor]]:
+    """A list to which every run of the network within the context adds the input of its tail."""
+    seen: list[Tensor] = []
+    hook = network.tail.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _network(runner: Callable[[Tensor], Tensor]) -> Network:
+    """The network itself, also where it is wrapped to run on several processes."""
+    inner = getattr(runner, "module", runner)
+    assert isinstance(inner, Network)
+    return inner
+
+
 def objective_of(config: Config, process: Process) -> Objective:
-    """The config's objective with its restorer loaded. Raises OnebranchError if the restorer does not fit."""
-    name = config.training.restorer
-    if not name:
-        return Objective(config.training, None)
-    model = file.read(catalogue.find(name))
+    """The config's objective with its other networks loaded. Raises OnebranchError where one does not fit."""
+    training = config.training
     wanted = "upscale", config.spec.scale, config.spec.colour
-    if (model.spec.task, model.spec.scale, model.spec.colour) != wanted:
+    restorer = _frozen_network("restorer", training.restorer, wanted, process)
+    wanted = config.spec.task, config.spec.scale, config.spec.colour
+    teacher = _frozen_network("teacher", training.teacher, wanted, process)
+    if teacher is None:
+        return Objective(training, restorer, None, training.loss)
+    lesson = Teacher(teacher, training.teacher_weight, training.teacher_features_weight)
+    return Objective(training, restorer, lesson, training.loss)
+
+
+def _frozen_network(
+    key: str, name: str | None, wanted: tuple[str, int, str], process: Process
+) -> Network | None:
+    """The network in a model that has the wanted task, scale and colour; None where none is named."""
+    if not name:
+        return None
+    model = file.read(catalogue.find(name))
+    actual = model.spec.task, model.spec.scale, model.spec.colour
+    if actual != wanted:
         raise OnebranchError(
-            f"config: 'training.restorer' must upscale x{config.spec.scale} in '{config.spec.colour}',"
-            f" not {model.spec.task} x{model.spec.scale} in '{model.spec.colour}'"
+            f"config: 'training.{key}' must {_task_words(*wanted)}, not {_task_words(*actual)}"
         )
-    restorer = load(model.spec, model.weights).to(process.device, process.dtype).requires_grad_(False)
-    return Objective(config.training, restorer)
+    return load(model.spec, model.weights).to(process.device, process.dtype).requires_grad_(False)
+
+
+def _task_words(task: str, scale: int, colour: str) -> str:
+    return f"{task} x{scale} in '{colour}'"

@@ -41,14 +41,17 @@ class Process:
         count = batch_size // self.world_size
         return range(self.rank * count, (self.rank + 1) * count)
 
-    def tensor(self, values: np.ndarray) -> Tensor:
-        """An array (N, C, H, W) on the device, channels last, which is a quarter faster on CPUs."""
-        moved = torch.from_numpy(values).to(self.device, self.dtype)
+    def tensor(self, values: np.ndarray | Tensor) -> Tensor:
+        """Pictures (N, C, H, W) on the device, channels last, which is a quarter faster on CPUs."""
+        pictures = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+        moved = pictures.to(self.device, self.dtype, non_blocking=True)
         return moved.contiguous(memory_format=torch.channels_last)
 
     def autocast(self) -> AbstractContextManager[None]:
         """A context in which convolutions run in bfloat16, where the config asks for it."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.autocasts else nullcontext()
+        if not self.autocasts:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
     def wait_for_all(self) -> None:
         """Return when every process has called this."""

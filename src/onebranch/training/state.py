@@ -1,6 +1,5 @@
 """The state that changes during training, and how it is initialized, saved, resumed and frozen."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from onebranch.errors import OnebranchError
 from onebranch.model import catalogue, file
 from onebranch.nn.block import Mode
 from onebranch.nn.network import Network
+from onebranch.spec.network import convert
 from onebranch.training import checkpoint, ema
 from onebranch.training.config import Config, Training, to_dict
+from onebranch.training.optimizers import optimizer_of
 from onebranch.training.process import Process
 
 FOLDERS = ("train", "validation", "cache", "low_quality", "validation_low_quality")
@@ -59,8 +60,7 @@ def initial_state(config: Config, process: Process) -> State:
         initialize_from(network, file.read(catalogue.find(options.init_from)))
     network.to(process.device, process.dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[options.optimizer]
-    optimizer = kind(network.parameters(), lr=options.learning_rate, foreach=True)
+    optimizer = optimizer_of(network, options, process.device)
     threads = 0 if options.threads == "auto" else options.threads
     return State(network, ema.averaged_copy(network), optimizer, 0, False, threads, None, options.prelu)
 
@@ -92,7 +92,8 @@ def initialize_from(network: Network, model: file.Model) -> tuple[str, ...]:
 def resume(state: State, path: Path, config: Config) -> None:
     """Load a checkpoint of the same config into the state; raises OnebranchError that names what differs."""
     progress = checkpoint.read_progress(path)
-    if different := _differences(json.loads(json.dumps(to_dict(config))), progress.config):
+    stored = to_dict(convert(progress.config, Config, str(path)))  # with the defaults of newer keys
+    if different := _differences(to_dict(config), stored):
         raise OnebranchError(
             f"{path}: this run was started with another config ({', '.join(different)} differ);"
             " use --restart, or another --out"
