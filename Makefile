@@ -12,6 +12,7 @@ FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 1800
 DEVICE ?= cpu
 LIMIT ?=
+DATA ?=
 BENCH ?= inference
 
 # What an installation is made from, beside Python files.
@@ -58,7 +59,7 @@ docs: $(VENV)/dev.stamp ## the documentation site, into build/site; a warning is
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees -b html docs build/site
 
 ladder: $(VENV)/dev.stamp ## train the recipes of models/ladder.toml in the background, resumable (DEVICE=cuda LIMIT=540)
-	nice -n 19 $(BIN)/python scripts/ladder.py run --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT))
+	nice -n 19 $(BIN)/python scripts/ladder.py run --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(DATA),--data $(DATA))
 
 ladder-status ladder-pause ladder-resume: $(VENV)/dev.stamp
 	@$(BIN)/python scripts/ladder.py $(@:ladder-%=%)

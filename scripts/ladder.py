@@ -6,6 +6,10 @@
     make ladder-resume       go on
     make ladder DEVICE=cuda LIMIT=540    train on a GPU for 540 seconds, write a checkpoint and end
 
+On a GPU, convolutions run in bfloat16, and every recipe processes three times as many pixels (`--times`),
+in a run of its own (NAME-times-3). `scripts/ladder_on_gpu.sh` does this on another machine, with pictures
+that `scripts/pack_pictures.py` chose.
+
 Everything lies in the folder $ONEBRANCH_LADDER (by default ~/.cache/onebranch/ladder): a copy of the
 package, so that work on the code never disturbs a run (`--update` copies it anew), the runs with their
 checkpoints, and the cache of decoded pictures. A recipe is done when its trained model exists.
@@ -54,13 +58,29 @@ class Ladder:
         """A file that holds the process id while the queue is paused."""
         return self.folder / "paused"
 
-    def run_folder(self, name: str) -> Path:
-        """The folder of a recipe's run."""
-        return self.folder / "runs" / name
+    def run_folder(self, name: str, times: float = 1) -> Path:
+        """The folder of a recipe's run; `times`: pixels as a multiple of the recipe's."""
+        return self.folder / "runs" / (name if times == 1 else f"{name}-times-{times:g}")
+
+    def trained(self, name: str) -> Path | None:
+        """The recipe's trained model, that of the longest run if there are several; None if there is none."""
+        folders = [self.run_folder(name), *(self.folder / "runs").glob(f"{name}-times-*")]
+        models = [folder / f"{name}.safetensors" for folder in folders]
+        lengths = {model: _factor(model.parent.name) for model in models if model.exists()}
+        return max(lengths, key=lambda model: lengths[model], default=None)
 
     def is_done(self, name: str) -> bool:
         """Whether the recipe's model is trained."""
-        return (self.run_folder(name) / f"{name}.safetensors").exists()
+        return self.trained(name) is not None
+
+
+def _factor(folder: str) -> float:
+    """The multiple of the recipe's pixels in the name of a run's folder.
+
+    >>> _factor("photo-x2"), _factor("photo-x2-times-3")
+    (1.0, 3.0)
+    """
+    return float(folder.partition("-times-")[2] or 1)
 
 
 def main() -> None:
@@ -70,13 +90,17 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", type=Path, help="of `train`: config files")
     parser.add_argument("--update", action="store_true", help="copy the package anew before it runs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the packed pictures, instead of the recipes' own"
+    )
+    parser.add_argument("--times", type=float, help="pixels as a multiple of the recipes' [cuda: 3; cpu: 1]")
     parser.add_argument("--limit", type=float, help="seconds after which to write a checkpoint and end")
     arguments = parser.parse_args()
     ladder = Ladder(_folder())
     if arguments.command == "run":
         sys.exit(run(ladder, recipes(QUEUE), arguments))
     elif arguments.command == "train":
-        train_all(ladder, arguments.recipes, arguments.device, arguments.limit)
+        train_all(ladder, arguments.recipes, options_of(arguments), arguments.limit)
     elif arguments.command == "status":
         print("\n".join(status(ladder, recipes(QUEUE))))
     elif arguments.command == "pause":
@@ -104,8 +128,9 @@ def run(ladder: Ladder, configs: list[Path], arguments: argparse.Namespace) -> i
     if arguments.update or not ladder.package.exists():
         copy_package(ladder.package)
     command = [sys.executable, "-S", __file__, "train", *map(str, configs), "--device", arguments.device]
-    if arguments.limit is not None:
-        command += ["--limit", str(arguments.limit)]
+    for option in ("limit", "data", "times"):
+        if (value := getattr(arguments, option)) is not None:
+            command += [f"--{option}", str(value)]
     process = subprocess.Popen(command, env=environment(ladder), cwd=ladder.folder, start_new_session=True)
     try:
         return process.wait()
@@ -124,11 +149,28 @@ def copy_package(target: Path) -> None:
 
 def environment(ladder: Ladder) -> dict[str, str]:
     """The environment in which Python finds the copied package first; run it with -S (no site hooks)."""
-    paths = [str(ladder.package), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(ladder.package), *filter(None, inherited)]
+    paths += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"}
 
 
-def train_all(ladder: Ladder, configs: list[Path], device: str, limit: float | None) -> None:
+@dataclass(frozen=True)
+class Options:
+    """How recipes are trained: device, pixels as a multiple of the recipe's, folder of other pictures."""
+
+    device: str
+    times: float
+    data: Path | None
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """The options of a command line; a GPU processes three times as many pixels, unless said otherwise."""
+    times = arguments.times or (3.0 if arguments.device == "cuda" else 1.0)
+    return Options(arguments.device, times, arguments.data and arguments.data.resolve())
+
+
+def train_all(ladder: Ladder, configs: list[Path], options: Options, limit: float | None) -> None:
     """Train the recipes one after another; an error of one is printed, and the next one begins."""
     from onebranch.errors import OnebranchError
 
@@ -139,7 +181,7 @@ def train_all(ladder: Ladder, configs: list[Path], device: str, limit: float | N
             if ladder.is_done(path.stem) or (end is not None and time.monotonic() >= end):
                 continue
             try:
-                train_one(ladder, path, device, None if end is None else end - time.monotonic())
+                train_one(ladder, path, options, None if end is None else end - time.monotonic())
             except OnebranchError as error:
                 print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
 
@@ -157,22 +199,32 @@ def _lower_priority() -> None:
             autogroup.write_text(str(LOWEST_PRIORITY))
 
 
-def train_one(ladder: Ladder, path: Path, device: str, limit: float | None) -> None:
-    """Train one recipe in its folder; it starts from models of the queue's own runs."""
-    import msgspec
-
+def train_one(ladder: Ladder, path: Path, options: Options, limit: float | None) -> None:
+    """Train one recipe in its folder."""
     from onebranch.training import config as configs
     from onebranch.training.loop import train
 
-    config = configs.read(path)
-    training = config.training
-    if training.init_from and Path(training.init_from).is_relative_to(ROOT / "models"):
-        own = ladder.folder / "runs" / Path(training.init_from).relative_to(ROOT / "models" / ".." / "runs")
-        training = msgspec.structs.replace(training, init_from=str(own))
-    training = msgspec.structs.replace(training, device=device)
-    data = msgspec.structs.replace(config.data, cache=str(ladder.folder / "cache"))
-    config = msgspec.structs.replace(config, training=training, data=data)
-    train(config, ladder.run_folder(path.stem), limit_seconds=limit)
+    config = adapted(configs.read(path), ladder, options)
+    train(config, ladder.run_folder(path.stem, options.times), limit_seconds=limit)
+
+
+def adapted(config: Any, ladder: Ladder, options: Options) -> Any:
+    """A recipe's config with the queue's folders, its length, and the settings of the device."""
+    from msgspec.structs import replace
+
+    training, data = config.training, config.data
+    if training.init_from and (start := ladder.trained(Path(training.init_from).stem)):
+        training = replace(training, init_from=str(start))
+    pixels = f"{_pixels_of(training.pixels) * options.times:g}G" if training.pixels else None
+    steps = round(training.steps * options.times)
+    training = replace(training, device=options.device, steps=steps, pixels=pixels)
+    if options.device == "cuda" and training.precision == "float32":
+        training = replace(training, precision="bfloat16")
+    data = replace(data, cache=str(ladder.folder / "cache"))
+    if options.data:
+        validation = options.data / "validation" if data.validation else None
+        data = replace(data, train=str(options.data / "train"), validation=validation and str(validation))
+    return replace(config, training=training, data=data)
 
 
 @contextmanager
@@ -216,25 +268,39 @@ def status(ladder: Ladder, configs: list[Path]) -> list[str]:
 
 
 def _recipe_line(ladder: Ladder, path: Path) -> str:
-    name, total = path.stem, _pixels(path)
-    records = _records(ladder.run_folder(name) / "log.jsonl")
+    name = path.stem
+    trained = ladder.trained(name)
+    folder = trained.parent if trained else _last_run(ladder, name)
+    total = _pixels(path) * _factor(folder.name)
+    records = _records(folder / "log.jsonl")
     seen = _last(records, "gigapixels", 0.0)
-    text = f"  {name:20} {seen:7.3f} of {total:g} Gpx"
+    text = f"  {folder.name:20} {seen:7.3f} of {total:g} Gpx"
     psnr, speed = _last(records, "psnr", None), _last(records, "megapixels_per_second", None)
     text += f"  validation {psnr:.3f} dB" if psnr is not None else ""
-    if ladder.is_done(name):
+    if trained:
         return text + "  done"
     if not speed:
         return text + "  waiting"
     return text + f"  {speed:.3f} Mpx/s  {(total - seen) * 1e3 / speed / 3600:.1f} h left"
 
 
+def _last_run(ladder: Ladder, name: str) -> Path:
+    """The run of a recipe whose log was written last."""
+    folders = [ladder.run_folder(name), *(ladder.folder / "runs").glob(f"{name}-times-*")]
+    logs = [folder / "log.jsonl" for folder in folders if (folder / "log.jsonl").exists()]
+    return max(logs, key=lambda log: log.stat().st_mtime).parent if logs else folders[0]
+
+
 def _pixels(path: Path) -> float:
     """The length of a recipe in gigapixels."""
+    return _pixels_of(tomllib.loads(path.read_text(encoding="utf-8"))["training"]["pixels"])
+
+
+def _pixels_of(text: str) -> float:
+    """A number of pixels such as "15G" in gigapixels."""
     from onebranch.training.config import parse_pixels
 
-    pixels = tomllib.loads(path.read_text(encoding="utf-8"))["training"]["pixels"]
-    return 1e-9 * parse_pixels(pixels)
+    return 1e-9 * parse_pixels(text)
 
 
 def _records(log: Path) -> list[dict[str, Any]]:

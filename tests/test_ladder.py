@@ -1,7 +1,9 @@
 """The training queue: it trains recipes in order, survives kills, pauses, and says where it stands."""
 
+import argparse
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from onebranch.model.file import read
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "ladder.py"
@@ -38,11 +42,16 @@ checkpoint_every = 5
 @pytest.fixture(scope="module")
 def ladder():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("ladder", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ladder"] = module
-    spec.loader.exec_module(module)
-    return module
+    return module("ladder")
+
+
+def module(name: str):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 @pytest.fixture
@@ -108,3 +117,67 @@ def test_the_queue_names_recipes_that_exist_and_have_a_length_in_pixels(ladder):
     assert paths and len(set(paths)) == len(paths)
     for path in paths:
         assert configs.read(path).training.pixels and ladder._pixels(path) > 0
+
+
+def test_a_longer_run_lies_in_a_folder_of_its_own_and_counts_as_done(tmp_path, recipes, ladder):
+    process = start(tmp_path, recipes[:1], "--times", "2", "--data", str(packed(tmp_path)))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    queue = ladder.Ladder(tmp_path / "ladder")
+    assert queue.trained("first") == tmp_path / "ladder" / "runs" / "first-times-2" / "first.safetensors"
+    line = ladder.status(queue, recipes[:1])[1]
+    assert "first-times-2" in line and "1e-05 Gpx" in line and line.endswith("done")
+    record = read(queue.trained("first")).recipe
+    assert record["steps"] == 2 * 20 and record["config"]["training"]["pixels"] == "1e-05G"
+
+
+def packed(tmp_path) -> Path:
+    """The recipes' pictures where the packed ones lie."""
+    for half in ("train", "validation"):
+        (tmp_path / "packed" / half).mkdir(parents=True)
+        shutil.copy(tmp_path / "pictures" / "p.png", tmp_path / "packed" / half)
+    shutil.rmtree(tmp_path / "pictures")
+    return tmp_path / "packed"
+
+
+def test_a_recipe_starts_from_the_longest_run_of_the_one_before(tmp_path, recipes, ladder):
+    from onebranch.training import config as configs
+
+    queue = ladder.Ladder(tmp_path / "ladder")
+    text = recipes[2].read_text() + f'init_from = "{tmp_path}/runs/first/first.safetensors"\n'
+    recipes[2].write_text(text)
+    config = configs.read(recipes[2])
+    options = ladder.Options("cpu", 1.0, None)
+    assert ladder.adapted(config, queue, options).training.init_from == config.training.init_from
+    for folder in ("first", "first-times-10", "first-times-3"):
+        (queue.folder / "runs" / folder).mkdir(parents=True)
+        (queue.folder / "runs" / folder / "first.safetensors").touch()
+    expected = queue.folder / "runs" / "first-times-10" / "first.safetensors"
+    assert ladder.adapted(config, queue, options).training.init_from == str(expected)
+
+
+def test_a_gpu_computes_in_bfloat16_and_processes_three_times_the_pixels(tmp_path, recipes, ladder):
+    from onebranch.training import config as configs
+
+    arguments = argparse.Namespace(device="cuda", times=None, data=None)
+    config = configs.read(recipes[0])
+    adapted = ladder.adapted(config, ladder.Ladder(tmp_path), ladder.options_of(arguments))
+    assert adapted.training.precision == "bfloat16" and adapted.training.device == "cuda"
+    assert adapted.training.steps == 3 * config.training.steps
+
+
+def test_packed_pictures_fit_and_come_from_the_densest_folder_first(tmp_path):
+    pack = module("pack_pictures")
+    sources = [
+        pack.Source(tuple(files(tmp_path / name, count, size)), count * size, pixels)
+        for name, count, size, pixels in (("sparse", 4, 100, 100), ("dense", 4, 100, 400))
+    ]
+    chosen = [str(path.relative_to(tmp_path)) for path in pack.choose(sources, 650)]
+    assert chosen == ["dense/0", "dense/1", "dense/2", "dense/3", "sparse/0", "sparse/2"]
+
+
+def files(folder: Path, count: int, size: int) -> list[Path]:
+    folder.mkdir()
+    for number in range(count):
+        (folder / str(number)).write_bytes(bytes(size))
+    return [folder / str(number) for number in range(count)]
