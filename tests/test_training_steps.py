@@ -14,7 +14,7 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 from onebranch.training import checkpoint, ema
 from onebranch.training import config as configs
 from onebranch.training import step as steps
-from onebranch.training.config import Config, Data, Stage, Training
+from onebranch.training.config import Config, Data, Training, TrainingStage
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective, attention, objective_of
 from onebranch.training.optimizers import MUON_UPDATE_RMS, Muon, orthogonalized, set_learning_rate
@@ -54,7 +54,10 @@ def schedule_of(**training) -> Schedule:
 
 
 def test_a_stage_changes_what_it_names_and_keeps_the_rest():
-    stages = (Stage(start_fraction=0.5, loss="mse"), Stage(start_fraction=0.75, batch_size=64, ema_decay=0.5))
+    stages = (
+        TrainingStage(start_fraction=0.5, loss="mse"),
+        TrainingStage(start_fraction=0.75, batch_size=64, ema_decay=0.5),
+    )
     schedule = schedule_of(steps=100, batch_size=16, ema_decay=0.9, stages=stages)
     facts = [(s.settings.loss, s.settings.batch_size, s.settings.ema_decay) for s in schedule.stages]
     assert facts == [("l1", 16, 0.9), ("mse", 16, 0.9), ("mse", 64, 0.5)]
@@ -62,7 +65,7 @@ def test_a_stage_changes_what_it_names_and_keeps_the_rest():
 
 
 def test_pixels_are_counted_with_the_batch_size_of_each_stage():
-    schedule = schedule_of(steps=100, batch_size=2, stages=(Stage(start_fraction=0.5, batch_size=6),))
+    schedule = schedule_of(steps=100, batch_size=2, stages=(TrainingStage(start_fraction=0.5, batch_size=6),))
     assert [schedule.pixels(step) for step in (0, 1, 50, 51, 100)] == [0, 200, 10_000, 10_600, 40_000]
 
 
@@ -79,7 +82,7 @@ def test_a_length_in_pixels_counts_the_stages(tmp_path):
 
 
 def test_a_stage_with_a_learning_rate_begins_a_new_cosine():
-    stages = (Stage(start_fraction=0.75, learning_rate=0.01),)
+    stages = (TrainingStage(start_fraction=0.75, learning_rate=0.01),)
     schedule = schedule_of(steps=1000, warmup_steps=100, learning_rate=0.1, stages=stages)
     rates = [schedule.learning_rate(step) for step in range(1000)]
     assert rates[99] == 0.1 and rates[749] < 1e-5 and rates[750] == 0.01 and rates[999] < 1e-5
@@ -108,7 +111,7 @@ def test_a_wrong_stage_is_one_clear_line(tmp_path, stages, message):
 
 
 def test_a_run_with_stages_resumes_bit_for_bit(pictures, tmp_path, monkeypatch):
-    stages = (Stage(start_fraction=0.5, loss="mse", batch_size=6, learning_rate=1e-3),)
+    stages = (TrainingStage(start_fraction=0.5, loss="mse", batch_size=6, learning_rate=1e-3),)
     config = settings(pictures, tmp_path, stages=stages, optimizer="muon")
     whole = file.read(train(config, tmp_path / "whole", shown=False))
     rate = Schedule.learning_rate

@@ -50,15 +50,15 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Folder of the decoded pictures, relative to the working directory."""
 
 
-Loss = Literal["l1", "charbonnier", "mse"]
+LossName = Literal["l1", "charbonnier", "mse"]
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TrainingStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A later part of the run with settings of its own; a setting that is left out stays as it was."""
 
     start_fraction: float
     """Fraction of the steps after which the stage begins."""
-    loss: Loss | None = None
+    loss: LossName | None = None
     batch_size: int | None = None
     ema_decay: float | None = None
     learning_rate: float | None = None
@@ -81,7 +81,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Steps over which the learning rate rises linearly; afterwards it follows a cosine."""
     final_learning_rate: float = 0.0
     """Learning rate at the end of the cosine."""
-    loss: Loss = "l1"
+    loss: LossName = "l1"
     loss_border: int = 0
     """Input pixels at each side of a crop that the loss leaves out: zero padding distorts them."""
     grad_clip_norm: float = 1.0
@@ -106,7 +106,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Steps between checkpoints; one is written every two minutes in any case."""
     init_from: str | None = None
     """Model (name or file) whose weights the run starts from."""
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[TrainingStage, ...] = ()
     """Later parts of the run, in order of their start."""
     teacher: str | None = None
     """Model (name or file) of the same task, scale and colour whose results the network also learns from."""

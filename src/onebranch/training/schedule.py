@@ -18,7 +18,7 @@ class StepSettings:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SchedulePart:
     """The steps from `first` (included) to `end` (excluded) and their settings."""
 
     first: int
@@ -51,7 +51,7 @@ class Schedule:
         self.stages = _stages(options)
         self.cosines = _cosines(options)
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> SchedulePart:
         """The stage of a step; steps after the last one belong to the last stage."""
         return next((stage for stage in self.stages if step < stage.end), self.stages[-1])
 
@@ -75,7 +75,7 @@ class Schedule:
         return crops * self.pixels_per_crop
 
 
-def _stages(options: Training) -> tuple[Stage, ...]:
+def _stages(options: Training) -> tuple[SchedulePart, ...]:
     settings = StepSettings(options.loss, options.batch_size, options.ema_decay)
     starts, values = [0], [settings]
     for stage in options.stages:
@@ -87,7 +87,7 @@ def _stages(options: Training) -> tuple[Stage, ...]:
         starts.append(round(stage.start_fraction * options.steps))
         values.append(settings)
     bounds = pairwise([*starts, options.steps])
-    return tuple(Stage(first, end, value) for (first, end), value in zip(bounds, values, strict=True))
+    return tuple(SchedulePart(first, end, value) for (first, end), value in zip(bounds, values, strict=True))
 
 
 def _cosines(options: Training) -> tuple[Cosine, ...]:

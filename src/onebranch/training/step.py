@@ -20,7 +20,7 @@ from onebranch.training.config import Training
 from onebranch.training.objective import Objective
 from onebranch.training.optimizers import set_learning_rate
 from onebranch.training.process import Process
-from onebranch.training.schedule import Stage
+from onebranch.training.schedule import SchedulePart
 from onebranch.training.state import State
 
 EAGER_STEPS = 3
@@ -35,7 +35,7 @@ class OptimizationStep:
     """
 
     def __init__(
-        self, state: State, objective: Objective, process: Process, options: Training, stage: Stage
+        self, state: State, objective: Objective, process: Process, options: Training, stage: SchedulePart
     ) -> None:
         self.state, self.process, self.stage = state, process, stage
         self.objective = replace(objective, loss=stage.settings.loss)
