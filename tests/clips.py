@@ -59,7 +59,7 @@ test_planes.__test__ = False
 def make_clip(path: Path, spec: ClipSpec | None = None) -> Path:
     """Write the clip; its container by its suffix."""
     spec = spec or ClipSpec()
-    quiet = {"x265-params": "log-level=none"} if spec.codec == "libx265" else {}
+    quiet = {"x265-params": "log-level=none:bframes=0"} if spec.codec == "libx265" else {}
     with av.open(path, "w") as container:
         container.metadata.update(spec.metadata)
         stream = container.add_stream(

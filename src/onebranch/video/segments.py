@@ -250,4 +250,5 @@ class SegmentWriter:
         for packet, time in packets:
             self._times.append([time.pts, time.duration])
             self.size_in_progress += packet.size
+            packet.dts = self._times[0][0]  # x265 gives wrong ones for a few frames; Matroska holds none
             self._container.mux(packet)
