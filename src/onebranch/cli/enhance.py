@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from onebranch.cli.enhance_streams import STANDARD_STREAM, stream_files
-from onebranch.cli.option_groups import MAX_PIXELS_OPTION, RuntimeArguments, option_group, runtime_options
+from onebranch.cli.option_groups import (
+    INPUT_SIZE_OPTION,
+    MAX_PIXELS_OPTION,
+    RuntimeArguments,
+    option_group,
+    runtime_options,
+)
 from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
     from onebranch.enhancer.folders import BatchOptions, Summary
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.single_file import FileOptions
+    from onebranch.graph.analysis.valid_sizes import InputSize
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class ModelArguments:
     self_ensemble: bool
     tile: int
     memory: str | None
+    input_size: "InputSize | None"
 
     def options(self, running: RuntimeArguments) -> "Options":
         """These arguments as checked `Options`. running: the arguments of the runtime."""
@@ -112,6 +120,7 @@ class ModelArguments:
             memory=None if self.memory is None else parse_bytes(self.memory),
             wrap=self.wrap,
             self_ensemble=self.self_ensemble,
+            input_size=None if self.input_size is None else self.input_size.numbers,
         )
 
 
@@ -147,6 +156,7 @@ model_options = option_group(
         help="Memory limit, such as 500M or 2G [default: 512M, or half of the free memory for whole-picture"
         " models].",
     ),
+    INPUT_SIZE_OPTION,
 )
 
 

@@ -6,30 +6,36 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onebranch import strict_json
+from onebranch.cli.option_groups import INPUT_SIZE_OPTION
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from onebranch.graph.analysis.valid_sizes import InputSize
     from onebranch.model.file import Model
     from onebranch.spec.network import NetworkSpec
 
 
 @click.command("info")
 @click.argument("model")
+@INPUT_SIZE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(model: str, as_json: bool) -> None:
+def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
     """Show the content of MODEL (a shipped name or a file) and which runtime --runtime auto selects for it.
 
     A model of onebranch: its blocks, training recipe, merge plan, proof, quantization and scores. Any other
     ONNX file: inputs, outputs, scale, halo, the multiple that sizes must have, operations, parameters, and
     whether it can run.
     """
+    from onebranch.errors import OnebranchError
     from onebranch.model.catalogue import find, is_onnx_file, load
 
     if is_onnx_file(model):
-        _print_foreign(str(find(model)), as_json)
+        _print_foreign(str(find(model)), input_size, as_json)
         return
+    if input_size is not None:
+        raise OnebranchError("--input-size is for ONNX files; models of onebranch run on every size")
     loaded = load(model)
     if as_json:
         click.echo(strict_json.dumps(_facts(loaded), indent=2))
@@ -51,14 +57,14 @@ def command(model: str, as_json: bool) -> None:
             console.print(_values(title, values))
 
 
-def _print_foreign(path: str, as_json: bool) -> None:
+def _print_foreign(path: str, input_size: "InputSize | None", as_json: bool) -> None:
     from onebranch.extras import require
 
     require("onnx", "reading ONNX files")
     from onebranch.cli.foreign import foreign_facts, shown_facts
     from onebranch.model.foreign import read_foreign
 
-    facts = foreign_facts(read_foreign(path))
+    facts = foreign_facts(read_foreign(path, input_size))
     if as_json:
         click.echo(strict_json.dumps(facts, indent=2))
         return

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from onebranch import strict_json
+from onebranch.cli.option_groups import INPUT_SIZES_OPTION
 
 if TYPE_CHECKING:
     from onebranch.blocks.plan import MergePlan
+    from onebranch.graph.analysis.valid_sizes import InputSize
 
 
 @click.command("merge")
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "full"]),
     help="ONNX: test every region on a full basis (full), or large ones on random signs (auto).  [auto]",
 )
+@INPUT_SIZES_OPTION
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
@@ -53,6 +56,7 @@ def command(
     force: bool,
     border_maps: bool,
     proof: str | None,
+    input_sizes: "tuple[InputSize, ...]",
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -64,7 +68,8 @@ def command(
     become one convolution (--group).
 
     An ONNX file: connected linear operations are merged where that saves multiply-accumulates. The report
-    lists what was merged, and what was not, with the reasons.
+    lists what was merged, and what was not, with the reasons. Original and merged model are compared at
+    three sizes on which the model runs; where none is found, name one with --input-size.
 
     The proof is printed and stored in the file. If the proof fails, nothing is written.
     """
@@ -79,11 +84,12 @@ def command(
         head_and_tail=not without_head_and_tail,
     )
     is_onnx = model.lower().endswith(".onnx")
-    _check_options(is_onnx, plan, options != MergePlan(), any((force, border_maps, proof)))
+    _check_options(is_onnx, plan, options != MergePlan(), any((force, border_maps, proof, input_sizes)))
     if out.exists() and not overwrite:
         raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
     if is_onnx:
-        _merge_onnx_file(model, out, (force, proof or "auto", border_maps), overwrite, as_json)
+        rules = (force, proof or "auto", border_maps)
+        _merge_onnx_file(model, out, rules, input_sizes, overwrite, as_json)
     else:
         _merge_own_file(model, out, plan, options, overwrite, as_json)
     if not as_json:
@@ -100,12 +106,18 @@ def _check_options(is_onnx: bool, plan: Path | None, has_plan_options: bool, has
         raise OnebranchError("an ONNX file is merged by its graph; plans are for models of onebranch's own")
     if has_rules and not is_onnx:
         raise OnebranchError(
-            "--force, --border-maps and --proof are for ONNX files; a model of onebranch's own takes a plan"
+            "--force, --border-maps, --proof and --input-size are for ONNX files; a model of onebranch's own"
+            " takes a plan"
         )
 
 
 def _merge_onnx_file(
-    model: str, out: Path, rules: tuple[bool, str, bool], overwrite: bool, as_json: bool
+    model: str,
+    out: Path,
+    rules: tuple[bool, str, bool],
+    input_sizes: "tuple[InputSize, ...]",
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     from rich.console import Console
 
@@ -119,7 +131,7 @@ def _merge_onnx_file(
     from onebranch.merging.onnx import merge_onnx
 
     with ProgressLine("merging and proving"):
-        merged, report = merge_onnx(model, Rules(*rules))
+        merged, report = merge_onnx(model, Rules(*rules), input_sizes)
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:

@@ -1,11 +1,18 @@
 """Options that several commands share, and groups of options that a command receives as one typed value."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from onebranch.graph.analysis.valid_sizes import InputSize
+
+SIDE = re.compile("[0-9]{1,7}")
+"""A height, a width or a number of channels; more digits are taken for a mistake."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -13,6 +20,39 @@ MAX_PIXELS_OPTION = click.option(
     "--max-pixels", type=int, help="Largest picture that is read, in pixels [default: 1000000000]."
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class InputSizeType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """The type of --input-size: HxW or CxHxW, such as 48x96, as an `InputSize`."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "InputSize":
+        """The size. Raises OnebranchError for text that is none."""
+        from onebranch.graph.analysis.valid_sizes import as_input_size
+
+        parts = str(value).lower().split("x")
+        if not all(SIDE.fullmatch(part) for part in parts):
+            from onebranch.errors import OnebranchError
+
+            raise OnebranchError(
+                f"--input-size is height x width, such as 48x96, or channels x height x width, not '{value}'"
+            )
+        return as_input_size([int(part) for part in parts])
+
+
+INPUT_SIZE_OPTION = click.option(
+    "--input-size",
+    type=InputSizeType(),
+    help="Size on which an ONNX file runs that leaves it open: height x width, such as 48x96.",
+)
+INPUT_SIZES_OPTION = click.option(
+    "--input-size",
+    "input_sizes",
+    type=InputSizeType(),
+    multiple=True,
+    help="ONNX: compare the models at this size, height x width (48x96); can be repeated  [sizes are found]",
+)
 
 
 def option_group(name: str, group: type[Any], *options: Decorator) -> Decorator:

@@ -1,15 +1,22 @@
 """`onebranch verify`: prove a merge again, from the two files."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from onebranch import strict_json
+from onebranch.cli.option_groups import INPUT_SIZES_OPTION
+
+if TYPE_CHECKING:
+    from onebranch.graph.analysis.valid_sizes import InputSize
 
 
 @click.command("verify")
 @click.argument("original")
 @click.argument("merged")
+@INPUT_SIZES_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def command(original: str, merged: str, as_json: bool) -> None:
+def command(original: str, merged: str, input_sizes: "tuple[InputSize, ...]", as_json: bool) -> None:
     """Check that MERGED is what its stored plan or rules make of ORIGINAL, and prove every region again.
 
     Both are shipped models' names, files of onebranch, or ONNX files. Hashes, spec, weights, the proof of
@@ -25,7 +32,7 @@ def command(original: str, merged: str, as_json: bool) -> None:
     from onebranch.merging.report import GraphReport
 
     with ProgressLine("proving"):
-        proven = verify(original, merged)
+        proven = verify(original, merged, input_sizes=[size.numbers for size in input_sizes])
     if as_json:
         values = proven.as_json() if isinstance(proven, GraphReport) else msgspec.to_builtins(proven)
         click.echo(strict_json.dumps(values, indent=2))

@@ -198,10 +198,12 @@ class Enhancer:
         from onebranch.extras import require
 
         require("onnx", "running ONNX files")
-        from onebranch.model.foreign import read_foreign  # imported late: our own models do not need it
+        from onebranch.graph.analysis.valid_sizes import as_input_size  # imported late: only for these files
+        from onebranch.model.foreign import read_foreign
 
         options = self.options
-        third_party = read_foreign(find(model))
+        size = None if options.input_size is None else as_input_size(tuple(options.input_size))
+        third_party = read_foreign(find(model), size)
         network = open_foreign(
             third_party, options.runtime, options.threads, options.memory, options.precision
         )

@@ -1,6 +1,7 @@
 """The options of an enhancement, and the models that they need."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypedDict
@@ -8,7 +9,13 @@ from typing import TypedDict
 from onebranch.enhancer.tiles import check_tile
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.resize import Kernel
-from onebranch.model.catalogue import CATALOGUE, DEFAULT_MODEL, DOWNSCALING_MODEL, upscaling_model
+from onebranch.model.catalogue import (
+    CATALOGUE,
+    DEFAULT_MODEL,
+    DOWNSCALING_MODEL,
+    is_onnx_file,
+    upscaling_model,
+)
 from onebranch.model.file import Model
 from onebranch.runtime.selection import check_precision, check_threads, known
 
@@ -30,6 +37,7 @@ class OptionValues(TypedDict, total=False):
     memory: int | None
     wrap: bool
     self_ensemble: bool
+    input_size: Sequence[int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,8 @@ class Options:
     how models of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in bytes; None: half of
     the free memory for a network that needs the whole picture, 512 MB for others. wrap: the picture is a
     seamless texture that continues on the opposite side. self_ensemble: take the mean over the eight flips
-    and rotations, at eight times the work.
+    and rotations, at eight times the work. input_size: (height, width) on which an ONNX file runs that leaves
+    its size open but does not run on others.
 
     >>> Options(scale=1.5).scale
     1.5
@@ -62,6 +71,7 @@ class Options:
     memory: int | None = None
     wrap: bool = False
     self_ensemble: bool = False
+    input_size: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -71,6 +81,7 @@ class Options:
         check_threads(self.threads)
         self._check_chroma()
         self._check_size()
+        self._check_input_size()
         if self.memory is not None and self.memory < 1:
             raise OnebranchError(f"memory must be at least 1 byte, not {self.memory}")
 
@@ -78,6 +89,17 @@ class Options:
         if self.chroma not in ("bicubic", "bilinear"):
             hint = nearest(self.chroma, ["bicubic", "bilinear"])
             raise OnebranchError(f"unknown interpolation of chroma '{self.chroma}'; {hint}")
+
+    def _check_input_size(self) -> None:
+        if self.input_size is None:
+            return
+        if self.model is None or isinstance(self.model, Model) or not is_onnx_file(self.model):
+            raise OnebranchError(
+                "an input size is for ONNX files (--model FILE.onnx); models of onebranch run on every size"
+            )
+        from onebranch.graph.analysis.valid_sizes import as_input_size  # imported late: only for these files
+
+        as_input_size(tuple(self.input_size))
 
     def _check_size(self) -> None:
         if self.scale is not None and (self.width is not None or self.height is not None):

@@ -25,11 +25,12 @@ FLOAT32_EPSILON = 2.0**-23
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
-def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]]) -> Check:
+def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]], advice: str = "") -> Check:
     """The comparison on the first `MIN_COMPARED` lists of inputs that the original accepts.
 
-    Raises OnebranchError where the outputs differ, where the original does not give the same output twice, or
-    where it accepts no input.
+    advice: what the user can do where the original accepts no input; the error's message contains it. Raises
+    OnebranchError where the outputs differ, where the original does not give the same output twice, or where
+    it accepts no input.
     """
     sizes: list[tuple[int, ...]] = []
     worst, allowed, refused = 0.0, BOUND, ""
@@ -59,7 +60,8 @@ def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]]) -> Che
         worst = max(worst, error)
         sizes.append(tuple(values[0].shape))
     if not sizes:
-        raise OnebranchError(f"check: none of the inputs that were tried runs: {refused}")
+        why = f": {refused}" if refused else ""
+        raise OnebranchError(f"check: it runs on none of the inputs that were tried{advice}{why}")
     return Check(tuple(sizes), worst, allowed)
 
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from onebranch import verification
 from onebranch.blocks.plan import MergePlan
 from onebranch.errors import OnebranchError, nearest
+from onebranch.graph.analysis.valid_sizes import as_input_size
 from onebranch.graph.merge.rewriting import Rules
 from onebranch.merging.own import merge_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx
     import torch
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 PROOFS = ("auto", "full")
+
+FOR_ONNX = "'{}' is for PyTorch modules and ONNX files; a model of onebranch's own takes a plan"
 
 
 @overload
@@ -47,6 +52,7 @@ def merge(
     force: bool = False,
     proof: Literal["auto", "full"] = "auto",
     border_maps: bool = False,
+    input_sizes: Sequence[Sequence[int]] = (),
 ) -> tuple[onnx.ModelProto, GraphReport]: ...
 
 
@@ -58,6 +64,7 @@ def merge(
     force: bool = False,
     proof: Literal["auto", "full"] = "auto",
     border_maps: bool = False,
+    input_sizes: Sequence[Sequence[int]] = (),
 ) -> tuple[Model, Report] | tuple[onnx.ModelProto, GraphReport]: ...
 
 
@@ -80,7 +87,9 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     Modules and ONNX models are merged by their graph, where that saves multiply-accumulates. force=True
     merges everything that can be merged, even where that costs more. border_maps=True allows a bias that
     differs at the borders, written as a convolution of a plane of ones. proof="full" tests every region on a
-    full basis, however long that takes, where "auto" takes random signs for large regions.
+    full basis, however long that takes, where "auto" takes random signs for large regions. input_sizes: for
+    ONNX models that leave their size open, the (height, width) or (channels, height, width) at which the
+    whole models are compared; by default sizes on which the model runs are found.
 
     Raises OnebranchError where the model cannot be read, where an option does not fit the kind of model, or
     where a proof fails: then there is no result.
@@ -104,6 +113,8 @@ def _merge_module(module: Any, *arguments: Any, **options: Any) -> tuple[Any, An
     given = [*arguments, *(options.pop(name) for name in ("example_inputs", "plan") if name in options)]
     if len(given) != 1 or given[0] is None or isinstance(given[0], MergePlan | str | os.PathLike):
         raise OnebranchError("a PyTorch module is merged with example inputs: merge(module, example_inputs)")
+    if "input_sizes" in options:
+        raise OnebranchError("input_sizes is for ONNX models; a module is merged at its example inputs' size")
     return merge_module(module, given[0], _rules(options))
 
 
@@ -116,15 +127,13 @@ def _merge_onnx(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     others = [*arguments, *(options.pop(name, None) for name in ("example_inputs", "plan"))]
     if any(value is not None for value in others):
         raise OnebranchError("an ONNX model is merged by its graph; a plan is for models of onebranch's own")
-    return merge_onnx(model, _rules(options))
+    sizes = [as_input_size(tuple(size)) for size in options.pop("input_sizes", ())]
+    return merge_onnx(model, _rules(options), sizes)
 
 
 def _merge_own(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
     if options:
-        raise OnebranchError(
-            f"'{next(iter(options))}' is for PyTorch modules and ONNX files; a model of onebranch's own"
-            " takes a plan"
-        )
+        raise OnebranchError(FOR_ONNX.format(next(iter(options))))
     return merge_model(model, plan)
 
 
@@ -133,19 +142,25 @@ def verify(original: Model, merged: Model) -> verification.Record: ...
 
 
 @overload
-def verify(original: onnx.ModelProto, merged: onnx.ModelProto) -> GraphReport: ...
+def verify(
+    original: onnx.ModelProto, merged: onnx.ModelProto, *, input_sizes: Sequence[Sequence[int]] = ()
+) -> GraphReport: ...
 
 
 @overload
-def verify(original: Model | Path, merged: Model | Path) -> verification.Record | GraphReport: ...
+def verify(
+    original: Model | Path, merged: Model | Path, *, input_sizes: Sequence[Sequence[int]] = ()
+) -> verification.Record | GraphReport: ...
 
 
-def verify(original: Any, merged: Any) -> Any:
+def verify(original: Any, merged: Any, *, input_sizes: Sequence[Sequence[int]] = ()) -> Any:
     """Prove again that applying the plan or rules stored in `merged` to `original` gives `merged`.
 
     Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or both are
     ONNX models (`onnx.ModelProto` or file): returns the `GraphReport`. Hashes, weights, the proof of every
     region and the whole networks are checked. Two equal models pass, with a note that they are equal.
+    input_sizes: for ONNX models, sizes at which they are compared, as for `merge`; by default those that were
+    given there.
 
     Raises OnebranchError that names the first thing that does not hold.
 
@@ -160,7 +175,9 @@ def verify(original: Any, merged: Any) -> Any:
         require("onnx", "verifying ONNX models")
         from onebranch.merging.onnx import verify_onnx
 
-        return verify_onnx(original, merged)
+        return verify_onnx(original, merged, [as_input_size(tuple(size)) for size in input_sizes])
+    if input_sizes:
+        raise OnebranchError(FOR_ONNX.format("input_sizes"))
     return verification.verify(original, merged)
 
 

@@ -6,7 +6,7 @@ It needs no PyTorch.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from onnx import helper
 
 from onebranch import strict_json
 from onebranch.errors import OnebranchError
+from onebranch.graph.analysis.valid_sizes import InputSize, as_input_size
 from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.onnx.file import read, runnable_content
@@ -25,10 +26,8 @@ from onebranch.graph.onnx.graph import with_inlined_functions
 from onebranch.graph.onnx.linear import read_linear
 from onebranch.graph.onnx.rewriting import rewritten, with_folded_products
 from onebranch.merging.check import Run, check
+from onebranch.merging.onnx_inputs import CheckInputs
 from onebranch.merging.report import GraphReport, all_unmerged
-
-SIZES = ((64, 64), (48, 80), (33, 47), (97, 31), (128, 96), (224, 224), (256, 256), (512, 512))
-"""Heights and widths that are tried for open ones, in this order."""
 
 ONNX_DOMAINS = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
@@ -39,26 +38,32 @@ METADATA = "onebranch_merge"
 VERSION = 2
 """Version of that record. Records of onebranch 0.1 hold no version and are translated when they are read."""
 
-MEASURED = ("error", "largest", "allowed")
-"""Parts of a record that may differ between machines."""
+NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs")
+"""Parts of a record that depend on the machine, or on the input sizes of the comparison."""
 
 
 def merge_onnx(
-    model: onnx.ModelProto | str | os.PathLike[str], rules: Rules
+    model: onnx.ModelProto | str | os.PathLike[str], rules: Rules, input_sizes: Sequence[InputSize] = ()
 ) -> tuple[onnx.ModelProto, GraphReport]:
     """The merged model, a new one, and the report.
 
+    input_sizes: sizes on which both models are compared; by default sizes on which the model runs are found.
     Raises OnebranchError where the file cannot be read, a proof fails, or the outputs differ.
     """
     original = model if isinstance(model, onnx.ModelProto) else read(Path(model))
     with explained(original):
-        return _merged(original, rules)
+        return _merged(original, rules, CheckInputs(original, input_sizes))
 
 
-def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, GraphReport]:
+def _merged(
+    original: onnx.ModelProto, rules: Rules, inputs: CheckInputs
+) -> tuple[onnx.ModelProto, GraphReport]:
+    custom = _unavailable_operations(original)
+    run = None if custom else _runner(original)
+    example = inputs.example(run)
     inlined = with_inlined_functions(original)
     folded = with_folded_products(inlined)
-    graph = read_linear(folded)
+    graph = read_linear(folded, (example.height, example.width))
     regions = merge_regions(graph, rules)
     merged = rewritten(folded, graph, regions) if any(region.merged for region in regions) else folded
     macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
@@ -75,12 +80,14 @@ def _merged(original: onnx.ModelProto, rules: Rules) -> tuple[onnx.ModelProto, G
     )
     if not report.changed:
         return original, report
-    if custom := _unavailable_operations(original):
+    if run is None:
         note = f"only the merged regions were proven: ONNX Runtime does not know {', '.join(custom)}"
         report = replace(report, notes=(*report.notes, note))
     else:
-        report = replace(report, check=check(_runner(original), _runner(merged), _inputs(original)))
-    helper.set_model_props(merged, {**_properties(original), METADATA: _record(original, rules, report)})
+        compared = check(run, _runner(merged), inputs, advice=inputs.advice())
+        report = replace(report, check=compared, notes=(*report.notes, *inputs.notes()))
+    record = _record(original, rules, report, inputs.named)
+    helper.set_model_props(merged, {**_properties(original), METADATA: record})
     return merged, report
 
 
@@ -119,28 +126,31 @@ def _invalidity(model: onnx.ModelProto) -> str | None:
 
 
 def verify_onnx(
-    original: onnx.ModelProto | str | os.PathLike[str], merged: onnx.ModelProto | str | os.PathLike[str]
+    original: onnx.ModelProto | str | os.PathLike[str],
+    merged: onnx.ModelProto | str | os.PathLike[str],
+    input_sizes: Sequence[InputSize] = (),
 ) -> GraphReport:
     """The report of the merge of `original` by the rules stored in `merged`, proven again.
 
-    Two equal models give a report without merges, and a note. Raises OnebranchError that names the first
-    thing that does not hold.
+    input_sizes: sizes on which both models are compared; by default those that were named for the merge. Two
+    equal models give a report without merges, and a note. Raises OnebranchError that names the first thing
+    that does not hold.
     """
     first, second = (m if isinstance(m, onnx.ModelProto) else read(Path(m)) for m in (original, merged))
     if _digest(first) == _digest(second):
         return _nothing_merged(first)
-    rules, stored = _stored_record(second)
+    rules, named, stored = _stored_record(second)
     if stored["original"] != _digest(first):
         raise OnebranchError(
             "the original is not the model that was merged: its hash differs from the record's"
         )
-    again, report = merge_onnx(first, rules)
+    again, report = merge_onnx(first, rules, input_sizes or named)
     for part in ("node", "initializer", "input", "output"):
         if _bytes(again, part) != _bytes(second, part):
             raise OnebranchError(
                 f"the merged file is not what its rules make of the original: its {part}s differ"
             )
-    if _facts(json.loads(_record(first, rules, report)), stored) != _facts(stored, stored):
+    if _facts(json.loads(_record(first, rules, report, ())), stored) != _facts(stored, stored):
         raise OnebranchError("the merged file's record is not what its rules make of the original")
     return report
 
@@ -161,8 +171,8 @@ def _nothing_merged(model: onnx.ModelProto) -> GraphReport:
     )
 
 
-def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, dict[str, Any]]:
-    """The rules and the record that a merged file stores, with the keys of the current version."""
+def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, tuple[InputSize, ...], dict[str, Any]]:
+    """Rules, input sizes and record that a merged file stores, with the keys of the current version."""
     record = _properties(merged).get(METADATA)
     if record is None:
         raise OnebranchError("the merged file carries no record of a merge by onebranch: nothing to verify")
@@ -171,7 +181,8 @@ def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, dict[str, Any]]:
         stored = stored if "version" in stored else _translated(stored)
         rules, version = Rules(**stored["rules"]), stored["version"]
         digest, report = stored["original"], stored["report"]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        named = tuple(as_input_size(size) for size in stored.get("input_sizes", ()))
+    except (ValueError, TypeError, KeyError, AttributeError, OnebranchError):
         raise OnebranchError("the merged file's record of its merge is damaged") from None
     if version not in (1, VERSION):
         raise OnebranchError(
@@ -179,7 +190,7 @@ def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, dict[str, Any]]:
         )
     if not isinstance(digest, str) or not isinstance(report, dict):
         raise OnebranchError("the merged file's record of its merge is damaged")
-    return rules, stored
+    return rules, named, stored
 
 
 def _translated(stored: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +209,7 @@ def _facts(record: Any, stored: dict[str, Any]) -> Any:
 
     The texts of reasons may change between versions, so they are compared within one version only.
     """
-    without = MEASURED if stored["version"] == VERSION else (*MEASURED, "reason", "notes", "version")
+    without = NOT_COMPARED if stored["version"] == VERSION else (*NOT_COMPARED, "reason", "notes", "version")
     return _without(record, without)
 
 
@@ -220,11 +231,12 @@ def _properties(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport) -> str:
-    """The record of a merge as JSON: version, rules, hash of the original, report."""
+def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport, named: Sequence[InputSize]) -> str:
+    """The record of a merge as JSON: version, rules, named input sizes, hash of the original, report."""
     stored = {
         "version": VERSION,
         "rules": vars(rules),
+        "input_sizes": [size.numbers for size in named],
         "original": _digest(original),
         "report": report.as_json(),
     }
@@ -264,6 +276,9 @@ def _runner(model: onnx.ModelProto) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # waiting threads would use a core
     try:
         content = runnable_content(model) or model.SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -276,31 +291,3 @@ def _runner(model: onnx.ModelProto) -> Run:
         return list(session.run(None, dict(zip(names, values, strict=True))))
 
     return run
-
-
-def _inputs(model: onnx.ModelProto) -> Iterator[list[np.ndarray]]:
-    """Random inputs of different sizes, always the same."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    values = [value for value in model.graph.input if value.name not in weights]
-    random = np.random.default_rng(0)
-    for size in SIZES:
-        yield [_random(value, _fixed_dims(value), size, random) for value in values]
-
-
-def _fixed_dims(value: onnx.ValueInfoProto) -> list[int | None]:
-    """The dimensions of an input; None for open ones (named, 0 or negative)."""
-    return [d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]
-
-
-def _random(
-    value: onnx.ValueInfoProto,
-    sides: list[int | None],
-    size: tuple[int, int],
-    random: np.random.Generator,
-) -> np.ndarray:
-    spatial = dict(zip(range(len(sides) - 2, len(sides)), size, strict=True)) if len(sides) > 2 else {}
-    shape = [side or spatial.get(axis, 1) for axis, side in enumerate(sides)]
-    kind = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
-    if kind.kind == "f":
-        return np.asarray(random.random(shape), kind)
-    return np.asarray(random.integers(0, 2, shape), kind)

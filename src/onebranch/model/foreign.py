@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 import onnx
 
 from onebranch.errors import OnebranchError
-from onebranch.graph.analysis.graph_analysis import (
-    GraphAnalysis,
-    analyze,
-    channels_of_first_convolution,
+from onebranch.graph.analysis.graph_analysis import GraphAnalysis, analyze
+from onebranch.graph.analysis.valid_sizes import (
+    InputSize,
+    valid_sizes,
+    with_input_size,
+    with_open_channels_resolved,
 )
 from onebranch.graph.onnx.file import opset_of, read, runnable_content, tensors_of
 from onebranch.graph.onnx.graph import graph_of, interface_of
@@ -24,6 +27,10 @@ from onebranch.spec.network import Colour
 
 KINDS = ("float32", "float16", "float64")
 """Element types of supported input and output pictures, whose values are from 0 to 1."""
+
+
+MAX_ANALYZED_SIZES = 32
+"""The number of sizes that are analyzed, of those on which the shapes of a graph fit together."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,12 @@ class ForeignModel:
         return "y" if self.usable()[1].channels[0] == 1 else "rgb"
 
 
-def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
+def read_foreign(path: str | os.PathLike[str], input_size: InputSize | None = None) -> ForeignModel:
     """Read and analyze an ONNX file; `refusal` says why a network cannot run.
 
-    Raises OnebranchError, one line that names the file, if the file cannot be read.
+    input_size: the only size on which the network is run, for a file that leaves its size open; by default
+    every size on which it runs, or the one that the graph fixes. Raises OnebranchError, one line that names
+    the file, if the file cannot be read.
     """
     file = Path(path)
     model = read(file)
@@ -86,8 +95,8 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignModel:
         inputs, outputs = interface_of(model)
         result = replace(result, inputs=inputs, outputs=outputs)
         _check_pictures(result)
-        graph = _with_channels(graph_of(model))
-        result = replace(result, graph=graph, analysis=analyze(graph))
+        graph, analysis = _analyzed(graph_of(model), input_size)
+        result = replace(result, graph=graph, analysis=analysis)
         _check_channels(result)
     except OnebranchError as error:
         return replace(result, refusal=str(error))
@@ -116,16 +125,58 @@ def _check_pictures(model: ForeignModel) -> None:
         )
 
 
-def _with_channels(graph: Graph) -> Graph:
-    """The graph with an open number of input channels replaced by that of its first convolution."""
+def _analyzed(graph: Graph, input_size: InputSize | None) -> tuple[Graph, GraphAnalysis]:
+    """The graph, with the size of its input fixed if it is named or found, and its analysis.
+
+    Raises OnebranchError if there is no such size, or more than one.
+    """
     ((name, value),) = graph.inputs.items()
-    if len(value.shape) != 4 or isinstance(value.shape[1], int):
-        return graph
-    batch, _, *sides = value.shape
-    channels = channels_of_first_convolution(graph, name)
-    if channels is None:
-        return graph
-    return replace(graph, inputs={name: replace(value, shape=(batch, channels, *sides))})
+    if input_size is not None:
+        graph = with_input_size(graph, name, input_size)
+        return graph, analyze(graph)
+    if len(value.shape) == 4 and not isinstance(value.shape[1], int):
+        graph = with_open_channels_resolved(graph, {})
+    try:
+        analysis = analyze(graph)
+    except OnebranchError as error:
+        return _with_fixed_size(graph, name, str(error))
+    if analysis.unsupported and analysis.fixed_size == (None, None):
+        with suppress(NoFixedSizeError):
+            return _with_fixed_size(graph, name, analysis.unsupported)
+    return graph, analysis
+
+
+class NoFixedSizeError(OnebranchError):
+    """The graph does not fix its size."""
+
+
+def _with_fixed_size(graph: Graph, name: str, reason: str) -> tuple[Graph, GraphAnalysis]:
+    """The graph with the one size on which all its operations fit together, and its analysis.
+
+    reason: why the graph cannot be analyzed with an open size. Raises NoFixedSizeError with that reason if
+    the graph fixes no size, and OnebranchError if it runs on several.
+    """
+    value = graph.inputs[name]
+    if len(value.shape) != 4 or all(isinstance(side, int) for side in value.shape[2:]):
+        raise NoFixedSizeError(reason)
+    valid = valid_sizes(graph, {})
+    fitting = []
+    for size in valid.fixed()[:MAX_ANALYZED_SIZES]:
+        candidate = with_input_size(graph, name, size)
+        with suppress(OnebranchError):
+            analysis = analyze(candidate)
+            if not analysis.unsupported:
+                fitting.append((size, candidate, analysis))
+    if not fitting:
+        raise NoFixedSizeError(reason)
+    if len(fitting) > 1:
+        sizes = ", ".join(str(size) for size, _, _ in fitting[:3])
+        raise OnebranchError(
+            f"its size is declared open, but {valid.cause} fixes it, and several sizes fit ({sizes}); name"
+            " the one for which it was exported with --input-size HxW (height x width)"
+        )
+    _, fixed, analysis = fitting[0]
+    return fixed, analysis
 
 
 def _check_channels(model: ForeignModel) -> None:

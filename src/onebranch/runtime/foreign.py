@@ -8,6 +8,7 @@ import onnxruntime
 
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.halo import Halo, whole_picture_halo
+from onebranch.graph.analysis.valid_sizes import valid_sizes
 from onebranch.model.foreign import ForeignModel
 from onebranch.runtime.memory import format_bytes, memory_estimate, memory_limit
 from onebranch.runtime.onnxruntime import session_options
@@ -18,6 +19,9 @@ NO_LOG = 4
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 """Multiples that are tried, in this order, for a network that the graph analysis does not support."""
+
+MAX_MULTIPLE = 128
+"""Beyond `MULTIPLES`, all multiples up to this one are tried on which the graph's shapes fit together."""
 
 
 class ForeignRuntime:
@@ -140,7 +144,7 @@ class ForeignRuntime:
     def _probed(self) -> Halo:
         """Scale and multiple of a network that the analysis does not support, found by running it."""
         reason = ""
-        for multiple, (height, width) in _trials(self._analysis.fixed_size):
+        for multiple, (height, width) in self._trials():
             picture = np.full((1, self._analysis.channels[0], height, width), 0.5, np.float32)
             try:
                 shape = self._computed(picture).shape
@@ -153,18 +157,31 @@ class ForeignRuntime:
             if len(shape) == 4 and shape[1] == picture.shape[1] and len(scales) == 1:
                 return whole_picture_halo(scales.pop(), multiple, 1, self._analysis.fixed_size)
             reason = reason or f"{self.model.path} makes {shape} of {picture.shape}; it has no one scale"
-        raise OnebranchError(f"none of the sizes that were tried suits the network: {reason}")
+        raise OnebranchError(
+            "none of the sizes that were tried suits the network; name one on which it runs with --input-size"
+            f" HxW (height x width): {reason}"
+        )
+
+    def _trials(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Multiples, and sizes that are odd multiples of them; only the fixed size if there is one."""
+        height, width = self._analysis.fixed_size
+        if height is not None and width is not None:
+            yield 1, (height, width)
+            return
+        for multiple in MULTIPLES:
+            yield multiple, _odd_multiples(multiple)
+        valid = valid_sizes(self._graph, {})
+        if not valid.admits(*_odd_multiples(1)):
+            others = (number for number in range(1, MAX_MULTIPLE + 1) if number not in MULTIPLES)
+            for multiple in others:
+                if valid.admits(*_odd_multiples(multiple)):
+                    yield multiple, _odd_multiples(multiple)
 
 
-def _trials(size: tuple[int | None, int | None]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Multiples, and sizes that are odd multiples of them; only the fixed size if there is one."""
-    height, width = size
-    if height is not None and width is not None:
-        yield 1, (height, width)
-        return
-    for multiple in MULTIPLES:
-        odd = 36 // multiple | 1
-        yield multiple, (multiple * odd, multiple * (odd + 2))
+def _odd_multiples(multiple: int) -> tuple[int, int]:
+    """A height and a width of at least 36 pixels, or near it, that are no multiples of twice this number."""
+    odd = 36 // multiple | 1
+    return multiple * odd, multiple * (odd + 2)
 
 
 def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSession:

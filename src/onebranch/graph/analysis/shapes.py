@@ -26,7 +26,7 @@ from onebranch.graph.analysis.symbolic_size import (
     floor_exactly,
     open_size,
 )
-from onebranch.graph.analysis.symbolic_tensor import SymbolicTensor, constant_axis
+from onebranch.graph.analysis.symbolic_tensor import SymbolicTensor, constant_axis, is_constant_axis
 from onebranch.graph.operations import Graph, Node, Value
 
 Shapes = Mapping[str, Sequence[SymbolicSize]]
@@ -85,7 +85,8 @@ def _values_of(node: Node, state: AnalysisState) -> Sequence[AnalysisValue]:
 
 def _joined(node: Node, state: AnalysisState) -> AnalysisValue:
     """A concatenation. Along the other axes, the inputs must have the sizes of the first input."""
-    if all(isinstance(state.values.get(name), SymbolicValues) for name in node.inputs):
+    values = [state.symbolic_values(name) for name in node.inputs]
+    if None not in values and any(isinstance(state.values.get(name), SymbolicValues) for name in node.inputs):
         return apply_rule(node, state)[0]
     tensors = state.tensors(node)
     axis = axis_index(int_attribute(node, "axis", 0), len(tensors[0].axes))
@@ -100,7 +101,7 @@ def _declared_tensor(value: Value) -> SymbolicTensor:
 
 
 def _require_channels(node: Node, state: AnalysisState) -> None:
-    """Set the channels of a value that a convolution or batch normalization reads to those of its weight."""
+    """Set the unknown channels of a value that a convolution or batch normalization reads, by its weight."""
     if node.kind not in ("Conv", "BatchNormalization") or node.inputs[0] in state.graph.constants:
         return
     picture, weight = node.inputs[0], state.graph.constants.get(node.inputs[1])
@@ -111,5 +112,5 @@ def _require_channels(node: Node, state: AnalysisState) -> None:
     tensor = state.values.get(picture)
     if tensor is None and is_convolution:
         tensor = _declared_tensor(Value(tuple(f"{picture}.{axis}" for axis in range(4))))
-    if isinstance(tensor, SymbolicTensor) and len(tensor.axes) == 4:
+    if isinstance(tensor, SymbolicTensor) and len(tensor.axes) == 4 and not is_constant_axis(tensor.axes[1]):
         state.values[picture] = tensor.with_axis(1, constant_axis(channels))
