@@ -279,7 +279,7 @@ def _candidates(
 
 
 def _time_command(source: Path, threads: int, folder: Path) -> Timing:
-    """One run of `onebranch enhance` in a process of its own. Raises OnebranchError if it fails."""
+    """One run of `onebranch enhance` in a separate process. Raises OnebranchError if it fails."""
     out, peak = folder / "out", folder / "peak"
     target = out if source.is_dir() else out / source.name
     words = ["enhance", str(source), "-o", str(target), "-m", MODEL, "-q"]

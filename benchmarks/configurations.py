@@ -1,4 +1,4 @@
-"""What benchmarks run a network in: a runtime, a form of the network (unmerged or merged), and a precision.
+"""Configurations of the benchmarks: runtime, form of the network (unmerged or merged), precision.
 
 A configuration imports its packages when it opens, so that the table can be read without any of them.
 """

@@ -38,7 +38,7 @@ def write_test_picture(path: Path, width: int, height: int) -> None:
 def enhance_huge_picture(
     width: int, height: int, suffix: str, model: str, memory: str | None
 ) -> HugePictureResult:
-    """Make a picture, enhance it in a process of its own, and measure that process."""
+    """Make a picture, enhance it in a separate process, and measure that process."""
     with tempfile.TemporaryDirectory() as folder:
         source, target, peak = (Path(folder, name + suffix) for name in ("in", "out", "peak"))
         write_test_picture(source, width, height)

@@ -71,7 +71,7 @@ class InferenceResult:
 @dataclass(frozen=True)
 class InferenceSettings:
     """size: height and width of the input. data: a folder on which the loss of quality is measured. isolated:
-    True to measure memory and the first run of each configuration in a process of its own."""
+    True to measure memory and the first run of each configuration in a separate process."""
 
     size: tuple[int, int] = FRAME_SIZE
     rounds: int = 5
@@ -117,7 +117,7 @@ def _measured(
     possible = [each for each in configurations if _is_possible(each, net, note)]
     costs = {}
     for each in possible if settings.isolated else ():
-        report(f"{net.name}: {each.label} in a process of its own")
+        report(f"{net.name}: {each.label} in a separate process")
         costs[each.label] = _first_run_cost(each, net, settings)
     report(f"{net.name}: opening")
     runs = _opened(net, possible, settings, note)

@@ -40,7 +40,7 @@ UNKNOWN_COST = FirstRunCost(None, None)
 def measure_first_run(
     configuration: Configuration, model: Model, size: tuple[int, int], threads: int
 ) -> FirstRunCost:
-    """The cost in a process of its own; unknown if that process fails, for lack of memory or otherwise."""
+    """The cost, measured in a separate process; unknown if that process fails (lack of memory, ...)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         write(model, path)
@@ -56,7 +56,7 @@ def python_environment() -> dict[str, str]:
 
 
 def run_in_new_process(task: str, **facts: Any) -> dict[str, Any] | None:
-    """What a new interpreter returns for one of `TASKS`; None if it fails."""
+    """The result of one of `TASKS` in a new interpreter; None if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.isolated", task],
         input=json.dumps(facts),

@@ -127,7 +127,7 @@ def _runner(model: onnx.ModelProto, values: Inputs, threads: int | None, file: P
 
 
 def _repeats(run: Callable[[], object]) -> int:
-    """How often a candidate runs in one measurement."""
+    """The number of runs of a candidate in one measurement."""
     start = time.perf_counter()
     run()
     return max(1, math.ceil(MIN_BATCH_SECONDS / (time.perf_counter() - start)))

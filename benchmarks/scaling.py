@@ -93,7 +93,7 @@ def memories(
     widths: Sequence[int] = TALL_WIDTHS,
     report: Progress = lambda line: None,
 ) -> list[StreamMemory]:
-    """Peak memory of tall inputs of several widths, each in a process of its own."""
+    """Peak memory of tall inputs of several widths, each in a separate process."""
     return [
         StreamMemory(precision, rows, width, _megabytes(precision, rows, width, threads, report))
         for width in widths

@@ -18,7 +18,7 @@ SPEEDUPS: dict[str, dict[str, float]] = {
     "rgb-10x32-x2": {"fp32": 2, "bf16": 3, "int8": 5.5},
     "y-16x64-x2": {"fp32": 1, "bf16": 1, "int8": 1},
 }
-"""How many times faster than ONNX Runtime in fp32 the engine should be, by network and precision."""
+"""Goals: the engine's speedup over ONNX Runtime in fp32, by network and precision."""
 
 PEAK_SHARES = {"photo-x2": 0.85, "rgb-10x32-x2": 0.85}
 """The share of the measured peak that the engine should reach in int8."""

@@ -32,7 +32,7 @@ def refuse_while_training() -> None:
 
 
 def is_alive(process: int) -> bool:
-    """True if a process of that id exists, whoever owns it."""
+    """True if a process of that id exists, even one of another user."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

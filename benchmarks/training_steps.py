@@ -1,4 +1,4 @@
-"""Speed of training steps: networks of many branches beside a plain one, now and in version 0.1."""
+"""Speed of training steps: networks of many branches and a plain one, now and in version 0.1."""
 
 from dataclasses import dataclass
 from statistics import median

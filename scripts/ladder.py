@@ -11,7 +11,7 @@ in a run of its own (NAME-times-3). `scripts/ladder_on_gpu.sh` does this on anot
 that `scripts/pack_pictures.py` chose.
 
 Everything lies in the folder $ONEBRANCH_LADDER (by default ~/.cache/onebranch/ladder): a copy of the
-package, so that work on the code never disturbs a run (`--update` copies it anew), the runs with their
+package, so that work on the code never disturbs a run (`--update` copies it again), the runs with their
 checkpoints, and the cache of decoded pictures. A recipe is done when its trained model exists.
 """
 
@@ -70,7 +70,7 @@ class Ladder:
         return max(lengths, key=lambda model: lengths[model], default=None)
 
     def is_done(self, name: str) -> bool:
-        """Whether the recipe's model is trained."""
+        """True if the recipe's model is trained."""
         return self.trained(name) is not None
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("command", choices=("run", "status", "pause", "resume", "train"))
     parser.add_argument("recipes", nargs="*", type=Path, help="of `train`: config files")
-    parser.add_argument("--update", action="store_true", help="copy the package anew before it runs")
+    parser.add_argument("--update", action="store_true", help="copy the package again before it runs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--data", type=Path, help="folder of the packed pictures, instead of the recipes' own"

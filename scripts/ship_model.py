@@ -34,10 +34,10 @@ SCORES: dict[str, tuple[dict[str, Any], ...]] = {
         {"data": "set5", "then": "photo-x2"},
     ),
 }
-"""What each task is measured on."""
+"""The pictures and options on which each task is measured."""
 
 DEGRADED_SETS = ("kodak24",)
-"""What the models for real photographs are measured on besides."""
+"""Further pictures on which the models for real photographs are measured."""
 
 
 def main() -> None:

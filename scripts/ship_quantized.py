@@ -26,7 +26,7 @@ LOSS: dict[str, dict[str, Any]] = {
     "denoise": {"data": "kodak24", "sigma": 25.0},
     "downscale": {"data": "set14", "then": "photo-x2"},
 }
-"""What each task's loss is measured on."""
+"""The pictures and options on which each task's loss is measured."""
 
 
 def main() -> None:

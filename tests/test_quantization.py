@@ -313,7 +313,7 @@ def test_the_command_writes_what_runs_and_says_what_it_lost(tmp_path, run: Comma
     done = run(*arguments)
     found = read(out)
     loss = found.quantization["loss"]
-    assert loss["data"] == "crops of pictures beside those of the calibration" and loss["pictures"] == 1
+    assert loss["data"] == "crops of pictures that were not used for calibration" and loss["pictures"] == 1
     assert loss["loss_db"] == pytest.approx(loss["psnr_float"] - loss["psnr_int8"], abs=2e-4)
     assert found.quantization["calibration"]["crops"] == 5
     assert found.quantization["calibration"]["data"] == "set"

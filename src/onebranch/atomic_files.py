@@ -153,7 +153,7 @@ def _is_leftover(path: Path, now: float) -> bool:
 
 
 def _is_running(process: int) -> bool:
-    """Whether the process runs; True where that cannot be determined."""
+    """True if the process runs, or if that cannot be determined."""
     if os.name != "posix":  # os.kill can end the process there; but files in use cannot be removed either
         return False
     try:

@@ -17,7 +17,7 @@ BN_STATISTICS = (".running_mean", ".running_var")
 
 
 def is_checkpoint(metadata: dict[str, str]) -> bool:
-    """Whether a safetensors file with this metadata is a training checkpoint."""
+    """True if a safetensors file with this metadata is a training checkpoint."""
     return METADATA_KEY in metadata and "onebranch" not in metadata
 
 

@@ -39,7 +39,7 @@ class Label:
 
     @property
     def width(self) -> float:
-        """As wide as the longest line."""
+        """The width of the longest line."""
         sizes = (12, *(10.5,) * len(self.lines))
         return max(svg.text_width(text, size) for text, size in zip(self.lines, sizes, strict=False)) + 14
 

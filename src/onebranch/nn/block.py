@@ -173,7 +173,7 @@ class Block(nn.Module):
         return total(kernels)
 
     def can_merge(self) -> bool:
-        """Whether `merged` is defined: no BN, or every BN frozen."""
+        """True if `merged` is defined: there is no BN, or every BN is frozen."""
         return all(m.frozen for m in self.modules() if isinstance(m, FreezableBatchNorm))
 
     def set_mode(self, mode: Mode) -> None:

@@ -16,7 +16,7 @@ MAX_SCALE_RATIO = 64.0
 """The largest ratio of two scales in a tensor; without it, scales of constant channels are unbounded."""
 
 ZERO_POSITIONS = 64
-"""How many positions of zero within the range are tried."""
+"""The number of positions of zero within the range that are tried."""
 
 
 # Example: layer 1 gives (0.1, 8), the weights of layer 2 for them are (5, 0.5). With the scales (8, 0.5) the

@@ -145,7 +145,7 @@ def loss_on_crops(model: Model, quantized: Model, crops: Sequence[Crop]) -> Loss
         ]
     )
     floats, integers = scores.mean(0).tolist()
-    return Loss("crops of pictures beside those of the calibration", floats, integers, len(crops))
+    return Loss("crops of pictures that were not used for calibration", floats, integers, len(crops))
 
 
 def _psnr(output: np.ndarray, wanted: np.ndarray, border: int) -> float:

@@ -140,7 +140,7 @@ class Engine:
         )
 
     def picture_channels(self, colour: str) -> int:
-        """How many channels pictures have with this colour conversion."""
+        """The number of channels of pictures with this colour conversion."""
         return self._channels if colour == "own" else 3 if colour == "y of rgb" else 1
 
     def _check(self, source: np.dtype[Any], target: str, colour: str) -> None:

@@ -87,7 +87,7 @@ def _last_uses(graph: Graph) -> dict[str, int]:
 
 
 def _in_place(node: Node, ending: Collection[str], elements: Mapping[str, int]) -> bool:
-    """Whether the output overwrites an input that nothing reads afterwards."""
+    """True if the output overwrites an input that nothing reads afterwards."""
     size = elements[node.outputs[0]]
     return node.kind in IN_PLACE and any(elements[n] == size for n in node.inputs if n in ending)
 

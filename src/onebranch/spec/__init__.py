@@ -1,1 +1,1 @@
-"""What a network is, as text and frozen values: the branch grammar, the presets, the network's spec."""
+"""The description of a network as text and frozen values: branch grammar, presets, spec."""

@@ -119,12 +119,12 @@ class Branch:
 
     @property
     def is_identity(self) -> bool:
-        """Whether this is an identity branch (with or without BN)."""
+        """True if this is an identity branch (with or without BN)."""
         return isinstance(self.steps[0], Identity)
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether any step is batch normalization."""
+        """True if any step is batch normalization."""
         return any(isinstance(step, BatchNorm) for step in self.steps)
 
     @property

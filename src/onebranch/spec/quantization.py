@@ -117,7 +117,7 @@ def _reason_against_block(block: BlockSpec) -> str:
 
 
 def needs_raw(spec: NetworkSpec, index: int) -> bool:
-    """Whether a layer's own output is kept beside its sum with skips, because another skip starts there."""
+    """True if a layer's output before the skips is stored too, because another skip starts there."""
     return any(s.target == index for s in spec.skips) and any(s.source == index for s in spec.skips)
 
 

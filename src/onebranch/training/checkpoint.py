@@ -21,9 +21,9 @@ from onebranch.spec.renamed_keys import translate_config
 
 @dataclass(frozen=True)
 class RunProgress:
-    """What a checkpoint holds besides its tensors.
+    """The progress of a run, which a checkpoint holds beside its tensors.
 
-    step: steps done. frozen: whether BN is frozen. threads, prelu: the choices made by timing, on which the
+    step: steps done. frozen: True if BN is frozen. threads, prelu: the choices made by timing, on which the
     last bits of results depend. config: the resolved config. psnr: of the last validation, in dB.
     """
 
@@ -49,7 +49,7 @@ def write(
 
 
 def read_progress(path: Path) -> RunProgress:
-    """What the checkpoint holds besides its tensors. Raises OnebranchError if it cannot be read."""
+    """The progress in a checkpoint. Raises OnebranchError if it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             stored = json.loads((file.metadata() or {})["facts"])

@@ -77,7 +77,7 @@ def train(
     The folder holds checkpoint.safetensors, log.jsonl, log.png and NAME.safetensors (averaged weights). A run
     that was stopped resumes from its checkpoint, bit for bit on one machine and thread count, unless
     `resumes` is false. After `limit_seconds` it writes a checkpoint and returns that file, which is a usable
-    model too. Raises OnebranchError for whatever the user can correct.
+    model too. Raises OnebranchError for mistakes that the user can correct.
     """
     process = join(config.training)
     run = _run(config, out, process)
@@ -181,7 +181,7 @@ def _report_and_save(
 
 
 def _must_freeze(state: State, options: Training) -> bool:
-    """Whether BN must be frozen before the next step."""
+    """True if BN must be frozen before the next step."""
     return not state.frozen and state.step >= freeze_step(options) and bool(state.network.batch_norms())
 
 

@@ -24,11 +24,11 @@ class Process:
     dtype: torch.dtype
     """Type of the weights."""
     autocasts: bool
-    """Whether activations are bfloat16."""
+    """True if activations are bfloat16."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which writes the files and logs."""
+        """True for rank 0, which writes the files and logs."""
         return self.rank == 0
 
     def share(self, batch_size: int) -> range:
