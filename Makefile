@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: ladder ladder-status ladder-pause ladder-resume help demo test check slow readme docs bench native sanitize arm wheel release soak clean
+.PHONY: ladder ladder-status ladder-pause ladder-resume study help demo test check slow readme docs bench native sanitize arm wheel release soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -63,6 +63,9 @@ ladder: $(VENV)/dev.stamp ## train the recipes of models/ladder.toml in the back
 
 ladder-status ladder-pause ladder-resume: $(VENV)/dev.stamp
 	@$(BIN)/python scripts/ladder.py $(@:ladder-%=%)
+
+study: $(VENV)/dev.stamp ## the page and the plot of the study of branches, from the logs of its runs
+	$(BIN)/python scripts/study.py report
 
 bench: $(VENV)/dev.stamp ## compare with other programs: make bench BENCH='merging --json' (see python -m benchmarks -h)
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)

@@ -98,11 +98,11 @@ def main() -> None:
     arguments = parser.parse_args()
     ladder = Ladder(_folder())
     if arguments.command == "run":
-        sys.exit(run(ladder, recipes(QUEUE), arguments))
+        sys.exit(run(ladder, recipes(QUEUE, ladder), arguments))
     elif arguments.command == "train":
         train_all(ladder, arguments.recipes, options_of(arguments), arguments.limit)
     elif arguments.command == "status":
-        print("\n".join(status(ladder, recipes(QUEUE))))
+        print("\n".join(status(ladder, recipes(QUEUE, ladder))))
     elif arguments.command == "pause":
         print(_signal(ladder.running, ladder.paused, signal.SIGSTOP, "paused"))
     else:
@@ -113,10 +113,20 @@ def _folder() -> Path:
     return Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
 
 
-def recipes(queue: Path) -> list[Path]:
-    """The config files of a queue, in its order."""
-    names = tomllib.loads(queue.read_text(encoding="utf-8"))["recipes"]
-    return [queue.parent / f"{name}.toml" for name in names]
+def recipes(queue: Path, ladder: Ladder) -> list[Path]:
+    """The config files of a queue, in its order; "study" stands for the runs of models/study.toml."""
+    paths: list[Path] = []
+    for name in tomllib.loads(queue.read_text(encoding="utf-8"))["recipes"]:
+        paths += study_recipes(ladder) if name == "study" else [queue.parent / f"{name}.toml"]
+    return paths
+
+
+def study_recipes(ladder: Ladder) -> list[Path]:
+    """The configs of the study's runs, written into the queue's folder."""
+    command = [sys.executable, str(ROOT / "scripts" / "study.py"), "recipes", str(ladder.folder / "study")]
+    environment_ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    written = subprocess.run(command, env=environment_, capture_output=True, text=True, check=True).stdout
+    return [Path(line) for line in written.splitlines()]
 
 
 def run(ladder: Ladder, configs: list[Path], arguments: argparse.Namespace) -> int:
@@ -264,7 +274,12 @@ def status(ladder: Ladder, configs: list[Path]) -> list[str]:
     process, paused = _process_of(ladder.running), _process_of(ladder.paused)
     state = f"running (process {process})" if process else "stopped"
     state = f"paused (process {paused})" if paused else state
-    return [f"training queue: {state}", *(_recipe_line(ladder, path) for path in configs)]
+    study = [path for path in configs if path.parent == ladder.folder / "study"]
+    lines = [_recipe_line(ladder, path) for path in configs if path not in study]
+    if study:
+        done = sum(ladder.is_done(path.stem) for path in study)
+        lines.append(f"  {'study of branches':20} {done} of {len(study)} runs done")
+    return [f"training queue: {state}", *lines]
 
 
 def _recipe_line(ladder: Ladder, path: Path) -> str:

@@ -110,10 +110,10 @@ def test_a_run_can_be_paused_resumed_limited_and_killed(tmp_path, recipes, ladde
     assert checkpoint.exists() and not queue.is_done("first") and not queue.running.exists()
 
 
-def test_the_queue_names_recipes_that_exist_and_have_a_length_in_pixels(ladder):
+def test_the_queue_names_recipes_that_exist_and_have_a_length_in_pixels(tmp_path, ladder):
     from onebranch.training import config as configs
 
-    paths = ladder.recipes(ladder.QUEUE)
+    paths = ladder.recipes(ladder.QUEUE, ladder.Ladder(tmp_path))
     assert paths and len(set(paths)) == len(paths)
     for path in paths:
         assert configs.read(path).training.pixels and ladder._pixels(path) > 0

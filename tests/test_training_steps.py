@@ -15,6 +15,7 @@ from onebranch.training import checkpoint, ema
 from onebranch.training import config as configs
 from onebranch.training import step as steps
 from onebranch.training.config import Config, Data, Training, TrainingStage
+from onebranch.training.log import read as read_log
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective, attention, objective_of
 from onebranch.training.optimizers import MUON_UPDATE_RMS, Muon, orthogonalized, set_learning_rate
@@ -141,6 +142,17 @@ def test_a_checkpoint_without_newer_keys_resumes(pictures, tmp_path):
         del progress.config["training"][key]
     checkpoint.write(path, state.network, state.average, state.optimizer, progress)
     assert train(config, tmp_path / "run", shown=False).exists()
+
+
+def test_the_processor_time_of_a_resumed_run_goes_on(pictures, tmp_path):
+    config = settings(pictures, tmp_path, steps=40)
+    train(config, tmp_path / "run", shown=False, limit_seconds=0.0)
+    first = checkpoint.read_progress(tmp_path / "run" / "checkpoint.safetensors")
+    assert first.step == 1
+    model = file.read(train(config, tmp_path / "run", shown=False))
+    times = [record["core_seconds"] for record in read_log(tmp_path / "run" / "log.jsonl")]
+    assert times == sorted(times) and first.core_seconds < times[-1]
+    assert model.recipe["core_hours"] == pytest.approx(times[-1] / 3600, abs=1e-3)
 
 
 def test_processes_and_a_thread_prepare_the_same_batches(pictures, tmp_path):

@@ -25,6 +25,7 @@ class RunProgress:
 
     step: steps done. frozen: True if BN is frozen. threads, prelu: the choices made by timing, on which the
     last bits of results depend. config: the resolved config. psnr: of the last validation, in dB.
+    core_seconds: processor time of the run so far.
     """
 
     step: int
@@ -33,6 +34,7 @@ class RunProgress:
     config: dict[str, Any]
     psnr: float | None
     prelu: str = "relu"
+    core_seconds: float = 0.0
 
 
 def write(

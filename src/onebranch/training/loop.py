@@ -196,6 +196,7 @@ def _record(run: TrainingRun, step: OptimizationStep, log: logs.Log, progress: _
         steps_per_second=round((number - progress.step) / seconds, 2),
         megapixels_per_second=round(1e-6 * pixels / seconds, 4),
         gigapixels=round(1e-9 * run.schedule.pixels(number), 4),
+        core_seconds=round(step.state.total_core_seconds, 1),
     )
     progress.step, progress.recorded = number, time.monotonic()
 
@@ -212,7 +213,8 @@ def _validate(run: TrainingRun, state: State, log: logs.Log) -> None:
         run.process,
         run.statistics_inputs(),
     )
-    log.record(state.step, psnr=state.psnr)
+    core_seconds = round(state.total_core_seconds, 1)
+    log.record(state.step, psnr=state.psnr, core_seconds=core_seconds)
 
 
 def _choose_prelu(run: TrainingRun, state: State) -> str:
@@ -269,6 +271,7 @@ def _finished(run: TrainingRun, state: State) -> file.Model:
         "config": without_folders(run.config),
         "steps": state.step,
         "pictures": len(run.crops.pairs),
+        "core_hours": round(state.total_core_seconds / 3600, 3),
         "gigapixels": round(1e-9 * run.schedule.pixels(state.step), 4),
         "batch_norm_frozen": state.frozen or not state.network.batch_norms(),
         "validation_psnr": state.psnr,

@@ -1,7 +1,8 @@
 """The state that changes during training, and how it is initialized, saved, resumed and frozen."""
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ FOLDERS = ("train", "validation", "cache", "low_quality", "validation_low_qualit
 class State:
     """The network, its average, the optimizer, and the progress of the run.
 
-    threads is 0 and prelu "auto" until they are chosen.
+    threads is 0 and prelu "auto" until they are chosen. core_seconds: processor time of the run before
+    `began`, which is this process's own processor time when the state was made.
     """
 
     network: Network
@@ -38,6 +40,13 @@ class State:
     threads: int
     psnr: float | None
     prelu: str = "auto"
+    core_seconds: float = 0.0
+    began: float = field(default_factory=time.process_time)
+
+    @property
+    def total_core_seconds(self) -> float:
+        """Processor time of the run so far, in the main process, its threads included."""
+        return self.core_seconds + time.process_time() - self.began
 
     def set_mode(self, mode: Mode) -> None:
         """Choose how both networks run forward. Raises OnebranchError where `merged` is not defined yet."""
@@ -102,7 +111,7 @@ def resume(state: State, path: Path, config: Config) -> None:
         state.freeze_batch_norms()
     checkpoint.restore(path, state.network, state.average, state.optimizer)
     state.step, state.threads, state.psnr = progress.step, progress.threads, progress.psnr
-    state.prelu = progress.prelu
+    state.prelu, state.core_seconds = progress.prelu, progress.core_seconds
 
 
 def _differences(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
@@ -125,7 +134,13 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 def save(path: Path, config: Config, state: State) -> None:
     """Write the checkpoint atomically."""
     progress = checkpoint.RunProgress(
-        state.step, state.frozen, state.threads, to_dict(config), state.psnr, state.prelu
+        state.step,
+        state.frozen,
+        state.threads,
+        to_dict(config),
+        state.psnr,
+        state.prelu,
+        round(state.total_core_seconds, 1),
     )
     checkpoint.write(path, state.network, state.average, state.optimizer, progress)
 

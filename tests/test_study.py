@@ -1,0 +1,106 @@
+"""The study of branches: its recipes differ in what they compare alone; its figures come from the logs."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onebranch.nn.network import Network
+from onebranch.spec.network import parameters
+from onebranch.training import config as configs
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def study():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("study", ROOT / "scripts" / "study.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["study"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_recipes_differ_in_branches_seed_and_length_alone(tmp_path, study):
+    paths = study.write_recipes(tmp_path)
+    assert len(paths) == len({path.stem for path in paths}) == len(study.runs_of(study.read_study()))
+    base = configs.read(ROOT / "models" / "photo-x2.toml")
+    for path in paths:
+        config = configs.read(path)
+        assert config.name == path.stem
+        assert (config.data.train, config.data.patch_size) == (
+            str(Path(base.data.train).resolve()),
+            base.data.patch_size,
+        )
+        for key in ("batch_size", "learning_rate", "loss", "ema_decay", "optimizer"):
+            assert getattr(config.training, key) == getattr(base.training, key)
+        assert config.spec.head.width == base.spec.head.width and len(config.spec.blocks) == 4
+        validations = config.training.steps // config.training.validate_every
+        assert study.VALIDATIONS <= validations <= study.VALIDATIONS + 1
+    assert parameters(configs.read(paths[0]).spec) == 10_100
+    assert Network(configs.read(paths[0]).spec).batch_norms() == []
+
+
+def write_log(folder: Path, name: str, minutes: list[float], psnr: list[float]) -> None:
+    folder.mkdir(exist_ok=True)
+    records = [{"step": 1, "loss": 0.5, "core_seconds": 1.0}]
+    records += [
+        {"step": n, "psnr": p, "core_seconds": 60 * m}
+        for n, (m, p) in enumerate(zip(minutes, psnr, strict=True))
+    ]
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """Three seeds of the plain network, and of one that is 0.1 dB better and takes twice as long."""
+    for seed in (1, 2, 3):
+        start = 30 + seed
+        write_log(tmp_path / "logs", f"study-plain-160M-{seed}", [1, 2, 3], [start, start + 1, start + 2])
+        better = [start + 0.1, start + 1.1, start + 2.1]
+        write_log(tmp_path / "logs", f"study-sesr-160M-{seed}", [2, 4, 6], better)
+    return tmp_path / "logs"
+
+
+def test_differences_are_taken_seed_by_seed_at_equal_pixels_and_at_equal_time(study, logs):
+    lines = study.table_of(study.curves_of(logs, "160M"))
+    plain, sesr = lines[2:]
+    assert plain == "| plain | 3 | 34.000 | – | 3.0 | – |"
+    # after 3 minutes the other network has 0.1 + 0.5 dB, the plain one 2 dB over the start
+    assert sesr == "| sesr | 3 | 34.100 | +0.100 [+0.100, +0.100] | 6.0 | -1.400 [-1.400, -1.400] |"
+
+
+def test_the_interval_of_the_mean_shrinks_with_more_seeds(study):
+    values = list(np.random.default_rng(1).normal(0, 1, 100))
+    low, high = study.bootstrap(values)
+    assert low < np.mean(values) < high and 0.3 < high - low < 0.5
+    wide = study.bootstrap(values[:5])
+    assert wide[1] - wide[0] > 2 * (high - low)
+    assert study.interval_text([0.25]) == "+0.250 (one seed)" and study.interval_text([]) == "–"
+
+
+def test_the_report_replaces_what_is_between_the_markers(study, logs, tmp_path):
+    page, plot = tmp_path / "page.md", tmp_path / "plot.png"
+    page.write_text(f"before\n\n{study.BEGIN}\nold\n{study.END}\n\nafter\n")
+    for _ in range(2):
+        study.report(logs, page, plot)
+        text = page.read_text()
+        assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+        assert text.count("| sesr | 3 |") == 1 and "pictures/plot.png" in text
+    assert plot.stat().st_size > 10_000
+
+
+def test_a_curve_says_nothing_beyond_its_own_time(study):
+    curve = study.Curve((1.0, 2.0), (30.0, 31.0))
+    assert curve.at(1.5) == 30.5 and np.isnan(curve.at(0.5)) and np.isnan(curve.at(2.5))
+
+
+def test_the_page_names_every_arm_or_has_no_results_yet(study):
+    text = (ROOT / "docs" / "branches.md").read_text(encoding="utf-8")
+    measured = list((ROOT / "models" / "study").glob("*.jsonl"))
+    section = text.split(study.BEGIN)[1].split(study.END)[0].strip()
+    assert bool(measured) == bool(section)
