@@ -27,7 +27,7 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios():
 
 
 class Ticks:
-    """A clock that stands still but for what candidates say that they take."""
+    """A clock that advances only by the durations that candidates report."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,7 +36,7 @@ class Ticks:
         return self.now
 
     def candidate(self, *seconds: float):
-        """Takes those times in turn, the last one for ever."""
+        """A candidate that takes these durations one after the other, then always the last one."""
         left = list(seconds)
 
         def run() -> None:

@@ -37,7 +37,7 @@ def network(branches=MIXED, width=4, depth=3, **settings) -> NetworkSpec:
 
 
 def single(*branches: str, width: int = 4) -> NetworkSpec:
-    """A network with one block that matters, between plain ends."""
+    """A network with one block under test between a plain head and a plain tail."""
     plain = BlockShorthand("plain")
     return network(branches, width, 1, head=plain, tail=plain)
 
@@ -217,7 +217,7 @@ def test_every_preset_becomes_one_convolution_per_block(preset):
     ],
     ids=str,
 )
-def test_merging_in_two_goes_is_merging_at_once_up_to_rounding(first):
+def test_merging_twice_equals_merging_once_up_to_rounding(first):
     original, part = merged(network(), first)
     done = merge_network(part.spec, part.weights, MergePlan())
     again = Model(done.spec, done.weights)
@@ -290,7 +290,7 @@ def test_unusable_batch_norm_is_refused_by_name(name, value):
         weights[key][-1] = value
     with pytest.raises(OnebranchError, match=f"blocks.0, branch '3x3 bn': the {name} of batch normalization"):
         merge_network(spec, weights, MergePlan())
-    merge_network(spec, weights, MergePlan(select="name:0"))  # who does not touch it is not refused
+    merge_network(spec, weights, MergePlan(select="name:0"))  # a plan that does not touch it is not refused
 
 
 def test_negative_variances_are_refused():

@@ -93,11 +93,11 @@ class Sketch:
         return self.add(Select(tuple(int(i) for i in indices)), [source], len(indices))
 
     def left(self) -> int:
-        """Operations that may still be added."""
+        """The number of operations that may still be added."""
         return MAX_OPERATIONS - len(self.steps)
 
     def series(self, source: str, length: int) -> str:
-        """Operations, or things in parallel, one after the other."""
+        """A series of operations and parallel parts."""
         for _ in range(length):
             if self.left() <= 0:
                 break
@@ -105,7 +105,7 @@ class Sketch:
         return source
 
     def parallel(self, source: str) -> str:
-        """Two series of the same input, summed where their widths allow it, else side by side."""
+        """Two series on the same input, summed if their widths are equal, otherwise concatenated."""
         if self.left() < 2:
             return self.one(source)
         first = self.series(source, int(self.random.integers(1, 3)))
@@ -213,7 +213,7 @@ def test_series_parallel_regions_are_merged_as_cheaply_as_any_choice_allows(orde
 @given(SEEDS, st.booleans())
 @settings(max_examples=60)
 def test_what_the_narrow_search_cuts_off_is_not_the_cheapest(narrow, seed, border_maps):
-    """The wide search follows nothing that costs more than the narrow one's result at least will."""
+    """The wide search drops states that must end above the cost of the narrow search's result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choice, "NARROW_STATES", narrow)
         hold(series_parallel(seed, MAX_OPERATIONS), cheapest, border_maps)
@@ -255,7 +255,7 @@ def test_chains_are_merged_partially_where_that_is_best():
 
 
 def test_the_regions_that_are_tried_are_worth_it():
-    """Many can be merged in many ways, and seldom is all or nothing the best."""
+    """Many have several possible merges, and merging everything or nothing is rarely the best."""
     partial = 0
     for seed in range(60):
         region = series_parallel(seed, MAX_OPERATIONS)

@@ -76,7 +76,7 @@ def test_half_files_of_any_network_stand_their_comparison(spec: NetworkSpec) -> 
     assert exported.comparisons[0].runtime == "onnxruntime"
 
 
-def test_half_is_as_far_from_floats_as_its_digits() -> None:
+def test_fp16_differs_by_its_rounding_only() -> None:
     picture = np.random.default_rng(1).random((1, 3, 20, 17), np.float32)
     expected = run_network(CALM.spec, CALM.weights, picture.astype(np.float64))
     actual = session_of(export_onnx(CALM, "fp16").data).run(None, {"input": picture.astype(np.float16)})[0]

@@ -1,4 +1,4 @@
-"""Other people's networks, unmodified, merged through PyTorch and through ONNX: equal, never more work."""
+"""Third-party networks, unmodified, merged as PyTorch modules and ONNX files: equal, never more work."""
 
 import importlib
 from collections import Counter
@@ -25,14 +25,14 @@ TOLERANCE = 1e-4
 
 
 ALONE = ("Compact",)
-"""Networks in which no two linear operations meet: nothing to merge, nothing to leave."""
+"""Networks without adjacent linear operations: there is nothing to merge and nothing to report."""
 
 
 FUSED = ("Gelu", "QuickGelu", "BiasGelu", "LayerNormalization", "FastGelu")
-"""What ONNX Runtime recognizes in several nodes, and runs as one."""
+"""Operations that ONNX Runtime fuses from several nodes."""
 
 TOKENS = ("levit_128s",)
-"""Networks that normalize what linear layers make of tokens: timm merges those, onebranch does not."""
+"""Networks with BN after linear layers on tokens, which timm merges and onebranch does not."""
 
 
 def each(networks: dict[str, Network]) -> list[object]:
@@ -49,7 +49,7 @@ def reparameterized(module: nn.Module) -> nn.Module:
 
 
 def run(session: onnxruntime.InferenceSession, picture: torch.Tensor) -> np.ndarray:
-    """What ONNX Runtime makes of a picture."""
+    """ONNX Runtime's output for a picture."""
     return session.run(None, {session.get_inputs()[0].name: picture.numpy()})[0]
 
 
@@ -61,7 +61,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def outputs(module: nn.Module, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """What the module makes of a picture of every size; some networks write into their input."""
+    """The module's outputs for a picture of every size; some networks write into their input."""
     with torch.no_grad():
         return [module(pictures(*size)).numpy() for size in sizes]
 
@@ -150,7 +150,7 @@ def assert_runs_alike(merged: onnx.ModelProto, module: nn.Module, network: Netwo
 
 @pytest.mark.parametrize("name", each(NETWORKS))
 def test_exports_are_unmerged(name):
-    """What the ONNX route gets still has every convolution and every normalization."""
+    """The exported files still contain every convolution and every normalization."""
     network = NETWORKS[name]
     module = network.module()
     nodes = Counter(node.op_type for node in network.exported(module).graph.node)
@@ -159,7 +159,7 @@ def test_exports_are_unmerged(name):
 
 
 def calls(module: nn.Module, kind: type[nn.Module], example: torch.Tensor) -> int:
-    """How often submodules of that kind are called."""
+    """The number of calls of submodules of that kind."""
     counts: list[nn.Module] = []
     hooks = [
         part.register_forward_pre_hook(lambda part, _: counts.append(part))
@@ -174,7 +174,7 @@ def calls(module: nn.Module, kind: type[nn.Module], example: torch.Tensor) -> in
 
 
 def test_span_as_it_trains_merges_through_onnx(tmp_path):
-    """Every Conv3XC, four convolutions while it trains, becomes the one that it evaluates with."""
+    """Every Conv3XC, four convolutions in training, becomes the one that it uses in evaluation."""
     network = SPANDREL["SPAN"]
     module, path = network.module(), tmp_path / "span.onnx"
     original = network.exported(module.train())
@@ -189,7 +189,7 @@ def test_span_as_it_trains_merges_through_onnx(tmp_path):
 
 
 def test_span_as_it_evaluates_is_not_traced():
-    """The network stores weights that it computes while it runs; the attempt does not change it."""
+    """The network computes and stores weights while it runs; the attempt to trace it does not change it."""
     network = SPANDREL["SPAN"]
     module = network.module()
     expected = outputs(module, network.sizes)

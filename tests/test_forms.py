@@ -134,7 +134,7 @@ def test_what_has_a_form_equals_it_at_every_size(steps, seed):
 
 
 def uniform(steps: list[Step], met: dict[str, np.ndarray]) -> bool:
-    """Whether no sum broadcasts; the readers of graphs never treat a broadcasting sum as linear."""
+    """True if no sum broadcasts; the readers of graphs never treat a broadcasting sum as linear."""
     sums = [step for step in steps if isinstance(step.operation, Sum | Join) and step.value in met]
     return all(len({met[name].shape[2:] for name in step.inputs}) == 1 for step in sums)
 

@@ -53,7 +53,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def check_refusal(error: OnebranchError) -> None:
-    """The message is one line with something in it."""
+    """The message is one line that is not empty."""
     assert str(error).strip() and "\n" not in str(error), error
 
 

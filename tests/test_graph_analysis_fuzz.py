@@ -31,7 +31,7 @@ Choose = np.random.Generator
 
 
 class Growing(Drawing):
-    """A network that grows one random operation after the other; `value` is its end."""
+    """A network to which random operations are appended; `value` is its last value."""
 
     def __init__(self, random: Choose) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Growing(Drawing):
         return self.value
 
     def number(self, low: int, high: int) -> int:
-        """A random whole number, `high` among them."""
+        """A random integer up to and including `high`."""
         return int(self.choose.integers(low, high + 1))
 
     def numbers_here(self, *values: int) -> str:
@@ -103,7 +103,7 @@ def resize(d: Growing) -> None:
         2,
         0.5,
         0.25,
-    ]  # of others ONNX Runtime computes places in float32, to 5e-5 of a pixel at pixel 400
+    ]  # for others, ONNX Runtime rounds positions to float32: 5e-5 of a pixel at pixel 400
     scale = float(d.choose.choice([*exact, 1.5, 3] if mode == "nearest" else exact))
     places = ("half_pixel", "asymmetric", "pytorch_half_pixel")[d.number(0, 2)]
     own = {"antialias": 1} if mode != "nearest" and places == "half_pixel" and d.number(0, 1) else {}
@@ -128,7 +128,7 @@ def cut(d: Growing) -> None:
 
 
 def join(d: Growing) -> None:
-    """With what a convolution makes of it, added or side by side."""
+    """The value and its convolution, added or concatenated."""
     before, side = d.value, d.conv(d.value, f"side{d.count}", WIDTH, d.number(0, 2) * 2 + 1)
     if d.number(0, 1):
         d.then("Add", side)
@@ -152,7 +152,7 @@ STEPS: tuple[Callable[[Growing], None], ...] = (
 
 
 def random_network(seed: int) -> onnx.ModelProto:
-    """Up to six operations, and what makes the output as large as the scale says."""
+    """Up to six operations, then those that give the output the scaled size of the input."""
     random = np.random.default_rng(seed)
     d = Growing(random)
     for _ in range(d.number(1, 6)):

@@ -28,13 +28,13 @@ SEEDS = st.integers(0, 2**31)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated:FutureWarning",
-    # "same" padding of even kernels makes a copy of the input, as PyTorch says; the networks want just that.
+    # PyTorch warns that "same" padding of even kernels copies the input; the networks use it on purpose.
     "ignore:Using padding='same' with even kernel lengths:UserWarning",
 )
 
 
 def hold(variant: Variant, options: dict[str, Any]) -> str:
-    """Judge a merge, and a merge of the result; how it went. A fault is the test's failure."""
+    """Judge a merge and a merge of its result; returns the outcome. A fault fails the test."""
     verdict = judge(variant, **options)
     if verdict.outcome == "broken":
         return "broken"
@@ -46,7 +46,7 @@ def hold(variant: Variant, options: dict[str, Any]) -> str:
 
 
 def _again(merged: Any, variant: Variant, options: dict[str, Any]) -> bool:
-    """Whether a second merge changes anything more."""
+    """True if a second merge changes anything."""
     if isinstance(merged, onnx.ModelProto):
         return bool(onebranch.merge(merged, **options)[1].changed)
     example = torch.from_numpy(variant.inputs()[0][0])
@@ -68,8 +68,8 @@ def test_random_modules(program, number, options):
 def onnx_variant(program: Any, number: int, also: int) -> OnnxVariant:
     """The program as a graph.
 
-    ONNX Runtime makes something of a picture that is smaller than a pool's window where the pool has a
-    stride; there the merged model may fail, which has a convolution. What it gives must be right everywhere.
+    ONNX Runtime runs a pool with a stride even on a picture that is smaller than its window. A merged model,
+    in which the pool is a convolution, may fail there; where it runs, it must be right.
     """
     model = graph(program, number, also)
     strides = [

@@ -17,14 +17,14 @@ HEAVY = ("torch", "onnx", "onnxruntime", "pyvips", "matplotlib")
 """Packages that answering `--help` must not wait for."""
 
 TORCH = re.compile(r"onebranch\.(nn|training)(\.|$)|torch")
-"""The only modules that may import PyTorch at once: the torch side, and readers and runtimes named so."""
+"""The only modules that may import PyTorch when they are imported themselves."""
 
 BLOCKED = "import sys; sys.modules['torch'] = None; "
-"""From here on `import torch` fails, as it does where only the base package is installed."""
+"""Code after which `import torch` fails, as it does if only the base package is installed."""
 
 
 def python(code: str, *arguments: str) -> str:
-    """What a fresh interpreter prints; its failure is the test's failure."""
+    """The output of a new interpreter; if it fails, so does the test."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -85,7 +85,7 @@ def test_base_functions_load_without_torch():
 
 @pytest.mark.fast
 def test_base_layers_never_mention_torch():
-    """Not even inside a function: these modules work on arrays, whoever made them."""
+    """Not even inside a function: these modules work on arrays of either library."""
     base = (
         *("errors", "atomic_files", "images", "metrics", "spec", "algebra", "proof", "blocks"),
         *("lowering", "model"),

@@ -129,7 +129,7 @@ def test_skips_add_what_was_quantized_in_their_order() -> None:
 
 
 def pixel_by_pixel(model: Model, picture: np.ndarray) -> np.ndarray:
-    """The integer network as it is defined, in Python's own integers and numpy's single floats."""
+    """The integer network as it is defined, in Python integers and float32 scalars."""
     spec, layers, kept, value = model.spec, model.quantization["layers"], [], None
     for index, (name, block, inputs) in enumerate(spec.walk()):
         tensors, own = within(model.weights, name), layers[index]

@@ -85,7 +85,7 @@ def by_plan(
 
 
 def plain_ends(spec: NetworkSpec) -> dict[str, np.ndarray]:
-    """Weights of the plain convolutions before and after the blocks; they play no part."""
+    """Weights of the plain convolutions before and after the blocks; their values do not matter."""
     shapes = {"head": (spec.head.width, 3, 3, 3), "tail": (3, spec.blocks[-1].width, 3, 3)}
     kernels = {f"{end}.branches.0.0.weight": np.ones(shape, np.float32) for end, shape in shapes.items()}
     return kernels | {

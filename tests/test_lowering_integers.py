@@ -82,7 +82,7 @@ def test_the_graph_is_the_reference(spec: NetworkSpec, height: int, width: int, 
 @pytest.mark.parametrize("what", ["weight", "bias"])
 @settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=integer_specs())
-def test_a_wrong_constant_is_seen(what: str, spec: NetworkSpec) -> None:
+def test_a_wrong_constant_is_detected(what: str, spec: NetworkSpec) -> None:
     """The comparison above fails if one constant of the tail is off by one level."""
     model = exact_model(spec, 0)
     pictures = np.random.default_rng(0).integers(0, 257, (1, spec.channels, 9, 8)).astype(np.float32) / 256

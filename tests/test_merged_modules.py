@@ -13,8 +13,10 @@ from onnx import helper, numpy_helper
 import onebranch
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # PyTorch's, about its own use of it
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # PyTorch's, likewise
+    pytest.mark.filterwarnings(
+        "ignore:.*LeafSpec.*:FutureWarning"
+    ),  # a warning of PyTorch about its own code
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # another one
 ]
 
 
@@ -76,7 +78,7 @@ def test_a_kept_module_still_refuses_sizes_that_its_trace_does_not_hold_for():
 
 
 class InPlace(torch.nn.Module):
-    """What networks do in place, beside branches that can be merged."""
+    """In-place operations of common networks, beside branches that can be merged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +97,7 @@ class InPlace(torch.nn.Module):
 
 @pytest.mark.parametrize("module", [Bordered, InPlace])
 def test_what_is_done_in_place_is_traced_without_decompositions(module, monkeypatch):
-    """PyTorch's own trace it again, which takes several times as long as the export."""
+    """PyTorch's decompositions trace it again, which takes several times as long as the export."""
     original = module().eval()
     x = torch.rand(1, original(torch.rand(1, 3 if module is Bordered else 4, 5, 5)).shape[1], 9, 7)
     exports, export = [], torch.export.export
@@ -113,7 +115,7 @@ def test_what_is_done_in_place_is_traced_without_decompositions(module, monkeypa
 
 
 class Aliased(torch.nn.Module):
-    """Writes in place into values that others share: in evaluation, dropout is its input itself."""
+    """Writes in place into values that share memory: in evaluation, dropout returns its input itself."""
 
     def __init__(self, shared: str) -> None:
         super().__init__()
@@ -141,7 +143,7 @@ def test_values_that_share_memory_are_written_as_they_were(shared):
 
 
 def test_a_module_that_pytorch_itself_traces_wrongly_is_refused():
-    """torch.export takes dropout for an operation of its own, although it is its input in evaluation."""
+    """torch.export records dropout as an operation, although in evaluation it returns its input itself."""
     with pytest.raises(onebranch.OnebranchError, match="differs from the original"):
         onebranch.merge(Aliased("dropout").eval(), torch.rand(1, 3, 6, 5))
 
@@ -231,7 +233,7 @@ def test_a_pool_over_the_whole_picture_keeps_sizes_open():
     torch.testing.assert_close(merged(x), module(x), rtol=0, atol=1e-5)
 
 
-def test_sizes_that_are_read_as_numbers_are_told():
+def test_sizes_that_are_read_as_numbers_are_reported():
     merged, report = onebranch.merge(FixedGate().eval(), torch.rand(1, 3, 24, 20))
     assert "works only for inputs with x.size()[2] == 24" in report.notes[0]
     assert "works only for inputs with x.size()[3] == 20" in report.notes[1]

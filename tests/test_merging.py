@@ -237,7 +237,7 @@ def test_what_costs_more_is_merged_only_by_force():
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_the_constants_of_a_written_out_activation_are_its_own(approximate):
-    """ONNX Runtime makes one operation of the pattern; a constant merged out of it would cost that."""
+    """ONNX Runtime fuses the pattern into one operation; merging a constant out of it would prevent that."""
     layers = (torch.nn.Conv2d(3, 8, 1), torch.nn.GELU(approximate), torch.nn.Conv2d(8, 3, 3))
     module = torch.nn.Sequential(*layers, torch.nn.BatchNorm2d(3)).eval()
     original = exported(module, torch.rand(1, 3, 9, 9), free=True)

@@ -70,7 +70,7 @@ def shifted_ssim(x, y):
 
 
 def seconds_of(function):
-    """Processor time of this thread, the least of three runs."""
+    """Processor time of this thread: the minimum of three runs."""
     times = []
     for _ in range(3):
         begin = time.thread_time()

@@ -77,7 +77,7 @@ def test_the_file_is_plain_safetensors_and_its_bytes_are_deterministic(tmp_path)
     assert to_bytes(replace(read(tmp_path / "a.safetensors"), name="other")) == data
 
 
-def test_an_existing_file_stays_unless_told(tmp_path) -> None:
+def test_an_existing_file_is_kept_without_overwrite(tmp_path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"precious")
     with pytest.raises(OnebranchError, match="it exists"):
@@ -117,7 +117,7 @@ def test_weights_are_read_only_and_independent_of_the_caller() -> None:
     assert fingerprint(again) == fingerprint(model)
 
 
-def test_fingerprint_sees_every_tensor() -> None:
+def test_the_fingerprint_covers_every_tensor() -> None:
     model = example()
     prints = {fingerprint(model)}
     for name, value in model.weights.items():

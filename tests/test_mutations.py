@@ -30,7 +30,7 @@ FEW, MANY = 2, 6
 """Variants of a kind: here, and in the slow tests."""
 
 BOTH = {"force": True, "border_maps": True}
-"""Everything that a merge may be allowed."""
+"""Options that allow every merge."""
 
 pytestmark = pytest.mark.filterwarnings(
     # What torch.export says about torch's own code, and about modules whose attributes it cannot see through.
@@ -51,7 +51,7 @@ def any_of(variants: Iterable[Variant], kind: str) -> Variant:
 
 
 def held(variants: Iterable[Variant], **options: Any) -> int:
-    """Judge the variants; how many of them run. A fault of any is the test's failure."""
+    """Judge the variants; returns how many of them run. A fault of any variant fails the test."""
     verdicts = {variant.name: judge(variant, **options) for variant in variants}
     working = {name: verdict for name, verdict in verdicts.items() if verdict.outcome != "broken"}
     faults = [f"{name}: {verdict}" for name, verdict in working.items() if verdict.faults]
@@ -95,7 +95,7 @@ def test_many_mutated_modules_with_everything_allowed(kind):
 
 
 def relaxed(variant: Any) -> Any:
-    """The variant where a border map is allowed: what a missing one keeps apart may become one."""
+    """The variant with border maps allowed: pairs that are otherwise kept apart may become one."""
     expectation = variant.expectation
     named = () if "border" in expectation.named else expectation.named
     return replace(variant, expectation=replace(expectation, apart=(), named=named))
@@ -291,14 +291,14 @@ CHANGING = [
         "transposed otherwise",
     ),
 ]
-"""Kinds of mutations that a tool must see: the unchanged network is a wrong answer."""
+"""Kinds of mutations that change the function: the unmutated network is a wrong answer."""
 
 REPORT = SimpleNamespace(changed=False, regions=(), unmerged=(), check=None)
 
 
 @pytest.mark.parametrize("kind", CHANGING)
 def test_the_judge_catches_a_merge_that_overlooks_the_mutation(kind):
-    """Whatever the variant, it gives the network that was mutated."""
+    """For every variant, this wrong merge returns the unmutated network."""
     caught = []
     for number, (network, build) in enumerate(NETWORKS.items()):
         for place, model, _ in itertools.islice(onnx_mutations.MUTATIONS[kind](build(1 + number)), 4):
@@ -339,7 +339,7 @@ def test_the_judge_accepts_the_naive_fold_where_it_is_right():
 
 @dataclass(frozen=True)
 class Spoiled:
-    """One way in which a merge can be wrong: what it gives for a model."""
+    """A wrong merge: a function from a model to a wrong result."""
 
     merge: Callable[[onnx.ModelProto], tuple[Any, Any]]
     fault: str

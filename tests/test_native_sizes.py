@@ -1,4 +1,4 @@
-"""Pictures are padded only where a network cannot run otherwise; else the output is the network's own."""
+"""Pictures are padded only if a network cannot run without; otherwise the output is the network's own."""
 
 from collections.abc import Callable
 

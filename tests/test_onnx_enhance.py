@@ -1,4 +1,4 @@
-"""Third-party ONNX files on pictures: equal to our own models, in tiles or as a whole, or refused."""
+"""Third-party ONNX files on pictures: equal to onebranch's models, in tiles or as a whole, or refused."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def with_shape(model: onnx.ModelProto, *shape: int | str, kind: int = TensorProt
 )
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("depth", ["uint8", "float32"])
-def test_our_own_exports_give_what_our_own_files_give(
+def test_exports_give_the_output_of_the_model_files(
     options: dict, channels: int, depth: str, tmp_path: Path
 ) -> None:
     model, picture = calm_model(**options), photograph(channels=channels, depth=depth)
@@ -208,14 +208,14 @@ def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc says what a process took")
 @pytest.mark.parametrize("name", ["edsr", "unet", "attention", "cubic", "channels last"])
 def test_memory_is_estimated_neither_far_too_low_nor_far_too_high(name: str, file) -> None:
-    """Against what the process takes: too low would kill it, too high would refuse what fits."""
+    """Compared with the memory of a process: a low estimate could kill it, a high one refuses what fits."""
     side = 160 if name == "attention" else 1200
     code = (
         "import sys, numpy as np\n"
         "from onebranch.model.foreign import read_foreign\n"
         "from onebranch.runtime.foreign import ForeignRuntime\n"
         "from onebranch.runtime.memory import memory_estimate\n"
-        # Not getrusage's: that counts what the process which started this one held.
+        # not getrusage's, which includes the memory of the parent process
         "def most():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"
         "    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))\n"
@@ -265,7 +265,7 @@ def test_a_fixed_size_above_the_pictures_is_refused_by_name(file) -> None:
 
 @pytest.mark.parametrize("name", ["squeeze", "fsrcnn"])
 def test_a_fixed_size_without_room_for_tiles_runs_on_that_only(name: str, file) -> None:
-    """One sees the whole picture, the other is too small for its own halo."""
+    """One needs the whole picture, the other is smaller than its own halo."""
     channels = 1 if name == "fsrcnn" else 3
     net = NETS[name]
     path = file(with_shape(net.build(net), 1, channels, 8, 8))
@@ -327,7 +327,7 @@ def not_understood() -> onnx.ModelProto:
     return d.model("y", opset=18, version=8)
 
 
-def test_what_is_not_understood_is_tried(file) -> None:
+def test_unsupported_networks_are_probed_by_running_them(file) -> None:
     model = read_foreign(file(not_understood()))
     assert model.refusal == ""
     assert model.usable()[1].unsupported == "NonZero 'places': this operation is not known"
@@ -496,7 +496,7 @@ def test_a_foreign_model_runs_in_the_session_that_its_file_is(file) -> None:
     np.testing.assert_allclose(found, session.run(None, {"x": picture})[0], rtol=0, atol=1e-6)
 
 
-def test_the_least_size_is_filled(file) -> None:
+def test_pictures_below_the_minimum_size_are_padded(file) -> None:
     """Reflection by two pixels needs three, crops by two on both sides need five."""
     for name in ("reflected", "cropped"):
         assert enhance(photograph(1, 2), file(name), threads=1).width == 2

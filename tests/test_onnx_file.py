@@ -1,4 +1,4 @@
-"""ONNX files: what is read is whole, what is wrong is said in one line, what is written can be read."""
+"""ONNX files: read completely or refused in one line; written files can be read again."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ OPSET = 18
 
 
 def small_model(weight: np.ndarray | None = None) -> onnx.ModelProto:
-    """One 3x3 convolution of 8 channels: 2,304 bytes of weights, above what always stays in the file."""
+    """One 3x3 convolution of 8 channels: 2,304 bytes of weights, too many to stay in the file always."""
     if weight is None:
         weight = np.random.default_rng(0).standard_normal((8, 8, 3, 3)).astype(np.float32)
     shape = ["batch", 8, "height", "width"]
@@ -52,7 +52,7 @@ def test_a_model_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
 
-def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"mine")
     with pytest.raises(OnebranchError, match="it exists"):
@@ -99,7 +99,7 @@ def test_models_beyond_the_limit_put_their_weights_beside(
 
 
 def test_a_model_never_meets_the_data_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between the two files, or overwritten: the old model still has its own numbers."""
+    """After a kill between the two files, or an overwritten model, the old one still has its own data."""
     monkeypatch.setattr(onnx_file, "MAX_FILE_BYTES", 100)
     path = tmp_path / "x.onnx"
     write(small_model(), path)
@@ -140,7 +140,7 @@ def edited(path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
 @pytest.mark.parametrize(
     ("key", "value"), [("offset", "-1"), ("length", "9"), ("offset", "x"), ("length", "-1")]
 )
-def test_places_that_cannot_be_are_refused(beside: Path, key: str, value: str) -> None:
+def test_impossible_locations_are_refused(beside: Path, key: str, value: str) -> None:
     def change(model: onnx.ModelProto) -> None:
         entries = model.graph.initializer[0].external_data
         kept = {entry.key: entry.value for entry in entries} | {key: value}
@@ -169,7 +169,7 @@ def test_data_outside_of_the_folder_is_never_read(tmp_path: Path, where: str) ->
         read(edited(path, change))
 
 
-def test_what_is_no_onnx_file_is_said(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OnebranchError, match="there is no such file"):
         read(tmp_path / "absent.onnx")
     with pytest.raises(OnebranchError, match="it is a folder"):

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class PaddedByBias(torch.nn.Module):
-    """A 1x1 convolution and BN, padded by what BN makes of zero, then a 3x3 convolution: a branch of DBB."""
+    """A 1x1 convolution and BN, padded with BN's output for zero, then a 3x3 convolution: a branch of DBB."""
 
     def __init__(self) -> None:
         super().__init__()

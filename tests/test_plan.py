@@ -16,7 +16,7 @@ BLOCK = [parse(text) for text in TEXTS]
 
 
 def network(branches=TEXTS, depth=4):
-    """Head and tail hold the same branches but for the two identities."""
+    """Head and tail have the same branches except for the two identities."""
     return expand(NetworkShorthand(task="upscale", width=8, depth=depth, branches=branches))
 
 

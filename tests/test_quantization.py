@@ -136,7 +136,7 @@ def products_of(read: np.ndarray, wanted: np.ndarray) -> Products:
 
 
 def a_layer(seed: int, with_bias: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Weight and bias of a layer, and what it reads: 18 values that go together."""
+    """Weight and bias of a layer, and its 18 inputs, which are correlated."""
     rng = np.random.default_rng(seed)
     mixed = rng.normal(0, 1, (18, 18)) @ rng.normal(0, 1, (18, 400)) + 3
     weight = rng.normal(0, 1, (5, 18)) * np.exp(rng.normal(0, 1, (5, 1)))
@@ -163,8 +163,8 @@ def test_rounded_weights_are_whole_multiples_near_the_layer(seed: int, with_bias
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_rounding_makes_up_for_itself(with_bias: bool) -> None:
-    """On inputs that go together it loses less than two thirds of what rounding to the nearest loses."""
+def test_rounding_compensates_on_correlated_inputs(with_bias: bool) -> None:
+    """On correlated inputs its error is less than two thirds of that of rounding to nearest."""
     lost = np.zeros(2)
     for seed in range(20):
         weight, bias, read = a_layer(seed, with_bias)
@@ -177,7 +177,7 @@ def test_rounding_makes_up_for_itself(with_bias: bool) -> None:
     assert lost[0] < 2 / 3 * lost[1]
 
 
-def test_a_bias_takes_up_what_is_left() -> None:
+def test_the_bias_corrects_the_remaining_error() -> None:
     """Inputs with a mean, outputs that are off by a constant: the bias is corrected by it."""
     rng = np.random.default_rng(0)
     read = np.concatenate([rng.normal(2, 1, (8, 500)), np.ones((1, 500))])
@@ -242,7 +242,7 @@ def test_quantizing_is_deterministic_and_travels_in_the_file(tmp_path) -> None:
     assert read(tmp_path / "noise.safetensors").quantization == found.quantization
 
 
-def test_unmerged_networks_are_told_to_merge() -> None:
+def test_unmerged_networks_are_refused_with_advice_to_merge() -> None:
     spec = expand(NetworkShorthand(task="upscale", width=4, depth=1, branches="patent"))
     with pytest.raises(OnebranchError, match="merge the network first"):
         quantize(random_model(spec, name="big"), smooth_crops(spec, 1))

@@ -190,7 +190,7 @@ def eight_bits(values):
 
 
 def resize_as_old_matlab(picture, scale):
-    """The uint8 picture (H, W[, C]) resized as MATLAB's imresize did for years: what old test pairs are.
+    """The uint8 picture (H, W[, C]) resized as MATLAB's imresize did for years, as in old test pairs.
 
     Borders are clamped, and the values are rounded to 8 bits (half up) between the vertical pass, which
     comes first, and the horizontal one.

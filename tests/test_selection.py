@@ -1,4 +1,4 @@
-"""What `auto` means for a network and a precision, and why; what is refused, and the way out."""
+"""The choice of `auto` for a network and a precision, and its reason; refusals and the way out."""
 
 import json
 import sys
@@ -61,7 +61,7 @@ def openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @built
 @pytest.mark.parametrize(("model", "precision"), [(MERGED, "fp32"), (MERGED, "bf16"), (QUANTIZED, "int8")])
-def test_auto_takes_the_engine_where_it_takes_the_network(model, precision) -> None:
+def test_auto_is_the_engine_if_it_supports_the_network(model, precision) -> None:
     assert chosen(model, "auto", precision) == RuntimeChoice(
         "engine", precision, "the engine supports this network"
     )
@@ -75,7 +75,7 @@ def test_auto_falls_back_to_onnxruntime_for_floats_and_says_why(no_engine: None)
 
 
 @built
-def test_a_network_that_the_engine_does_not_take_goes_to_onnxruntime() -> None:
+def test_a_network_that_the_engine_does_not_support_goes_to_onnxruntime() -> None:
     found = chosen(UNMERGED)
     assert (found.runtime, found.precision) == ("onnxruntime", "fp32")
     assert "head is not one convolution (onebranch merge" in found.reason
@@ -183,7 +183,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_missing_engine_is_said_once(run: CommandLine, folder: Path, no_engine: None) -> None:
+def test_a_missing_engine_is_reported_once(run: CommandLine, folder: Path, no_engine: None) -> None:
     words = ("--model", folder / "merged.safetensors", "--threads", 1)
     done = run("enhance", folder / "in", "-o", folder / "out", *words)
     assert done.code == 0
@@ -205,7 +205,7 @@ def test_the_summary_says_what_ran(run: CommandLine, folder: Path) -> None:
 
 @built
 def test_shipped_models_have_8_bit_forms(run: CommandLine, folder: Path) -> None:
-    """They are taken where no model is named, and named where another is."""
+    """They are used if no model is named, and suggested if another one is named."""
     done = run("enhance", folder / "in", "-o", folder / "out", "--precision", "int8", "--threads", 1)
     assert "restore-x2-int8 in " in done.output and ", int8" in done.output, done.errors
     with pytest.raises(OnebranchError, match=r"photo-x2 has no record.*the shipped photo-x2-int8 has one"):

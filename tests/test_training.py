@@ -61,7 +61,7 @@ def settings(pictures, tmp_path, network=None, **training) -> Config:
 
 
 def source(folder, partners=None, *, suffix=None, skips_errors=False) -> PairSource:
-    """Pairs of a folder: with its partners, or with halves that are made."""
+    """Pairs of a folder: with its partners, or with generated low-quality halves."""
     return PairSource(str(folder), partners and str(partners), suffix, not partners, skips_errors)
 
 

@@ -45,12 +45,12 @@ def pair() -> tuple[Model, Model]:
 
 
 def tampered(merged: Model, **changes) -> Model:
-    """The merged model whose stored record says something else, its seal as it was."""
+    """The merged model with a changed record and the original seal."""
     return replace(merged, merge={**merged.merge, **changes})
 
 
 def resealed(merged: Model, record: Record) -> Model:
-    """The merged model with another record, sealed by somebody who knows how."""
+    """The merged model with another record and a valid seal."""
     sealed = msgspec.structs.replace(record, seal=verification._seal(record))
     return replace(merged, merge=msgspec.to_builtins(sealed))
 
@@ -268,7 +268,7 @@ def test_a_plan_may_be_a_file(tmp_path):
     [({"batch_norm_frozen": False}, True), ({"batch_norm_frozen": True}, False), ({}, False), (None, False)],
     ids=str,
 )
-def test_a_batch_norm_that_was_never_frozen_gets_a_word(recipe, said):
+def test_a_batch_norm_that_was_never_frozen_is_noted(recipe, said):
     original = replace(network(), recipe=recipe)
     merged, report = merge(original)
     assert merged.recipe == recipe
@@ -377,7 +377,7 @@ def test_nothing_to_do_still_writes_the_file(onebranch, file, tmp_path):
     assert onebranch("verify", once, twice).code == 0
 
 
-def test_an_existing_file_is_kept_unless_told(onebranch, file, tmp_path):
+def test_an_existing_file_is_kept_without_overwrite(onebranch, file, tmp_path):
     out = tmp_path / "there.safetensors"
     out.write_text("precious")
     assert "exists" in onebranch.refused("merge", file, "-o", out)
