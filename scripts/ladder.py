@@ -124,8 +124,7 @@ def recipes(queue: Path, ladder: Ladder) -> list[Path]:
 def study_recipes(ladder: Ladder) -> list[Path]:
     """The configs of the study's runs, written into the queue's folder."""
     command = [sys.executable, str(ROOT / "scripts" / "study.py"), "recipes", str(ladder.folder / "study")]
-    environment_ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    written = subprocess.run(command, env=environment_, capture_output=True, text=True, check=True).stdout
+    written = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return [Path(line) for line in written.splitlines()]
 
 

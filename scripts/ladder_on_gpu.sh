@@ -13,9 +13,10 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
 if compgen -G "$packed/wheels/*.whl" > /dev/null; then
   "$python" -m pip install -q --no-index --no-deps --no-compile --target "$work/site" "$packed"/wheels/*.whl
-  export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
+  export PYTHONPATH="$PYTHONPATH:$work/site"
 fi
 export ONEBRANCH_LADDER="$work/ladder" PYTHONUNBUFFERED=1
 mkdir -p "$work/ladder/runs"

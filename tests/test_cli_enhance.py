@@ -344,6 +344,9 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
         made(f"{option}.png", f"--{option.replace('_', '-')}")
         expected = enhance(tmp_path / "in.jpg", UPSCALE, threads=1, **{option: True})
         np.testing.assert_array_equal(read(tmp_path / f"{option}.png").pixels, expected.pixels)
+    made("half.png", "--strength", 0.5)
+    expected = enhance(tmp_path / "in.jpg", UPSCALE, threads=1, strength=0.5)
+    np.testing.assert_array_equal(read(tmp_path / "half.png").pixels, expected.pixels)
     small = ("--memory", "120M")
     assert made("small.png", *small) == made("usual.png")
 

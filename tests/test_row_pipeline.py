@@ -15,6 +15,7 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.row_pipeline import RowPipeline
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import enhanced_rows
+from onebranch.errors import OnebranchError
 from onebranch.images.alpha import fill_transparent
 from onebranch.images.picture import Picture
 from onebranch.images.resize import resize
@@ -247,3 +248,43 @@ def test_a_self_ensemble_streams_too(name: str, height: int, precision: str) -> 
     whole = enhancer.enhance(picture).samples()
     for cuts in (range(10, len(whole), 20), [len(whole) // 3 + 1, len(whole) // 2 + 3]):
         np.testing.assert_array_equal(by_rows(enhancer.pipeline(picture.header.layout), picture, cuts), whole)
+
+
+# ---- the strength ----
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strength_blends_the_network_with_plain_interpolation(name: str, channels: int) -> None:
+    picture = picture_of(23, 17, channels, "float32", alpha=False)
+    results = [enhance(picture, MODELS[name], threads=1, strength=s).pixels for s in (0.0, 0.25, 1.0)]
+    np.testing.assert_allclose(results[1], 0.75 * results[0] + 0.25 * results[2], rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(results[2], enhance(picture, MODELS[name], threads=1).pixels)
+    scale = MODELS[name].spec.scale
+    if MODELS[name].spec.task == "upscale":
+        height, width = (side * scale for side in picture.pixels.shape[:2])
+        plain = resize(picture.pixels, height, width, kernel="bicubic", border="edge")
+    elif MODELS[name].spec.task == "denoise":
+        plain = picture.pixels
+    else:
+        return
+    np.testing.assert_allclose(results[0], plain, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_blend_streams_too(ensemble: bool, precision: str) -> None:
+    picture = picture_of(166, 31, 3, "uint8", alpha=True)
+    options = Options(
+        model="photo-x2", strength=0.5, self_ensemble=ensemble, threads=1, precision=precision, scale=2.5
+    )
+    enhancer = Enhancer(options)
+    whole = enhancer.enhance(picture).samples()
+    for cuts in (range(10, len(whole), 20), [len(whole) // 3 + 1]):
+        np.testing.assert_array_equal(by_rows(enhancer.pipeline(picture.header.layout), picture, cuts), whole)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+def test_a_strength_outside_0_to_1_is_refused(strength: float) -> None:
+    with pytest.raises(OnebranchError, match="strength must be from 0 to 1, not"):
+        Options(strength=strength)

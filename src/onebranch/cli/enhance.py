@@ -98,6 +98,7 @@ class ModelArguments:
     chroma: str
     wrap: bool
     self_ensemble: bool
+    strength: float
     tile: int
     memory: str | None
     input_size: "InputSize | None"
@@ -120,6 +121,7 @@ class ModelArguments:
             memory=None if self.memory is None else parse_bytes(self.memory),
             wrap=self.wrap,
             self_ensemble=self.self_ensemble,
+            strength=self.strength,
             input_size=None if self.input_size is None else self.input_size.numbers,
         )
 
@@ -147,6 +149,13 @@ model_options = option_group(
         "--self-ensemble",
         is_flag=True,
         help="Mean over eight flips and rotations; takes eight times as long.",
+    ),
+    click.option(
+        "--strength",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Share of the network's result, 0 to 1; the rest is plain interpolation.",
     ),
     click.option(
         "--tile", type=int, default=0, help="Edge of tiles in pixels; 0: by the memory limit [default: 0]."

@@ -24,6 +24,7 @@ from onebranch.enhancer.row_pipeline import RowPipeline, build_pipeline, recepti
 from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import all_rows, enhanced_rows
+from onebranch.enhancer.strength import StrengthStage
 from onebranch.enhancer.tiles import tile_for
 from onebranch.images.picture import Picture
 from onebranch.images.reading import read
@@ -192,7 +193,7 @@ class Enhancer:
         ours = model if isinstance(model, Model) else load(model)
         options = self.options
         stage = stage_of(ours, chosen(ours, options.runtime, options.precision), options)
-        return self._with_ensemble(stage)
+        return self._adapted(stage)
 
     def _third_party_stage(self, model: str | os.PathLike[str]) -> Stage:
         from onebranch.extras import require
@@ -207,11 +208,13 @@ class Enhancer:
         network = open_foreign(
             third_party, options.runtime, options.threads, options.memory, options.precision
         )
-        return self._with_ensemble(ArrayStage(third_party, network, options.chroma))
+        return self._adapted(ArrayStage(third_party, network, options.chroma))
 
-    def _with_ensemble(self, stage: Stage) -> Stage:
-        """The stage, or its self-ensemble if the options ask for it."""
-        return EnsembleStage(stage, self.tile()) if self.options.self_ensemble else stage
+    def _adapted(self, stage: Stage) -> Stage:
+        """The stage with a self-ensemble, a strength, or both, if the options ask for them."""
+        if self.options.self_ensemble:
+            stage = EnsembleStage(stage, self.tile())
+        return stage if self.options.strength == 1 else StrengthStage(stage, self.options.strength)
 
 
 def _channels(samples: Samples) -> tuple[int, bool]:

@@ -37,6 +37,7 @@ class OptionValues(TypedDict, total=False):
     memory: int | None
     wrap: bool
     self_ensemble: bool
+    strength: float
     input_size: Sequence[int] | None
 
 
@@ -52,8 +53,9 @@ class Options:
     how models of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in bytes; None: half of
     the free memory for a network that needs the whole picture, 512 MB for others. wrap: the picture is a
     seamless texture that continues on the opposite side. self_ensemble: take the mean over the eight flips
-    and rotations, at eight times the work. input_size: (height, width) on which an ONNX file runs that leaves
-    its size open but does not run on others.
+    and rotations, at eight times the work. strength: the share of the network's result, from 0 to 1; the
+    rest is the picture, interpolated as chroma is. input_size: (height, width) on which an ONNX file runs
+    that leaves its size open but does not run on others.
 
     >>> Options(scale=1.5).scale
     1.5
@@ -71,6 +73,7 @@ class Options:
     memory: int | None = None
     wrap: bool = False
     self_ensemble: bool = False
+    strength: float = 1.0
     input_size: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class Options:
         self._check_chroma()
         self._check_size()
         self._check_input_size()
+        if not 0 <= self.strength <= 1:  # also refuses NaN
+            raise OnebranchError(f"strength must be from 0 to 1, not {self.strength:g}")
         if self.memory is not None and self.memory < 1:
             raise OnebranchError(f"memory must be at least 1 byte, not {self.memory}")
 
