@@ -18,7 +18,7 @@ from onebranch.graph.analysis.valid_sizes import InputSize, as_input_size
 from onebranch.graph.onnx.file import write
 from onebranch.images.picture import Picture
 from onebranch.images.writing import write as write_picture
-from onebranch.merging.onnx_inputs import SIZES
+from onebranch.merging.onnx_inputs import TRIED_SIZES
 from picture_networks import Drawing
 
 ZERO = np.zeros(1, np.float32)
@@ -142,7 +142,7 @@ def heights_and_widths(sizes: Sequence[Sequence[int]]) -> set[tuple[int, ...]]:
         (fixed_by_reshape, lambda height, width: height * width == 960),
         (fixed_by_positions, lambda height, width: height * width == 960),
         (open_channels, lambda height, width: height % 2 == width % 2 == 0),
-        (channels_of_the_first_convolution, lambda height, width: (height, width) in SIZES),
+        (channels_of_the_first_convolution, lambda height, width: (height, width) in TRIED_SIZES),
         (multiple_of_48, lambda height, width: height % 48 == width % 48 == 0),
     ],
     ids=lambda value: value.__name__,

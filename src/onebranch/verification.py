@@ -23,7 +23,7 @@ from onebranch.model.file import Model, fingerprint
 from onebranch.runtime.selection import installed, open_runtime
 from onebranch.spec.network import convert
 
-SIZES = ((1, 1), (1, 9), (2, 3), (7, 5), (16, 33), (47, 64))
+NETWORK_SIZES = ((1, 1), (1, 9), (2, 3), (7, 5), (16, 33), (47, 64))
 """Heights and widths of the pictures on which whole networks are compared."""
 
 NETWORK_BOUND = 1e-5
@@ -32,7 +32,7 @@ NETWORK_BOUND = 1e-5
 UNMERGED_FACTOR = 4
 """A network that amplifies rounding errors may exceed the bound, up to this many times the unmerged error."""
 
-VERSION = 2
+RECORD_VERSION = 2
 """Version of the record that a merged file carries. Version 1 (of onebranch 0.1) is translated when read."""
 
 NEVER_FROZEN = (
@@ -40,7 +40,7 @@ NEVER_FROZEN = (
     " (batch statistics) and merged outputs may differ"
 )
 
-Run = Callable[[np.ndarray], np.ndarray]
+NetworkRun = Callable[[np.ndarray], np.ndarray]
 
 PHOTOGRAPH = Path(__file__).parent / "data" / "photograph.png"
 
@@ -92,7 +92,7 @@ def prove_merge(original: Model, merged: Model, plan: MergePlan) -> Record:
 
 def _record(original: Model, merged: Model, plan: MergePlan, parts: Parts, notes: tuple[str, ...]) -> Record:
     record = Record(
-        version=VERSION,
+        version=RECORD_VERSION,
         plan=plan,
         blocks=prove_network(original.spec, original.weights, merged.weights, parts),
         network=compare_networks(original, merged),
@@ -131,7 +131,7 @@ def compare_networks(original: Model, merged: Model) -> NetworkProof:
         errors = [np.abs(output - expected).max() for output in outputs]
         worst = np.maximum(worst, np.array(errors) / max(1.0, np.abs(expected).max()))
     proof = NetworkProof(
-        sizes=SIZES,
+        sizes=NETWORK_SIZES,
         runtime=name,
         float64_error=float(worst[0]),
         runtime_error=float(worst[1]),
@@ -141,7 +141,7 @@ def compare_networks(original: Model, merged: Model) -> NetworkProof:
     return proof
 
 
-def _float32_runs(*models: Model) -> tuple[str, list[Run]]:
+def _float32_runs(*models: Model) -> tuple[str, list[NetworkRun]]:
     """A runtime and the models in it: ONNX Runtime if it is installed, else the definition in numpy."""
     if installed("onnxruntime"):
         return "onnxruntime", [open_runtime(model, "onnxruntime", threads=1).run for model in models]
@@ -162,7 +162,7 @@ def _pictures(channels: int) -> Iterator[Floats]:
     """Crops of a photograph, (1, C, H, W) in [0, 1], float32, from different parts of it."""
     rgb = read(PHOTOGRAPH).pixels.astype(np.float32) / 255
     planes = rgb if channels == 3 else luma(rgb)[..., None]
-    for n, (height, width) in enumerate(SIZES):
+    for n, (height, width) in enumerate(NETWORK_SIZES):
         row, column = 61 * n + 13, 67 * n + 29
         crop = planes[row : row + height, column : column + width]
         yield np.ascontiguousarray(crop.transpose(2, 0, 1)[None])
@@ -179,15 +179,17 @@ def record_of(merged: Model) -> Record:
             " ORIGINAL MERGED)"
         )
     version = merged.merge.get("version")
-    if version not in (1, VERSION):
-        raise OnebranchError(f"the stored proof has version {version}; this onebranch reads 1 to {VERSION}")
+    if version not in (1, RECORD_VERSION):
+        raise OnebranchError(
+            f"the stored proof has version {version}; this onebranch reads 1 to {RECORD_VERSION}"
+        )
     stored = _translated(merged.merge) if version == 1 else merged.merge
     record = convert(stored, Record, "the stored proof")
     if record.seal != _seal(record):
         raise OnebranchError(
             "the stored plan and proof were changed after the merge: their seal does not match"
         )
-    return msgspec.structs.replace(record, version=VERSION)
+    return msgspec.structs.replace(record, version=RECORD_VERSION)
 
 
 def _translated(stored: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +229,7 @@ def _nothing_merged(model: Model) -> Record:
     return _record(model, model, MergePlan(), untouched, (note,))
 
 
-MEASURED = (
+MEASURED_FIELDS = (
     "runtime",
     "error",
     "largest",
@@ -241,7 +243,7 @@ MEASURED = (
 
 
 def _facts(record: Record) -> Any:
-    return _without(msgspec.to_builtins(record), MEASURED)
+    return _without(msgspec.to_builtins(record), MEASURED_FIELDS)
 
 
 def _without(value: Any, keys: tuple[str, ...]) -> Any:

@@ -35,7 +35,7 @@ ONNX_DOMAINS = ("", "ai.onnx")
 METADATA = "onebranch_merge"
 """Metadata key of the record of the merge in a merged file."""
 
-VERSION = 2
+ONNX_RECORD_VERSION = 2
 """Version of that record. Records of onebranch 0.1 hold no version and are translated when they are read."""
 
 NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs")
@@ -184,9 +184,9 @@ def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, tuple[InputSize, ...
         named = tuple(as_input_size(size) for size in stored.get("input_sizes", ()))
     except (ValueError, TypeError, KeyError, AttributeError, OnebranchError):
         raise OnebranchError("the merged file's record of its merge is damaged") from None
-    if version not in (1, VERSION):
+    if version not in (1, ONNX_RECORD_VERSION):
         raise OnebranchError(
-            f"the merged file's record has version {version}; this onebranch reads 1 to {VERSION}"
+            f"the merged file's record has version {version}; this onebranch reads 1 to {ONNX_RECORD_VERSION}"
         )
     if not isinstance(digest, str) or not isinstance(report, dict):
         raise OnebranchError("the merged file's record of its merge is damaged")
@@ -209,7 +209,11 @@ def _facts(record: Any, stored: dict[str, Any]) -> Any:
 
     The texts of reasons may change between versions, so they are compared within one version only.
     """
-    without = NOT_COMPARED if stored["version"] == VERSION else (*NOT_COMPARED, "reason", "notes", "version")
+    without = (
+        NOT_COMPARED
+        if stored["version"] == ONNX_RECORD_VERSION
+        else (*NOT_COMPARED, "reason", "notes", "version")
+    )
     return _without(record, without)
 
 
@@ -234,7 +238,7 @@ def _properties(model: onnx.ModelProto) -> dict[str, str]:
 def _record(original: onnx.ModelProto, rules: Rules, report: GraphReport, named: Sequence[InputSize]) -> str:
     """The record of a merge as JSON: version, rules, named input sizes, hash of the original, report."""
     stored = {
-        "version": VERSION,
+        "version": ONNX_RECORD_VERSION,
         "rules": vars(rules),
         "input_sizes": [size.numbers for size in named],
         "original": _digest(original),

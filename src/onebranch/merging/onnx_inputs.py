@@ -22,7 +22,7 @@ from onebranch.graph.onnx.linear import EXAMPLE_PIXELS
 from onebranch.graph.operations import Graph, Value
 from onebranch.merging.check import MIN_COMPARED, Run
 
-SIZES = ((64, 64), (48, 80), (33, 47), (97, 31), (128, 96), (224, 224), (256, 256), (512, 512))
+TRIED_SIZES = ((64, 64), (48, 80), (33, 47), (97, 31), (128, 96), (224, 224), (256, 256), (512, 512))
 """Heights and widths that are tried for open ones, in this order, before others are searched in the graph."""
 
 
@@ -39,7 +39,7 @@ class CheckInputs:
         self._refusals: dict[InputSize, str] = {}
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        """Inputs of the named sizes; else of `SIZES`, then of the sizes that the graph's shapes allow.
+        """Inputs of the named sizes; else of `TRIED_SIZES`, then of the sizes that the graph's shapes allow.
 
         Sizes that `example` found not to run are left out.
         """
@@ -54,18 +54,18 @@ class CheckInputs:
             repeats = -(-MIN_COMPARED // len(self.named))
             yield from self.named * repeats
             return
-        yield from (InputSize(*size) for size in SIZES)
+        yield from (InputSize(*size) for size in TRIED_SIZES)
         self._is_searched = True
         yield from self._valid.fixed()[:MIN_COMPARED]
-        nearest = (self._valid.nearest(*size) for size in SIZES)
-        tried = {InputSize(*size) for size in SIZES}
+        nearest = (self._valid.nearest(*size) for size in TRIED_SIZES)
+        tried = {InputSize(*size) for size in TRIED_SIZES}
         yield from dict.fromkeys(size for size in nearest if size is not None and size not in tried)
 
     def example(self, run: Run | None) -> InputSize:
         """The size at which MACs are counted: the first named one, or `EXAMPLE_PIXELS` squared.
 
-        Where `run`, the model, accepts none of `SIZES`, it is the first searched size that it accepts. Raises
-        OnebranchError if a size is named although no input leaves its size open.
+        If `run`, the model, accepts none of `TRIED_SIZES`, it is the first searched size that it accepts.
+        Raises OnebranchError if a size is named although no input leaves its size open.
         """
         if self.named:
             self._check_named()

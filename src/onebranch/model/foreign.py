@@ -25,7 +25,7 @@ from onebranch.graph.onnx.graph import graph_of, interface_of
 from onebranch.graph.operations import Graph, Value
 from onebranch.spec.network import Colour
 
-KINDS = ("float32", "float16", "float64")
+SAMPLE_KINDS = ("float32", "float16", "float64")
 """Element types of supported input and output pictures, whose values are from 0 to 1."""
 
 
@@ -110,9 +110,10 @@ def _check_pictures(model: ForeignModel) -> None:
             names = ", ".join(f"'{name}'" for name in values)
             raise OnebranchError(f"it has {len(values)} {what}s ({names}) where a picture network has one")
         ((name, value),) = values.items()
-        if value.kind not in KINDS:
+        if value.kind not in SAMPLE_KINDS:
             raise OnebranchError(
-                f"its {what} '{name}' is of type {value.kind}; it must be {', '.join(KINDS)}, from 0 to 1"
+                f"its {what} '{name}' is of type {value.kind}; it must be {', '.join(SAMPLE_KINDS)},"
+                " from 0 to 1"
             )
         if len(value.shape) not in (0, 4):
             raise OnebranchError(

@@ -15,9 +15,8 @@ import numpy as np
 
 from onebranch.algebra.definition import Floats
 from onebranch.errors import OnebranchError
-from onebranch.proof.basis import LARGE_RADIUS, TOLERANCE, sizes
-from onebranch.proof.rounding import EXTRA_PIXELS, Rounding, RoundingError, check_weights
-from onebranch.proof.rounding import TOLERANCE as ROUNDING_TOLERANCE
+from onebranch.proof.basis import BASIS_TOLERANCE, LARGE_RADIUS, sizes
+from onebranch.proof.rounding import EXTRA_PIXELS, ROUNDING_TOLERANCE, Rounding, RoundingError, check_weights
 
 COMBINATIONS = 40
 """Pictures of independent random signs for each size."""
@@ -39,7 +38,7 @@ Original = Callable[[Pictures], tuple[Floats, float]]
 
 Replacement = Callable[[Pictures], Floats]
 
-Shapes = Mapping[str, tuple[int, int, int]]
+InputShapes = Mapping[str, tuple[int, int, int]]
 """Channels, height and width of every input, by name."""
 
 
@@ -82,7 +81,7 @@ class AffineRegion(msgspec.Struct, frozen=True):
     original: Original
     merged: Replacement
     stored: Replacement
-    shapes: Callable[[int, int], Shapes | None]
+    shapes: Callable[[int, int], InputShapes | None]
     weights: Mapping[str, tuple[Floats, Floats]]
     radius: tuple[int, int]
     stride: tuple[int, int]
@@ -107,14 +106,14 @@ def agreement(region: AffineRegion, *, full: bool = False) -> Agreement:
     is_full = full or _basis_macs(shapes, region.macs) <= MAX_FULL_BASIS_MACS
     if not is_full:
         shapes = _tested_shapes(region, LARGE_RADIUS_FOR_SIGNS)
-    worst, largest, pictures, place = 0.0, 0.0, 0, ""
+    worst, largest, pictures, worst_picture = 0.0, 0.0, 0, ""
     for (height, width), of_inputs in shapes.items():
         batches = _impulses(of_inputs) if is_full else _signs(of_inputs, [region.seed, height, width])
         for batch in batches:
             error, magnitude, count = _difference(region, batch, f"{height}x{width}")
             pictures, largest = pictures + count, max(largest, magnitude)
             if not error <= worst:  # NaN is never small enough
-                worst, place = error, f"a {height}x{width} picture"
+                worst, worst_picture = error, f"a {height}x{width} picture"
     heights, widths = (tuple(sorted({size[axis] for size in shapes})) for axis in (0, 1))
     return Agreement(
         heights,
@@ -123,27 +122,27 @@ def agreement(region: AffineRegion, *, full: bool = False) -> Agreement:
         combinations=0 if is_full else COMBINATIONS,
         pictures=pictures,
         largest=largest,
-        error=_relative_error(worst, largest, place),
+        error=_relative_error(worst, largest, worst_picture),
     )
 
 
-def _relative_error(error: float, largest: float, place: str) -> float:
+def _relative_error(error: float, largest: float, worst_picture: str) -> float:
     """The error relative to the largest value. Raises OnebranchError if it is too large."""
     relative = error / largest if largest > 0 else error
-    if not relative <= TOLERANCE:
+    if not relative <= BASIS_TOLERANCE:
         raise OnebranchError(
-            f"basis: the replacement differs by {relative:.1e} of the largest value ({TOLERANCE:.0e} is"
-            f" allowed) on {place}"
+            f"basis: the replacement differs by {relative:.1e} of the largest value ({BASIS_TOLERANCE:.0e} is"
+            f" allowed) on {worst_picture}"
         )
     return relative
 
 
-def _basis_macs(shapes: Mapping[tuple[int, int], Shapes], macs_per_pixel: int) -> int:
+def _basis_macs(shapes: Mapping[tuple[int, int], InputShapes], macs_per_pixel: int) -> int:
     """Multiply-accumulates that it takes to test a full basis."""
     return sum(_numbers(of_inputs) * h * w for (h, w), of_inputs in shapes.items()) * macs_per_pixel
 
 
-def _tested_shapes(region: AffineRegion, large_radius: int) -> dict[tuple[int, int], Shapes]:
+def _tested_shapes(region: AffineRegion, large_radius: int) -> dict[tuple[int, int], InputShapes]:
     """The shapes of the inputs for every picture size. Raises OnebranchError if there is no size."""
     heights, widths = (sizes(r, s, large_radius) for r, s in zip(region.radius, region.stride, strict=True))
     shapes = {size: region.shapes(*size) for size in itertools.product(heights, widths)}
@@ -165,11 +164,11 @@ def _difference(region: AffineRegion, batch: Pictures, size: str) -> tuple[float
     return float(np.abs(expected - given).max(initial=0)), met, len(expected)
 
 
-def _numbers(shapes: Shapes) -> int:
+def _numbers(shapes: InputShapes) -> int:
     return sum(channels * height * width for channels, height, width in shapes.values())
 
 
-def _impulses(shapes: Shapes) -> Iterator[dict[str, Floats]]:
+def _impulses(shapes: InputShapes) -> Iterator[dict[str, Floats]]:
     """Batches of pictures: zero, and every unit impulse in one of the inputs, where the others are zero."""
     total = _numbers(shapes)
     step = max(1, MAX_BATCH_NUMBERS // total)
@@ -181,7 +180,7 @@ def _impulses(shapes: Shapes) -> Iterator[dict[str, Floats]]:
         yield _cut(pictures, shapes)
 
 
-def _signs(shapes: Shapes, seed: list[int]) -> Iterator[dict[str, Floats]]:
+def _signs(shapes: InputShapes, seed: list[int]) -> Iterator[dict[str, Floats]]:
     """Batches of pictures: zero, and independent random signs."""
     total = _numbers(shapes)
     random = np.random.default_rng(seed)
@@ -192,7 +191,7 @@ def _signs(shapes: Shapes, seed: list[int]) -> Iterator[dict[str, Floats]]:
         yield _cut(signs[first : first + step].astype(np.float64), shapes)
 
 
-def _cut(rows: Floats, shapes: Shapes) -> dict[str, Floats]:
+def _cut(rows: Floats, shapes: InputShapes) -> dict[str, Floats]:
     """Rows of numbers, split into the pictures of every input."""
     result, offset = {}, 0
     for name, (channels, height, width) in shapes.items():

@@ -18,7 +18,7 @@ from onebranch.proof.structure import Structure
 Map = Callable[[Floats], Floats]
 """Pictures (N, I, H, W) to features (N, O, H', W'), in the precision of the pictures."""
 
-TOLERANCE = 1e-12
+BASIS_TOLERANCE = 1e-12
 """Largest accepted difference of original and replacement in float64, relative to the largest value."""
 
 LARGE_RADIUS = 3
@@ -67,7 +67,7 @@ def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: S
     """
     heights, widths = (sizes(radius, structure.stride) for radius in structure.radius)
     worst, largest, pictures = 0.0, 0.0, 0
-    place = ""
+    worst_picture = ""
     for height, width in itertools.product(heights, widths):
         for first, chunk in _impulses(channels, height, width):
             outputs = [branch(chunk) for branch in branches]
@@ -76,12 +76,12 @@ def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: S
             largest = max(largest, *(float(np.abs(output).max()) for output in outputs))
             if not errors.max() <= worst:  # NaN is never small enough
                 worst = float(errors.max())
-                place = _place(first + int(errors.argmax()), height, width)
+                worst_picture = _picture_name(first + int(errors.argmax()), height, width)
     error = worst / largest if largest > 0 else worst
-    if not error <= TOLERANCE:
+    if not error <= BASIS_TOLERANCE:
         raise OnebranchError(
-            f"basis: the replacement differs by {error:.1e} of the largest value ({TOLERANCE:.0e} is allowed)"
-            f" on {place}"
+            f"basis: the replacement differs by {error:.1e} of the largest value ({BASIS_TOLERANCE:.0e} is"
+            f" allowed) on {worst_picture}"
         )
     complete = max(structure.radius) <= LARGE_RADIUS
     return Basis(heights, widths, complete, pictures, largest, error)
@@ -112,7 +112,7 @@ def _errors(original: Floats, replacement: Floats, height: int, width: int) -> F
     return errors
 
 
-def _place(number: int, height: int, width: int) -> str:
+def _picture_name(number: int, height: int, width: int) -> str:
     if number == 0:
         return f"a {height}x{width} picture of zeros"
     channel, rest = divmod(number - 1, height * width)

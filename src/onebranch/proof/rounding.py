@@ -10,7 +10,7 @@ from onebranch.errors import OnebranchError
 from onebranch.proof.basis import Map
 from onebranch.proof.structure import Structure
 
-TOLERANCE = 1e-5
+ROUNDING_TOLERANCE = 1e-5
 """Largest accepted float32 error, relative to the largest sum of absolute branch outputs."""
 
 DRIFT = 1e-14
@@ -47,10 +47,10 @@ def rounding(
     for name, (merged, kept) in weights.items():
         check_weights(name, merged, kept)
     error = _error(branches, stored, _features(channels, structure))
-    if not error <= TOLERANCE:
+    if not error <= ROUNDING_TOLERANCE:
         raise RoundingError(
             f"rounding: float32 outputs are off by {error:.1e} of the largest sum of absolute branch outputs"
-            f" ({TOLERANCE:.0e} is allowed)"
+            f" ({ROUNDING_TOLERANCE:.0e} is allowed)"
         )
     return Rounding(sum(kept.size for _, kept in weights.values()), error)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onebranch.graph.analysis.state import (
+    AnalysisRule,
     AnalysisState,
     AnalysisValue,
-    Rule,
     SymbolicValues,
     UnsupportedOperationError,
     axis_index,
@@ -67,7 +67,7 @@ def _without_unused_fields(tensor: SymbolicTensor) -> SymbolicTensor:
     )
 
 
-def _along_axis(default: int) -> Rule:
+def _along_axis(default: int) -> AnalysisRule:
     """Softmax and similar operations along one axis or, if `onwards`, along that axis and all after it."""
 
     def rule(node: Node, state: AnalysisState) -> list[AnalysisValue]:
@@ -357,16 +357,16 @@ _GLOBAL_SHAPE_PRESERVING = (
     *("RandomUniformLike", "DynamicQuantizeLinear"),
 )
 
-_REDUCTIONS = (
+_AXIS_REDUCTIONS = (
     *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
     *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
 )
 
-AXIS_RULES: dict[str, Rule] = {
+AXIS_RULES: dict[str, AnalysisRule] = {
     **dict.fromkeys(_ELEMENTWISE_BROADCAST, _elementwise),
     **dict.fromkeys(_ELEMENTWISE_UNARY, _like_first),
     **dict.fromkeys(_GLOBAL_SHAPE_PRESERVING, _global_like_first),
-    **dict.fromkeys(_REDUCTIONS, _reduced),
+    **dict.fromkeys(_AXIS_REDUCTIONS, _reduced),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), _global_pool),
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_reduced),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), _along_axis(-1)),

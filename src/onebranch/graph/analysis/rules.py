@@ -10,7 +10,7 @@ from onebranch.graph.analysis.spatial_rules import SPATIAL_RULES
 from onebranch.graph.analysis.state import AnalysisState, AnalysisValue, UnsupportedOperationError
 from onebranch.graph.operations import Node
 
-_RULES = {**AXIS_RULES, **SPATIAL_RULES}
+_RULES_BY_KIND = {**AXIS_RULES, **SPATIAL_RULES}
 
 
 def apply_rule(node: Node, state: AnalysisState) -> Sequence[AnalysisValue]:
@@ -18,6 +18,6 @@ def apply_rule(node: Node, state: AnalysisState) -> Sequence[AnalysisValue]:
     sizes = evaluate_sizes(node, state)
     if sizes is not None:
         return sizes
-    if node.kind not in _RULES:
+    if node.kind not in _RULES_BY_KIND:
         raise UnsupportedOperationError("this operation is not known")
-    return _RULES[node.kind](node, state)
+    return _RULES_BY_KIND[node.kind](node, state)

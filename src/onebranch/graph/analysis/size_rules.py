@@ -34,7 +34,7 @@ def evaluate_sizes(node: Node, state: AnalysisState) -> list[SymbolicValues] | N
     """The outputs of an operation on sizes; None if one of its inputs is not an array of sizes."""
     if node.kind in ("Shape", "Size"):
         return [_shape(node, state)]
-    rule, inputs = _RULES.get(node.kind), _size_inputs(node, state)
+    rule, inputs = _SIZE_RULES.get(node.kind), _size_inputs(node, state)
     if rule is None or inputs is None:
         return None
     if node.kind in ("ConstantOfShape", "Expand", "Range") and not all(map(_is_constant, inputs[-2:])):
@@ -234,7 +234,7 @@ def _split(node: Node, inputs: list[SymbolicValues], state: AnalysisState) -> li
     return [SymbolicValues(part, inputs[0].is_integer) for part in np.array_split(values, edges, axis)]
 
 
-_RULES: dict[str, Operation] = {
+_SIZE_RULES: dict[str, Operation] = {
     "Add": _elementwise(lambda one, two, is_integer, state: one + two),
     "Sub": _elementwise(lambda one, two, is_integer, state: one - two),
     "Mul": _elementwise(lambda one, two, is_integer, state: one * two),

@@ -20,9 +20,9 @@ from onebranch.graph.analysis.receptive_field import (
     windowed,
 )
 from onebranch.graph.analysis.state import (
+    AnalysisRule,
     AnalysisState,
     AnalysisValue,
-    Rule,
     UnsupportedOperationError,
     axis_index,
     constant_size,
@@ -432,7 +432,7 @@ def _edge_filled(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     return [tensor]
 
 
-SPATIAL_RULES: dict[str, Rule] = {
+SPATIAL_RULES: dict[str, AnalysisRule] = {
     **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _convolution),
     **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), _pool),
     "ConvTranspose": _transposed,

@@ -49,7 +49,7 @@ class SymbolicValues:
 
 AnalysisValue = SymbolicTensor | SymbolicValues
 
-Rule = Callable[[Node, "AnalysisState"], Sequence[AnalysisValue]]
+AnalysisRule = Callable[[Node, "AnalysisState"], Sequence[AnalysisValue]]
 """The values of an operation's outputs; outputs that the rule does not return are unknown."""
 
 

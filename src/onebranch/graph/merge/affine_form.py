@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from onebranch.algebra.conv import Conv, compose, regroup
+from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import (
     NO_PADDING,
@@ -20,7 +21,6 @@ from onebranch.graph.merge.linear import (
     Convolve,
     Fill,
     Fills,
-    Floats,
     Join,
     Linear,
     Normalize,

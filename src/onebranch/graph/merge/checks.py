@@ -4,8 +4,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
-from onebranch.graph.merge.linear import Convolve, Floats, Normalize, Scale
+from onebranch.graph.merge.linear import Convolve, Normalize, Scale
 from onebranch.graph.merge.window import Window, after
 
 

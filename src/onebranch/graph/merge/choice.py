@@ -121,10 +121,10 @@ class AffineForms:
         key = value, sources
         if key not in self._known:
             self._known[key] = self._form_or_reason(value, sources)
-        form = self._known[key]
-        if isinstance(form, Inexact):
-            raise form
-        return form
+        affine_form = self._known[key]
+        if isinstance(affine_form, Inexact):
+            raise affine_form
+        return affine_form
 
     def final(self, value: str, sources: Sources) -> AffineForm:
         """The form as it can be computed: without a border, in at most as many convolutions as it replaces.
@@ -133,11 +133,11 @@ class AffineForms:
         """
         if (value, sources) in self._refused:
             raise Inexact(self._refused[value, sources])
-        form = self._allowed(without_border(self.of(value, sources)))
-        count, replaced = convolution_count(form), self._convolutions_between(sources, value)
+        affine_form = self._allowed(without_border(self.of(value, sources)))
+        count, replaced = convolution_count(affine_form), self._convolutions_between(sources, value)
         if count > max(1, replaced):
             raise Inexact(f"it would take {count} convolutions to replace {replaced}")
-        return form
+        return affine_form
 
     def reached(self, value: str, sources: Sources) -> Sources:
         """The sources among these that the value is a function of, or the region inputs before them."""
@@ -172,22 +172,22 @@ class AffineForms:
         except Inexact as reason:
             return reason
 
-    def _allowed(self, form: AffineForm) -> AffineForm:
-        if form.needs_border_map and not self.border_maps:
+    def _allowed(self, affine_form: AffineForm) -> AffineForm:
+        if affine_form.needs_border_map and not self.border_maps:
             raise Inexact("a bias before zero padding would need a border map (allow it with --border-maps)")
-        return form
+        return affine_form
 
 
-def _source_count(form: AffineForm) -> int:
+def _source_count(affine_form: AffineForm) -> int:
     """The number of values that the form is a function of."""
-    return sum(not key.ones for key in effective_terms(form))
+    return sum(not key.ones for key in effective_terms(affine_form))
 
 
 def choose(
     steps: Sequence[Step],
     planes: Mapping[str, Plane],
     required: Sources,
-    forms: AffineForms,
+    affine_forms: AffineForms,
     order: Order = cheapest,
     states: int = MAX_STATES,
 ) -> Choice:
@@ -196,7 +196,7 @@ def choose(
     required: values that are read outside of the region and must be materialized. A narrow search comes
     first; the wide search drops every state that cannot end at or below the cost of the narrow one's result.
     """
-    search = _Search(steps, planes, required, forms, order)
+    search = _ChoiceSearch(steps, planes, required, affine_forms, order)
     narrow = search.run(min(NARROW_STATES, states), None)
     if narrow.optimal:
         return narrow
@@ -204,13 +204,13 @@ def choose(
 
 
 @dataclass(frozen=True)
-class _Search:
+class _ChoiceSearch:
     """The dynamic programme over the operations of one region."""
 
     steps: Sequence[Step]
     planes: Mapping[str, Plane]
     required: Sources
-    forms: AffineForms
+    affine_forms: AffineForms
     order: Order
 
     def run(self, max_states: int, bound: Cost | None) -> Choice:
@@ -293,14 +293,14 @@ class _Search:
         if all(read == {name} for name, read in reads.items()):
             return Materialized(step.value, None), cost_of_step(step, self.planes)
         try:
-            cost = cost_of_form(self.forms.final(step.value, sources), step.value, self.planes)
+            cost = cost_of_form(self.affine_forms.final(step.value, sources), step.value, self.planes)
         except Inexact:
             return None
         return Materialized(step.value, sources), cost
 
     def _has_form(self, value: str, sources: Sources) -> bool:
         try:
-            self.forms.of(value, sources)
+            self.affine_forms.of(value, sources)
         except Inexact:
             return False
         return True
@@ -317,7 +317,7 @@ class _Search:
         for value, sources in key:
             if sources != {value}:
                 try:
-                    total += cost_of_form(self.forms.final(value, sources), value, self.planes)
+                    total += cost_of_form(self.affine_forms.final(value, sources), value, self.planes)
                 except Inexact:
                     total += Cost(macs=self.planes[value].channels * self.planes[value].pixels)
         return total

@@ -82,7 +82,7 @@ def _macs_per_number(operation: Linear, inputs: int) -> int:
     return 0
 
 
-def cost_of_form(form: AffineForm, value: str, planes: Mapping[str, Plane]) -> Cost:
+def cost_of_form(affine_form: AffineForm, value: str, planes: Mapping[str, Plane]) -> Cost:
     """The cost of a value that is computed from its affine form: a convolution of every source, then sums.
 
     A source that is added as it is costs the addition only. The constant is part of the first convolution.
@@ -91,7 +91,7 @@ def cost_of_form(form: AffineForm, value: str, planes: Mapping[str, Plane]) -> C
     """
     result = planes[value]
     numbers = result.channels * result.pixels
-    terms = effective_terms(form)
+    terms = effective_terms(affine_form)
     computed = [(key, term) for key, term in terms.items() if not term.identity_sign]
     macs = sum(term.macs for _, term in computed) * result.pixels
     traffic = sum(

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import (
     Average,
     Convolve,
     Fill,
     Fills,
-    Floats,
     Join,
     Linear,
     Normalize,

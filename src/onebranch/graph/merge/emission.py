@@ -5,22 +5,23 @@ from itertools import count
 
 import numpy as np
 
+from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.affine_form import AffineForm, Source, Term, effective_terms
-from onebranch.graph.merge.linear import Convolve, Floats, Ones, Pass, Scale, Step, Sum
+from onebranch.graph.merge.linear import Convolve, Ones, Pass, Scale, Step, Sum
 from onebranch.graph.merge.window import Window
 
 
-def written(form: AffineForm, value: str, taken: Collection[str]) -> tuple[Step, ...]:
+def written(affine_form: AffineForm, value: str, taken: Collection[str]) -> tuple[Step, ...]:
     """The steps that compute the value from the form's sources; inner names begin with the value's name.
 
     taken: names that are in use.
     """
     steps: list[Step] = []
     names = _names(value, taken)
-    bias: Floats | None = form.bias if form.bias.any() else None
+    bias: Floats | None = affine_form.bias if affine_form.bias.any() else None
     parts: list[tuple[int, str]] = []
-    for key, term in _in_order(form):
+    for key, term in _in_order(affine_form):
         if term.identity_sign:
             parts.append((term.identity_sign, key.value))
             continue
@@ -31,14 +32,14 @@ def written(form: AffineForm, value: str, taken: Collection[str]) -> tuple[Step,
         steps.append(Step(name, _operation(term, bias), (read,)))
         parts.append((1, name))
         bias = None
-    return tuple(_finished(steps, parts, bias, form.channels, value, next(names)))
+    return tuple(_finished(steps, parts, bias, affine_form.channels, value, next(names)))
 
 
-def _in_order(form: AffineForm) -> list[tuple[Source, Term]]:
+def _in_order(affine_form: AffineForm) -> list[tuple[Source, Term]]:
     """Convolutions first, because the first one takes the constant as its bias; then border maps, then
     sources that are added as they are."""
     return sorted(
-        effective_terms(form).items(),
+        effective_terms(affine_form).items(),
         key=lambda item: (bool(item[1].identity_sign), item[0].ones, -item[1].identity_sign),
     )
 

@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from onebranch.algebra.definition import Floats
 from onebranch.graph.merge.affine_form import AffineForm
 from onebranch.graph.merge.definition import run
-from onebranch.graph.merge.linear import Convolve, Floats, Plane, Scale, Step
+from onebranch.graph.merge.linear import Convolve, Plane, Scale, Step
 from onebranch.graph.merge.window import Window
-from onebranch.proof.affine import AffineProof, AffineRegion, Pictures, Shapes, prove_affine
+from onebranch.proof.affine import AffineProof, AffineRegion, InputShapes, Pictures, prove_affine
 
 
 def prove(
     original: Sequence[Step],
     replacement: Sequence[Step],
-    form: AffineForm,
+    affine_form: AffineForm,
     value: str,
     planes: Mapping[str, Plane],
     proof: str,
@@ -27,7 +28,7 @@ def prove(
     """
     with np.errstate(all="ignore"):
         stored = [rounded(step, planes[value].precision) for step in replacement]
-    between = list(_steps_between(original, value, {key.value for key in form.terms}))
+    between = list(_steps_between(original, value, {key.value for key in affine_form.terms}))
     digest = hashlib.sha256()
     weights = {}
     for before, after in zip(replacement, stored, strict=True):
@@ -35,12 +36,14 @@ def prove(
             digest.update(kept.tobytes())
             if kept.dtype == np.float32:
                 weights[f"{before.value}.{name}"] = exact, kept
-    rows, columns = ([getattr(term, axis) for term in form.terms.values()] for axis in ("rows", "columns"))
+    rows, columns = (
+        [getattr(term, axis) for term in affine_form.terms.values()] for axis in ("rows", "columns")
+    )
     region = AffineRegion(
         original=lambda batch: _with_largest(between, batch, value),
         merged=lambda batch: run(replacement, batch, value)[value],
         stored=lambda batch: run(stored, batch, value)[value],
-        shapes=_shapes(form, planes),
+        shapes=_shapes(affine_form, planes),
         weights=weights,
         radius=(_radius(rows), _radius(columns)),
         stride=(max(w.stride for w in rows), max(w.stride for w in columns)),
@@ -102,17 +105,19 @@ def _radius(windows: Sequence[Window]) -> int:
     return max((last - first + 1) // 2, -first, *(w.after for w in windows))
 
 
-def _shapes(form: AffineForm, planes: Mapping[str, Plane]) -> Callable[[int, int], Shapes | None]:
+def _shapes(affine_form: AffineForm, planes: Mapping[str, Plane]) -> Callable[[int, int], InputShapes | None]:
     """A function from the size of one source to the shapes of all; None where the outputs differ in size."""
-    names = dict.fromkeys(key.value for key in form.terms)
-    base = max(names, key=lambda name: max(_strides(form, name)))
+    names = dict.fromkeys(key.value for key in affine_form.terms)
+    base = max(names, key=lambda name: max(_strides(affine_form, name)))
 
-    def shapes(height: int, width: int) -> Shapes | None:
+    def shapes(height: int, width: int) -> InputShapes | None:
         if planes[base].vector and (height, width) != (1, 1):
             return None
-        rows = _lengths([(key.value, term.rows) for key, term in form.terms.items()], 0, base, height, planes)
+        rows = _lengths(
+            [(key.value, term.rows) for key, term in affine_form.terms.items()], 0, base, height, planes
+        )
         columns = _lengths(
-            [(key.value, term.columns) for key, term in form.terms.items()], 1, base, width, planes
+            [(key.value, term.columns) for key, term in affine_form.terms.items()], 1, base, width, planes
         )
         if rows is None or columns is None:
             return None
@@ -121,8 +126,8 @@ def _shapes(form: AffineForm, planes: Mapping[str, Plane]) -> Callable[[int, int
     return shapes
 
 
-def _strides(form: AffineForm, name: str) -> list[int]:
-    terms = [term for key, term in form.terms.items() if key.value == name]
+def _strides(affine_form: AffineForm, name: str) -> list[int]:
+    terms = [term for key, term in affine_form.terms.items() if key.value == name]
     return [window.stride for term in terms for window in (term.rows, term.columns)]
 
 

@@ -7,12 +7,8 @@ every picture size, and reports the rest as unmerged. This module depends on no 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
-
-Floats = np.ndarray
-"""A numpy array of floats; weights are float64."""
 
 NO_PADDING = Padding()
 

@@ -115,7 +115,7 @@ class _RegionSearch:
 
     def __init__(self, region: Region, graph: LinearGraph, rules: Rules) -> None:
         self.region, self.graph, self.rules = region, graph, rules
-        self.forms = AffineForms(region.steps, graph.planes, rules.border_maps, split=rules.force)
+        self.affine_forms = AffineForms(region.steps, graph.planes, rules.border_maps, split=rules.force)
         self.order: Order = fewest if rules.force else cheapest
         self.merged: dict[Materialized, Merged] = {}
         self.choices: list[Choice] = []
@@ -124,7 +124,9 @@ class _RegionSearch:
     def choose(self) -> None:
         """Choose the materialized values of every part of the region."""
         planes, required = self.graph.planes, self.graph.required
-        self.choices = [choose(part, planes, required, self.forms, self.order) for part in self.region.parts]
+        self.choices = [
+            choose(part, planes, required, self.affine_forms, self.order) for part in self.region.parts
+        ]
 
     @property
     def materialized(self) -> list[Materialized]:
@@ -168,7 +170,7 @@ class _RegionSearch:
             try:
                 self.merged[entry] = self._replacement(entry)
             except RoundingError as error:
-                self.forms.refuse(entry.value, entry.sources, str(error))
+                self.affine_forms.refuse(entry.value, entry.sources, str(error))
                 refused = True
         if refused:
             self.choose()
@@ -177,11 +179,11 @@ class _RegionSearch:
     def _replacement(self, entry: Materialized) -> Merged:
         assert entry.sources is not None, "it is computed by its own operation"
         planes, names = self.graph.planes, self.graph.names
-        form = self.forms.final(entry.value, entry.sources)
-        steps = written(form, entry.value, names)
-        proof = prove(self.region.steps, steps, form, entry.value, planes, self.rules.proof)
+        affine_form = self.affine_forms.final(entry.value, entry.sources)
+        steps = written(affine_form, entry.value, names)
+        proof = prove(self.region.steps, steps, affine_form, entry.value, planes, self.rules.proof)
         stored = tuple(rounded(step, planes[entry.value].precision) for step in steps)
-        return Merged(entry.value, _between(self.region, entry), described(form, steps), proof, stored)
+        return Merged(entry.value, _between(self.region, entry), described(affine_form, steps), proof, stored)
 
     def result(self) -> MergedRegion:
         """The result for the region; `prove` must be called first."""
@@ -193,7 +195,7 @@ class _RegionSearch:
             outputs=self.region.outputs,
             operations=tuple(step.value for step in steps),
             merged=tuple(self.merged[entry] for entry in self.materialized if entry.sources is not None),
-            unmerged=_unmerged(self.region, self.materialized, self.forms, self.graph.planes),
+            unmerged=_unmerged(self.region, self.materialized, self.affine_forms, self.graph.planes),
             removed=tuple(step.value for step in steps if step.value not in computed),
             optimal=all(choice.optimal for choice in self.choices),
             before=self.before,
@@ -213,7 +215,7 @@ def _between(region: Region, entry: Materialized) -> tuple[str, ...]:
     return tuple(step.value for step in region.steps if step.value in names)
 
 
-def described(form: AffineForm, steps: Sequence[Step]) -> str:
+def described(affine_form: AffineForm, steps: Sequence[Step]) -> str:
     """A description of the new operations, such as "3x3 convolution 16 -> 16"."""
     words = []
     for step in steps:
@@ -221,7 +223,7 @@ def described(form: AffineForm, steps: Sequence[Step]) -> str:
         if isinstance(operation, Convolve):
             words.append(_described_convolution(operation))
         elif isinstance(operation, Scale):
-            words.append(f"scale and shift of {form.channels} channels")
+            words.append(f"scale and shift of {affine_form.channels} channels")
         elif isinstance(operation, Sum):
             words.append(f"sum of {len(operation.signs)}")
     return " + ".join(words) or "its input"
@@ -237,10 +239,13 @@ def _described_convolution(operation: Convolve) -> str:
 
 
 def _unmerged(
-    region: Region, materialized: Sequence[Materialized], forms: AffineForms, planes: Mapping[str, Plane]
+    region: Region,
+    materialized: Sequence[Materialized],
+    affine_forms: AffineForms,
+    planes: Mapping[str, Plane],
 ) -> tuple[Unmerged, ...]:
     """The operations that still read another value of the region instead of being merged with it, and why."""
-    reasons = _Reasons(region, materialized, forms, planes)
+    reasons = _Reasons(region, materialized, affine_forms, planes)
     read = {name for entry in materialized for name in reasons.reads(entry)}
     unmerged = []
     for step in region.steps:
@@ -260,10 +265,10 @@ class _Reasons:
         self,
         region: Region,
         materialized: Sequence[Materialized],
-        forms: AffineForms,
+        affine_forms: AffineForms,
         planes: Mapping[str, Plane],
     ) -> None:
-        self.region, self.forms, self.planes = region, forms, planes
+        self.region, self.affine_forms, self.planes = region, affine_forms, planes
         self.steps = {step.value: step for step in region.steps}
         self.computed = {entry.value: entry for entry in materialized}
 
@@ -282,8 +287,8 @@ class _Reasons:
         entry, inner = self.computed[value], self.computed[name]
         sources = (set(self.reads(entry)) - {name}) | set(self.reads(inner))
         try:
-            reached = self.forms.reached(value, frozenset(sources))
-            merged = cost_of_form(self.forms.final(value, reached), value, self.planes)
+            reached = self.affine_forms.reached(value, frozenset(sources))
+            merged = cost_of_form(self.affine_forms.final(value, reached), value, self.planes)
         except Inexact as reason:
             return str(reason)
         separate = self._cost(inner) + self._cost(entry)
@@ -294,4 +299,4 @@ class _Reasons:
     def _cost(self, entry: Materialized) -> Cost:
         if entry.sources is None:
             return cost_of_step(self.steps[entry.value], self.planes)
-        return cost_of_form(self.forms.final(entry.value, entry.sources), entry.value, self.planes)
+        return cost_of_form(self.affine_forms.final(entry.value, entry.sources), entry.value, self.planes)

@@ -15,7 +15,7 @@ from onebranch.graph.merge.checks import (
 from onebranch.graph.merge.linear import (
     Linear,
 )
-from onebranch.graph.onnx.index_arrays import ArrayReader
+from onebranch.graph.onnx.index_arrays import IndexArrayReader
 from onebranch.graph.operations import Graph, Node
 
 MERGED_TYPES = ("float32", "float64")
@@ -24,7 +24,7 @@ MERGED_TYPES = ("float32", "float64")
 SHORT_FLOATS = ("float16", "bfloat16")
 """Element types for which the message advises to merge the model before converting it."""
 
-END_OF_AXIS = 1 << 40
+MAX_SLICE_BOUND = 1 << 40
 """Slice bounds are limited to this value, which is beyond every axis."""
 
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
@@ -36,9 +36,9 @@ FLOAT32_ROUNDING = 8 * float(np.finfo(np.float32).eps)
 Read = tuple[Linear, tuple[str, ...]]
 """A linear operation, and the values that it reads."""
 
-Shape = Sequence[SymbolicSize]
+SymbolicShape = Sequence[SymbolicSize]
 
-Rule = Callable[[Node, "AnalyzedModel"], list[Read] | None]
+OnnxRule = Callable[[Node, "AnalyzedModel"], list[Read] | None]
 """A linear operation for each output; None: not applicable. Raises NotLinear with the reason."""
 
 
@@ -60,8 +60,8 @@ class AnalyzedModel:
         return node if node and node.kind == kind else None
 
     @cached_property
-    def arrays(self) -> ArrayReader:
-        return ArrayReader(self.graph, self.shapes)
+    def arrays(self) -> IndexArrayReader:
+        return IndexArrayReader(self.graph, self.shapes)
 
     def is_constant(self, name: str) -> bool:
         return name in self.graph.constants

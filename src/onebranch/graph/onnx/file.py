@@ -18,7 +18,7 @@ from onebranch.atomic_files import atomic_path, write_atomically
 from onebranch.errors import OnebranchError
 
 OLDEST_OPSET = 9
-"""Batch normalization and resizing have another meaning in older opsets."""
+"""Operators of older opsets differ in meaning: broadcasting, batch normalization, resizing."""
 
 MAX_FILE_BYTES = 2**31 - 2**24
 """Largest size of the weights in one file: protobuf's limit of 2 GiB, less 16 MiB for everything else."""
@@ -29,7 +29,7 @@ WEIGHTS_ARE_NO_INPUTS = 4
 MIN_EXTERNAL_BYTES = 1024
 """Size from which a tensor goes to the external data file."""
 
-CHUNK_BYTES = 1 << 24
+DATA_CHUNK_BYTES = 1 << 24
 """The number of bytes that are written at a time."""
 
 PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
@@ -130,25 +130,25 @@ def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
 def _load(tensor: TensorProto, folder: Path) -> None:
     """Read a tensor's external data into the tensor."""
     facts = {entry.key: entry.value for entry in tensor.external_data}
-    place = _inside(folder, facts.get("location", ""), tensor.name)
+    data_file = _inside(folder, facts.get("location", ""), tensor.name)
     try:
         offset, length = int(facts.get("offset", 0)), int(facts.get("length", _bytes_of(tensor)))
     except ValueError:
         raise OnebranchError(
-            f"the place of the tensor '{tensor.name}' in '{place.name}' is no number"
+            f"the position of the tensor '{tensor.name}' in '{data_file.name}' is no number"
         ) from None
     try:
-        if offset < 0 or length != _bytes_of(tensor) or offset + length > place.stat().st_size:
+        if offset < 0 or length != _bytes_of(tensor) or offset + length > data_file.stat().st_size:
             raise OnebranchError(
-                f"the data of the tensor '{tensor.name}' does not lie in '{place.name}' as the model says;"
-                " the two files do not belong together, or one is damaged"
+                f"the data of the tensor '{tensor.name}' does not lie in '{data_file.name}' as the model"
+                " says; the two files do not belong together, or one is damaged"
             )
-        with place.open("rb") as content:
+        with data_file.open("rb") as content:
             content.seek(offset)
             tensor.raw_data = content.read(length)
     except OSError as error:
         raise OnebranchError(
-            f"cannot read '{place}', which holds the tensor '{tensor.name}': {error.strerror}"
+            f"cannot read '{data_file}', which holds the tensor '{tensor.name}': {error.strerror}"
         ) from None
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
@@ -156,17 +156,17 @@ def _load(tensor: TensorProto, folder: Path) -> None:
 
 def _inside(folder: Path, location: str, tensor: str) -> Path:
     """The path of an external data file. Raises OnebranchError unless it is inside the folder."""
-    place = folder / location
-    if not location or not place.resolve().is_relative_to(folder.resolve()):
+    path = folder / location
+    if not location or not path.resolve().is_relative_to(folder.resolve()):
         raise OnebranchError(
             f"the tensor '{tensor}' lies in '{location}', outside of the model's folder;"
             " external data is read from beside the model only"
         )
-    if not place.is_file():
+    if not path.is_file():
         raise OnebranchError(
             f"the tensor '{tensor}' lies in '{location}', which is missing; put it beside the model"
         )
-    return place
+    return path
 
 
 def _bytes_of(tensor: TensorProto) -> int:
@@ -296,21 +296,21 @@ def write(model: onnx.ModelProto, path: str | os.PathLike[str], overwrite: bool 
     so that a model never reads another model's data. Raises OnebranchError if the path exists (unless
     `overwrite`) or cannot be written.
     """
-    place = Path(path)
+    target = Path(path)
     if _weight_bytes(model) > MAX_FILE_BYTES:
-        if not overwrite and os.path.lexists(place):
+        if not overwrite and os.path.lexists(target):
             raise OnebranchError(
-                f"cannot write '{place}': it exists; choose another name or allow overwriting"
+                f"cannot write '{target}': it exists; choose another name or allow overwriting"
             )
-        model = _with_external_data(model, place)
-    write_atomically(place, model.SerializeToString(deterministic=True), overwrite=overwrite)
+        model = _with_external_data(model, target)
+    write_atomically(target, model.SerializeToString(deterministic=True), overwrite=overwrite)
 
 
-def _with_external_data(model: onnx.ModelProto, place: Path) -> onnx.ModelProto:
-    """The model with its large weights in a data file beside `place`, which is written here."""
+def _with_external_data(model: onnx.ModelProto, target: Path) -> onnx.ModelProto:
+    """The model with its large weights in a data file beside `target`, which is written here."""
     large = [tensor for tensor in model.graph.initializer if _is_external(tensor)]
-    name = f"{place.name}.{_digest(large)[:16]}.data"
-    _write_data(place.with_name(name), large)
+    name = f"{target.name}.{_digest(large)[:16]}.data"
+    _write_data(target.with_name(name), large)
     result: onnx.ModelProto = _without(model, "graph")
     result.graph.CopyFrom(_without(model.graph, "initializer"))
     offset = 0
@@ -352,8 +352,8 @@ def _without(message: Any, left_out: str) -> Any:
 def _chunks(tensors: Iterable[TensorProto]) -> Iterator[bytes]:
     for tensor in tensors:
         content = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
-        for begin in range(0, len(content), CHUNK_BYTES):
-            yield content[begin : begin + CHUNK_BYTES]
+        for begin in range(0, len(content), DATA_CHUNK_BYTES):
+            yield content[begin : begin + DATA_CHUNK_BYTES]
 
 
 def _digest(tensors: Iterable[TensorProto]) -> str:
@@ -363,8 +363,8 @@ def _digest(tensors: Iterable[TensorProto]) -> str:
     return digest.hexdigest()
 
 
-def _write_data(place: Path, tensors: Iterable[TensorProto]) -> None:
+def _write_data(path: Path, tensors: Iterable[TensorProto]) -> None:
     """Write the bytes of all tensors one after the other, atomically."""
-    with atomic_path(place, overwrite=True) as temporary, temporary.open("xb") as file:
+    with atomic_path(path, overwrite=True) as temporary, temporary.open("xb") as file:
         for chunk in _chunks(tensors):
             file.write(chunk)

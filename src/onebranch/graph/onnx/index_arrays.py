@@ -23,7 +23,7 @@ INTEGER_TYPES = (6, 7)
 FLOAT_TYPES = (1, 11)
 """ONNX's numbers of float32 and float64."""
 
-Shape = tuple[SymbolicSize, ...]
+SymbolicShape = tuple[SymbolicSize, ...]
 
 RESHAPES = ("Reshape", "Unsqueeze", "Squeeze", "Flatten")
 
@@ -35,7 +35,7 @@ class IndexArray:
     The indices of rows 2 and 3 as a column vector: shape (2, 1), base 2, coefficients (1, 0).
     """
 
-    shape: Shape
+    shape: SymbolicShape
     base: SymbolicSize
     coefficients: tuple[int, ...]
 
@@ -47,7 +47,7 @@ class Repeated(NamedTuple):
     axis: int
 
 
-class ArrayReader:
+class IndexArrayReader:
     """Follows index arrays and repeated constants through the operations of a graph."""
 
     def __init__(self, graph: Graph, shapes: Shapes) -> None:
@@ -83,13 +83,13 @@ class ArrayReader:
             return _added([self.index_array(part) for part in node.inputs], shape)
         return self._moved(node, shape)
 
-    def _range(self, node: Node, shape: Shape) -> IndexArray | None:
+    def _range(self, node: Node, shape: SymbolicShape) -> IndexArray | None:
         start, step = (self._constants.get(node.inputs[k]) for k in (0, 2))
         if start is None or step is None or step.dtype.kind != "i":
             return None
         return IndexArray(shape, as_size(int(start)), (int(step),))
 
-    def _moved(self, node: Node, shape: Shape) -> IndexArray | None:
+    def _moved(self, node: Node, shape: SymbolicShape) -> IndexArray | None:
         """An index array after an operation that selects or rearranges its elements."""
         is_cast = node.kind == "Cast" and int_attribute(node, "to", 0) in INTEGER_TYPES
         inner = self.index_array(node.inputs[0]) if node.inputs else None
@@ -108,7 +108,7 @@ class ArrayReader:
             return IndexArray(shape, inner.base, tuple(coefficients))
         return None
 
-    def _sliced(self, node: Node, inner: IndexArray, shape: Shape) -> IndexArray | None:
+    def _sliced(self, node: Node, inner: IndexArray, shape: SymbolicShape) -> IndexArray | None:
         starts, _, axes, steps = (self._constants.get(name) for name in (*node.inputs[1:], "", "", "")[:4])
         if starts is None or axes is None or len(starts) != 1:
             return None
@@ -172,7 +172,7 @@ def _without_last_axis(array: IndexArray | None) -> IndexArray | None:
     return IndexArray(array.shape[:-1], array.base, array.coefficients[:-1])
 
 
-def _added(arrays: Sequence[IndexArray | None], shape: Shape) -> IndexArray | None:
+def _added(arrays: Sequence[IndexArray | None], shape: SymbolicShape) -> IndexArray | None:
     """The sum of index arrays that are broadcast to a shape."""
     base, coefficients = as_size(0), [0] * len(shape)
     for array in arrays:
@@ -186,7 +186,7 @@ def _added(arrays: Sequence[IndexArray | None], shape: Shape) -> IndexArray | No
     return IndexArray(shape, base, tuple(coefficients))
 
 
-def _moved_axes(before: Shape, after: Shape) -> dict[int, int] | None:
+def _moved_axes(before: SymbolicShape, after: SymbolicShape) -> dict[int, int] | None:
     """Old to new axes where a reshape only adds or removes axes of length 1; None if it does more."""
     old = [axis for axis, size in enumerate(before) if size.number != 1]
     new = [axis for axis, size in enumerate(after) if size.number != 1]

@@ -22,14 +22,11 @@ from onebranch.graph.merge.linear import (
 from onebranch.graph.onnx.activations import values_inside_activations
 from onebranch.graph.onnx.analyzed_model import AnalyzedModel
 from onebranch.graph.onnx.constants import MULTIPLYING, constants
-from onebranch.graph.onnx.file import opset_of
+from onebranch.graph.onnx.file import OLDEST_OPSET, opset_of
 from onebranch.graph.onnx.graph import read_graph
 from onebranch.graph.onnx.inference import inferred_values, with_input_sizes
 from onebranch.graph.onnx.linear_rules import linear_operations
 from onebranch.graph.operations import Graph, Node, Value
-
-OLDEST_OPSET = 9
-"""Operators of older opsets differ in meaning (broadcasting by attributes, spatial batch normalization)."""
 
 EXAMPLE_PIXELS = 256
 """Height and width on which MACs are counted where the model leaves them open."""
@@ -46,7 +43,7 @@ def read_linear(
     if opset_of(model) < OLDEST_OPSET:
         raise OnebranchError(
             f"the model uses ONNX opset {opset_of(model)}; {OLDEST_OPSET} is the oldest understood:"
-            " export it anew"
+            " export it again"
         )
     known = constants(model)
     graph, inferred = read_graph(model, known), inferred_values(model, known)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
 from onebranch.graph.analysis.state import input_name, int_attribute, ints_attribute, str_attribute
 from onebranch.graph.merge.checks import (
@@ -17,7 +18,6 @@ from onebranch.graph.merge.checks import (
 )
 from onebranch.graph.merge.linear import (
     Average,
-    Floats,
     Join,
     Linear,
     Pad,
@@ -27,12 +27,12 @@ from onebranch.graph.merge.linear import (
 )
 from onebranch.graph.onnx.analyzed_model import (
     ELEMENT_TYPES,
-    END_OF_AXIS,
+    MAX_SLICE_BOUND,
     MERGED_TYPES,
     AnalyzedModel,
+    OnnxRule,
     Read,
-    Rule,
-    Shape,
+    SymbolicShape,
 )
 from onebranch.graph.onnx.overwritten_rows import overwritten, scattered
 from onebranch.graph.operations import Node
@@ -220,7 +220,7 @@ def _slice(node: Node, model: AnalyzedModel) -> list[Read] | None:
     axes = axes if bounds[2] else range(len(starts))
     if [axis % model.rank(name) for axis in axes] != [1]:
         return None
-    start, end = (max(-END_OF_AXIS, min(END_OF_AXIS, bound[0])) for bound in (starts, ends))
+    start, end = (max(-MAX_SLICE_BOUND, min(MAX_SLICE_BOUND, bound[0])) for bound in (starts, ends))
     indices = range(channels)[slice(start, end, steps[0] if steps else 1)]
     return [(Select(tuple(indices)), (name,))]
 
@@ -318,7 +318,7 @@ def _reshape(node: Node, model: AnalyzedModel) -> list[Read] | None:
     return [(Select(tuple(indices.tolist())), (name,))]
 
 
-def _shuffled_groups(before: Shape, split: Shape, after: Shape) -> int | None:
+def _shuffled_groups(before: SymbolicShape, split: SymbolicShape, after: SymbolicShape) -> int | None:
     """G where the shapes are (N, C, H, W), (N, G, C / G, H, W) and (N, C, H, W); None if they are not."""
     if [len(shape) for shape in (before, split, after)] != [4, 5, 4] or tuple(before) != tuple(after):
         return None
@@ -327,7 +327,7 @@ def _shuffled_groups(before: Shape, split: Shape, after: Shape) -> int | None:
     return int(groups) if is_split and groups and split[1] * split[2] == before[1] else None
 
 
-_RULES_FOR_PLANES: dict[str, Rule] = {
+_RULES_FOR_PLANES: dict[str, OnnxRule] = {
     **dict.fromkeys(("Identity", "Dropout", "Cast"), _passed),
     "Neg": _negated,
     "Slice": _slice,
@@ -338,7 +338,7 @@ _RULES_FOR_PLANES: dict[str, Rule] = {
 }
 """Rules, by operator, for operators that are also common on other values; applied only to planes."""
 
-_RULES: dict[str, Rule] = {
+_LINEAR_RULES: dict[str, OnnxRule] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
@@ -358,7 +358,7 @@ _RULES: dict[str, Rule] = {
 
 def linear_operations(node: Node, model: AnalyzedModel) -> list[Read]:
     """A linear operation for each output; empty if the node is not linear. Raises NotLinear."""
-    rule = _RULES.get(node.kind)
+    rule = _LINEAR_RULES.get(node.kind)
     if rule is None or not node.inputs or not node.inputs[0]:
         return []
     if node.kind in _RULES_FOR_PLANES and not model.is_plane(node.inputs[0]):

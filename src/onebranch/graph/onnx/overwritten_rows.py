@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onebranch.algebra.definition import Floats
 from onebranch.graph.analysis.state import input_name, ints_attribute, str_attribute
 from onebranch.graph.analysis.symbolic_size import SymbolicSize
 from onebranch.graph.merge.checks import (
@@ -12,7 +13,6 @@ from onebranch.graph.merge.checks import (
 from onebranch.graph.merge.linear import (
     Fill,
     Fills,
-    Floats,
 )
 from onebranch.graph.onnx.analyzed_model import FLOAT32_ROUNDING, AnalyzedModel, Read
 from onebranch.graph.onnx.index_arrays import IndexArray, Repeated

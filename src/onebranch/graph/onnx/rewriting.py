@@ -89,14 +89,14 @@ def _written(
         output = step.value if step.value == merged.value else fresh_name(step.value, names)
         inputs = tuple(known.get(name, name) for name in step.inputs)
         known[step.value] = output
-        writer = _Writer(output, names, tensors, opset)
+        writer = _NodeWriter(output, names, tensors, opset)
         nodes += list(
             writer.vector(step.operation, inputs) if vector else writer.picture(step.operation, inputs)
         )
     return nodes, tensors
 
 
-class _Writer:
+class _NodeWriter:
     """Writes one operation as nodes that compute the value `output`.
 
     Constants are added to `tensors`; new names are added to `names`, and are not among them before.

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from onebranch.algebra.definition import Floats
 from onebranch.graph.merge.checks import NotLinear, per_channel, scale
-from onebranch.graph.merge.linear import Floats, Join, Pass, Select, Sum
+from onebranch.graph.merge.linear import Join, Pass, Select, Sum
 from onebranch.graph.torch.tracing import arguments, is_all
 from onebranch.graph.torch.values import Reading, Rule, TracedValues, rank, shape_key
 

@@ -46,7 +46,7 @@ def _replace(
     module: GraphModule, by_name: dict[str, Node], done: Merged, vector: bool, name: str, trainable: bool
 ) -> None:
     old = by_name[done.value]
-    writer = _Writer(module, name, old.meta["val"].device, trainable)
+    writer = _ModuleWriter(module, name, old.meta["val"].device, trainable)
     known = dict(by_name)
     with module.graph.inserting_before(old):
         for step in done.steps:
@@ -71,7 +71,7 @@ def _erase(graph: Graph, node: Node) -> None:
         pending += inputs
 
 
-class _Writer:
+class _ModuleWriter:
     """Writes operations as nodes; their parameters become submodules and parameters of the module."""
 
     def __init__(self, module: GraphModule, name: str, device: torch.device, trainable: bool) -> None:

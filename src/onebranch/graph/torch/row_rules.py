@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from onebranch.algebra.definition import Floats
 from onebranch.graph.merge.checks import NotLinear, per_channel
-from onebranch.graph.merge.linear import Fill, Floats, Pass
+from onebranch.graph.merge.linear import Fill, Pass
 from onebranch.graph.torch.tracing import END, arguments, is_all
 from onebranch.graph.torch.values import Reading, Rule, TracedValues, rank, shape_key
 

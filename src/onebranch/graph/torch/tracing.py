@@ -38,10 +38,10 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
     _check_evaluation(module)
     doubled = _pytree.tree_map(_repeat_to_batch_2, example_inputs)
     try:
-        found = _traced(module, doubled)
+        traced = _traced(module, doubled)
     except _Untraceable as error:
         return _traced_or_refused(module, example_inputs, str(error))
-    return _for_example(found, module, example_inputs)
+    return _for_example(traced, module, example_inputs)
 
 
 def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...], reason: str) -> GraphModule:
@@ -67,27 +67,29 @@ def _first_of_batch(value: Any) -> Any:
     return value[:1] if isinstance(value, torch.Tensor) and value.ndim > 1 else value
 
 
-def _for_example(found: GraphModule, module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+def _for_example(
+    traced: GraphModule, module: torch.nn.Module, example_inputs: tuple[Any, ...]
+) -> GraphModule:
     """The trace, or another one, whose guards admit the example and, if possible, a batch of one.
 
     Broadcasting to the batch (y[:, :, :1] = b) adds a guard against a batch of one, and so does code that
     treats a batch of one differently. A second trace, with a batch of one, distinguishes the two cases.
     """
     alone = _pytree.tree_map(_first_of_batch, example_inputs)
-    if _admits(found, alone):
-        return found
+    if _admits(traced, alone):
+        return traced
     try:
         other = _traced(module, alone)
     except _Untraceable:
-        return found
-    if _same_operations(found, other):
-        found.get_submodule("_guards_fn").batch_of_one = True  # type: ignore[assignment]
-        return found
-    return found if _admits(found, example_inputs) else other
+        return traced
+    if _same_operations(traced, other):
+        traced.get_submodule("_guards_fn").batch_of_one = True  # type: ignore[assignment]
+        return traced
+    return traced if _admits(traced, example_inputs) else other
 
 
-def _admits(found: GraphModule, example_inputs: tuple[Any, ...]) -> bool:
-    guards = getattr(found, "_guards_fn", None)
+def _admits(traced: GraphModule, example_inputs: tuple[Any, ...]) -> bool:
+    guards = getattr(traced, "_guards_fn", None)
     return guards is None or guards.admits(_pytree.tree_leaves(example_inputs))
 
 
@@ -102,7 +104,7 @@ def _same_operations(many: GraphModule, one: GraphModule) -> bool:
 def _skeleton(module: GraphModule) -> list[tuple[Any, Any]]:
     """Operations and arguments, with values numbered, and without slices that take everything."""
     numbers: dict[Node, Any] = {}
-    found: list[tuple[Any, Any]] = []
+    operations: list[tuple[Any, Any]] = []
     for node in module.graph.nodes:
         if _is_size(node):
             numbers[node] = "size"
@@ -110,9 +112,9 @@ def _skeleton(module: GraphModule) -> list[tuple[Any, Any]]:
             numbers[node] = numbers[node.args[node.target is aten.slice_scatter.default]]
         else:
             given = _numbered((node.args, node.kwargs), numbers)
-            numbers[node] = len(found)
-            found.append(((node.op, node.target), given))
-    return found
+            numbers[node] = len(operations)
+            operations.append(((node.op, node.target), given))
+    return operations
 
 
 def _numbered(value: Any, numbers: Mapping[Node, Any]) -> Any:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from onebranch.algebra.definition import Floats
 from onebranch.graph.merge.checks import NotLinear
-from onebranch.graph.merge.linear import Floats, Linear
+from onebranch.graph.merge.linear import Linear
 
 PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 """The types of values that can be merged."""
