@@ -242,6 +242,12 @@ def test_two_padded_convolutions_are_not_one():
         apply(Convolve(kernel, padding=Padding.uniform(1)), [first])
 
 
+@pytest.mark.parametrize("padding", [Padding(2**31, 0, 0, 0), Padding(3000, 3000, 3000, 3000)])
+def test_a_padding_of_billions_of_values_is_refused_and_takes_no_memory(padding):
+    with pytest.raises(Inexact, match=r"a padding of \d+ rows and \d+ columns is too large to merge"):
+        apply(Pad(padding), [source("x", CHANNELS)])
+
+
 def test_the_definition_of_convolution_agrees_with_an_independent_one():
     scipy_like = np.zeros((1, 2, 3, 3))
     rng = np.random.default_rng(1)

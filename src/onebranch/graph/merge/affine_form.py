@@ -35,6 +35,9 @@ from onebranch.graph.merge.window import Inexact, Window, after, joined, padded,
 CONSTANT_DRIFT = 1e-13
 """Relative difference up to which two float64 constants, summed in different orders, count as equal."""
 
+MAX_BORDER_VALUES = 1 << 24
+"""Largest number of values of a padded border; damaged files declare paddings of billions of pixels."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -407,6 +410,9 @@ def _pad_form(form: AffineForm, padding: Padding, value: Floats) -> AffineForm:
     """Law: padding. The border holds `value` (C,); the terms must be zero there. Raises Inexact otherwise."""
     if not padding:
         return form
+    shape = form.channels, padding.height + 1, padding.width + 1
+    if math.prod(shape) > MAX_BORDER_VALUES:
+        raise Inexact(f"a padding of {padding.height} rows and {padding.width} columns is too large to merge")
     if form.border_width:
         form = without_border(form)
 
@@ -416,7 +422,6 @@ def _pad_form(form: AffineForm, padding: Padding, value: Floats) -> AffineForm:
         return replace(term, rows=rows, columns=columns, identity_sign=0)
 
     terms = {key: padded_term(term) for key, term in form.terms.items()}
-    shape = form.channels, padding.height + 1, padding.width + 1
     constant = np.broadcast_to(value[:, None, None], shape).copy()
     constant[:, padding.top, padding.left] = form.bias
     return AffineForm(terms, constant, padding)
