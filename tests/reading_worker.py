@@ -22,6 +22,9 @@ SECONDS = 10.0
 MEGABYTES = 1000
 """Largest resident memory for a file, including Python and all packages."""
 
+ADDRESS_BYTES = 6 << 30
+"""Largest address space of a worker; the libraries' own mappings are included."""
+
 STARTING = 120.0
 """Seconds that a worker may take for its imports, even on a busy machine."""
 
@@ -108,6 +111,13 @@ class Worker:
     def __exit__(self, *problem: object) -> None:
         self._end()
         self._printed.close()
+
+
+def limit_memory() -> None:
+    """Let allocations fail long before a fault takes all the memory of the machine."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_BYTES, ADDRESS_BYTES))
 
 
 def forget_peak() -> None:
@@ -242,6 +252,7 @@ def main() -> None:
     import onebranch.images.decoders.decoding
     import onebranch.images.reading  # noqa: F401 - the time of importing is nobody's fault
 
+    limit_memory()
     print("ready", flush=True)
     task = TASKS[sys.argv[1]]
     for line in sys.stdin.buffer:

@@ -65,3 +65,17 @@ def test_damage_is_told(tmp_path, content, words):
     (tmp_path / "it.ppm").write_bytes(content)
     with pytest.raises(OnebranchError, match=words):
         read(tmp_path / "it.ppm")
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 64])
+def test_numbers_written_as_text_are_read_in_pieces(tmp_path, monkeypatch, piece):
+    """Comments and numbers may go on in the next piece."""
+    monkeypatch.setattr("onebranch.images.decoders.netpbm.TEXT_BYTES", piece)
+    path = tmp_path / "it.ppm"
+    path.write_bytes(
+        b"P3 2 2 255\n1 22#a # 9 comment\n 33 4\t55\r\n#\n66 # 7\n77 88\n99 #8\n10 111 255 999 #"
+    )
+    assert read(path).pixels.ravel().tolist() == [1, 22, 33, 4, 55, 66, 77, 88, 99, 10, 111, 255]
+    path.write_bytes(b"P2 1 2 255\n12 #34\n" + b"5" * 2000)
+    with pytest.raises(OnebranchError, match="what is no number"):
+        read(path)

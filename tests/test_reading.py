@@ -248,12 +248,15 @@ def test_what_comes_by_rows_needs_no_memory(tmp_path, name):
     assert read(tmp_path / name, memory=40_000).width == 400
 
 
-@pytest.mark.parametrize("name", ["it.png", "it.tif"])
-def test_very_wide_rows_are_held_against_the_memory(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("it.png", "a picture of 200000x30 pixels"), ("it.tif", "a TIFF with strips of 30 rows")],
+)
+def test_very_wide_rows_are_held_against_the_memory(tmp_path, name, words):
     pyvips.Image.black(200_000, 30, bands=3).copy(interpretation="srgb").write_to_file(str(tmp_path / name))
-    with pytest.raises(OnebranchError, match="a picture of 200000x30 pixels takes about"):
+    with pytest.raises(OnebranchError, match=f"{words} takes about"):
         read(tmp_path / name, memory=14_000_000)
-    assert read(tmp_path / name, memory=20_000_000).height == 30
+    assert read(tmp_path / name, memory=36_000_000).height == 30
 
 
 def test_lab_is_converted_beyond_srgb_and_back():

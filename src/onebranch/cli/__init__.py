@@ -80,6 +80,9 @@ def main() -> None:
     except OnebranchError as error:
         click.echo(f"onebranch: {error}", err=True)
         sys.exit(2)
+    except MemoryError:
+        click.echo("onebranch: there is not enough memory for this", err=True)
+        sys.exit(2)
     except BrokenPipeError:  # the reader of our output, such as head, has closed it
         sys.exit(1)
     except OSError as error:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from onebranch.errors import OnebranchError
-from onebranch.images.containers import avif, gif, headers, jpeg, netpbm, png, tiff, webp
+from onebranch.images.containers import avif, gif, headers, jpeg, jpeg_2000, netpbm, png, tiff, webp
 from onebranch.images.containers.avif import AvifStructure
 from onebranch.images.containers.gif import GifStructure
 from onebranch.images.containers.headers import HeaderStructure
 from onebranch.images.containers.jpeg import JpegStructure
+from onebranch.images.containers.jpeg_2000 import Jpeg2000Structure
 from onebranch.images.containers.netpbm import NetpbmStructure
 from onebranch.images.containers.png import PngStructure
 from onebranch.images.containers.tiff import TiffStructure
@@ -31,6 +32,7 @@ from onebranch.images.formats import (
 Structure = (
     PngStructure
     | JpegStructure
+    | Jpeg2000Structure
     | TiffStructure
     | WebpStructure
     | GifStructure
@@ -49,7 +51,7 @@ STRUCTURES: dict[str, Callable[[BinaryIO], Structure | None]] = {
     "PPM": netpbm.read_structure,
     "BMP": headers.read_bmp,
     "ICO": headers.read_ico,
-    "JPEG 2000": headers.read_jpeg_2000,
+    "JPEG 2000": jpeg_2000.read_structure,
     "TGA": headers.read_tga,
 }
 
@@ -79,8 +81,7 @@ class Probe:
     def memory(self) -> MemoryEstimate:
         """Bytes that a decoder will hold at one time, beside the rows that it returns."""
         size = self.width, self.height
-        buffers = estimate_memory(self.format.name, *size, self.samples, self.depth, self.structure)
-        return max(buffers, key=lambda each: each.bytes)
+        return estimate_memory(self.format.name, *size, self.samples, self.depth, self.structure)
 
 
 def probe(path: Path | str) -> Probe:
@@ -123,7 +124,7 @@ def _described(path: Path, file_format: Format, structure: Structure | None) -> 
             return Probe(path, file_format, structure, width, height, 4, frames=structure.frames)
         case NetpbmStructure(width=width, height=height):
             return Probe(path, file_format, structure, width, height, structure.samples, structure.depth)
-        case HeaderStructure(width=width, height=height):
+        case HeaderStructure(width=width, height=height) | Jpeg2000Structure(width=width, height=height):
             return Probe(path, file_format, structure, width, height, 4)
         case _:
             return Probe(path, file_format, structure)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onebranch.errors import OnebranchError
 from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY, Limits
 from onebranch.images.picture import Picture, picture_of
 from onebranch.images.probe import Probe, probe
@@ -56,8 +57,16 @@ def read(
     >>> read(MODELS_FOLDER.parent / "photograph.png").pixels.shape
     (512, 512, 3)
     """
-    with open_picture(source, max_pixels=max_pixels, memory=memory) as reader:
-        return picture_of(reader.header, reader.read(reader.header.layout.height))
+    probed = _probed(source)
+    with open_picture(probed, max_pixels=max_pixels, memory=memory) as reader:
+        layout = reader.header.layout
+        try:
+            return picture_of(reader.header, reader.read(layout.height))
+        except MemoryError:
+            raise OnebranchError(
+                f"cannot read '{probed.path}': there is not enough memory for {layout.width}x{layout.height}"
+                " pixels at once; read it by rows (open_picture)"
+            ) from None
 
 
 def read_animation(

@@ -1,11 +1,10 @@
-"""Sizes from the headers of formats that need no further parsing: BMP, ICO, JPEG 2000 and TGA."""
+"""Sizes from the headers of formats that need no further parsing: BMP, ICO and TGA."""
 
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-HEAD_BYTES = 4096
-"""Number of bytes that are searched for a JPEG 2000's header."""
+from onebranch.images.containers.png import SIGNATURE
 
 
 @dataclass(frozen=True)
@@ -54,26 +53,25 @@ def read_tga(file: BinaryIO) -> HeaderStructure:
 
 
 def read_ico(file: BinaryIO) -> HeaderStructure:
-    """The directory of an ICO; what is damaged is left out."""
+    """The largest size in the directory of an ICO and in its pictures; what is damaged is left out."""
     file.seek(4)
     count = int.from_bytes(file.read(2), "little")
     directory = file.read(16 * count)
-    sizes = [
-        (directory[at] or 256, directory[at + 1] or 256) for at in range(0, len(directory) // 16 * 16, 16)
-    ]
+    entries = list(struct.iter_unpack("<BB10xI", directory[: len(directory) // 16 * 16]))
+    sizes = [(width or 256, height or 256) for width, height, _ in entries]
+    sizes += [_size_in_ico(file, offset) for *_, offset in entries]
     width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-    return HeaderStructure(width, height, max(1, len(sizes)))
+    return HeaderStructure(width, height, max(1, len(entries)))
 
 
-def read_jpeg_2000(file: BinaryIO) -> HeaderStructure:
-    """The header box of a JP2 file, or the SIZ marker of a bare codestream (ITU-T T.800, A.5.1, I.5.3.1)."""
-    file.seek(0)
-    head = file.read(HEAD_BYTES)
-    box, marker = head.find(b"ihdr"), head.find(b"\xff\x51")
-    if 0 <= box <= len(head) - 12:
-        height, width = struct.unpack_from(">II", head, box + 4)
-        return HeaderStructure(width, height)
-    if 0 <= marker <= len(head) - 22:
-        right, bottom, left, top = struct.unpack_from(">IIII", head, marker + 6)
-        return HeaderStructure(max(0, right - left), max(0, bottom - top))
-    return HeaderStructure()
+def _size_in_ico(file: BinaryIO, offset: int) -> tuple[int, int]:
+    """(width, height) of a picture in an ICO: a PNG, or a BMP without file header of twice the height."""
+    file.seek(offset)
+    head = file.read(24)
+    if len(head) < 24:
+        return 0, 0
+    if head.startswith(SIGNATURE):
+        width, height = struct.unpack_from(">II", head, 16)
+        return width, height
+    width, height = struct.unpack_from("<ii", head, 4)
+    return abs(width), abs(height) // 2

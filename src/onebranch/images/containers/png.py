@@ -38,8 +38,8 @@ MAX_TEXT_BYTES = 1 << 20
 MAX_CHUNKS = 200_000
 """Number of chunks after which the search for texts ends."""
 
-MAX_LEADING_CHUNK_BYTES = 64 << 20
-"""A file with a longer chunk before its image data is treated as damaged."""
+MAX_LEADING_BYTES = 64 << 20
+"""A file with more bytes of chunks before its image data is treated as damaged."""
 
 SRGB_GAMMA = range(45000, 46001)
 """Values of gAMA (gamma times 100,000) that are treated as sRGB, which is stored as 45455."""
@@ -152,12 +152,14 @@ def _leading_chunks(file: BinaryIO) -> Iterator[Chunk]:
     The file position is then at the IDAT chunk.
     """
     file.seek(len(SIGNATURE))
+    available = MAX_LEADING_BYTES
     while True:
         name, length = _next_chunk(file)
         if name == b"IDAT":
             file.seek(-8, os.SEEK_CUR)
             return
-        content, checksum = file.read(min(length, MAX_LEADING_CHUNK_BYTES)), file.read(4)
+        content, checksum = file.read(min(length, available)), file.read(4)
+        available -= len(content)
         if len(checksum) < 4:
             raise ContainerError(TRUNCATED)
         if int.from_bytes(checksum, "big") != zlib.crc32(name + content):

@@ -80,18 +80,24 @@ def _netpbm(probe: Probe) -> NetpbmStructure | None:
 def _open_by_libvips(probe: Probe, limits: Limits) -> Reader:
     try:
         with decoder_errors(probe.path, probe.format.name):
+            _check_header(probe, limits)
             image = _load(probe, limits.pixels)
-            buffers = _decoder_buffers(probe, image)
-            for estimate in buffers:
-                check_memory(probe.path, estimate, limits.memory)
-            return _reader(probe, image, max(estimate.bytes for estimate in buffers))
+            estimate = _decoder_memory(probe, image)
+            check_memory(probe.path, estimate, limits.memory)
+            return _reader(probe, image, estimate.bytes)
     except OnebranchError as error:
         if probe.format.name == "TIFF" and "labq" in str(error):
             return open_lab_tiff(probe.path, limits)
         raise
 
 
-def _decoder_buffers(probe: Probe, image: VipsImage) -> tuple[MemoryEstimate, ...]:
+def _check_header(probe: Probe, limits: Limits) -> None:
+    """Check what the header announces, before a decoder opens the file."""
+    check_size(probe.path, probe.width, probe.height, limits.pixels)
+    check_memory(probe.path, probe.memory, limits.memory)
+
+
+def _decoder_memory(probe: Probe, image: VipsImage) -> MemoryEstimate:
     """The decoder's memory, by libvips' header: the file may announce something else elsewhere."""
     depth = DEPTHS_BY_VIPS_FORMAT.get(image.format, "float32")
     return estimate_memory(probe.format.name, image.width, image.height, image.bands, depth, probe.structure)
@@ -155,6 +161,7 @@ def _open_pass(path: Path, file: IO[bytes], layout: Layout) -> Reader:
 def decode_animation(probe: Probe, limits: Limits) -> Animation:
     """All frames of a GIF or WebP as they are shown; the limits hold for all of them together."""
     path, name = probe.path, probe.format.name
+    _check_header(probe, limits)
     with decoder_errors(path, name):
         load = getattr(pyvips.Image, LOADERS[name])
         first = load(os.fsencode(path), access="sequential", revalidate=True)

@@ -12,6 +12,7 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.images.containers import tiff
 from onebranch.images.containers.jpeg import JpegStructure
+from onebranch.images.containers.jpeg_2000 import Jpeg2000Structure
 from onebranch.images.containers.tiff import TiffStructure
 
 DEFAULT_DECODER_MEMORY = 800_000_000
@@ -25,6 +26,15 @@ WHOLE_PICTURE_BYTES = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5,
 
 AVIF_BYTES = {8: 12, 16: 22}
 """Bytes per pixel of AVIF, by the bits of the decoded samples."""
+
+TILE_BYTES, TILE_COMPONENT_BYTES, CODE_BLOCK_BYTES = 6000, 1100, 450
+"""Bytes that OpenJPEG takes for each tile, for each component of a tile, and for a code block or precinct."""
+
+MAX_WHOLE_STRIP_ROWS = 128
+"""Number of rows up to which libvips decodes a TIFF's strip as a whole."""
+
+WHOLE_STRIPS = 2
+"""Number of strips decoded as a whole that are in memory at a time, in libvips and on the way to us."""
 
 FRAME_BYTES = 4
 """Bytes per pixel of a decoded frame of an animation: 8 bits, RGB and alpha."""
@@ -73,29 +83,28 @@ def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
 
 def estimate_memory(
     name: str, width: int, height: int, samples: int, depth: str, structure: object = None
-) -> tuple[MemoryEstimate, ...]:
-    """The buffers of decoding one picture of the format `name`, of which the largest counts.
+) -> MemoryEstimate:
+    """The largest buffer of decoding one picture of the format `name`.
 
-    samples: of a pixel; depth: their type. structure: the container's, which JPEG and TIFF need.
+    samples: of a pixel; depth: their type. structure: the container's.
     """
+    size = f"{width}x{height} pixels"
     if name not in BY_ROWS:
-        return (whole_picture_memory(name, width, height, depth),)
+        pixel = AVIF_BYTES[8 if depth == "uint8" else 16] if name == "AVIF" else WHOLE_PICTURE_BYTES[name]
+        extra = _code_block_bytes(structure) if isinstance(structure, Jpeg2000Structure) else 0
+        article = "an" if name[0] in "AI" else "a"
+        return MemoryEstimate(width * height * pixel + extra, f"{article} {name} picture of {size}")
     pixel = samples * np.dtype(depth).itemsize
-    rows = MemoryEstimate(width * min(height, BUFFERED_ROWS) * pixel, f"a picture of {width}x{height} pixels")
+    rows = MemoryEstimate(width * min(height, BUFFERED_ROWS) * pixel, f"a picture of {size}")
     match structure:
         case JpegStructure():
-            return rows, _jpeg_memory(structure, width, height, samples)
+            coefficients = _coefficient_bytes(structure, width, height, samples)
+            buffer = MemoryEstimate(coefficients, f"a progressive JPEG of {size}")
         case TiffStructure():
-            return rows, _tiff_memory(structure, width, height, pixel)
+            buffer = _tiff_memory(structure, width, height, pixel)
         case _:
-            return (rows,)
-
-
-def whole_picture_memory(name: str, width: int, height: int, depth: str = "uint8") -> MemoryEstimate:
-    """The memory of a picture of a format that is never decoded by rows."""
-    pixel = AVIF_BYTES[8 if depth == "uint8" else 16] if name == "AVIF" else WHOLE_PICTURE_BYTES[name]
-    article = "an" if name[0] in "AI" else "a"
-    return MemoryEstimate(width * height * pixel, f"{article} {name} picture of {width}x{height} pixels")
+            buffer = rows
+    return max(rows, buffer, key=lambda each: each.bytes)
 
 
 def animation_memory(width: int, height: int, frames: int) -> MemoryEstimate:
@@ -106,30 +115,46 @@ def animation_memory(width: int, height: int, frames: int) -> MemoryEstimate:
     )
 
 
-def _jpeg_memory(structure: JpegStructure, width: int, height: int, samples: int) -> MemoryEstimate:
-    """The memory for all coefficients of a JPEG of several scans; 0 for a single scan, decoded by rows.
+def _code_block_bytes(structure: Jpeg2000Structure) -> int:
+    """Bytes for tiles, code blocks and precincts beyond those of one tile in blocks of 64x64 samples.
 
-    Example: 4:2:0 has 1 + 2 / 4 samples per pixel, so 1000x1000 pixels take 3 MB.
+    Example: 6000x6000 pixels in blocks of 4x4 samples have 2.3 million blocks and precincts in each component
+    of the tile, which take 3 GB.
+    """
+    tiles = (structure.tiles - 1) * (TILE_BYTES + TILE_COMPONENT_BYTES * structure.components)
+    ordinary = 64 + structure.tile_width * structure.tile_height // 512
+    return tiles + max(0, structure.blocks - ordinary) * structure.components * CODE_BLOCK_BYTES
+
+
+def _coefficient_bytes(structure: JpegStructure, width: int, height: int, samples: int) -> int:
+    """Bytes for all coefficients of a JPEG of several scans; 0 for a single scan, decoded by rows.
+
+    A file whose frame header was not found may have several scans. Example: 4:2:0 has 1 + 2 / 4 samples per
+    pixel, so 1000x1000 pixels take 3 MB.
     """
     count = width * height * (1.5 if structure.is_420 else samples)
-    size = int(count * COEFFICIENT_BYTES) if structure.multiple_scans else 0
-    return MemoryEstimate(size, f"a progressive JPEG of {width}x{height} pixels")
+    return int(count * COEFFICIENT_BYTES) if structure.multiple_scans or not structure.components else 0
 
 
 def _tiff_memory(structure: TiffStructure, width: int, height: int, pixel: int) -> MemoryEstimate:
     """The memory for the largest strip, or for a row of tiles. pixel: bytes per pixel.
 
-    A strip counts with its compressed bytes, but at most twice its samples; a strip in JPEG, which is decoded
-    as a whole, counts with twice its samples. Example: 1000 RGB pixels x 64 rows have 192,000 bytes of
-    samples, so a strip of 150,000 compressed bytes counts with 150,000, and one in JPEG with 384,000.
+    libvips decodes strips of few rows, of JPEG and of separate planes as a whole and holds two at a time;
+    longer ones it decodes by rows, and holds their compressed bytes (but at most twice their samples).
+    Example: a strip of 1000 RGB pixels x 64 rows counts with 2 x 192,000 bytes; one of 256 rows that is
+    compressed to 150,000 bytes with these.
     """
     tags = structure.integers
     across, down = tags.get(tiff.TILE_WIDTH, 0), tags.get(tiff.TILE_LENGTH, 0)
     if across and down:
         tiles = -(-width // across) + 1
         return MemoryEstimate(tiles * across * down * pixel, f"a TIFF with tiles of {across}x{down} pixels")
-    rows = min(height, tags.get(tiff.ROWS_PER_STRIP, height))
-    size = 2 * width * rows * pixel
-    if tags.get(tiff.COMPRESSION) not in tiff.JPEG_COMPRESSIONS:
-        size = min(tags.get(tiff.STRIP_BYTE_COUNTS, 0), size)
+    rows = max(1, min(height, tags.get(tiff.ROWS_PER_STRIP, height)))
+    strip = width * rows * pixel
+    is_jpeg = tags.get(tiff.COMPRESSION) in tiff.JPEG_COMPRESSIONS
+    is_planar = tags.get(tiff.PLANAR_CONFIGURATION) == tiff.SEPARATE_PLANES
+    if rows <= MAX_WHOLE_STRIP_ROWS or is_jpeg or is_planar:
+        size = WHOLE_STRIPS * strip
+    else:
+        size = min(tags.get(tiff.STRIP_BYTE_COUNTS, 0), 2 * strip)
     return MemoryEstimate(size, f"a TIFF with strips of {rows} rows")

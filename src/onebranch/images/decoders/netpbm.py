@@ -1,6 +1,7 @@
 """PGM and PPM by rows, with all their bits: Pillow reduces colours of 16 bits to 8."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +14,15 @@ from onebranch.images.decoders.memory import check_size
 from onebranch.images.rows import Header, Layout
 from onebranch.images.samples import WHITE_LEVELS, Samples
 
-TOO_SHORT = "it is shorter than its header says"
+TEXT_BYTES = 1 << 20
+"""Bytes of a text file that are converted to numbers at a time."""
+
+MAX_NUMBER_BYTES = 1000
+"""A longer word is no number."""
+
+_COMMENT = re.compile(rb"#[^\n\r]*[\n\r]")
+
+TOO_SHORT, NO_NUMBER = "it is shorter than its header says", "it holds what is no number"
 
 
 class NetpbmReader:
@@ -81,17 +90,35 @@ class NetpbmReader:
     def _read_numbers(self) -> Samples:
         """All samples of a file that is written as text."""
         layout = self.header.layout
+        numbers = np.empty(layout.height * layout.width * layout.channels, np.uint16)
+        filled = 0
+        for words in self._words():
+            words = words[: len(numbers) - filled]
+            try:
+                values = np.array([int(word) for word in words], np.int64).clip(0, self._structure.white)
+            except (ValueError, OverflowError):
+                raise self._damaged(NO_NUMBER) from None
+            numbers[filled : filled + len(words)] = values
+            filled += len(words)
+        if filled < len(numbers):
+            raise self._damaged(TOO_SHORT)
+        return numbers
+
+    def _words(self) -> Iterator[list[bytes]]:
+        """The words of the text, without comments, in lists of those of about `TEXT_BYTES`."""
+        rest = b""
         with self._path.open("rb") as file:
             file.seek(self._structure.data_offset)
-            text = re.sub(rb"#[^\n\r]*", b"", file.read())
-        count = layout.height * layout.width * layout.channels
-        words = text.split(maxsplit=count)[:count]
-        if len(words) < count:
-            raise self._damaged(TOO_SHORT)
-        try:
-            return np.array([int(word) for word in words], np.int64).clip(0, self._structure.white)
-        except (ValueError, OverflowError):
-            raise self._damaged("it holds what is no number") from None
+            while content := file.read(TEXT_BYTES):
+                text = _COMMENT.sub(b"\n", rest + content)
+                text, mark, _ = text.partition(b"#")  # a comment that goes on in the next piece
+                words = text.split()
+                is_cut = not mark and not text[-1:].isspace()
+                rest = mark or (words.pop() if words and is_cut else b"")
+                if len(rest) > MAX_NUMBER_BYTES:
+                    raise self._damaged(NO_NUMBER)
+                yield words
+        yield rest.partition(b"#")[0].split()
 
     def _damaged_header(self) -> NetpbmStructure:
         """The header again, for the reason why it is damaged."""

@@ -15,7 +15,7 @@ from onebranch.images.decoders.memory import (
     MemoryEstimate,
     check_memory,
     check_size,
-    whole_picture_memory,
+    estimate_memory,
 )
 from onebranch.images.decoders.uncompressed import (
     DecodedReader,
@@ -58,6 +58,9 @@ LAB_BYTES = 24
 def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
     """The first picture of a file, as Pillow decodes it."""
     path, name = probe.path, probe.format.name
+    check_size(path, probe.width, probe.height, limits.pixels)
+    if name not in UNCOMPRESSED:  # an ICO is decoded as it is opened
+        check_memory(path, probe.memory, limits.memory)
     with decoder_errors(path, name), _pillow_class(name)(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
         if image.mode not in MODES:
@@ -72,7 +75,7 @@ def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
         if raw is not None and metadata.icc is None:
             header = Header(_layout(image, mode), metadata, notes=notes)
             return RawReader(path, name, image, raw, mode, header)
-        estimate = whole_picture_memory(name, image.width, image.height)
+        estimate = estimate_memory(name, image.width, image.height, 4, "uint8", probe.structure)
         check_memory(path, estimate, limits.memory)
         if metadata.icc is not None:
             return _profiled_reader(path, samples_in_mode(image, mode), metadata, notes)
