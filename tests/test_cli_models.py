@@ -1,6 +1,7 @@
 """`onebranch models`, `info`, `evaluate` and `export` as they are typed."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def test_models_lists_every_shipped_model(
     done = run("models")
     assert done.code == 0
     assert all(name in done.output for name in CATALOGUE)
-    for word in ("upscale", "rgb", f"{parameters(MODEL.spec)}", "set5: 37.10 dB", "not installed"):
-        assert word in done.output
+    (row,) = (line for line in done.output.splitlines() if line.startswith("│ photo-x2 "))
+    assert re.search(r"│ +\d+, - │$", row)  # a time in fp32, and no 8-bit form in this folder
+    assert "not measured" in done.output and "not installed" in done.output
     rows = {row["name"]: row for row in json.loads(run("models", "--json").output)}
     assert rows["photo-x2"]["bytes"] == len(to_bytes(MODEL))
     assert rows["photo-x2"]["scores"] == MODEL.scores

@@ -8,14 +8,20 @@ from onebranch import strict_json
 
 if TYPE_CHECKING:
     from onebranch.model.catalogue import ShippedModel
+    from onebranch.model.file import Model
+
+SUFFIXES = {"int8": "-int8", "branches": "-branches"}
+"""Suffixes of the other forms of a shipped model: quantized, and with its branches."""
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all scores of every model file.")
 def command(as_json: bool) -> None:
-    """List the models that ship with the package: purpose, cost, and PSNR compared with bicubic.
+    """List the models that ship with the package: purpose, gain over a plain resize, and speed here.
 
-    Fewer multiply-accumulates (MACs) per input pixel mean faster; `onebranch bench` times the models.
+    The gain is the mean PSNR minus that of the resize, in dB, on the set that the purpose is measured on.
+    Times are milliseconds of one core per million pixels of the result; a small picture is timed, so they are
+    estimates, and `onebranch bench` measures thoroughly. `onebranch info MODEL` prints everything.
     """
     from onebranch.model.catalogue import CATALOGUE
 
@@ -26,26 +32,69 @@ def command(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from onebranch.cli.words import score_words
-
-    table = Table(show_lines=True)
-    for heading in ("model", "purpose and mean PSNR"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(title_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("purpose")
+    table.add_column("gain")
+    table.add_column("ms per megapixel\nfp32, int8", justify="right")
     for row in rows:
-        scores = score_words(row["scores"], row["colour"])
-        table.add_row(_model_words(row), f"{row['about']}\n{scores}".strip())
-    Console().print(table)
+        if not row["name"].endswith(tuple(SUFFIXES.values())):
+            table.add_row(row["name"], row["about"], _gain_words(row), _speed_words(row["name"]))
+    console = Console()
+    console.print(table)
+    _print_other_forms(console, [row["name"] for row in rows])
 
 
-def _model_words(row: dict[str, Any]) -> str:
-    """Name, task, number of parameters, MACs and file size, on separate lines."""
-    scale = {"upscale": f" x{row['scale']}", "downscale": f" 1/{row['scale']}"}.get(row["task"], "")
-    size = "not installed"
-    if row["bytes"]:
-        size = (
-            f"{row['parameters']:,} parameters\n{row['macs']:,} MACs per pixel\n{row['bytes'] / 1024:.0f} KiB"
-        )
-    return f"{row['name']}\n{row['task']}{scale}, {row['colour']}\n{size}"
+def _gain_words(row: dict[str, Any]) -> str:
+    """The gain over the baseline on the model's first score that has one, such as "+1.93 dB over bicubic"."""
+    key = "psnr_rgb" if row["colour"] == "rgb" else "psnr_y"
+    for name, score in row["scores"].items():
+        if baseline := score.get("baseline"):
+            method = baseline["method"].partition(",")[0]
+            where = name.replace(".0", "").replace("kodak24", "Kodak24")
+            return f"{score[key] - baseline[key]:+.2f} dB over {method} ({where})"
+    return "not measured" if row["bytes"] else "not installed"
+
+
+def _speed_words(name: str) -> str:
+    """Milliseconds of one core per megapixel of the result, in fp32 and in int8; a dash where unknown."""
+    from onebranch.model.catalogue import CATALOGUE, quantized_name
+
+    times = []
+    for form, precision in ((name, "fp32"), (quantized_name(name), "int8")):
+        known = CATALOGUE[form].path.exists() and (precision == "fp32" or form != name)
+        times.append(_milliseconds(CATALOGUE[form], precision) if known else None)
+    return ", ".join("-" if value is None else f"{value:.0f}" for value in times)
+
+
+def _milliseconds(entry: "ShippedModel", precision: str) -> float | None:
+    """Milliseconds of one core per megapixel of the result; None where the engine cannot run the model."""
+    from onebranch.errors import OnebranchError
+    from onebranch.model.file import read
+    from onebranch.runtime.speed import milliseconds_per_megapixel
+
+    try:
+        model = read(entry.path)
+        return milliseconds_per_megapixel(model, precision) / _result_pixels(model)
+    except OnebranchError:
+        return None
+
+
+def _result_pixels(model: "Model") -> float:
+    """Pixels of the result per pixel of the picture."""
+    factor = {"upscale": model.spec.scale, "downscale": 1 / model.spec.scale}.get(model.spec.task, 1)
+    return float(factor**2)
+
+
+def _print_other_forms(console: Any, names: list[str]) -> None:
+    """One line for each kind of other form that ships too."""
+    words = {
+        "int8": "In 8-bit integers too (--precision int8 or fast)",
+        "branches": "With its branches, before merging",
+    }
+    for form, suffix in SUFFIXES.items():
+        if listed := [name for name in names if name.endswith(suffix)]:
+            console.print(f"{words[form]}: {', '.join(listed)}", soft_wrap=True, highlight=False)
 
 
 def _facts(entry: "ShippedModel") -> dict[str, Any]:
