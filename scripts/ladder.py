@@ -114,10 +114,14 @@ def _folder() -> Path:
 
 
 def recipes(queue: Path, ladder: Ladder) -> list[Path]:
-    """The config files of a queue, in its order; "study" stands for the runs of models/study.toml."""
+    """The config files of a queue, in its order; "study 1G": the runs of models/study.toml with 1G pixels."""
     paths: list[Path] = []
     for name in tomllib.loads(queue.read_text(encoding="utf-8"))["recipes"]:
-        paths += study_recipes(ladder) if name == "study" else [queue.parent / f"{name}.toml"]
+        recipe, _, pixels = name.partition(" ")
+        if recipe == "study":
+            paths += [path for path in study_recipes(ladder) if f"-{pixels}-" in path.stem]
+        else:
+            paths.append(queue.parent / f"{name}.toml")
     return paths
 
 

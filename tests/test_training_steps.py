@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -313,3 +314,32 @@ def test_the_picture_residual_keeps_its_precision_under_autocast():
         result = network(picture)
     assert result.dtype == torch.float32
     torch.testing.assert_close(result[..., ::2, ::2], picture, rtol=0, atol=0)
+
+
+def test_a_restorer_that_learns_is_trained_and_written_too(pictures, tmp_path):
+    path = teacher_file(tmp_path)
+    basic = settings(pictures, tmp_path)
+    network = NetworkShorthand(task="downscale", width=4, depth=1, downsampling="average")
+    training = Training(**SHORT, restorer=path, restorer_learns=True, optimizer="muon")
+    config = msgspec.structs.replace(basic, network=network, training=training)
+    whole = file.read(train(config, tmp_path / "whole", shown=False))
+    restorer = file.read(tmp_path / "whole" / "tiny-restorer.safetensors")
+    before = file.read(Path(path))
+    assert restorer.spec == before.spec and restorer.name == "tiny-restorer"
+    assert all((restorer.weights[name] != before.weights[name]).any() for name in before.weights)
+    checkpoint_model = file.read(tmp_path / "whole" / "checkpoint.safetensors")
+    assert checkpoint_model.spec == whole.spec and checkpoint_model.weights.keys() == whole.weights.keys()
+
+
+def test_a_restorer_can_learn_only_where_there_is_one(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        "name = 'x'\n[network]\ntask = 'downscale'\n[data]\ntrain = 'p'\n[training]\nrestorer_learns = true\n"
+    )
+    with pytest.raises(OnebranchError, match=r"'training\.restorer_learns' needs 'training\.restorer'"):
+        configs.read(path)
+
+
+def test_a_checkpoint_read_as_a_model_has_the_name_of_its_file(pictures, tmp_path):
+    train(settings(pictures, tmp_path), tmp_path / "run", shown=False)
+    assert file.read(tmp_path / "run" / "checkpoint.safetensors").name == "checkpoint"

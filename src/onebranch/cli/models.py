@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from onebranch.model.catalogue import ShippedModel
     from onebranch.model.file import Model
 
-SUFFIXES = {"int8": "-int8", "branches": "-branches"}
-"""Suffixes of the other forms of a shipped model: quantized, and with its branches."""
+VARIANT_SUFFIXES = {"int8": "-int8", "branches": "-branches"}
+"""Suffixes of the variants of a shipped model: quantized, and with its branches."""
 
 
 @click.command("models")
@@ -38,11 +38,11 @@ def command(as_json: bool) -> None:
     table.add_column("gain")
     table.add_column("ms per megapixel\nfp32, int8", justify="right")
     for row in rows:
-        if not row["name"].endswith(tuple(SUFFIXES.values())):
+        if not row["name"].endswith(tuple(VARIANT_SUFFIXES.values())):
             table.add_row(row["name"], row["about"], _gain_words(row), _speed_words(row["name"]))
     console = Console()
     console.print(table)
-    _print_other_forms(console, [row["name"] for row in rows])
+    _print_variants(console, [row["name"] for row in rows])
 
 
 def _gain_words(row: dict[str, Any]) -> str:
@@ -61,9 +61,9 @@ def _speed_words(name: str) -> str:
     from onebranch.model.catalogue import CATALOGUE, quantized_name
 
     times = []
-    for form, precision in ((name, "fp32"), (quantized_name(name), "int8")):
-        known = CATALOGUE[form].path.exists() and (precision == "fp32" or form != name)
-        times.append(_milliseconds(CATALOGUE[form], precision) if known else None)
+    for variant, precision in ((name, "fp32"), (quantized_name(name), "int8")):
+        known = CATALOGUE[variant].path.exists() and (precision == "fp32" or variant != name)
+        times.append(_milliseconds(CATALOGUE[variant], precision) if known else None)
     return ", ".join("-" if value is None else f"{value:.0f}" for value in times)
 
 
@@ -86,15 +86,15 @@ def _result_pixels(model: "Model") -> float:
     return float(factor**2)
 
 
-def _print_other_forms(console: Any, names: list[str]) -> None:
-    """One line for each kind of other form that ships too."""
+def _print_variants(console: Any, names: list[str]) -> None:
+    """One line for each kind of variant that ships too."""
     words = {
         "int8": "In 8-bit integers too (--precision int8 or fast)",
         "branches": "With its branches, before merging",
     }
-    for form, suffix in SUFFIXES.items():
+    for variant, suffix in VARIANT_SUFFIXES.items():
         if listed := [name for name in names if name.endswith(suffix)]:
-            console.print(f"{words[form]}: {', '.join(listed)}", soft_wrap=True, highlight=False)
+            console.print(f"{words[variant]}: {', '.join(listed)}", soft_wrap=True, highlight=False)
 
 
 def _facts(entry: "ShippedModel") -> dict[str, Any]:

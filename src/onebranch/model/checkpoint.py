@@ -13,6 +13,9 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 METADATA_KEY = "facts"
 """The metadata key under which a checkpoint stores its progress, as JSON."""
 
+RESTORER_PREFIX = "restorer."
+"""Prefix of the tensors of an enlarging network that is trained together with a reducing one."""
+
 BN_STATISTICS = (".running_mean", ".running_var")
 
 
@@ -42,9 +45,10 @@ def averaged_model(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OnebranchError(f"the checkpoint's metadata is damaged: {error}") from None
     weights = {}
-    for name, tensor in tensors.items():
-        source, _, key = name.partition(".")
+    for stored, tensor in tensors.items():
+        source, _, key = stored.partition(".")
         wanted = "network" if key.endswith(BN_STATISTICS) and not progress["frozen"] else "average"
-        if source == wanted and not key.endswith("num_batches_tracked"):
+        left_out = key.endswith("num_batches_tracked") or key.startswith(RESTORER_PREFIX)
+        if source == wanted and not left_out:
             weights[key] = tensor.astype(np.float32)
     return expand(shorthand), weights, name, recipe

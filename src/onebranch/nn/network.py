@@ -35,9 +35,13 @@ class Resampling(nn.Module):
 
 
 class Network(nn.Module):
-    """head -> blocks -> tail -> resampling layer, with skips and the picture residual."""
+    """head -> blocks -> tail -> resampling layer, with skips and the picture residual.
+
+    restorer: an enlarging network that is trained together with this one; forward does not use it.
+    """
 
     residual_taps: Tensor
+    restorer: "Network | None"
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -51,6 +55,7 @@ class Network(nn.Module):
         shape = spec.resampling_shape()
         self.resample = Resampling(spec, shape) if shape else nn.Identity()
         self.register_buffer("residual_taps", _residual_taps(spec), persistent=False)
+        self.restorer = None
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [0, 1] -> enhanced pictures, unclipped."""
@@ -199,9 +204,9 @@ def load(spec: NetworkSpec, weights: Mapping[str, np.ndarray]) -> Network:
 
 
 def weights_of(network: Network) -> dict[str, np.ndarray]:
-    """The network's tensors as float32 arrays, by the names of the model file."""
+    """The network's tensors as float32 arrays, by the names of the model file; a restorer's are left out."""
     return {
         name: tensor.detach().to("cpu", torch.float32).numpy().copy()
         for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith("num_batches_tracked") and not name.startswith("restorer.")
     }

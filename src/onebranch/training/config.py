@@ -116,6 +116,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Weight of the difference between the spatial attention of both networks' last features."""
     restorer: str | None = None
     """Task 'downscale': the upscaler (name or file) that enlarges the result again for the loss."""
+    restorer_learns: bool = False
+    """Whether the restorer is trained as well; it is written as NAME-restorer.safetensors."""
     restorer_weight: float = 1.0
     """Weight of the loss after enlarging again."""
     picture_weight: float = 1.0
@@ -330,6 +332,10 @@ def _check_combinations(config: Config) -> None:
         raise OnebranchError(f"config: 'data.sigma' must be [lowest, highest], not {list(data.sigma)}")
     if training.restorer and task != "downscale":
         raise OnebranchError("config: 'training.restorer' is for task 'downscale'; leave it out")
+    if training.restorer_learns and not training.restorer:
+        raise OnebranchError(
+            "config: 'training.restorer_learns' needs 'training.restorer', the upscaler to start from"
+        )
     if data.degradation is not None and (task == "downscale" or data.low_quality):
         raise OnebranchError(
             "config: 'data.degradation' makes the inputs of tasks 'upscale' and 'denoise';"

@@ -51,6 +51,7 @@ DATA = {
 RESTORER = """\
 # restorer = "photo-x2"   # an upscaler (name or file): the result, rounded to 8 bits and enlarged by it,
                           # is compared with the original ...
+# restorer_learns = false # whether the restorer is trained as well (written as NAME-restorer.safetensors)
 # restorer_weight = 1.0   # ... with this weight,
 # picture_weight = 1.0    # beside this weight of the difference to the bicubic reduction
 """

@@ -102,7 +102,7 @@ def train(
         return run.checkpoint
     target = out / f"{config.name}.safetensors"
     if process.is_main:
-        file.write(_finished(run, state), target, overwrite=True)
+        _write_models(run, state, target)
         logs.plot(logs.read(out / "log.jsonl"), config.name, out / "log.png")
     process.leave()
     return target
@@ -261,6 +261,16 @@ def _seconds_per_step(run: TrainingRun, state: State) -> float:
     for name, value in state.network.named_buffers():
         value.copy_(buffers[name])
     return float(np.median(seconds[1:]))
+
+
+def _write_models(run: TrainingRun, state: State, target: Path) -> None:
+    """Write the trained model, and the restorer next to it if it was trained as well."""
+    model = _finished(run, state)
+    if (restorer := state.average.restorer) is not None:
+        name = f"{model.name}-restorer"
+        partner = file.Model(restorer.spec, weights_of(restorer), name, model.recipe)
+        file.write(partner, target.with_name(f"{name}.safetensors"), overwrite=True)
+    file.write(model, target, overwrite=True)
 
 
 def _finished(run: TrainingRun, state: State) -> file.Model:

@@ -30,7 +30,10 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch; for downscale with a restorer, also the loss after enlarging again."""
+    """The loss of a batch; for downscale with a restorer, also the loss after enlarging again.
+
+    restorer: an upscaler that stays as it is. A restorer that learns is part of the trained network.
+    """
 
     options: Training
     restorer: Network | None = None
@@ -43,9 +46,10 @@ class Objective:
             return self._distilled(self.teacher, runner, inputs, labels)
         outputs = runner(inputs)
         loss = self._difference(inputs, outputs, labels)
-        if self.restorer is None:
+        restorer = self.restorer_of(runner)
+        if restorer is None:
             return loss
-        restored = self.restored(outputs, inputs.shape)
+        restored = enlarged_again(restorer, outputs, inputs.shape)
         again = difference(self.loss, restored, inputs)
         return self.options.picture_weight * loss + self.options.restorer_weight * again
 
@@ -75,13 +79,17 @@ class Objective:
         inner = slice(border, -border)
         return outputs[..., inner, inner], labels[..., inner, inner]
 
-    def restored(self, small: Tensor, shape: torch.Size) -> Tensor:
-        """The reduced picture rounded to 8 bits (gradient passed through) and enlarged again."""
-        assert self.restorer is not None
-        clipped = small.clamp(0, 1)
-        rounded = clipped + ((clipped * 255).round() / 255 - clipped).detach()
-        enlarged: Tensor = self.restorer(rounded)
-        return enlarged[..., : shape[2], : shape[3]]
+    def restorer_of(self, runner: Callable[[Tensor], Tensor]) -> Network | None:
+        """The upscaler that enlarges the results of a network again; None where there is none."""
+        return _network(runner).restorer if self.options.restorer_learns else self.restorer
+
+
+def enlarged_again(restorer: Network, small: Tensor, shape: torch.Size) -> Tensor:
+    """The reduced pictures rounded to 8 bits (gradient passed through), enlarged to the size in `shape`."""
+    clipped = small.clamp(0, 1)
+    rounded = clipped + ((clipped * 255).round() / 255 - clipped).detach()
+    enlarged: Tensor = restorer(rounded)
+    return enlarged[..., : shape[2], : shape[3]]
 
 
 def difference(loss: str, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -121,7 +129,9 @@ def objective_of(config: Config, process: Process) -> Objective:
     """The config's objective with its other networks loaded. Raises OnebranchError where one does not fit."""
     training = config.training
     wanted = "upscale", config.spec.scale, config.spec.colour
-    restorer = _frozen_network("restorer", training.restorer, wanted, process)
+    restorer = None
+    if not training.restorer_learns:
+        restorer = _frozen_network("restorer", training.restorer, wanted, process)
     wanted = config.spec.task, config.spec.scale, config.spec.colour
     teacher = _frozen_network("teacher", training.teacher, wanted, process)
     if teacher is None:
@@ -136,13 +146,18 @@ def _frozen_network(
     """The network in a model that has the wanted task, scale and colour; None where none is named."""
     if not name:
         return None
+    return model_for(key, name, wanted).to(process.device, process.dtype).requires_grad_(False)
+
+
+def model_for(key: str, name: str, wanted: tuple[str, int, str]) -> Network:
+    """The network of a model. Raises OnebranchError if it has not the wanted task, scale and colour."""
     model = file.read(catalogue.find(name))
     actual = model.spec.task, model.spec.scale, model.spec.colour
     if actual != wanted:
         raise OnebranchError(
             f"config: 'training.{key}' must {_task_words(*wanted)}, not {_task_words(*actual)}"
         )
-    return load(model.spec, model.weights).to(process.device, process.dtype).requires_grad_(False)
+    return load(model.spec, model.weights)
 
 
 def _task_words(task: str, scale: int, colour: str) -> str:

@@ -51,7 +51,7 @@ def _kernels_and_rest(network: Network) -> tuple[list[nn.Parameter], list[nn.Par
     kernels: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        is_kernel = name.startswith("blocks.") and parameter.ndim == 4 and min(parameter.shape[:2]) > 1
+        is_kernel = ".blocks." in f".{name}" and parameter.ndim == 4 and min(parameter.shape[:2]) > 1
         (kernels if is_kernel else rest).append(parameter)
     return kernels, rest
 

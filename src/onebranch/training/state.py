@@ -17,6 +17,7 @@ from onebranch.nn.network import Network
 from onebranch.spec.network import convert
 from onebranch.training import checkpoint, ema
 from onebranch.training.config import Config, Training, to_dict
+from onebranch.training.objective import model_for
 from onebranch.training.optimizers import optimizer_of
 from onebranch.training.process import Process
 
@@ -67,6 +68,9 @@ def initial_state(config: Config, process: Process) -> State:
     network = Network(config.spec)
     if options.init_from:
         initialize_from(network, file.read(catalogue.find(options.init_from)))
+    if options.restorer and options.restorer_learns:
+        wanted = "upscale", config.spec.scale, config.spec.colour
+        network.restorer = model_for("restorer", options.restorer, wanted)
     network.to(process.device, process.dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = optimizer_of(network, options, process.device)

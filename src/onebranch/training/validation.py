@@ -13,7 +13,7 @@ from onebranch.training import ema
 from onebranch.training.config import Data
 from onebranch.training.crops import channels_first
 from onebranch.training.degradation import Degradation, degrade
-from onebranch.training.objective import Objective
+from onebranch.training.objective import Objective, enlarged_again
 from onebranch.training.picture_cache import Pairs, load_pairs, validation_source
 from onebranch.training.process import Process
 from onebranch.training.state import State
@@ -54,6 +54,7 @@ def validated(
     if not state.frozen:
         ema.estimate_statistics(state.average, inputs)
     state.average.eval()
+    restorer = objective.restorer_of(state.average)
     scores = []
     for index, high in enumerate(pairs.high):
         low = None if pairs.low is None else pairs.low[index]
@@ -61,8 +62,8 @@ def validated(
             process.tensor(half[None]) for half in _whole_pair(spec, high, low, degradation, index)
         )
         outputs = state.average(given)
-        if objective.restorer is not None:
-            outputs, expected = objective.restored(outputs, given.shape), given
+        if restorer is not None:
+            outputs, expected = enlarged_again(restorer, outputs, given.shape), given
         scores.append(_psnr(outputs.clamp(0, 1) - expected, spec))
     return round(float(np.mean(scores)), 4)
 
