@@ -6,7 +6,14 @@ import pytest
 from colour_profiles import profile
 from onebranch.comparison import levels
 from onebranch.comparison.before_after import compare, compare_files
-from onebranch.comparison.levels import ColourSpace, Source, as_srgb, colour_space_of, level_bands, of_picture
+from onebranch.comparison.levels import (
+    ColourSpace,
+    ComparedPicture,
+    as_srgb,
+    colour_space_of,
+    level_bands,
+    of_picture,
+)
 from onebranch.comparison.overview import (
     DetailMap,
     DownscaledPicture,
@@ -37,7 +44,7 @@ def test_details_are_repeated_pixel_by_pixel():
     assert sheet.shape[1] == 16 + 2 * 216
 
 
-def sources(*pictures: Picture) -> list[Source]:
+def sources(*pictures: Picture) -> list[ComparedPicture]:
     return [of_picture(picture, name) for picture, name in zip(pictures, "abc", strict=False)]
 
 
@@ -45,14 +52,14 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarr
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
 
 
-def levels_of(source: Source, size: tuple[int, int]) -> np.ndarray:
+def levels_of(source: ComparedPicture, size: tuple[int, int]) -> np.ndarray:
     with source.opened() as reader:
         return np.concatenate([rows for rows, _ in level_bands(reader, size)])
 
 
 @pytest.mark.parametrize("size", [(70, 50), (140, 100), (35, 25), (53, 91)])
 def test_bands_are_the_picture_resized_whole(monkeypatch, size):
-    monkeypatch.setattr(levels, "BAND_PIXELS", 1)  # the shortest bands there are
+    monkeypatch.setattr(levels, "COMPARISON_BAND_PIXELS", 1)  # the shortest bands there are
     pixels = noise(70, 50)
     (source,) = sources(Picture(pixels))
     whole = np.floor(np.clip(resize(pixels.astype(np.float32), *size), 0, 255) + np.float32(0.5))

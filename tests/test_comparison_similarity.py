@@ -33,7 +33,9 @@ def compared(one: Picture, other: Picture, border: int = 0) -> Similarity:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "border"), [(11, 0), (32, 0), (45, 3), (75, 0), (100, 4), (107, 39)])
 def test_numbers_are_those_of_whole_pictures(monkeypatch, channels, height, border):
-    monkeypatch.setattr(levels, "BAND_PIXELS", 1)  # bands of 32 rows: windows reach over their borders
+    monkeypatch.setattr(
+        levels, "COMPARISON_BAND_PIXELS", 1
+    )  # bands of 32 rows: windows reach over their borders
     one, other = pair(height, 90, channels)
     found = compared(Picture(one), Picture(other), border)
     expected = metrics.score(other, one, border)

@@ -65,7 +65,7 @@ def write_by_rows(found, path, cuts, encoding=None):
 def piped(monkeypatch):
     """Nothing is collected: rows go to the encoder as they come."""
     monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", 0)
-    monkeypatch.setattr("onebranch.images.encoders.pipe.PIECE_BYTES", 500)
+    monkeypatch.setattr("onebranch.images.encoders.pipe.PIPED_BYTES", 500)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from onebranch.evaluation import Evaluation, Row
 
-COLUMNS = {
+SCORE_COLUMNS = {
     "psnr_y": ("PSNR Y", 2),
     "ssim_y": ("SSIM Y", 4),
     "psnr_y_rounded": ("PSNR Y rounded", 2),
@@ -91,7 +91,7 @@ def _table(evaluation: "Evaluation") -> "Table":
         caption=None if evaluation.mean.baseline is None else f"in brackets: {evaluation.baseline}",
     )
     table.add_column("picture")
-    for heading, _ in COLUMNS.values():
+    for heading, _ in SCORE_COLUMNS.values():
         table.add_column(heading, justify="right")
     for row in evaluation.rows:
         table.add_row(*_cells(row))
@@ -102,7 +102,7 @@ def _table(evaluation: "Evaluation") -> "Table":
 
 def _cells(row: "Row") -> list[str]:
     cells = [row.name]
-    for name, (_, decimals) in COLUMNS.items():
+    for name, (_, decimals) in SCORE_COLUMNS.items():
         cell = f"{getattr(row.scores, name):.{decimals}f}"
         if row.baseline is not None:
             cell += f" ({getattr(row.baseline, name):.{decimals}f})"

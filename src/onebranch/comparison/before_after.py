@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from onebranch.comparison.levels import (
+    ComparedPicture,
     Levels,
-    Size,
-    Source,
+    PictureSize,
     as_srgb,
     colour_space_of,
     level_bands,
@@ -50,10 +50,10 @@ def compare_files(
 ) -> Picture:
     """`compare` of two files, in bounded memory whatever their size; errors as in `open_picture`."""
     sources = [of_file(path, max_pixels).opened for path in (before, after)]
-    return compare_sources(Source(before_heading, sources[0]), Source(heading, sources[1]))
+    return compare_sources(ComparedPicture(before_heading, sources[0]), ComparedPicture(heading, sources[1]))
 
 
-def compare_sources(before: Source, after: Source) -> Picture:
+def compare_sources(before: ComparedPicture, after: ComparedPicture) -> Picture:
     """`compare` of two sources."""
     with before.opened() as reader:
         first = reader.header.layout
@@ -71,7 +71,7 @@ def compare_sources(before: Source, after: Source) -> Picture:
     return Picture(draw_sheet(columns, size, square, width))
 
 
-def size_note(before: Size, after: Size) -> str:
+def size_note(before: PictureSize, after: PictureSize) -> str:
     """The note of a picture of size `before` that is shown at size `after`.
 
     >>> size_note((20, 10), (40, 20)), size_note((20, 10), (20, 10))
@@ -81,7 +81,7 @@ def size_note(before: Size, after: Size) -> str:
     return f"{before[1]}x{before[0]}{how[(after > before) - (after < before)]}"
 
 
-def _overview(source: Source, size: Size, width: int) -> tuple[DownscaledPicture, DetailMap]:
+def _overview(source: ComparedPicture, size: PictureSize, width: int) -> tuple[DownscaledPicture, DetailMap]:
     """The picture at that size, reduced, and its amounts of detail."""
     reduced, detail = DownscaledPicture(size, width), DetailMap(size, width)
     with source.opened() as reader:
@@ -93,7 +93,7 @@ def _overview(source: Source, size: Size, width: int) -> tuple[DownscaledPicture
     return reduced, detail
 
 
-def detail_of(source: Source, size: Size, square: Square) -> Levels:
+def detail_of(source: ComparedPicture, size: PictureSize, square: Square) -> Levels:
     """The square of the picture at that size, as sRGB levels (side, side, 3)."""
     parts, row = [], 0
     with source.opened() as reader:

@@ -4,9 +4,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from onebranch.comparison.before_after import detail_of, size_note
-from onebranch.comparison.levels import Levels, Size, Source
+from onebranch.comparison.levels import ComparedPicture, Levels, PictureSize
 from onebranch.comparison.overview import (
-    Bytes,
     DetailMap,
     DownscaledPicture,
     MaximumMap,
@@ -28,7 +27,7 @@ from onebranch.comparison.sheet import (
 from onebranch.comparison.similarity import (
     ComparisonSetup,
     LevelPair,
-    Progress,
+    ShareReport,
     Similarity,
     band_pairs,
     both_as_srgb,
@@ -42,6 +41,7 @@ from onebranch.comparison.similarity import (
 )
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
+from onebranch.metrics import Bytes
 
 MAP_SCALES = (1, 2, 4, 8, 16, 32, 64, 128, 255)
 """Possible scales of a map: the difference, in levels, that the brightest colour represents."""
@@ -64,16 +64,16 @@ MAP_COLOURS = (
 MAP_LEGEND_PIXELS = 20
 """Height of the bar that shows the scale of a map."""
 
-WIDTH = COLUMN_PIXELS[3]
+COMPARISON_COLUMN_PIXELS = COLUMN_PIXELS[3]
 """Width of a column in pixels."""
 
 
 def measure_and_draw(
-    first: Source,
-    second: Source,
+    first: ComparedPicture,
+    second: ComparedPicture,
     border: int = 0,
     at: tuple[int, int] | None = None,
-    progress: Progress = no_progress,
+    progress: ShareReport = no_progress,
 ) -> tuple[Similarity, Picture]:
     """The similarity of two pictures, and both beside a map of their differences.
 
@@ -91,15 +91,15 @@ def measure_and_draw(
     if at is None and 0 < similarity.different < SMALL_SHARE:
         at = similarity.position
     if at is None:
-        square = most_detailed_square(overview.detail, setup.size, WIDTH)
+        square = most_detailed_square(overview.detail, setup.size, COMPARISON_COLUMN_PIXELS)
     else:
         square = _square_around(at, setup.size)
     return similarity, Picture(_draw((first, second), setup, similarity, overview, square))
 
 
-def _square_around(centre: tuple[int, int], size: Size) -> Square:
+def _square_around(centre: tuple[int, int], size: PictureSize) -> Square:
     """The magnified square around (x, y), moved inside the picture where it would reach outside."""
-    side = square_side(size, WIDTH)
+    side = square_side(size, COMPARISON_COLUMN_PIXELS)
     top, left = (
         min(max(coordinate - side // 2, 0), length - side)
         for coordinate, length in zip(centre[::-1], size, strict=True)
@@ -110,10 +110,13 @@ def _square_around(centre: tuple[int, int], size: Size) -> Square:
 class _Overview:
     """The data from which two pictures are drawn: both reduced, their differences, and amounts of detail."""
 
-    def __init__(self, size: Size) -> None:
-        self.pictures = DownscaledPicture(size, WIDTH), DownscaledPicture(size, WIDTH)
-        self.difference = MaximumMap(size, WIDTH)
-        self.detail = DetailMap(size, WIDTH)
+    def __init__(self, size: PictureSize) -> None:
+        self.pictures = (
+            DownscaledPicture(size, COMPARISON_COLUMN_PIXELS),
+            DownscaledPicture(size, COMPARISON_COLUMN_PIXELS),
+        )
+        self.difference = MaximumMap(size, COMPARISON_COLUMN_PIXELS)
+        self.detail = DetailMap(size, COMPARISON_COLUMN_PIXELS)
 
     def add(self, srgb: LevelPair, difference: Levels) -> None:
         """Add the next rows: both pictures as sRGB, and their difference (N, W, 1)."""
@@ -124,7 +127,7 @@ class _Overview:
 
 
 def _draw(
-    sources: tuple[Source, Source],
+    sources: tuple[ComparedPicture, ComparedPicture],
     setup: ComparisonSetup,
     similarity: Similarity,
     overview: _Overview,
@@ -140,10 +143,12 @@ def _draw(
         columns.append(Column(source.name, note, View(reduced.pixels(), as_bytes(detail))))
     maps = map_colours(overview.difference.values, scale), map_colours(difference, scale)
     columns.append(Column("difference", _difference_note(similarity), View(*maps)))
-    return draw_sheet(columns, setup.size, square, WIDTH, _footer(similarity, scale))
+    return draw_sheet(columns, setup.size, square, COMPARISON_COLUMN_PIXELS, _footer(similarity, scale))
 
 
-def _difference_in_square(sources: tuple[Source, Source], setup: ComparisonSetup, square: Square) -> Levels:
+def _difference_in_square(
+    sources: tuple[ComparedPicture, ComparedPicture], setup: ComparisonSetup, square: Square
+) -> Levels:
     """(side, side, 1): the difference of both pictures in the square."""
     parts = []
     for top, levels, _ in band_pairs(*sources, setup):
@@ -183,22 +188,22 @@ def _difference_note(similarity: Similarity) -> str:
 
 def _footer(similarity: Similarity, scale: int) -> Bytes:
     """The scores below the pictures, and the scale of the map below the map."""
-    width = 3 * WIDTH + 2 * GAP_PIXELS
+    width = 3 * COMPARISON_COLUMN_PIXELS + 2 * GAP_PIXELS
     page = Image.new("RGB", (width, 92), BACKGROUND_RGB)
     draw = ImageDraw.Draw(page)
     text_lines = ("      ".join(score_lines(similarity)), *_method_lines(similarity))[:3]
     for index, line in enumerate(text_lines):
-        write_text(draw, (0, index * 30), line, 22 if index == 0 else 16, 2 * WIDTH)
-    left = width - WIDTH
-    ramp = np.linspace(0, scale, WIDTH, dtype=np.float32)[None, :, None]
-    legend = map_colours(np.broadcast_to(ramp, (MAP_LEGEND_PIXELS, WIDTH, 1)), scale)
+        write_text(draw, (0, index * 30), line, 22 if index == 0 else 16, 2 * COMPARISON_COLUMN_PIXELS)
+    left = width - COMPARISON_COLUMN_PIXELS
+    ramp = np.linspace(0, scale, COMPARISON_COLUMN_PIXELS, dtype=np.float32)[None, :, None]
+    legend = map_colours(np.broadcast_to(ramp, (MAP_LEGEND_PIXELS, COMPARISON_COLUMN_PIXELS, 1)), scale)
     page.paste(Image.fromarray(legend), (left, 4))
     for share in (0.0, 0.5, 1.0):
         text = f"{scale * share:g}{' or more' if share == 1 and scale < MAP_SCALES[-1] else ''}"
-        position = left + share * (WIDTH - text_width(text, 16))
-        write_text(draw, (position, MAP_LEGEND_PIXELS + 8), text, 16, WIDTH)
+        position = left + share * (COMPARISON_COLUMN_PIXELS - text_width(text, 16))
+        write_text(draw, (position, MAP_LEGEND_PIXELS + 8), text, 16, COMPARISON_COLUMN_PIXELS)
     caption = "largest difference of a channel, in levels of 255"
-    write_text(draw, (left, MAP_LEGEND_PIXELS + 32), caption, 16, WIDTH)
+    write_text(draw, (left, MAP_LEGEND_PIXELS + 32), caption, 16, COMPARISON_COLUMN_PIXELS)
     return np.asarray(page)
 
 

@@ -21,7 +21,7 @@ from onebranch.images.samples import Samples
 Levels = npt.NDArray[np.float32]
 """float32 (N, W, C), C is 1 or 3; equal to the samples where the file has 8 bits."""
 
-Size = tuple[int, int]
+PictureSize = tuple[int, int]
 """(height, width) in pixels."""
 
 LEVELS_PER_SAMPLE = {"uint8": 1.0, "uint16": 1 / 257, "float32": 255.0}
@@ -30,7 +30,7 @@ LEVELS_PER_SAMPLE = {"uint8": 1.0, "uint16": 1 / 257, "float32": 255.0}
 BACKGROUND_LEVEL = 128.0
 """The mid grey that transparent pixels are blended over."""
 
-BAND_PIXELS = 1 << 18
+COMPARISON_BAND_PIXELS = 1 << 18
 """Approximate number of pixels in a band."""
 
 SRGB_TOLERANCE_LEVELS = 1
@@ -38,21 +38,21 @@ SRGB_TOLERANCE_LEVELS = 1
 
 
 @dataclass(frozen=True)
-class Source:
+class ComparedPicture:
     """A picture that can be opened several times. name: what messages and headings call it."""
 
     name: str
     opened: Callable[[], Reader]
 
 
-def of_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> Source:
+def of_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> ComparedPicture:
     """A picture file; opening it raises the errors of `open_picture`."""
-    return Source(Path(path).name, lambda: open_picture(path, max_pixels=max_pixels))
+    return ComparedPicture(Path(path).name, lambda: open_picture(path, max_pixels=max_pixels))
 
 
-def of_picture(picture: Picture, name: str) -> Source:
+def of_picture(picture: Picture, name: str) -> ComparedPicture:
     """A picture in memory."""
-    return Source(name, lambda: ArrayReader(picture.samples(), picture.header))
+    return ComparedPicture(name, lambda: ArrayReader(picture.samples(), picture.header))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def colour_space_of(header: Header) -> ColourSpace:
     return ColourSpace(profile, linear)
 
 
-def level_bands(reader: Reader, size: Size) -> Iterator[tuple[Levels, Levels | None]]:
+def level_bands(reader: Reader, size: PictureSize) -> Iterator[tuple[Levels, Levels | None]]:
     """All rows from the top, in bands of `band_rows`: colour levels, and alpha levels (N, W, 1) or None.
 
     A picture of another size is resized bicubically and clipped; one of 8 bits is then rounded, so that its
@@ -84,10 +84,10 @@ def level_bands(reader: Reader, size: Size) -> Iterator[tuple[Levels, Levels | N
 
 def band_rows(width: int) -> int:
     """Rows of a band at that width: a multiple of the block in which rows are resized."""
-    return max(1, BAND_PIXELS // width // BLOCK_OUTPUTS) * BLOCK_OUTPUTS
+    return max(1, COMPARISON_BAND_PIXELS // width // BLOCK_OUTPUTS) * BLOCK_OUTPUTS
 
 
-def _bands(reader: Reader, size: Size) -> Iterator[Levels]:
+def _bands(reader: Reader, size: PictureSize) -> Iterator[Levels]:
     layout, count = reader.header.layout, band_rows(size[1])
     source_size = layout.height, layout.width
     if size == source_size:

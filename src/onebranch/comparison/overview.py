@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onebranch.comparison.levels import Levels, Size
-
-Bytes = npt.NDArray[np.uint8]
-"""uint8 RGB (H, W, 3)."""
+from onebranch.comparison.levels import Levels, PictureSize
+from onebranch.metrics import Bytes
 
 MAX_ASPECT = 1.25
 """Largest ratio of a shown picture's height to the width of its column; taller ones are reduced to fit."""
@@ -33,7 +31,7 @@ class Square:
 class DownscaledPicture:
     """A picture reduced, by averaging boxes of pixels, to about twice the size at which it is shown."""
 
-    def __init__(self, size: Size, width: int) -> None:
+    def __init__(self, size: PictureSize, width: int) -> None:
         shown = shown_size(size, width)
         self._size = size
         self._box = max(1, size[0] // (2 * shown[0])), max(1, size[1] // (2 * shown[1]))
@@ -71,7 +69,7 @@ def _box_means(rows: Levels, box: tuple[int, int]) -> Levels:
 class MaximumMap:
     """For every shown pixel, the largest value among the pixels of the picture that it covers."""
 
-    def __init__(self, size: Size, width: int) -> None:
+    def __init__(self, size: PictureSize, width: int) -> None:
         shown = shown_size(size, width)
         self._size = size
         self.values: Levels = np.zeros((min(shown[0], size[0]), min(shown[1], size[1]), 1), np.float32)
@@ -96,7 +94,7 @@ class MaximumMap:
 class DetailMap:
     """The amount of fine detail in every cell of a picture: the sum of absolute gradients."""
 
-    def __init__(self, size: Size, width: int) -> None:
+    def __init__(self, size: PictureSize, width: int) -> None:
         self._size = size
         side = square_side(size, width)
         self.cell = max(1, side // 8, math.isqrt(size[0] * size[1] // MAX_DETAIL_CELLS) + 1)
@@ -127,7 +125,7 @@ class DetailMap:
         return Square(min(top, height - side), min(left, width - side), side)
 
 
-def most_detailed_square(detail: DetailMap, size: Size, width: int) -> Square:
+def most_detailed_square(detail: DetailMap, size: PictureSize, width: int) -> Square:
     """The most detailed square, of the side that is magnified to a column of `width` pixels."""
     return detail.most_detailed(square_side(size, width))
 
@@ -157,7 +155,7 @@ def _window_sums(values: npt.NDArray[np.float64], window: tuple[int, int]) -> np
     )
 
 
-def square_side(size: Size, width: int) -> int:
+def square_side(size: PictureSize, width: int) -> int:
     """The largest side that fits into the picture and divides `width`, for magnification without resampling.
 
     >>> square_side((500, 700), 640), square_side((500, 700), 480), square_side((30, 700), 480)
@@ -167,7 +165,7 @@ def square_side(size: Size, width: int) -> int:
     return next(side for side in range(limit, 0, -1) if width % side == 0)
 
 
-def shown_size(size: Size, width: int) -> Size:
+def shown_size(size: PictureSize, width: int) -> PictureSize:
     """The (height, width) at which a picture is shown in a column of that width, keeping its proportions.
 
     >>> shown_size((300, 600), 480), shown_size((6000, 600), 480), shown_size((1, 9000), 480)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from onebranch.comparison.levels import Size
-from onebranch.comparison.overview import Bytes, Square, shown_size
+from onebranch.comparison.levels import PictureSize
+from onebranch.comparison.overview import Square, shown_size
+from onebranch.metrics import Bytes
 
 BACKGROUND_RGB, TEXT_RGB, MARK_RGB = (250, 250, 248), (34, 40, 49), (214, 64, 42)
 """Colours of the background, the text and the frame that marks the detail."""
@@ -68,7 +69,7 @@ def _cut(pixels: Bytes, square: Square) -> Bytes:
 
 
 def draw_sheet(
-    columns: Sequence[Column], size: Size, square: Square, width: int, footer: Bytes | None = None
+    columns: Sequence[Column], size: PictureSize, square: Square, width: int, footer: Bytes | None = None
 ) -> Bytes:
     """The columns side by side, (H', W', 3). size: of the pictures; square: the detail, in their pixels."""
     height, _ = shown_size(size, width)
@@ -87,7 +88,12 @@ def draw_sheet(
 
 
 def _draw_column(
-    page: Image.Image, column: Column, left: int, available: tuple[int, int], size: Size, square: Square
+    page: Image.Image,
+    column: Column,
+    left: int,
+    available: tuple[int, int],
+    size: PictureSize,
+    square: Square,
 ) -> None:
     """Draw one column. available: (width, height) in which its picture is shown."""
     draw, (width, height) = ImageDraw.Draw(page), available

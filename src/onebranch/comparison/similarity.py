@@ -15,9 +15,9 @@ import numpy.typing as npt
 from onebranch import metrics
 from onebranch.comparison.levels import (
     ColourSpace,
+    ComparedPicture,
     Levels,
-    Size,
-    Source,
+    PictureSize,
     as_srgb,
     colour_space_of,
     level_bands,
@@ -31,7 +31,7 @@ LevelPair = tuple[Levels, Levels]
 ROUNDING_LEVELS = 1e-4
 """Largest difference, in levels, of a sample of 8 or 16 bits from itself stored as float32."""
 
-Progress = Callable[[float], None]
+ShareReport = Callable[[float], None]
 """Called with the completed share of the rows, 0 to 1."""
 
 
@@ -55,7 +55,7 @@ class Similarity:
     different: the share of pixels that differ, 0 to 1. notes: how the pictures were made comparable.
     """
 
-    size: Size
+    size: PictureSize
     psnr_y: float
     ssim_y: float | None
     psnr_rgb: float | None
@@ -102,7 +102,7 @@ class ComparisonSetup:
     rounding. notes: the same, in words.
     """
 
-    size: Size
+    size: PictureSize
     spaces: tuple[ColourSpace, ColourSpace]
     grey: bool
     rounded: bool
@@ -114,7 +114,7 @@ class ComparisonSetup:
         return self.spaces[0] == self.spaces[1]
 
 
-def set_up(first: Source, second: Source) -> ComparisonSetup:
+def set_up(first: ComparedPicture, second: ComparedPicture) -> ComparisonSetup:
     """How two pictures are made comparable.
 
     Raises OnebranchError unless their sizes are equal, or one size is a whole multiple of the other.
@@ -146,7 +146,9 @@ def _colour_notes(headers: tuple[Header, Header], spaces: tuple[ColourSpace, Col
         yield "one of them is grey: it is measured as RGB of three equal channels"
 
 
-def common_size(first: Size, second: Size, names: tuple[str, str] = ("first", "second")) -> Size:
+def common_size(
+    first: PictureSize, second: PictureSize, names: tuple[str, str] = ("first", "second")
+) -> PictureSize:
     """The size at which two pictures are compared: the larger one's.
 
     Raises OnebranchError unless the larger size is a whole multiple of the smaller.
@@ -166,13 +168,15 @@ def common_size(first: Size, second: Size, names: tuple[str, str] = ("first", "s
     return large
 
 
-def header_of(source: Source) -> Header:
+def header_of(source: ComparedPicture) -> Header:
     """The header of a source."""
     with source.opened() as reader:
         return reader.header
 
 
-def measure(first: Source, second: Source, border: int = 0, progress: Progress = no_progress) -> Similarity:
+def measure(
+    first: ComparedPicture, second: ComparedPicture, border: int = 0, progress: ShareReport = no_progress
+) -> Similarity:
     """The similarity of two pictures, without `border` pixels on every side of the larger one.
 
     Raises OnebranchError where the sizes do not fit, the border leaves nothing, or a file cannot be read.
@@ -182,12 +186,12 @@ def measure(first: Source, second: Source, border: int = 0, progress: Progress =
 
 
 def measure_with(
-    first: Source,
-    second: Source,
+    first: ComparedPicture,
+    second: ComparedPicture,
     setup: ComparisonSetup,
     border: int,
     observer: Observer | None,
-    progress: Progress = no_progress,
+    progress: ShareReport = no_progress,
 ) -> Similarity:
     """See `measure`; the observer is called with every band of rows, border included."""
     _check_border(border, setup.size)
@@ -211,7 +215,7 @@ def measure_with(
     return totals.similarity(setup.size, setup.notes + note)
 
 
-def _check_border(border: int, size: Size) -> None:
+def _check_border(border: int, size: PictureSize) -> None:
     height, width = size
     if border < 0 or 2 * border >= min(height, width):
         raise OnebranchError(
@@ -288,7 +292,7 @@ class _Totals:
         for task in tasks:
             task.result()
 
-    def similarity(self, size: Size, notes: tuple[str, ...]) -> Similarity:
+    def similarity(self, size: PictureSize, notes: tuple[str, ...]) -> Similarity:
         """The result, once all rows were added."""
         channels = self._channels
         rgb = _PlaneTotals(
@@ -315,7 +319,7 @@ def _luma(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def band_pairs(
-    first: Source, second: Source, setup: ComparisonSetup
+    first: ComparedPicture, second: ComparedPicture, setup: ComparisonSetup
 ) -> Iterator[tuple[int, LevelPair, LevelPair | None]]:
     """Bands of both pictures at one size and with the same channels: number of the first row, levels, alpha.
 

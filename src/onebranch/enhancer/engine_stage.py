@@ -15,7 +15,12 @@ from onebranch.model.file import Model
 from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_network import describe, describe_interpolation
 
-COLOURS = {("y", 3): "y of rgb", ("y", 1): "y of grey", ("rgb", 3): "own", ("rgb", 1): "rgb of grey"}
+ENGINE_CONVERSIONS = {
+    ("y", 3): "y of rgb",
+    ("y", 1): "y of grey",
+    ("rgb", 3): "own",
+    ("rgb", 1): "rgb of grey",
+}
 """(colour of the network, channels of the picture) -> the engine's name for the conversion between them."""
 
 
@@ -36,7 +41,7 @@ class EngineStage:
 
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """See `Stage.pixels`."""
-        colour = COLOURS[self.model.colour, channels]
+        colour = ENGINE_CONVERSIONS[self.model.colour, channels]
 
         def run(picture: Samples) -> Samples:
             return self.engine.run(np.ascontiguousarray(picture), target, colour)

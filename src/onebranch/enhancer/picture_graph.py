@@ -26,10 +26,10 @@ from onebranch.spec.network import NetworkSpec
 TYPES = {"float32": 1, "uint8": 2, "uint16": 4}
 """ONNX's type numbers, for `Cast`."""
 
-LUMA_BLACK, LUMA_RANGE = 16 / 255, 219 / 255
+BLACK_LUMA, WHITE_MINUS_BLACK = 16 / 255, 219 / 255
 """Studio luma of black, and the difference between white and black."""
 
-LUMA_WEIGHTS = luma(np.eye(3)) - LUMA_BLACK
+LUMA_WEIGHTS = luma(np.eye(3)) - BLACK_LUMA
 """Contributions of red, green and blue to luma; a change of luma Y changes each of them by Y / LUMA_RANGE."""
 
 
@@ -47,12 +47,14 @@ def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, targ
     features = add_network(builder, spec, model.weights, _picture(builder, spec, "network", shifted))
     if spec.colour == "rgb" and channels == 1:
         features = _luma_of(builder, features, phases(spec))
-    gain = WHITE_LEVELS[target] / (LUMA_RANGE if spec.colour == "y" or channels == 1 else 1)
+    gain = WHITE_LEVELS[target] / (WHITE_MINUS_BLACK if spec.colour == "y" or channels == 1 else 1)
     constant = _half(target) - gain * shift
     result = builder.add("Mul", (features, _number(builder, "gain", gain)), "gained")
     result = _in_phases(builder, spec, result, channels if spec.colour == "rgb" else 1)
     if spec.colour == "y" and channels == 3:
-        chroma_matrix = np.eye(3) - np.outer(LUMA_WEIGHTS, np.ones(3)) / LUMA_RANGE  # RGB without its luma
+        chroma_matrix = (
+            np.eye(3) - np.outer(LUMA_WEIGHTS, np.ones(3)) / WHITE_MINUS_BLACK
+        )  # RGB without its luma
         colours = _matrix(
             builder, "colours", values, chroma_matrix * (WHITE_LEVELS[target] / WHITE_LEVELS[source])
         )
@@ -98,7 +100,7 @@ def _input_colour(spec: NetworkSpec, channels: int) -> tuple[np.ndarray, float]:
     """The network's input as matrix (picture's channels, network's channels) and added constant."""
     if spec.colour == "rgb":
         return (np.eye(3) if channels == 3 else np.ones((1, 3))), 0.0
-    return (LUMA_WEIGHTS[:, None] if channels == 3 else np.full((1, 1), LUMA_RANGE)), LUMA_BLACK
+    return (LUMA_WEIGHTS[:, None] if channels == 3 else np.full((1, 1), WHITE_MINUS_BLACK)), BLACK_LUMA
 
 
 def _half(target: str) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from onebranch.enhancer.options import Size
 from onebranch.enhancer.stage import INTERPOLATION_RADIUS, Stage
-from onebranch.enhancer.steps import Chain, FillStep, NetworkStep, ResizeStep, Rows, Step, fully_opaque
+from onebranch.enhancer.steps import Chain, FillStep, NetworkStep, ResizeStep, Rows, RowStep, fully_opaque
 from onebranch.images.resize import Border, Resizing
 from onebranch.images.rows import Layout
 from onebranch.images.samples import WHITE_LEVELS, Samples
@@ -102,8 +102,8 @@ def build_pipeline(
     """
     sizes = sizes_along(stages, (source.height, source.width))
     types = _types(len(stages), source.depth, sizes[-1] != size)
-    pixels: list[Step] = []
-    alpha: list[Step] = []
+    pixels: list[RowStep] = []
+    alpha: list[RowStep] = []
     radius = receptive_radius(stages)
     if source.alpha:
         pixels.append(FillStep(source.height, radius))

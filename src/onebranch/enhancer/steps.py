@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     last: int
 
 
-class Step(Protocol):
+class RowStep(Protocol):
     """One step. Row numbers count from the top of the whole picture and are always inside it."""
 
     def needs(self, wanted: Rows) -> Rows:
@@ -112,7 +112,7 @@ class FillStep:
 class Chain:
     """Several steps, one after the other, as one step."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[RowStep, ...]
 
     def needs(self, wanted: Rows) -> Rows:
         """See `Step.needs`."""

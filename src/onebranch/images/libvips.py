@@ -29,6 +29,7 @@ TRUNCATION_MARK = "..."
 """How libvips ends the line in which its error log was full."""
 
 MAX_REASON_CHARACTERS = 200
+"""Largest number of characters of a reason in an error message."""
 
 
 def field(image: VipsImage, name: str, default: Any) -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onebranch.errors import OnebranchError
+from onebranch.images.colour import FloatArray
 
-FloatArray = npt.NDArray[np.floating]
 Border = Literal["symmetric", "edge", "wrap"]
 Kernel = Literal["bicubic", "bilinear"]
 PhaseKind = Literal["bicubic", "bilinear", "nearest"]

@@ -32,7 +32,7 @@ ANIMATION_FORMATS = ("GIF", "WebP")
 MAX_COLLECTED_BYTES = 64 << 20
 """Pictures up to this size are collected and encoded at the end; larger ones row by row."""
 
-LIBVIPS_ROWS = 1000
+ENCODER_ROWS = 1000
 """Number of rows that libvips holds in its buffers while it encodes (measured)."""
 
 WHOLE_PICTURE_FACTORS = {"WebP": 6, "WebP lossless": 9, "GIF": 5, "AVIF": 13}
@@ -79,7 +79,7 @@ def bytes_for_writing(path: Path | str, header: Header, encoding: Encoding = DEF
     layout, name = header.layout, format_of_name(Path(path)).name
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
     if name not in WHOLE_PICTURE_FACTORS:
-        return row * min(layout.height, LIBVIPS_ROWS)
+        return row * min(layout.height, ENCODER_ROWS)
     factor = WHOLE_PICTURE_FACTORS["WebP lossless" if name == "WebP" and encoding.lossless else name]
     encoded = layout.height * layout.width * (3 + layout.alpha)  # 8 bits; grey becomes three channels
     collected = min(MAX_COLLECTED_BYTES, layout.height * row)

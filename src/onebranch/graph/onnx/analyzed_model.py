@@ -36,7 +36,7 @@ FLOAT32_ROUNDING = 8 * float(np.finfo(np.float32).eps)
 Read = tuple[Linear, tuple[str, ...]]
 """A linear operation, and the values that it reads."""
 
-SymbolicShape = Sequence[SymbolicSize]
+AxisSizes = Sequence[SymbolicSize]
 
 OnnxRule = Callable[[Node, "AnalyzedModel"], list[Read] | None]
 """A linear operation for each output; None: not applicable. Raises NotLinear with the reason."""

@@ -30,9 +30,9 @@ from onebranch.graph.onnx.analyzed_model import (
     MAX_SLICE_BOUND,
     MERGED_TYPES,
     AnalyzedModel,
+    AxisSizes,
     OnnxRule,
     Read,
-    SymbolicShape,
 )
 from onebranch.graph.onnx.overwritten_rows import overwritten, scattered
 from onebranch.graph.operations import Node
@@ -318,7 +318,7 @@ def _reshape(node: Node, model: AnalyzedModel) -> list[Read] | None:
     return [(Select(tuple(indices.tolist())), (name,))]
 
 
-def _shuffled_groups(before: SymbolicShape, split: SymbolicShape, after: SymbolicShape) -> int | None:
+def _shuffled_groups(before: AxisSizes, split: AxisSizes, after: AxisSizes) -> int | None:
     """G where the shapes are (N, C, H, W), (N, G, C / G, H, W) and (N, C, H, W); None if they are not."""
     if [len(shape) for shape in (before, split, after)] != [4, 5, 4] or tuple(before) != tuple(after):
         return None

@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-HEAD_BYTES = 1 << 16
+SEARCHED_BYTES = 1 << 16
 """Number of bytes that are searched for the properties of the pictures."""
 
 _SIZE = re.compile(rb"\0\0\0\x14ispe.{4}(.{8})", re.DOTALL)
@@ -48,7 +48,7 @@ class AvifStructure:
 def read_structure(file: BinaryIO) -> AvifStructure:
     """The structure of an AVIF; what is damaged is left out."""
     file.seek(0)
-    head = file.read(HEAD_BYTES)
+    head = file.read(SEARCHED_BYTES)
     sizes = tuple(struct.unpack(">II", match[1]) for match in _SIZE.finditer(head))
     high = any(match[1][0] & 0x40 for match in _CODEC.finditer(head))
     return AvifStructure(

@@ -19,7 +19,7 @@ MAX_HEADER_BYTES = 1 << 16
 KINDS = tuple(b"P%d" % kind for kind in range(1, 7))
 """The first two bytes of every netpbm file."""
 
-BITMAPS, TEXTS, COLOURS = (b"P1", b"P4"), (b"P1", b"P2", b"P3"), (b"P3", b"P6")
+BITMAPS, TEXTS, COLOUR_KINDS = (b"P1", b"P4"), (b"P1", b"P2", b"P3"), (b"P3", b"P6")
 """Kinds of one bit, those written as text, and those of three samples a pixel."""
 
 
@@ -36,7 +36,7 @@ class NetpbmStructure:
     @property
     def samples(self) -> int:
         """Samples of a pixel."""
-        return 3 if self.kind in COLOURS else 1
+        return 3 if self.kind in COLOUR_KINDS else 1
 
     @property
     def depth(self) -> str:

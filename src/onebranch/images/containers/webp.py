@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MAX_CHUNKS = 200_000
+MAX_RIFF_CHUNKS = 200_000
 """Number of chunks after which the search ends."""
 
 
@@ -22,7 +22,7 @@ def read_structure(file: BinaryIO) -> WebpStructure:
     """The structure of a WebP; what is damaged is left out."""
     size, frames = (0, 0), 0
     file.seek(12)
-    for _ in range(MAX_CHUNKS):
+    for _ in range(MAX_RIFF_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
             break

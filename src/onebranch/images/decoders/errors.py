@@ -6,9 +6,7 @@ from pathlib import Path
 
 from onebranch.errors import OnebranchError
 from onebranch.images.containers import png
-from onebranch.images.libvips import pyvips, reason
-
-MAX_REASON_CHARACTERS = 200
+from onebranch.images.libvips import MAX_REASON_CHARACTERS, pyvips, reason
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def save(image: VipsImage, header: Header, file_format: Format, encoding: Encodi
     """Write a libvips image of `encoder_layout` into a file. pyvips.Error where it fails."""
     metadata, colours = written_metadata(header, encoding), output_colours(header, file_format)
     exif, given = metadata.exif, metadata
-    can_be_verbatim = file_format.name in verbatim_exif.FORMATS
+    can_be_verbatim = file_format.name in verbatim_exif.VERBATIM_FORMATS
     is_verbatim = exif is not None and can_be_verbatim and verbatim_exif.can_be_verbatim(exif)
     if exif is not None and is_verbatim:
         given = replace(metadata, exif=verbatim_exif.placeholder(exif))

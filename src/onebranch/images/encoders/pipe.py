@@ -25,7 +25,7 @@ BLOCK_BYTES = 65535
 MAX_QUEUED_PIECES = 2
 """Largest number of pieces of rows that wait for libvips."""
 
-PIECE_BYTES = 1 << 20
+PIPED_BYTES = 1 << 20
 """Approximate size of the piece of rows that is handed over at a time, and copied."""
 
 POLL_SECONDS = 0.1
@@ -55,7 +55,7 @@ class Pipe:
 
     def write(self, rows: Samples) -> None:
         """Hand over the next rows (N, W, bands) of the layout's depth, which must not change afterwards."""
-        step = max(1, PIECE_BYTES // max(1, rows[0].nbytes))
+        step = max(1, PIPED_BYTES // max(1, rows[0].nbytes))
         for first in range(0, len(rows), step):
             self._put(rows[first : first + step])
 

@@ -13,7 +13,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.containers import exif as exif_block
 from onebranch.images.containers import png
 
-FORMATS = ("PNG", "JPEG", "WebP", "AVIF")
+VERBATIM_FORMATS = ("PNG", "JPEG", "WebP", "AVIF")
 """The formats into which libvips writes EXIF without compressing it."""
 
 MAX_BLOCK_BYTES = 64_000
