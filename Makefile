@@ -1,4 +1,4 @@
-# `make help` lists the targets. CI runs `make check test slow readme native docs`, nothing else.
+# `make help` lists the targets. CI runs `make check test slow readme native wasm docs`, nothing else.
 # Everything is installed into .venv; a stamp file there is renewed when a dependency, a pin or the engine changes.
 
 SHELL := /bin/bash
@@ -14,6 +14,7 @@ DEVICE ?= cpu
 LIMIT ?=
 DATA ?=
 BENCH ?= inference
+UPDATE ?=
 
 # What an installation is made from, beside Python files.
 ENGINE := CMakeLists.txt $(wildcard src/engine/*.cpp src/engine/*.h)
@@ -24,7 +25,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: ladder ladder-status ladder-pause ladder-resume study help demo test check slow readme docs bench native sanitize arm wheel release soak clean
+.PHONY: wasm ladder ladder-status ladder-pause ladder-resume study help demo test check slow readme docs bench native sanitize arm wheel release soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -81,6 +82,11 @@ arm: $(VENV)/dev.stamp ## recorded cases on 64-bit ARM, under an emulator
 wheel: $(VENV)/dev.stamp ## the wheel into dist/, installed and run where there is no compiler; and without it
 	scripts/build_wheel.sh
 
+wasm: $(VENV)/wasm.stamp ## the engine as WebAssembly and the page, in wasmtime, node and Chromium (UPDATE=--update)
+	$(BIN)/python scripts/build_wasm.py $(UPDATE)
+	scripts/install_browser.sh
+	$(BIN)/python -m pytest -m wasm -n $(WORKERS)
+
 release: $(VENV)/dev.stamp ## sdist and wheel into dist/, built and checked; publishes nothing
 	scripts/build_release.sh
 
@@ -108,3 +114,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | 
 	$(INSTALL) --no-build-isolation -e '.[train,dev,docs]'
 	$(INSTALL) --no-deps -r tests/foreign.txt
 	touch $@ $(VENV)/base.stamp
+
+$(VENV)/wasm.stamp: tests/wasm.txt constraints.txt $(VENV)/dev.stamp
+	$(INSTALL) -r tests/wasm.txt
+	touch $@

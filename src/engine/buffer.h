@@ -5,25 +5,25 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 
 namespace ob {
 
-// Zeroed memory, aligned for the widest vectors.
+// Zeroed memory, aligned for the widest vectors. data() is null where there was not enough memory.
 template <class T>
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(size_t count) {
-        if (count > SIZE_MAX / 2 / sizeof(T)) throw std::bad_alloc();
-        size_t bytes = (count * sizeof(T) + 63) / 64 * 64 + 64;
+    // count: 64 bits, so that no caller's product overflows where size_t has 32.
+    explicit Buffer(uint64_t count) {
+        if (count > SIZE_MAX / 2 / sizeof(T)) return;
+        const size_t bytes = (size_t(count) * sizeof(T) + 63) / 64 * 64 + 64;
         void *memory = nullptr;
 #if defined(_WIN32)
         memory = _aligned_malloc(bytes, 64);
 #else
         if (posix_memalign(&memory, 64, bytes)) memory = nullptr;
 #endif
-        if (!memory) throw std::bad_alloc();
+        if (!memory) return;
         std::memset(memory, 0, bytes);
         data_.reset(static_cast<T *>(memory));
     }

@@ -30,56 +30,69 @@ class Reader {
   public:
     Reader(const uint8_t *bytes, size_t size) : at_(bytes), left_(size) {}
 
+    // Null, or the first problem. After it nothing is read: integers are the least that is allowed, other
+    // numbers are 0, and arrays are empty.
+    const char *error() const { return error_; }
+    void fail(const char *error) {
+        if (!error_) error_ = error;
+        left_ = 0;
+    }
+
     int32_t integer(int64_t least, int64_t most) {
-        int32_t value;
-        take(&value, 1, sizeof value);
-        if (value < least || value > most)
-            throw Error("the description of the network is damaged: a number is out of range");
-        return value;
+        int32_t value = 0;
+        if (!take(&value, 1, sizeof value)) return int32_t(least);
+        if (value >= least && value <= most) return value;
+        fail("the description of the network is damaged: a number is out of range");
+        return int32_t(least);
     }
 
     float number() {
-        float value;
+        float value = 0;
         take(&value, 1, sizeof value);
-        if (!std::isfinite(value))
-            throw Error("the description of the network is damaged: a number is not finite");
-        return value;
+        if (std::isfinite(value)) return value;
+        fail("the description of the network is damaged: a number is not finite");
+        return 0;
     }
 
+    // count: 64 bits, because the largest layer that is allowed has more weights than 32 bits can count.
     template <class T>
-    std::vector<T> numbers(size_t count) {
-        if (count > left_ / sizeof(T)) throw Error("the description of the network is truncated");
-        std::vector<T> values(count);
-        take(values.data(), count, sizeof(T));
+    std::vector<T> numbers(uint64_t count) {
+        if (count > left_ / sizeof(T)) fail("the description of the network is truncated");
+        if (error_) return {};
+        std::vector<T> values(static_cast<size_t>(count));
+        take(values.data(), values.size(), sizeof(T));
         if constexpr (std::is_same_v<T, float>)
             for (float value : values)
                 if (!std::isfinite(value))
-                    throw Error("the description of the network is damaged: a weight is not finite");
+                    fail("the description of the network is damaged: a weight is not finite");
         return values;
     }
 
     void magic() {
         static const uint8_t expected[8] = {'O', 'B', 'N', 'E', 'T', 0, 0, 1};
         if (left_ < 8 || std::memcmp(at_, expected, 8) != 0)
-            throw Error("these bytes are not a network description of this version");
+            return fail("these bytes are not a network description of this version");
         at_ += 8;
         left_ -= 8;
     }
 
-    void end() const {
-        if (left_) throw Error("the description of the network is damaged: data follows its end");
+    void end() {
+        if (left_) fail("the description of the network is damaged: data follows its end");
     }
 
   private:
-    void take(void *into, size_t count, size_t each) {
-        if (count > left_ / each) throw Error("the description of the network is truncated");
+    bool take(void *into, size_t count, size_t each) {
+        if (count > left_ / each) fail("the description of the network is truncated");
+        if (error_) return false;
         if (count) std::memcpy(into, at_, count * each);
         at_ += count * each;
         left_ -= count * each;
+        return true;
     }
 
     const uint8_t *at_;
     size_t left_;
+    const char *error_ = nullptr;
 };
 
 Resampler read_resampler(Reader &reader, const Description &network) {
@@ -90,7 +103,7 @@ Resampler read_resampler(Reader &reader, const Description &network) {
     result.before = reader.integer(0, result.taps - 1);
     result.weight = reader.numbers<float>(size_t(result.phases) * result.taps);
     if (result.phases != network.enlarges() || result.stride != network.reduces())
-        throw Error(
+        reader.fail(
             "the description of the network is damaged: a resampling has another scale than the network");
     return result;
 }
@@ -99,7 +112,7 @@ Reduction read_reduction(Reader &reader, const Description &network) {
     Reduction result;
     int32_t kind = reader.integer(0, 2);
     if ((kind != 0) != (network.task == Task::Downscale))
-        throw Error(
+        reader.fail(
             "the description of the network is damaged: its task and its downsampling layer disagree");
     result.present = kind != 0;
     result.average = kind == 1;
@@ -109,9 +122,10 @@ Reduction read_reduction(Reader &reader, const Description &network) {
         result.kernel = reader.integer(network.scale, MAX_KERNEL_SIZE);
         result.pad = reader.integer(0, result.kernel - 1);
         if (result.kernel != network.scale + 2 * result.pad)
-            throw Error(
+            reader.fail(
                 "the description of the network is damaged: its downsampling layer does not fit its scale");
-        result.weight = reader.numbers<float>(size_t(result.out) * result.in * result.kernel * result.kernel);
+        result.weight = reader.numbers<float>(uint64_t(result.out) * uint64_t(result.in) *
+                                              uint64_t(result.kernel) * uint64_t(result.kernel));
         result.bias = reader.numbers<float>(result.out);
     }
     return result;
@@ -123,25 +137,25 @@ QuantParams read_quant_params(Reader &reader) {
     params.inverse = reader.number();
     params.zero_point = reader.integer(0, 255);
     if (!(params.scale > 0) || !(params.inverse > 0))
-        throw Error("the description of the network is damaged: a scale is not above 0");
+        reader.fail("the description of the network is damaged: a scale is not above 0");
     return params;
 }
 
 // No accumulator may leave 32 bits, nor any value that is rounded without having been clamped.
 // Example: weights 100 and -50, start 1000: at most 255 * 150 + 1000 = 39,250.
-void check_sums(const Layer &layer, bool tail) {
+const char *check_sums(const Layer &layer, bool tail) {
     size_t each = layer.integer_weight.size() / size_t(layer.out);
     for (size_t o = 0; o < size_t(layer.out); o++) {
         double sum = std::fabs(double(layer.start[o]));
         for (size_t k = 0; k < each; k++) sum += 255.0 * std::abs(int(layer.integer_weight[o * each + k]));
         if (sum > MAX_ACCUMULATOR)
-            throw Error(
-                "a layer is too large for int8: its accumulators leave 32 bits; use another precision");
+            return ("a layer is too large for int8: its accumulators leave 32 bits; use another precision");
         double most =
             sum * std::fabs(double(layer.multiplier[o])) * std::fmax(1.0, std::fabs(double(layer.slope[o])));
         if (!tail && layer.sources.empty() && most * layer.output.inverse > MAX_ROUNDED_VALUE)
-            throw Error("a layer's values are too large for int8; use another precision");
+            return "a layer's values are too large for int8; use another precision";
     }
+    return nullptr;
 }
 
 Layer read_layer(Reader &reader, const Description &network, bool head, bool tail) {
@@ -151,12 +165,13 @@ Layer read_layer(Reader &reader, const Description &network, bool head, bool tai
     layer.rows = reader.integer(1, MAX_KERNEL_SIZE);
     layer.columns = reader.integer(1, MAX_KERNEL_SIZE);
     if (!(layer.rows & 1) || !(layer.columns & 1))
-        throw Error("the description of the network is damaged: a kernel is even");
+        reader.fail("the description of the network is damaged: a kernel is even");
     layer.integer = reader.integer(0, 1) != 0;
     bool quantized = network.precision == Precision::Int8;
     if (layer.integer != (quantized && !head))
-        throw Error("the description of the network is damaged: a layer's precision does not fit");
-    size_t count = size_t(layer.out) * layer.in * layer.rows * layer.columns;
+        reader.fail("the description of the network is damaged: a layer's precision does not fit");
+    const uint64_t count =
+        uint64_t(layer.out) * uint64_t(layer.in) * uint64_t(layer.rows) * uint64_t(layer.columns);
     if (layer.integer) {
         layer.integer_weight = reader.numbers<int8_t>(count);
         layer.start = reader.numbers<int32_t>(layer.out);
@@ -173,7 +188,7 @@ Layer read_layer(Reader &reader, const Description &network, bool head, bool tai
     if (tail)
         for (float slope : layer.slope)
             if (slope != 1.0f)
-                throw Error("the description of the network is damaged: its tail has an activation");
+                reader.fail("the description of the network is damaged: its tail has an activation");
     return layer;
 }
 
@@ -183,7 +198,7 @@ void read_skips(Reader &reader, Description &network, int32_t count) {
     for (int32_t k = 0; k < count; k++) {
         int32_t source = reader.integer(0, last - 1), target = reader.integer(source + 1, last);
         if (network.layers[source].out != network.layers[target].out)
-            throw Error("the description of the network is damaged: a skip joins unequal widths");
+            return reader.fail("the description of the network is damaged: a skip joins unequal widths");
         network.layers[target].sources.push_back(source);
         joined[target] = true;
     }
@@ -193,50 +208,52 @@ void read_skips(Reader &reader, Description &network, int32_t count) {
         for (int32_t source : layer.sources) network.layers[source].keeps_raw = joined[source];
 }
 
-void check_shapes(const Description &network) {
+const char *check_shapes(const Description &network) {
     int32_t width = network.channels;
     for (const Layer &layer : network.layers) {
         if (layer.in != width)
-            throw Error(
-                "the description of the network is damaged: a layer's input is not its predecessor's output");
+            return "the description of the network is damaged: a layer's input is not its predecessor's "
+                   "output";
         width = layer.out;
     }
     int32_t tail = network.reduction.present && !network.reduction.average
                        ? network.reduction.in
                        : network.channels * network.enlarges() * network.enlarges();
     if (width != tail)
-        throw Error("the description of the network is damaged: its tail's width does not fit its task");
+        return "the description of the network is damaged: its tail's width does not fit its task";
+    return nullptr;
 }
 
 }  // namespace
 
-Description parse(const uint8_t *bytes, size_t size) {
+const char *parse(const uint8_t *bytes, size_t size, Description &network) {
     Reader reader(bytes, size);
-    Description network;
     reader.magic();
     network.task = Task(reader.integer(0, 2));
     network.precision = Precision(reader.integer(0, 2));
     network.channels = reader.integer(1, 3);
     if (network.channels == 2)
-        throw Error("the description of the network is damaged: pictures have 1 or 3 channels");
+        reader.fail("the description of the network is damaged: pictures have 1 or 3 channels");
     network.scale = reader.integer(1, 4);
     if ((network.scale == 1) != (network.task == Task::Denoise))
-        throw Error("the description of the network is damaged: its task and its scale disagree");
+        reader.fail("the description of the network is damaged: its task and its scale disagree");
     int32_t layers = reader.integer(2, MAX_LAYERS), skips = reader.integer(0, MAX_SKIPS);
     network.has_residual = reader.integer(0, 1) != 0;
     if (network.has_residual) network.residual = read_resampler(reader, network);
     network.chroma = read_resampler(reader, network);
     network.reduction = read_reduction(reader, network);
-    for (int32_t k = 0; k < layers; k++)
+    for (int32_t k = 0; k < layers && !reader.error(); k++)
         network.layers.push_back(read_layer(reader, network, k == 0, k == layers - 1));
     if (skips && layers < 3)
-        throw Error("the description of the network is damaged: there is nothing for a skip to join");
-    read_skips(reader, network, skips);
+        reader.fail("the description of the network is damaged: there is nothing for a skip to join");
+    if (!reader.error()) read_skips(reader, network, skips);
+    if (reader.error()) return reader.error();
     for (const Layer &layer : network.layers)
-        if (layer.integer) check_sums(layer, &layer == &network.layers.back());
-    check_shapes(network);
+        if (layer.integer)
+            if (const char *error = check_sums(layer, &layer == &network.layers.back())) return error;
+    if (const char *error = check_shapes(network)) return error;
     reader.end();
-    return network;
+    return reader.error();
 }
 
 }  // namespace ob

@@ -3,16 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 namespace ob {
-
-// A user's mistake or a limit of the machine, described in one line.
-struct Error : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
 
 enum class Task { Upscale = 0, Downscale = 1, Denoise = 2 };
 enum class Precision { Float32 = 0, BFloat16 = 1, Int8 = 2 };
@@ -71,7 +64,8 @@ struct Description {
     int32_t reduces() const { return task == Task::Downscale ? scale : 1; }
 };
 
-// The network of a description; throws Error unless the bytes are exactly one valid description.
-Description parse(const uint8_t *bytes, size_t size);
+// Reads a description into `network`. Returns null, or what is wrong in one line, which is valid forever: the
+// bytes must be exactly one valid description.
+const char *parse(const uint8_t *bytes, size_t size, Description &network);
 
 }  // namespace ob

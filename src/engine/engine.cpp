@@ -1,16 +1,13 @@
 // The C interface: whole pictures in pieces on several threads, and streams of rows.
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <cstdio>
-#include <exception>
-#include <mutex>
-#include <system_error>
-#include <thread>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "instructions.h"
 #include "onebranch_engine.h"
+#include "parallel.h"
 #include "strip.h"
 
 struct ob_network {
@@ -37,50 +34,37 @@ constexpr size_t STRIP_CACHE_BYTES = 4 << 20;
 // Strips are not made narrower than this only to fit the cache.
 constexpr int64_t MIN_STRIP_COLUMNS = 512;
 
-// Thrown where the callback has cancelled a call.
-struct Cancelled {};
-
-void write_message(char *message, size_t message_size, const char *text) {
-    if (message && message_size) std::snprintf(message, message_size, "%s", text);
+// Copies a line, cut to the size of the buffer, after what is in it.
+void append_message(char *message, size_t message_size, const char *text) {
+    if (!message || !message_size) return;
+    size_t at = std::strlen(message);
+    while (at + 1 < message_size && *text) message[at++] = *text++;
+    message[at] = 0;
 }
 
-// Makes the C++ runtime allocate this thread's record of exceptions now. Otherwise it is allocated at the
-// first exception; if that is std::bad_alloc, this allocation fails too, and the process is terminated.
-void prepare_for_exceptions() {
-    volatile int none = std::uncaught_exceptions();  // volatile: the call may be left out otherwise
-    (void)none;
-}
-
-// Returns the result of `function`. If it throws, writes one line to `message` and returns `failed`.
-template <class R, class Function>
-R guarded(char *message, size_t message_size, R failed, Function function) {
-    prepare_for_exceptions();
-    try {
-        return function();
-    } catch (const Cancelled &) {
-        write_message(message, message_size, "cancelled");
-    } catch (const std::bad_alloc &) {
-        write_message(message, message_size, "there is not enough memory for a picture of this size");
-    } catch (const std::exception &error) {
-        write_message(message, message_size, error.what());
-    } catch (...) {
-        write_message(message, message_size, "the engine failed");
-    }
-    return failed;
+// The result of a function that returns null or an error: 1, or 0 with the error in `message`.
+template <class Function>
+int32_t succeeds(char *message, size_t message_size, Function function) {
+    const char *error = attempt(function);
+    if (!error) return 1;
+    if (message && message_size) message[0] = 0;
+    append_message(message, message_size, error);
+    return 0;
 }
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
-void check_format(const Network &network, const ob_format &format) {
-    if (format.height < 1 || format.width < 1) throw Error("a picture has at least one row and one column");
+// Null, or what is wrong with the format for this network.
+const char *check_format(const Network &network, const ob_format &format) {
+    if (format.height < 1 || format.width < 1) return "a picture has at least one row and one column";
     if (format.width > MAX_PICTURE_COLUMNS || format.height > MAX_PICTURE_ROWS)
-        throw Error("the picture is too large: at most 16,777,216 columns");
+        return "the picture is too large: at most 16,777,216 columns";
     for (int32_t type : {format.source, format.target})
-        if (type < OB_UINT8 || type > OB_FLOAT32) throw Error("unknown sample type");
+        if (type < OB_UINT8 || type > OB_FLOAT32) return "unknown sample type";
     int channels = network.description.channels;
     bool fits = format.colour == OB_OWN || (format.colour == OB_RGB_OF_GREY && channels == 3) ||
                 ((format.colour == OB_Y_OF_RGB || format.colour == OB_Y_OF_GREY) && channels == 1);
-    if (!fits) throw Error("the colour conversion does not fit the network's channels");
+    return fits ? nullptr : "the colour conversion does not fit the network's channels";
 }
 
 int picture_channels(const Network &network, const ob_format &format) {
@@ -168,86 +152,15 @@ std::vector<Task> tasks_for(const Network &network, const ob_format &format, int
     return tasks;
 }
 
-constexpr std::chrono::milliseconds CANCELLATION_INTERVAL{50};
-
-// Whether a call has been cancelled: the calling thread asks the callback, the other threads see its answer.
-class Cancellation {
-  public:
-    explicit Cancellation(ob_cancellation callback)
-        : callback_(callback), next_(Clock::now() + CANCELLATION_INTERVAL) {}
-
-    void check(bool caller) {
-        if (caller && callback_ && Clock::now() >= next_) {
-            if (callback_()) cancelled_ = true;
-            next_ = Clock::now() + CANCELLATION_INTERVAL;
-        }
-        if (cancelled_) throw Cancelled();
-    }
-
-  private:
-    using Clock = std::chrono::steady_clock;
-    const ob_cancellation callback_;
-    Clock::time_point next_;
-    std::atomic<bool> cancelled_{false};
-};
-
-// Calls `function` for every task on `threads` threads, this one included; rethrows the first exception.
-// function: takes the task's index and whether it runs on the calling thread.
-template <class Function>
-void parallel(size_t count, int threads, Cancellation &cancellation, Function function) {
-    std::atomic<size_t> next{0};
-    std::exception_ptr failure;
-    std::mutex lock;
-    std::condition_variable change;
-    size_t running = 0;
-    auto work = [&](bool caller) {
-        try {
-            for (size_t k; (k = next++) < count;) function(k, caller);
-        } catch (...) {
-            std::lock_guard<std::mutex> guard(lock);
-            if (!failure) failure = std::current_exception();
-            next = count;
-        }
-    };
-    auto beside = [&] {
-        prepare_for_exceptions();
-        work(false);
-        std::lock_guard<std::mutex> guard(lock);
-        running--;
-        change.notify_one();
-    };
-    std::vector<std::thread> others;
-    size_t wanted = std::min<size_t>(size_t(threads), count);
-    for (size_t k = 1; k < wanted; k++) {
-        std::lock_guard<std::mutex> guard(lock);
-        try {
-            others.emplace_back(beside);
-            running++;
-        } catch (const std::system_error &) {
-            break;  // fewer threads do the same work
-        }
-    }
-    work(true);
-    std::unique_lock<std::mutex> guard(lock);
-    while (running) {
-        change.wait_for(guard, CANCELLATION_INTERVAL);
-        guard.unlock();
-        try {
-            cancellation.check(true);
-        } catch (const Cancelled &) {
-            next = count;
-        }
-        guard.lock();
-    }
-    guard.unlock();
-    for (std::thread &other : others) other.join();
-    if (failure) std::rethrow_exception(failure);
+const char *check_threads(int32_t threads) {
+    if (threads >= 1 && threads <= MAX_THREADS) return nullptr;
+    return "the number of threads must be from 1 to 1024";
 }
 
-void run(const Network &network, const ob_format &format, const void *input, void *output, int threads,
-         int64_t strip, int64_t band, ob_cancellation callback) {
-    check_format(network, format);
-    if (threads < 1 || threads > MAX_THREADS) throw Error("the number of threads must be from 1 to 1024");
+const char *run(const Network &network, const ob_format &format, const void *input, void *output, int threads,
+                int64_t strip, int64_t band, ob_cancellation callback) {
+    if (const char *error = check_format(network, format)) return error;
+    if (const char *error = check_threads(threads)) return error;
     int channels = picture_channels(network, format);
     Samples source = samples(const_cast<void *>(input), format.source, format.width, format.height, channels,
                              format.planar);
@@ -256,12 +169,14 @@ void run(const Network &network, const ob_format &format, const void *input, voi
     // A task computes by itself every row and column that its result depends on, so tasks share nothing.
     std::vector<Task> tasks = tasks_for(network, format, threads, strip, band);
     Cancellation cancellation(callback);
-    parallel(tasks.size(), threads, cancellation, [&](size_t k, bool caller) {
+    return parallel(tasks.size(), threads, cancellation, [&](size_t k, bool caller) -> const char * {
         Strip piece(network, format, tasks[k].columns, tasks[k].rows);
+        if (!piece.complete()) return NOT_ENOUGH_MEMORY;
         for (int64_t steps = piece.steps(); steps > 0; steps--) {
-            cancellation.check(caller);
+            if (cancellation.requested(caller)) return CANCELLED;
             piece.step(source, 0, target, 0);
         }
+        return nullptr;
     });
 }
 
@@ -279,10 +194,10 @@ int64_t rows_ready(const ob_stream &stream, int64_t rows) {
     return d.reduces() > 1 ? (made + d.scale - 1) / d.scale : made * d.enlarges();
 }
 
-void push(ob_stream &stream, const void *input, int64_t count, int64_t input_plane, void *output,
-          int64_t output_plane, ob_cancellation callback) {
+const char *push(ob_stream &stream, const void *input, int64_t count, int64_t input_plane, void *output,
+                 int64_t output_plane, ob_cancellation callback) {
     if (count < 0 || count > stream.format.height - stream.taken)
-        throw Error("the stream is passed more rows than its picture has");
+        return "the stream is passed more rows than its picture has";
     int channels = picture_channels(stream.network, stream.format);
     bool planar = stream.format.planar != 0;
     Samples source = samples(const_cast<void *>(input), stream.format.source, stream.format.width,
@@ -295,15 +210,46 @@ void push(ob_stream &stream, const void *input, int64_t count, int64_t input_pla
     Cancellation cancellation(callback);
     // A thread takes longer to start than a few rows take to compute.
     const int threads = (until - begin) * stream.format.width < MIN_PIXELS_FOR_THREADS ? 1 : stream.threads;
-    parallel(stream.strips.size(), threads, cancellation, [&](size_t k, bool caller) {
+    const auto work = [&](size_t k, bool caller) -> const char * {
         for (int64_t step = begin; step < until; step++) {
-            cancellation.check(caller);
+            if (cancellation.requested(caller)) return CANCELLED;
             stream.strips[k].step(source, first, target, stream.given);
         }
-    });
+        return nullptr;
+    };
+    if (const char *error = parallel(stream.strips.size(), threads, cancellation, work)) return error;
     stream.steps_done = until;
     stream.taken += count;
     stream.given = rows_ready(stream, stream.taken);
+    return nullptr;
+}
+
+const char *open_stream(const ob_network *network, const ob_format &format, int32_t threads,
+                        std::unique_ptr<ob_stream> &stream) {
+    const Network &net = network->network;
+    if (const char *error = check_format(net, format)) return error;
+    if (const char *error = check_threads(threads)) return error;
+    stream.reset(new ob_stream{net, format, threads, {}});
+    int64_t reduces = net.description.reduces(), unit = unit_of(net);
+    int64_t width = round_up(format.width, reduces), height = round_up(format.height, reduces);
+    int64_t columns = strip_for_cache(net, width);
+    if (width / threads >= min_stream_strip(net))
+        columns = std::min(columns, (width + threads - 1) / threads);
+    for (const Interval &range : cut(width, std::max(round_up(columns, unit), unit), unit)) {
+        stream->strips.emplace_back(net, format, range, Interval{0, height});
+        if (!stream->strips.back().complete()) return NOT_ENOUGH_MEMORY;
+    }
+    return nullptr;
+}
+
+const char *open_network(const uint8_t *bytes, size_t size, const KernelSet *set,
+                         std::unique_ptr<ob_network> &network) {
+    Description description;
+    if (const char *error = parse(bytes, size, description)) return error;
+    if (!HAS_BFLOAT16_NETWORKS && description.precision == Precision::BFloat16)
+        return "this build of the engine has no bfloat16; use fp32 or int8";
+    network.reset(new ob_network{Network(std::move(description), set)});
+    return network->network.complete ? nullptr : NOT_ENOUGH_MEMORY;
 }
 
 }  // namespace
@@ -315,23 +261,29 @@ int32_t ob_version(void) { return OB_VERSION; }
 
 const char *ob_instruction_sets(void) {
     static const auto &names = *[] {  // kept: threads may outlive main()
-        std::string found;
-        for (const ob::KernelSet &set : ob::kernel_sets())
-            found += (found.empty() ? "" : " ") + std::string(set.name);
-        return new std::string(found);
+        auto *joined = new std::vector<char>;
+        for (const ob::KernelSet &set : ob::kernel_sets()) {
+            joined->insert(joined->end(), set.name, set.name + std::strlen(set.name));
+            joined->push_back(' ');
+        }
+        joined->back() = 0;
+        return joined;
     }();
-    return names.c_str();
+    return names.data();
 }
 
 ob_network *ob_open(const uint8_t *description, size_t size, const char *instructions, char *message,
                     size_t message_size) {
-    return ob::guarded<ob_network *>(message, message_size, nullptr, [&] {
-        const ob::KernelSet *set = ob::kernel_set_named(instructions);
-        if (!set)
-            throw ob::Error(std::string("this processor does not support the instruction set ") +
-                            instructions);
-        return new ob_network{ob::Network(ob::parse(description, size), set)};
+    std::unique_ptr<ob_network> network;
+    const ob::KernelSet *set = nullptr;
+    const bool opened = ob::succeeds(message, message_size, [&] {
+        set = ob::kernel_set_named(instructions);
+        return set ? ob::open_network(description, size, set, network)
+                   : "this processor does not support the instruction set ";
     });
+    if (opened) return network.release();
+    if (instructions && !set) ob::append_message(message, message_size, instructions);
+    return nullptr;
 }
 
 void ob_close(ob_network *network) { delete network; }
@@ -346,28 +298,17 @@ int64_t ob_output_width(const ob_network *network, int64_t width) {
 int32_t ob_run(const ob_network *network, const ob_format *format, const void *input, void *output,
                int32_t threads, int64_t strip, int64_t band, ob_cancellation cancellation, char *message,
                size_t message_size) {
-    return ob::guarded<int32_t>(message, message_size, 0, [&] {
-        ob::run(network->network, *format, input, output, threads, strip, band, cancellation);
-        return 1;
+    return ob::succeeds(message, message_size, [&] {
+        return ob::run(network->network, *format, input, output, threads, strip, band, cancellation);
     });
 }
 
 ob_stream *ob_stream_open(const ob_network *network, const ob_format *format, int32_t threads, char *message,
                           size_t message_size) {
-    return ob::guarded<ob_stream *>(message, message_size, nullptr, [&] {
-        ob::check_format(network->network, *format);
-        if (threads < 1 || threads > ob::MAX_THREADS)
-            throw ob::Error("the number of threads must be from 1 to 1024");
-        auto stream = std::unique_ptr<ob_stream>(new ob_stream{network->network, *format, threads, {}});
-        int64_t reduces = network->network.description.reduces(), unit = ob::unit_of(network->network);
-        int64_t width = ob::round_up(format->width, reduces), height = ob::round_up(format->height, reduces);
-        int64_t columns = ob::strip_for_cache(network->network, width);
-        if (width / threads >= ob::min_stream_strip(network->network))
-            columns = std::min(columns, (width + threads - 1) / threads);
-        for (const ob::Interval &range : ob::cut(width, std::max(ob::round_up(columns, unit), unit), unit))
-            stream->strips.emplace_back(network->network, *format, range, ob::Interval{0, height});
-        return stream.release();
-    });
+    std::unique_ptr<ob_stream> stream;
+    const bool opened = ob::succeeds(message, message_size,
+                                     [&] { return ob::open_stream(network, *format, threads, stream); });
+    return opened ? stream.release() : nullptr;
 }
 
 int64_t ob_stream_ready(const ob_stream *stream, int64_t rows) { return ob::rows_ready(*stream, rows); }
@@ -375,9 +316,8 @@ int64_t ob_stream_ready(const ob_stream *stream, int64_t rows) { return ob::rows
 int32_t ob_stream_push(ob_stream *stream, const void *input, int64_t count, int64_t input_plane, void *output,
                        int64_t output_plane, ob_cancellation cancellation, char *message,
                        size_t message_size) {
-    return ob::guarded<int32_t>(message, message_size, 0, [&] {
-        ob::push(*stream, input, count, input_plane, output, output_plane, cancellation);
-        return 1;
+    return ob::succeeds(message, message_size, [&] {
+        return ob::push(*stream, input, count, input_plane, output, output_plane, cancellation);
     });
 }
 

@@ -19,6 +19,7 @@ KernelSet avx2_vnni_kernels();
 KernelSet avx2_kernels();
 KernelSet neon_dot_kernels();
 KernelSet neon_kernels();
+KernelSet simd128_kernels();
 KernelSet portable_kernels();
 
 namespace {
@@ -81,7 +82,11 @@ std::vector<KernelSet> supported_sets() {
 #if defined(ONEBRANCH_HAS_NEON)
     sets.push_back(neon_kernels());
 #endif
+#if defined(ONEBRANCH_HAS_SIMD128)
+    sets.push_back(simd128_kernels());
+#else
     sets.push_back(portable_kernels());
+#endif
     return sets;
 }
 

@@ -14,6 +14,15 @@
 
 namespace ob {
 
+// What every build has except that for WebAssembly, of which each byte is downloaded: networks in bfloat16,
+// and instructions that multiply and add with one rounding. Without these, Strict arithmetic is Fused
+// arithmetic.
+#if defined(__wasm__)
+constexpr bool HAS_BFLOAT16_NETWORKS = false, HAS_FUSED_INSTRUCTIONS = false;
+#else
+constexpr bool HAS_BFLOAT16_NETWORKS = true, HAS_FUSED_INSTRUCTIONS = true;
+#endif
+
 constexpr int MAX_PHASES = 4;
 constexpr int MAX_COLUMNS = 31;  // of a kernel
 constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map

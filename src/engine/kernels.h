@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cassert>
+#if !defined(__wasm__)
 #include <chrono>
+#endif
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -244,7 +246,7 @@ OB_INLINE void store(const FeatureRow &to, const typename S::F (&f)[O], bool cla
         OB_UNROLL for (int o = 0; o < O; o++) S::store(
             reinterpret_cast<float *>(to.base) + (size_t(channel + o) * phases + phase) * to.stride + cell,
             f[o]);
-    } else if (to.kind == Cell::BFloat16) {
+    } else if (HAS_BFLOAT16_NETWORKS && to.kind == Cell::BFloat16) {
         if constexpr (O % 2 == 0) {
             OB_UNROLL for (int o = 0; o < O; o += 2)
                 S::store_cells(to.base + (size_t((channel + o) / 2) * phases + phase) * to.stride + cell,
@@ -274,7 +276,7 @@ OB_INLINE typename S::F skip_value(const FeatureRow &from, int channel, int phas
     if (from.kind == Cell::Float32)
         return S::load(reinterpret_cast<const float *>(from.base) +
                        (size_t(channel) * phases + phase) * from.stride + cell);
-    if (from.kind == Cell::BFloat16) {
+    if (HAS_BFLOAT16_NETWORKS && from.kind == Cell::BFloat16) {
         typename S::I cells =
             S::load_cells(from.base + (size_t(channel / 2) * phases + phase) * from.stride + cell);
         return channel & 1 ? S::upper_bfloat16(cells) : S::lower_bfloat16(cells);
@@ -401,8 +403,11 @@ void convolve(const Convolution &c) {
     assert(c.row && c.weights && c.start && c.epilogue.out.base && c.stride >= c.cells);
     switch (c.arithmetic) {
         case Arithmetic::Fused: return by_columns<S, Fused<S>>(c);
-        case Arithmetic::Strict: return by_columns<S, Strict<S>>(c);
-        case Arithmetic::BFloat16: return by_columns<S, Bf16<S>>(c);
+        case Arithmetic::Strict:
+            return by_columns<S, std::conditional_t<HAS_FUSED_INSTRUCTIONS, Strict<S>, Fused<S>>>(c);
+        case Arithmetic::BFloat16:
+            if constexpr (HAS_BFLOAT16_NETWORKS) by_columns<S, Bf16<S>>(c);
+            return;
         case Arithmetic::Int16: return;  // by Winograd alone
         case Arithmetic::Int8: return by_columns<S, Int8<S>>(c);
     }
@@ -517,7 +522,7 @@ void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size
     if constexpr (!S::BYTE_DOT) {
         if (kind == Cell::Int8) return transform_int16<S>(planes, stride, groups, cells, row);
     }
-    transform_bfloat16<S>(planes, stride, groups, cells, row);
+    if constexpr (HAS_BFLOAT16_NETWORKS) transform_bfloat16<S>(planes, stride, groups, cells, row);
 }
 
 // O output channels of P vectors of tiles: for every frequency the products with the transformed inputs,
@@ -617,7 +622,9 @@ void winograd(const Winograd &w) {
     assert(w.groups > 0 && w.out > 0 && w.cells > 0 && w.cells % S::W == 0 && w.weights && w.scratch);
     assert(w.epilogue.out.base &&
            (w.arithmetic == Arithmetic::Int16 ? w.start != nullptr : w.bias != nullptr));
-    if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Bf16<S>, 2>(w);
+    if constexpr (HAS_BFLOAT16_NETWORKS) {
+        if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Bf16<S>, 2>(w);
+    }
     if constexpr (!S::BYTE_DOT) {
         if (w.arithmetic == Arithmetic::Int16) return winograd_blocks<S, Int16<S>, 4>(w);
     }
@@ -828,6 +835,15 @@ inline void interleave(const float *const *first, const float *const *second, in
 
 // ---- the machine's peak: the direct kernel on data in the first-level cache ----
 
+#if defined(__wasm__)
+
+template <class S>
+double peak(int, double) {
+    return 0;  // there is no clock
+}
+
+#else
+
 // Multiply-accumulates per second of `tile` with `group` channels in a cell, the best of many runs.
 template <class S, class A>
 double peak_of(int group, double seconds) {
@@ -868,6 +884,8 @@ double peak(int precision, double seconds) {
     if (precision == 1) return peak_of<S, Bf16<S>>(2, seconds);
     return peak_of<S, Int8<S>>(4, seconds);
 }
+
+#endif
 
 template <class S>
 KernelSet kernel_set(const char *name) {

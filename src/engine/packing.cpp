@@ -63,8 +63,10 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
     const Layer &layer = *packed.layer;
     const bool split = layer.integer && !set.byte_dot;
     const size_t each = split ? 2 : 1;
-    packed.weights = Buffer<int32_t>(each * size_t(packed.out) * layer.rows * packed.groups * layer.columns);
+    packed.weights = Buffer<int32_t>(uint64_t(each) * uint64_t(packed.out) * uint64_t(layer.rows) *
+                                     uint64_t(packed.groups) * uint64_t(layer.columns));
     int32_t *to = packed.weights.data();
+    if (!to) return;
     for (int first = 0; first < packed.out;) {
         int width = block_of(packed.out - first, set.max_block);
         for (int r = 0; r < layer.rows; r++)
@@ -123,8 +125,9 @@ void winograd_cells(const PackedLayer &packed, int tile, int o, int g, int r,
 // channel of the block. All frequencies of a cell are computed together, hence the strided stores.
 void pack_winograd(PackedLayer &packed, int tile, int max_block) {
     const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile));
-    packed.weights = Buffer<int32_t>(size_t(packed.out) * frequencies * rows * groups);
+    packed.weights = Buffer<int32_t>(uint64_t(packed.out) * frequencies * rows * groups);
     int32_t *to = packed.weights.data();
+    if (!to) return;
     for (int first = 0; first < packed.out;) {
         const size_t width = size_t(block_of(packed.out - first, max_block));
         for (size_t r = 0; r < rows; r++)
@@ -155,8 +158,9 @@ void integer_winograd_weights(const int (&g)[3], int (&u)[6]) {
 void pack_integer_winograd(PackedLayer &packed, int max_block) {
     const Layer &layer = *packed.layer;
     const size_t rows = 3, pairs = 2 * size_t(packed.groups), frequencies = 6;
-    packed.weights = Buffer<int32_t>(size_t(packed.out) * frequencies * rows * pairs);
+    packed.weights = Buffer<int32_t>(uint64_t(packed.out) * frequencies * rows * pairs);
     int32_t *to = packed.weights.data();
+    if (!to) return;
     auto tap = [&](size_t o, size_t i, size_t r, size_t l) -> int {
         if (o >= size_t(layer.out) || i >= size_t(layer.in)) return 0;
         return layer.integer_weight[((o * size_t(layer.in) + i) * rows + r) * 3 + l];
@@ -224,7 +228,8 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
         pack_winograd(packed, phases, set.max_block);
     else
         pack_direct(packed, set);
-    packed.start = Buffer<int32_t>(packed.out);
+    packed.start = Buffer<int32_t>(uint64_t(packed.out));
+    if (!packed.start.data()) return packed;
     const uint32_t unit = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
     for (int o = 0; o < layer.out; o++) {
         if (layer.integer)
@@ -256,6 +261,7 @@ Network::Network(Description &&given, const KernelSet *set)
     : description(std::move(given)), kernels(set), phases(phases_of(description, *set)) {
     for (size_t k = 0; k < description.layers.size(); k++) {
         layers.push_back(pack(description, k, phases, *set));
+        complete = complete && layers[k].weights.data() && layers[k].start.data();
         lag += description.layers[k].row_radius();
     }
 }

@@ -29,10 +29,11 @@ struct Network {
     Description description;
     const KernelSet *kernels = nullptr;
     std::vector<PackedLayer> layers;
-    int phases = 1;  // of feature maps; a Winograd tile has as many outputs
-    int lag = 0;     // rows that the tail is behind the input
+    int phases = 1;        // of feature maps; a Winograd tile has as many outputs
+    int lag = 0;           // rows that the tail is behind the input
+    bool complete = true;  // false: there was not enough memory, and nothing else may be used
 
-    explicit Network(Description &&description, const KernelSet *kernels);
+    Network(Description &&description, const KernelSet *kernels);
 };
 
 }  // namespace ob

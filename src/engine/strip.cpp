@@ -11,29 +11,34 @@ namespace {
 // Pixels beyond a row's end that a kernel reads as zeros: half a kernel, and the rest of a tile.
 constexpr int CELLS_READ_BEYOND_END = MAX_COLUMNS / 2 + 4;
 
-Ring make_ring(int depth, size_t row_size) {
-    Ring ring;
-    ring.depth = depth;
-    ring.row_size = row_size;
-    if (row_size > SIZE_MAX / 16 / size_t(depth)) throw std::bad_alloc();
-    ring.cells = Buffer<int32_t>(size_t(depth) * row_size);
-    return ring;
-}
-
-FloatRing make_float_ring(int planes, int depth, int64_t columns) {
-    FloatRing ring;
-    ring.planes = planes;
-    ring.depth = depth;
-    ring.width = size_t(round_up(columns, 16)) + 4 * MARGIN;
-    if (ring.width > SIZE_MAX / 16 / size_t(planes * depth)) throw std::bad_alloc();
-    ring.values = Buffer<float>(size_t(planes) * depth * ring.width);
-    return ring;
-}
-
 // A cell of four bytes that stand for 0 in a layer's output. Example: zero point 10 gives 0x0a0a0a0a.
 int32_t zero_cell(const Layer &layer) { return int32_t(0x01010101u * uint32_t(layer.output.zero_point)); }
 
 }  // namespace
+
+template <class T>
+Buffer<T> Strip::State::buffer_of(uint64_t count) {
+    Buffer<T> buffer(count);
+    complete = complete && buffer.data();
+    return buffer;
+}
+
+Ring Strip::State::make_ring(int depth, uint64_t row_size) {
+    Ring ring;
+    ring.depth = depth;
+    ring.row_size = size_t(row_size);
+    ring.cells = buffer_of<int32_t>(uint64_t(depth) * row_size);
+    return ring;
+}
+
+FloatRing Strip::State::make_float_ring(int of_planes, int depth, int64_t of_columns) {
+    FloatRing ring;
+    ring.planes = of_planes;
+    ring.depth = depth;
+    ring.width = size_t(round_up(of_columns, 16)) + 4 * MARGIN;
+    ring.values = buffer_of<float>(uint64_t(of_planes) * uint64_t(depth) * ring.width);
+    return ring;
+}
 
 Strip::State::State(const Network &net, const ob_format &form, Interval wanted_columns, Interval wanted_rows)
     : network(net),
@@ -75,8 +80,8 @@ void Strip::State::allocate() {
                     std::min(cells, first + size_t(CELLS_READ_BEYOND_END) / size_t(network.phases) + 1)};
     }
     schedule_layers();
-    for (size_t k = 0; k < stages.size(); k++) allocate_stage(k);
-    allocate_picture_rows();
+    for (size_t k = 0; k < stages.size() && complete; k++) allocate_stage(k);
+    if (complete) allocate_picture_rows();
 }
 
 // Sets the rows that every layer computes, and by how many steps each layer and the result lag behind the
@@ -108,7 +113,8 @@ void Strip::State::allocate_stage(size_t k) {
     const PackedLayer &packed = network.layers[k];
     Stage &stage = stages[k];
     const bool last = k + 1 == stages.size(), next_winograd = !last && network.layers[k + 1].winograd;
-    const size_t row_size = size_t(packed.out / per_cell(packed.out_cell)) * size_t(network.phases) * stride;
+    const uint64_t row_size =
+        uint64_t(packed.out / per_cell(packed.out_cell)) * uint64_t(network.phases) * stride;
     int depth = 1, skip_depth = 0;
     if (!last && !next_winograd) depth = network.layers[k + 1].layer->rows;
     if (last && description.reduces() == 1) depth = lag - stage.lag + 1;
@@ -121,28 +127,31 @@ void Strip::State::allocate_stage(size_t k) {
         depth = std::max(depth, skip_depth);
     stage.out = make_ring(depth, row_size);
     if (next_winograd) stage.transformed = make_ring(3, transformed_size(network.layers[k + 1]));
+    if (!complete) return;
     if (!packed.winograd || packed.in_cell == Cell::Int8) allocate_zeros(k);
     if (packed.out_cell == Cell::Int8)
-        std::fill_n(stage.out.cells.data(), size_t(depth) * row_size, zero_cell(*packed.layer));
+        std::fill_n(stage.out.cells.data(), size_t(depth) * stage.out.row_size, zero_cell(*packed.layer));
 }
 
 // The number of cells of a transformed row that a layer reads.
-size_t Strip::State::transformed_size(const PackedLayer &layer) const {
+uint64_t Strip::State::transformed_size(const PackedLayer &layer) const {
     const int halves =
         layer.arithmetic == Arithmetic::Int16 ? 2 : 1;  // a cell of bytes becomes two of 16-bit numbers
-    return size_t(layer.groups * halves * frequencies_of(network.phases)) * cells;
+    return uint64_t(layer.groups * halves * frequencies_of(network.phases)) * cells;
 }
 
 // Allocates the row that a layer reads above and below the picture. It holds the zero of the layer's input,
 // transformed if the layer runs by Winograd.
 void Strip::State::allocate_zeros(size_t k) {
     const PackedLayer &packed = network.layers[k];
-    const size_t size = size_t(packed.groups) * network.phases * stride;
-    Buffer<int32_t> zeros(size);
+    const uint64_t size = uint64_t(packed.groups) * uint64_t(network.phases) * stride;
+    Buffer<int32_t> zeros = buffer_of<int32_t>(size);
+    if (!complete) return;
     const bool quantized = packed.in_cell == Cell::Int8;
-    std::fill_n(zeros.data(), size, quantized ? zero_cell(description.layers[k - 1]) : 0);
+    std::fill_n(zeros.data(), size_t(size), quantized ? zero_cell(description.layers[k - 1]) : 0);
     if (packed.winograd) {
-        stages[k].zeros = Buffer<int32_t>(transformed_size(packed));
+        stages[k].zeros = buffer_of<int32_t>(transformed_size(packed));
+        if (!complete) return;
         kernels.transform(packed.in_cell, zeros.data() + MARGIN, stride, packed.groups, cells,
                           stages[k].zeros.data());
     } else {
@@ -155,20 +164,20 @@ void Strip::State::allocate_zeros(size_t k) {
 void Strip::State::allocate_picture_rows() {
     int64_t span = buffer.size();
     Interval reach = resampling_reach(description, interpolated > 0);
-    head_rows =
-        make_ring(network.layers[0].layer->rows, size_t(description.channels) * network.phases * stride);
+    head_rows = make_ring(network.layers[0].layer->rows,
+                          uint64_t(description.channels) * uint64_t(network.phases) * stride);
     int kept = lag + 1 - int(reach.begin);
     planes = make_float_ring(description.channels + interpolated, kept, span);
     const PackedLayer &last = network.layers.back();
-    tail = Buffer<float>(size_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
+    tail = buffer_of<float>(uint64_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
     int reduces = description.reduces();
     if (reduces > 1) tail_rows = make_float_ring(last.layer->out, 2 * lag + reduces + 2, span);
-    scratch = Buffer<int32_t>(size_t(MAX_FREQUENCIES) * 8 * 4 * 16);
+    scratch = buffer_of<int32_t>(size_t(MAX_FREQUENCIES) * 8 * 4 * 16);
     output_width = size_t(round_up(span, 64)) * size_t(description.enlarges()) + 64;
-    output = Buffer<float>(output_width * 3);
+    output = buffer_of<float>(uint64_t(output_width) * 3);
     phase_width = size_t(round_up(span, 64)) + 64;
-    phase_rows = Buffer<float>(phase_width * size_t(description.enlarges()));
-    line = Buffer<float>(planes.width + 128);
+    phase_rows = buffer_of<float>(uint64_t(phase_width) * uint64_t(description.enlarges()));
+    line = buffer_of<float>(planes.width + 128);
 }
 
 // Converts row y of the picture and stores it in the rings.
@@ -340,6 +349,8 @@ Strip::Strip(const Network &network, const ob_format &format, Interval columns, 
     : state_(new State(network, format, columns, rows)) {}
 Strip::~Strip() = default;
 Strip::Strip(Strip &&) noexcept = default;
+
+bool Strip::complete() const { return state_->complete; }
 
 int64_t Strip::steps() const { return state_->rows.end + state_->lag - state_->source_rows.begin; }
 

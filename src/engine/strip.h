@@ -23,6 +23,9 @@ class Strip {
     ~Strip();
     Strip(Strip &&) noexcept;
 
+    // False if there was not enough memory; then no step may be taken.
+    bool complete() const;
+
     // The number of steps in all; each reads one row of the input, if any is left, and may write rows of the
     // result.
     int64_t steps() const;

@@ -57,6 +57,7 @@ struct Strip::State {
     Buffer<int32_t> scratch;
     size_t output_width = 0;  // floats of a row of `output`
     size_t phase_width = 0;   // floats of a row of `phase_rows`
+    bool complete = true;     // false: there was not enough memory, and no step may be taken
 
     State(const Network &network, const ob_format &format, Interval columns, Interval rows);
     void allocate();
@@ -64,7 +65,11 @@ struct Strip::State {
     void allocate_stage(size_t index);
     void allocate_zeros(size_t index);
     void allocate_picture_rows();
-    size_t transformed_size(const PackedLayer &layer) const;
+    uint64_t transformed_size(const PackedLayer &layer) const;
+    template <class T>
+    Buffer<T> buffer_of(uint64_t count);
+    Ring make_ring(int depth, uint64_t row_size);
+    FloatRing make_float_ring(int planes, int depth, int64_t columns);
     void keep_tail_row(int64_t y);
     void take(const Samples &source, int64_t first_row, int64_t y);
     void fill_margins(int plane, int64_t y);

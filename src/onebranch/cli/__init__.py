@@ -24,6 +24,7 @@ COMMANDS = {
     "new-config": "Write an example training config.",
     "train": "Train a network from a config and a folder of pictures.",
     "export": "Write a model as ONNX, a Compact file or an mpv shader.",
+    "page": "Write a static page that enhances pictures in the browser.",
     "bench": "Time models in every installed runtime and precision.",
     "demo": "Double a photograph and compare it with bicubic.",
 }

@@ -1,0 +1,388 @@
+/** The page: settings, the queue of pictures, and what is said about them. Pictures are in a worker. */
+
+import { Viewer } from "./viewer.mjs";
+
+const SCALE_LABELS = { "0.5": "½×", 1: "Clean", 2: "2×", 4: "4×" };
+const SCALE_NAMES = { "0.5": "Half the size", 1: "Same size, cleaned", 2: "Twice the size", 4: "Four times the size" };
+const TITLES = {
+  "restore-x2": "Everyday photographs",
+  "photo-x2": "Clean photographs",
+  "photo-x4": "Clean photographs",
+  denoise: "Noisy photographs",
+  "shrink-x2": "Any photograph",
+};
+const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
+const QUALITY = 0.95;
+const DEFAULT_MODEL = "restore-x2";
+
+const element = (id) => document.getElementById(id);
+
+/** The worker, as functions that return promises. */
+class Pictures {
+  constructor() {
+    this.calls = new Map();
+    this.count = 0;
+    this.worker = new Worker(new URL("./pictures.mjs", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }) => this.answered(data);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      for (const { reject } of this.calls.values()) reject(new Error("the browser has run out of memory"));
+      this.calls.clear();
+    };
+  }
+
+  /** @returns {Promise<any>} */
+  call(action, parameters, progress = () => {}) {
+    const call = this.count++;
+    return new Promise((resolve, reject) => {
+      this.calls.set(call, { resolve, reject, progress });
+      this.worker.postMessage({ call, action, ...parameters });
+    });
+  }
+
+  answered({ call, value, progress, error, aborted }) {
+    const waiting = this.calls.get(call);
+    if (!waiting) return;
+    if (progress) return waiting.progress(progress);
+    this.calls.delete(call);
+    if (error === undefined) waiting.resolve(value);
+    else waiting.reject(Object.assign(new Error(error), { aborted }));
+  }
+}
+
+const pictures = new Pictures();
+const viewer = new Viewer(element("viewer"), element("canvas"), element("divider"), (id, tile) =>
+  pictures.call("tile", { id, ...tile }),
+);
+
+/** Facts of every model, from models.json. */
+let models = [];
+/** @type {{id: number, file: File, name: string, state: string, input?: any, result?: any, row: HTMLElement}[]} */
+let items = [];
+let current = null;
+let running = null;
+let count = 0;
+
+// ---- settings ----
+
+const scaleOf = ({ task, scale }) => (task === "downscale" ? 1 / scale : scale);
+const floats = (name) => name.replace(/-int8$/, "");
+const kilobytes = (bytes) => `${Math.round(bytes / 1000)} kB`;
+
+async function readModels() {
+  models = await (await fetch(new URL("./models.json", import.meta.url))).json();
+  const scales = [...new Set(models.map(scaleOf))].sort((a, b) => a - b);
+  for (const scale of scales) element("scales").append(scaleChoice(scale));
+  const first = models.find(({ name }) => name === DEFAULT_MODEL) ?? models[0];
+  element("scales").querySelector(`[value="${scaleOf(first)}"]`).checked = true;
+  offerModels(first.name);
+}
+
+function scaleChoice(scale) {
+  const label = document.createElement("label"), input = document.createElement("input");
+  Object.assign(input, { type: "radio", name: "scale", value: String(scale) });
+  input.setAttribute("aria-label", SCALE_NAMES[scale] ?? `${scale} times the size`);
+  label.append(input, SCALE_LABELS[scale] ?? `${scale}×`);
+  return label;
+}
+
+const chosenScale = () => Number(element("scales").querySelector(":checked").value);
+
+/** Fills the list of models of the chosen scale. */
+function offerModels(chosen) {
+  const names = [...new Set(models.filter((m) => scaleOf(m) === chosenScale()).map(({ name }) => floats(name)))];
+  element("model").replaceChildren(...names.map(option));
+  if (names.includes(chosen)) element("model").value = chosen;
+  describeModel();
+}
+
+function option(name) {
+  return new Option(name in TITLES ? `${TITLES[name]} (${name})` : name, name);
+}
+
+/** The entry of the chosen model and precision. */
+function chosenModel() {
+  const name = element("model").value, quantized = `${name}-int8`;
+  const wanted = element("precision").value === "int8" ? quantized : name;
+  return models.find((model) => model.name === wanted) ?? models.find((model) => model.name === name);
+}
+
+function describeModel() {
+  const model = chosenModel(), about = models.find(({ name }) => name === floats(model.name)).about;
+  element("about").textContent = `${about[0].toUpperCase()}${about.slice(1)}. ${kilobytes(model.bytes)}, loaded when used.`;
+}
+
+function settingsChanged(event) {
+  if (event.target.name === "scale") offerModels();
+  describeModel();
+  if (!items.length) return;
+  for (const item of items) if (item.input) setState(item, "waiting");
+  stop();
+  showCurrent();
+  work();
+}
+
+// ---- the queue ----
+
+async function add(files) {
+  element("errors").textContent = "";
+  for (const file of files) {
+    const item = { id: count++, file, name: file.name || "pasted picture", state: "reading", row: undefined };
+    items.push(item);
+    item.row = rowOf(item);
+    element("list").append(item.row);
+    refresh();
+    try {
+      item.input = await pictures.call("open", { id: item.id, file });
+      drawThumbnail(item);
+      setState(item, "waiting");
+      select(item);
+      work();
+    } catch (error) {
+      remove(item);
+      say("errors", `${item.name}: ${error.message}`);
+    }
+  }
+}
+
+/** Enhances the pictures that wait, one after the other, the visible one first. */
+async function work() {
+  if (running) return;
+  const item = current?.state === "waiting" ? current : items.find(({ state }) => state === "waiting");
+  if (!item) return refresh();
+  const model = chosenModel();
+  running = item;
+  setState(item, "running");
+  item.result = undefined;
+  if (item === current) showCurrent();
+  try {
+    const parameters = { id: item.id, file: model.file, precision: element("precision").value };
+    const result = await pictures.call("enhance", parameters, ({ share }) => showProgress(item, share));
+    if (item.state === "running") finished(item, model, result);
+  } catch (error) {
+    if (!error.aborted) say("errors", `${item.name}: ${error.message}`);
+    if (item.state === "running") setState(item, error.aborted ? "stopped" : "failed");
+  }
+  running = null;
+  work();
+}
+
+function finished(item, model, result) {
+  item.result = { ...result, model: model.name };
+  setState(item, "done");
+  if (item !== current) return;
+  showCurrent();
+  say("status", `Done in ${time(result.milliseconds)}.`);
+}
+
+function stop() {
+  if (running) pictures.call("cancel", { id: running.id });
+}
+
+function cancelAll() {
+  for (const item of items) if (item.state === "waiting" || item.state === "running") setState(item, "stopped");
+  stop();
+  refresh();
+  say("status", "Cancelled.");
+  element("enhance").focus();
+}
+
+function enhanceAgain() {
+  for (const item of items) if (item.input && item.state !== "done") setState(item, "waiting");
+  work();
+}
+
+function remove(item) {
+  if (running === item) stop();
+  pictures.call("close", { id: item.id });
+  items = items.filter((other) => other !== item);
+  item.row.remove();
+  item.state = "removed";
+  if (current === item) select(items[items.length - 1] ?? null);
+  refresh();
+}
+
+// ---- what is shown ----
+
+const say = (id, text) => (element(id).textContent = text);
+const size = ({ width, height }) => `${width} × ${height}`;
+const time = (milliseconds) =>
+  milliseconds < 9995 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+
+const STATES = {
+  reading: () => "reading …",
+  waiting: () => "waiting",
+  running: () => "in work",
+  stopped: () => "cancelled",
+  failed: () => "failed",
+  done: ({ result }) => `${size(result)} · ${time(result.milliseconds)}`,
+};
+
+function setState(item, state) {
+  item.state = state;
+  item.row.querySelector(".state").textContent = STATES[state](item);
+  refresh();
+}
+
+function rowOf(item) {
+  const row = document.createElement("li");
+  row.innerHTML =
+    '<button type="button" class="pick"><canvas width="96" height="96" aria-hidden="true"></canvas>' +
+    '<span><span class="name"></span><span class="state"></span></span></button>' +
+    '<button type="button" class="remove">×</button>';
+  row.querySelector(".name").textContent = item.name;
+  row.querySelector(".state").textContent = STATES.reading();
+  row.querySelector(".pick").addEventListener("click", () => select(item));
+  row.querySelector(".remove").setAttribute("aria-label", `Remove ${item.name}`);
+  row.querySelector(".remove").addEventListener("click", () => remove(item));
+  return row;
+}
+
+function drawThumbnail(item) {
+  const canvas = item.row.querySelector("canvas"), { thumbnail } = item.input;
+  const side = Math.min(thumbnail.width, thumbnail.height);
+  const left = (thumbnail.width - side) / 2, top = (thumbnail.height - side) / 2;
+  canvas.getContext("2d").drawImage(thumbnail, left, top, side, side, 0, 0, 96, 96);
+  thumbnail.close();
+}
+
+function select(item) {
+  if (item && !item.input) return;
+  current = item;
+  for (const other of items)
+    other.row.querySelector(".pick").setAttribute("aria-current", String(other === item));
+  showCurrent();
+  refresh();
+}
+
+/** Size of the result, before there is one. */
+function expectedSize({ width, height }) {
+  const scale = chosenScale(), side = (pixels) => Math.ceil(pixels * scale);
+  return { width: side(width), height: side(height) };
+}
+
+function showCurrent() {
+  const shown = current?.input;
+  element("empty").hidden = Boolean(shown);
+  element("viewer").hidden = element("tools").hidden = !shown;
+  if (!shown) return viewer.show(null);
+  const { input, result, name, id } = current;
+  const finished = Boolean(result) && current.state === "done";
+  viewer.show({ id, input, size: finished ? result : expectedSize(input), finished });
+  element("divider").hidden = !finished;
+  for (const tag of document.querySelectorAll(".tag")) tag.hidden = !finished;
+  element("canvas").setAttribute("aria-label", finished ? `${name}, before and after` : name);
+  element("facts").textContent = finished
+    ? `${size(input)} → ${size(result)} · ${time(result.milliseconds)} · ${result.model}`
+    : `${size(input)} → ${size(expectedSize(input))}`;
+}
+
+function showProgress(item, share) {
+  if (item !== running || item.state !== "running") return;
+  element("progress").value = share;
+  const waiting = items.filter(({ state }) => state === "waiting").length;
+  say("status", `Enhancing ${item.name}${waiting ? `, ${waiting} more to come` : ""} …`);
+}
+
+/** Which buttons can be used. */
+function refresh() {
+  const busy = items.some(({ state }) => state === "running" || state === "waiting");
+  const done = items.filter(({ state }) => state === "done");
+  if (!busy) element("progress").value = 0;
+  element("progress").hidden = element("cancel").hidden = !busy;
+  element("enhance").hidden = busy || !items.some(({ state }) => state === "stopped" || state === "failed");
+  element("save").disabled = current?.state !== "done";
+  element("save-all").hidden = done.length < 2;
+  element("pictures").hidden = items.length === 0;
+}
+
+// ---- saving ----
+
+function resultName(item, type) {
+  const stem = item.name.replace(/\.[^.]*$/, "");
+  return `${stem}-${item.result.model}.${EXTENSIONS[type]}`;
+}
+
+async function save(item) {
+  const type = element("format").value;
+  say("errors", "");
+  say("status", `Writing ${resultName(item, type)} …`);
+  try {
+    const blob = await pictures.call("encode", { id: item.id, type, quality: QUALITY });
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = resultName(item, type);
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    say("status", `${link.download} is saved: ${(blob.size / 1e6).toFixed(1)} MB.`);
+  } catch (error) {
+    say("status", "");
+    say("errors", `${item.name}: ${error.message}`);
+  }
+}
+
+async function saveAll() {
+  for (const item of items.filter(({ state }) => state === "done")) await save(item);
+}
+
+// ---- events ----
+
+const picturesIn = (list) => [...list].filter(({ type }) => type === "" || type.startsWith("image/"));
+
+function listen() {
+  for (const id of ["choose", "more"]) element(id).addEventListener("click", () => element("files").click());
+  element("files").addEventListener("change", ({ target }) => {
+    add([...target.files]);
+    target.value = "";
+  });
+  element("sample").addEventListener("click", addSample);
+  element("settings").addEventListener("change", settingsChanged);
+  element("settings").addEventListener("submit", (event) => event.preventDefault());
+  element("enhance").addEventListener("click", enhanceAgain);
+  element("cancel").addEventListener("click", cancelAll);
+  element("saving").addEventListener("submit", (event) => {
+    event.preventDefault();
+    save(current);
+  });
+  element("save-all").addEventListener("click", saveAll);
+  element("smaller").addEventListener("click", () => viewer.zoomBy(-1));
+  element("larger").addEventListener("click", () => viewer.zoomBy(1));
+  element("fit").addEventListener("click", () => viewer.fit());
+  element("actual").addEventListener("click", () => viewer.actualSize());
+  element("loupe").addEventListener("click", toggleLoupe);
+  element("divider").addEventListener("keydown", ({ key }) => key.toLowerCase() === "l" && toggleLoupe());
+  viewer.onzoom = (zoom) => say("zoom", `${Math.round(100 * zoom)} %`);
+  listenForDrops();
+}
+
+function toggleLoupe() {
+  viewer.setLoupe(!viewer.loupe);
+  element("loupe").setAttribute("aria-pressed", String(viewer.loupe));
+}
+
+function listenForDrops() {
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (!relatedTarget) document.body.classList.remove("dropping");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dropping");
+    add(picturesIn(event.dataTransfer.files));
+  });
+  document.addEventListener("paste", ({ clipboardData }) => add(picturesIn(clipboardData.files)));
+}
+
+async function addSample() {
+  const response = await fetch(new URL("./sample.png", import.meta.url)).catch(() => null);
+  if (!response?.ok) return say("errors", "The sample cannot be loaded; is the connection down?");
+  await add([new File([await response.blob()], "sample.png", { type: "image/png" })]);
+}
+
+listen();
+await readModels();
+document.documentElement.dataset.ready = "true";
+navigator.serviceWorker?.register(new URL("./service-worker.js", import.meta.url)).catch(() => {});
