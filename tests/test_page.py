@@ -10,7 +10,7 @@ import pytest
 from command_line import CommandLine
 from onebranch.errors import OnebranchError
 from onebranch.model.catalogue import CATALOGUE
-from onebranch.page import MODELS, WEB_FOLDER, page_files, write_page
+from onebranch.page import PAGE_MODELS, WEB_FOLDER, page_files, write_page
 
 MAX_GZIP_BYTES, MAX_GZIP_BYTES_WITH_MODEL = 150_000, 200_000
 
@@ -46,7 +46,7 @@ def test_every_model_is_in_the_table_with_its_size():
     """models.json names every merged model, and the file that it names is there."""
     files = page_files()
     table = json.loads(files["models.json"])
-    assert [entry["name"] for entry in table] == list(MODELS)
+    assert [entry["name"] for entry in table] == list(PAGE_MODELS)
     for entry in table:
         file, version = entry["file"].split("?")
         assert len(files[file]) == entry["bytes"] and len(version) == 12

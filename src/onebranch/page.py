@@ -17,7 +17,7 @@ _INSTALLED = Path(__file__).parent / "web"
 WEB_FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "web"
 """The JavaScript package and the files of the page: in the installed package, or in the sources."""
 
-MODELS = tuple(name for name in CATALOGUE if name != "photo-x2-branches")
+PAGE_MODELS = tuple(name for name in CATALOGUE if name != "photo-x2-branches")
 """The shipped models that the page offers: those that are merged."""
 
 SERVICE_WORKER = "service-worker.js"
@@ -31,7 +31,7 @@ def page_files() -> dict[str, bytes]:
     if not (WEB_FOLDER / "engine.wasm").is_file():
         raise OnebranchError(f"the page's files are missing from this installation: {WEB_FOLDER}")
     files = {path.name: path.read_bytes() for path in _static_files()}
-    models = {f"models/{CATALOGUE[name].file}": CATALOGUE[name].path.read_bytes() for name in MODELS}
+    models = {f"models/{CATALOGUE[name].file}": CATALOGUE[name].path.read_bytes() for name in PAGE_MODELS}
     samples = {"sample.png": SAMPLE.read_bytes()}
     files["models.json"] = _models_json(models)
     files[SERVICE_WORKER] = _filled(files[SERVICE_WORKER].decode(), files)
@@ -71,7 +71,7 @@ def _models_json(models: dict[str, bytes]) -> bytes:
         version = hashlib.sha256(models[file]).hexdigest()[:12]  # browsers keep a model for good
         return facts | {"about": model.about, "file": f"{file}?{version}", "bytes": len(models[file])}
 
-    return json.dumps([entry(CATALOGUE[name]) for name in MODELS], indent=1).encode()
+    return json.dumps([entry(CATALOGUE[name]) for name in PAGE_MODELS], indent=1).encode()
 
 
 def _filled(text: str, files: dict[str, bytes]) -> bytes:

@@ -14,24 +14,14 @@ export function profileOf(bytes) {
 
 function jpegProfile(bytes) {
   const parts = [];
-  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda; ) {
-    const size = (bytes[at + 2] << 8) | bytes[at + 3];
-    if (bytes[at + 1] === 0xe2 && text(bytes, at + 4, 12) === ICC_MARK)
-      parts[bytes[at + 16] - 1] = bytes.subarray(at + 18, at + 2 + size);
-    at += 2 + size;
-  }
+  for (const segment of segments(bytes))
+    if (segment.ofProfile) parts[segment.bytes[16] - 1] = segment.bytes.subarray(18);
   const all = parts.filter(Boolean).flatMap((part) => [...part]);
   return all.length ? Uint8Array.from(all) : null;
 }
 
 function webpProfile(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 12; at + 8 <= bytes.length; ) {
-    const size = view.getUint32(at + 4, true);
-    if (text(bytes, at, 4) === "ICCP") return bytes.slice(at + 8, at + 8 + size);
-    at += 8 + size + (size & 1);
-  }
-  return null;
+  return [...chunks(bytes)].find(({ type }) => type === "ICCP")?.content ?? null;
 }
 
 /** The chunk of a PNG file for a profile. @param {Uint8Array} profile */
@@ -50,35 +40,58 @@ export async function profileInChunk(content) {
   return new Uint8Array(await new Response(stream.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
 }
 
-/** A JPEG file with a profile. @param {Uint8Array} bytes @param {Uint8Array} profile */
+/** A JPEG file with a profile in place of its own. @param {Uint8Array} bytes @param {Uint8Array} profile */
 export function withJpegProfile(bytes, profile) {
   const count = Math.ceil(profile.length / MAX_SEGMENT_BYTES), parts = [bytes.subarray(0, 2)];
+  const mark = [...ICC_MARK].map((letter) => letter.charCodeAt(0));
   for (let k = 0; k < count; k++) {
     const content = profile.subarray(k * MAX_SEGMENT_BYTES, (k + 1) * MAX_SEGMENT_BYTES);
     const size = content.length + 16;
-    const mark = [...ICC_MARK].map((letter) => letter.charCodeAt(0));
     parts.push(Uint8Array.of(0xff, 0xe2, size >> 8, size & 255, ...mark, k + 1, count), content);
   }
-  return new Blob([...parts, bytes.subarray(2)], { type: "image/jpeg" });
+  for (const segment of segments(bytes)) if (!segment.ofProfile) parts.push(segment.bytes);
+  return new Blob(parts, { type: "image/jpeg" });
 }
 
-/** A WebP file with a profile: an extended file (VP8X) whose chunk ICCP comes first. */
+/** The segments of a JPEG file after its first marker; the last one is everything from the samples on. */
+function* segments(bytes) {
+  let at = 2;
+  for (; at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda; ) {
+    const end = at + 2 + ((bytes[at + 2] << 8) | bytes[at + 3]);
+    const ofProfile = bytes[at + 1] === 0xe2 && text(bytes, at + 4, 12) === ICC_MARK;
+    yield { bytes: bytes.subarray(at, end), ofProfile };
+    at = end;
+  }
+  yield { bytes: bytes.subarray(at), ofProfile: false };
+}
+
+/** The chunks of a WebP file: type, content, and the whole with its padding. */
+function* chunks(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 12; at + 8 <= bytes.length; ) {
+    const size = view.getUint32(at + 4, true), end = at + 8 + size + (size & 1);
+    yield { type: text(bytes, at, 4), content: bytes.subarray(at + 8, at + 8 + size), bytes: bytes.subarray(at, end) };
+    at = end;
+  }
+}
+
+/** A WebP file with a profile in place of its own: an extended file (VP8X) whose chunk ICCP comes first. */
 export function withWebpProfile(bytes, profile, width, height) {
-  const extended = text(bytes, 12, 4) === "VP8X";
-  const rest = bytes.subarray(extended ? 30 : 12);
-  const flags = (extended ? bytes[20] : 0) | 0x20;
+  const others = [...chunks(bytes)].filter(({ type }) => type !== "VP8X" && type !== "ICCP");
+  const size = others.reduce((sum, other) => sum + other.bytes.length, 0), padding = profile.length & 1;
+  const extended = [...chunks(bytes)].find(({ type }) => type === "VP8X");
   const head = new Uint8Array(30 + 8), view = new DataView(head.buffer);
   const put = (at, letters) => [...letters].forEach((letter, k) => (head[at + k] = letter.charCodeAt(0)));
-  const padding = profile.length & 1;
   put(0, "RIFF");
-  view.setUint32(4, 30 + profile.length + padding + rest.length, true);
+  view.setUint32(4, 30 + profile.length + padding + size, true);
   put(8, "WEBPVP8X");
   view.setUint32(16, 10, true);
-  head[20] = flags;
+  head[20] = (extended?.content[0] ?? 0) | 0x20; // there is a profile
   [width - 1, height - 1].forEach((value, k) =>
     head.set([value & 255, (value >> 8) & 255, value >> 16], 24 + 3 * k),
   );
   put(30, "ICCP");
   view.setUint32(34, profile.length, true);
-  return new Blob([head, profile, new Uint8Array(padding), rest], { type: "image/webp" });
+  const parts = [head, profile, new Uint8Array(padding), ...others.map((other) => other.bytes)];
+  return new Blob(parts, { type: "image/webp" });
 }

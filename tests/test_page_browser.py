@@ -1,0 +1,413 @@
+"""The page in Chromium: what a visitor does, and what the browser says about it."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import onebranch
+from onebranch.page import write_page
+from web_pages import chromium, served, why_no_browser
+
+playwright_api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed (make wasm installs it)"
+)
+
+pytestmark = [
+    pytest.mark.wasm,
+    pytest.mark.skipif(bool(why_no_browser()), reason=why_no_browser() or "there is a browser"),
+]
+
+ROOT = Path(__file__).parent.parent
+AXE = ROOT / "build" / "wasm" / "axe.min.js"
+SUBFOLDER = "some/folder"
+PATIENCE_MS = 240_000
+"""The longest that anything may take on a busy machine."""
+
+MAX_RESPONSE_SECONDS = 2.0
+"""The longest that a click may take while a large picture is enhanced, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page, in a subfolder of a static server."""
+    folder = tmp_path_factory.mktemp("server")
+    write_page(folder / SUBFOLDER)
+    (folder / "frame.html").write_text(
+        '<!doctype html><title>Frame</title><link rel="icon" href="data:,">'
+        f'<iframe src="{SUBFOLDER}/" width="1000" height="800"></iframe>'
+    )
+    with served(folder) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    with playwright_api.sync_playwright() as playwright, chromium(playwright) as opened:
+        yield opened
+
+
+class Visit:
+    """A visitor's page, and what went wrong on it."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.address, self.problems, self.requests = address, list[str](), list[str]()
+        self.context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.on("console", self._told)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.context.on("request", lambda request: self.requests.append(request.url))
+
+    def _told(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
+
+    def open(self) -> None:
+        """Go to the page and wait until it is ready."""
+        self.page.goto(f"{self.address}/{SUBFOLDER}/")
+        self.page.locator("html[data-ready]").wait_for()
+
+    def choose(self, scale: str, model: str, precision: str) -> None:
+        """The settings."""
+        self.page.locator(f'#scales input[value="{scale}"]').check(force=True)
+        self.page.locator("#model").select_option(model)
+        self.page.locator("#precision").select_option(precision)
+
+    def upload(self, *files: Path) -> None:
+        """Choose pictures as with the button."""
+        self.page.locator("#files").set_input_files(files)
+
+    def finished(self, name: str) -> str:
+        """Wait until a picture is enhanced; what its row says."""
+        row = self.page.locator("#list li").filter(has_text=name)
+        row.locator(".state").filter(has_text="×").wait_for()
+        return str(row.locator(".state").text_content())
+
+    def download(self, kind: str) -> bytes:
+        """Save the visible result; the file's bytes."""
+        self.page.locator("#format").select_option(f"image/{kind}")
+        with self.page.expect_download() as saved:
+            self.page.locator("#save").click()
+        return Path(saved.value.path()).read_bytes()
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[Visit]:
+    """A new visitor. Nothing may go wrong, and no other site be asked for anything."""
+    made = Visit(browser, address)
+    made.open()
+    yield made
+    made.context.close()
+    assert made.problems == []
+    assert all(url.startswith((address, f"blob:{address}")) for url in made.requests), made.requests
+
+
+def picture(mode: str, width: int = 90, height: int = 70) -> np.ndarray:
+    """A test picture: a smooth ramp with noise. Modes: those of `saved`."""
+    random = np.random.default_rng(len(mode))
+    rows, columns = np.mgrid[:height, :width]
+    planes = [rows / height, columns / width, (rows + columns) / (height + width)]
+    values = np.stack(planes, 2) * 0.8 + random.random((height, width, 3)) * 0.2
+    if mode.startswith("grey"):
+        values = values[..., :1]
+    if "alpha" in mode:
+        alpha = np.clip(random.random((height, width, 1)) * 3 - 1, 0, 1)
+        alpha[20:50, 20:60] = 0
+        values = np.concatenate([values, alpha], 2)
+    dtype = np.uint16 if mode.endswith("16") else np.uint8
+    return (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def saved(mode: str, path: Path) -> Path:
+    """The test picture as a file, written by the package itself."""
+    from onebranch.images.picture import Picture
+    from onebranch.images.writing import write
+
+    samples = picture(mode)
+    has_alpha = "alpha" in mode
+    pixels = samples[..., :-1] if has_alpha else samples
+    write(Picture(np.ascontiguousarray(pixels), samples[..., -1] if has_alpha else None), path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["rgb", "rgb alpha", "grey", "rgb 16", "rgb alpha 16"])
+def test_int8_results_are_those_of_the_command_line(visit, tmp_path, mode):
+    """The PNG that the page saves has the samples of `onebranch enhance`, alpha and 16 bits included."""
+    source = saved(mode, tmp_path / "picture.png")
+    expected = enhanced(source, "photo-x2-int8", "int8")
+    visit.choose("2", "photo-x2", "int8")
+    visit.upload(source)
+    visit.finished("picture.png")
+    result = samples_of(visit.download("png"), tmp_path)
+    assert result.dtype == expected.dtype and result.shape == expected.shape
+    assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("scale", "model"), [("2", "restore-x2"), ("4", "photo-x4"), ("1", "denoise"), ("0.5", "shrink-x2")]
+)
+def test_fp32_results_are_within_a_level(visit, tmp_path, scale, model):
+    """Odd sizes, every task, several bands."""
+    Image.fromarray(picture("rgb", 101, 203)).save(tmp_path / "picture.png")
+    visit.choose(scale, model, "fp32")
+    visit.upload(tmp_path / "picture.png")
+    visit.finished("picture.png")
+    expected = enhanced(tmp_path / "picture.png", model, "fp32").astype(int)
+    result = samples_of(visit.download("png"), tmp_path).astype(int)
+    assert np.abs(result - expected).max() <= 1
+
+
+def enhanced(source: Path, model: str, precision: str) -> np.ndarray:
+    """The samples of what `onebranch enhance` writes."""
+    out = source.parent / f"{model}-{precision}"
+    onebranch.enhance_files([source], out, onebranch.Options(model=model, precision=precision))
+    return samples_of((out / source.name).read_bytes(), source.parent)
+
+
+def samples_of(content: bytes, folder: Path) -> np.ndarray:
+    """The samples of a PNG file."""
+    from onebranch.images.reading import read
+
+    path = folder / "read.png"
+    path.write_bytes(content)
+    result = read(path)
+    alpha = [] if result.alpha is None else [result.alpha[..., None]]
+    return np.concatenate([result.pixels, *alpha], 2)
+
+
+def test_profiles_are_kept(visit, tmp_path):
+    """PNG, JPEG and WebP results carry the profile of the input, whatever its format."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for name, options in (("a.png", {}), ("b.jpg", {"quality": 95}), ("c.webp", {"lossless": True})):
+        Image.fromarray(picture("rgb")).save(tmp_path / name, icc_profile=profile, **options)
+    visit.choose("2", "photo-x2", "int8")
+    for name in ("a.png", "b.jpg", "c.webp"):
+        visit.upload(tmp_path / name)
+        visit.finished(name)
+        for kind in ("png", "jpeg", "webp"):
+            image = Image.open(io.BytesIO(visit.download(kind)))
+            image.load()
+            assert image.size == (180, 140) and image.info["icc_profile"] == profile, (name, kind)
+
+
+def test_a_dropped_picture_and_a_pasted_one(visit, tmp_path):
+    """Both are enhanced like a chosen one."""
+    content = io.BytesIO()
+    Image.fromarray(picture("rgb")).save(content, "png")
+    text = base64.b64encode(content.getvalue()).decode()
+    visit.page.evaluate(
+        """text => {
+          const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+          const transfer = name => {
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], name, {type: "image/png"}));
+            return data;
+          };
+          const drop = new DragEvent("drop", {dataTransfer: transfer("dropped.png"), bubbles: true});
+          document.querySelector("#empty").dispatchEvent(drop);
+          document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer("pasted.png")}));
+        }""",
+        text,
+    )
+    assert "180 × 140" in visit.finished("dropped.png")
+    assert "180 × 140" in visit.finished("pasted.png")
+    assert visit.page.locator("#save-all").is_visible()
+
+
+def test_keyboard_alone(visit, tmp_path):
+    """Tab reaches the divider, whose keys move it, zoom, pan and show the loupe; labels say what happens."""
+    Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
+    visit.upload(tmp_path / "picture.png")
+    visit.finished("picture.png")
+    page, divider = visit.page, visit.page.locator("#divider")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "divider":
+            break
+    assert page.evaluate("document.activeElement.id") == "divider"
+    for key, value in (("ArrowRight", "52"), ("ArrowLeft", "50"), ("Home", "0"), ("End", "100")):
+        page.keyboard.press(key)
+        assert divider.get_attribute("aria-valuenow") == value
+    page.keyboard.press("PageDown")
+    assert "90 % before" in divider.get_attribute("aria-valuetext")
+    fitted = page.locator("#zoom").text_content()
+    page.keyboard.press("+")
+    assert page.locator("#zoom").text_content() != fitted
+    page.keyboard.press("1")
+    assert page.locator("#zoom").text_content() == "100 %"
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("0")
+    assert page.locator("#zoom").text_content() == fitted
+    page.keyboard.press("l")
+    assert page.locator("#loupe").get_attribute("aria-pressed") == "true"
+
+
+def test_the_divider_and_the_picture_are_dragged(visit, tmp_path):
+    """The mouse drags the divider and pans; the wheel zooms around the pointer."""
+    Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
+    visit.upload(tmp_path / "picture.png")
+    visit.finished("picture.png")
+    page, box = visit.page, visit.page.locator("#viewer").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, middle[1], steps=4)
+    page.mouse.up()
+    assert page.locator("#divider").get_attribute("aria-valuenow") == "25"
+    before = page.locator("#zoom").text_content()
+    page.mouse.move(box["x"] + box["width"] * 0.7, middle[1])
+    page.mouse.wheel(0, -240)
+    page.wait_for_timeout(200)
+    assert page.locator("#zoom").text_content() != before
+    first = page.locator("#viewer").screenshot()
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle[1] + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert page.locator("#viewer").screenshot() != first
+
+
+def test_a_broken_file_is_one_message(visit, tmp_path):
+    """It is named with the reason, and other pictures are enhanced."""
+    content = io.BytesIO()
+    Image.fromarray(picture("rgb")).save(content, "png")
+    (tmp_path / "cut.png").write_bytes(content.getvalue()[:4000])
+    (tmp_path / "noise.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
+    (tmp_path / "good.png").write_bytes(content.getvalue())
+    for name, reason in (("cut.png", "damaged|ends before"), ("noise.jpg", "damaged, or not a picture")):
+        visit.upload(tmp_path / name)
+        message = visit.page.locator("#errors:not(:empty)")
+        message.filter(has_text=name).wait_for()
+        assert re.search(f"^{name}: .*({reason})", str(message.text_content()))
+    visit.upload(tmp_path / "good.png")
+    visit.finished("good.png")
+    assert visit.page.locator("#list li").count() == 1
+    assert visit.page.locator("#errors").text_content() == ""
+
+
+def test_a_large_picture_leaves_the_page_responsive(visit, tmp_path):
+    """While 24 megapixels are enhanced, another picture's divider and Cancel answer."""
+    Image.fromarray(picture("rgb")).save(tmp_path / "small.png")
+    tile = Image.fromarray(picture("rgb", 500, 400))
+    large = Image.new("RGB", (6000, 4000))
+    for x in range(0, 6000, 500):
+        for y in range(0, 4000, 400):
+            large.paste(tile, (x, y))
+    large.save(tmp_path / "large.jpg", quality=90)
+    page = visit.page
+    visit.choose("2", "photo-x2", "fp32")
+    visit.upload(tmp_path / "small.png")
+    visit.finished("small.png")
+    visit.upload(tmp_path / "large.jpg")
+    row = page.locator("#list li").filter(has_text="large.jpg").locator(".state")
+    row.filter(has_text="in work").wait_for()
+    page.locator("#list li").filter(has_text="small.png").locator(".pick").click()
+    page.locator("#divider").wait_for()
+    seconds = page.evaluate(
+        """async () => {
+          const divider = document.querySelector("#divider"), begin = performance.now();
+          divider.dispatchEvent(new KeyboardEvent("keydown", {key: "Home"}));
+          await new Promise(requestAnimationFrame);
+          await new Promise(requestAnimationFrame);
+          return (performance.now() - begin) / 1000;
+        }"""
+    )
+    assert page.locator("#divider").get_attribute("aria-valuenow") == "0"
+    assert seconds < MAX_RESPONSE_SECONDS
+    assert "in work" in str(row.text_content())
+    page.locator("#cancel").click()
+    row.filter(has_text="cancelled").wait_for(timeout=1000 * MAX_RESPONSE_SECONDS)
+    assert page.locator("#status").text_content() == "Cancelled."
+    page.wait_for_timeout(500)
+    assert "cancelled" in str(row.text_content())
+    page.locator("#enhance").wait_for()
+
+
+def test_changed_settings_enhance_again(visit, tmp_path):
+    """Another size or model replaces the result."""
+    Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
+    visit.upload(tmp_path / "picture.png")
+    assert "180 × 140" in visit.finished("picture.png")
+    visit.page.locator('#scales input[value="4"]').check(force=True)
+    visit.page.locator("#list .state").filter(has_text="360 × 280").wait_for()
+    assert "photo-x4" in str(visit.page.locator("#facts").text_content())
+
+
+def test_offline_after_the_first_visit(visit, tmp_path):
+    """Without a connection the page opens again and enhances with the model that was used."""
+    Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
+    visit.upload(tmp_path / "picture.png")
+    visit.finished("picture.png")
+    visit.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    visit.context.set_offline(True)
+    visit.page.reload()
+    visit.page.locator("html[data-ready]").wait_for()
+    visit.upload(tmp_path / "picture.png")
+    assert "180 × 140" in visit.finished("picture.png")
+    visit.choose("2", "photo-x2", "fp32")
+    visit.page.locator("#errors").filter(has_text="connection").wait_for()
+    visit.problems[:] = [text for text in visit.problems if "ERR_INTERNET_DISCONNECTED" not in text]
+
+
+def test_inside_an_iframe(visit, tmp_path):
+    """The page works in a frame of another document."""
+    Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
+    visit.page.goto(f"{visit.address}/frame.html")
+    frame = visit.page.frame_locator("iframe")
+    frame.locator("html[data-ready]").wait_for()
+    frame.locator("#files").set_input_files(tmp_path / "picture.png")
+    frame.locator("#list .state").filter(has_text="180 × 140").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_accessibility_and_width(browser, address, tmp_path, scheme, width):
+    """axe finds nothing, empty and with a result, light and dark; nothing is wider than a phone."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not there (scripts/install_browser.sh fetches it from npm)")
+    Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
+    visit = Visit(browser, address, color_scheme=scheme)
+    visit.page.set_viewport_size({"width": width, "height": 844})
+    visit.open()
+    visit.page.evaluate(AXE.read_text())
+    assert violations(visit) == []
+    visit.upload(tmp_path / "picture.png", tmp_path / "picture.png")
+    visit.page.locator("#save-all").wait_for()
+    assert violations(visit) == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    visit.context.close()
+
+
+def violations(visit: Visit) -> list[str]:
+    """What axe finds on the page as it is."""
+    found = visit.page.evaluate("axe.run().then(result => result.violations)")
+    return [f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}" for one in found]
+
+
+def test_code_that_is_not_ours_does_not_run(browser, address):
+    """The policy refuses inline scripts and requests to other sites."""
+    visit = Visit(browser, address)
+    visit.open()
+    refused = visit.page.evaluate(
+        """async () => {
+          const refused = [];
+          const note = event => refused.push(event.effectiveDirective);
+          document.addEventListener("securitypolicyviolation", note);
+          const script = document.createElement("script");
+          script.textContent = "window.ran = true";
+          document.head.append(script);
+          await fetch("http://127.0.0.1:9/").catch(() => {});
+          await new Promise(resolve => setTimeout(resolve, 100));
+          return [refused, window.ran ?? false];
+        }"""
+    )
+    assert refused == [["script-src-elem", "connect-src"], False]
+    visit.context.close()
