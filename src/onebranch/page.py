@@ -4,10 +4,10 @@ The page needs no server beyond static hosting, and no other file than those tha
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from onebranch import strict_json
 from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError
 from onebranch.model.catalogue import CATALOGUE, ShippedModel
@@ -71,7 +71,7 @@ def _models_json(models: dict[str, bytes]) -> bytes:
         version = hashlib.sha256(models[file]).hexdigest()[:12]  # browsers keep a model for good
         return facts | {"about": model.about, "file": f"{file}?{version}", "bytes": len(models[file])}
 
-    return json.dumps([entry(CATALOGUE[name]) for name in PAGE_MODELS], indent=1).encode()
+    return strict_json.dumps([entry(CATALOGUE[name]) for name in PAGE_MODELS], indent=1).encode()
 
 
 def _filled(text: str, files: dict[str, bytes]) -> bytes:
@@ -81,8 +81,8 @@ def _filled(text: str, files: dict[str, bytes]) -> bytes:
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)
     kept = sorted(name for name in files if name != SERVICE_WORKER)
-    filled = text.replace('"VERSION"', json.dumps(digest.hexdigest()[:16]))
-    filled = filled.replace('["FILES"]', json.dumps(kept))
+    filled = text.replace('"VERSION"', strict_json.dumps(digest.hexdigest()[:16]))
+    filled = filled.replace('["FILES"]', strict_json.dumps(kept))
     if filled == text:
         raise OnebranchError("the page's service worker has no place for its version")
     return filled.encode()
