@@ -65,7 +65,7 @@ def _static_files() -> Iterator[Path]:
 def _models_json(models: dict[str, bytes]) -> bytes:
     """The models as JSON, in the order of the catalogue."""
 
-    def entry(model: ShippedModel) -> dict[str, str | int]:
+    def entry(model: ShippedModel) -> dict[str, object]:
         file = f"models/{model.file}"
         facts = {"name": model.name, "task": model.task, "scale": model.scale, "colour": model.colour}
         version = hashlib.sha256(models[file]).hexdigest()[:12]  # browsers keep a model for good
