@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from onebranch.cli.enhance_streams import STANDARD_STREAM, stream_files
+from onebranch.cli.enhance_video import VideoArguments, is_y4m_pipe, video_options
 from onebranch.cli.option_groups import (
     INPUT_SIZE_OPTION,
     MAX_PIXELS_OPTION,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.single_file import FileOptions
     from onebranch.graph.analysis.valid_sizes import InputSize
+    from onebranch.video.mixed_files import MixedFiles
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ file_options = option_group(
 @model_options
 @runtime_options
 @file_options
+@video_options
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object per line for each picture, and a summary."
@@ -257,16 +260,21 @@ def command(
     network: ModelArguments,
     running: RuntimeArguments,
     files: FileArguments,
+    clips: VideoArguments,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Enhance pictures, or all pictures in a folder: upscale, downscale or denoise, by the model.
+    """Enhance pictures and clips, or all in a folder: upscale, downscale or denoise, by the model.
 
     Without --model: restore-x2; --scale 3 or 4 selects a model for it, or a chain of models. --scale, --width
     and --height are reached by resampling after the model. Models of luma (colour y) interpolate chroma; a
     denoising one leaves it as it is. Any ONNX file with one picture (1, C, H, W) from 0 to 1 as its input and
     one as its output, luma or RGB, can be the model.
+
+    Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
+    take photo-x2-int8 or photo-x4-int8, which are fast; restore-x2-int8 suits strongly compressed clips. With
+    --format y4m, standard input and output are uncompressed clips.
 
     A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', or - for standard input. Pictures
     that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2
@@ -277,16 +285,23 @@ def command(
     to_stdout = out == STANDARD_STREAM
     if to_stdout:
         _check_standard_output(batch, as_json)
+    if is_y4m_pipe(out, batch.file_format):
+        clips.pipe(pictures, network.options(running))
+        return
     paths = [*pictures, *(_read_list(listing) if listing is not None else ())]
     output = _Output(as_json, quiet or (to_stdout and not dry_run), dry_run)
     with stream_files(paths, out, batch.file_format) as streams:
         output.screen.rename = streams.renamed
+        mixed = clips.mixed_files(batch.resume, batch.file_format, output.screen.clip_progress)
+        if to_stdout or mixed.suffix:
+            batch = replace(batch, file_format=None)
         request = _Request(
             streams.paths,
             streams.out,
             network.options(running),
             files.file_options(),
-            (replace(batch, file_format=None) if to_stdout else batch).batch_options(),
+            replace(batch.batch_options(), other=mixed.other_files()),
+            mixed,
         )
         begin = time.perf_counter()
         summary = request.preview(output) if dry_run else request.enhance(output)
@@ -332,22 +347,23 @@ class _Request:
     options: "Options"
     files: "FileOptions"
     batch: "BatchOptions"
+    mixed: "MixedFiles"
 
     def enhance(self, output: _Output) -> "Summary":
         """Enhance the pictures; after an interrupt, exit with code 130."""
-        from onebranch.cli.enhance_report import count_pictures
+        from onebranch.cli.enhance_report import count_files
         from onebranch.enhancer.batch import Done, Outcome
         from onebranch.enhancer.folders import BatchObserver, enhance_files
 
-        screen, report, done = output.screen, output.report, 0
+        screen, report, done = output.screen, output.report, list[Done]()
 
         def started(count: int, left_out: Sequence[str]) -> None:
             screen.started(count)
             report.started(count, left_out)
 
         def finished(outcome: Outcome) -> None:
-            nonlocal done
-            done += isinstance(outcome, Done)
+            if isinstance(outcome, Done):
+                done.append(outcome)
             screen.finished(outcome)
             report.finished(outcome)
 
@@ -355,10 +371,17 @@ class _Request:
         try:
             with screen, _interrupted_by_sigterm():
                 return enhance_files(
-                    self.paths, self.out, self.options, self.files, batch=self.batch, observer=observer
+                    self.paths,
+                    self.out,
+                    self.options,
+                    self.files,
+                    batch=self.batch,
+                    observer=observer,
+                    enhance=self.mixed.enhance,
                 )
-        except KeyboardInterrupt:
-            screen.print_error(f"stopped; {count_pictures(done)} enhanced, none is half-written")
+        except KeyboardInterrupt as interrupt:
+            left = f"; {interrupt}" if str(interrupt) else ""
+            screen.print_error(f"stopped; {count_files(done)} enhanced, none is half-written{left}")
             sys.exit(130)
 
     def preview(self, output: _Output) -> "Summary":
@@ -367,7 +390,13 @@ class _Request:
 
         observer = BatchObserver(output.report.started, finished=output.report.finished)
         return preview_files(
-            self.paths, self.out, self.options, self.files, batch=self.batch, observer=observer
+            self.paths,
+            self.out,
+            self.options,
+            self.files,
+            batch=self.batch,
+            observer=observer,
+            preview=self.mixed.preview,
         )
 
 

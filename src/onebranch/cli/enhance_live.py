@@ -1,6 +1,9 @@
 """The live display of `onebranch enhance` on a terminal: progress, time left, and the current pictures."""
 
 import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -20,6 +23,7 @@ class Live:
     def __init__(self, pictures: int, done: int = 0) -> None:
         self._pictures, self._done = pictures, done
         self._shares: dict[Job, float] = {}
+        self._details: dict[Path, str] = {}
         self._lock = threading.Lock()
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -53,6 +57,11 @@ class Live:
             self._shares[job] = share
             self._update()
 
+    def detail(self, source: Path, words: str) -> None:
+        """Set what is shown of a clip instead of its completed share."""
+        with self._lock:
+            self._details[source] = words
+
     def finished(self, outcome: Outcome) -> None:
         """Count a picture as finished."""
         with self._lock:
@@ -65,7 +74,7 @@ class Live:
             self._task,
             completed=self._done + 0.95 * sum(self._shares.values()),  # the rest is for writing the file
             done=f"{self._done}/{self._pictures}",
-            current=current_pictures(self._shares),
+            current=current_pictures(self._shares, self._details),
         )
 
 
@@ -76,14 +85,20 @@ class _CurrentPictures(TextColumn):
         return Text(task.fields["current"], style="dim", no_wrap=True, overflow="ellipsis")  # type: ignore[attr-defined]
 
 
-def current_pictures(shares: dict[Job, float]) -> str:
-    """The pictures that are being enhanced, with their completed share.
+def current_pictures(shares: dict[Job, float], details: Mapping[Path, str] = MappingProxyType({})) -> str:
+    """The pictures that are being enhanced, with their completed share, or with their details.
 
     >>> from pathlib import Path
     >>> current_pictures({Job(Path("in/a.png"), Path("b.png")): 0.5})
     'a.png 50 %'
     """
-    current = [(job.source.name, share) for job, share in shares.items() if share < 1]
-    names = [f"{printable(n)} {100 * share:.0f} %" if share else printable(n) for n, share in current]
+    current = [(job.source, share) for job, share in shares.items() if share < 1]
+    names = [f"{printable(path.name)}{_state(share, details.get(path))}" for path, share in current]
     more = len(names) - MAX_NAMES
     return ", ".join(names[:MAX_NAMES]) + (f", {more} more" if more > 0 else "")
+
+
+def _state(share: float, detail: str | None) -> str:
+    if detail is not None:
+        return f" {detail}"
+    return f" {100 * share:.0f} %" if share else ""

@@ -72,7 +72,8 @@ def lines_of(outcome: Done | Previewed | Skipped) -> Iterator[str]:
     if preview.frames > 1:
         sizes += f", {preview.frames} frames"
     if isinstance(outcome, Done):
-        yield f"{job.source}: {sizes}, {format_duration(outcome.seconds)}, {job.target}"
+        rate = f" ({preview.frames / outcome.seconds:.1f} frames/s)" if preview.is_clip else ""
+        yield f"{job.source}: {sizes}, {format_duration(outcome.seconds)}{rate}, {job.target}"
     else:
         time = "" if outcome.seconds is None else f"; {format_estimate(outcome.seconds)} in the network"
         yield f"{job.source}: {sizes}, would become {job.target}"
@@ -87,9 +88,9 @@ def summary_lines(summary: Summary, seconds: float) -> Iterator[str]:
     """The lines about all pictures; a note about several of them is counted."""
     results: list[Done] | list[Previewed] = summary.previewed or summary.done
     if summary.previewed:
-        parts = [f"{count_pictures(len(results))} would be enhanced", *_times(summary.previewed)]
+        parts = [f"{count_files(results)} would be enhanced", *_times(summary.previewed)]
     else:
-        parts = [f"{count_pictures(len(results))} enhanced in {format_duration(seconds)}"]
+        parts = [f"{count_files(results)} enhanced in {format_duration(seconds)}"]
     if results:
         parts.append(_networks(results))
     if summary.skipped:
@@ -100,7 +101,8 @@ def summary_lines(summary: Summary, seconds: float) -> Iterator[str]:
     if len(summary.results) > 1:
         notes = Counter(note for result in results for note in result.preview.notes)
         for note, count in notes.items():
-            yield f"  {count_pictures(count)}: {note}"
+            noun = count_pictures(count) if not any(r.preview.is_clip for r in results) else f"{count} files"
+            yield f"  {noun}: {note}"
 
 
 def _times(previewed: Sequence[Previewed]) -> Iterator[str]:
@@ -143,6 +145,16 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         return values | {"seconds": round(outcome.seconds, 4)}
     seconds = None if outcome.seconds is None else round(outcome.seconds, 4)
     return values | {"memory_bytes": preview.memory, "network_seconds": seconds}
+
+
+def count_files(results: Sequence[Done | Previewed]) -> str:
+    """The number of pictures and of clips in words, such as '2 pictures and 1 clip'."""
+    clips = sum(result.preview.is_clip for result in results)
+    words = f"{clips} clip{'' if clips == 1 else 's'}"
+    if clips == len(results) and clips:
+        return words
+    pictures = count_pictures(len(results) - clips)
+    return f"{pictures} and {words}" if clips else pictures
 
 
 def count_pictures(count: int) -> str:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from onebranch.errors import printable
 
 if TYPE_CHECKING:
     from onebranch.cli.enhance_live import Live
+    from onebranch.video.progress import ClipProgress
 
 
 class Screen:
@@ -66,6 +68,12 @@ class Screen:
                 self._display = Live(self._pictures, self._done).__enter__()
             if self._display:
                 self._display.progress(job, share)
+
+    def clip_progress(self, source: Path, progress: "ClipProgress") -> None:
+        """Update the details of a clip; from any thread."""
+        with self._lock:
+            if self._display:
+                self._display.detail(source, progress.words())
 
     def finished(self, outcome: Outcome) -> None:
         """Count a picture as finished."""

@@ -46,7 +46,8 @@ def stream_files(paths: Sequence[str], out: str, file_format: str | None) -> Ite
     import tempfile  # imported late: it loads modules that enhancing files does without
 
     with tempfile.TemporaryDirectory(prefix="onebranch-") as folder:
-        streams = StreamFiles(list(paths), out, {str(Path(folder, "stdin")): "standard input"})
+        names = {str(Path(folder, _stdin_name(out))): "standard input"}
+        streams = StreamFiles(list(paths), out, names)
         try:
             streams = _with_files(streams, Path(folder), file_format)
             yield streams
@@ -58,12 +59,21 @@ def stream_files(paths: Sequence[str], out: str, file_format: str | None) -> Ite
             sys.stdout.buffer.flush()
 
 
+def _stdin_name(out: str) -> str:
+    """The name of the file that holds standard input: that of a clip if the result is a clip."""
+    from onebranch.video.containers import is_clip
+
+    return "stdin.mkv" if is_clip(Path(out)) else "stdin"
+
+
 def _with_files(streams: StreamFiles, folder: Path, file_format: str | None) -> StreamFiles:
     """The paths and the output with files in place of `-`; reads standard input."""
     out, names = streams.out, dict(streams.names)
+    stdin = str(folder / _stdin_name(out))
     if STANDARD_STREAM in streams.paths:
-        (folder / "stdin").write_bytes(sys.stdin.buffer.read())
-    paths = [str(folder / "stdin") if path == STANDARD_STREAM else path for path in streams.paths]
+        with open(stdin, "xb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+    paths = [stdin if path == STANDARD_STREAM else path for path in streams.paths]
     if out == STANDARD_STREAM:
         _check_output(paths)
         out = str(folder / f"result{_suffix(paths[0], file_format)}")

@@ -267,7 +267,7 @@ def preview_outcomes(
             if job.comparison is not None:
                 check_writable(job.comparison, file_options.overwrite, folder_will_exist=True)
             previewed = preview(job.source, job.target, enhancer, file_options)
-            yield Previewed(job, previewed, estimator.seconds(previewed))
+            yield Previewed(job, previewed, None if previewed.is_clip else estimator.seconds(previewed))
         except OnebranchError as error:
             yield _failed(job, error)
 

@@ -33,6 +33,7 @@ from onebranch.enhancer.jobs import (
 )
 from onebranch.enhancer.names import MEASURED, Naming, Values
 from onebranch.enhancer.options import Options
+from onebranch.enhancer.other_files import PICTURES_ONLY, OtherFiles
 from onebranch.enhancer.single_file import (
     EnhanceFile,
     FileOptions,
@@ -59,7 +60,7 @@ class BatchOptions:
     jobs: pictures at a time; None: by the number of cores. resume: skip pictures already completed, by the
     manifest that is kept in the output folder. shard: enhance only this part of the pictures; all shards
     together enhance each picture once. comparisons: a folder (for one picture also a file) for pictures of
-    input and result side by side.
+    input and result side by side. other: files besides pictures, which `enhance` must enhance too.
 
     >>> BatchOptions(recursive=True, resume=True).jobs is None
     True
@@ -71,6 +72,7 @@ class BatchOptions:
     resume: bool = False
     shard: Shard | None = None
     comparisons: PathLike | None = None
+    other: OtherFiles = PICTURES_ONLY
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def preview_files(
     if batch.resume:
         from onebranch.enhancer.manifest import Records, fingerprint
 
-        records = Records(Path(out), fingerprint(options, file_options.encoding))
+        settings = batch.other.settings
+        records = Records(Path(out), fingerprint(options, file_options.encoding, settings))
     results = []
     for outcome in preview_outcomes(work.jobs, work.enhancer, file_options, records, preview):
         observer.finished(outcome)
@@ -179,11 +182,15 @@ def preview_files(
 
 
 class _Work(NamedTuple):
-    """The jobs, lines about inputs that were left out, and the enhancer."""
+    """The jobs, lines about inputs that were left out, and the enhancer.
+
+    recorded: whether results are recorded in a manifest.
+    """
 
     jobs: list[Job]
     left_out: tuple[str, ...]
     enhancer: Enhancer
+    recorded: bool
 
 
 def _prepare(
@@ -199,13 +206,16 @@ def _prepare(
     for path in (*inputs, *map(os.fspath, folders)):
         if "\0" in path:
             raise OnebranchError(f"nothing can be called '{path}': a name cannot hold NUL")
-    sources = sources_of(inputs, batch.recursive, folders)
+    sources = sources_of(inputs, batch.recursive, folders, batch.other.suffixes)
     enhancer = Enhancer(options, number_of_jobs(_requested_jobs(options, batch), len(sources.pictures)))
     jobs = _jobs(inputs, sources, out, enhancer, file_options, batch)
     _check_lossless(jobs, file_options)
     jobs = _with_comparisons(jobs, Path(out), batch)
     check_comparisons(jobs, sources.pictures)
-    return _Work(jobs, sources.left_out, enhancer)
+    into_file = len(jobs) == 1 and jobs[0].target == Path(out)
+    return _Work(
+        jobs, sources.left_out, enhancer, (batch.resume or batch.shard is not None) and not into_file
+    )
 
 
 def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
@@ -225,6 +235,9 @@ def _jobs(
 ) -> list[Job]:
     """The jobs: one picture into one file, or into a folder."""
     one = len(sources.pictures) == 1 and is_one_file(inputs, out)
+    if one and batch.other.include(sources.pictures[0].path) and batch.naming == Naming() and not batch.shard:
+        batch.other.check_target(Path(out))
+        return [Job(sources.pictures[0].path, Path(out))]
     if one and batch.naming == Naming() and not (batch.resume or batch.shard):
         format_of_name(Path(out))  # an unknown suffix is an error of the call, not of one picture
         return [Job(sources.pictures[0].path, Path(out))]
@@ -241,9 +254,12 @@ def _jobs_into_folder(
     check_folder(out)
 
     def measure(path: Path) -> Values:
+        if batch.other.include(path):
+            return batch.other.measure(path, enhancer.options)
         return _measured_fields(path, enhancer, file_options)
 
-    jobs = jobs_for(sources, Path(out), batch.naming, measure if MEASURED & batch.naming.fields else None)
+    is_measured = bool(MEASURED & batch.naming.fields)
+    jobs = jobs_for(sources, Path(out), batch.naming, measure if is_measured else None, batch.other)
     shard = batch.shard
     if shard is None:
         return jobs
@@ -291,7 +307,10 @@ def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[J
         if _format_name(file) == "":
             raise OnebranchError(f"'{file}' has no picture's suffix; a comparison needs one, such as .png")
     check_unique_targets(zip([job.source for job in jobs], files, strict=True))
-    return [replace(job, comparison=file) for job, file in zip(jobs, files, strict=True)]
+    return [
+        job if batch.other.include(job.source) else replace(job, comparison=file)
+        for job, file in zip(jobs, files, strict=True)
+    ]
 
 
 def _comparison_file(job: Job, out: Path, folder: Path) -> Path:
@@ -308,14 +327,14 @@ def _outcomes(
     progress: JobProgress,
     enhance: EnhanceFile,
 ) -> Generator[Outcome]:
-    if not (batch.resume or batch.shard):
+    if not work.recorded:
         yield from Batch(work.enhancer, file_options, enhance=enhance, progress=progress).outcomes(work.jobs)
         return
     from onebranch.enhancer.batch import CreatedFolders
     from onebranch.enhancer.manifest import Manifest, fingerprint
 
     CreatedFolders().create(out)
-    options = fingerprint(work.enhancer.options, file_options.encoding)
+    options = fingerprint(work.enhancer.options, file_options.encoding, batch.other.settings)
     with Manifest(out, options, batch.shard) as manifest:
         if batch.resume:
             _remove_leftovers(work.jobs, out)

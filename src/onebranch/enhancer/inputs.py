@@ -54,17 +54,20 @@ def parse_list(content: bytes) -> list[str]:
 
 
 def sources_of(
-    paths: Iterable[str | os.PathLike[str]], recursive: bool = False, results: Sequence[Path] = ()
+    paths: Iterable[str | os.PathLike[str]],
+    recursive: bool = False,
+    results: Sequence[Path] = (),
+    suffixes: frozenset[str] = frozenset(),
 ) -> Sources:
     """The picture files that files, folders and patterns stand for, in their order.
 
     A file is taken whatever its suffix. A folder stands for the pictures in it, and with `recursive` in its
     subfolders. A pattern (`*`, `?`, `[...]`, `**` for any folders) stands for the pictures that match it.
-    results: folders of results, in which no pictures are looked for. Links that are named are followed; links
-    that are found must not lead out of the folder. Raises OnebranchError for a folder or a pattern without
-    pictures.
+    results: folders of results, in which no pictures are looked for. suffixes: of other files that are taken
+    like pictures. Links that are named are followed; links that are found must not lead out of the folder.
+    Raises OnebranchError for a folder or a pattern without pictures.
     """
-    search = _Search(recursive, frozenset(real_path(folder) for folder in results))
+    search = _Search(recursive, frozenset(real_path(folder) for folder in results), suffixes)
     pictures: dict[Path, Source] = {}
     for path in paths:
         for source in search.sources(os.fspath(path)):
@@ -78,11 +81,13 @@ def sources_of(
 class _Search:
     """Looks for pictures.
 
-    excluded: real paths of folders in which no pictures are looked for. left_out: lines about other inputs.
+    excluded: real paths of folders in which no pictures are looked for. suffixes: of other files that are
+    taken like pictures. left_out: lines about other inputs.
     """
 
     recursive: bool
     excluded: frozenset[Path]
+    suffixes: frozenset[str]
     left_out: list[str] = field(default_factory=list)
 
     def sources(self, text: str) -> list[Source]:
@@ -100,6 +105,9 @@ class _Search:
         if WILDCARDS.intersection(text) and not os.path.lexists(text):
             return self._matching(path)
         return [Source(path)]
+
+    def _is_taken(self, path: Path) -> bool:
+        return is_picture(path) or path.suffix.lower() in self.suffixes
 
     def _matching(self, pattern: Path) -> list[Source]:
         """The pictures that match a pattern."""
@@ -126,7 +134,7 @@ class _Search:
         self.left_out += _lines_about_links(folder, sorted(outward))
         paths = [path for path in paths if path not in outward and matches(path)]
         self.left_out += _lines_about_unread(folder, [path for path in paths if is_unread_picture(path)])
-        pictures = sorted(path for path in paths if _is_picture_file(path))
+        pictures = sorted(path for path in paths if self._is_taken(path) and path.is_file())
         return [Source(path, path.parent.relative_to(folder), discovered=True) for path in pictures]
 
     def _paths_below(self, folder: Path, depth: int | None) -> list[Path]:
@@ -140,10 +148,6 @@ class _Search:
 def _leads_out(path: Path, root: Path) -> bool:
     """Whether the path is a link that leads out of the folder `root`."""
     return path.is_symlink() and not real_path(path).is_relative_to(root)
-
-
-def _is_picture_file(path: Path) -> bool:
-    return is_picture(path) and path.is_file()
 
 
 def _is_below(path: Path, folders: Sequence[Path]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from onebranch.atomic_files import temporary_path
 from onebranch.enhancer.inputs import Source, real_path
 from onebranch.enhancer.names import Naming, Values, too_long
+from onebranch.enhancer.other_files import PICTURES_ONLY, OtherFiles
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import FORMAT_BY_SUFFIX
 from onebranch.images.probe import probe
@@ -94,17 +95,18 @@ def jobs_for(
     folder: Path,
     naming: Naming = DEFAULT_NAMING,
     measure: Measure | None = None,
+    other: OtherFiles = PICTURES_ONLY,
 ) -> list[Job]:
     """The jobs whose results go into a folder, which mirrors the folders in which pictures were found.
 
     Pictures that were found in a folder and are themselves results of others are left out. Raises
     OnebranchError if two pictures would have the same result (ignoring case). An error that concerns only one
-    picture is stored in the `problem` of its job.
+    picture is stored in the `problem` of its job. other: files that are no pictures.
 
     >>> jobs_for([Source(Path("a/one.png")), Source(Path("b/two.jp2"))], Path("big"))[1].target.as_posix()
     'big/two.png'
     """
-    jobs = [_job(source, index, folder, naming, measure) for index, source in enumerate(sources, 1)]
+    jobs = [_job(source, index, folder, naming, measure, other) for index, source in enumerate(sources, 1)]
     jobs = _separate_unicode_forms(jobs)
     check_unique_targets((job.source, job.target) for job in jobs if not job.problem)
     return _without_results_as_sources(sources, jobs)
@@ -131,10 +133,12 @@ def _without_results_as_sources(sources: Sequence[Source], jobs: Sequence[Job]) 
     return kept
 
 
-def _job(source: Source, index: int, folder: Path, naming: Naming, measure: Measure | None) -> Job:
+def _job(
+    source: Source, index: int, folder: Path, naming: Naming, measure: Measure | None, other: OtherFiles
+) -> Job:
     target_folder = folder / source.below
     try:
-        name = _name(source.path, index, naming, measure)
+        name = _name(source.path, index, naming, measure, other)
     except OnebranchError as error:
         return Job(source.path, target_folder / source.path.name, problem=str(error))
     if too_long(name):
@@ -145,11 +149,13 @@ def _job(source: Source, index: int, folder: Path, naming: Naming, measure: Meas
     return Job(source.path, target_folder / name)
 
 
-def _name(source: Path, index: int, naming: Naming, measure: Measure | None) -> str:
+def _name(source: Path, index: int, naming: Naming, measure: Measure | None, other: OtherFiles) -> str:
     animated = naming.file_format is None and source.suffix.lower() == ".gif" and _is_animation(source)
     values: dict[str, str | int] = {
         "stem": source.stem,
-        "suffix": naming.suffix_of(source, animated),
+        "suffix": other.result_suffix(source)
+        if other.include(source)
+        else naming.suffix_of(source, animated),
         "index": index,
         "parent": source.absolute().parent.name,
     }

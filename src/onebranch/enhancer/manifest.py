@@ -132,10 +132,13 @@ def state_of(path: Path) -> FileState:
         raise OnebranchError(f"cannot read '{path}': {error.strerror}") from None
 
 
-def fingerprint(options: Options, encoding: Encoding) -> str:
-    """32 hexadecimal digits that differ if options or models would give other results."""
+def fingerprint(options: Options, encoding: Encoding, settings: str = "") -> str:
+    """32 hexadecimal digits that differ if options or models would give other results.
+
+    settings: text about further settings that affect results.
+    """
     effective = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
-    text = strict_json.dumps([effective, vars(encoding)], sort_keys=True)
+    text = strict_json.dumps([effective, vars(encoding)], sort_keys=True) + settings
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for content in _contents(options.model):
         digest.update(content)

@@ -79,7 +79,7 @@ class EnhancementPreview:
 
     before, after: sizes as (height, width). models: names, in the order in which they run. notes: what is
     converted or lost, one line each. memory: estimated bytes of the process. frames: number of
-    frames if the result is an animation, else 1.
+    frames if the result is an animation or a clip, else 1. is_clip: whether it is a clip.
     """
 
     before: Size
@@ -90,6 +90,7 @@ class EnhancementPreview:
     notes: tuple[str, ...]
     memory: int
     frames: int = 1
+    is_clip: bool = False
 
 
 @dataclass(frozen=True)

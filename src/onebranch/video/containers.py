@@ -31,7 +31,7 @@ class Container:
     aspect_codecs: tuple[str, ...] = CODECS
 
 
-BITSTREAM_ASPECT = ("h264", "h265", "ffv1")
+BITSTREAM_ASPECT = ("h264", "h265")
 """Codecs whose own stream states the sample aspect ratio; Matroska files get none from FFmpeg's muxer."""
 
 CONTAINERS = {
@@ -63,9 +63,8 @@ CONTAINERS = {
         rotation=False,
         aspect_codecs=BITSTREAM_ASPECT,
     ),
-    "YUV4MPEG": Container("YUV4MPEG", "yuv4mpegpipe", (".y4m",), (), rotation=False),
 }
-"""The containers that are written, by name. YUV4MPEG holds uncompressed frames and nothing else."""
+"""The containers that are written, by name."""
 
 CONTAINER_BY_SUFFIX = {suffix: each for each in CONTAINERS.values() for suffix in each.suffixes}
 """The containers that are written."""
@@ -73,7 +72,7 @@ CONTAINER_BY_SUFFIX = {suffix: each for each in CONTAINERS.values() for suffix i
 READ_ONLY_CLIP_SUFFIXES = frozenset(
     (
         *(".avi", ".mpg", ".mpeg", ".m2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv"),
-        *(".mxf", ".nut", ".dv", ".m1v", ".rm", ".rmvb", ".h264", ".h265", ".hevc", ".ivf", ".divx", ".gxf"),
+        *(".mxf", ".nut", ".dv", ".m1v", ".rm", ".rmvb", ".h264", ".h265", ".hevc", ".ivf", ".divx", ".y4m"),
     )
 )
 """Suffixes of clips that are read but not written; their results become Matroska files."""

@@ -1,7 +1,7 @@
 """Encoders of clips: which encoder and pixel format, with which options, and the encoder itself."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,9 @@ ENCODED_FORMATS = {
 RATE_FACTOR_CODECS = ("h264", "h265", "av1", "vp9")
 """Codecs whose quality is a constant rate factor."""
 
+QUICKTIME_TAGS = {"h265": "hvc1", "prores": "apch"}
+"""The tags of codecs in MP4 and QuickTime files where FFmpeg's default is not the one that players expect."""
+
 SIZE_MULTIPLE_CODECS = ("h264", "h265", "av1")
 """Codecs whose frames must be whole cells of chroma; the others crop the last cell."""
 
@@ -82,6 +85,13 @@ class ClipEncoding:
     rate: Fraction
     aspect: Fraction | None
     threads: int
+
+    @property
+    def quicktime_tag(self) -> str:
+        """The codec's tag in MP4 and QuickTime files; empty: FFmpeg's default."""
+        if self.codec == "prores" and self.target.chroma == (1, 1):
+            return "ap4h"
+        return QUICKTIME_TAGS.get(self.codec, "")
 
     def size_for(self, size: Size) -> Size:
         """The size, rounded up to whole cells of chroma where the codec needs them.
@@ -124,7 +134,12 @@ def _codecs_for(source: PixelFormat) -> str:
 
 
 def encoded_format(codec: str, source: PixelFormat) -> PixelFormat | None:
-    """The format in which a codec holds all samples of `source`; None if it cannot."""
+    """The format in which a codec holds all samples of `source`; None if it cannot.
+
+    12 bits become 10 in ProRes: FFmpeg decodes ProRes 4444 into 12 bits, but encodes it from 10.
+    """
+    if codec == "prores" and source.depth == 12:
+        source = replace(source, depth=10)
     return nearest_format(source, [pixel_format(name)[0] for name in ENCODED_FORMATS[codec]])
 
 

@@ -105,10 +105,10 @@ class Muxing:
         context = stream.codec_context
         if self.encoding.aspect:
             context.sample_aspect_ratio = self.encoding.aspect
-        if self.encoding.codec == "h265" and self.container.muxer in ("mp4", "mov"):
-            context.codec_tag = "hvc1"
-        if alpha := template.metadata.get("alpha_mode"):
-            stream.metadata["alpha_mode"] = alpha
+        if self.container.muxer in ("mp4", "mov") and (tag := self.encoding.quicktime_tag):
+            context.codec_tag = tag
+        if self.encoding.target.alpha:  # FFmpeg's VP9 decoder ignores it, and so does the template
+            context.pix_fmt = self.encoding.target.name
         if matrix := self.probe.display_matrix:
             stream.set_display_matrix(self._scaled(matrix))
         return stream

@@ -12,9 +12,6 @@ OnInterrupt = Literal["keep", "join", "discard"]
 STREAM_KINDS = ("audio", "subtitles", "attachments", "cover", "chapters", "data")
 """The kinds of streams that can be left out, and what messages call them."""
 
-DEFAULT_PREVIEW_SECONDS = 5.0
-"""Length of a preview unless another one is given."""
-
 X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),

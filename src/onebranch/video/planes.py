@@ -122,7 +122,7 @@ def converted(
         return planes
     height, width = planes[0].shape
     colours = planes[: 1 if source.model == "grey" else 3]
-    result = [_deepened(plane, source.depth, target, full_range) for plane in colours]
+    result = [_in_depth(plane, source.depth, target, full_range) for plane in colours]
     if source.model == "grey" and target.model == "yuv":
         size = target.plane_size(1, height, width)
         result += [np.full(size, 1 << (target.depth - 1), target.dtype) for _ in range(2)]
@@ -134,10 +134,14 @@ def converted(
     return tuple(result)
 
 
-def _deepened(plane: PlaneArray, depth: int, target: PixelFormat, full_range: bool) -> PlaneArray:
-    """A plane in more bits: shifted, or for full range scaled so that white stays white."""
+def _in_depth(plane: PlaneArray, depth: int, target: PixelFormat, full_range: bool) -> PlaneArray:
+    """A plane in another depth: shifted, or for full range scaled so that white stays white."""
     if depth == target.depth:
         return plane
+    if depth > target.depth:
+        divisor = 1 << (depth - target.depth)
+        rounded = (plane.astype(np.uint32) + divisor // 2) // divisor
+        return np.minimum(rounded, (1 << target.depth) - 1).astype(target.dtype)
     if full_range or target.model == "rgb":
         scale = ((1 << target.depth) - 1) / ((1 << depth) - 1)
         values = plane.astype(np.float32) * np.float32(scale) + np.float32(0.5)

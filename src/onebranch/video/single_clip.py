@@ -25,52 +25,27 @@ from onebranch.enhancer.single_file import (
     no_progress,
 )
 from onebranch.errors import OnebranchError
-from onebranch.model.catalogue import DOWNSCALING_MODEL, quantized_name
 from onebranch.runtime.cores import cores
 from onebranch.video.containers import container_of_name
-from onebranch.video.decoding import ClipPart, ClipReader, DecodedFrame, part_of, problem_notes
+from onebranch.video.decoding import ClipPart, ClipReader, part_of, problem_notes
 from onebranch.video.encoding import ClipEncoding, choose_encoding
+from onebranch.video.frame_enhancer import FrameEnhancer, clip_options
 from onebranch.video.muxing import Muxing
 from onebranch.video.options import VideoOptions
 from onebranch.video.pipeline import MAX_QUEUED_FRAMES, ReadAhead, WriteBehind, queue_length
-from onebranch.video.plane_enhancer import FrameLayout, PlaneEnhancer
+from onebranch.video.plane_enhancer import FrameLayout
 from onebranch.video.planes import Planes
 from onebranch.video.probe import ClipProbe, opened, probe_clip
 from onebranch.video.progress import ProgressMeter, ReportProgress, report_nothing
 from onebranch.video.segments import SEGMENTS_VERSION, SegmentFolder, SegmentWriter
-from onebranch.video.split_screen import split_screen
 from onebranch.video.streams import Cut, StreamPlan, plan_streams, stream_notes
 from onebranch.video.timestamps import FrameTime
-
-CLIP_MODEL, CLIP_MODEL_X4 = "photo-x2-int8", "photo-x4-int8"
-"""The models for clips if none is named: 8-bit integers, since clips have many frames."""
 
 MAX_ENCODER_THREADS = 16
 """Threads of an encoder; more cost compression."""
 
 DIGESTED_BYTES = 1 << 20
 """Bytes at the beginning and the end of a clip that identify it."""
-
-
-def clip_options(options: Options, size: Size) -> Options:
-    """The options with a model for clips of that size if they name none: fast ones, in 8-bit integers.
-
-    >>> clip_options(Options(scale=2), (1080, 1920)).model
-    'photo-x2-int8'
-    """
-    from onebranch.enhancer.options import requested_factor
-
-    if options.model is not None:
-        return options
-    factor = requested_factor(options, size)
-    if factor > 4:
-        return replace(options, precision="fast" if options.precision == "fp32" else options.precision)
-    model = CLIP_MODEL if factor <= 2 else CLIP_MODEL_X4
-    if factor <= 0.5:
-        model = quantized_name(DOWNSCALING_MODEL)
-    return replace(
-        options, model=model, precision="int8" if options.precision == "fp32" else options.precision
-    )
 
 
 def enhance_clip(
@@ -153,6 +128,7 @@ class ClipTask:
             notes=self.notes,
             memory=self._estimate_memory(),
             frames=self.frames,
+            is_clip=True,
         )
 
     def _estimate_memory(self) -> int:
@@ -252,37 +228,6 @@ class ClipTask:
             "size": list(self.muxing.size),
         }
         return strict_json.dumps(facts, sort_keys=True)
-
-
-class FrameEnhancer:
-    """Enhances decoded frames, also those of another resolution than the first; all results have one size.
-
-    split: show the original on the left half.
-    """
-
-    def __init__(self, enhancer: Enhancer, layout: FrameLayout, target: Size, split: bool) -> None:
-        self._enhancer, self._layout, self._target, self._split = enhancer, layout, target, split
-        self._by_size: dict[Size, PlaneEnhancer] = {}
-
-    def __call__(self, frame: DecodedFrame) -> Planes:
-        """The planes of the enhanced frame."""
-        size = frame.planes[0].shape[0], frame.planes[0].shape[1]
-        if size not in self._by_size:
-            self._by_size[size] = PlaneEnhancer(
-                self._enhancer, replace(self._layout, size=size), self._target
-            )
-        enhancer = self._by_size[size]
-        result = enhancer(frame.planes)
-        if not self._split:
-            return result
-        values = self._layout.range
-        original = enhancer.resized(frame.planes)
-        return split_screen(original, result, self._layout.pixel_format, values.white, values.middle)
-
-    def close(self) -> None:
-        """End all threads."""
-        for enhancer in self._by_size.values():
-            enhancer.close()
 
 
 def _task(

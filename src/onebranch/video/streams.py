@@ -29,7 +29,15 @@ COPIED_SUBTITLES = {
 }
 """The subtitle codecs that players read in each container."""
 
-WRITER_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id")
+WRITER_METADATA = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+    "vendor_id",
+    "alpha_mode",
+)
 """Metadata that describe the file and not its content; the writer of a file states its own."""
 
 COVER_TYPES = {"mjpeg": ("image/jpeg", "cover.jpg"), "png": ("image/png", "cover.png")}
@@ -71,8 +79,6 @@ def plan_streams(
 
 def _plan(stream: Any, kind: str, codec: str, container: Container) -> StreamPlan:
     index = stream.index
-    if container.name == "YUV4MPEG":
-        return StreamPlan(index, kind, codec, "left out", f"{kind} left out: YUV4MPEG holds frames only")
     if kind == "attachments":
         return _plan_attachment(stream, container)
     if kind == "cover":
@@ -97,7 +103,7 @@ def _plan_attachment(stream: Any, container: Container) -> StreamPlan:
 def _plan_audio(stream: Any, codec: str, container: Container) -> StreamPlan:
     if _holds(container, stream):
         return StreamPlan(stream.index, "audio", codec, "copy")
-    able = [each for each in CONTAINERS.values() if each.codecs and _holds(each, stream)]
+    able = [each for each in CONTAINERS.values() if _holds(each, stream)]
     raise _refusal("audio", f"{codec} audio", container, able)
 
 

@@ -1,0 +1,96 @@
+"""Batches of pictures and clips: the functions by which `enhancer.folders` enhances clips too.
+
+PyAV is imported when the first clip is enhanced.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from onebranch.enhancer.enhancer import Enhancer
+from onebranch.enhancer.memory_budget import MemoryBudget
+from onebranch.enhancer.names import Values
+from onebranch.enhancer.options import Options
+from onebranch.enhancer.other_files import OtherFiles
+from onebranch.enhancer.single_file import (
+    Enhanced,
+    EnhancementPreview,
+    FileOptions,
+    Progress,
+    enhance_file,
+    preview_file,
+)
+from onebranch.strict_json import dumps
+from onebranch.video.containers import CLIP_SUFFIXES, container_of_name, is_clip, result_suffix
+from onebranch.video.options import VideoOptions
+from onebranch.video.progress import ReportProgress, report_nothing
+
+WITHOUT_EFFECT = ("resume", "on_interrupt")
+"""Options of clips that do not affect results."""
+
+
+@dataclass(frozen=True)
+class MixedFiles:
+    """Enhances pictures and clips. suffix: of the results of clips, such as ".mkv"; empty: the clip's own."""
+
+    video: VideoOptions
+    suffix: str = ""
+    report: ReportProgress = report_nothing
+
+    def enhance(
+        self,
+        source: Path,
+        target: Path,
+        enhancer: Enhancer,
+        file_options: FileOptions,
+        *,
+        progress: Progress,
+        budget: MemoryBudget,
+    ) -> Enhanced:
+        """Enhance one file; an `enhancer.single_file.EnhanceFile`."""
+        if not is_clip(source):
+            return enhance_file(source, target, enhancer, file_options, progress=progress, budget=budget)
+        from onebranch.video.single_clip import enhance_clip
+
+        return enhance_clip(
+            source,
+            target,
+            enhancer.options,
+            file_options,
+            self.video,
+            progress=progress,
+            budget=budget,
+            report=self.report,
+        )
+
+    def preview(
+        self, source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
+    ) -> EnhancementPreview:
+        """Preview one file; an `enhancer.single_file.PreviewFile`."""
+        if not is_clip(source):
+            return preview_file(source, target, enhancer, file_options)
+        from onebranch.video.single_clip import preview_clip
+
+        return preview_clip(source, target, enhancer.options, file_options, self.video)
+
+    def other_files(self) -> OtherFiles:
+        """What a batch must know of clips."""
+        effective, default = (
+            {key: value for key, value in asdict(options).items() if key not in WITHOUT_EFFECT}
+            for options in (self.video, VideoOptions())
+        )
+        settings = "" if effective == default else dumps(effective)
+        suffix_of: Callable[[Path], str] = (lambda source: self.suffix) if self.suffix else result_suffix
+        return OtherFiles(CLIP_SUFFIXES, suffix_of, container_of_name, measured_fields, settings)
+
+
+def measured_fields(path: Path, options: Options) -> Values:
+    """The fields of a result's name that depend on the size of the clip."""
+    from onebranch.video.frame_enhancer import clip_options
+    from onebranch.video.probe import probe_clip
+
+    size = probe_clip(path).size
+    enhancer = Enhancer(clip_options(options, size))
+    height, width = enhancer.size_of_result(size)
+    models = [stage.model.name for stage in enhancer.stages_for(size)]
+    return {"width": width, "height": height, "scale": f"{width / size[1]:.4g}", "model": "+".join(models)}
