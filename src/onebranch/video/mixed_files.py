@@ -25,7 +25,7 @@ from onebranch.video.containers import CLIP_SUFFIXES, container_of_name, is_clip
 from onebranch.video.options import VideoOptions
 from onebranch.video.progress import ReportProgress, report_nothing
 
-WITHOUT_EFFECT = ("resume", "on_interrupt")
+UNRECORDED_OPTIONS = ("resume", "on_interrupt")
 """Options of clips that do not affect results."""
 
 
@@ -76,7 +76,7 @@ class MixedFiles:
     def other_files(self) -> OtherFiles:
         """What a batch must know of clips."""
         effective, default = (
-            {key: value for key, value in asdict(options).items() if key not in WITHOUT_EFFECT}
+            {key: value for key, value in asdict(options).items() if key not in UNRECORDED_OPTIONS}
             for options in (self.video, VideoOptions())
         )
         settings = "" if effective == default else dumps(effective)

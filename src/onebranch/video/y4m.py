@@ -18,12 +18,12 @@ from onebranch.video.pixel_format import CHROMA_FACTORS, PixelFormat
 from onebranch.video.plane_enhancer import FrameLayout
 from onebranch.video.planes import Planes
 
-SIGNATURE = b"YUV4MPEG2"
+Y4M_SIGNATURE = b"YUV4MPEG2"
 
-MAX_HEADER_BYTES = 1024
+MAX_LINE_BYTES = 1024
 """Longest line of a header or of a frame."""
 
-MAX_SIDE = 65_536
+MAX_FRAME_SIDE = 65_536
 """Largest height and width that are read, in pixels."""
 
 SITINGS = {"420jpeg": "center", "420mpeg2": "left", "420paldv": "topleft", "420": "center"}
@@ -57,7 +57,7 @@ def parse_header(line: bytes) -> Y4mHeader:
     ('yuv420p10le', Fraction(30000, 1001))
     """
     signature, *words = line.rstrip(b"\n").decode("latin-1").split(" ")
-    if signature != SIGNATURE.decode():
+    if signature != Y4M_SIGNATURE.decode():
         raise OnebranchError("the input is no Y4M stream; make one with: ffmpeg -i CLIP -f yuv4mpegpipe -")
     fields = {word[:1]: word[1:] for word in words if word[:1] != "X"}
     full_range = "XCOLORRANGE=FULL" in words
@@ -71,9 +71,9 @@ def parse_header(line: bytes) -> Y4mHeader:
         raise OnebranchError(
             f"the header of the Y4M stream cannot be read: '{line.decode('latin-1')}'"
         ) from None
-    if not all(1 <= side <= MAX_SIDE for side in size):
+    if not all(1 <= side <= MAX_FRAME_SIDE for side in size):
         raise OnebranchError(
-            f"the Y4M stream has frames of {size[1]}x{size[0]} pixels; 1 to {MAX_SIDE} are read"
+            f"the Y4M stream has frames of {size[1]}x{size[0]} pixels; 1 to {MAX_FRAME_SIDE} are read"
         )
     tags = ColourTags(full_range, UNSPECIFIED, UNSPECIFIED, UNSPECIFIED, SITINGS.get(colour_space, "left"))
     layout = FrameLayout(size, pixel_format, complete_tags(tags, *size))
@@ -139,7 +139,7 @@ def header_line(header: Y4mHeader) -> bytes:
     colour_range = "FULL" if layout.tags.full_range else "LIMITED"
     height, width = layout.size
     return (
-        f"{SIGNATURE.decode()} W{width} H{height} F{rate.numerator}:{rate.denominator} I{header.interlacing}"
+        f"{Y4M_SIGNATURE.decode()} W{width} H{height} F{rate.numerator}:{rate.denominator} I{header.interlacing}"
         f" A{ratio} C{colours} XCOLORRANGE={colour_range}\n"
     ).encode()
 
@@ -149,12 +149,12 @@ class Y4mReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.header = parse_header(file.readline(MAX_HEADER_BYTES))
+        self.header = parse_header(file.readline(MAX_LINE_BYTES))
 
     def frames(self) -> Iterator[Planes]:
         """The planes of every frame. Raises OnebranchError where the stream is damaged or cut off."""
         number = 0
-        while line := self._file.readline(MAX_HEADER_BYTES):
+        while line := self._file.readline(MAX_LINE_BYTES):
             if not line.startswith(b"FRAME") or not line.endswith(b"\n"):
                 raise OnebranchError(f"the Y4M stream is damaged at frame {number}")
             content = self._file.read(self.header.frame_bytes)
