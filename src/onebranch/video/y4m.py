@@ -111,15 +111,14 @@ def colour_space(pixel_format: PixelFormat, siting: str) -> str:
     >>> colour_space(PixelFormat("yuv", 8, (2, 2)), "left"), colour_space(PixelFormat("grey", 10), "left")
     ('420mpeg2', 'mono10')
     """
-    if pixel_format.model == "rgb" or (pixel_format.alpha and pixel_format.depth > 8):
+    with_alpha = PixelFormat("yuv", 8, alpha=True)
+    if pixel_format.model == "rgb" or (pixel_format.alpha and pixel_format != with_alpha):
         raise OnebranchError(f"Y4M holds no {pixel_format.words}; write a file, such as .mkv")
     bits = "" if pixel_format.depth == 8 else f"{pixel_format.depth}"
     if pixel_format.model == "grey":
         return f"mono{bits}"
     number = next(number for number, factors in CHROMA_FACTORS.items() if factors == pixel_format.chroma)
     if pixel_format.alpha:
-        if number != "444":
-            raise OnebranchError(f"Y4M holds no {pixel_format.words}; write a file, such as .mkv")
         return "444alpha"
     if number == "420" and not bits:
         return NAMES_BY_SITING[siting]
@@ -139,7 +138,7 @@ def header_line(header: Y4mHeader) -> bytes:
     colour_range = "FULL" if layout.tags.full_range else "LIMITED"
     height, width = layout.size
     return (
-        f"{Y4M_SIGNATURE.decode()} W{width} H{height} F{rate.numerator}:{rate.denominator} I{header.interlacing}"
+        f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} I{header.interlacing}"
         f" A{ratio} C{colours} XCOLORRANGE={colour_range}\n"
     ).encode()
 
