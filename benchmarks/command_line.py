@@ -17,11 +17,13 @@ from benchmarks.tables import (
     print_scaling,
     print_table,
     print_targets,
+    print_video,
 )
 from benchmarks.training_queue import refuse_while_training
 from onebranch.bench import busy_warning
 from onebranch.cli.bench import parse_size
 from onebranch.errors import OnebranchError
+from onebranch.runtime.cores import cores
 
 if TYPE_CHECKING:
     from benchmarks.inference import InferenceSettings
@@ -318,6 +320,41 @@ def huge_picture_command(width: int, height: int, suffix: str, memory: str | Non
         f" ({result.input_megabytes:,.0f} -> {result.output_megabytes:,.0f} MB): {result.seconds:.0f} s,"
         f" at most {result.peak_megabytes:.0f} MB resident"
     )
+
+
+@benchmarks.command("video")
+@click.option("--frames", default=72, show_default=True, type=click.IntRange(2), help="Frames of each clip.")
+@click.option("--model", default="photo-x2-int8", show_default=True)
+@click.option(
+    "--preset", "presets", multiple=True, help="Of x264; may be repeated.  [default: veryfast, medium]"
+)
+@click.option(
+    "--pictures", type=click.Path(path_type=Path), help="Folder with a picture that the clips show."
+)
+@_threads
+@_json
+def video_command(
+    frames: int,
+    model: str,
+    presets: tuple[str, ...],
+    pictures: Path | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure frames/s and the share of each stage on clips of 960x540, beside bicubic and Lanczos."""
+    from benchmarks.video import measure, video_targets
+
+    selected = presets or ("veryfast", "medium")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(measure(Path(folder), frames, model, selected, pictures, threads))
+    goals, notes = video_targets(rows), busy_warning()
+    if as_json:
+        values = {"rows": [asdict(row) | {"allowed": row.allowed} for row in rows], "notes": notes}
+        _print_json(values | {"goals": [_target_json(target) for target in goals]})
+        return
+    print_video(rows, f"Clips of 960x540, {frames} frames, h264, {_threads_text(threads or cores())}")
+    print_targets(goals)
+    _print_lines(notes)
 
 
 def short(number: int) -> str:

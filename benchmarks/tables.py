@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from benchmarks.inference import InferenceResult, InferenceRow
     from benchmarks.scaling import PixelCost, StreamMemory
     from benchmarks.targets import Target
+    from benchmarks.video import VideoRow
 
 TEXT_COLUMNS = (
     "network",
@@ -21,6 +22,9 @@ TEXT_COLUMNS = (
     "workload",
     "encoder",
     "step",
+    "clip",
+    "preset",
+    "method",
 )
 """Headings of left-aligned columns; the others hold numbers."""
 
@@ -195,3 +199,18 @@ def _command_cells(rows: "Sequence[CommandRow]") -> Iterator[Cells]:
         for label, seconds in row.network_seconds.items():
             yield (*command, f"{label} {seconds:.2f}", f"{row.ratios[label]:.2f} x")
             command = ("",) * len(command)
+
+
+VIDEO_HEADINGS = ("clip", "preset", "method", "frames/s", "allowed", "reached", "decode", "enhance", "encode")
+
+
+def print_video(rows: Sequence["VideoRow"], title: str) -> None:
+    """Frame rates of clips, and the processor milliseconds and the share of each stage."""
+    cells = []
+    for row in rows:
+        stages = zip((row.decode, row.enhance, row.encode), row.shares, strict=True)
+        times = [f"{1000 * seconds:.1f} ms {100 * share:.0f} %" for seconds, share in stages]
+        rates = (f"{row.frame_rate:.1f}", f"{row.allowed:.1f}", f"{100 * row.efficiency:.0f} %")
+        cells.append((row.clip, row.preset, row.method, *rates, *times))
+    caption = "allowed: cores / processor time of all stages; reached: the share of it"
+    print_table(title, VIDEO_HEADINGS, cells, caption)

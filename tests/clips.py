@@ -12,6 +12,7 @@ import numpy as np
 from onebranch.video.pixel_format import PixelFormat, pixel_format
 from onebranch.video.planes import Planes, frame_of, planes_of
 from onebranch.video.probe import decoder_of
+from onebranch.video.streams import ASS_HEADER
 
 HEIGHT, WIDTH = 72, 128
 LOSSLESS = {"codec": "ffv1", "options": {}}
@@ -149,3 +150,49 @@ def packets(path: Path, kind: str = "audio", index: int = 0) -> list[tuple[Fract
     with av.open(path) as container:
         stream = [s for s in container.streams if s.type == kind][index]
         return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size]
+
+
+def remuxed(source: Path, target: Path, **extras: Any) -> Path:
+    """The streams of a clip in another file, with attachments, chapters, subtitles and so on."""
+    with av.open(source) as before, av.open(target, "w") as after:
+        after.metadata.update(before.metadata | extras.get("metadata", {}))
+        copies = {}
+        for stream in before.streams:
+            copies[stream.index] = copy = after.add_stream_from_template(stream, opaque=True)
+            copy.metadata.update(stream.metadata)
+            copy.disposition = stream.disposition
+        for index, disposition in extras.get("dispositions", {}).items():
+            copies[index].disposition = disposition
+        for index, title in extras.get("titles", {}).items():
+            copies[index].metadata["title"] = title
+        for name, mime, content in extras.get("attachments", ()):
+            after.add_attachment(name, mime, content)
+        if chapters := extras.get("chapters"):
+            after.set_chapters(chapters)
+        subtitles = [_subtitles(after, codec) for codec in extras.get("subtitles", ())]
+        for packet in before.demux(*copies and [before.streams[i] for i in copies]):
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                after.mux(packet)
+        for stream in subtitles:
+            for number, text in enumerate(("Hello", "World")):
+                after.mux(_subtitle_packet(stream, text, number))
+    return target
+
+
+def _subtitles(container: Any, codec: str) -> Any:
+    stream = container.add_stream(codec, time_base=Fraction(1, 1000))
+    stream.time_base = Fraction(1, 1000)
+    stream.codec_context.subtitle_header = ASS_HEADER
+    stream.metadata["language"] = "fra"
+    return stream
+
+
+def _subtitle_packet(stream: Any, text: str, number: int) -> Any:
+    from av.subtitles.subtitle import SubtitleSet
+
+    subtitle = SubtitleSet.create(f"{number},0,Default,,0,0,0,,{text}".encode(), 0, 80)
+    packet = stream.codec_context.encode_subtitle(subtitle)
+    packet.pts = packet.dts = 100 * number
+    packet.duration, packet.time_base, packet.stream = 80, Fraction(1, 1000), stream
+    return packet

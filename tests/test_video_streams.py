@@ -8,60 +8,14 @@ import av
 import numpy as np
 import pytest
 
-from clips import ClipSpec, contents, make_clip, packets
+from clips import ClipSpec, contents, make_clip, packets, remuxed
 from onebranch.errors import OnebranchError
 from onebranch.video.containers import CONTAINERS
-from onebranch.video.streams import ASS_HEADER, _plan_subtitles
+from onebranch.video.streams import _plan_subtitles
 from test_video import KEEP, enhance, enhanced
 
 SMALL = ClipSpec(pts=range(6), size=(32, 48))
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-
-
-def remuxed(source: Path, target: Path, **extras: Any) -> Path:
-    """The streams of a clip in another file, with attachments, chapters, subtitles and so on."""
-    with av.open(source) as before, av.open(target, "w") as after:
-        after.metadata.update(before.metadata | extras.get("metadata", {}))
-        copies = {}
-        for stream in before.streams:
-            copies[stream.index] = copy = after.add_stream_from_template(stream, opaque=True)
-            copy.metadata.update(stream.metadata)
-            copy.disposition = stream.disposition
-        for index, disposition in extras.get("dispositions", {}).items():
-            copies[index].disposition = disposition
-        for index, title in extras.get("titles", {}).items():
-            copies[index].metadata["title"] = title
-        for name, mime, content in extras.get("attachments", ()):
-            after.add_attachment(name, mime, content)
-        if chapters := extras.get("chapters"):
-            after.set_chapters(chapters)
-        subtitles = [_subtitles(after, codec) for codec in extras.get("subtitles", ())]
-        for packet in before.demux(*copies and [before.streams[i] for i in copies]):
-            if packet.size:
-                packet.stream = copies[packet.stream.index]
-                after.mux(packet)
-        for stream in subtitles:
-            for number, text in enumerate(("Hello", "World")):
-                after.mux(_subtitle_packet(stream, text, number))
-    return target
-
-
-def _subtitles(container: Any, codec: str) -> Any:
-    stream = container.add_stream(codec, time_base=Fraction(1, 1000))
-    stream.time_base = Fraction(1, 1000)
-    stream.codec_context.subtitle_header = ASS_HEADER
-    stream.metadata["language"] = "fra"
-    return stream
-
-
-def _subtitle_packet(stream: Any, text: str, number: int) -> Any:
-    from av.subtitles.subtitle import SubtitleSet
-
-    subtitle = SubtitleSet.create(f"{number},0,Default,,0,0,0,,{text}".encode(), 0, 80)
-    packet = stream.codec_context.encode_subtitle(subtitle)
-    packet.pts = packet.dts = 100 * number
-    packet.duration, packet.time_base, packet.stream = 80, Fraction(1, 1000), stream
-    return packet
 
 
 def texts(path: Path) -> list[tuple[Fraction, str]]:
@@ -276,5 +230,5 @@ def test_alpha_stays(tmp_path: Path, codec: str, kind: str, suffixes: str, encod
 
 def test_alpha_is_refused_where_it_would_be_lost(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", ClipSpec(codec="ffv1", pixel_format="yuva420p", pts=range(1)))
-    with pytest.raises(OnebranchError, match=r"cannot hold 8-bit 4:2:0 with alpha .*vp9 in .mp4"):
+    with pytest.raises(OnebranchError, match=r"cannot hold 8-bit 4:2:0 with alpha .*vp9 in .mkv or .webm"):
         enhance(source, tmp_path / "out.mp4", codec="h264")

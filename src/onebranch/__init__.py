@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from onebranch.model.file import write as save
     from onebranch.quantization.folder import quantize
     from onebranch.training.from_config import train
+    from onebranch.video.frames import enhance_video, enhanced_frames
+    from onebranch.video.options import VideoOptions
 
 _SOURCES = {
     "BatchOptions": ("onebranch.enhancer.folders", "BatchOptions"),
@@ -39,8 +41,11 @@ _SOURCES = {
     "OnebranchError": ("onebranch.errors", "OnebranchError"),
     "Options": ("onebranch.enhancer.options", "Options"),
     "Picture": ("onebranch.images.picture", "Picture"),
+    "VideoOptions": ("onebranch.video.options", "VideoOptions"),
     "enhance": ("onebranch.enhancer.enhancer", "enhance"),
     "enhance_files": ("onebranch.enhancer.folders", "enhance_files"),
+    "enhance_video": ("onebranch.video.frames", "enhance_video"),
+    "enhanced_frames": ("onebranch.video.frames", "enhanced_frames"),
     "evaluate": ("onebranch.evaluation", "evaluate"),
     "export": ("onebranch.exporting.files", "export"),
     "load": ("onebranch.model.catalogue", "load"),
@@ -64,8 +69,11 @@ __all__ = [
     "OnebranchError",
     "Options",
     "Picture",
+    "VideoOptions",
     "enhance",
     "enhance_files",
+    "enhance_video",
+    "enhanced_frames",
     "evaluate",
     "export",
     "load",

@@ -16,7 +16,7 @@ class Container:
     muxer: FFmpeg's name. codecs: the video codecs, the preferred one first. text_subtitles: the codec that
     text subtitles are converted to when they cannot be copied; empty: the container has none. attachments,
     chapters, cover_art: whether it can hold them. aspect_codecs: the codecs of which it can hold a sample
-    aspect ratio.
+    aspect ratio. alpha_codecs: those of which it can hold alpha.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Container:
     cover_art: bool = False
     rotation: bool = True
     aspect_codecs: tuple[str, ...] = CODECS
+    alpha_codecs: tuple[str, ...] = ()
 
 
 BITSTREAM_ASPECT = ("h264", "h265")
@@ -42,7 +43,10 @@ CONTAINERS = {
         cover_art=True,
     ),
     "QuickTime": Container(
-        *("QuickTime", "mov", (".mov",), ("h264", "h265", "prores")), text_subtitles="mov_text", chapters=True
+        *("QuickTime", "mov", (".mov",), ("h264", "h265", "prores")),
+        text_subtitles="mov_text",
+        chapters=True,
+        alpha_codecs=("prores",),
     ),
     "Matroska": Container(
         *("Matroska", "matroska", (".mkv",), CODECS),
@@ -51,12 +55,14 @@ CONTAINERS = {
         chapters=True,
         cover_art=True,
         aspect_codecs=BITSTREAM_ASPECT,
+        alpha_codecs=("vp9", "prores", "ffv1"),
     ),
     "WebM": Container(
         *("WebM", "webm", (".webm",), ("vp9", "av1")),
         text_subtitles="webvtt",
         chapters=True,
         aspect_codecs=(),
+        alpha_codecs=("vp9",),
     ),
     "MPEG-TS": Container(
         *("MPEG-TS", "mpegts", (".ts", ".m2ts", ".mts"), ("h264", "h265")),
@@ -114,11 +120,15 @@ def container_of_name(path: Path) -> Container:
     raise OnebranchError(f"cannot write the clip '{path}': its suffix names no container; {hint}")
 
 
-def containers_with(codec: str) -> str:
-    """The suffixes of the containers that hold a codec, in words.
+def containers_with(codec: str, alpha: bool = False) -> str:
+    """The suffixes of the containers that hold a codec, with alpha if asked for, in words.
 
     >>> containers_with("prores")
     '.mov or .mkv'
     """
-    suffixes = [each.suffixes[0] for each in CONTAINERS.values() if codec in each.codecs]
+    suffixes = [
+        each.suffixes[0]
+        for each in CONTAINERS.values()
+        if codec in (each.alpha_codecs if alpha else each.codecs)
+    ]
     return " or ".join(suffixes)

@@ -1,5 +1,6 @@
 """Encoders of clips: which encoder and pixel format, with which options, and the encoder itself."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -117,9 +118,12 @@ def choose_codec(container: Container, source: PixelFormat, requested: str | Non
             f" write {containers_with(requested)}, or choose {' or '.join(container.codecs)}"
         )
     candidates = container.codecs if requested is None else (requested,)
+    if source.alpha:
+        candidates = tuple(codec for codec in candidates if codec in container.alpha_codecs)
     choices = [(codec, target) for codec in candidates if (target := encoded_format(codec, source))]
     if not choices:
-        what = requested or f"{container.name} ({container.suffixes[0]})"
+        within = f"{container.name} ({container.suffixes[0]})"
+        what = within if requested is None else f"{requested} in {within}"
         raise OnebranchError(
             f"{what} cannot hold {source.words} video without loss; {_codecs_for(source)} can (--codec)"
         )
@@ -130,7 +134,7 @@ def choose_codec(container: Container, source: PixelFormat, requested: str | Non
 def _codecs_for(source: PixelFormat) -> str:
     """The codecs that hold the samples, with their containers, in words."""
     able = [codec for codec in CODECS if encoded_format(codec, source)]
-    return " or ".join(f"{codec} in {containers_with(codec)}" for codec in able)
+    return " or ".join(f"{codec} in {containers_with(codec, source.alpha)}" for codec in able)
 
 
 def encoded_format(codec: str, source: PixelFormat) -> PixelFormat | None:
@@ -241,6 +245,7 @@ class Encoder:
         """Open the encoder. Raises OnebranchError if it refuses the options."""
         import av
 
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints errors only
         try:
             self.stream.codec_context.open(strict=False)
         except (av.error.FFmpegError, ValueError) as error:

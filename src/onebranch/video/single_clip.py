@@ -25,6 +25,7 @@ from onebranch.enhancer.single_file import (
     no_progress,
 )
 from onebranch.errors import OnebranchError
+from onebranch.extras import require
 from onebranch.runtime.cores import cores
 from onebranch.video.containers import container_of_name
 from onebranch.video.decoding import ClipPart, ClipReader, part_of, problem_notes
@@ -241,6 +242,10 @@ def _task(
     probe = probe_clip(source)
     enhancer = Enhancer(clip_options(options, probe.size))
     requested = enhancer.size_of_result(probe.size)
+    if probe.display_matrix and not container.rotation:
+        raise OnebranchError(
+            f"{container.name} ({target.suffix}) cannot hold the rotation; write .mp4 or .mkv"
+        )
     encoding = choose_encoding(
         container,
         probe.layout.pixel_format,
@@ -325,6 +330,9 @@ def _clip_digest(path: Path) -> str:
 @contextmanager
 def _one_line_errors(target: Path) -> Iterator[None]:
     """Raise errors of FFmpeg and of the operating system as OnebranchError in one line."""
+    require("video", "enhancing clips")
+    from av.error import FFmpegError
+
     try:
         yield
     except OSError as error:
@@ -332,5 +340,7 @@ def _one_line_errors(target: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             reason = f"{reason[:1].lower()}{reason[1:]}; free some and continue with --resume"
         raise OnebranchError(f"cannot write '{target}': {reason}") from None
+    except FFmpegError as error:
+        raise OnebranchError(f"cannot write '{target}': FFmpeg says {error.strerror}") from None
     except MemoryError:
         raise OnebranchError(f"'{target}' needs more memory than there is; choose a smaller scale") from None

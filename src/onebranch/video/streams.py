@@ -29,6 +29,12 @@ COPIED_SUBTITLES = {
 }
 """The subtitle codecs that players read in each container."""
 
+COPIED_AUDIO = {
+    "MP4": frozenset(("aac", "ac3", "eac3", "mp3", "mp2", "opus", "flac", "alac", "dts", "truehd")),
+    "MPEG-TS": frozenset(("aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "opus", "dts", "truehd")),
+}
+"""The audio codecs that players read in containers into which FFmpeg writes others too."""
+
 WRITER_METADATA = (
     "encoder",
     "major_brand",
@@ -150,10 +156,11 @@ def _codec_name(stream: Any) -> str:
 
 
 def _holds(container: Container, stream: Any) -> bool:
-    """Whether FFmpeg's muxer writes a header with that stream alone."""
+    """Whether players read such audio in that container, and FFmpeg writes a header with it."""
     import av
 
-    if stream.codec_context is None:
+    codec = _codec_name(stream)
+    if not codec or codec not in COPIED_AUDIO.get(container.name, (codec,)):
         return False
     try:
         with av.open(io.BytesIO(), "w", format=container.muxer) as output:
