@@ -25,7 +25,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: wasm ladder ladder-status ladder-pause ladder-resume study help demo test check slow readme docs bench native sanitize arm wheel release soak clean
+.PHONY: wasm ladder ladder-status ladder-pause ladder-resume study figures help demo test check slow readme docs bench native sanitize arm wheel release soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -67,6 +67,9 @@ ladder-status ladder-pause ladder-resume: $(VENV)/dev.stamp
 
 study: $(VENV)/dev.stamp ## the page and the plot of the study of branches, from the logs of its runs
 	$(BIN)/python scripts/study.py report
+
+figures: $(VENV)/dev.stamp ## the plot of quality against speed in the documentation, measured on this machine
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks quality --plot docs/pictures/quality-speed.png
 
 bench: $(VENV)/dev.stamp ## compare with other programs: make bench BENCH='merging --json' (see python -m benchmarks -h)
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)

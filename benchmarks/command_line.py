@@ -14,6 +14,7 @@ from benchmarks.tables import (
     print_commands,
     print_end_to_end,
     print_inference,
+    print_quality,
     print_scaling,
     print_table,
     print_targets,
@@ -152,6 +153,38 @@ def _run_inference(
             rows, f"RGB bytes {width}x{height} to {2 * width}x{2 * height}: photo-x2, bicubic chroma"
         )
     print_targets(goals)
+    _print_lines(notes)
+
+
+@benchmarks.command("quality")
+@click.option("--size", default="540x960", show_default=True, metavar="HEIGHTxWIDTH")
+@_rounds(5)
+@_threads
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Plot PSNR against time.")
+@_json
+def quality_command(size: str, rounds: int, threads: int | None, plot: Path | None, as_json: bool) -> None:
+    """PSNR on Set14 x2 against the time of a frame: our models, the literature's networks, plain resizing.
+
+    Networks of the literature have random weights, which take the same time, and the scores that were
+    published for them.
+    """
+    from benchmarks.configurations import threads_or_all
+    from benchmarks.plots import check
+    from benchmarks.quality_speed import compare, processor_name, save_plot
+
+    if plot:
+        check(plot)
+    notes = busy_warning()
+    height, width = parse_size(size)
+    count = threads_or_all(threads)
+    rows = compare((height, width), rounds, count, notes.append)
+    title = f"{width}x{height} on {processor_name()}, {_threads_text(count)}, medians of {rounds} rounds"
+    if plot:
+        save_plot(rows, title, plot)
+    if as_json:
+        _print_json({"size": [height, width], "rows": [row.as_json() for row in rows], "notes": notes})
+        return
+    print_quality(rows, title)
     _print_lines(notes)
 
 

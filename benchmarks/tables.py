@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from benchmarks.commands import CommandRow, CommandsResult
     from benchmarks.end_to_end import EndToEndRow
     from benchmarks.inference import InferenceResult, InferenceRow
+    from benchmarks.quality_speed import QualityRow
     from benchmarks.scaling import PixelCost, StreamMemory
     from benchmarks.targets import Target
     from benchmarks.video import VideoRow
@@ -128,6 +129,22 @@ def print_end_to_end(rows: "Sequence[EndToEndRow]", title: str) -> None:
         for row in rows
     ]
     print_table(title, ("configuration", "ms", "Mpixel/s", "over OpenCV"), cells)
+
+
+def print_quality(rows: "Sequence[QualityRow]", title: str) -> None:
+    """PSNR and time of every network, the fastest first."""
+    cells = [
+        (
+            row.network,
+            row.runtime,
+            row.precision,
+            milliseconds(row.milliseconds),
+            "-" if row.psnr is None else f"{row.psnr:.2f}",
+            "measured" if row.measured else "published",
+        )
+        for row in sorted(rows, key=lambda row: row.milliseconds)
+    ]
+    print_table(title, ("network", "runs in", "precision", "ms", "Set14 PSNR", "score"), cells)
 
 
 def print_targets(targets: "Sequence[Target]") -> None:
