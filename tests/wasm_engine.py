@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+pytest.importorskip("wasmtime", reason="wasmtime is not installed (make wasm installs it)")
 from wasmtime import Engine, Func, Instance, Memory, Module, Store
 
 from onebranch.runtime.engine_library import COLOUR_CONVERSIONS, MESSAGE_BYTES, SAMPLE_TYPES
