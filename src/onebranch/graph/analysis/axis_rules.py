@@ -138,6 +138,7 @@ def _reshaped(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     return [reshaped(tensor, _completed(target, shape))]
 
 
+# Example: (1, 12, H, W) reshaped to (1, 3, -1, W): 12 H W / (3 W) = 4 H.
 def _completed(target: list[SymbolicSize], shape: list[SymbolicSize]) -> list[SymbolicSize]:
     """The target shape of a Reshape, with -1 replaced by the size that keeps the number of elements."""
     open_axes = [k for k, size in enumerate(target) if size.number == -1]
@@ -202,6 +203,7 @@ def _split(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     if name := input_name(node, 1):
         sizes = state.integers(name)
     else:
+        # Without sizes the last part may be smaller. Example: 7 channels in 3 parts: 3, 3 and 1.
         each = -(-whole // count)
         sizes = [each] * (count - 1) + [whole - each * (count - 1)]
     return [tensor.with_axis(axis, constant_axis(size)) for size in sizes]

@@ -83,6 +83,8 @@ def _change_axis(
     return global_tensor([*tensor.shape[:index], size, *tensor.shape[index + 1 :]], tensor)
 
 
+# Example: 3 taps, stride 2, pads 1 and 1 on H rows: floor((H + 2 - 2 - 1) / 2) + 1 = floor((H - 1) / 2) + 1,
+# which for even H is H / 2.
 def _windowed(tensor: SymbolicTensor, windows: list[AxisWindow], state: AnalysisState) -> SymbolicTensor:
     """The tensor after a convolution or pool with these windows along the axes from the third on."""
     for index, window in enumerate(windows, start=2):
@@ -126,6 +128,8 @@ def _taps(node: Node, state: AnalysisState) -> list[int]:
     return [int(constant_size(size)) for size in state.tensor(node.inputs[WEIGHT_INPUT[node.kind]]).shape[2:]]
 
 
+# Example: SAME_UPPER, 3 taps, stride 2. An even number of rows leaves a rest of 2 for the last window, so one
+# row is missing: 0 before, 1 after. An odd number leaves a rest of 1: two rows are missing, 1 and 1.
 def _auto_padded(window: AxisWindow, tensor: SymbolicTensor, index: int, mode: str) -> AxisWindow:
     """Automatic padding as numbers; the same for every size that is a multiple of the stride."""
     if mode == "VALID":
@@ -255,6 +259,7 @@ def _sliced_axis(
         chosen = range(*slice(start, end, step).indices(axis_length(tensor.axes[index])))
         return tensor.with_axis(index, constant_axis(len(chosen)))
     start_bound, end_bound = (_slice_position(bound, size) for bound in bounds)
+    # A slice from the front to the back is a crop, which is a window of one tap with negative padding.
     cuts = start_bound, size - end_bound
     if step > 0 and cuts[0].number is not None and cuts[1].number is not None:
         pads = -_at_least_zero(cuts[0].number), -_at_least_zero(cuts[1].number)
@@ -294,6 +299,7 @@ def _at_least_zero(number: Fraction) -> int:
     return max(0, int(number))
 
 
+# Examples for H rows: 2 is 2; -1 is H - 1; 2**31 - 1, which exporters write for "to the end", is H.
 def _slice_position(bound: SymbolicSize, size: SymbolicSize) -> SymbolicSize:
     """A slice bound as a position counted from the front."""
     if bound.number is None:
@@ -362,6 +368,8 @@ def _resized_axis(
     return _change_axis(tensor, index, change, lambda _: size)
 
 
+# Example, linear: position 0.3 reads pixels 0 and 1, position 2 exactly only pixel 2, because the weight of
+# pixel 3 is zero. Cubic has radius 2: position 0.3 reads pixels -1 to 2.
 def _interpolation_taps(node: Node, scale: Fraction) -> Callable[[Fraction], tuple[int, int]]:
     """The pixels that interpolation reads around a position, without those whose weight is always zero."""
     mode = str_attribute(node, "mode", "nearest")
@@ -416,6 +424,7 @@ def _constant_ratio(target: SymbolicSize, size: SymbolicSize) -> Fraction | None
         return None
 
 
+# Example: the float32 0.33333334 stands for 1/3, whose float32 it is; 0.3171 is not such a fraction: None.
 def _simple_fraction(number: Fraction) -> Fraction | None:
     """The fraction of small terms that rounds to this float32; None if there is none."""
     simple = number.limit_denominator(MAX_SCALE_TERM)

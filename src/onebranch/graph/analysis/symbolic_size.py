@@ -135,6 +135,8 @@ HEIGHT, WIDTH = open_size("H"), open_size("W")
 """The height and width of the input picture."""
 
 
+# Example: a pool of stride 2 over H + 3 rows gives floor((H + 3) / 2). For even H that is H / 2 + floor(3 /
+# 2) = H / 2 + 1: a polynomial, exact for multiples of 2.
 def floor_with_multiple(size: SymbolicSize) -> tuple[SymbolicSize, int]:
     """The size rounded down, and the multiple of height and width for which that polynomial is exact.
 
@@ -158,6 +160,7 @@ def floor_exactly(size: SymbolicSize) -> SymbolicSize:
     '1 floor((1 H + 1) / 2) + 1'
     """
     divisor = lcm(*(factor.denominator for _, factor in size.terms))
+    # Whole multiples are taken out of the floor first. Example: 5/2 H + 3/2 = 2 H + 1 + (H + 1) / 2.
     quotients = {monomial: floor(factor) for monomial, factor in size.terms}
     whole = _size({monomial: Fraction(number) for monomial, number in quotients.items()})
     remainder = (size - whole) * divisor
@@ -191,6 +194,7 @@ def quotient(size: SymbolicSize, divisor: SymbolicSize) -> SymbolicSize:
     if not divisor.terms:
         raise UndeterminedSizeError(f"{size} is divided by zero")
     (monomial, factor) = divisor.terms[0]
+    # Proportional sizes, such as 4 H + 2 and 2 H + 1: the first terms give the only possible ratio.
     if size.terms and divisor * (size.terms[0][1] / factor) == size:
         return as_size(size.terms[0][1] / factor)
     if len(divisor.terms) > 1:
@@ -219,6 +223,7 @@ def _symbols(size: SymbolicSize) -> list[Symbol]:
 
 def _is_positive(symbol: Symbol) -> bool:
     """True if a symbol is at least 1 for every picture of at least one pixel."""
+    # With every open size at least 1, floor((a H + b) / d) is at least 1 if a > 0, b > 0 and a + b >= d.
     if isinstance(symbol, str):
         return True
     factors = [factor for _, factor in symbol.dividend.terms]

@@ -169,6 +169,7 @@ def without_border(form: AffineForm) -> AffineForm:
     if not form.border_width:
         return form
     top, left = form.border_width.top, form.border_width.left
+    # One entry of the constant is the middle; all others are the border, the "ring".
     middle = form.constant[:, top, left]
     rest = np.delete(form.constant.reshape(form.channels, -1), top * form.constant.shape[2] + left, axis=1)
     ring = rest[:, 0]
@@ -250,6 +251,7 @@ def _composed(conv: Conv, rows: Window, columns: Window, term: Term) -> Term:
         composed: Floats = compose(replace(conv, weight=outer), first).weight
         return composed
 
+    # A composition of 4 and of 6 groups has 2: only channels within the same half can be connected.
     groups = math.gcd(conv.groups, term.groups)
     return Term(tall, wide, groups, conv.outputs, term.inputs, cache(weight), cancelled=term.cancelled)
 

@@ -82,6 +82,8 @@ def _macs_per_number(operation: Linear, inputs: int) -> int:
     return 0
 
 
+# Example: y = conv 3x3 (x) + x with 16 channels and 100 pixels: 16 * 16 * 9 * 100 MACs for the convolution
+# and 16 * 100 for the addition: 232,000. As one 3x3 convolution, with the identity in its kernel: 230,400.
 def cost_of_form(affine_form: AffineForm, value: str, planes: Mapping[str, Plane]) -> Cost:
     """The cost of a value that is computed from its affine form: a convolution of every source, then sums.
 

@@ -48,6 +48,8 @@ def _names(value: str, taken: Collection[str]) -> Iterator[str]:
     return (name for number in count() if (name := f"{value}_merged{number}") not in taken)
 
 
+# Example: y = conv (x) - z + c with the constant c: the convolution takes c as its bias, and y = Sum(+1, -1)
+# of it and z. If there is no convolution (y = x - z + c), a Scale by 1 adds c after the sum.
 def _finished(
     steps: list[Step],
     parts: list[tuple[int, str]],

@@ -48,6 +48,7 @@ def prove(
         radius=(_radius(rows), _radius(columns)),
         stride=(max(w.stride for w in rows), max(w.stride for w in columns)),
         macs=_macs(between) + _macs(replacement),
+        # From the stored weights, so that `verify` draws the same signs.
         seed=int.from_bytes(digest.digest()[:8], "big"),
     )
     with np.errstate(all="ignore"):  # values that are not finite fail the proof with a message
@@ -131,6 +132,8 @@ def _strides(affine_form: AffineForm, name: str) -> list[int]:
     return [window.stride for term in terms for window in (term.rows, term.columns)]
 
 
+# Example: y = conv stride 2 (a) + b, base a of 9 rows, 3 taps, padding 1 (slack -1): 5 outputs. b is read by
+# a window of stride 1 and slack -1, so it needs (5 - 1) * 1 + 1 = 5 rows.
 def _lengths(
     windows: Sequence[tuple[str, Window]], axis: int, base: str, length: int, planes: Mapping[str, Plane]
 ) -> dict[str, int] | None:

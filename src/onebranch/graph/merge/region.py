@@ -49,6 +49,8 @@ def _region(steps: Sequence[Step], graph: LinearGraph) -> Region:
     made = {step.value for step in steps}
     inputs = dict.fromkeys(name for step in steps for name in step.inputs if name not in made)
     outputs = [step.value for step in steps if step.value in graph.required]
+    # A required value is computed in any case, so what reads it can be chosen independently of what computes
+    # it.
     parts = _connected(steps, lambda value: value not in graph.required)
     return Region(tuple(steps), tuple(inputs), tuple(outputs), tuple(_depth_first(part) for part in parts))
 
@@ -57,6 +59,7 @@ def _connected(steps: Sequence[Step], through: Callable[[str], bool]) -> list[li
     """Groups of steps that are connected through values for which `through` is true, in the given order."""
     leader = {step.value: step.value for step in steps}
 
+    # Union-find; each search halves the path to the leader.
     def find(value: str) -> str:
         while leader[value] != value:
             leader[value] = leader[leader[value]]

@@ -80,6 +80,10 @@ def after(outer: Window, inner: Window) -> Window:
     )
 
 
+# Worked example. A 3-tap convolution without padding (first 0, slack -3), then padding by 1 before and after.
+# Without the second padding, output 0 reads pixels 0 to 2. The new output 0 must be 0; its window reads
+# pixels -1 to 1, where pixels 0 and 1 belong to the picture: Inexact. A 1-tap convolution (first 0) is padded
+# to first -1: the new output 0 reads only pixel -1, which is zero.
 def padded(inner: Window, before: int, end: int) -> Window:
     """The window of `inner` followed by `before` and `end` pixels of padding.
 
@@ -107,6 +111,7 @@ def reads_only_padding(inner: Window, start: int, count: int) -> bool:
     return inner.slack + 1 + start * inner.stride + inner.first >= 0
 
 
+# Example: taps at -1, 0, 1 and at 0 give -1, 0, 1; taps at -2, 0, 2 and at -1, 0, 1 give -2 to 2.
 def joined(one: Window, other: Window) -> Window:
     """The smallest window that holds the taps of both.
 

@@ -117,6 +117,9 @@ class _Folder:
         known = all(name in self.values for name in names)
         return known and sum(self.values[name].size for name in names) <= MAX_ELEMENTS
 
+    # Example: 4.35, stored in float32, times 100 is 435 in float32 and 434.99999 in float64. Both agree up to
+    # rounding, so the float64 result is kept. Their Floor is 435 and 434: here the runtime's result, 435, is
+    # kept.
     def _compute(self, node: onnx.NodeProto) -> None:
         names = [name for name in node.input if name]
         exact = _evaluated(node, {name: self.in_own_types[name] for name in names}, self.opset)
