@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hostile import case, seeds
+from onebranch.images.libvips import pyvips
 from reading_worker import SECONDS, Worker
 
 CASES = 10_000
@@ -42,6 +43,15 @@ def test_every_seed_is_a_sound_picture(tmp_path):
             path.write_bytes(content)
             answer = worker.ask(path)
             assert (answer.told, answer.fault) == (["read"], ""), name
+
+
+@pytest.mark.fast
+def test_messages_of_libvips_need_not_be_utf_8(caplog):
+    """They quote bytes of damaged files; pyvips decodes strictly, which fails in its log's callback."""
+    domain, message = (pyvips.ffi.new("char[]", text) for text in (b"VIPS", b"bad \xf8"))
+    caplog.set_level("INFO", "pyvips")
+    pyvips._log_handler_callback(domain, 1 << 4, message, pyvips.ffi.NULL)
+    assert caplog.messages == ["VIPS: bad \\xf8"]
 
 
 @pytest.mark.slow

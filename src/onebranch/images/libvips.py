@@ -14,6 +14,16 @@ import pyvips
 logging.getLogger("pyvips").addHandler(logging.NullHandler())  # the application configures its own log
 pyvips.block_untrusted_set(True)
 
+
+def _decoded(text: Any) -> str:
+    """A string of C in Python. Messages quote bytes of files, which need not be UTF-8."""
+    content = b"NULL" if text == pyvips.ffi.NULL else pyvips.ffi.string(text)
+    return content.decode(errors="backslashreplace") if isinstance(content, bytes) else str(content)
+
+
+# pyvips decodes strictly: the exception of its log's callback would be printed with a traceback.
+pyvips._to_string = pyvips.error._to_string = _decoded
+
 __all__ = ["BLOCKS", "VipsImage", "field", "pyvips", "reason"]
 
 VipsImage = Any
