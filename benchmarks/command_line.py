@@ -337,6 +337,31 @@ def training_command(rounds: int, as_json: bool) -> None:
     )
 
 
+@benchmarks.command("evaluation")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--model", default="photo-x2", show_default=True)
+@_rounds(5)
+@_threads
+@_json
+def evaluation_command(folder: Path, model: str, rounds: int, threads: int | None, as_json: bool) -> None:
+    """Time `onebranch evaluate` on the pictures of FOLDER beside its former definition, interleaved.
+
+    Exits with 1 if a score differs by more than 1e-9.
+    """
+    from benchmarks.evaluation import MAX_DIFFERENCE, compare
+
+    notes, times = busy_warning(), compare(folder, model, rounds, threads)
+    if as_json:
+        _print_json({**asdict(times), "speedup": times.speedup, "notes": notes})
+    else:
+        rows = [(name, f"{seconds:.2f} s") for name, seconds in times.seconds.items()]
+        print_table(f"evaluate {model} on {folder.name}", ("SSIM and pictures", "time"), rows)
+        difference = f"largest difference of a score: {times.difference:.1e} (at most {MAX_DIFFERENCE:.0e})"
+        _print_lines([f"{times.speedup:.2f} times as fast; {difference}", *notes])
+    if times.difference > MAX_DIFFERENCE:
+        sys.exit(1)
+
+
 @benchmarks.command("huge-picture")
 @click.option("--width", default=30_000, show_default=True, help="Of the input, in pixels.")
 @click.option("--height", default=20_000, show_default=True, help="Of the input, in pixels.")

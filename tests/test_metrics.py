@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 
+from benchmarks.evaluation import shifted_ssim
 from onebranch.errors import OnebranchError
 from onebranch.images.resize import imresize
 from onebranch.metrics import Scores, grey, psnr, score, ssim
@@ -47,26 +48,6 @@ def test_ssim_is_the_slow_definition(size):
     expected = slow_ssim(picture.astype(float), reference.astype(float))
     assert ssim(picture, reference) == pytest.approx(expected, abs=1e-12)
     assert ssim(reference, picture) == pytest.approx(expected, abs=1e-12)
-
-
-def shifted_ssim(x, y):
-    """SSIM with windows as sums of eleven shifted planes in each direction."""
-    weights = np.exp(-np.square(np.arange(11) - 5) / 4.5)
-
-    def means(plane):
-        for _ in range(2):
-            length = plane.shape[0] - 10
-            total = np.zeros((length, plane.shape[1]))
-            for k, weight in enumerate(weights / weights.sum()):
-                total += weight * plane[k : k + length]
-            plane = total.T
-        return plane
-
-    mean_x, mean_y = means(x), means(y)
-    variances = means(x * x) - mean_x**2 + means(y * y) - mean_y**2
-    covariance = means(x * y) - mean_x * mean_y
-    light = (2 * mean_x * mean_y + 2.55**2) / (mean_x**2 + mean_y**2 + 2.55**2)
-    return np.mean(light * (2 * covariance + 7.65**2) / (variances + 7.65**2))
 
 
 def seconds_of(function):
