@@ -460,3 +460,28 @@ def test_a_terminal_shows_progress_and_other_outputs_do_not(model: Path, folder:
     words = [sys.executable, "-c", code, "two"]
     plain = subprocess.run(words, capture_output=True, env=ENVIRONMENT, check=True, cwd=folder)
     assert b"/2" not in plain.stdout and plain.stderr == b"" and b"\x1b" not in plain.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals are made so on POSIX systems only")
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_progress_is_shown_before_the_first_rows_are_done(
+    model: Path, folder: Path, options: list[str]
+) -> None:
+    """A slow network, and pictures that are only looked at: the line does not wait for them."""
+    (folder / "in" / "bad.png").unlink()
+    code = f"""
+import sys, time
+from onebranch.cli import main, enhance_screen
+from onebranch.enhancer.enhancer import Enhancer
+enhance_screen.DELAY_SECONDS = 0
+size_of_result = Enhancer.size_of_result
+def slow(self, picture):
+    time.sleep(0.7)
+    return size_of_result(self, picture)
+Enhancer.size_of_result = slow
+words = ["in", "-o", sys.argv[1], "--jobs", "1", "-m", {str(model)!r}, *{options!r}]
+sys.argv = ["onebranch", "enhance", *words]
+main()
+"""
+    shown = terminal_output(code, "one", columns=200, folder=folder)
+    assert b"0/2" in shown.partition(b"in/fence.png: ")[0]

@@ -11,7 +11,10 @@ from onebranch.spec.network import parameters
 
 
 def test_the_demo_beats_bicubic_and_writes_both_pictures(tmp_path):
-    outcome = run(tmp_path / "out")
+    steps = []
+    outcome = run(tmp_path / "out", lambda step, share: steps.append((step, share)))
+    assert [step for step, _ in steps] == ["merging and proving", "doubling", "comparing"]
+    assert [share for _, share in steps] == sorted(share for _, share in steps)
     assert outcome.merged_equals_shipped
     assert outcome.network_psnr > outcome.bicubic_psnr + 1
     assert read(outcome.result).pixels.shape == (512, 512, 3)

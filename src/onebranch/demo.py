@@ -37,12 +37,19 @@ class DemoResult:
     comparison: Path
 
 
-def run(out: Path) -> DemoResult:
+def no_progress(step: str, share: float) -> None:
+    """Report nothing."""
+
+
+def run(out: Path, progress: Callable[[str, float], None] = no_progress) -> DemoResult:
     """Run the demo; it writes `doubled.png` and `comparison.png` into the folder `out`, which is created.
 
-    The photograph is halved first, so that the doubled picture can be compared with the original.
+    The photograph is halved first, so that the doubled picture can be compared with the original. progress:
+    called with each step and the approximate completed share of the time, 0 to 1.
     """
+    progress("merging and proving", 0.0)
     merged, _ = merge_model("photo-x2-branches")
+    progress("doubling", 0.8)
     shipped = catalogue.load("photo-x2")
     original = read(DEMO_PHOTOGRAPH)
     small = Picture(as_depth(imresize(original.pixels.astype(np.float32) / 255, 0.5), "uint8"))
@@ -50,6 +57,7 @@ def run(out: Path) -> DemoResult:
     enhancer = Enhancer(Options(model=merged))
     enhancer.enhance(small)  # warm-up: the first run also sets up the runtime
     doubled, network_seconds = _timed(lambda: enhancer.enhance(small))
+    progress("comparing", 0.9)
     shown = [np.asarray(p.pixels, np.uint8) for p in (bicubic, doubled, original)]
     scores = [metrics.score(pixels, shown[-1], 2).psnr_y for pixels in shown[:2]]
     out.mkdir(parents=True, exist_ok=True)

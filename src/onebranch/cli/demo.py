@@ -16,10 +16,12 @@ import click
 )
 def command(out: Path) -> None:
     """Merge photo-x2 with its proof, double a photograph, and compare the result with bicubic."""
+    from onebranch.cli.progress import ProgressLine
     from onebranch.demo import run
 
     click.echo("Merging photo-x2-branches into one convolution per block, with a proof ...")
-    outcome = run(out)
+    with ProgressLine("merging and proving") as line:
+        outcome = run(out, line.update)
     relation = "equal to" if outcome.merged_equals_shipped else "DIFFERENT from"
     click.echo(f"  the merged network is {relation} the shipped photo-x2, weight by weight")
     click.echo("Doubling a photograph (256x256 to 512x512), against the original:")

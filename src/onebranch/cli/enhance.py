@@ -289,7 +289,7 @@ def command(
         clips.pipe(pictures, network.options(running))
         return
     paths = [*pictures, *(_read_list(listing) if listing is not None else ())]
-    output = _Output(as_json, quiet or (to_stdout and not dry_run), dry_run)
+    output = _Output(as_json, quiet or (to_stdout and not dry_run))
     with stream_files(paths, out, batch.file_format) as streams:
         output.screen.rename = streams.renamed
         mixed = clips.mixed_files(batch.resume, batch.file_format, output.screen.clip_progress)
@@ -304,7 +304,7 @@ def command(
             mixed,
         )
         begin = time.perf_counter()
-        summary = request.preview(output) if dry_run else request.enhance(output)
+        summary = request.run(output, dry_run)
     output.report.summary(summary, time.perf_counter() - begin)
     if output.verbose and summary.done:
         _print_why_no_engine(running.runtime, network.model)
@@ -315,11 +315,11 @@ def command(
 class _Output:
     """The screen and the report of the command. verbose: text output that is not limited to failures."""
 
-    def __init__(self, as_json: bool, quiet: bool, dry_run: bool) -> None:
+    def __init__(self, as_json: bool, quiet: bool) -> None:
         from onebranch.cli.enhance_report import JsonReport, TextReport
         from onebranch.cli.enhance_screen import Screen
 
-        self.screen = Screen(sys.stderr.isatty() and not (quiet or dry_run))
+        self.screen = Screen(sys.stderr.isatty() and not quiet)
         self.report = JsonReport(self.screen) if as_json else TextReport(self.screen, quiet)
         self.verbose = not (quiet or as_json)
 
@@ -349,11 +349,11 @@ class _Request:
     batch: "BatchOptions"
     mixed: "MixedFiles"
 
-    def enhance(self, output: _Output) -> "Summary":
-        """Enhance the pictures; after an interrupt, exit with code 130."""
+    def run(self, output: _Output, dry_run: bool) -> "Summary":
+        """Enhance the pictures, or report what that would do; after an interrupt, exit with code 130."""
         from onebranch.cli.enhance_report import count_files
         from onebranch.enhancer.batch import Done, Outcome
-        from onebranch.enhancer.folders import BatchObserver, enhance_files
+        from onebranch.enhancer.folders import BatchObserver, enhance_files, preview_files
 
         screen, report, done = output.screen, output.report, list[Done]()
 
@@ -367,37 +367,19 @@ class _Request:
             screen.finished(outcome)
             report.finished(outcome)
 
-        observer = BatchObserver(started, screen.progress, finished)
+        arguments = self.paths, self.out, self.options, self.files
+        batch, observer = self.batch, BatchObserver(started, screen.progress, finished)
         try:
             with screen, _interrupted_by_sigterm():
-                return enhance_files(
-                    self.paths,
-                    self.out,
-                    self.options,
-                    self.files,
-                    batch=self.batch,
-                    observer=observer,
-                    enhance=self.mixed.enhance,
-                )
+                if dry_run:
+                    return preview_files(
+                        *arguments, batch=batch, observer=observer, preview=self.mixed.preview
+                    )
+                return enhance_files(*arguments, batch=batch, observer=observer, enhance=self.mixed.enhance)
         except KeyboardInterrupt as interrupt:
             left = f"; {interrupt}" if str(interrupt) else ""
             screen.print_error(f"stopped; {count_files(done)} enhanced, none is half-written{left}")
             sys.exit(130)
-
-    def preview(self, output: _Output) -> "Summary":
-        """Report what enhancing would do (a dry run); nothing is written."""
-        from onebranch.enhancer.folders import BatchObserver, preview_files
-
-        observer = BatchObserver(output.report.started, finished=output.report.finished)
-        return preview_files(
-            self.paths,
-            self.out,
-            self.options,
-            self.files,
-            batch=self.batch,
-            observer=observer,
-            preview=self.mixed.preview,
-        )
 
 
 def _read_list(listing: str) -> list[str]:

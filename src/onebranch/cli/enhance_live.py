@@ -1,6 +1,5 @@
 """The live display of `onebranch enhance` on a terminal: progress, time left, and the current pictures."""
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +8,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from onebranch.enhancer.batch import Outcome
 from onebranch.enhancer.jobs import Job
 from onebranch.errors import printable
 
@@ -20,11 +18,7 @@ MAX_NAMES = 3
 class Live:
     """A line at the bottom of the terminal. A context manager; other lines can be printed above it."""
 
-    def __init__(self, pictures: int, done: int = 0) -> None:
-        self._pictures, self._done = pictures, done
-        self._shares: dict[Job, float] = {}
-        self._details: dict[Path, str] = {}
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.fields[done]}"),
@@ -37,10 +31,9 @@ class Live:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._progress.add_task("", total=pictures, done="", current="")
+        self._task = self._progress.add_task("", total=None, done="", current="preparing")
 
     def __enter__(self) -> "Live":
-        self._update()
         self._progress.start()
         return self
 
@@ -51,31 +44,21 @@ class Live:
         """A line above the display."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def progress(self, job: Job, share: float) -> None:
-        """Update the completed share of a picture; from any thread."""
-        with self._lock:
-            self._shares[job] = share
-            self._update()
+    def update(
+        self, pictures: int, done: int, shares: Mapping[Job, float], details: Mapping[Path, str]
+    ) -> None:
+        """Show the number of pictures (0: unknown), of finished ones, and the current ones.
 
-    def detail(self, source: Path, words: str) -> None:
-        """Set what is shown of a clip instead of its completed share."""
-        with self._lock:
-            self._details[source] = words
-
-    def finished(self, outcome: Outcome) -> None:
-        """Count a picture as finished."""
-        with self._lock:
-            self._shares.pop(outcome.job, None)
-            self._done += 1
-            self._update()
-
-    def _update(self) -> None:
-        self._progress.update(
-            self._task,
-            completed=self._done + 0.95 * sum(self._shares.values()),  # the rest is for writing the file
-            done=f"{self._done}/{self._pictures}",
-            current=current_pictures(self._shares, self._details),
-        )
+        shares: the completed share of each. details: shown of clips instead of their share.
+        """
+        if pictures:
+            self._progress.update(
+                self._task,
+                total=pictures,
+                completed=done + 0.95 * sum(shares.values()),  # the rest is for writing the file
+                done=f"{done}/{pictures}",
+                current=current_pictures(shares, details),
+            )
 
 
 class _CurrentPictures(TextColumn):
@@ -85,7 +68,7 @@ class _CurrentPictures(TextColumn):
         return Text(task.fields["current"], style="dim", no_wrap=True, overflow="ellipsis")  # type: ignore[attr-defined]
 
 
-def current_pictures(shares: dict[Job, float], details: Mapping[Path, str] = MappingProxyType({})) -> str:
+def current_pictures(shares: Mapping[Job, float], details: Mapping[Path, str] = MappingProxyType({})) -> str:
     """The pictures that are being enhanced, with their completed share, or with their details.
 
     >>> from pathlib import Path
