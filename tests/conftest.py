@@ -4,7 +4,6 @@ Environment: ONEBRANCH_DATA (the full picture sets), ONEBRANCH_FUZZ_SECONDS (tim
 ONEBRANCH_GPU=1 (run the tests that need a GPU), HYPOTHESIS_PROFILE (ci, default, soak).
 """
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +21,6 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ONEBRANCH_DATA") or ROOT.parent / "shared" / "data")
-
-# A helper of tests that are skipped without the package; doctests are collected from every module.
-collect_ignore = [] if importlib.util.find_spec("wasmtime") else ["wasm_engine.py"]
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

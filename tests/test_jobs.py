@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onebranch.enhancer.inputs import Source, parse_list, sources_of
+from onebranch.enhancer.inputs import InputPicture, parse_list, sources_of
 from onebranch.enhancer.jobs import Shard, jobs_for, parse_shard
 from onebranch.enhancer.names import FIELDS, Naming
 from onebranch.errors import OnebranchError
@@ -37,7 +37,7 @@ def found(*paths: str, recursive: bool = False, results: tuple[str, ...] = ()) -
 
 def targets(sources: list[str], naming: Naming, **values: object) -> list[str]:
     measure = (lambda path: values) if values else None
-    jobs = jobs_for([Source(Path(path)) for path in sources], Path("out"), naming, measure)
+    jobs = jobs_for([InputPicture(Path(path)) for path in sources], Path("out"), naming, measure)
     assert [job.problem for job in jobs] == [""] * len(jobs)
     return [job.target.as_posix() for job in jobs]
 
@@ -132,7 +132,7 @@ def test_results_beside_the_pictures_are_not_enhanced_again(tree: Path) -> None:
     naming = Naming("{stem}_x2{suffix}")
     jobs = jobs_for(sources_of(["in"]).pictures, Path("in"), naming)
     assert [job.source.name for job in jobs] == ["a.jpg", "b.PNG"]
-    named = [Source(Path("in/a.jpg")), Source(Path("in/a_x2.jpg"))]
+    named = [InputPicture(Path("in/a.jpg")), InputPicture(Path("in/a_x2.jpg"))]
     problems = [job.problem for job in jobs_for(named, Path("in"), naming)]
     assert problems == ["'in/a_x2.jpg' is itself one of the pictures; choose another name", ""]
 
@@ -190,13 +190,13 @@ def test_every_field_is_explained() -> None:
 
 
 def test_values_must_make_a_name() -> None:
-    sources = [Source(Path("x.jpg"))]
+    sources = [InputPicture(Path("x.jpg"))]
     (job,) = jobs_for(sources, Path("out"), Naming("{model}{suffix}"), lambda path: {"model": "a/b"})
     assert "which is no file's name" in job.problem
-    (job,) = jobs_for([Source(Path("x" * 250 + ".jpg"))], Path("out"), Naming("{stem}_x2{suffix}"))
+    (job,) = jobs_for([InputPicture(Path("x" * 250 + ".jpg"))], Path("out"), Naming("{stem}_x2{suffix}"))
     assert "more than 255 bytes" in job.problem
-    assert not jobs_for([Source(Path("x" * 251 + ".jpg"))], Path("out"))[0].problem
-    assert jobs_for([Source(Path("é" * 127 + ".jpg"))], Path("out"))[0].problem
+    assert not jobs_for([InputPicture(Path("x" * 251 + ".jpg"))], Path("out"))[0].problem
+    assert jobs_for([InputPicture(Path("é" * 127 + ".jpg"))], Path("out"))[0].problem
 
 
 @pytest.mark.parametrize("names", [("x.jp2", "X.png"), ("a/x.png", "b/x.png"), ("\u00e9.png", "E\u0301.png")])

@@ -232,6 +232,7 @@ const char *open_stream(const ob_network *network, const ob_format &format, int3
     stream.reset(new ob_stream{net, format, threads, {}});
     int64_t reduces = net.description.reduces(), unit = unit_of(net);
     int64_t width = round_up(format.width, reduces), height = round_up(format.height, reduces);
+    // A stream has no bands, because rows arrive one by one: its threads compute strips of columns.
     int64_t columns = strip_for_cache(net, width);
     if (width / threads >= min_stream_strip(net))
         columns = std::min(columns, (width + threads - 1) / threads);

@@ -230,6 +230,8 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
         pack_direct(packed, set);
     packed.start = Buffer<int32_t>(uint64_t(packed.out));
     if (!packed.start.data()) return packed;
+    // Integer Winograd computes WINOGRAD_SCALE times the sums, so they also begin with as many times the
+    // start.
     const uint32_t unit = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
     for (int o = 0; o < layer.out; o++) {
         if (layer.integer)

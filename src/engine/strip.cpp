@@ -115,6 +115,9 @@ void Strip::State::allocate_stage(size_t k) {
     const bool last = k + 1 == stages.size(), next_winograd = !last && network.layers[k + 1].winograd;
     const uint64_t row_size =
         uint64_t(packed.out / per_cell(packed.out_cell)) * uint64_t(network.phases) * stride;
+    // A ring holds the rows that one step reads. The next layer reads as many as its kernel has. A skip's
+    // target lags behind by the difference of both lags, and adds the row that was computed so many steps
+    // ago. Example: lags 1 and 4: 4 rows.
     int depth = 1, skip_depth = 0;
     if (!last && !next_winograd) depth = network.layers[k + 1].layer->rows;
     if (last && description.reduces() == 1) depth = lag - stage.lag + 1;

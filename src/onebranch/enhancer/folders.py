@@ -20,7 +20,7 @@ from onebranch.enhancer.batch import (
     preview_outcomes,
 )
 from onebranch.enhancer.enhancer import Enhancer
-from onebranch.enhancer.inputs import Source, Sources, sources_of
+from onebranch.enhancer.inputs import InputPicture, InputPictures, sources_of
 from onebranch.enhancer.jobs import (
     Job,
     Shard,
@@ -227,7 +227,7 @@ def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
 
 def _jobs(
     inputs: Sequence[str],
-    sources: Sources,
+    sources: InputPictures,
     out: PathLike,
     enhancer: Enhancer,
     file_options: FileOptions,
@@ -245,7 +245,7 @@ def _jobs(
 
 
 def _jobs_into_folder(
-    sources: Sequence[Source],
+    sources: Sequence[InputPicture],
     out: PathLike,
     enhancer: Enhancer,
     file_options: FileOptions,

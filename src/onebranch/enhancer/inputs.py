@@ -15,7 +15,7 @@ WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True)
-class Source:
+class InputPicture:
     """A picture file.
 
     below: its folder, relative to the folder that the user named. discovered: True if it was found in a
@@ -28,10 +28,10 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sources:
+class InputPictures:
     """Picture files, each once, and lines about what was left out."""
 
-    pictures: tuple[Source, ...]
+    pictures: tuple[InputPicture, ...]
     left_out: tuple[str, ...] = ()
 
 
@@ -58,7 +58,7 @@ def sources_of(
     recursive: bool = False,
     results: Sequence[Path] = (),
     suffixes: frozenset[str] = frozenset(),
-) -> Sources:
+) -> InputPictures:
     """The picture files that files, folders and patterns stand for, in their order.
 
     A file is taken whatever its suffix. A folder stands for the pictures in it, and with `recursive` in its
@@ -68,13 +68,13 @@ def sources_of(
     Raises OnebranchError for a folder or a pattern without pictures.
     """
     search = _Search(recursive, frozenset(real_path(folder) for folder in results), suffixes)
-    pictures: dict[Path, Source] = {}
+    pictures: dict[Path, InputPicture] = {}
     for path in paths:
         for source in search.sources(os.fspath(path)):
             pictures.setdefault(source.path, source)
     if not pictures:
         raise OnebranchError("there is no picture to enhance; name at least one")
-    return Sources(tuple(pictures.values()), tuple(search.left_out))
+    return InputPictures(tuple(pictures.values()), tuple(search.left_out))
 
 
 @dataclass
@@ -90,7 +90,7 @@ class _Search:
     suffixes: frozenset[str]
     left_out: list[str] = field(default_factory=list)
 
-    def sources(self, text: str) -> list[Source]:
+    def sources(self, text: str) -> list[InputPicture]:
         """The pictures of one file, folder or pattern."""
         if not text:
             raise OnebranchError("a picture's name is empty; name a file, a folder or a pattern")
@@ -104,12 +104,12 @@ class _Search:
             return sources
         if WILDCARDS.intersection(text) and not os.path.lexists(text):
             return self._matching(path)
-        return [Source(path)]
+        return [InputPicture(path)]
 
     def _is_taken(self, path: Path) -> bool:
         return is_picture(path) or path.suffix.lower() in self.suffixes
 
-    def _matching(self, pattern: Path) -> list[Source]:
+    def _matching(self, pattern: Path) -> list[InputPicture]:
         """The pictures that match a pattern."""
         parts = pattern.parts
         fixed = next(index for index, part in enumerate(parts) if WILDCARDS.intersection(part))
@@ -122,11 +122,15 @@ class _Search:
         matching = self._in_folder(root, depth, matches) if root.is_dir() else []
         if not matching:
             raise OnebranchError(f"there is no picture '{pattern}', and none that matches this pattern")
-        return matching if self.recursive else [Source(source.path, discovered=True) for source in matching]
+        return (
+            matching
+            if self.recursive
+            else [InputPicture(source.path, discovered=True) for source in matching]
+        )
 
     def _in_folder(
         self, folder: Path, depth: int | None, matches: Callable[[Path], bool] = lambda path: True
-    ) -> list[Source]:
+    ) -> list[InputPicture]:
         """The matching pictures in a folder, sorted; links that lead out of it are left out."""
         root = real_path(folder)
         paths = self._paths_below(folder, depth)
@@ -135,7 +139,7 @@ class _Search:
         paths = [path for path in paths if path not in outward and matches(path)]
         self.left_out += _lines_about_unread(folder, [path for path in paths if is_unread_picture(path)])
         pictures = sorted(path for path in paths if self._is_taken(path) and path.is_file())
-        return [Source(path, path.parent.relative_to(folder), discovered=True) for path in pictures]
+        return [InputPicture(path, path.parent.relative_to(folder), discovered=True) for path in pictures]
 
     def _paths_below(self, folder: Path, depth: int | None) -> list[Path]:
         """Files and links below a folder, but not those in excluded folders."""

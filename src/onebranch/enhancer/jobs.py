@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onebranch.atomic_files import temporary_path
-from onebranch.enhancer.inputs import Source, real_path
+from onebranch.enhancer.inputs import InputPicture, real_path
 from onebranch.enhancer.names import Naming, Values, too_long
 from onebranch.enhancer.other_files import PICTURES_ONLY, OtherFiles
 from onebranch.errors import OnebranchError
@@ -91,7 +91,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def jobs_for(
-    sources: Sequence[Source],
+    sources: Sequence[InputPicture],
     folder: Path,
     naming: Naming = DEFAULT_NAMING,
     measure: Measure | None = None,
@@ -103,7 +103,8 @@ def jobs_for(
     OnebranchError if two pictures would have the same result (ignoring case). An error that concerns only one
     picture is stored in the `problem` of its job. other: files that are no pictures.
 
-    >>> jobs_for([Source(Path("a/one.png")), Source(Path("b/two.jp2"))], Path("big"))[1].target.as_posix()
+    >>> pictures = [InputPicture(Path("a/one.png")), InputPicture(Path("b/two.jp2"))]
+    >>> jobs_for(pictures, Path("big"))[1].target.as_posix()
     'big/two.png'
     """
     jobs = [_job(source, index, folder, naming, measure, other) for index, source in enumerate(sources, 1)]
@@ -112,7 +113,7 @@ def jobs_for(
     return _without_results_as_sources(sources, jobs)
 
 
-def _without_results_as_sources(sources: Sequence[Source], jobs: Sequence[Job]) -> list[Job]:
+def _without_results_as_sources(sources: Sequence[InputPicture], jobs: Sequence[Job]) -> list[Job]:
     """The jobs without pictures that were found in a folder and are themselves the result of another one.
 
     A job whose result would replace a picture that the user named gets a `problem`. Example: results
@@ -134,7 +135,7 @@ def _without_results_as_sources(sources: Sequence[Source], jobs: Sequence[Job]) 
 
 
 def _job(
-    source: Source, index: int, folder: Path, naming: Naming, measure: Measure | None, other: OtherFiles
+    source: InputPicture, index: int, folder: Path, naming: Naming, measure: Measure | None, other: OtherFiles
 ) -> Job:
     target_folder = folder / source.below
     try:
@@ -224,7 +225,7 @@ def _keeps_unicode_forms(folder: Path) -> bool:
         return False
 
 
-def check_comparisons(jobs: Sequence[Job], sources: Iterable[Source]) -> None:
+def check_comparisons(jobs: Sequence[Job], sources: Iterable[InputPicture]) -> None:
     """Raise OnebranchError if a comparison would replace a picture or a result."""
     kinds = {real_path(job.target): "a result" for job in jobs}
     kinds |= {real_path(source.path): "one of the pictures" for source in sources}

@@ -146,7 +146,7 @@ def jfif_density(density: Density) -> tuple[int, int, int]:
     ((118, 118, 2), (72, 72, 1))
     """
     if not density.is_absolute:
-        return (*density.whole_ratio(), jpeg.NO_UNIT)
+        return (*density.whole_ratio(), jpeg.ASPECT_RATIO_ONLY)
     units = ((jpeg.PER_INCH, INCH_IN_MILLIMETRES), (jpeg.PER_CENTIMETRE, CENTIMETRE_IN_MILLIMETRES))
     errors = {}
     for unit, millimetres in units:

@@ -29,7 +29,7 @@ from onebranch.images.formats import (
     format_of_content,
 )
 
-Structure = (
+FileStructure = (
     PngStructure
     | JpegStructure
     | Jpeg2000Structure
@@ -41,7 +41,7 @@ Structure = (
     | HeaderStructure
 )
 
-STRUCTURES: dict[str, Callable[[BinaryIO], Structure | None]] = {
+STRUCTURES: dict[str, Callable[[BinaryIO], FileStructure | None]] = {
     "PNG": png.read_structure,
     "JPEG": jpeg.read_structure,
     "TIFF": tiff.read_structure,
@@ -70,7 +70,7 @@ class Probe:
 
     path: Path
     format: Format
-    structure: Structure | None
+    structure: FileStructure | None
     width: int = 0
     height: int = 0
     samples: int = 0
@@ -108,7 +108,7 @@ def probe(path: Path | str) -> Probe:
     return _described(path, file_format, structure)
 
 
-def _described(path: Path, file_format: Format, structure: Structure | None) -> Probe:
+def _described(path: Path, file_format: Format, structure: FileStructure | None) -> Probe:
     match structure:
         case PngStructure(header=header) if header is not None:
             depth = "uint16" if header.bit_depth == 16 else "uint8"

@@ -59,7 +59,7 @@ MAX_SEGMENT_BYTES = 65_533
 MOVED_BYTES = 1 << 20
 """Number of bytes of a file that are moved at a time."""
 
-NO_UNIT, PER_INCH, PER_CENTIMETRE = 0, 1, 2
+ASPECT_RATIO_ONLY, PER_INCH, PER_CENTIMETRE = 0, 1, 2
 """JFIF's units of density; without a unit only the ratio of the two numbers counts."""
 
 

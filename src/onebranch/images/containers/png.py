@@ -21,7 +21,7 @@ TRUNCATED = "it ends too soon"
 BIT_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Allowed bit depths of each colour type (11.2.1)."""
 
-SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+SAMPLES_BY_COLOUR_TYPE = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel of each colour type; a pixel of type 3 is an index into the palette."""
 
 PALETTE = 3
@@ -78,7 +78,7 @@ class PngHeader:
     @property
     def stored_samples(self) -> int:
         """Samples per pixel in the image data; 4 for an unknown colour type."""
-        return SAMPLES_PER_PIXEL.get(self.colour_type, 4)
+        return SAMPLES_BY_COLOUR_TYPE.get(self.colour_type, 4)
 
 
 @dataclass(frozen=True)
