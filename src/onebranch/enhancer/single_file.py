@@ -16,6 +16,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.attributes import FileAttributes, attributes_of
 from onebranch.images.decoders.memory import DEFAULT_DECODER_MEMORY
 from onebranch.images.encoders.encoding import Encoding
+from onebranch.images.encoders.stream import StreamWriter
 from onebranch.images.formats import Format, format_of_name
 from onebranch.images.probe import Probe, probe
 from onebranch.images.reading import (
@@ -155,6 +156,30 @@ def enhance_file(
     return Enhanced(preview, time.perf_counter() - begin)
 
 
+def enhance_stream(
+    source: Path,
+    target: Path,
+    enhancer: Enhancer,
+    file_options: FileOptions,
+    send: Callable[[bytes], None],
+    *,
+    progress: Progress = no_progress,
+) -> Enhanced:
+    """Enhance a picture; `send` gets the bytes of the file that `enhance_file` writes, as they are encoded.
+
+    target: a name whose suffix is that of one of `STREAMED_FORMATS`; nothing is written there. For an
+    animation only the first frame is enhanced. Errors as in `enhance_file`.
+    """
+    begin = time.perf_counter()
+    progress(0.0)
+    with _one_line_errors(source, target):
+        task = _task(source, target, enhancer, file_options)
+        with task.open() as reader:
+            preview = task.preview(reader.header)
+            task.stream_rows(reader, send, progress)
+    return Enhanced(preview, time.perf_counter() - begin)
+
+
 def preview_file(
     source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
 ) -> EnhancementPreview:
@@ -264,6 +289,23 @@ class _Task:
                 writer.write(rows)
                 written += len(rows)
                 progress(written / size[0])
+
+    def stream_rows(self, reader: Reader, send: Callable[[bytes], None], progress: Progress) -> None:
+        """Encode the result row by row; `send` gets the bytes."""
+        layout = reader.header.layout
+        size = self.enhancer.size_of_result((layout.height, layout.width))
+        header = _resized(reader.header, size)
+        writer = StreamWriter(header, self.target_format, self.file_options.encoding, send)
+        written = 0
+        try:
+            for rows in self.enhancer.rows(reader):
+                writer.write(rows)
+                written += len(rows)
+                progress(written / size[0])
+        except BaseException:
+            writer.abandon()
+            raise
+        writer.close()
 
     def enhance_frames(self, progress: Progress) -> None:
         """Write the result as an animation."""

@@ -102,7 +102,7 @@ def encode(picture: Picture, file_format: Format, encoding: Encoding) -> bytes:
     samples = as_depth(picture.samples()[..., : layout.bands], layout.depth)
     metadata = written_metadata(picture.header, encoding)
     image = of_memory(np.ascontiguousarray(samples))
-    operation, options, image = _prepared(image, colours, metadata, file_format, encoding)
+    operation, options, image = prepared(image, colours, metadata, file_format, encoding)
     return bytes(getattr(image, f"{operation}_buffer")(**options))
 
 
@@ -114,7 +114,7 @@ def save(image: VipsImage, header: Header, file_format: Format, encoding: Encodi
     is_verbatim = exif is not None and can_be_verbatim and verbatim_exif.can_be_verbatim(exif)
     if exif is not None and is_verbatim:
         given = replace(metadata, exif=verbatim_exif.placeholder(exif))
-    operation, options, image = _prepared(image, colours, given, file_format, encoding)
+    operation, options, image = prepared(image, colours, given, file_format, encoding)
     getattr(image, operation)(os.fsencode(path), **options)
     if exif is not None and is_verbatim:
         verbatim_exif.replace_placeholder(path, exif)
@@ -149,7 +149,7 @@ def losses(header: Header, file_format: Format, encoding: Encoding) -> tuple[str
     return (*output_colours(header, file_format).losses, *filter(None, notes))
 
 
-def _prepared(
+def prepared(
     image: VipsImage, colours: OutputColours, metadata: Metadata, file_format: Format, encoding: Encoding
 ) -> tuple[str, dict[str, Any], VipsImage]:
     """libvips' operation that saves, its options, and the image in the file's colours with its metadata."""

@@ -16,6 +16,13 @@ MAX_BMP_DENSITY = 2**31 - 1
 """Largest number of pixels per metre that fits into the header of a BMP."""
 
 
+class Output(Protocol):
+    """A file that is written from the front."""
+
+    def write(self, content: "bytes | memoryview", /) -> object:
+        """Write the next bytes."""
+
+
 class PlainEncoder(Protocol):
     """A file that is being written."""
 
@@ -26,7 +33,7 @@ class PlainEncoder(Protocol):
 class PpmEncoder:
     """Binary PPM or PGM (netpbm's ppm(5), pgm(5)) of 8 or 16 bits."""
 
-    def __init__(self, file: BinaryIO, layout: Layout, density: Density) -> None:
+    def __init__(self, file: Output, layout: Layout, density: Density) -> None:
         """Write the header. density is ignored, because the format cannot hold it."""
         self._file = file
         kind, white = (b"P5" if layout.channels == 1 else b"P6"), WHITE_LEVELS[layout.depth]
