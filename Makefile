@@ -10,6 +10,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 1800
+LOAD_SECONDS ?= 600
+PORT ?= 8000
 DEVICE ?= cpu
 LIMIT ?=
 DATA ?=
@@ -25,7 +27,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: wasm ladder ladder-status ladder-pause ladder-resume study figures help demo test check slow readme docs bench native sanitize arm wheel release soak clean
+.PHONY: wasm ladder ladder-status ladder-pause ladder-resume study figures help demo test check slow readme docs serve docker load bench native sanitize arm wheel release soak clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -71,6 +73,15 @@ study: $(VENV)/dev.stamp ## the page and the plot of the study of branches, from
 figures: $(VENV)/dev.stamp ## the plot of quality against speed in the documentation, measured on this machine
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks quality --plot docs/pictures/quality-speed.png
 
+serve: $(VENV)/serve.stamp ## the HTTP service on http://127.0.0.1:8000 (PORT)
+	env -u OMP_NUM_THREADS $(BIN)/onebranch serve --port $(PORT)
+
+docker: ## the service's image, built and tried, where Docker runs
+	scripts/docker.sh
+
+load: $(VENV)/dev.stamp ## mixed load on a service for LOAD_SECONDS, hostile requests included
+	$(BIN)/python scripts/load.py --seconds $(LOAD_SECONDS)
+
 bench: $(VENV)/dev.stamp ## compare with other programs: make bench BENCH='merging --json' (see python -m benchmarks -h)
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
 
@@ -105,6 +116,7 @@ $(BIN)/python:
 BUILD_TOOLS := scikit-build-core cmake ninja setuptools cffi
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 # Without a compiler there is no engine, and ONNX Runtime runs the models.
+comma := ,
 BASE_EXTRAS := $(if $(shell command -v c++ g++ clang++),,[onnx])
 
 $(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
@@ -112,11 +124,15 @@ $(VENV)/base.stamp: pyproject.toml constraints.txt $(ENGINE) | $(BIN)/python
 	$(INSTALL) --no-build-isolation -e '.$(BASE_EXTRAS)'
 	touch $@
 
+$(VENV)/serve.stamp: $(VENV)/base.stamp
+	$(INSTALL) --no-build-isolation -e '.$(if $(BASE_EXTRAS),[onnx$(comma)serve],[serve])'
+	touch $@
+
 $(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | $(BIN)/python
 	$(INSTALL) $(BUILD_TOOLS)
 	$(INSTALL) --no-build-isolation -e '.[train,dev,docs]'
 	$(INSTALL) --no-deps -r tests/foreign.txt
-	touch $@ $(VENV)/base.stamp
+	touch $@ $(VENV)/base.stamp $(VENV)/serve.stamp
 
 $(VENV)/wasm.stamp: tests/wasm.txt constraints.txt $(VENV)/dev.stamp
 	$(INSTALL) -r tests/wasm.txt

@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "Write a model as ONNX, a Compact file or an mpv shader.",
     "page": "Write a static page that enhances pictures in the browser.",
     "bench": "Time models in every installed runtime and precision.",
+    "serve": "Serve a page and an HTTP interface that enhances pictures.",
     "demo": "Double a photograph and compare it with bicubic.",
 }
 """Every command with its help line; the module `onebranch.cli.NAME` holds the click command `command`."""

@@ -1,0 +1,98 @@
+"""`onebranch serve`: the HTTP service."""
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onebranch import __version__
+from onebranch.errors import OnebranchError
+from onebranch.serve.limits import ServiceLimits, option_name
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+TOKEN_VARIABLE = "ONEBRANCH_TOKEN"
+
+
+def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for every limit."""
+    for each in reversed(fields(ServiceLimits)):
+        option = click.option(
+            option_name(each.name),
+            each.name,
+            type=int,
+            default=each.default,
+            show_default=True,
+            help=f"{each.metadata['about']}, in {each.metadata['unit']}.",
+        )
+        command = option(command)
+    return command
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address on which to listen.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="TCP port; 0: any free."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Pictures at the same time [default: one per core]."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help=f"File with a token that clients must send [default: the variable {TOKEN_VARIABLE}, else none].",
+)
+@click.option(
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    help="Name that clients may use in the Host header, repeatable [default: this machine's loopback names if"
+    " --host is one of them, else any].",
+)
+@click.option("--trusted-proxy", help="Address of a proxy whose X-Forwarded-For is believed [default: none].")
+@_limit_options
+def command(
+    host: str,
+    port: int,
+    workers: int | None,
+    token_file: Path | None,
+    hosts: tuple[str, ...],
+    trusted_proxy: str | None,
+    **limits: Any,
+) -> None:
+    """Serve a page and an HTTP interface that enhances pictures.
+
+    Only this machine can connect unless --host says otherwise. Every picture is decoded and enhanced in a
+    process of its own with limited rights, memory and time. SIGTERM finishes what was accepted.
+    """
+    from onebranch.extras import require
+
+    require("serve", "serving")
+    # Set before the processes of the pictures start: their threads would only reserve address space.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    from onebranch.runtime.cores import cores
+    from onebranch.serve.server import serve
+    from onebranch.serve.service import Settings
+
+    accepted = hosts or (LOOPBACK if host in LOOPBACK else None)
+    settings = Settings(
+        ServiceLimits(**limits), workers or cores(), _token(token_file), accepted, __version__
+    )
+    serve(settings, host, port, trusted_proxy)
+
+
+def _token(file: Path | None) -> str:
+    """The token in the file, else in the environment. Raises OnebranchError if the file holds none."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OnebranchError(f"cannot read the token in '{file}': {error}") from None
+    if not token:
+        raise OnebranchError(f"the token file '{file}' is empty; write a long random word into it")
+    return token
