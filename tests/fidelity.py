@@ -48,11 +48,11 @@ LIMIT = 1.0
 """Largest mean Delta E 2000: a hardly visible difference."""
 
 LOSSY = 1.5
-"""The same of encoders that lose more: lossy WebP and AVIF, the 256 colours of a GIF,
+"""The same limit for encoders that lose more: lossy WebP and AVIF, the 256 colours of a GIF,
 and JPEG where a palette made steps."""
 
 PRESS = 1.6
-"""The same of CMYK: a profile's way from ink to colour and back alone, without us, is 1.4 here."""
+"""The same limit for CMYK: converting by the profile from ink to colour and back alone costs 1.4."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Case:
     lossless: bool = False
 
     def __str__(self) -> str:
-        """For test reports."""
+        """The name of the case in test reports."""
         return f"{self.table}-{self.row}-{self.column}"
 
     @property
@@ -158,7 +158,7 @@ def measure(case: Case, folder: Path) -> Measured:
     """Enhance the case's file in the folder."""
     source, target = folder / f"in{SUFFIX[case.source]}", folder / f"out{SUFFIX[case.target]}"
     write_source(case, source)
-    encoding = Encoding(compression="none", lossless=case.lossless)  # our own little decoder needs it
+    encoding = Encoding(compression="none", lossless=case.lossless)  # the decoder of these tests needs it
     enhanced = enhance_file(source, target, ENHANCER, FileOptions(encoding))
     before, after = turned(decoded(source)), decoded(target)
     height, width = before.samples.shape[:2]
@@ -393,7 +393,7 @@ def decoded_tiff(content: bytes) -> Decoded:
     if mode == "Lab":
         signed = samples.astype(f"i{kind[1]}") if kind[1] != "4" else samples
         step = {"uint8": 1, "uint16": 256, "float32": 1}[depth]
-        positive = samples.view(f"u{kind[1]}") / WHITE[depth] * 100  # whatever the tag says of signs
+        positive = samples.view(f"u{kind[1]}") / WHITE[depth] * 100  # for every sample format
         lightness = (samples if depth == "float32" else positive)[..., :1]
         values = np.concatenate([lightness, signed[..., 1:3] / step, values[..., 3:]], axis=2)
     icc = bytes(tags[34675]) if 34675 in tags else None
@@ -417,7 +417,7 @@ def tiff_tags(content: bytes) -> dict[int, tuple[int, ...]]:
 
 
 def turned(picture: Decoded) -> Decoded:
-    """The picture as its orientation says that it is to be seen."""
+    """The picture, upright by its orientation."""
     a = picture.samples
     upright = {
         1: a,

@@ -142,7 +142,7 @@ def test_pictures_share_the_memory(pictures: Path, tmp_path: Path, monkeypatch: 
     )
 
 
-def test_a_fault_of_ours_stops_only_its_picture(
+def test_an_internal_error_stops_only_its_picture(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = batch.enhance_file
@@ -210,7 +210,7 @@ def test_an_interrupt_ends_pictures_that_others_work_on(pictures: Path, tmp_path
     assert not list(tmp_path.glob(".onebranch*"))
 
 
-def test_who_reads_no_more_stops_it_at_once(pictures: Path, tmp_path: Path) -> None:
+def test_a_reader_that_stops_ends_the_batch_at_once(pictures: Path, tmp_path: Path) -> None:
     def shown(result: Done) -> None:
         raise BrokenPipeError
 
@@ -264,7 +264,7 @@ def test_resuming_does_what_is_missing_and_nothing_else(pictures: Path, tmp_path
     assert records[-1]["picture"]["path"] == str(Path("..", "in", "2.png"))
 
 
-def test_what_was_made_otherwise_is_said_and_stays(pictures: Path, tmp_path: Path) -> None:
+def test_results_of_other_options_are_reported_and_kept(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     enhance_files([pictures], out, OPTIONS, batch=RESUME)
     first = content(out)
@@ -325,7 +325,7 @@ def test_results_without_a_record_are_taken_over_if_the_same_comes_out(
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_a_damaged_result_is_left_alone_and_said(pictures: Path, tmp_path: Path, recorded: bool) -> None:
+def test_a_damaged_result_is_left_alone_and_reported(pictures: Path, tmp_path: Path, recorded: bool) -> None:
     out = tmp_path / "out"
     enhance_files([pictures], out, OPTIONS, batch=RESUME if recorded else BatchOptions())
     damaged = sorted(out.glob("*.png"))[2]
@@ -408,7 +408,7 @@ def test_lossless_jpeg_is_refused_before_anything(pictures: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_foreseeing_writes_nothing_and_says_what_comes(pictures: Path, tmp_path: Path) -> None:
+def test_previews_write_nothing_and_describe_the_results(pictures: Path, tmp_path: Path) -> None:
     (pictures / "3.png").write_bytes(b"no picture")
     before = sorted(tmp_path.rglob("*"))
     for options in (OPTIONS, Options(model=MODEL, threads=1, width=44)):
@@ -423,7 +423,7 @@ def test_foreseeing_writes_nothing_and_says_what_comes(pictures: Path, tmp_path:
         before = sorted(tmp_path.rglob("*"))
 
 
-def test_foreseeing_knows_what_is_done(pictures: Path, tmp_path: Path) -> None:
+def test_previews_know_finished_results(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     enhance_files([pictures], out, OPTIONS, batch=RESUME)
     (out / "2.png").unlink()

@@ -33,7 +33,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_links_that_go_in_a_circle_are_no_fault(pictures: Path, tmp_path: Path) -> None:
+def test_circular_links_are_no_error(pictures: Path, tmp_path: Path) -> None:
     (pictures / "circle.png").symlink_to("circle.png")
     summary = enhance_files([pictures], tmp_path / "out", OPTIONS)
     assert len(summary.done) == 2
@@ -43,7 +43,7 @@ def test_links_that_go_in_a_circle_are_no_fault(pictures: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("place", ["in/0.png", "out/0.png", "in/../in/0.png"])
-def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place: str) -> None:
+def test_a_comparison_replaces_no_file(pictures: Path, tmp_path: Path, place: str) -> None:
     before = {path.name: path.read_bytes() for path in pictures.iterdir()}
     batch = BatchOptions(comparisons=tmp_path / place)
     with pytest.raises(OnebranchError):
@@ -53,7 +53,7 @@ def test_a_comparison_takes_nobodys_place(pictures: Path, tmp_path: Path, place:
     assert before == {path.name: path.read_bytes() for path in pictures.iterdir()}
 
 
-def test_a_folder_of_comparisons_spares_the_pictures(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_of_comparisons_replaces_no_picture(pictures: Path, tmp_path: Path) -> None:
     (pictures / "0.png").rename(pictures / "1_compared.png")
     before = (pictures / "1_compared.png").read_bytes()
     batch = BatchOptions(comparisons=pictures)
@@ -69,7 +69,7 @@ def test_a_folder_of_comparisons_spares_the_pictures(pictures: Path, tmp_path: P
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes are different there")
-def test_a_spoilt_manifest_is_no_fault(pictures: Path, tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_no_error(pictures: Path, tmp_path: Path) -> None:
     out, batch = tmp_path / "out", BatchOptions(resume=True)
     enhance_files([pictures], out, OPTIONS, batch=batch)
     with (out / "onebranch.jsonl").open("a") as file:

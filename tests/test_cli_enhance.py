@@ -300,7 +300,7 @@ def test_names_patterns_and_comparisons(run: CommandLine, model: Path, folder: P
     assert "comparison: side" in done.output and "2 pictures enhanced" in done.output
 
 
-def test_resuming_and_parts_are_said(run: CommandLine, model: Path, folder: Path) -> None:
+def test_resuming_and_parts_are_reported(run: CommandLine, model: Path, folder: Path) -> None:
     (folder / "in" / "bad.png").unlink()
     words = ("enhance", "in", "-o", "out", "-m", model, "--threads", 1)
     codes = [run(*words, "--shard", f"{part}/3").code for part in (1, 2, 3)]

@@ -1,4 +1,4 @@
-"""The comparison picture: what it shows of pictures of any size, and the square it magnifies."""
+"""The comparison sheet: its content for pictures of any size, and the square that it magnifies."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_transparency_shows_mid_grey():
     assert levels_of(*sources(picture), (1, 2))[0, :, 0].tolist() == [128, 200]
 
 
-def test_colours_are_shown_through_theirprofile():
+def test_colours_are_shown_through_their_profile():
     p3 = profile("p3")
     green = np.array([[[0, 255, 0]]], np.uint8)
     plain, wide = (as_srgb(green.astype(np.float32), ColourSpace(p)) for p in (None, p3))

@@ -1,4 +1,4 @@
-"""Two pictures compared: the numbers are those of `metrics`, whatever the depth, the size and the cut."""
+"""Comparison of two pictures: the scores are those of `metrics` for every depth, size and height of bands."""
 
 import math
 from dataclasses import replace
@@ -19,7 +19,7 @@ from onebranch.images.resize import resize
 
 
 def pair(height: int, width: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Two pictures that are somewhat alike."""
+    """Two similar pictures."""
     random = np.random.default_rng(height)
     one = random.integers(20, 230, (height, width, channels), np.uint8)
     return one, (one + random.integers(-15, 16, one.shape)).astype(np.uint8)
@@ -104,7 +104,7 @@ def test_hidden_colours_do_not_count_and_transparency_does():
     grey = np.full((20, 20, 3), 128, np.uint8)
     found = compared(Picture(grey, hidden), Picture(grey))
     assert found.largest == 0
-    assert found.different == 1  # nothing that is seen over grey, but not equal
+    assert found.different == 1  # invisible over grey, but not equal
     assert found.psnr_alpha == 0
 
 

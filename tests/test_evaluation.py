@@ -26,17 +26,17 @@ DENOISE = calm_model("rgb", task="denoise")
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] as they would be written."""
+    """Values in [0, 1], rounded to 8 bits."""
     return np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def bicubic(pixels: np.ndarray, scale: float) -> np.ndarray:
-    """Resized and written."""
+    """The picture resized and rounded to 8 bits."""
     return eight_bits(imresize(pixels / 255, scale))
 
 
 def enhanced(pixels: np.ndarray, model: Model) -> np.ndarray:
-    """Enhanced and written."""
+    """The picture enhanced and rounded to 8 bits."""
     return enhance(Picture(pixels), model, threads=1).pixels
 
 
@@ -50,7 +50,7 @@ def folder(tmp_path: Path, crops: Path) -> Path:
 
 
 def assert_close(actual: Scores, expected: Scores) -> None:
-    """Equal, but for a tie in the last bit of a few pixels."""
+    """Assert equality, except for ties in the last bit of a few pixels."""
     for name in vars(expected):
         assert getattr(actual, name) == pytest.approx(getattr(expected, name), abs=2e-3), name
 

@@ -121,7 +121,7 @@ def test_textures_of_skips_count() -> None:
         shader_text(random_model(joined))
 
 
-def test_without_ffmpeg_the_file_is_written_and_the_reason_is_said(tmp_path, monkeypatch, capsys) -> None:
+def test_without_ffmpeg_the_file_is_written_and_the_reason_is_reported(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(mpv.shutil, "which", lambda name: None)
     target = tmp_path / "photo-x2.glsl"
     assert export(load("photo-x2"), target, "mpv") == (

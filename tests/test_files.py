@@ -217,7 +217,7 @@ def test_palette_and_one_bit_become_what_they_show(tmp_path, mode):
 
 
 @pytest.mark.fast
-def test_first_frame_of_an_animation_with_a_word_about_it(tmp_path):
+def test_first_frame_of_an_animation_with_a_note(tmp_path):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "green", "blue")]
     frames[0].save(tmp_path / "it.gif", save_all=True, append_images=frames[1:])
     found = read(tmp_path / "it.gif")
@@ -227,7 +227,7 @@ def test_first_frame_of_an_animation_with_a_word_about_it(tmp_path):
 
 
 @pytest.mark.fast
-def test_cmyk_becomes_srgb_with_a_word_about_it(tmp_path):
+def test_cmyk_becomes_srgb_with_a_note(tmp_path):
     Image.new("CMYK", (8, 6), (0, 0, 0, 0)).save(tmp_path / "it.jpg")
     found = read(tmp_path / "it.jpg")
     assert found.pixels.shape == (6, 8, 3)
@@ -332,7 +332,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
         ("none/it.png", (1, 1), "there is no folder"),
     ],
 )
-def test_what_cannot_be_written_is_said_before_any_work(tmp_path, monkeypatch, name, size, words):
+def test_what_cannot_be_written_is_reported_before_any_work(tmp_path, monkeypatch, name, size, words):
     monkeypatch.setattr("onebranch.images.writing.save", lambda *_: pytest.fail("work was done"))
     with pytest.raises(OnebranchError, match=words):
         write(picture(size=size), tmp_path / name)
@@ -350,7 +350,7 @@ def test_jpeg_takes_opaque_alpha_only(tmp_path):
 
 
 @pytest.mark.fast
-def test_an_existing_file_is_left_alone_unless_asked(tmp_path):
+def test_an_existing_file_is_kept_without_overwrite(tmp_path):
     path = tmp_path / "it.png"
     path.write_bytes(b"mine")
     with pytest.raises(OnebranchError, match="it exists"):

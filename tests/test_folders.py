@@ -87,7 +87,7 @@ def test_bad_pictures_among_good_ones_are_reported_and_the_rest_goes_on(tmp_path
     assert sorted(content(tmp_path / "out")) == ["0.png", "1.png", "2.png"]
 
 
-def test_an_existing_result_stays_unless_told(tmp_path: Path) -> None:
+def test_an_existing_result_stays_without_overwrite(tmp_path: Path) -> None:
     one, two = write_picture(tmp_path / "1.png", 1), write_picture(tmp_path / "2.png", 2)
     out = tmp_path / "out"
     out.mkdir()
@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_cannot_be_read_is_said_before_any_work(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_read_is_reported_before_any_work(tmp_path: Path) -> None:
     source = write_picture(tmp_path / "1.png")
     with pytest.raises(OnebranchError, match="neither a shipped model nor a file"):
         enhance_files([source], tmp_path / "out", Options(model="photo-x9"))

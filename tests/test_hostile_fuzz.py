@@ -23,7 +23,7 @@ SOAKS = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 
 
 @pytest.mark.fast
-def test_the_worker_sees_what_goes_wrong_and_goes_on(tmp_path):
+def test_the_worker_detects_faults_and_continues(tmp_path):
     path, seen = tmp_path / "it", {}
     with Worker("misbehave") as worker:
         for what in ("crash", "leave", "hang", "bloat", "print", "raise", "ramble", "behave"):
@@ -36,7 +36,7 @@ def test_the_worker_sees_what_goes_wrong_and_goes_on(tmp_path):
 
 
 @pytest.mark.fast
-def test_every_seed_is_a_sound_picture(tmp_path):
+def test_every_seed_is_a_valid_picture(tmp_path):
     path = tmp_path / "it"
     with Worker("by_rows") as worker:
         for name, content in seeds().items():
@@ -47,7 +47,7 @@ def test_every_seed_is_a_sound_picture(tmp_path):
 
 @pytest.mark.fast
 def test_messages_of_libvips_need_not_be_utf_8(caplog):
-    """They quote bytes of damaged files; pyvips decodes strictly, which fails in its log's callback."""
+    """They quote bytes of damaged files, which pyvips cannot decode in the callback for log messages."""
     domain, message = (pyvips.ffi.new("char[]", text) for text in (b"VIPS", b"bad \xf8"))
     caplog.set_level("INFO", "pyvips")
     pyvips._log_handler_callback(domain, 1 << 4, message, pyvips.ffi.NULL)

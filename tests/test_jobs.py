@@ -99,7 +99,7 @@ def test_what_is_named_is_taken_once_and_as_it_is(tree: Path) -> None:
         found("in", "empty")
 
 
-def test_links_that_lead_out_are_left_out_with_a_word(tree: Path) -> None:
+def test_links_that_lead_out_are_left_out_with_a_note(tree: Path) -> None:
     (tree / "out.png").touch()
     (tree / "else").mkdir()
     (tree / "else" / "e.png").touch()

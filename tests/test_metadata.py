@@ -50,11 +50,11 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 PLACES = (b"51,28", b"0,0.0738W", b"0.00123", b"51.4774", b"GPS", b"GpsL")
-"""The part of it that holds a location."""
+"""The part of XMP that holds a location."""
 
 
 def directory(order, at, entries, following=0):
-    """A TIFF directory that stands at a place: {tag: (type, count, bytes)}, its values behind it."""
+    """A TIFF directory at an offset, followed by its values. entries: {tag: (type, count, bytes)}."""
     head, values = struct.pack(order + "H", len(entries)), b""
     end = at + 2 + 12 * len(entries) + 4
     for tag, (kind, count, content) in sorted(entries.items()):
@@ -144,7 +144,7 @@ def test_the_old_thumbnail_is_gone(tmp_path, suffix, order):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("suffix", EXACT)
-def test_the_size_that_exif_tells_is_the_new_one(tmp_path, suffix, order):
+def test_the_size_in_exif_is_the_new_one(tmp_path, suffix, order):
     Image.fromarray(PIXELS).save(tmp_path / "in.jpg", exif=block(order, 6))
     enhance_file(tmp_path / "in.jpg", tmp_path / f"out{suffix}", ENHANCER, FileOptions())
     with Image.open(tmp_path / f"out{suffix}") as image:
@@ -179,7 +179,7 @@ def test_stripped_files_have_the_profile_and_nothing_else(tmp_path, suffix):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_no_byte_of_the_place_is_left_and_all_else_is(tmp_path, suffix, order):
+def test_no_byte_of_the_location_is_left_and_all_else_is(tmp_path, suffix, order):
     content = written(tmp_path / f"it{suffix}", Encoding(strip_location=True), exif=block(order, 1), xmp=XMP)
     for sign in "<>":
         assert struct.pack(sign + "6I", *PLACE) not in content
@@ -199,7 +199,7 @@ def test_no_byte_of_the_place_is_left_and_all_else_is(tmp_path, suffix, order):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_place_is_there_unless_it_is_to_go(tmp_path, suffix):
+def test_the_location_is_kept_unless_it_is_removed(tmp_path, suffix):
     """Otherwise the test above would prove nothing."""
     content = written(tmp_path / f"it{suffix}", exif=block("<", 1), xmp=XMP)
     assert struct.pack("<6I", *PLACE) in content
@@ -208,7 +208,7 @@ def test_the_place_is_there_unless_it_is_to_go(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_place_that_is_told_twice_goes_twice(order):
+def test_a_location_that_is_stored_twice_is_removed_twice(order):
     exif = block(order, 1)
     head = exif.index(struct.pack(order + "HH", 0xC4A5, 7))
     link = exif.index(struct.pack(order + "HH", 0x8825, 4))
@@ -233,7 +233,7 @@ def test_xmp_says_upright():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif"])
-def test_turned_pictures_say_everywhere_that_they_are_upright(tmp_path, suffix):
+def test_rotated_pictures_say_everywhere_that_they_are_upright(tmp_path, suffix):
     options = {"xmp": XMP} if suffix != ".tif" else {}
     Image.fromarray(PIXELS).save(tmp_path / f"in{suffix}", exif=block(), **options)
     for target in SUFFIXES:
@@ -268,7 +268,7 @@ def test_edits_keep_the_length_and_never_fail(edit):
             assert found is None or len(found) == len(given)
 
 
-def test_whole_blocks_are_told_from_broken_ones():
+def test_whole_blocks_are_distinguished_from_broken_ones():
     for order in "<>":
         whole = block(order)
         assert exif_block.is_complete(whole)
@@ -381,7 +381,7 @@ def test_texts_of_a_png_are_kept_again_and_again(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_texts_that_tell_a_place_go_with_it(tmp_path, packed):
+def test_texts_with_a_location_are_removed_with_it(tmp_path, packed):
     info = texts()
     info.add_text("Where", "GPSLatitude=51.4774", zip=packed)
     info.add_itxt("Place", "latitude 51.4774", zip=packed)

@@ -41,7 +41,7 @@ def test_what_headers_say(tmp_path, content, expected):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_pillow_sees_the_same(tmp_path, mode):
+def test_pillow_reads_the_same(tmp_path, mode):
     image = Image.effect_noise((19, 11), 90).convert(mode)
     image.save(file := io.BytesIO(), "PPM")
     (tmp_path / "it.ppm").write_bytes(file.getvalue())
@@ -61,7 +61,7 @@ def test_pillow_sees_the_same(tmp_path, mode):
         (b"P5 99999 99999 255 ab", "more than the limit"),
     ],
 )
-def test_damage_is_told(tmp_path, content, words):
+def test_damage_is_reported(tmp_path, content, words):
     (tmp_path / "it.ppm").write_bytes(content)
     with pytest.raises(OnebranchError, match=words):
         read(tmp_path / "it.ppm")

@@ -89,7 +89,7 @@ def test_every_file_that_is_read_as_it_is_has_a_judge_or_a_reason():
 
 
 @pytest.mark.parametrize("number", [number for number, (judge, *_) in TRUTH.items() if judge != "nobody"])
-def test_other_decoders_see_the_same_samples(shared_data, number):
+def test_other_decoders_read_the_same_samples(shared_data, number):
     judge, mean, most = TRUTH[number][:3]
     path = odd_file(shared_data, number)
     found = read(path)

@@ -66,7 +66,7 @@ def spilled(request, monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_pictures_come_upright_by_rows(tmp_path, spilled, orientation):
+def test_rotated_pictures_come_upright_by_rows(tmp_path, spilled, orientation):
     path, exif = tmp_path / "it.png", Image.Exif()
     exif[0x0112] = orientation
     pixels = noise(20, 9, 3)
@@ -95,7 +95,7 @@ def test_interlaced_pictures_come_in_order(tmp_path, spilled, size, depth, bands
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_interlaced_palettes_and_turns(tmp_path, monkeypatch, bits):
+def test_interlaced_palettes_and_rotations(tmp_path, monkeypatch, bits):
     path, colours = tmp_path / "it.png", noise(2**bits, 3)
     pixels = np.random.default_rng(1).integers(0, 2**bits, (29, 31))
     interlaced_png(path, colours[pixels], palette=True, bitdepth=bits, dither=0, orientation=6)
@@ -124,7 +124,7 @@ def test_interlaced_pictures_take_their_route(shared_data, tmp_path, monkeypatch
         (lambda content: content[:29] + b"x" + content[30:], "damaged or unsupported PNG"),
     ],
 )
-def test_damaged_interlaced_pictures_are_told(tmp_path, monkeypatch, damage, words):
+def test_damaged_interlaced_pictures_are_reported(tmp_path, monkeypatch, damage, words):
     monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
     path = tmp_path / "it.png"
     interlaced_png(path, noise(90, 80, 3))
@@ -133,7 +133,7 @@ def test_damaged_interlaced_pictures_are_told(tmp_path, monkeypatch, damage, wor
         read(path)
 
 
-def test_interlaced_pictures_whose_data_is_wrong_or_short_are_told(tmp_path, monkeypatch):
+def test_interlaced_pictures_whose_data_is_wrong_or_short_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
     path = tmp_path / "it.png"
     interlaced_png(path, noise(40, 40, 3))
@@ -153,7 +153,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def test_no_room_for_a_temporary_file_is_told(tmp_path, monkeypatch):
+def test_no_space_for_a_temporary_file_is_reported(tmp_path, monkeypatch):
     path, exif = tmp_path / "it.png", Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise(20, 9, 3)).save(path, exif=exif)
@@ -184,7 +184,7 @@ def test_rows_of_uncompressed_pictures_are_those_of_pillow(tmp_path, make, count
     np.testing.assert_array_equal(rows_of(path, count), expected)
 
 
-def test_a_bmp_with_a_palette_of_no_colours_is_told(tmp_path):
+def test_a_bmp_with_a_palette_of_no_colours_is_reported(tmp_path):
     path = tmp_path / "it.bmp"
     Image.fromarray(noise(4, 4, 3)).quantize(16).save(path)
     content = bytearray(path.read_bytes())
@@ -195,7 +195,7 @@ def test_a_bmp_with_a_palette_of_no_colours_is_told(tmp_path):
         read(path)
 
 
-def test_an_uncompressed_picture_that_is_cut_is_told(tmp_path):
+def test_an_uncompressed_picture_that_is_cut_is_reported(tmp_path):
     path = tmp_path / "it.bmp"
     Image.fromarray(noise(40, 31, 3)).save(path)
     path.write_bytes(path.read_bytes()[:-100])
@@ -288,7 +288,7 @@ def test_all_frames_are_held_against_the_memory(tmp_path):
         read_animation(path, memory=150_000)
 
 
-def test_damage_further_down_is_said_when_it_is_met(tmp_path):
+def test_damage_further_down_is_reported_when_it_is_met(tmp_path):
     path = tmp_path / "it.png"
     Image.fromarray(noise(400, 300, 3)).save(path)
     path.write_bytes(path.read_bytes()[:200_000])

@@ -61,8 +61,8 @@ def test_a_profile_goes_before_gamma(tmp_path):
 
 
 @pytest.mark.parametrize(("orientation", "said"), [(1, False), (6, True)])
-def test_xmp_alone_turns_nothing(tmp_path, orientation, said):
-    """It is not changed either, so viewers that follow it show input and result alike."""
+def test_xmp_alone_rotates_nothing(tmp_path, orientation, said):
+    """The orientation in XMP is not changed either, so viewers that use it show input and result alike."""
     words = PngImagePlugin.PngInfo()
     words.add_itxt("XML:com.adobe.xmp", f'<x:xmpmeta tiff:Orientation="{orientation}"/>')
     Image.fromarray(PIXELS).save(tmp_path / "it.png", pnginfo=words)
@@ -72,7 +72,7 @@ def test_xmp_alone_turns_nothing(tmp_path, orientation, said):
     assert (found.notes == ("its XMP says that it is turned, which is kept and not followed",)) == said
 
 
-def test_float_samples_without_a_profile_are_told(tmp_path):
+def test_float_samples_without_a_profile_are_reported(tmp_path):
     samples = np.linspace(-0.5, 1.5, 99, dtype=np.float32).reshape(9, 11, 1)
     pyvips.Image.new_from_array(samples).tiffsave(str(tmp_path / "it.tif"))
     found = read(tmp_path / "it.tif")
@@ -99,14 +99,14 @@ DATA = b"IDAT", zlib.compress(bytes(1000))
         ([header(3, 3, 8, 2, 0, 0, 0)], "it ends too soon"),
     ],
 )
-def test_why_a_png_is_refused_is_told(tmp_path, chunks, words):
+def test_why_a_png_is_refused_is_reported(tmp_path, chunks, words):
     path = tmp_path / "it.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*it) for it in chunks))
     with pytest.raises(OnebranchError, match=rf"damaged or unsupported PNG file: .*{words}"):
         read(path)
 
 
-def test_twelve_bits_in_a_tiff_are_told(tmp_path):
+def test_twelve_bits_in_a_tiff_are_reported(tmp_path):
     """One row of two pixels of 12 bits; entries: tag, type, count, value."""
     entries = [
         *((256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1)),

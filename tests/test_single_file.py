@@ -104,7 +104,7 @@ def test_damage_further_down_leaves_nothing(tmp_path, streaming):
         ("it.xyz", Encoding(), "unknown suffix"),
     ],
 )
-def test_what_cannot_be_written_is_said_by_the_preview(tmp_path, monkeypatch, target, encoding, words):
+def test_what_cannot_be_written_is_reported_by_the_preview(tmp_path, monkeypatch, target, encoding, words):
     write(picture("uint8", 3, False), tmp_path / "in.png")
     (tmp_path / "taken.png").touch()
     monkeypatch.setattr(Enhancer, "rows", lambda *_: pytest.fail("work was done"))
@@ -119,7 +119,7 @@ def test_no_pixels_are_no_limit():
         FileOptions(max_pixels=0)
 
 
-def test_too_little_memory_is_said_by_the_preview(tmp_path):
+def test_too_little_memory_is_reported_by_the_preview(tmp_path):
     write(Picture(np.zeros((2000, 6000, 3), np.uint8)), tmp_path / "in.png")
     enhancer = Enhancer(replace(SAME, memory=200_000_000))
     previewed = preview_file(tmp_path / "in.png", tmp_path / "it.png", enhancer, FileOptions())
@@ -128,7 +128,7 @@ def test_too_little_memory_is_said_by_the_preview(tmp_path):
         preview_file(tmp_path / "in.png", tmp_path / "it.avif", enhancer, FileOptions())
 
 
-def test_what_decoders_hold_is_said_by_the_preview(tmp_path):
+def test_what_decoders_hold_is_reported_by_the_preview(tmp_path):
     image = pyvips.Image.black(6000, 4000, bands=3).copy(interpretation="srgb")
     image.jpegsave(str(tmp_path / "in.jpg"), interlace=True, subsample_mode="off")
     previewed = preview_file(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), FileOptions())
@@ -138,7 +138,7 @@ def test_what_decoders_hold_is_said_by_the_preview(tmp_path):
         preview_file(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, FileOptions())
 
 
-def test_losses_are_said_by_the_preview(tmp_path):
+def test_losses_are_reported_by_the_preview(tmp_path):
     found = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
     write(found, tmp_path / "in.tif")
     previewed = preview_file(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), FileOptions())
@@ -186,7 +186,7 @@ MEASURED = """
 
 
 def peak(source: Path, target: Path, memory: int) -> int:
-    """Bytes that a process had resident at most while it enhanced the file."""
+    """Peak of resident memory of a process that enhances the file, in bytes."""
     command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(source), str(target), str(memory)]
     return 1024 * int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -143,7 +143,7 @@ def test_nothing_is_left_when_the_producer_fails(tmp_path, piped, suffix, given,
 @pytest.mark.parametrize("held", [0, 1 << 20])
 @pytest.mark.parametrize("given", [0, 1, 36])
 @pytest.mark.parametrize("suffix", WAYS)
-def test_missing_rows_are_said(tmp_path, monkeypatch, suffix, given, held):
+def test_missing_rows_are_reported(tmp_path, monkeypatch, suffix, given, held):
     monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
     found = picture()
     writer = Writer(tmp_path / f"it{suffix}", found.header)

@@ -69,7 +69,7 @@ def test_large_pictures_are_made_of_the_small_ones(folder):
     np.testing.assert_array_equal(made[24:48, :20], small[1].pixels[:24])
 
 
-def test_a_command_that_fails_is_said(folder, tmp_path):
+def test_a_command_that_fails_is_reported(folder, tmp_path):
     with pytest.raises(OnebranchError, match=r"enhance failed: onebranch: .*no such file"):
         commands._time_command(tmp_path / "none.png", 1, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]

@@ -124,7 +124,7 @@ def test_losses_are_measured_on_a_folder(tmp_path):
     assert all(loss is not None and abs(loss) < 1 and loss != 0 for loss in losses.values())
 
 
-def test_a_process_of_its_own_tells_memory_and_first_call():
+def test_a_separate_process_measures_memory_and_first_call():
     configuration, net = configurations.CONFIGURATIONS["ONNX Runtime"], networks.network("photo-x2")
     small, large = (
         isolated.measure_first_run(configuration, net.merged, size, 1) for size in ((16, 16), (512, 1024))

@@ -121,19 +121,20 @@ class AffineForm:
         return any(source.ones for source in self.terms)
 
 
-def effective_terms(form: AffineForm) -> dict[Source, Term]:
+def effective_terms(affine: AffineForm) -> dict[Source, Term]:
     """The terms that must be computed: those that did not cancel, or the first one if all did."""
-    terms = {key: term for key, term in form.terms.items() if not term.cancelled}
-    return terms or dict(list(form.terms.items())[:1])
+    terms = {key: term for key, term in affine.terms.items() if not term.cancelled}
+    return terms or dict(list(affine.terms.items())[:1])
 
 
-def convolution_count(form: AffineForm) -> int:
+def convolution_count(affine: AffineForm) -> int:
     """The number of convolutions that compute the form.
 
     Terms that only scale, border maps and sources that are added as they are do not count.
     """
     return sum(
-        not (term.identity_sign or term.is_scaling or key.ones) for key, term in effective_terms(form).items()
+        not (term.identity_sign or term.is_scaling or key.ones)
+        for key, term in effective_terms(affine).items()
     )
 
 
@@ -159,46 +160,48 @@ def apply(operation: Linear, inputs: Sequence[AffineForm]) -> AffineForm:
 #     2 * x + 3 * ones(x) + 0
 # where ones(x) is a plane of ones of x's size, padded like x: 0 in the ring, 1 in the middle.
 # If the padding value were 3 as well, ring and middle would be equal, and the result 2 * x + 3.
-def without_border(form: AffineForm) -> AffineForm:
+def without_border(affine: AffineForm) -> AffineForm:
     """The same form with one constant for the whole picture.
 
     If the constant at the border differs from the constant in the middle, the difference becomes a
     convolution of a plane of ones. This is exact for every picture size if the middle has exactly the
     extent of one source. Raises Inexact if it has not.
     """
-    if not form.border_width:
-        return form
-    top, left = form.border_width.top, form.border_width.left
+    if not affine.border_width:
+        return affine
+    top, left = affine.border_width.top, affine.border_width.left
     # One entry of the constant is the middle; all others are the border, the "ring".
-    middle = form.constant[:, top, left]
-    rest = np.delete(form.constant.reshape(form.channels, -1), top * form.constant.shape[2] + left, axis=1)
+    middle = affine.constant[:, top, left]
+    rest = np.delete(
+        affine.constant.reshape(affine.channels, -1), top * affine.constant.shape[2] + left, axis=1
+    )
     ring = rest[:, 0]
-    largest = np.abs(form.constant).max()
+    largest = np.abs(affine.constant).max()
     if np.abs(rest - ring[:, None]).max() > CONSTANT_DRIFT * largest:
         raise Inexact("the constants at the borders differ from side to side")
-    bare = replace(form, constant=ring[:, None, None], border_width=NO_PADDING)
+    bare = replace(affine, constant=ring[:, None, None], border_width=NO_PADDING)
     if np.abs(middle - ring).max() <= CONSTANT_DRIFT * largest:
         return replace(bare, constant=middle[:, None, None])
-    extent, term = _extent(form)
+    extent, term = _extent(affine)
     ones = replace(
         term,
         rows=replace(term.rows, first=-top * term.rows.stride, taps=1, step=0),
         columns=replace(term.columns, first=-left * term.columns.stride, taps=1, step=0),
         groups=1,
-        outputs=form.channels,
+        outputs=affine.channels,
         inputs=1,
         weight=lambda: (middle - ring)[:, None, None, None],
         identity_sign=0,
     )
     return _sum(
-        Sum((1, 1)), [bare, AffineForm({Source(extent, ones=True): ones}, np.zeros((form.channels, 1, 1)))]
+        Sum((1, 1)), [bare, AffineForm({Source(extent, ones=True): ones}, np.zeros((affine.channels, 1, 1)))]
     )
 
 
-def _extent(form: AffineForm) -> tuple[str, Term]:
+def _extent(affine: AffineForm) -> tuple[str, Term]:
     """The source, and its term, whose extent, subsampled by the stride, is the middle of the form."""
-    border = form.border_width
-    for key, term in form.terms.items():
+    border = affine.border_width
+    for key, term in affine.terms.items():
         rows, columns = term.rows, term.columns
         fits = (
             rows.slack == rows.stride * border.height - 1
@@ -215,13 +218,13 @@ def _pass(operation: Pass, inputs: Sequence[AffineForm]) -> AffineForm:
 
 def _convolve(operation: Convolve, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: composition. The input is padded first; padding and dilation stay in the windows."""
-    form = without_border(_pad_form(inputs[0], operation.padding, np.zeros(inputs[0].channels)))
+    affine = without_border(_pad_form(inputs[0], operation.padding, np.zeros(inputs[0].channels)))
     k, l = operation.weight.shape[2:]
     rows = window(k, operation.dilations[0], operation.strides[0], 0, 0)
     columns = window(l, operation.dilations[1], operation.strides[1], 0, 0)
     conv = Conv(operation.weight, np.zeros(len(operation.weight)), operation.groups)
-    terms = {key: _composed(conv, rows, columns, term) for key, term in form.terms.items()}
-    constant = _response_to_constant(operation, form.bias)
+    terms = {key: _composed(conv, rows, columns, term) for key, term in affine.terms.items()}
+    constant = _response_to_constant(operation, affine.bias)
     return AffineForm(terms, constant[:, None, None])
 
 
@@ -288,7 +291,7 @@ def _scale(operation: Scale, inputs: Sequence[AffineForm]) -> AffineForm:
     return _scaled(inputs[0], operation.factor, operation.shift)
 
 
-def _scaled(form: AffineForm, factor: Floats, shift: Floats) -> AffineForm:
+def _scaled(affine: AffineForm, factor: Floats, shift: Floats) -> AffineForm:
     """Every output channel times its factor, plus its shift."""
     sign = 1 if (factor == 1).all() else -1 if (factor == -1).all() else 0
 
@@ -296,20 +299,22 @@ def _scaled(form: AffineForm, factor: Floats, shift: Floats) -> AffineForm:
         weight = cache(lambda: term.weight() * factor[:, None, None, None])
         return replace(term, weight=weight, identity_sign=term.identity_sign * sign)
 
-    terms = {key: scaled(term) for key, term in form.terms.items()}
-    constant = form.constant * factor[:, None, None] + shift[:, None, None]
-    return AffineForm(terms, constant, form.border_width)
+    terms = {key: scaled(term) for key, term in affine.terms.items()}
+    constant = affine.constant * factor[:, None, None] + shift[:, None, None]
+    return AffineForm(terms, constant, affine.border_width)
 
 
 def _sum(operation: Sum, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: addition, source by source; kernels are aligned by their windows and added."""
-    forms, border_width = _with_equal_borders(inputs)
+    affine_forms, border_width = _with_equal_borders(inputs)
     terms: dict[Source, Term] = {}
-    for sign, form in zip(operation.signs, forms, strict=True):
-        signed = form if sign == 1 else _scaled(form, -np.ones(form.channels), np.zeros(form.channels))
+    for sign, affine in zip(operation.signs, affine_forms, strict=True):
+        signed = (
+            affine if sign == 1 else _scaled(affine, -np.ones(affine.channels), np.zeros(affine.channels))
+        )
         for key, term in signed.terms.items():
             terms[key] = _add_terms(terms[key], term) if key in terms else term
-    constants = [sign * form.constant for sign, form in zip(operation.signs, forms, strict=True)]
+    constants = [sign * affine.constant for sign, affine in zip(operation.signs, affine_forms, strict=True)]
     return AffineForm(terms, sum(constants[1:], constants[0]) + np.zeros((1, 1, 1)), border_width)
 
 
@@ -318,10 +323,10 @@ def _with_equal_borders(inputs: Sequence[AffineForm]) -> tuple[list[AffineForm],
 
     A form without a border can be added to a form with any border.
     """
-    widths = {form.border_width for form in inputs if form.border_width}
+    widths = {affine.border_width for affine in inputs if affine.border_width}
     if len(widths) == 1:
         return list(inputs), widths.pop()
-    return [without_border(form) for form in inputs], NO_PADDING
+    return [without_border(affine) for affine in inputs], NO_PADDING
 
 
 # Worked example, in one dimension. `one` is a 3-tap kernel (1 2 3) with padding 1: its taps have the offsets
@@ -361,17 +366,17 @@ def _aligned_kernel(term: Term, rows: Window, columns: Window, groups: int) -> F
 
 def _join(operation: Join, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: concatenation. A source's kernel is zero for outputs that do not depend on the source."""
-    forms, border_width = _with_equal_borders(inputs)
-    total = sum(form.channels for form in forms)
+    affine_forms, border_width = _with_equal_borders(inputs)
+    total = sum(affine.channels for affine in affine_forms)
     terms: dict[Source, Term] = {}
     offset = 0
-    for form in forms:
-        for key, term in form.terms.items():
+    for affine in affine_forms:
+        for key, term in affine.terms.items():
             moved = _moved(term, offset, total)
             terms[key] = _add_terms(terms[key], moved) if key in terms else moved
-        offset += form.channels
-    largest = max((form.constant for form in forms), key=np.size).shape[1:]
-    constants = [np.broadcast_to(form.constant, (form.channels, *largest)) for form in forms]
+        offset += affine.channels
+    largest = max((affine.constant for affine in affine_forms), key=np.size).shape[1:]
+    constants = [np.broadcast_to(affine.constant, (affine.channels, *largest)) for affine in affine_forms]
     return AffineForm(terms, np.concatenate(constants), border_width)
 
 
@@ -379,9 +384,9 @@ def _moved(term: Term, offset: int, total: int) -> Term:
     """The term as the outputs from `offset` on of `total` outputs, the others zero."""
 
     def weight() -> Floats:
-        own = regroup(term.conv(), 1).weight
-        result = np.zeros((total, *own.shape[1:]))
-        result[offset : offset + term.outputs] = own
+        dense = regroup(term.conv(), 1).weight
+        result = np.zeros((total, *dense.shape[1:]))
+        result[offset : offset + term.outputs] = dense
         return result
 
     if (term.outputs, offset) == (total, 0):
@@ -391,76 +396,76 @@ def _moved(term: Term, offset: int, total: int) -> Term:
 
 def _select(operation: Select, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: selection of output channels of the kernel."""
-    (form,) = inputs
+    (affine,) = inputs
     indices = np.asarray(operation.indices, np.int64)
-    if operation.indices == tuple(range(form.channels)):
-        return form
+    if operation.indices == tuple(range(affine.channels)):
+        return affine
 
     def selected(term: Term) -> Term:
         weight = cache(lambda: regroup(term.conv(), 1).weight[indices])
         return replace(term, groups=1, outputs=len(indices), weight=weight, identity_sign=0)
 
-    terms = {key: selected(term) for key, term in form.terms.items()}
-    return AffineForm(terms, form.constant[indices], form.border_width)
+    terms = {key: selected(term) for key, term in affine.terms.items()}
+    return AffineForm(terms, affine.constant[indices], affine.border_width)
 
 
 def _pad(operation: Pad, inputs: Sequence[AffineForm]) -> AffineForm:
     return _pad_form(inputs[0], operation.padding, np.full(inputs[0].channels, operation.value))
 
 
-def _pad_form(form: AffineForm, padding: Padding, value: Floats) -> AffineForm:
+def _pad_form(affine: AffineForm, padding: Padding, value: Floats) -> AffineForm:
     """Law: padding. The border holds `value` (C,); the terms must be zero there. Raises Inexact otherwise."""
     if not padding:
-        return form
-    shape = form.channels, padding.height + 1, padding.width + 1
+        return affine
+    shape = affine.channels, padding.height + 1, padding.width + 1
     if math.prod(shape) > MAX_BORDER_VALUES:
         raise Inexact(f"a padding of {padding.height} rows and {padding.width} columns is too large to merge")
-    if form.border_width:
-        form = without_border(form)
+    if affine.border_width:
+        affine = without_border(affine)
 
     def padded_term(term: Term) -> Term:
         rows = padded(term.rows, padding.top, padding.bottom)
         columns = padded(term.columns, padding.left, padding.right)
         return replace(term, rows=rows, columns=columns, identity_sign=0)
 
-    terms = {key: padded_term(term) for key, term in form.terms.items()}
+    terms = {key: padded_term(term) for key, term in affine.terms.items()}
     constant = np.broadcast_to(value[:, None, None], shape).copy()
-    constant[:, padding.top, padding.left] = form.bias
+    constant[:, padding.top, padding.left] = affine.bias
     return AffineForm(terms, constant, padding)
 
 
 def _fill(operation: Fill, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: rows or columns of the border are overwritten. The form's terms must be zero there."""
-    (form,) = inputs
+    (affine,) = inputs
     axis = operation.axis - 1  # of the constant, which has no batch
-    if not _fills_border(operation, form):
+    if not _fills_border(operation, affine):
         raise Inexact("rows or columns are overwritten that are not padding")
-    length = form.constant.shape[axis]
+    length = affine.constant.shape[axis]
     first = operation.start % length
     filled = slice(first, first + operation.count)
-    constant = form.constant.copy()
+    constant = affine.constant.copy()
     constant[(slice(None), filled) if axis == 1 else (slice(None), slice(None), filled)] = operation.value[
         :, None, None
     ]
-    return replace(form, constant=constant)
+    return replace(affine, constant=constant)
 
 
 def _fill_in_turn(operation: Fills, inputs: Sequence[AffineForm]) -> AffineForm:
     """Law: the fills are applied one after the other."""
-    (form,) = inputs
+    (affine,) = inputs
     for fill in operation.fills:
-        form = _fill(fill, [form])
-    return form
+        affine = _fill(fill, [affine])
+    return affine
 
 
-def _fills_border(operation: Fill, form: AffineForm) -> bool:
+def _fills_border(operation: Fill, affine: AffineForm) -> bool:
     """Return True if the rows or columns lie in the form's border, where all terms are zero."""
     rows = operation.axis == 2
-    border = form.border_width
+    border = affine.border_width
     before, behind = (border.top, border.bottom) if rows else (border.left, border.right)
     start, end = operation.start, operation.start + operation.count
     in_border = end <= before if start >= 0 else -start <= behind and end <= 0
-    windows = [term.rows if rows else term.columns for term in form.terms.values()]
+    windows = [term.rows if rows else term.columns for term in affine.terms.values()]
     return in_border and all(reads_only_padding(window, start, operation.count) for window in windows)
 
 

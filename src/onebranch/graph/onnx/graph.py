@@ -181,7 +181,7 @@ def _first_element(array: np.ndarray) -> int | float | None:
 
 def _modern(node: Node, opset: int, names: set[str]) -> Rewritten:
     """The operation in the form that it has in opset 18; new constants get names that are not in `names`."""
-    for kinds, opset_of_change, rewrite in _FORMS:
+    for kinds, opset_of_change, rewrite in _CONVERSIONS:
         if node.kind in kinds and opset < opset_of_change:
             return rewrite(node, names)
     return node, {}
@@ -229,7 +229,7 @@ _REDUCTIONS = (
     *("ReduceLogSumExp", "ReduceSumSquare"),
 )
 
-_FORMS: tuple[tuple[tuple[str, ...], int, Rewrite], ...] = (
+_CONVERSIONS: tuple[tuple[tuple[str, ...], int, Rewrite], ...] = (
     (("Pad",), 11, _attributes_to_inputs("pads", "value")),
     (("Slice",), 10, _attributes_to_inputs("starts", "ends", "axes")),
     (("Squeeze", "Unsqueeze", "ReduceSum"), 13, _attributes_to_inputs("axes")),
