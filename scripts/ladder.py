@@ -187,7 +187,8 @@ def train_all(ladder: Ladder, configs: list[Path], options: Options, limit: floa
     """Train the recipes one after another; an error of one is printed, and the next one begins."""
     from onebranch.errors import OnebranchError
 
-    _lower_priority()
+    if options.device == "cpu":
+        _lower_priority()
     end = None if limit is None else time.monotonic() + limit
     with _marked(ladder.running, ladder.paused):
         for path in configs:
