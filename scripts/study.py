@@ -98,6 +98,7 @@ def write_recipes(folder: Path) -> list[Path]:
 
     study = read_study()
     base = tomllib.loads((STUDY.parent / f"{study['base']}.toml").read_text(encoding="utf-8"))
+    base["training"] |= study["training"]
     base["data"] = absolute_folders(base["data"], STUDY.parent)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
