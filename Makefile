@@ -51,6 +51,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, comple
 slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
 	scripts/install_ffmpeg.sh
 	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS)
+	scripts/docker.sh
 
 soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzzing time (SOAK_SECONDS)
 	HYPOTHESIS_PROFILE=soak ONEBRANCH_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS) -o timeout=0

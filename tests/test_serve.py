@@ -97,7 +97,6 @@ REFUSED = {
     "input_pixels": (413, "", {}, large_header(50_000, 40_000)),
     "output_pixels": (413, "?scale=16", {}, png(100, 100)),
     "frames": (413, "", {}, gif(4)),
-    "no_route": (404, "/../x", {}, png()),
     "cross_site": (403, "", {"sec_fetch_site": "cross-site"}, png()),
     "host": (400, "", {"host": "evil.example"}, png()),
 }
@@ -173,6 +172,27 @@ def test_request_ids_are_kept_if_they_are_harmless(service: RunningService) -> N
     odd = service.ask("GET", "/healthz", x_request_id="a b\t{}").headers["x-request-id"]
     assert odd != "a b\t{}"
     assert service.logged(request="abc-1", path="/healthz", status=200, level="info")
+
+
+def test_the_page_is_at_the_root(service: RunningService) -> None:
+    page = service.ask("GET", "/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src 'self' 'wasm-unsafe-eval'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    for name, kind in {"onebranch.mjs": "text/javascript", "engine.wasm": "application/wasm"}.items():
+        assert service.ask("GET", f"/{name}").headers["content-type"].startswith(kind)
+    models = service.ask("GET", "/models.json").json()
+    assert service.ask("GET", f"/{models[0]['file']}").status == 200
+    again = service.ask("GET", "/", if_none_match=page.headers["etag"])
+    assert again.status == 304
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/v1/x", "/../pyproject.toml", "/%2e%2e/%2e%2e/etc/passwd", "/..%5cx", "/models/%00"]
+)
+def test_unknown_paths_are_not_found(service: RunningService, path: str) -> None:
+    reply = service.ask("GET", path)
+    assert (reply.status, reply.reason) == (404, "no_route")
 
 
 def test_models_and_health_and_openapi(service: RunningService) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query
@@ -13,15 +15,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Match
-from starlette.types import ASGIApp
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from onebranch.enhancer.options import MAX_SCALE, Options, OptionValues
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.model.catalogue import CATALOGUE
+from onebranch.page import write_page
 from onebranch.serve.answer import problem_answer
 from onebranch.serve.gate import Gate
 from onebranch.serve.jobs import DONE, FINAL
+from onebranch.serve.logs import log
 from onebranch.serve.negotiation import MEDIA_TYPES, accepted_formats
 from onebranch.serve.problems import MEDIA_TYPE, TITLES, Problem
 from onebranch.serve.process import start_fork_server
@@ -30,6 +35,14 @@ from onebranch.serve.worker import PictureTask
 
 HEARTBEAT_SECONDS = 15.0
 """Time after which a stream of events without news sends a comment, so that proxies keep it open."""
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:;"
+    " connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'"
+)
+"""Content-Security-Policy of the page. It may be shown inside pages of others."""
+
+PAGE_METHODS = ("GET", "HEAD")
 
 MAX_SIDE_PIXELS = 1_000_000
 
@@ -164,6 +177,7 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(start_fork_server)
+        await asyncio.to_thread(_mount_page, app, service.scratch / "page")
         service.is_ready = True
         yield
         await service.close()
@@ -182,6 +196,27 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     _add_jobs(app, service)
     _add_facts(app, service)
     return Gate(app, service.metrics, settings.limits, settings.token, settings.hosts), service
+
+
+def _mount_page(app: FastAPI, folder: Path) -> None:
+    """Serve the static page at `/`; without its files in this installation there is only the interface."""
+    try:
+        write_page(folder)
+    except OnebranchError as error:
+        log("the page is not served", logging.WARNING, reason=str(error))
+        return
+    app.mount("/", _PageFiles(directory=folder, html=True))
+
+
+class _PageFiles(StaticFiles):
+    """The files of the page, with a policy that lets a browser run them and nothing else."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file."""
+        answer = await super().get_response(path, scope)
+        answer.headers["Content-Security-Policy"] = PAGE_POLICY
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
 
 
 def _add_handlers(app: FastAPI) -> None:
@@ -214,7 +249,8 @@ def _add_handlers(app: FastAPI) -> None:
 def _methods_of(app: FastAPI, request: Request) -> list[str]:
     """The methods of all routes with the path of the request."""
     matching = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+    methods = {method for route in matching for method in getattr(route, "methods", None) or ()}
+    return sorted(methods or PAGE_METHODS)
 
 
 def _task_maker(service: Service, parameters: Parameters, request: Request) -> Any:
