@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from onebranch import strict_json
 from onebranch.serve.logs import log
 from onebranch.serve.problems import Problem
 
@@ -68,7 +69,5 @@ async def _wait_until_gone(receive: Receive) -> None:
 
 def problem_answer(problem: Problem) -> Response:
     """The answer to a refused request."""
-    import json
-
-    content: Any = json.dumps(problem.body())
+    content: Any = strict_json.dumps(problem.body())
     return Response(content, problem.status, problem.all_headers(), "application/problem+json")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
+from onebranch import strict_json
 from onebranch.enhancer.options import MAX_SCALE, Options, OptionValues
 from onebranch.errors import OnebranchError, nearest
 from onebranch.images.encoders.encoding import Encoding
@@ -322,7 +322,11 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
         async def lines() -> AsyncIterator[str]:
             async for description in job.changes(HEARTBEAT_SECONDS):
-                yield ": still here\n\n" if description is None else f"data: {json.dumps(description)}\n\n"
+                yield (
+                    ": still here\n\n"
+                    if description is None
+                    else f"data: {strict_json.dumps(description)}\n\n"
+                )
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 

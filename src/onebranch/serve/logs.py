@@ -1,10 +1,11 @@
 """Logs of the service: one JSON object per line on standard error."""
 
-import json
 import logging
 import sys
 import time
 from typing import Any
+
+from onebranch import strict_json
 
 LOGGER = logging.getLogger("onebranch.serve")
 
@@ -23,7 +24,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return strict_json.dumps(line)
 
 
 def log(message: str, level: int = logging.INFO, **fields: Any) -> None:

@@ -5,7 +5,6 @@ It reports in messages of one byte for the kind, and a content: `HEADER` (JSON: 
 a problem).
 """
 
-import json
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from onebranch import strict_json
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options, OptionValues
 from onebranch.enhancer.single_file import (
@@ -94,7 +94,9 @@ def work(task: PictureTask, connection: Connection) -> None:
 
 
 def _send_problem(connection: Connection, problem: Problem) -> None:
-    connection.send_bytes(REFUSED + json.dumps([problem.status, problem.reason, problem.detail]).encode())
+    connection.send_bytes(
+        REFUSED + strict_json.dumps([problem.status, problem.reason, problem.detail]).encode()
+    )
 
 
 def _confine(task: PictureTask) -> None:
@@ -117,7 +119,7 @@ def _enhance(task: PictureTask, connection: Connection) -> None:
     enhancer = _enhancer(task)
     files = FileOptions(task.encoding, max_pixels=task.limits.input_pixels)
     preview = _checked_preview(task, probed, target, enhancer, files)
-    connection.send_bytes(HEADER + json.dumps(_facts(target_format, preview)).encode())
+    connection.send_bytes(HEADER + strict_json.dumps(_facts(target_format, preview)).encode())
     sender = _Sender(connection)
     if preview.frames == 1 and target_format.name in STREAMED_FORMATS:
         enhance_stream(source, target, enhancer, files, sender.data, progress=sender.progress)
