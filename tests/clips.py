@@ -15,7 +15,6 @@ from onebranch.video.probe import decoder_of
 from onebranch.video.streams import ASS_HEADER
 
 HEIGHT, WIDTH = 72, 128
-LOSSLESS = {"codec": "ffv1", "options": {}}
 
 
 @dataclass
@@ -37,7 +36,7 @@ class ClipSpec:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def test_planes(kind: PixelFormat, size: tuple[int, int], number: int) -> Planes:
+def pattern(kind: PixelFormat, size: tuple[int, int], number: int) -> Planes:
     """The planes of a moving pattern: gradients, a bright square, some texture; studio range."""
     height, width = size
     unit = 1 << (kind.depth - 8)
@@ -52,9 +51,6 @@ def test_planes(kind: PixelFormat, size: tuple[int, int], number: int) -> Planes
         ramp = np.mgrid[:rows, :columns][index % 2] * 60 // max(rows, columns)
         planes.append((100 + ramp + 4 * number % 30) * unit)
     return tuple(plane.astype(kind.dtype) for plane in planes)
-
-
-test_planes.__test__ = False
 
 
 def make_clip(path: Path, spec: ClipSpec | None = None) -> Path:
@@ -80,7 +76,7 @@ def make_clip(path: Path, spec: ClipSpec | None = None) -> Path:
         tracks = [_audio(container, codec, index) for index, codec in enumerate(spec.audio)]
         kind = pixel_format(spec.pixel_format)[0]
         for number, pts in enumerate(spec.pts):
-            frame = frame_of(test_planes(kind, spec.size, number), kind)
+            frame = frame_of(pattern(kind, spec.size, number), kind)
             frame.pts, frame.time_base = pts, spec.time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

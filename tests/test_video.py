@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -59,6 +60,17 @@ def test_variable_frame_rates_stay(tmp_path: Path) -> None:
     spec = ClipSpec(pts=pts, time_base=Fraction(1, 600), size=(32, 48))
     source, target = enhanced(tmp_path, spec)
     assert contents(target).times == [Fraction(tick, 600) for tick in pts] == contents(source).times
+
+
+def test_frames_that_an_edit_list_cuts_stay_cut(tmp_path: Path) -> None:
+    """Frames before 0 are in an MP4 file, but its edit list says that they are not shown."""
+    spec = ClipSpec(pts=range(-3, 9), size=(32, 48), options={"bf": "2"}, audio=["aac"])
+    source, target = enhanced(tmp_path, spec)
+    with av.open(source) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) == 12
+    assert contents(source).times == [Fraction(number, 25) for number in range(9)]
+    assert contents(target).times == contents(source).times
+    assert packets(target) == packets(source)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
