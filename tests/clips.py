@@ -33,6 +33,7 @@ class ClipSpec:
     audio: Sequence[str] = ()
     audio_start: float = 0.0
     seconds: float = 0.4
+    sound_rate: int = 48000
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -73,7 +74,7 @@ def make_clip(path: Path, spec: ClipSpec | None = None) -> Path:
             setattr(stream.codec_context, name, value)
         if spec.rotation is not None:
             stream.set_display_rotation(spec.rotation[0], hflip=spec.rotation[1])
-        tracks = [_audio(container, codec, index) for index, codec in enumerate(spec.audio)]
+        tracks = [_audio(container, codec, index, spec.sound_rate) for index, codec in enumerate(spec.audio)]
         kind = pixel_format(spec.pixel_format)[0]
         for number, pts in enumerate(spec.pts):
             frame = frame_of(pattern(kind, spec.size, number), kind)
@@ -85,22 +86,22 @@ def make_clip(path: Path, spec: ClipSpec | None = None) -> Path:
     return path
 
 
-def _audio(container: Any, codec: str, index: int) -> Any:
-    track = container.add_stream(codec, rate=48000)
+def _audio(container: Any, codec: str, index: int, rate: int) -> Any:
+    track = container.add_stream(codec, rate=rate)
     track.metadata["language"] = ("eng", "fra", "deu")[index]
     return track
 
 
 def _sound(container: Any, track: Any, spec: ClipSpec) -> None:
     """A quiet tone."""
-    context = track.codec_context
+    context, rate = track.codec_context, spec.sound_rate
     size = context.frame_size or 1024
-    begin = round(spec.audio_start * 48000)
-    for start in range(0, round(spec.seconds * 48000), size):
-        wave = np.sin(np.arange(start, start + size) / 20).astype(np.float32) / 8
+    begin = round(spec.audio_start * rate)
+    wave = np.sin(np.arange(size) * 2 * np.pi / size * 20).astype(np.float32) / 8
+    resampler = av.AudioResampler(context.format, context.layout, rate)
+    for start in range(0, round(spec.seconds * rate), size):
         frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), "fltp", "stereo")
-        frame.sample_rate, frame.pts, frame.time_base = 48000, begin + start, Fraction(1, 48000)
-        resampler = av.AudioResampler(context.format, context.layout, 48000)
+        frame.sample_rate, frame.pts, frame.time_base = rate, begin + start, Fraction(1, rate)
         for converted in resampler.resample(frame):
             container.mux(track.encode(converted))
     container.mux(track.encode(None))

@@ -39,7 +39,7 @@ def enhanced(
     return source, target
 
 
-@pytest.mark.parametrize("count", [1, 2, 25, 51, 125])
+@pytest.mark.parametrize("count", [1, 2, 25, 51])
 def test_every_frame_arrives_with_its_timestamp(tmp_path: Path, count: int) -> None:
     spec = ClipSpec(pts=range(count), size=(32, 48), options={"bf": "3"})
     source, target = enhanced(tmp_path, spec)

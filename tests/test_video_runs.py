@@ -170,18 +170,23 @@ def test_a_killed_run_is_resumed(tmp_path: Path, delay: float) -> None:
 
 @pytest.mark.slow
 def test_sound_does_not_drift_in_twenty_minutes(tmp_path: Path) -> None:
+    """Every 24th frame of 20 minutes at 30000/1001 frames/s, which is quick, and all of the sound."""
     rate = Fraction(30000, 1001)
-    count = 20 * 60 * 30
+    pts = range(0, 20 * 60 * 30, 24)
     spec = ClipSpec(
-        pts=range(count), time_base=1 / rate, rate=rate, size=(16, 16), audio=["aac"], seconds=1201
+        pts=pts,
+        time_base=1 / rate,
+        rate=rate,
+        size=(16, 16),
+        audio=["aac"],
+        seconds=1201,
+        sound_rate=8000,
     )
-    source, target = enhanced(tmp_path, spec, ".mp4 .mp4", model=KEEP, preset="ultrafast")
+    source, target = enhanced(tmp_path, spec)
     with av.open(source) as before, av.open(target) as after:
         for one, other in zip(before.streams, after.streams, strict=True):
             assert (one.start_time, one.duration) == (other.start_time, other.duration)
-    with av.open(target) as container:
-        pts = [packet.pts * packet.time_base for packet in container.demux(video=0) if packet.size]
-    assert sorted(pts) == [number / rate for number in range(count)]
+    assert contents(target).times == [number / rate for number in pts]
     assert packets(target)[-1] == packets(source)[-1]
 
 
@@ -306,8 +311,10 @@ def test_a_part_of_a_clip(tmp_path: Path, suffix: str) -> None:
     assert contents(target).times == [Fraction(number, 25) for number in range(15)]
     sound = packets(target)
     assert 0 <= sound[0][0] < Fraction(3, 100) and sound[-1][0] < Fraction(6, 10)
-    original = {content: at for at, content in packets(source)}
-    assert all(abs(original[content] - at - Fraction(6, 10)) <= Fraction(1, 1000) for at, content in sound)
+    begin = Fraction(6, 10)
+    kept = [(at - begin, content) for at, content in packets(source) if begin <= at < 2 * begin]
+    assert [content for _, content in sound] == [content for _, content in kept]
+    assert all(abs(one[0] - other[0]) <= Fraction(1, 1000) for one, other in zip(sound, kept, strict=True))
     enhance(source, target, frames=7, overwrite=True)
     assert len(contents(target).times) == 7
 

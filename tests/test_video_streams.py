@@ -12,7 +12,7 @@ from clips import ClipSpec, contents, make_clip, packets, remuxed
 from onebranch.errors import OnebranchError
 from onebranch.video.containers import CONTAINERS
 from onebranch.video.streams import _plan_subtitles
-from test_video import KEEP, enhance, enhanced
+from test_video import enhance, enhanced
 
 SMALL = ClipSpec(pts=range(6), size=(32, 48))
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -116,7 +116,7 @@ def test_audio_that_a_container_cannot_hold_is_refused_before_the_first_frame(tm
 
 def test_packets_are_interleaved(tmp_path: Path) -> None:
     spec = ClipSpec(pts=range(200), size=(32, 48), audio=["aac"], seconds=8)
-    _, target = enhanced(tmp_path, spec, ".mkv .mp4", model=KEEP)
+    _, target = enhanced(tmp_path, spec, ".mkv .mp4")
     with av.open(target) as container:
         latest = {"video": Fraction(0), "audio": Fraction(0)}
         for packet in container.demux():
