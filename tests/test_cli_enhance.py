@@ -268,6 +268,17 @@ def test_standard_input_and_output_are_pictures(model: Path, folder: Path) -> No
     assert sorted(path.name for path in folder.iterdir()) == ["in", "out", "small.safetensors"]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".gif"])
+def test_standard_input_keeps_its_format_in_a_folder(model: Path, folder: Path, suffix: str) -> None:
+    content = io.BytesIO()
+    first = Image.open(folder / "in" / "sand.png").convert("RGB")
+    options = {"save_all": True, "append_images": [first.rotate(180)]} if suffix == ".gif" else {}
+    first.save(content, {".jpg": "JPEG"}.get(suffix, suffix[1:]), **options)
+    done = through(model, content.getvalue(), "-", "-o", folder / "out")
+    assert done.returncode == 0 and done.stdout.startswith(b"standard input: 64x72 -> 128x144"), done.stderr
+    assert [path.name for path in (folder / "out").iterdir()] == [f"stdin{suffix}"]
+
+
 @pytest.mark.parametrize(
     ("content", "words", "message"),
     [
@@ -278,6 +289,8 @@ def test_standard_input_and_output_are_pictures(model: Path, folder: Path) -> No
         (b"", ["in/sand.png", "-o", "-", "--name", "x{suffix}"], b"--name cannot be used with standard"),
         (b"", ["-", "-", "-o", "out"], b"can be one picture only"),
         (b"", ["in/bad.png", "-o", "-"], b"bad.png"),
+        (b"in/sand.png", ["-", "--list", "-", "-o", "out"], b"is the list (--list -), so that it cannot be"),
+        (b"in/sand.png\n-\n", ["--list", "-", "-o", "out"], b"is the list (--list -), so that it cannot be"),
     ],
 )
 def test_wrong_standard_streams_are_one_line(

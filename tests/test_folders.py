@@ -1,5 +1,6 @@
 """Picture files in folders: names, damaged pictures among valid ones; nothing is lost or overwritten."""
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -215,6 +216,23 @@ def test_pictures_that_are_not_read_are_counted_in_the_summary(tmp_path: Path) -
     (folder / "a.jpg").unlink()
     with pytest.raises(OnebranchError, match=r"no picture can be read; .*2 .heic and 1 .jxl left out"):
         enhance_files([folder], tmp_path / "none", OPTIONS)
+    with pytest.raises(OnebranchError, match=r"no picture can be read; .*2 .heic left out"):
+        enhance_files([folder / "*.[hH]*"], tmp_path / "none", OPTIONS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes are made so on POSIX systems only")
+def test_names_of_pictures_that_are_no_files_are_said(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "folder.png").mkdir(parents=True)
+    write_picture(folder / "a.png")
+    (folder / "broken.png").symlink_to("missing.png")
+    os.mkfifo(folder / "pipe.jpg")
+    summary = enhance_files([folder], tmp_path / "out", OPTIONS)
+    assert [done.job.source.name for done in summary.done] == ["a.png"]
+    assert summary.left_out == (
+        f"'{folder}/broken.png' is a link to a file that is missing: left out",
+        f"'{folder}/pipe.jpg' is not a file: left out",
+    )
 
 
 def test_what_is_read_when_named_is_found_in_folders(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def command(
     if is_y4m_pipe(out, batch.file_format):
         clips.pipe(pictures, network.options(running))
         return
-    paths = [*pictures, *(_read_list(listing) if listing is not None else ())]
+    paths = _paths(pictures, listing)
     output = _Output(as_json, quiet or (to_stdout and not dry_run))
     with stream_files(paths, out, batch.file_format) as streams:
         output.screen.rename = streams.renamed
@@ -382,12 +382,22 @@ class _Request:
             sys.exit(130)
 
 
+def _paths(pictures: Sequence[str], listing: str | None) -> list[str]:
+    """The pictures that are named, and those of the list."""
+    if listing is None:
+        return list(pictures)
+    paths = [*pictures, *_read_list(listing)]
+    if listing == STANDARD_STREAM and STANDARD_STREAM in paths:
+        raise OnebranchError("standard input is the list (--list -), so that it cannot be a picture (-) too")
+    return paths
+
+
 def _read_list(listing: str) -> list[str]:
     """The paths in the file that --list names, or in standard input for "-"."""
     from onebranch.enhancer.inputs import parse_list
 
     try:
-        content = sys.stdin.buffer.read() if listing == "-" else Path(listing).read_bytes()
+        content = sys.stdin.buffer.read() if listing == STANDARD_STREAM else Path(listing).read_bytes()
     except OSError as error:
         raise OnebranchError(f"cannot read the list '{listing}': {error.strerror}") from None
     return parse_list(content)

@@ -69,16 +69,30 @@ def _stdin_name(out: str) -> str:
 def _with_files(streams: StreamFiles, folder: Path, file_format: str | None) -> StreamFiles:
     """The paths and the output with files in place of `-`; reads standard input."""
     out, names = streams.out, dict(streams.names)
-    stdin = str(folder / _stdin_name(out))
-    if STANDARD_STREAM in streams.paths:
-        with open(stdin, "xb") as file:
+    paths = list(streams.paths)
+    if STANDARD_STREAM in paths:
+        stdin = folder / _stdin_name(out)
+        with stdin.open("xb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-    paths = [stdin if path == STANDARD_STREAM else path for path in streams.paths]
+        if not stdin.suffix:  # the result keeps the format, as that of a file does
+            stdin = stdin.rename(stdin.with_suffix(_suffix_of_content(stdin)))
+        names = {str(stdin): "standard input"}
+        paths[paths.index(STANDARD_STREAM)] = str(stdin)
     if out == STANDARD_STREAM:
         _check_output(paths)
         out = str(folder / f"result{_suffix(paths[0], file_format)}")
         names[out] = "standard output"
     return StreamFiles(paths, out, names)
+
+
+def _suffix_of_content(path: Path) -> str:
+    """The suffix of a picture's format by its content; "" if it is none that is read."""
+    from onebranch.images.formats import format_of_content
+    from onebranch.images.probe import HEAD_BYTES
+
+    with path.open("rb") as file:
+        file_format = format_of_content(file.read(HEAD_BYTES))
+    return file_format.suffixes[0] if file_format is not None else ""
 
 
 def _check_output(files: Sequence[str]) -> None:

@@ -97,14 +97,16 @@ class _Search:
         path = Path(text)
         if path.is_dir():
             sources = self._in_folder(path, None if self.recursive else 1)
-            if not sources and self.left_out:
-                raise OnebranchError(f"no picture can be read; {self.left_out[-1]}")
             if not sources:
-                raise no_pictures_error(path, self.recursive)
+                raise self._reason() or no_pictures_error(path, self.recursive)
             return sources
         if WILDCARDS.intersection(text) and not os.path.lexists(text):
             return self._matching(path)
         return [InputPicture(path)]
+
+    def _reason(self) -> OnebranchError | None:
+        """The error of inputs of which everything was left out; None if nothing was."""
+        return OnebranchError(f"no picture can be read; {self.left_out[-1]}") if self.left_out else None
 
     def _is_taken(self, path: Path) -> bool:
         return is_picture(path) or path.suffix.lower() in self.suffixes
@@ -121,7 +123,9 @@ class _Search:
 
         matching = self._in_folder(root, depth, matches) if root.is_dir() else []
         if not matching:
-            raise OnebranchError(f"there is no picture '{pattern}', and none that matches this pattern")
+            raise self._reason() or OnebranchError(
+                f"there is no picture '{pattern}', and none that matches this pattern"
+            )
         return (
             matching
             if self.recursive
@@ -133,13 +137,16 @@ class _Search:
     ) -> list[InputPicture]:
         """The matching pictures in a folder, sorted; links that lead out of it are left out."""
         root = real_path(folder)
-        paths = self._paths_below(folder, depth)
-        outward = {path for path in paths if _leads_out(path, root)}
+        outward, inside = _separated(self._paths_below(folder, depth), lambda path: _leads_out(path, root))
+        matching = [path for path in inside if matches(path)]
+        taken = [path for path in matching if self._is_taken(path)]
+        files, others = _separated(taken, Path.is_file)
         self.left_out += _lines_about_links(folder, sorted(outward))
-        paths = [path for path in paths if path not in outward and matches(path)]
-        self.left_out += _lines_about_unread(folder, [path for path in paths if is_unread_picture(path)])
-        pictures = sorted(path for path in paths if self._is_taken(path) and path.is_file())
-        return [InputPicture(path, path.parent.relative_to(folder), discovered=True) for path in pictures]
+        self.left_out += _lines_about_unread(folder, list(filter(is_unread_picture, matching)))
+        self.left_out += _lines_about_others(others)
+        return [
+            InputPicture(path, path.parent.relative_to(folder), discovered=True) for path in sorted(files)
+        ]
 
     def _paths_below(self, folder: Path, depth: int | None) -> list[Path]:
         """Files and links below a folder, but not those in excluded folders."""
@@ -147,6 +154,14 @@ class _Search:
         excluded = [path for path in self.excluded if path != root and path.is_relative_to(root)]
         paths = files_below(folder, depth)
         return [path for path in paths if not (excluded and _is_below(path, excluded))]
+
+
+def _separated(paths: Sequence[Path], belongs: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
+    """The paths for which a function is true, and the others."""
+    parts: tuple[list[Path], list[Path]] = [], []
+    for path in paths:
+        parts[not belongs(path)].append(path)
+    return parts
 
 
 def _leads_out(path: Path, root: Path) -> bool:
@@ -180,6 +195,13 @@ def _lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
         numbers = " and ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
         formats = "these formats are" if len(counts) > 1 else "this format is"
         yield f"'{folder}': {numbers} left out: {formats} not read; convert them to PNG or TIFF"
+
+
+def _lines_about_others(paths: Sequence[Path]) -> Iterator[str]:
+    """One line for every name of a picture that is neither file nor folder, such as a broken link."""
+    for path in sorted(path for path in paths if not path.is_dir()):
+        what = "a link to a file that is missing" if path.is_symlink() else "not a file"
+        yield f"'{path}' is {what}: left out"
 
 
 def _lines_about_links(folder: Path, links: Sequence[Path]) -> Iterator[str]:
