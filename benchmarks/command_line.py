@@ -415,6 +415,20 @@ def video_command(
     _print_lines(notes)
 
 
+@benchmarks.command("browser")
+@_rounds(7)
+@_json
+def browser_command(rounds: int, as_json: bool) -> None:
+    """Compare the engine with onnxruntime-web in Chromium; the page's longest task for 24 megapixels."""
+    from benchmarks.browser import compare, large_picture, report
+
+    rows, large = compare(rounds), large_picture()
+    if as_json:
+        _print_json({"rows": [asdict(row) for row in rows], "large_picture": asdict(large)})
+    else:
+        _print_lines(report(rows, large))
+
+
 def short(number: int) -> str:
     """The number with three digits and its unit.
 

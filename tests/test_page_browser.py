@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageCms
 
 import onebranch
+from benchmarks.web_pages import chromium, served, why_no_browser
 from onebranch.page import write_page
-from web_pages import chromium, served, why_no_browser
 
 playwright_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed (make wasm installs it)"

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import onebranch
 from engine_cases import MAGIC, NETWORKS, cases, write
 from engine_networks import model_of, quantized
+from onebranch.images.picture import Picture
 from onebranch.model.catalogue import CATALOGUE, load
 from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_library import COLOUR_CONVERSIONS, SAMPLE_TYPES, instruction_sets
@@ -184,6 +186,51 @@ def test_javascript_lowers_models_to_the_same_bytes(name, tmp_path):
             node(ROOT / "tests" / "lower_model.mjs", CATALOGUE[name].path, precision, chroma, tmp_path)
             assert (tmp_path / "description").read_bytes() == describe(model, precision, chroma)
             assert (tmp_path / "interpolation").read_bytes() == describe_interpolation(model.spec, chroma)
+
+
+@needs_node
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "precision", "kind", "colours"),
+    [
+        ("photo-x2-int8", "int8", "uint8", "rgb alpha"),
+        ("photo-x4-int8", "int8", "uint16", "rgb alpha"),
+        ("denoise-int8", "int8", "uint8", "grey alpha"),
+        ("shrink-x2-int8", "int8", "uint16", "rgb alpha"),
+        ("shrink-x2-int8", "int8", "uint8", "grey"),
+        ("restore-x2-int8", "int8", "uint8", "rgb"),
+    ],
+)
+def test_javascript_enhances_as_the_package(name, precision, kind, colours, bands, tmp_path):
+    """In one band and in three, at an odd size, transparent pixels included: as `onebranch.enhance`."""
+    height, width = 131, 57
+    channels, alpha = 1 if colours.startswith("grey") else 3, "alpha" in colours
+    pixels = noise((height, width, channels), kind)
+    opacity = hidden_parts(noise((height, width), kind)) if alpha else None
+    expected = onebranch.enhance(Picture(pixels, opacity), name, precision=precision)
+    white = np.full((height, width, 1), np.iinfo(kind).max, kind)
+    rgb = np.repeat(pixels, 3, 2) if channels == 1 else pixels
+    raw = np.concatenate([rgb, white if opacity is None else opacity[..., None]], 2)
+    (tmp_path / "raw").write_bytes(raw.tobytes())
+    printed = node(
+        *(ROOT / "tests" / "enhance_picture.mjs", CATALOGUE[name].path, precision, str(bands)),
+        *(tmp_path / "raw", str(width), str(height), str(8 * raw.itemsize), colours.split()[0]),
+        tmp_path / "result",
+    ).splitlines()
+    size = json.loads(printed[0])
+    result = np.frombuffer((tmp_path / "result").read_bytes(), kind)
+    result = result.reshape(size["height"], size["width"], 4)
+    assert np.array_equal(result[..., :channels], expected.pixels)
+    assert (result[..., 3] == (np.iinfo(kind).max if opacity is None else expected.alpha)).all()
+    assert json.loads(printed[1]) == ["AbortError", "OnebranchError", "OnebranchError"]
+
+
+def hidden_parts(alpha: np.ndarray) -> np.ndarray:
+    """Alpha with a hidden rectangle, which is larger than any network's radius, and hidden single pixels."""
+    alpha = alpha.copy()
+    alpha[20:95, 10:40] = 0
+    alpha[::7, ::5] = 0
+    return alpha
 
 
 def noise(shape: tuple[int, ...], kind: str) -> np.ndarray:

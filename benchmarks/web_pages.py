@@ -1,4 +1,4 @@
-"""A static server and a browser for tests of the page."""
+"""A static server and a browser, for the tests of the page and for its benchmark."""
 
 import contextlib
 import http.server
@@ -17,7 +17,7 @@ TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "applicat
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """Serves files and keeps quiet."""
 
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, **TYPES}  # noqa: RUF012
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
