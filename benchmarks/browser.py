@@ -45,8 +45,8 @@ async ([width, height]) => {
   const luma = Float32Array.from({ length: width * height }, (_, k) => data[4 * k] / 255);
   const input = new ort.Tensor("float32", luma, [1, 1, height, width]);
   const session = await ort.InferenceSession.create(await bytes("/model.onnx"));
-  const floats = await load(await bytes("/page/models/photo-x2.safetensors"), { workers: 0 });
-  const integers = await load(await bytes("/page/models/photo-x2-int8.safetensors"), { workers: 0 });
+  const floats = await load(await bytes("/page/models/photo-x2.safetensors"), { workers: 1 });
+  const integers = await load(await bytes("/page/models/photo-x2-int8.safetensors"), { workers: 1 });
   window.runs = {
     "onnxruntime-web fp32": () => session.run({ input }),
     "engine fp32": () => floats.enhance({ width, height, data }, { precision: "fp32" }),
@@ -54,7 +54,7 @@ async ([width, height]) => {
   };
 }
 """
-"""Loads both programs with their networks on the calling thread."""
+"""Loads both programs with their networks, each with one thread."""
 
 TIME = """
 async () => {

@@ -67,7 +67,7 @@ let count = 0;
 
 const scaleOf = ({ task, scale }) => (task === "downscale" ? 1 / scale : scale);
 const floats = (name) => name.replace(/-int8$/, "");
-const kilobytes = (bytes) => `${Math.round(bytes / 1000)} kB`;
+const kilobytes = (bytes) => `${Math.round(bytes / 1000)}\u00a0kB`;
 
 async function readModels() {
   models = await (await fetch(new URL("./models.json", import.meta.url))).json();
@@ -97,7 +97,7 @@ function offerModels(chosen) {
 }
 
 function option(name) {
-  return new Option(name in TITLES ? `${TITLES[name]} (${name})` : name, name);
+  return new Option(TITLES[name] ?? name, name);
 }
 
 /** The entry of the chosen model and precision. */
@@ -109,7 +109,8 @@ function chosenModel() {
 
 function describeModel() {
   const model = chosenModel(), about = models.find(({ name }) => name === floats(model.name)).about;
-  element("about").textContent = `${about[0].toUpperCase()}${about.slice(1)}. ${kilobytes(model.bytes)}, loaded when used.`;
+  const sentence = `${about[0].toUpperCase()}${about.slice(1)}.`;
+  element("about").textContent = `${sentence} ${model.name}, ${kilobytes(model.bytes)}, loaded when used.`;
 }
 
 function settingsChanged(event) {
@@ -293,7 +294,7 @@ function refresh() {
   element("enhance").hidden = busy || !items.some(({ state }) => state === "stopped" || state === "failed");
   element("save").disabled = current?.state !== "done";
   element("save-all").hidden = done.length < 2;
-  element("pictures").hidden = items.length === 0;
+  element("pictures").hidden = element("saving").hidden = items.length === 0;
 }
 
 // ---- saving ----
