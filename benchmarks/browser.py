@@ -5,7 +5,6 @@ and also does the colour conversion, chroma and rounding.
 """
 
 import gzip
-import io
 import shutil
 import subprocess
 import sys
@@ -147,23 +146,23 @@ def large_picture() -> LargePicture:
 
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (LARGE_HEIGHT // 8, LARGE_WIDTH // 8, 3), np.uint8)
-    picture, content = Image.fromarray(noise).resize((LARGE_WIDTH, LARGE_HEIGHT)), io.BytesIO()
-    picture.save(content, "jpeg", quality=90)
+    picture = Image.fromarray(noise).resize((LARGE_WIDTH, LARGE_HEIGHT))
     with tempfile.TemporaryDirectory() as name, _opened() as playwright:
-        write_page(Path(name))
-        with served(Path(name)) as address, chromium(playwright) as browser:
-            return _watched(browser, address, content.getvalue())
+        file, site = Path(name) / "large.jpg", Path(name) / "site"
+        picture.save(file, quality=90)
+        write_page(site)
+        with served(site) as address, chromium(playwright) as browser:
+            return _watched(browser, address, file)
 
 
-def _watched(browser: Any, address: str, picture: bytes) -> LargePicture:
+def _watched(browser: Any, address: str, picture: Path) -> LargePicture:
     page = browser.new_page()
     page.set_default_timeout(WAIT_MILLISECONDS)
     page.goto(address)
     page.locator("html[data-ready]").wait_for()
     page.evaluate(WATCH)
     page.locator("#model").select_option(MODEL)
-    file = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": picture}
-    page.locator("#files").set_input_files(file)
+    page.locator("#files").set_input_files(picture)
     page.locator("#list .state").filter(has_text="×").wait_for()
     for key in ("Home", "ArrowRight", "1", "Shift+ArrowRight", "0", "End"):
         page.locator("#divider").press(key)

@@ -222,23 +222,34 @@ export class Viewer {
     context.rect(clip.left, clip.top, clip.width, clip.height);
     context.clip();
     context.imageSmoothingEnabled = zoom < SQUARE_ZOOM;
-    context.imageSmoothingQuality = "high";
-    for (const level of new Set([coarsest, finest])) this.tilesOf(of, own, level, { zoom, left, top }, clip);
+    const place = { zoom, left, top };
+    const tiles = this.visible(of, own, finest, place, clip);
+    // The coarsest tile fills in for those that are not there yet.
+    if (tiles.some((address) => !this.tiles.get(keyOf(address))))
+      this.drawTiles(this.visible(of, own, coarsest, place, clip), own, place);
+    this.drawTiles(tiles, own, place);
     context.restore();
   }
 
-  tilesOf(of, own, level, { zoom, left, top }, clip) {
-    const side = TILE * 2 ** level, shown = side * zoom;
+  /** Addresses of the tiles of a level that are visible inside `clip`. */
+  visible(of, own, level, { zoom, left, top }, clip) {
+    const side = TILE * 2 ** level, shown = side * zoom, addresses = [];
     const first = (from, start) => Math.max(0, Math.floor((from - start) / shown));
     const end = (to, start, size) => Math.min(Math.ceil(size / side), Math.ceil((to - start) / shown));
     for (let y = first(clip.top, top); y < end(clip.top + clip.height, top, own.height); y++)
-      for (let x = first(clip.left, left); x < end(clip.left + clip.width, left, own.width); x++) {
-        const bitmap = this.tile({ of, level, x, y });
-        if (!bitmap) continue;
-        const width = Math.min(side, own.width - x * side) * zoom;
-        const height = Math.min(side, own.height - y * side) * zoom;
-        this.context.drawImage(bitmap, left + x * shown, top + y * shown, width, height);
-      }
+      for (let x = first(clip.left, left); x < end(clip.left + clip.width, left, own.width); x++)
+        addresses.push({ of, level, x, y });
+    return addresses;
+  }
+
+  drawTiles(addresses, own, { zoom, left, top }) {
+    for (const address of addresses) {
+      const bitmap = this.tile(address), side = TILE * 2 ** address.level;
+      if (!bitmap) continue;
+      const x = address.x * side, y = address.y * side;
+      const width = Math.min(side, own.width - x) * zoom, height = Math.min(side, own.height - y) * zoom;
+      this.context.drawImage(bitmap, left + x * zoom, top + y * zoom, width, height);
+    }
   }
 
   /** A tile if it is there; if not, it is wanted. */
