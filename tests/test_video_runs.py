@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -317,6 +318,16 @@ def test_a_part_of_a_clip(tmp_path: Path, suffix: str) -> None:
     assert all(abs(one[0] - other[0]) <= Fraction(1, 1000) for one, other in zip(sound, kept, strict=True))
     enhance(source, target, frames=7, overwrite=True)
     assert len(contents(target).times) == 7
+
+
+def test_results_keep_permissions_and_times(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", ClipSpec(pts=range(2), size=(32, 48)))
+    source.chmod(0o640)
+    os.utime(source, ns=(10**18, 10**18))
+    files = FileOptions(keep_times=True)
+    enhance_clip(source, tmp_path / "out.mp4", Options(model=DOUBLE), files, VideoOptions())
+    status = (tmp_path / "out.mp4").stat()
+    assert (status.st_mode & 0o777, status.st_mtime_ns) == (0o640, 10**18)
 
 
 def test_a_part_without_frames_is_refused(tmp_path: Path) -> None:

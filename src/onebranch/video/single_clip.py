@@ -26,6 +26,7 @@ from onebranch.enhancer.single_file import (
 )
 from onebranch.errors import OnebranchError
 from onebranch.extras import require
+from onebranch.images.attributes import attributes_of
 from onebranch.runtime.cores import cores
 from onebranch.video.containers import container_of_name
 from onebranch.video.decoding import ClipPart, ClipReader, part_of, problem_notes
@@ -212,6 +213,7 @@ class ClipTask:
     def _join(self, folder: SegmentFolder, writer: SegmentWriter) -> None:
         with atomic_path(self.target, self.file_options.overwrite) as temporary:
             self.muxing.write(temporary, folder, writer.segments)
+            attributes_of(self.probe.path, self.file_options.keep_times).apply(temporary)
         folder.remove()
 
     def _fingerprint(self) -> str:
