@@ -28,6 +28,9 @@ WARM_UP_SHARE = 0.25
 MAX_GROWTH_BYTES = 40_000_000
 """Growth of the service's memory that is allowed after that: caches, and fragments of the allocator."""
 
+MAX_END_SECONDS = 15.0
+"""Time in which all processes of pictures must end after the last request."""
+
 GOOD = [png(64, 48), png(200, 150), png(31, 17), gif(3)]
 QUERIES = ["", "?scale=2", "?scale=1.5", "?model=denoise", "?width=100&quality=80", "?precision=int8"]
 ACCEPTED = ["", "image/png", "image/webp", "image/jpeg", "image/*"]
@@ -133,6 +136,15 @@ def watch_memory(service: RunningService, seconds: float) -> list[int]:
     return samples
 
 
+def remaining_processes(service: RunningService) -> list[int]:
+    """Processes of pictures that have not ended some seconds after the last request."""
+    end = time.monotonic() + MAX_END_SECONDS
+    while service.worker_pids() and time.monotonic() < end:
+        time.sleep(0.1)
+    pids: list[int] = service.worker_pids()
+    return pids
+
+
 def report(results: Results, samples: list[int]) -> bool:
     """Print what happened; whether it is as it should be."""
     settled = samples[int(len(samples) * WARM_UP_SHARE)]
@@ -173,7 +185,7 @@ def main() -> None:
         samples = watch_memory(service, arguments.seconds)
         for thread in threads:
             thread.join()
-        leftover = service.worker_pids()
+        leftover = remaining_processes(service)
         mistakes = service.logged(level="error", message="mistake of the service")
     results.problems += [f"mistake: {line.get('traceback', '')[-300:]}" for line in mistakes]
     results.problems += ["processes of pictures are left"] * bool(leftover)

@@ -1,5 +1,6 @@
 """The service: what it answers, what it refuses and why, and that one picture cannot harm another."""
 
+import http.client
 import io
 import json
 import os
@@ -249,6 +250,27 @@ def test_a_large_result_arrives_before_it_is_complete_and_may_be_aborted() -> No
         connection.close()
         service.wait_for_workers(0)
         assert service.enhance(png()).status == 200
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_only_its_own_answer() -> None:
+    with running("--workers", 2, "--max-connections", 5) as service:
+        connection = service.connect()
+        kind = {"Content-Type": "image/png", "X-Request-ID": "killed"}
+        connection.request("POST", "/v1/enhance?model=photo-x2", png(1500, 1000, compress_level=0), kind)
+        answer = connection.getresponse()
+        answer.read(50)
+        os.kill(service.wait_for_workers(1)[0], signal.SIGKILL)
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        connection.close()
+        assert service.enhance(png()).status == 200
+        assert service.logged(request="killed", status=200, reason="worker_ended")
+        others = [socket.create_connection(("127.0.0.1", service.port), 5) for _ in range(5)]
+        with pytest.raises(OSError, match=r"reset|closed|Remote end"):
+            service.ask("GET", "/healthz")
+        for other in others:
+            other.close()
 
 
 def slow_picture() -> bytes:

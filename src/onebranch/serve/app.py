@@ -235,10 +235,12 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
-        reason = {404: "no_route", 405: "method"}.get(error.status_code, "request")
+        methods = _methods_of(app, request)
+        if error.status_code == 405 or (error.status_code == 404 and methods):  # the page does not know them
+            allowed = (("Allow", ", ".join(methods or PAGE_METHODS)),)
+            return await refuse(request, Problem(405, "method", "this path has other methods", allowed))
+        reason = "no_route" if error.status_code == 404 else "request"
         headers = tuple((error.headers or {}).items())
-        if error.status_code == 405:
-            headers = (("Allow", ", ".join(_methods_of(app, request))),)
         return await refuse(request, Problem(error.status_code, reason, str(error.detail), headers))
 
     @app.exception_handler(ClientDisconnect)
@@ -247,10 +249,10 @@ def _add_handlers(app: FastAPI) -> None:
 
 
 def _methods_of(app: FastAPI, request: Request) -> list[str]:
-    """The methods of all routes with the path of the request."""
+    """The methods of all routes with the path of the request; none for a path of the page."""
     matching = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
     methods = {method for route in matching for method in getattr(route, "methods", None) or ()}
-    return sorted(methods or PAGE_METHODS)
+    return sorted(methods)
 
 
 def _task_maker(service: Service, parameters: Parameters, request: Request) -> Any:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from onebranch import strict_json
 
@@ -32,11 +32,11 @@ def log(message: str, level: int = logging.INFO, **fields: Any) -> None:
     LOGGER.log(level, message, extra={"fields": fields})
 
 
-def set_up() -> None:
-    """Log everything of the service, and the warnings of its server, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up(stream: TextIO | None = None) -> None:
+    """Log the service, and the warnings of all libraries, to a stream, by default standard error."""
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name, level in (("onebranch.serve", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    LOGGER.setLevel(logging.INFO)

@@ -6,6 +6,7 @@ It starts no thread, because threads do not survive a fork.
 import hashlib
 import importlib
 import signal
+import sys
 
 import PIL.Image
 
@@ -27,4 +28,5 @@ if installed("engine"):
 
 PIL.Image.preinit()
 hashlib.sha256()
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with the service, which finishes what was accepted
+if sys.argv[:1] == ["-c"]:  # in the fork server, which multiprocessing runs so; not where tests import this
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with the service, which finishes its work first

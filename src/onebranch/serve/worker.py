@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from onebranch import strict_json
 from onebranch.enhancer.enhancer import Enhancer
@@ -33,6 +33,7 @@ from onebranch.images.probe import Probe, probe
 from onebranch.images.reading import open_picture
 from onebranch.images.writing import ANIMATION_FORMATS
 from onebranch.serve.limits import ServiceLimits
+from onebranch.serve.logs import LOGGER, set_up
 from onebranch.serve.problems import Problem
 from onebranch.serve.sandbox import confine, limit_resources
 
@@ -80,6 +81,7 @@ def work(task: PictureTask, connection: Connection) -> None:
     """Enhance one picture, and send its messages through the connection. Runs in a process of its own."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the service decides when this process ends
         signal.signal(number, signal.SIG_IGN)
+    log_stream = _separate_log()
     try:
         _confine(task)
         _enhance(task, connection)
@@ -91,6 +93,19 @@ def work(task: PictureTask, connection: Connection) -> None:
         _send_problem(connection, _out_of_memory(task.limits))
     except OnebranchError as error:
         _send_problem(connection, _damaged(task, error))
+    except Exception:
+        set_up(log_stream)
+        LOGGER.exception("mistake in the process of a picture")
+        os._exit(1)
+
+
+def _separate_log() -> TextIO:
+    """Standard error for the log alone: what decoders print about damaged pictures would break its lines."""
+    log_stream = os.fdopen(os.dup(2), "w")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return log_stream
 
 
 def _send_problem(connection: Connection, problem: Problem) -> None:
