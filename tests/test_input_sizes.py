@@ -163,11 +163,12 @@ def test_merge_and_verify_find_sizes_on_which_the_network_runs(
 
 def test_the_report_says_that_and_why_the_size_is_fixed(run: CommandLine, file, tmp_path: Path) -> None:
     outcome = run("merge", file(fixed_by_reshape()), "-o", tmp_path / "merged.onnx", "--json")
-    (note,) = json.loads(outcome.output)["notes"]
+    limits, (note,) = next(iter(json.loads(outcome.output).items()))
+    assert limits == "size_limits"
     assert "declares its height and width open, but it runs on 28 sizes only, such as 30x32" in note
     assert "Reshape 'six axes' fixes them" in note
     assert "--input-size" in note
-    assert onebranch.merge(multiple_of_48())[1].notes == ()
+    assert onebranch.merge(multiple_of_48())[1].size_limits == ()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -199,8 +200,8 @@ def test_a_torchscript_export_that_fixed_its_size_is_told_so() -> None:
         )
     _, report = onebranch.merge(onnx.load_from_string(content.getvalue()))
     assert report.merged
-    assert "--input-size" in report.notes[0]
-    assert "Reshape" in report.notes[0]
+    assert "--input-size" in report.size_limits[0]
+    assert "Reshape" in report.size_limits[0]
 
 
 def test_a_network_of_a_size_that_cannot_be_found_runs_with_the_option(

@@ -228,15 +228,20 @@ class FixedGate(Pair):
 def test_a_pool_over_the_whole_picture_keeps_sizes_open():
     module = Gated().eval()
     merged, report = onebranch.merge(module, torch.rand(1, 3, 24, 20))
-    assert report.convolutions == (2, 1) and not report.notes
+    assert report.convolutions == (2, 1) and not report.size_limits and not report.notes
     x = torch.rand(1, 3, 64, 40)
     torch.testing.assert_close(merged(x), module(x), rtol=0, atol=1e-5)
 
 
 def test_sizes_that_are_read_as_numbers_are_reported():
     merged, report = onebranch.merge(FixedGate().eval(), torch.rand(1, 3, 24, 20))
-    assert "works only for inputs with x.size()[2] == 24" in report.notes[0]
-    assert "works only for inputs with x.size()[3] == 20" in report.notes[1]
+    assert "works only for inputs with x.size()[2] == 24" in report.size_limits[0]
+    assert "works only for inputs with x.size()[3] == 20" in report.size_limits[1]
+    assert report.summary().startswith(report.size_limits[0])
+    assert next(iter(report.as_json().items())) == ("size_limits", list(report.size_limits))
+    console = Console(file=io.StringIO(), width=200)
+    print_graph_report(console, report)
+    assert console.file.getvalue().startswith(f"Size       {report.size_limits[0]}")
     with pytest.raises(onebranch.OnebranchError, match="holds for sizes"):
         merged(torch.rand(1, 3, 64, 64))
 

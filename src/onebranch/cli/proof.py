@@ -40,10 +40,12 @@ def print_record(console: "Console", record: "Record") -> None:
 
 
 def print_graph_report(console: "Console", report: "GraphReport") -> None:
-    """Print the table of merged values, the unmerged operations with reasons, and the proof in words."""
+    """Print limits of the size, the merged values, the unmerged operations with reasons, and the proof."""
     from rich import box
     from rich.table import Table
 
+    for limit in report.size_limits:
+        console.print(f"{'Size':<10} {limit}", highlight=False, soft_wrap=True, markup=False)
     if report.merged:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         table.add_column("value", overflow="fold")

@@ -35,8 +35,9 @@ ONNX_DOMAINS = ("", "ai.onnx")
 METADATA = "onebranch_merge"
 """Metadata key of the record of the merge in a merged file."""
 
-ONNX_RECORD_VERSION = 2
-"""Version of that record. Records of onebranch 0.1 hold no version and are translated when they are read."""
+ONNX_RECORD_VERSION = 3
+"""Version of that record. Version 3 lists more unmerged operations than version 2. Records of onebranch 0.1
+hold no version and are translated when they are read."""
 
 NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs")
 """Parts of a record that depend on the machine, or on the input sizes of the comparison."""
@@ -85,7 +86,7 @@ def _merged(
         report = replace(report, notes=(*report.notes, note))
     else:
         compared = check(run, _runner(merged), inputs, advice=inputs.advice())
-        report = replace(report, check=compared, notes=(*report.notes, *inputs.notes()))
+        report = replace(report, check=compared, size_limits=inputs.size_limits())
     record = _record(original, rules, report, inputs.named)
     helper.set_model_props(merged, {**_properties(original), METADATA: record})
     return merged, report
@@ -184,7 +185,7 @@ def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, tuple[InputSize, ...
         named = tuple(as_input_size(size) for size in stored.get("input_sizes", ()))
     except (ValueError, TypeError, KeyError, AttributeError, OnebranchError):
         raise OnebranchError("the merged file's record of its merge is damaged") from None
-    if version not in (1, ONNX_RECORD_VERSION):
+    if version not in range(1, ONNX_RECORD_VERSION + 1):
         raise OnebranchError(
             f"the merged file's record has version {version}; this onebranch reads 1 to {ONNX_RECORD_VERSION}"
         )
@@ -207,14 +208,10 @@ def _translated(stored: dict[str, Any]) -> dict[str, Any]:
 def _facts(record: Any, stored: dict[str, Any]) -> Any:
     """The parts of a record that must be the same when a merge is proven again.
 
-    The texts of reasons may change between versions, so they are compared within one version only.
+    Unmerged operations and their reasons are only compared if the versions are the same.
     """
-    without = (
-        NOT_COMPARED
-        if stored["version"] == ONNX_RECORD_VERSION
-        else (*NOT_COMPARED, "reason", "notes", "version")
-    )
-    return _without(record, without)
+    earlier = () if stored["version"] == ONNX_RECORD_VERSION else ("unmerged", "notes", "version")
+    return _without(record, (*NOT_COMPARED, *earlier))
 
 
 def _without(value: Any, keys: tuple[str, ...]) -> Any:

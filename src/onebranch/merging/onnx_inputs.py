@@ -93,18 +93,18 @@ class CheckInputs:
             " it open"
         )
 
-    def notes(self) -> list[str]:
-        """A note for the user if the model fixes its size although it declares it open."""
+    def size_limits(self) -> tuple[str, ...]:
+        """A sentence for the user if the model fixes its size although it declares it open."""
         if not self._is_searched or not (sizes := self._valid.fixed()):
-            return []
+            return ()
         only = f"only on {sizes[0]}" if len(sizes) == 1 else f"on {len(sizes)} sizes only, such as {sizes[0]}"
-        note = (
+        limit = (
             f"the model declares its height and width open, but it runs {only} (height x width), because"
             f" {self._valid.cause} fixes them; export the original for another size, or with open sizes"
             " (the dynamo exporter of PyTorch keeps more sizes open than TorchScript); --input-size names the"
             " size of the comparison"
         )
-        return [note]
+        return (limit,)
 
     def advice(self) -> str:
         """The end of the message for a model that runs on none of the inputs."""

@@ -31,7 +31,8 @@ class GraphReport:
     reason. convolutions: in the whole model. parameters: numbers stored in it, statistics of batch
     normalization included. macs: multiply-accumulates of its linear operations at the example's size. check:
     the comparison of the whole models; None if there was none. notes: remarks for the user. folded: True if
-    weights computed from other weights were stored as results.
+    weights computed from other weights were stored as results. size_limits: one sentence for everything that
+    ties the merged model to the sizes of its example, or to the size for which it was exported.
     """
 
     regions: tuple[MergedRegion, ...]
@@ -42,6 +43,7 @@ class GraphReport:
     check: Check | None
     notes: tuple[str, ...] = ()
     folded: bool = False
+    size_limits: tuple[str, ...] = ()
 
     @property
     def merged(self) -> tuple[Merged, ...]:
@@ -54,7 +56,10 @@ class GraphReport:
         return bool(self.merged) or self.folded
 
     def summary(self) -> str:
-        """One line: convolutions, parameters and MACs before and after, and the proof."""
+        """One line: limits of its size, convolutions, parameters and MACs before and after, and the proof."""
+        return "; ".join((*self.size_limits, self._counts()))
+
+    def _counts(self) -> str:
         if not self.changed:
             return "nothing to merge in this model"
         if not self.merged:
@@ -74,6 +79,7 @@ class GraphReport:
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values, without the weights."""
         return {
+            "size_limits": list(self.size_limits),
             "changed": self.changed,
             "convolutions": list(self.convolutions),
             "parameters": list(self.parameters),

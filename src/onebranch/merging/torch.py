@@ -47,7 +47,7 @@ def merge_module(
         parameters=(_parameters(traced), _parameters(merged)),
         macs=(macs, macs - saved),
         check=None,
-        notes=(*_notes(traced), *_guarded_sizes(traced, examples)),
+        size_limits=(*_fixed_sizes(traced), *_guarded_sizes(traced, examples)),
     )
     # Compared even if nothing was merged: numbers that Python code computed are constants in the trace.
     original = _runner(original_module, examples)
@@ -76,8 +76,8 @@ def _parameters(module: GraphModule) -> int:
     return sum(numbers.values())
 
 
-def _notes(module: GraphModule) -> Iterator[str]:
-    """Notes on inputs whose height or width is fixed by the module's own code."""
+def _fixed_sizes(module: GraphModule) -> Iterator[str]:
+    """Sentences about inputs whose height or width is fixed by the module's own code."""
     for node in module.graph.nodes:
         value = node.meta.get("val") if node.op == "placeholder" else None
         if isinstance(value, torch.Tensor) and value.ndim == 4:
@@ -88,7 +88,7 @@ def _notes(module: GraphModule) -> Iterator[str]:
 
 
 def _guarded_sizes(traced: GraphModule, examples: tuple[Any, ...]) -> list[str]:
-    """Notes on sizes for which the trace does not hold, because the module's code reads them as numbers."""
+    """Sentences about sizes for which the trace does not hold, because the module's code reads them as numbers."""
     guards = getattr(traced, "_guards_fn", None)
     if guards is None:
         return []

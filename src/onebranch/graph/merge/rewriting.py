@@ -21,7 +21,7 @@ from onebranch.graph.merge.choice import (
 from onebranch.graph.merge.cost import Cost, cost_of_form, cost_of_step
 from onebranch.graph.merge.emission import written
 from onebranch.graph.merge.evidence import prove, rounded
-from onebranch.graph.merge.linear import Convolve, LinearGraph, Plane, Scale, Step, Sum, Unmerged
+from onebranch.graph.merge.linear import Convolve, LinearGraph, Pass, Plane, Scale, Step, Sum, Unmerged
 from onebranch.graph.merge.region import Region, regions, simplified
 from onebranch.graph.merge.window import Inexact
 from onebranch.proof.affine import AffineProof
@@ -252,6 +252,8 @@ def _unmerged(
         entry = reasons.computed.get(step.value)
         if entry is None or not (step.value in read or step.value in region.outputs):
             continue
+        if isinstance(step.operation, Pass):
+            continue  # an identity that is kept costs nothing
         inner = [name for name in reasons.reads(entry) if name in reasons.computed]
         if inner:
             unmerged.append(Unmerged(step.value, reasons.text(step.value, inner)))

@@ -26,6 +26,7 @@ from onebranch.graph.onnx.file import OLDEST_OPSET, opset_of
 from onebranch.graph.onnx.graph import read_graph
 from onebranch.graph.onnx.inference import inferred_values, with_input_sizes
 from onebranch.graph.onnx.linear_rules import linear_operations
+from onebranch.graph.onnx.unmerged import reasons_without_rule, values_of_numbers
 from onebranch.graph.operations import Graph, Node, Value
 
 EXAMPLE_PIXELS = 256
@@ -78,6 +79,8 @@ def _read_nodes(analyzed: AnalyzedModel) -> tuple[list[Step], list[Unmerged]]:
             steps += list(_linear_steps(node, analyzed))
         except NotLinear as reason:
             unmerged.append(Unmerged(node.outputs[0], f"{node.kind}: {reason}"))
+    explained = {entry.name for entry in unmerged} | activations
+    unmerged += reasons_without_rule(analyzed, steps, explained, values_of_numbers(analyzed))
     return steps, unmerged
 
 

@@ -1,5 +1,6 @@
 """Rules that express ONNX operations as linear operations, one per operator, using the graph's analysis."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -164,6 +165,8 @@ def _arithmetic(node: Node, model: AnalyzedModel) -> list[Read] | None:
 
 
 def _sum(node: Node, model: AnalyzedModel) -> list[Read] | None:
+    if len(node.inputs) == 2:
+        return _arithmetic(replace(node, kind="Add"), model)
     return _combined(node, model, (1,) * len(node.inputs))
 
 
@@ -201,10 +204,10 @@ def _concat(node: Node, model: AnalyzedModel) -> list[Read] | None:
     rank = model.rank(names[0])
     if rank not in (2, 4) or int_attribute(node, "axis", 0) not in (1, 1 - rank):
         return None
-    if any(model.types.get(name) not in MERGED_TYPES for name in names):
-        return None
     if any(map(model.is_constant, names)):
         raise NotLinear("it joins a value and a constant")
+    if any(model.types.get(name) not in MERGED_TYPES for name in names):
+        return None
     for name in names:
         model.channels(name)
     return [(Join(), names)]
@@ -305,7 +308,9 @@ def _tile(node: Node, model: AnalyzedModel) -> list[Read] | None:
 # Example: a shuffle of 4 channels in 2 groups. Reshape (N, 4, H, W) -> (N, 2, 2, H, W), Transpose of axes 1
 # and 2, Reshape -> (N, 4, H, W): channels 0 1 | 2 3 become 0 2 1 3, so this is Select((0, 2, 1, 3)).
 def _reshape(node: Node, model: AnalyzedModel) -> list[Read] | None:
-    """A channel shuffle, recognized at its last reshape; not applicable to other reshapes."""
+    """A reshape to the same shape, or the last reshape of a channel shuffle; not applicable to others."""
+    if model.is_plane(node.inputs[0]) and model.shapes[node.inputs[0]] == model.shapes.get(node.outputs[0]):
+        return [(Pass(), (node.inputs[0],))]
     transpose = model.maker(node.inputs[0], "Transpose")
     first = model.maker(transpose.inputs[0], "Reshape") if transpose else None
     if transpose is None or first is None or model.is_constant(first.inputs[0]):

@@ -78,11 +78,15 @@ def _constant_factor(value: Any, x: Node, values: TracedValues) -> Floats | None
 
 def _mul(node: Node, values: TracedValues) -> Reading:
     one, other = arguments(node, None, None)
-    planes = [value for value in (one, other) if values.is_plane(value)]
+    planes = [value for value in (one, other) if values.is_plane(value) and value not in values.uniform]
     if len(planes) != 1:
         return []
     (x,) = planes
-    numbers = _constant_factor(other if x is one else one, x, values)
+    factor = other if x is one else one
+    if factor in values.uniform:
+        numbers = values.uniform[factor] if shape_key(x) == shape_key(node) else None
+    else:
+        numbers = _constant_factor(factor, x, values)
     return [] if numbers is None else [(scale(values.channels(x), numbers), (x,))]
 
 
@@ -224,6 +228,12 @@ def _shuffle_groups(first: Any, exchange: Node, last: Node, values: TracedValues
     return groups if groups * width == values.channels(source) else None
 
 
+def _channel_shuffle(node: Node, values: TracedValues) -> Reading:
+    x, groups = arguments(node, None, 1)
+    indices = np.arange(values.channels(x)).reshape(groups, -1).T.reshape(-1)
+    return [(Select(tuple(indices.tolist())), (x,))]
+
+
 def _exchanges(node: Node) -> bool:
     """Return True if the node exchanges axes 1 and 2, and no others."""
     given: Any = node.args
@@ -261,7 +271,10 @@ CHANNEL_RULES: dict[Any, Rule] = {
 """Rules that check their inputs themselves."""
 
 CHANNEL_PLANE_RULES: dict[Any, Rule] = {
-    **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _div),
+    **dict.fromkeys(
+        (aten.div.Tensor, aten.div.Scalar, aten.true_divide.Tensor, aten.true_divide.Scalar), _div
+    ),
+    aten.channel_shuffle.default: _channel_shuffle,
     aten.neg.default: _neg,
     **dict.fromkeys((aten.dropout.default, aten.feature_dropout.default), _dropout),
     aten.mean.dim: _mean,

@@ -16,6 +16,7 @@ from onebranch.graph.merge.linear import LinearGraph, Plane, Step, Unmerged
 from onebranch.graph.torch.channel_rules import CHANNEL_PLANE_RULES, CHANNEL_RULES, split_result
 from onebranch.graph.torch.constants import constants
 from onebranch.graph.torch.row_rules import ROW_RULES
+from onebranch.graph.torch.unmerged import reasons_without_rule
 from onebranch.graph.torch.values import PRECISIONS, Reading, Rule, TracedValues, size_key
 from onebranch.graph.torch.window_rules import (
     WINDOW_PLANE_RULES,
@@ -80,6 +81,7 @@ def _read_all(module: GraphModule, values: TracedValues) -> tuple[dict[Node, Rea
             continue
         if reading:
             readings[node] = reading
+    reasons |= dict(reasons_without_rule(list(module.graph.nodes), readings, reasons, values))
     return readings, reasons
 
 
@@ -93,8 +95,6 @@ def _read(node: Node, values: TracedValues) -> Reading:
         return _checked(_CHECKING_RULES[node.target](node, values), node, values)
     if not node.args or not values.is_plane(node.args[0]):
         return []
-    if node.target in _OTHER_LINEAR:
-        raise NotLinear(_OTHER_LINEAR[node.target])
     rule = _RULES_OF_PLANES.get(node.target)
     return _checked(rule(node, values), node, values) if rule else []
 
@@ -174,29 +174,3 @@ _RULES_OF_RESULTS: dict[Any, Callable[[Node, int, TracedValues], Reading]] = {
     **dict.fromkeys((aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default), split_result),
 }
 """Rules for operations with several results."""
-
-_OTHER_LINEAR: dict[Any, str] = {
-    **dict.fromkeys(
-        (
-            aten.upsample_nearest2d.vec,
-            aten.upsample_nearest2d.default,
-            aten.upsample_bilinear2d.vec,
-            aten.upsample_bilinear2d.default,
-            aten.upsample_bicubic2d.vec,
-            aten.upsample_bicubic2d.default,
-        ),
-        "it resizes the picture",
-    ),
-    **dict.fromkeys(
-        (aten.pixel_shuffle.default, aten.pixel_unshuffle.default),
-        "it moves numbers between channels and pixels",
-    ),
-    **dict.fromkeys(
-        (aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default),
-        "its windows depend on the picture's size",
-    ),
-    aten.sum.dim_IntList: "it sums over an axis",
-    **dict.fromkeys((aten.flip.default, aten.roll.default), "it rearranges the picture's pixels"),
-    **dict.fromkeys((aten.bmm.default, aten.matmul.default, aten.einsum.default), "it is a matrix product"),
-}
-"""Linear operations that are not convolutions of fixed size, with the reason why they are not merged."""

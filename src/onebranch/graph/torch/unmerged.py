@@ -1,0 +1,153 @@
+"""Reasons for linear operations of a traced PyTorch module that no rule reads.
+
+An operation that computes is always given a reason. One that only moves numbers is given one where it reads
+or is read by a linear operation that the merge understands, because it separates it from its neighbours.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch.fx import Node
+
+from onebranch.graph.torch.functional import short_name
+from onebranch.graph.torch.values import Reading, TracedValues
+
+_MATRIX_PRODUCT = "it is a matrix product, not a convolution"
+_PADDING = "it pads with numbers of the picture"
+_MOVED = "it rearranges the picture's pixels"
+_AXIS = "it selects rows, columns, pixels or pictures"
+
+BROADCAST = "it adds values of different shapes, one of them broadcast"
+
+COMPUTING = {
+    **dict.fromkeys(
+        (
+            *("upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d"),
+            *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact1d"),
+            *("upsample_linear1d", "upsample_nearest1d", "upsample_trilinear3d"),
+        ),
+        "it resizes the picture",
+    ),
+    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), "it moves numbers between channels and pixels"),
+    **dict.fromkeys(
+        ("adaptive_avg_pool2d", "_adaptive_avg_pool2d"), "its windows depend on the picture's size"
+    ),
+    "mean": "it averages over an axis or over everything, whose size may vary",
+    **dict.fromkeys(("sum", "cumsum"), "it sums over an axis or over everything"),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "linear"), _MATRIX_PRODUCT),
+    **dict.fromkeys(
+        ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"), "it moves along 1 or 3 axes, not 2"
+    ),
+    **dict.fromkeys(("im2col", "col2im"), "it cuts the picture into overlapping windows, or adds them up"),
+    **dict.fromkeys(("grid_sampler", "grid_sampler_2d"), "it moves and interpolates pixels"),
+    **dict.fromkeys(("fft_rfft2", "fft_irfft2", "fft_fft2", "fft_ifft2"), "it is a Fourier transform"),
+    "lerp": "it interpolates between two values; products with constants and a sum would be merged",
+    **dict.fromkeys(
+        ("addcdiv", "addcmul"), "it is a sum and a product at once; written as two operations it is merged"
+    ),
+    "diff": "it subtracts neighbouring pixels",
+    **dict.fromkeys(("alpha_dropout", "native_dropout"), "this kind of dropout is not understood"),
+}
+"""Operations that compute a linear function in a way that is no convolution, with the reason."""
+
+MOVING = {
+    **dict.fromkeys(("reflection_pad2d", "replication_pad2d", "_pad_circular"), _PADDING),
+    **dict.fromkeys(("flip", "roll", "rot90"), _MOVED),
+    **dict.fromkeys(("transpose", "permute", "movedim", "t", "swapaxes"), "it exchanges axes"),
+    **dict.fromkeys(
+        (
+            *("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"),
+            "reshape_as",
+        ),
+        "it changes the shape of the value",
+    ),
+    **dict.fromkeys(("slice", "narrow"), "it crops or subsamples the picture or the batch"),
+    **dict.fromkeys(("select", "index", "index_select", "gather", "unbind", "take_along_dim"), _AXIS),
+    **dict.fromkeys(
+        ("split", "split_with_sizes", "chunk"), "it splits the picture or the batch, not the channels"
+    ),
+    "cat": "it joins along another axis than the channels",
+    "stack": "it joins values along a new axis",
+    **dict.fromkeys(("repeat", "tile", "repeat_interleave"), "it repeats the picture or the batch"),
+    **dict.fromkeys(("expand", "expand_as"), "it repeats a value along its axes of one element"),
+    **dict.fromkeys(("where", "masked_fill"), "it selects numbers by a mask"),
+    **dict.fromkeys(("tril", "triu"), "it sets a triangle of the picture to zero"),
+    **dict.fromkeys(
+        ("slice_scatter", "select_scatter", "index_put", "scatter"),
+        "it overwrites rows, columns or single numbers",
+    ),
+    **dict.fromkeys(("to", "_to_copy"), "it converts numbers to another type"),
+    **dict.fromkeys(
+        ("add", "sub", "rsub", "mul", "div", "true_divide"),
+        "it combines a value with numbers made for the picture's size",
+    ),
+}
+"""Operations that move, select or convert numbers in a way that is not merged, with the reason."""
+
+_OF_ONE_VALUE = frozenset(
+    (
+        *("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "mul", "div", "true_divide", "lerp"),
+        *("linear", "conv1d", "conv3d", "grid_sampler", "grid_sampler_2d", "where"),
+    )
+)
+"""Operations that are linear only if all but one of their inputs do not depend on the picture's numbers."""
+
+_ALWAYS_LINEAR = frozenset(("lerp", "where", "addmm", "baddbmm"))
+"""Of those, the ones whose several values may depend on the picture, because they are added."""
+
+
+def reasons_without_rule(
+    nodes: Collection[Node],
+    readings: Mapping[Node, Reading],
+    explained: Collection[Node],
+    values: TracedValues,
+) -> Iterator[tuple[Node, str]]:
+    """Linear operations that are neither read nor explained yet, each with its reason."""
+    linear = {*readings, *(value for reading in readings.values() for _, read in reading for value in read)}
+    dependent = _dependent_on_numbers(nodes)
+    for node in nodes:
+        if node in readings or node in explained or node in values.absorbed or node in values.constants:
+            continue
+        if not _is_linear(node, dependent):
+            continue
+        name = short_name(node)
+        if name in COMPUTING:
+            yield node, COMPUTING[name]
+        elif node in linear or not linear.isdisjoint(node.all_input_nodes):
+            several = sum(value in dependent for value in node.all_input_nodes) > 1
+            yield node, BROADCAST if several and name in ("add", "sub", "rsub") else MOVING[name]
+
+
+def _is_linear(node: Node, dependent: Collection[Node]) -> bool:
+    """True if the operation is a linear function of one value, or of values that it joins or adds."""
+    name = short_name(node)
+    if name not in COMPUTING and name not in MOVING:
+        return False
+    read = [value for value in node.all_input_nodes if value in dependent]
+    if not read or (len(read) != 1 and name in _OF_ONE_VALUE and name not in _ALWAYS_LINEAR):
+        return False
+    is_square = len(read) == 1 and name in _OF_ONE_VALUE and list(node.args).count(read[0]) > 1
+    return not is_square and _is_float(node)
+
+
+def _dependent_on_numbers(nodes: Collection[Node]) -> set[Node]:
+    """Values that depend on the numbers of an input, and not only on its size."""
+    dependent: set[Node] = set()
+    for node in nodes:
+        if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor):
+            dependent.add(node)
+        elif node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
+            is_size = short_name(node) in _NEW_VALUES
+            if not is_size and not dependent.isdisjoint(node.all_input_nodes):
+                dependent.add(node)
+    return dependent
+
+
+_NEW_VALUES = frozenset(("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones"))
+"""Operations that read only the size of their input."""
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, tuple | list) and value else value
+    return isinstance(first, torch.Tensor) and first.dtype.is_floating_point
