@@ -9,8 +9,10 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from rich.console import Console
 
 import onebranch
+from onebranch.cli.proof import print_graph_report
 
 pytestmark = [
     pytest.mark.filterwarnings(

@@ -39,7 +39,7 @@ ONNX_RECORD_VERSION = 3
 """Version of that record. Version 3 lists more unmerged operations than version 2. Records of onebranch 0.1
 hold no version and are translated when they are read."""
 
-NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs")
+NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs", "size_limits")
 """Parts of a record that depend on the machine, or on the input sizes of the comparison."""
 
 

@@ -88,7 +88,7 @@ def _fixed_sizes(module: GraphModule) -> Iterator[str]:
 
 
 def _guarded_sizes(traced: GraphModule, examples: tuple[Any, ...]) -> list[str]:
-    """Sentences about sizes for which the trace does not hold, because the module's code reads them as numbers."""
+    """Sentences about sizes for which the trace does not hold: the module's code reads them as numbers."""
     guards = getattr(traced, "_guards_fn", None)
     if guards is None:
         return []

@@ -9,6 +9,9 @@ from onebranch.algebra.padding import Padding
 from onebranch.graph.merge.linear import Convolve, Normalize, Scale
 from onebranch.graph.merge.window import Window, after
 
+BROADCAST = "it adds values of different shapes, one of them broadcast"
+MATRIX_PRODUCT = "it is a matrix product, not a convolution"
+
 
 class NotLinear(Exception):
     """An operation looks linear but cannot be expressed exactly; the text is the reason, for the user."""

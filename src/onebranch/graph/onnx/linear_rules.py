@@ -9,6 +9,7 @@ from onebranch.algebra.definition import Floats
 from onebranch.algebra.padding import Padding
 from onebranch.graph.analysis.state import input_name, int_attribute, ints_attribute, str_attribute
 from onebranch.graph.merge.checks import (
+    BROADCAST,
     NotLinear,
     convolve,
     normalize,
@@ -177,7 +178,7 @@ def _combined(node: Node, model: AnalyzedModel, signs: tuple[int, ...]) -> list[
         return None
     widths = {model.channels(name) for name in names}
     if len(widths) > 1 or len({model.rank(name) for name in names}) > 1:
-        raise NotLinear("it adds values of different shapes, one of them broadcast")
+        raise NotLinear(BROADCAST)
     if len({tuple(model.shapes[name]) for name in names}) > 1:
         raise NotLinear("the sizes of the values that it adds are not known to be equal for every input")
     return [(Sum(signs), names)]

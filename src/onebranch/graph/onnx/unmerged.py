@@ -7,25 +7,23 @@ or is read by a linear operation that the merge understands, because it separate
 from collections.abc import Collection, Iterator
 
 from onebranch.graph.analysis.state import input_name, str_attribute
+from onebranch.graph.merge.checks import BROADCAST, MATRIX_PRODUCT
 from onebranch.graph.merge.linear import Step, Unmerged
 from onebranch.graph.onnx.analyzed_model import MERGED_TYPES, SHORT_FLOATS, AnalyzedModel
 from onebranch.graph.operations import Node
 
-_MATRIX_PRODUCT = "it is a matrix product, not a convolution"
-_AVERAGE = "it averages over the whole picture, whose size may vary"
+_PICTURE_AVERAGE = "it averages over the whole picture, whose size may vary"
 _INTEGERS = "its numbers are 8-bit integers: merge the float32 model, then quantize"
 
-BROADCAST = "it adds values of different shapes, one of them broadcast"
-
-COMPUTING = {
+COMPUTING_ONNX_OPERATIONS = {
     **dict.fromkeys(("Resize", "Upsample"), "it resizes the picture"),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), "it moves numbers between channels and pixels"),
-    **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), _AVERAGE),
+    **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), _PICTURE_AVERAGE),
     "ReduceMean over the channels": "it averages over the channels, which would take one more convolution",
     **dict.fromkeys(("ReduceSum", "CumSum"), "it sums over an axis"),
     "Mean": "it averages several values; an Add and a product with a constant would be merged",
     "Sum": "it adds a constant to several values; an Add of two would be merged",
-    **dict.fromkeys(("MatMul", "Gemm", "Einsum"), _MATRIX_PRODUCT),
+    **dict.fromkeys(("MatMul", "Gemm", "Einsum"), MATRIX_PRODUCT),
     **dict.fromkeys(("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"), _INTEGERS),
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), _INTEGERS),
     "Col2Im": "it adds up overlapping windows",
@@ -34,7 +32,7 @@ COMPUTING = {
 }
 """Operators that compute a linear function in a way that is no convolution, with the reason."""
 
-MOVING = {
+MOVING_ONNX_OPERATIONS = {
     "Slice": "it crops or subsamples the picture or the batch, not only the channels",
     "Split": "it splits the picture or the batch, not the channels",
     "Concat": "it joins along another axis than the channels",
@@ -72,12 +70,19 @@ def reasons_without_rule(
     for node in model.graph.nodes:
         if not known.isdisjoint(node.outputs) or not _is_linear(node, model, values):
             continue
-        reason = COMPUTING.get(_kind(node, model))
+        reason = COMPUTING_ONNX_OPERATIONS.get(_kind(node, model))
         if reason is None and not linear.isdisjoint((*node.inputs, *node.outputs)):
-            several = sum(name in values for name in node.inputs) > 1 and node.kind in ("Add", "Sub")
-            reason = BROADCAST if several else MOVING[node.kind] + _detail(node)
+            reason = _reason_of_moving(node, values)
         if reason is not None:
             yield Unmerged(node.outputs[0], f"{node.kind}: {reason}")
+
+
+def _reason_of_moving(node: Node, values: Collection[str]) -> str:
+    """The reason; of a sum or difference of two values, that they differ in shape; of padding, its mode."""
+    if node.kind in ("Add", "Sub") and sum(name in values for name in node.inputs) > 1:
+        return BROADCAST
+    mode = f" (mode '{str_attribute(node, 'mode', 'constant')}')" if node.kind == "Pad" else ""
+    return MOVING_ONNX_OPERATIONS[node.kind] + mode
 
 
 def _kind(node: Node, model: AnalyzedModel) -> str:
@@ -89,28 +94,23 @@ def _kind(node: Node, model: AnalyzedModel) -> str:
 
 def _is_linear(node: Node, model: AnalyzedModel, values: Collection[str]) -> bool:
     """True if the operation is a linear function of one float value, or of values that it joins or adds."""
-    if node.kind not in COMPUTING and node.kind not in MOVING:
+    if node.kind not in COMPUTING_ONNX_OPERATIONS and node.kind not in MOVING_ONNX_OPERATIONS:
         return False
     if node.kind == "Pad" and str_attribute(node, "mode", "constant") == "constant":
         return False
     dependent = [name for name in node.inputs if name in values]
-    if node.kind in _OF_ONE_VALUE and len(dependent) != 1:
+    if node.kind in _ONNX_OPERATIONS_OF_ONE_VALUE and len(dependent) != 1:
         return False
     return bool(dependent) and all(_is_float(name, model) for name in dependent)
 
 
-_OF_ONE_VALUE = frozenset(("MatMul", "Gemm", "Einsum", "Mul", "Div", "GridSample", "Where"))
+_ONNX_OPERATIONS_OF_ONE_VALUE = frozenset(("MatMul", "Gemm", "Einsum", "Mul", "Div", "GridSample", "Where"))
 """Operators that are linear only if all but one of their inputs do not depend on the picture's numbers."""
 
 
 def _is_float(name: str, model: AnalyzedModel) -> bool:
     kind = model.types.get(name, "")
     return kind in (*MERGED_TYPES, *SHORT_FLOATS) or kind in ("int8", "uint8", "int32", "")
-
-
-def _detail(node: Node) -> str:
-    """An addition to the reason: the mode of a padding."""
-    return f" (mode '{str_attribute(node, 'mode', 'constant')}')" if node.kind == "Pad" else ""
 
 
 def values_of_numbers(model: AnalyzedModel) -> set[str]:

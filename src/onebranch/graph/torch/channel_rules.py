@@ -7,7 +7,7 @@ import torch
 from torch.fx import Node
 
 from onebranch.algebra.definition import Floats
-from onebranch.graph.merge.checks import NotLinear, per_channel, scale
+from onebranch.graph.merge.checks import BROADCAST, NotLinear, per_channel, scale
 from onebranch.graph.merge.linear import Join, Pass, Select, Sum
 from onebranch.graph.torch.tracing import arguments, is_all
 from onebranch.graph.torch.values import Reading, Rule, TracedValues, rank, shape_key
@@ -61,7 +61,7 @@ def _sum(values: TracedValues, one: Any, other: Any, alpha: Any) -> Reading:
 
 def _sum_of_planes(one: Node, other: Node, alpha: float, values: TracedValues) -> Reading:
     if rank(one) != rank(other) or values.channels(one) != values.channels(other):
-        raise NotLinear("it adds values of different shapes, one of them broadcast")
+        raise NotLinear(BROADCAST)
     if shape_key(one)[2:] != shape_key(other)[2:]:
         raise NotLinear("the sizes of the values that it adds are not known to be equal for every input")
     if alpha not in (1, -1):

@@ -9,17 +9,15 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch.fx import Node
 
+from onebranch.graph.merge.checks import BROADCAST, MATRIX_PRODUCT
 from onebranch.graph.torch.functional import short_name
 from onebranch.graph.torch.values import Reading, TracedValues
 
-_MATRIX_PRODUCT = "it is a matrix product, not a convolution"
 _PADDING = "it pads with numbers of the picture"
 _MOVED = "it rearranges the picture's pixels"
 _AXIS = "it selects rows, columns, pixels or pictures"
 
-BROADCAST = "it adds values of different shapes, one of them broadcast"
-
-COMPUTING = {
+COMPUTING_ATEN_OPERATIONS = {
     **dict.fromkeys(
         (
             *("upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d"),
@@ -34,7 +32,7 @@ COMPUTING = {
     ),
     "mean": "it averages over an axis or over everything, whose size may vary",
     **dict.fromkeys(("sum", "cumsum"), "it sums over an axis or over everything"),
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "linear"), _MATRIX_PRODUCT),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "linear"), MATRIX_PRODUCT),
     **dict.fromkeys(
         ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"), "it moves along 1 or 3 axes, not 2"
     ),
@@ -50,7 +48,7 @@ COMPUTING = {
 }
 """Operations that compute a linear function in a way that is no convolution, with the reason."""
 
-MOVING = {
+MOVING_ATEN_OPERATIONS = {
     **dict.fromkeys(("reflection_pad2d", "replication_pad2d", "_pad_circular"), _PADDING),
     **dict.fromkeys(("flip", "roll", "rot90"), _MOVED),
     **dict.fromkeys(("transpose", "permute", "movedim", "t", "swapaxes"), "it exchanges axes"),
@@ -84,7 +82,7 @@ MOVING = {
 }
 """Operations that move, select or convert numbers in a way that is not merged, with the reason."""
 
-_OF_ONE_VALUE = frozenset(
+_ATEN_OPERATIONS_OF_ONE_VALUE = frozenset(
     (
         *("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "mul", "div", "true_divide", "lerp"),
         *("linear", "conv1d", "conv3d", "grid_sampler", "grid_sampler_2d", "where"),
@@ -105,28 +103,34 @@ def reasons_without_rule(
     """Linear operations that are neither read nor explained yet, each with its reason."""
     linear = {*readings, *(value for reading in readings.values() for _, read in reading for value in read)}
     dependent = _dependent_on_numbers(nodes)
+    known = {*readings, *explained, *values.absorbed, *values.constants}
     for node in nodes:
-        if node in readings or node in explained or node in values.absorbed or node in values.constants:
-            continue
-        if not _is_linear(node, dependent):
+        if node in known or not _is_linear(node, dependent):
             continue
         name = short_name(node)
-        if name in COMPUTING:
-            yield node, COMPUTING[name]
+        if name in COMPUTING_ATEN_OPERATIONS:
+            yield node, COMPUTING_ATEN_OPERATIONS[name]
         elif node in linear or not linear.isdisjoint(node.all_input_nodes):
-            several = sum(value in dependent for value in node.all_input_nodes) > 1
-            yield node, BROADCAST if several and name in ("add", "sub", "rsub") else MOVING[name]
+            yield node, BROADCAST if _adds_values(node, dependent) else MOVING_ATEN_OPERATIONS[name]
+
+
+def _adds_values(node: Node, dependent: Collection[Node]) -> bool:
+    """True for a sum or difference of two values that depend on the picture."""
+    several = sum(value in dependent for value in node.all_input_nodes) > 1
+    return several and short_name(node) in ("add", "sub", "rsub")
 
 
 def _is_linear(node: Node, dependent: Collection[Node]) -> bool:
     """True if the operation is a linear function of one value, or of values that it joins or adds."""
     name = short_name(node)
-    if name not in COMPUTING and name not in MOVING:
+    if name not in COMPUTING_ATEN_OPERATIONS and name not in MOVING_ATEN_OPERATIONS:
         return False
     read = [value for value in node.all_input_nodes if value in dependent]
-    if not read or (len(read) != 1 and name in _OF_ONE_VALUE and name not in _ALWAYS_LINEAR):
+    if not read or (len(read) != 1 and name in _ATEN_OPERATIONS_OF_ONE_VALUE and name not in _ALWAYS_LINEAR):
         return False
-    is_square = len(read) == 1 and name in _OF_ONE_VALUE and list(node.args).count(read[0]) > 1
+    is_square = (
+        len(read) == 1 and name in _ATEN_OPERATIONS_OF_ONE_VALUE and list(node.args).count(read[0]) > 1
+    )
     return not is_square and _is_float(node)
 
 
