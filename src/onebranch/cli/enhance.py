@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -110,22 +110,10 @@ class ModelArguments:
         from onebranch.enhancer.options import Options
         from onebranch.runtime.memory import parse_bytes
 
-        return Options(
-            model=self.model,
-            scale=self.scale,
-            width=self.width,
-            height=self.height,
-            runtime=running.runtime,
-            precision=running.precision,
-            threads=running.threads,
-            tile=self.tile,
-            chroma=cast(Literal["bicubic", "bilinear"], self.chroma),
-            memory=None if self.memory is None else parse_bytes(self.memory),
-            wrap=self.wrap,
-            self_ensemble=self.self_ensemble,
-            strength=self.strength,
-            input_size=None if self.input_size is None else self.input_size.numbers,
-        )
+        values = {**vars(self), **vars(running)}
+        values["memory"] = None if self.memory is None else parse_bytes(self.memory)
+        values["input_size"] = None if self.input_size is None else self.input_size.numbers
+        return Options(**values)
 
 
 model_options = option_group(
@@ -192,15 +180,7 @@ class FileArguments:
         from onebranch.images.encoders.encoding import Encoding
         from onebranch.images.reading import MAX_PIXELS
 
-        encoding = Encoding(
-            quality=self.quality,
-            lossless=self.lossless,
-            subsampling=self.subsampling,
-            compression=self.compression,
-            level=self.level,
-            strip=self.strip,
-            strip_location=self.strip_location,
-        )
+        encoding = Encoding(**{each.name: getattr(self, each.name) for each in fields(Encoding)})
         max_pixels = MAX_PIXELS if self.max_pixels is None else self.max_pixels
         return FileOptions(encoding, self.overwrite, max_pixels, self.keep_times)
 

@@ -146,13 +146,8 @@ def enhance_files(
     [((8, 12), (16, 24))]
     """
     work = _prepare(paths, out, options, file_options, batch)
-    observer.started(len(work.jobs), work.left_out)
-    results = []
     with closing(_outcomes(work, Path(out), file_options, batch, observer.progress, enhance)) as outcomes:
-        for outcome in outcomes:
-            observer.finished(outcome)
-            results.append(outcome)
-    return Summary(tuple(results), work.left_out)
+        return _summary(work, outcomes, observer)
 
 
 def preview_files(
@@ -167,15 +162,21 @@ def preview_files(
 ) -> Summary:
     """What `enhance_files` would do (a dry run); nothing is written. Arguments and errors as there."""
     work = _prepare(paths, out, options, file_options, batch)
-    observer.started(len(work.jobs), work.left_out)
     records = None
     if batch.resume:
         from onebranch.enhancer.manifest import Records, fingerprint
 
         settings = batch.other.settings
         records = Records(Path(out), fingerprint(options, file_options.encoding, settings))
+    outcomes = preview_outcomes(work.jobs, work.enhancer, file_options, records, preview)
+    return _summary(work, outcomes, observer)
+
+
+def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver) -> Summary:
+    """The outcomes, each reported to the observer."""
+    observer.started(len(work.jobs), work.left_out)
     results = []
-    for outcome in preview_outcomes(work.jobs, work.enhancer, file_options, records, preview):
+    for outcome in outcomes:
         observer.finished(outcome)
         results.append(outcome)
     return Summary(tuple(results), work.left_out)

@@ -61,7 +61,21 @@ class Reader(Protocol):
     def __exit__(self, *problem: object) -> None: ...
 
 
-class WithoutAlpha:
+class ClosedAtExit:
+    """A context manager that is closed at the end of `with`: the base of all readers."""
+
+    def close(self) -> None:
+        """See `Reader.close`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+
+class WithoutAlpha(ClosedAtExit):
     """The rows of another reader without their last band: a `Reader`."""
 
     def __init__(self, reader: Reader) -> None:
@@ -77,14 +91,8 @@ class WithoutAlpha:
         """See `Reader.close`."""
         self._reader.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *problem: object) -> None:
-        self.close()
-
-
-class ArrayReader:
+class ArrayReader(ClosedAtExit):
     """The rows of samples (H, W, bands) that are in memory: a `Reader`."""
 
     def __init__(self, samples: Samples, header: Header) -> None:
@@ -99,12 +107,6 @@ class ArrayReader:
     def close(self) -> None:
         """See `Reader.close`."""
         self._rest = self._rest[:0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
 
 
 def read_exactly(reader: Reader, count: int) -> Samples:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, BinaryIO, Self
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from onebranch.images.containers.png import (
 )
 from onebranch.images.decoders.errors import damaged_file
 from onebranch.images.decoders.temporary_file import anonymous_temp_file, temporary_file_errors
-from onebranch.images.rows import Header, Layout, Reader
+from onebranch.images.rows import ClosedAtExit, Header, Layout, Reader
 from onebranch.images.samples import Samples
 
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -36,7 +36,7 @@ PIECE_BYTES = 1 << 20
 """Bytes of the image data that are decompressed at a time."""
 
 
-class InterlacedReader:
+class InterlacedReader(ClosedAtExit):
     """The rows of an interlaced PNG, a `Reader`. Its passes are separated when the first row is asked for.
 
     open_pass: returns the reader of a plain PNG in a file without a name, of the layout that it is given.
@@ -88,12 +88,6 @@ class InterlacedReader:
         for reader in self._passes or ():
             if reader is not None:
                 reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
 
 
 def size_of_pass(width: int, height: int, each: tuple[int, int, int, int]) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from onebranch.images.containers.errors import ContainerError
 from onebranch.images.containers.netpbm import KINDS, TEXTS, NetpbmStructure, read_header
 from onebranch.images.decoders.errors import damaged_file
 from onebranch.images.decoders.memory import check_size
-from onebranch.images.rows import Header, Layout
+from onebranch.images.rows import ClosedAtExit, Header, Layout
 from onebranch.images.samples import WHITE_LEVELS, Samples
 
 TEXT_BYTES = 1 << 20
@@ -25,7 +24,7 @@ _COMMENT = re.compile(rb"#[^\n\r]*[\n\r]")
 TOO_SHORT, NO_NUMBER = "it is shorter than its header says", "it holds what is no number"
 
 
-class NetpbmReader:
+class NetpbmReader(ClosedAtExit):
     """The rows of a PGM or PPM, a `Reader`; bitmaps (P1, P4) are left to Pillow.
 
     Values of white other than 255 and 65535 are stretched to the next of these. Raises OnebranchError for a
@@ -130,9 +129,3 @@ class NetpbmReader:
 
     def _damaged(self, why: str) -> Exception:
         return damaged_file(self._path, "PPM", why)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()

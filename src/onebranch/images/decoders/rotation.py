@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from onebranch.images.decoders.temporary_file import (
     temporary_file_errors,
 )
 from onebranch.images.metadata import TO_UPRIGHT, TRANSPOSED
-from onebranch.images.rows import Header, Reader
+from onebranch.images.rows import ClosedAtExit, Header, Reader
 from onebranch.images.samples import Samples
 
 BAND_BYTES = 16 << 20
@@ -32,7 +32,7 @@ def upright_reader(reader: Reader, orientation: int, path: Path) -> Reader:
     return RotatedReader(reader, orientation, path) if orientation in TO_UPRIGHT else reader
 
 
-class RotatedReader:
+class RotatedReader(ClosedAtExit):
     """The rows of another reader, upright. All of them are read when the first one is asked for."""
 
     def __init__(self, reader: Reader, orientation: int, path: Path) -> None:
@@ -123,9 +123,3 @@ class RotatedReader:
         self._upright = None
         if self._file is not None:
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 
 from onebranch.images.containers.png import TRUNCATED
 from onebranch.images.decoders.errors import damaged_file, decoder_errors
-from onebranch.images.rows import Header
+from onebranch.images.rows import ClosedAtExit, Header
 from onebranch.images.samples import Samples
 
 PillowImage = Any
@@ -50,7 +50,7 @@ def samples_in_mode(image: PillowImage, mode: str) -> Samples:
     return np.atleast_3d(samples.astype(np.uint16) if samples.dtype == np.int32 else samples)
 
 
-class RawReader:
+class RawReader(ClosedAtExit):
     """The rows of an uncompressed file, a `Reader`. image: opened by Pillow, not loaded."""
 
     def __init__(
@@ -86,14 +86,8 @@ class RawReader:
         """See `Reader.close`."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *problem: object) -> None:
-        self.close()
-
-
-class DecodedReader:
+class DecodedReader(ClosedAtExit):
     """The rows of an image that Pillow has decoded, a `Reader`; they are converted as they are asked for."""
 
     def __init__(self, path: Path, name: str, image: PillowImage, mode: str, header: Header) -> None:
@@ -114,9 +108,3 @@ class DecodedReader:
     def close(self) -> None:
         """See `Reader.close`."""
         self._image = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()

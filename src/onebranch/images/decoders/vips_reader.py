@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,14 @@ from onebranch.images.density import read_density
 from onebranch.images.libvips import BLOCKS, VipsImage, field, pyvips
 from onebranch.images.metadata import Metadata, upright
 from onebranch.images.profiles import decode_colours
-from onebranch.images.rows import Header, Layout
+from onebranch.images.rows import ClosedAtExit, Header, Layout
 from onebranch.images.samples import DEPTHS_BY_VIPS_FORMAT, Samples
 
 FETCH_BYTES = 1 << 18
 """Bytes fetched from libvips at a time; each step of a pipeline holds as many. More are slower."""
 
 
-class VipsReader:
+class VipsReader(ClosedAtExit):
     """The rows of a libvips image, computed as they are asked for. name: of the format, for errors."""
 
     def __init__(self, path: Path, name: str, image: VipsImage, header: Header) -> None:
@@ -51,12 +51,6 @@ class VipsReader:
     def close(self) -> None:
         """See `Reader.close`."""
         self._region = self._image = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
 
 
 def describe(
