@@ -268,7 +268,10 @@ def test_a_size_that_does_not_fit_is_refused_in_one_line(
     d = Drawing()
     d.inputs["x"] = (1, 3, 24, 40)
     path, out = file(d.model(shuffled(d, pair(d), 24, 40))), tmp_path / "out.png"
-    for command in (("merge", path, "-o", out), ("enhance", picture, "-o", out, "-m", path)):
+    for command in (
+        ("merge", path, "-o", tmp_path / "out.onnx"),
+        ("enhance", picture, "-o", out, "-m", path),
+    ):
         assert "3x24x40" in run.refused(*command, "--input-size", "8x8")
     assert "3x24x40" in json.loads(run("info", path, "--json", "--input-size", "8x8").output)["refusal"]
     for text in ("48", "x48", "48x", "0x48", "48x48x48x48", "-1x48", "48 x 48", "²x48"):

@@ -184,6 +184,20 @@ def test_plans_and_rules_do_not_mix_on_the_command_line(run, branches, tmp_path)
     assert not Path(out).exists()
 
 
+@pytest.mark.parametrize(
+    ("model", "name", "rule"),
+    [
+        (None, "m.safetensors", "ends in .onnx"),
+        (None, "m", "ends in .onnx"),
+        ("photo-x2-branches", "m.onnx", "ends in .safetensors"),
+    ],
+)
+def test_a_name_that_promises_another_format_is_refused(run, branches, tmp_path, model, name, rule):
+    out = tmp_path / name
+    assert rule in run.refused("merge", model or branches, "-o", out)
+    assert not out.exists()
+
+
 def biased_pair(bias: bool) -> onnx.ModelProto:
     """A 1x1 convolution into a zero-padded 3x3: one convolution without the first bias, none with it."""
     rng = np.random.default_rng(0)

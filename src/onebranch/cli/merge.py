@@ -85,6 +85,7 @@ def command(
     )
     is_onnx = model.lower().endswith(".onnx")
     _check_options(is_onnx, plan, options != MergePlan(), any((force, border_maps, proof, input_sizes)))
+    _check_suffix(is_onnx, out)
     if out.exists() and not overwrite:
         raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
     if is_onnx:
@@ -94,6 +95,22 @@ def command(
         _merge_own_file(model, out, plan, options, overwrite, as_json)
     if not as_json:
         click.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def _check_suffix(is_onnx: bool, out: Path) -> None:
+    """Raise OnebranchError if the output's name promises another format than the one that is written."""
+    from onebranch.errors import OnebranchError
+
+    suffix = out.suffix.lower()
+    if is_onnx and suffix != ".onnx":
+        raise OnebranchError(
+            f"{out}: an ONNX file is merged into an ONNX file; choose a name that ends in .onnx"
+        )
+    if not is_onnx and suffix == ".onnx":
+        raise OnebranchError(
+            f"{out}: a model of onebranch is merged into a file of onebranch; choose a name that ends in"
+            " .safetensors, then write ONNX with onebranch export"
+        )
 
 
 def _check_options(is_onnx: bool, plan: Path | None, has_plan_options: bool, has_rules: bool) -> None:
