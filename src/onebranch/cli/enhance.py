@@ -253,8 +253,8 @@ def command(
     one as its output, luma or RGB, can be the model.
 
     Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
-    take photo-x2-int8 or photo-x4-int8, which are fast; restore-x2-int8 suits strongly compressed clips. With
-    --format y4m, standard input and output are uncompressed clips.
+    take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 --precision int8 suits
+    strongly compressed clips. With --format y4m, standard input and output are uncompressed clips.
 
     A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', or - for standard input. Pictures
     that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2

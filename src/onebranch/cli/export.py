@@ -48,7 +48,8 @@ def command(
     is run and compared where ffmpeg has the filter libplacebo and a Vulkan device (a software driver is
     enough); otherwise it is written, and the output says that it was not run.
 
-    If OUT is a folder, the file is named by convention, such as 2x_photo-x2_1x1xHxW_dyn-HW_fp32_op18.onnx.
+    If OUT is an existing folder, the file is named by convention, such as
+    2x_photo-x2_1x1xHxW_dyn-HW_fp32_op18.onnx.
     """
     from onebranch.cli.progress import ProgressLine
     from onebranch.errors import OnebranchError
@@ -61,7 +62,10 @@ def command(
     target = out / _name(loaded, file_format, precision) if out.is_dir() else out
     suffix = SUFFIXES[file_format]
     if target.suffix.lower() != suffix:
-        raise OnebranchError(f"{target}: the name of a file in format '{file_format}' must end in {suffix}")
+        raise OnebranchError(
+            f"{target}: the name of a file in format '{file_format}' must end in {suffix}; or name a"
+            " folder that exists"
+        )
     with ProgressLine("exporting") as status:
         comparisons = export(loaded, target, file_format, overwrite, precision, status.update)
     click.echo(

@@ -172,13 +172,13 @@ def _choice_texts(choices: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _choice_text(choice: dict[str, Any], base: float | None) -> str:
-    """One choice as text. base: milliseconds per megapixel in fp32."""
+    """One choice as text. base: milliseconds per megapixel of the input in fp32."""
     text = f"{choice['runtime'] or 'none'}: {choice['reason']}"
     speed = choice.get("ms_per_megapixel")
     if speed is None:
         return text
     slower = ", slower than fp32 on this processor" if base is not None and speed > 1.05 * base else ""
-    return f"{text}; {speed:g} ms per megapixel of one core{slower}"
+    return f"{text}; {speed:g} ms per megapixel of the input on one core{slower}"
 
 
 def _values(title: str, values: dict[str, Any]) -> "Table":

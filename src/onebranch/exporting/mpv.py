@@ -51,7 +51,7 @@ def compare(model: Model, text: str, bits: int, device: str) -> Comparison:
     actual = run_shader(text, codes, bits, model.spec.scale)
     # 16-bit samples end at 255.996 grey levels
     difference = np.abs(np.clip(expected, 0, 65535 / 256) - actual).max()
-    runtime = f"ffmpeg's libplacebo on {device}, {bits} bits,"
+    runtime = f"ffmpeg's libplacebo on {device}, {bits} bits"
     return Comparison(runtime, "off by (grey levels)", float(difference), MAX_LEVELS)
 
 
