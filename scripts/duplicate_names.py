@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-MAX_DUPLICATES = 1
+MAX_DUPLICATES = 0
 MAX_CLASSES_TWICE_IN_A_FOLDER = 0
 
 ROOT = Path(__file__).resolve().parent.parent

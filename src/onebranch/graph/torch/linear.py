@@ -17,7 +17,7 @@ from onebranch.graph.torch.channel_rules import CHANNEL_PLANE_RULES, CHANNEL_RUL
 from onebranch.graph.torch.constants import constants
 from onebranch.graph.torch.row_rules import ROW_RULES
 from onebranch.graph.torch.unmerged import reasons_without_rule
-from onebranch.graph.torch.values import PRECISIONS, Reading, Rule, TracedValues, size_key
+from onebranch.graph.torch.values import FLOAT_TYPE_NAMES, Reading, Rule, TracedValues, size_key
 from onebranch.graph.torch.window_rules import (
     WINDOW_PLANE_RULES,
     WINDOW_RULES,
@@ -125,10 +125,10 @@ def _operation_name(node: Node) -> str:
 def _plane(node: Node) -> Plane:
     value = node.meta["val"]
     if value.ndim == 2:
-        return Plane(value.shape[1], (("vector",), ("vector",)), (1, 1), True, PRECISIONS[value.dtype])
+        return Plane(value.shape[1], (("vector",), ("vector",)), (1, 1), True, FLOAT_TYPE_NAMES[value.dtype])
     height, width = value.shape[2:]
     sizes = size_key(height), size_key(width)
-    return Plane(value.shape[1], sizes, (_hint(height), _hint(width)), False, PRECISIONS[value.dtype])
+    return Plane(value.shape[1], sizes, (_hint(height), _hint(width)), False, FLOAT_TYPE_NAMES[value.dtype])
 
 
 def _hint(side: Any) -> int:

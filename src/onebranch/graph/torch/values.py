@@ -12,7 +12,7 @@ from onebranch.algebra.definition import Floats
 from onebranch.graph.merge.checks import NotLinear
 from onebranch.graph.merge.linear import Linear
 
-PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
+FLOAT_TYPE_NAMES = {torch.float32: "float32", torch.float64: "float64"}
 """The types of values that can be merged."""
 
 HALF_TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
@@ -72,7 +72,7 @@ class TracedValues:
             return False
         if tensor.dtype in HALF_TYPES:
             check_precision(tensor.dtype)
-        return tensor.dtype in PRECISIONS
+        return tensor.dtype in FLOAT_TYPE_NAMES
 
     def picture(self, node: Any) -> Node:
         """The value, checked to be (N, C, H, W). Raises NotLinear."""
@@ -90,7 +90,7 @@ Rule = Callable[[Node, TracedValues], Reading]
 
 def check_precision(dtype: torch.dtype) -> None:
     """Raise NotLinear unless numbers of this type can be merged."""
-    if dtype not in PRECISIONS:
+    if dtype not in FLOAT_TYPE_NAMES:
         name = str(dtype).removeprefix("torch.")
         raise NotLinear(f"its numbers are {name}: merge the float32 module, then convert")
 
