@@ -6,12 +6,14 @@ import pickle
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper
 from rich.console import Console
 
 import onebranch
+import onebranch.exporting.module
 from onebranch.cli.proof import print_graph_report
 
 pytestmark = [
@@ -249,9 +251,36 @@ def test_sizes_that_are_read_as_numbers_are_reported():
 
 
 def test_a_merged_module_is_not_taken_for_a_model_of_onebranch(bordered, tmp_path):
-    for keep in (onebranch.save, onebranch.export):
-        with pytest.raises(onebranch.OnebranchError, match=r"torch\.(save|onnx\.export)"):
-            keep(bordered[1], tmp_path / "merged.onnx")
+    with pytest.raises(onebranch.OnebranchError, match=r"torch\.save\(.*onebranch\.export\("):
+        onebranch.save(bordered[1], tmp_path / "merged.onnx")
+
+
+def test_a_merged_module_is_saved_as_onnx_by_one_call(tmp_path):
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 9, 1, bias=False), torch.nn.Conv2d(9, 4, 3), torch.nn.ReLU()
+    )
+    example, path = torch.rand(1, 3, 12, 14), tmp_path / "merged.onnx"
+    merged, _ = onebranch.merge(module.eval(), example)
+    with pytest.raises(onebranch.OnebranchError, match="example inputs"):
+        onebranch.export(merged, path)
+    comparisons = onebranch.export(merged, path, example_inputs=example)
+    assert len(comparisons) == 2 and max(comparison.error for comparison in comparisons) < 1e-5
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    larger = torch.rand(2, 3, 31, 9)
+    made = session.run(None, {session.get_inputs()[0].name: larger.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(made), module(larger).detach(), rtol=0, atol=1e-5)
+    with pytest.raises(onebranch.OnebranchError, match="exists"):
+        onebranch.export(merged, path, example_inputs=example)
+
+
+def test_an_onnx_file_that_differs_from_its_module_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(onebranch.exporting.module, "_difference", lambda made, expected: 1.0)
+    with pytest.raises(onebranch.OnebranchError, match="nothing is written"):
+        onebranch.export(
+            torch.nn.Conv2d(1, 1, 1).eval(), tmp_path / "x.onnx", example_inputs=torch.rand(1, 1, 4, 4)
+        )
+    assert not (tmp_path / "x.onnx").exists()
 
 
 class ComputedWeights(torch.nn.Module):

@@ -1,8 +1,10 @@
 """Exporting a model for other programs; the file is run and compared before it is written."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from onebranch.atomic_files import write_atomically
 from onebranch.errors import OnebranchError, nearest
@@ -10,19 +12,24 @@ from onebranch.exporting.compact import export_compact
 from onebranch.exporting.comparison import Comparison, Exported, NotRun
 from onebranch.exporting.mpv import export_mpv
 from onebranch.exporting.onnx import ONNX_PRECISIONS, export_onnx
+from onebranch.extras import require
 from onebranch.model.file import Model, check_is_model
+
+if TYPE_CHECKING:
+    import torch
 
 EXPORT_FORMATS = {"onnx": tuple(ONNX_PRECISIONS), "compact": ("fp32",), "mpv": ("fp32",)}
 """Every export format with its precisions."""
 
 
 def export(
-    model: Model,
+    model: "Model | torch.nn.Module",
     path: str | os.PathLike[str],
     format: str = "onnx",
     overwrite: bool = False,
     precision: str = "fp32",
     report: Callable[[str, float | None], None] = lambda step, share: None,
+    example_inputs: Any = None,
 ) -> tuple[Comparison | NotRun, ...]:
     """Write the model to `path` for other programs, after running the file and comparing its output.
 
@@ -31,6 +38,9 @@ def export(
     libplacebo). precision: "fp32"; for ONNX also "fp16", and "int8" for quantized models. report: called with
     the current step and the completed share (None: unknown). Returns one comparison per run of the file; for
     a shader that could not be run, a `NotRun` with the reason.
+
+    A PyTorch module, such as a merged one, is written as ONNX too; `example_inputs` is the tensor, or the
+    tuple of tensors, with which it is called. Its sizes stay open where its code leaves them open.
 
     Raises OnebranchError if the format is unknown or cannot hold the network, if the output differs by more
     than its bound, or if the path exists (unless `overwrite` is true) or cannot be written; then no file is
@@ -43,13 +53,42 @@ def export(
     >>> comparisons[0].runtime, comparisons[0].error < 1e-5
     ('onnxruntime', True)
     """
+    if _is_module(model):
+        return _export_module(model, path, format, precision, example_inputs, overwrite, report)
     check_is_model(model)
+    assert isinstance(model, Model), "it was checked"
     check_format(format, precision)
     report("running and comparing the file", None)
     exported = _exported(model, format, precision)
     report("writing the file", None)
     write_atomically(Path(path), exported.data, overwrite=overwrite)
     return exported.comparisons
+
+
+def _is_module(model: object) -> "TypeGuard[torch.nn.Module]":
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _export_module(
+    module: "torch.nn.Module",
+    path: str | os.PathLike[str],
+    format: str,
+    precision: str,
+    example_inputs: Any,
+    overwrite: bool,
+    report: Callable[[str, float | None], None],
+) -> tuple[Comparison, ...]:
+    if (format, precision) != ("onnx", "fp32"):
+        raise OnebranchError("a PyTorch module is exported to ONNX in its own precision only")
+    if example_inputs is None:
+        raise OnebranchError(
+            "a PyTorch module is exported with example inputs: export(module, path, example_inputs=inputs)"
+        )
+    require("onnx", "exporting to ONNX")
+    from onebranch.exporting.module import export_module
+
+    return export_module(module, path, example_inputs, overwrite, report)
 
 
 def check_format(format: str, precision: str) -> None:

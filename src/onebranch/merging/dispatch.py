@@ -79,8 +79,8 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
       `Model` and a `Report`.
     * `merge(module, example_inputs)` for a PyTorch module in evaluation mode, or an exported program.
       `example_inputs` is the tensor, such as (N, C, H, W), or the tuple of tensors with which the module is
-      called. Returns a `torch.fx.GraphModule` that can be called, trained, copied and saved (`torch.save`,
-      `torch.onnx.export`), and a `GraphReport`.
+      called. Returns a `torch.fx.GraphModule` that can be called, trained, copied and saved (`torch.save`, or
+      `onebranch.export` as ONNX), and a `GraphReport`.
     * `merge(model)` for an `onnx.ModelProto` or a `.onnx` file. Returns an `onnx.ModelProto` and a
       `GraphReport`. It needs no PyTorch.
 

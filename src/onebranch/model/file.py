@@ -235,8 +235,8 @@ def check_is_model(model: object) -> None:
     if not isinstance(model, Model):
         raise OnebranchError(
             f"this takes a Model of onebranch, not a {type(model).__name__}: keep a PyTorch module with"
-            " torch.save(module, path) or torch.onnx.export(module, inputs, path), and an ONNX model with"
-            " onnx.save(model, path)"
+            " torch.save(module, path) or onebranch.export(module, path, example_inputs=inputs), and an ONNX"
+            " model with onnx.save(model, path)"
         )
 
 

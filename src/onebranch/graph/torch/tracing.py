@@ -180,6 +180,24 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
     return traced
 
 
+def exported_program(
+    module: torch.nn.Module, example_inputs: tuple[Any, ...]
+) -> torch.export.ExportedProgram:
+    """The module as torch.export makes it, with the sizes open that its code leaves open.
+
+    Raises OnebranchError for a module that cannot be traced.
+    """
+    module = unwrapped(module)
+    _check_evaluation(module)
+    automatic = _by_parameter(module, _pytree.tree_map(_all_open, example_inputs))
+    try:
+        with warnings.catch_warnings(), _CONFIG.patch(backed_size_oblivious=True), _quiet():
+            warnings.simplefilter("ignore")  # of torch.export, about its own deprecations
+            return torch.export.export(module, example_inputs, dynamic_shapes=automatic)
+    except Exception as error:  # torch.export raises many kinds, all of them about the module
+        raise OnebranchError(_reason(module, error)) from None
+
+
 class _GlobalPools(TorchFunctionMode):
     """While it is active, an average pool over the whole picture is traced as a mean.
 
