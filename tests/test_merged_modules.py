@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from rich.console import Console
 
 import onebranch
-import onebranch.exporting.module
+import onebranch.exporting.torch_module
 from onebranch.cli.proof import print_graph_report
 
 pytestmark = [
@@ -275,7 +275,7 @@ def test_a_merged_module_is_saved_as_onnx_by_one_call(tmp_path):
 
 
 def test_an_onnx_file_that_differs_from_its_module_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(onebranch.exporting.module, "_difference", lambda made, expected: 1.0)
+    monkeypatch.setattr(onebranch.exporting.torch_module, "_difference", lambda made, expected: 1.0)
     with pytest.raises(onebranch.OnebranchError, match="nothing is written"):
         onebranch.export(
             torch.nn.Conv2d(1, 1, 1).eval(), tmp_path / "x.onnx", example_inputs=torch.rand(1, 1, 4, 4)

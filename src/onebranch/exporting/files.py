@@ -86,7 +86,7 @@ def _export_module(
             "a PyTorch module is exported with example inputs: export(module, path, example_inputs=inputs)"
         )
     require("onnx", "exporting to ONNX")
-    from onebranch.exporting.module import export_module
+    from onebranch.exporting.torch_module import export_module
 
     return export_module(module, path, example_inputs, overwrite, report)
 
