@@ -30,6 +30,8 @@ VALIDATIONS = 20
 RESAMPLINGS = 10_000
 """Bootstrap resamplings of the seeds."""
 
+NO_RUNS = "No run of the study is finished yet."
+
 BEGIN, END = "<!-- begin: made by make study -->", "<!-- end: made by make study -->"
 
 
@@ -214,6 +216,7 @@ def report(logs: Path, page: Path, plot: Path) -> None:
     if measured:
         draw(measured, plot)
         lines += [f"![PSNR against processor time, by branches](pictures/{plot.name})", ""]
+    lines = lines or [NO_RUNS, ""]
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
