@@ -1,6 +1,6 @@
 """The comparison of the whole original and merged model on the same random inputs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -25,10 +25,17 @@ FLOAT32_EPSILON = 2.0**-23
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
-def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]], advice: str = "") -> Check:
+def check(
+    original: Run,
+    merged: Run,
+    inputs: Iterable[list[np.ndarray]],
+    advice: str = "",
+    random_operations: Sequence[str] = (),
+) -> Check:
     """The comparison on the first `MIN_COMPARED` lists of inputs that the original accepts.
 
-    advice: what the user can do where the original accepts no input; the error's message contains it. Raises
+    advice: what the user can do where the original accepts no input; the error's message contains it.
+    random_operations: names of operations that may draw random numbers, for the message. Raises
     OnebranchError where the outputs differ, where the original does not give the same output twice, or where
     it accepts no input.
     """
@@ -52,7 +59,7 @@ def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]], advice
             changed = AMPLIFICATION_FACTOR * _difference(expected, original([_perturbed(v) for v in values]))
             allowed = max(allowed, min(changed, MAX_BOUND))
         if not error <= allowed:
-            check_repeats(original, values)
+            check_repeats(original, values, random_operations)
             raise OnebranchError(
                 f"check: on an input of {_shape_text(values[0])} the merged model differs from the original"
                 f" by {error:.1e} of the largest output ({allowed:.0e} is allowed)"
@@ -65,13 +72,14 @@ def check(original: Run, merged: Run, inputs: Iterable[list[np.ndarray]], advice
     return Check(tuple(sizes), worst, allowed)
 
 
-def check_repeats(original: Run, values: list[np.ndarray]) -> None:
-    """Raise OnebranchError if the original gives two different outputs for the same input."""
+def check_repeats(original: Run, values: list[np.ndarray], random_operations: Sequence[str] = ()) -> None:
+    """Raise OnebranchError, with these names, if the original gives two outputs for the same input."""
     if not _difference(original(values), original(values)) <= BOUND:
         raise OnebranchError(
             "check: the original model itself gives two different outputs for the same input, so that the"
-            " merged model cannot be compared with it; remove random operations (such as RandomNormalLike, or"
-            " dropout in training mode) and state that is kept between calls"
+            " merged model cannot be compared with it; remove random operations"
+            f" ({', '.join(random_operations) or 'such as RandomNormalLike, or dropout in training mode'})"
+            " and state that is kept between calls"
         )
 
 

@@ -39,6 +39,11 @@ ONNX_RECORD_VERSION = 3
 """Version of that record. Version 3 lists more unmerged operations than version 2. Records of onebranch 0.1
 hold no version and are translated when they are read."""
 
+RANDOM_OPERATIONS = (
+    *("Bernoulli", "Dropout", "Multinomial", "RandomNormal"),
+    *("RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+)
+
 NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs", "size_limits")
 """Parts of a record that depend on the machine, or on the input sizes of the comparison."""
 
@@ -85,11 +90,20 @@ def _merged(
         note = f"only the merged regions were proven: ONNX Runtime does not know {', '.join(custom)}"
         report = replace(report, notes=(*report.notes, note))
     else:
-        compared = check(run, _runner(merged), inputs, advice=inputs.advice())
+        compared = check(run, _runner(merged), inputs, inputs.advice(), random_operations(original))
         report = replace(report, check=compared, size_limits=inputs.size_limits())
     record = _record(original, rules, report, inputs.named)
     helper.set_model_props(merged, {**_properties(original), METADATA: record})
     return merged, report
+
+
+def random_operations(model: onnx.ModelProto) -> list[str]:
+    """The nodes that may draw random numbers, as 'name' (operation); dropout draws them in training only."""
+    return [
+        f"'{node.name or node.output[0]}' ({node.op_type})"
+        for node in model.graph.node
+        if node.op_type in RANDOM_OPERATIONS
+    ]
 
 
 @contextmanager
