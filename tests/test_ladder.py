@@ -89,6 +89,7 @@ def test_recipes_are_trained_in_order_and_a_faulty_one_is_named(tmp_path, recipe
     assert all(line.endswith("done") and "dB" in line for line in lines[1:])
 
 
+@pytest.mark.slow
 def test_a_run_can_be_paused_resumed_limited_and_killed(tmp_path, recipes, ladder):
     recipes[0].write_text(recipes[0].read_text().replace("5K", "5G"))
     queue = ladder.Ladder(tmp_path / "ladder")
@@ -119,6 +120,7 @@ def test_the_queue_names_recipes_that_exist_and_have_a_length_in_pixels(tmp_path
         assert configs.read(path).training.pixels and ladder._pixels(path) > 0
 
 
+@pytest.mark.slow
 def test_a_longer_run_lies_in_a_folder_of_its_own_and_counts_as_done(tmp_path, recipes, ladder):
     process = start(tmp_path, recipes[:1], "--times", "2", "--data", str(packed(tmp_path)))
     _, errors = process.communicate(timeout=300)

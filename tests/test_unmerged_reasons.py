@@ -200,6 +200,7 @@ def test_a_product_of_two_values_is_not_called_linear() -> None:
     assert not report.unmerged
 
 
+@pytest.mark.slow
 def test_unmerged_operations_of_a_module_have_their_reasons() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: no module was traced")
     functional = torch.nn.functional

@@ -28,6 +28,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_everything_is_measured_once(folder):
     lines: list[str] = []
     found = commands.compare(folder, 1, 1, lines.append)
