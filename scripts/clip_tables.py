@@ -6,9 +6,10 @@ A test holds the page to what is measured. Needs the extra `video`.
 """
 
 import os
-import re
 import sys
 from pathlib import Path
+
+from marked_tables import replace_tables
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,11 +22,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from clip_fidelity import tables
 
-    page = PAGE.read_text(encoding="utf-8")
-    for name, table in tables().items():
-        marked = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
-        page = marked.sub(lambda _, text=f"<!-- {name} -->\n{table}\n<!-- end -->": text, page)  # type: ignore[misc]
-    PAGE.write_text(page, encoding="utf-8")
+    replace_tables(PAGE, tables())
 
 
 if __name__ == "__main__":

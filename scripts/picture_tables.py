@@ -6,9 +6,10 @@ A test holds the page to what is measured. Needs the extra `dev` (OpenCV decodes
 """
 
 import os
-import re
 import sys
 from pathlib import Path
+
+from marked_tables import replace_tables
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,13 +22,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from fidelity import tables
 
-    page = PAGE.read_text(encoding="utf-8")
-    for name, table in tables().items():
-        found = re.findall(rf"<!-- {name} -->\n.*?<!-- end -->", page, re.DOTALL)
-        if len(found) != 1:
-            sys.exit(f"{PAGE} has no place for the table '{name}'")
-        page = page.replace(found[0], f"<!-- {name} -->\n{table}\n<!-- end -->")
-    PAGE.write_text(page, encoding="utf-8")
+    replace_tables(PAGE, tables())
 
 
 if __name__ == "__main__":
