@@ -31,6 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from queue_folder import queue_folder
+
 ROOT = Path(__file__).resolve().parent.parent
 QUEUE = ROOT / "models" / "ladder.toml"
 LOWEST_PRIORITY = 19
@@ -96,7 +98,7 @@ def main() -> None:
     parser.add_argument("--times", type=float, help="pixels as a multiple of the recipes' [cuda: 3; cpu: 1]")
     parser.add_argument("--limit", type=float, help="seconds after which to write a checkpoint and end")
     arguments = parser.parse_args()
-    ladder = Ladder(_folder())
+    ladder = Ladder(queue_folder())
     if arguments.command == "run":
         sys.exit(run(ladder, recipes(QUEUE, ladder), arguments))
     elif arguments.command == "train":
@@ -107,10 +109,6 @@ def main() -> None:
         print(_signal(ladder.running, ladder.paused, signal.SIGSTOP, "paused"))
     else:
         print(_signal(ladder.paused, ladder.running, signal.SIGCONT, "resumed"))
-
-
-def _folder() -> Path:
-    return Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
 
 
 def recipes(queue: Path, ladder: Ladder) -> list[Path]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from onebranch.images.folders import find_pictures
 from onebranch.images.probe import probe
+from queue_folder import queue_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,8 +55,7 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     validation = find_pictures(arguments.data / "val" / "cid22_val")[: arguments.validation]
     copy(validation, arguments.data / "val" / "cid22_val", out / "validation")
-    ladder = Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
-    copy_runs(arguments.runs or ladder / "runs", out / "runs")
+    copy_runs(arguments.runs or queue_folder() / "runs", out / "runs")
     if arguments.wheels:
         download_wheels(arguments.wheels, out / "wheels")
     left = round(arguments.mebibytes * MEBIBYTE) - folder_bytes(out)

@@ -9,7 +9,6 @@ form is shipped too, as NAME-branches.
 """
 
 import argparse
-import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from onebranch.evaluation import Evaluation
 from onebranch.model.catalogue import MODELS_FOLDER
 from onebranch.model.file import Model, read
 from onebranch.training import log as logs
+from queue_folder import queue_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,8 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--run", help="the last run that led to it")
-    ladder = Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
-    parser.add_argument("--runs", type=Path, default=ladder / "runs", help="the folder of the runs")
+    parser.add_argument("--runs", type=Path, default=queue_folder() / "runs", help="the folder of the runs")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "val")
     parser.add_argument("--branches", action="store_true")
     arguments = parser.parse_args()

@@ -8,7 +8,6 @@ Logs of trained runs are kept in models/study; the page is docs/branches.md. `ma
 
 import argparse
 import json
-import os
 import shutil
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from queue_folder import queue_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "models" / "study.toml"
@@ -69,8 +70,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("recipes").add_argument("folder", type=Path)
     report_parser = commands.add_parser("report")
-    ladder = Path(os.environ.get("ONEBRANCH_LADDER") or "~/.cache/onebranch/ladder").expanduser()
-    report_parser.add_argument("--runs", type=Path, default=ladder / "runs")
+    report_parser.add_argument("--runs", type=Path, default=queue_folder() / "runs")
     arguments = parser.parse_args()
     if arguments.command == "recipes":
         print(*write_recipes(arguments.folder), sep="\n")
