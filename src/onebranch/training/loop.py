@@ -144,7 +144,6 @@ def _loop(run: TrainingRun, state: State, log: logs.Log, deadline: float | None)
         stage = schedule.stage(state.step)
         if step is None or step.stage != stage:
             step = OptimizationStep(state, run.objective, run.process, options, stage)
-        state.network.train()
         step.run(inputs, labels, schedule.learning_rate(state.step), run.checkpoint)
         ends = state.step == options.steps or (deadline is not None and time.monotonic() >= deadline)
         if run.process.is_main:

@@ -47,9 +47,7 @@ class OptimizationStep:
         self.ema_share = torch.zeros((), device=process.device, dtype=process.dtype)
         self.loss_sum = torch.zeros((), device=process.device, dtype=torch.float64)
         self.summed_steps = self.eager_steps = 0
-        self.replay: Callable[[], None] | None = None
-        self.inputs: Tensor | None = None
-        self.labels: Tensor | None = None
+        self.captured: tuple[Tensor, Tensor, Callable[[], None]] | None = None
         state.network.train()
 
     def run(self, inputs: Tensor, labels: Tensor, learning_rate: float, checkpoint: Path) -> None:
@@ -61,14 +59,10 @@ class OptimizationStep:
         state = self.state
         set_learning_rate(state.optimizer, learning_rate)
         share = ema.rate(self.stage.settings.ema_decay, state.step)
-        self.ema_share.fill_(share)
-        if not self.captures:
-            self._compute(inputs, labels, share, checkpoint)
-        elif self.eager_steps < EAGER_STEPS:
-            self._compute_aside(inputs, labels)
-            self.eager_steps += 1
+        if self.captures:
+            self._compute_on_gpu(inputs, labels, share)
         else:
-            self._replay(inputs, labels)
+            self._compute(inputs, labels, share, checkpoint)
         self.summed_steps += 1
         state.step += 1
 
@@ -101,6 +95,15 @@ class OptimizationStep:
         ema.update(state.average, state.network, share)
         self.loss_sum += torch.where(torch.isfinite(norm), loss.detach(), norm)
 
+    def _compute_on_gpu(self, inputs: Tensor, labels: Tensor, share: float) -> None:
+        """A few steps as they are, then the captured one."""
+        self.ema_share.fill_(share)
+        if self.eager_steps < EAGER_STEPS:
+            self._compute_aside(inputs, labels)
+            self.eager_steps += 1
+        else:
+            self._replay(inputs, labels)
+
     def _compute_aside(self, inputs: Tensor, labels: Tensor) -> None:
         """A step on a stream of its own, as CUDA requires before a capture."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -111,14 +114,13 @@ class OptimizationStep:
 
     def _replay(self, inputs: Tensor, labels: Tensor) -> None:
         """Copy the batch to where the captured step reads it, and replay the step."""
-        if self.replay is None:
-            self.inputs, self.labels = inputs.clone(), labels.clone()
-            fixed = self.inputs, self.labels
-            self.replay = captured(lambda: self._compute(*fixed, self.ema_share, None))
-        assert self.inputs is not None and self.labels is not None
-        self.inputs.copy_(inputs, non_blocking=True)
-        self.labels.copy_(labels, non_blocking=True)
-        self.replay()
+        if self.captured is None:
+            fixed = inputs.clone(), labels.clone()
+            self.captured = (*fixed, captured(lambda: self._compute(*fixed, self.ema_share, None)))
+        fixed_inputs, fixed_labels, replay = self.captured
+        fixed_inputs.copy_(inputs, non_blocking=True)
+        fixed_labels.copy_(labels, non_blocking=True)
+        replay()
 
 
 def captured(operations: Callable[[], None]) -> Callable[[], None]:
