@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
 from onebranch.model import file
 from onebranch.nn.block import PRELU_COMPUTATIONS
@@ -203,26 +204,7 @@ def test_paired_folders_are_read_and_checked(tmp_path, pictures):
 @pytest.mark.parametrize("branches", [("3x3*2 1x1", "identity"), "repsr"], ids=["bn-free", "repsr"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(pictures, tmp_path, branches, monkeypatch):
     config = settings(pictures, tmp_path, {"branches": branches}, bn_freeze_fraction=0.25)
-    whole = file.read(train(config, tmp_path / "whole", shown=False))
-
-    class Stop(Exception):
-        pass
-
-    rate = Schedule.learning_rate
-    for stop in (5, 10):
-
-        def stopping(schedule, step, stop=stop):
-            if step == stop:
-                raise Stop
-            return rate(schedule, step)
-
-        monkeypatch.setattr(Schedule, "learning_rate", stopping)
-        with pytest.raises(Stop):
-            train(config, tmp_path / "parts", shown=False)
-    monkeypatch.setattr(Schedule, "learning_rate", rate)
-    parts = file.read(train(config, tmp_path / "parts", shown=False))
-    for name, value in whole.weights.items():
-        np.testing.assert_array_equal(parts.weights[name], value, err_msg=name)
+    assert_resumes_bit_for_bit(config, tmp_path, (5, 10), monkeypatch)
     steps = [r["step"] for r in read_log(tmp_path / "parts" / "log.jsonl") if "psnr" in r]
     assert steps == [6, 12]
 

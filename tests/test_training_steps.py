@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
 from onebranch.model import file
 from onebranch.nn.network import Network, weights_of
@@ -115,22 +116,7 @@ def test_a_wrong_stage_is_one_clear_line(tmp_path, stages, message):
 def test_a_run_with_stages_resumes_bit_for_bit(pictures, tmp_path, monkeypatch):
     stages = (TrainingStage(start_fraction=0.5, loss="mse", batch_size=6, learning_rate=1e-3),)
     config = settings(pictures, tmp_path, stages=stages, optimizer="muon")
-    whole = file.read(train(config, tmp_path / "whole", shown=False))
-    rate = Schedule.learning_rate
-    for stop in (5, 7):
-
-        def stopping(schedule, step, stop=stop):
-            if step == stop:
-                raise KeyboardInterrupt
-            return rate(schedule, step)
-
-        monkeypatch.setattr(Schedule, "learning_rate", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "parts", shown=False)
-    monkeypatch.setattr(Schedule, "learning_rate", rate)
-    parts = file.read(train(config, tmp_path / "parts", shown=False))
-    for name, value in whole.weights.items():
-        np.testing.assert_array_equal(parts.weights[name], value, err_msg=name)
+    assert_resumes_bit_for_bit(config, tmp_path, (5, 7), monkeypatch)
 
 
 def test_a_checkpoint_without_newer_keys_resumes(pictures, tmp_path):
