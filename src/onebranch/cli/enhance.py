@@ -247,10 +247,10 @@ def command(
 ) -> None:
     """Enhance pictures and clips, or all in a folder: upscale, downscale or denoise, by the model.
 
-    Without --model: restore-x2; --scale 3 or 4 selects a model for it, or a chain of models. --scale, --width
-    and --height are reached by resampling after the model. Models of luma (colour y) interpolate chroma; a
-    denoising one leaves it as it is. Any ONNX file with one picture (1, C, H, W) from 0 to 1 as its input and
-    one as its output, luma or RGB, can be the model.
+    Without --model: restore-x2 up to twice the size, photo-x4 up to four times, a chain of models beyond.
+    Sizes in between (--scale, --width, --height) are reached by resampling after the model. Models of luma
+    (colour y) interpolate chroma; a denoising one leaves it as it is. Any ONNX file with one picture (1, C,
+    H, W) from 0 to 1 as its input and one as its output, luma or RGB, can be the model.
 
     Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
     take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 --precision int8 suits

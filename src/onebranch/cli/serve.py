@@ -17,6 +17,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 TOKEN_VARIABLE = "ONEBRANCH_TOKEN"
 
 
+def _unit_text(unit: str) -> str:
+    """The unit of a limit for its help; empty for numbers of things, which the help names itself."""
+    return f", in {unit}" if unit in ("bytes", "pixels", "seconds") else ""
+
+
 def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for every limit."""
     for each in reversed(fields(ServiceLimits)):
@@ -26,7 +31,7 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
             type=int,
             default=each.default,
             show_default=True,
-            help=f"{each.metadata['about']}, in {each.metadata['unit']}.",
+            help=each.metadata["about"] + _unit_text(each.metadata["unit"]) + ".",
         )
         command = option(command)
     return command

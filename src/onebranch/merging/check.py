@@ -73,7 +73,10 @@ def check(
 
 
 def check_repeats(original: Run, values: list[np.ndarray], random_operations: Sequence[str] = ()) -> None:
-    """Raise OnebranchError, with these names, if the original gives two outputs for the same input."""
+    """Raise OnebranchError if the original gives two different outputs for the same input.
+
+    random_operations: names for the message.
+    """
     if not _difference(original(values), original(values)) <= BOUND:
         raise OnebranchError(
             "check: the original model itself gives two different outputs for the same input, so that the"

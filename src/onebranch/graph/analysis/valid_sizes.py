@@ -106,7 +106,7 @@ class ValidSizes:
         return sorted(sizes, key=_likelihood_key)
 
     def admits(self, height: int, width: int) -> bool:
-        """True if the size is allowed, or larger than `MAX_SIDE`, which is not known."""
+        """True if the size is allowed; sizes above `MAX_SIDE` were not tried and count as allowed."""
         return max(height, width) > MAX_SIDE or bool(self.allowed[height - 1, width - 1])
 
     def nearest(self, height: int, width: int) -> InputSize | None:
