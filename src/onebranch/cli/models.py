@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from onebranch.model.catalogue import ShippedModel
     from onebranch.model.file import Model
 
+    Models = dict[str, Model]
+
 VARIANT_SUFFIXES = {"int8": "-int8", "branches": "-branches"}
 """Suffixes of the variants of a shipped model: quantized, and with its branches."""
 
@@ -24,8 +26,10 @@ def command(as_json: bool) -> None:
     estimates, and `onebranch bench` measures thoroughly. `onebranch info MODEL` prints everything.
     """
     from onebranch.model.catalogue import CATALOGUE
+    from onebranch.model.file import read
 
-    rows = [_facts(entry) for entry in CATALOGUE.values()]
+    models = {name: read(entry.path) for name, entry in CATALOGUE.items() if entry.path.exists()}
+    rows = [_facts(entry, models.get(name)) for name, entry in CATALOGUE.items()]
     if as_json:
         click.echo(strict_json.dumps(rows, indent=2))
         return
@@ -39,7 +43,7 @@ def command(as_json: bool) -> None:
     table.add_column("ms per megapixel\nfp32, int8", justify="right")
     for row in rows:
         if not row["name"].endswith(tuple(VARIANT_SUFFIXES.values())):
-            table.add_row(row["name"], row["about"], _gain_words(row), _speed_words(row["name"]))
+            table.add_row(row["name"], row["about"], _gain_words(row), _speed_words(row["name"], models))
     console = Console()
     console.print(table)
     _print_variants(console, [row["name"] for row in rows])
@@ -56,25 +60,26 @@ def _gain_words(row: dict[str, Any]) -> str:
     return "not measured" if row["bytes"] else "not installed"
 
 
-def _speed_words(name: str) -> str:
+def _speed_words(name: str, models: "Models") -> str:
     """Milliseconds of one core per megapixel of the result, in fp32 and in int8; a dash where unknown."""
-    from onebranch.model.catalogue import CATALOGUE, quantized_name
+    from onebranch.model.catalogue import quantized_name
 
-    times = []
-    for variant, precision in ((name, "fp32"), (quantized_name(name), "int8")):
-        known = CATALOGUE[variant].path.exists() and (precision == "fp32" or variant != name)
-        times.append(_milliseconds(CATALOGUE[variant], precision) if known else None)
+    quantized = quantized_name(name)
+    times = [
+        _milliseconds(models.get(name), "fp32"),
+        _milliseconds(models.get(quantized) if quantized != name else None, "int8"),
+    ]
     return ", ".join("-" if value is None else f"{value:.0f}" for value in times)
 
 
-def _milliseconds(entry: "ShippedModel", precision: str) -> float | None:
+def _milliseconds(model: "Model | None", precision: str) -> float | None:
     """Milliseconds of one core per megapixel of the result; None where the engine cannot run the model."""
     from onebranch.errors import OnebranchError
-    from onebranch.model.file import read
     from onebranch.runtime.speed import milliseconds_per_megapixel
 
+    if model is None:
+        return None
     try:
-        model = read(entry.path)
         return milliseconds_per_megapixel(model, precision) / _result_pixels(model)
     except OnebranchError:
         return None
@@ -97,8 +102,7 @@ def _print_variants(console: Any, names: list[str]) -> None:
             console.print(f"{words[variant]}: {', '.join(listed)}", soft_wrap=True, highlight=False)
 
 
-def _facts(entry: "ShippedModel") -> dict[str, Any]:
-    from onebranch.model.file import read
+def _facts(entry: "ShippedModel", model: "Model | None") -> dict[str, Any]:
     from onebranch.spec.network import macs, parameters
 
     facts: dict[str, Any] = {
@@ -112,8 +116,7 @@ def _facts(entry: "ShippedModel") -> dict[str, Any]:
         "bytes": None,
         "scores": {},
     }
-    if entry.path.exists():
-        model = read(entry.path)
+    if model is not None:
         facts |= {"parameters": parameters(model.spec), "macs": macs(model.spec)}
         facts |= {"bytes": entry.path.stat().st_size, "scores": model.scores}
     return facts
