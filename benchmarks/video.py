@@ -22,12 +22,13 @@ from onebranch.enhancer.options import Options, Size
 from onebranch.images.folders import find_pictures
 from onebranch.images.reading import read
 from onebranch.images.resize import resize
+from onebranch.read_ahead import ReadAhead
 from onebranch.runtime.cores import cores
 from onebranch.video.containers import CONTAINERS
 from onebranch.video.decoding import ClipPart, ClipReader
 from onebranch.video.encoding import ClipEncoding, Encoder, choose_encoding
 from onebranch.video.options import VideoOptions
-from onebranch.video.pipeline import ReadAhead, WriteBehind
+from onebranch.video.pipeline import WriteBehind
 from onebranch.video.pixel_format import PixelFormat
 from onebranch.video.plane_enhancer import PlaneEnhancer
 from onebranch.video.planes import Planes, frame_of, planes_of

@@ -1,10 +1,9 @@
 """The batches of a run, prepared ahead of their step by a thread or by other processes."""
 
 import os
-import queue
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from onebranch.read_ahead import ReadAhead
 from onebranch.training.crops import Crops
 from onebranch.training.process import Process
 from onebranch.training.schedule import Schedule
@@ -40,9 +40,10 @@ class Batches(Dataset[tuple[np.ndarray, np.ndarray]]):
 
 def prefetched(batches: Batches, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches in order, on the process's device; `workers` processes prepare them, or a thread if 0."""
-    halves = _from_processes(batches, workers) if workers else _from_thread(batches)
-    for inputs, labels in halves:
-        yield batches.process.tensor(inputs), batches.process.tensor(labels)
+    source = _in_processes(batches, workers) if workers else _in_a_thread(batches)
+    with source as halves:
+        for inputs, labels in halves:
+            yield batches.process.tensor(inputs), batches.process.tensor(labels)
 
 
 def worker_count(setting: int | str, process: Process) -> int:
@@ -54,9 +55,9 @@ def worker_count(setting: int | str, process: Process) -> int:
     return max(1, (os.cpu_count() or 1) // process.world_size - 1)
 
 
-def _from_processes(batches: Batches, workers: int) -> Iterator[tuple[Any, Any]]:
+def _in_processes(batches: Batches, workers: int) -> AbstractContextManager[Iterable[Any]]:
     """Forked processes share the mapped pictures; each batch is a function of its step, so order is kept."""
-    yield from DataLoader(
+    loader: Iterable[Any] = DataLoader(
         batches,
         batch_size=None,
         num_workers=workers,
@@ -64,33 +65,9 @@ def _from_processes(batches: Batches, workers: int) -> Iterator[tuple[Any, Any]]
         pin_memory=batches.process.device.type == "cuda",
         multiprocessing_context="fork" if sys.platform == "linux" else None,
     )
+    return nullcontext(loader)
 
 
-def _from_thread(batches: Batches) -> Iterator[tuple[Any, Any]]:
-    ready: queue.Queue[Any] = queue.Queue(maxsize=BATCHES_AHEAD)
-    stopped = threading.Event()
-
-    def prepare_batches() -> None:
-        try:
-            for index in range(len(batches)):
-                if stopped.is_set():
-                    return
-                ready.put(batches[index])
-        except BaseException as error:
-            ready.put(error)
-
-    preparing = threading.Thread(target=prepare_batches, daemon=True)
-    preparing.start()
-    # A batch depends on its step alone, so batches that were prepared but not used are simply dropped.
-    try:
-        for _ in range(len(batches)):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        # The thread may wait for space in the queue; emptying the queue lets it see `stopped`.
-        while not ready.empty():
-            ready.get_nowait()
-        preparing.join()
+def _in_a_thread(batches: Batches) -> AbstractContextManager[Iterable[Any]]:
+    """A batch depends on its step alone, so batches that were prepared but not used are simply dropped."""
+    return ReadAhead((batches[index] for index in range(len(batches))), BATCHES_AHEAD)

@@ -13,11 +13,12 @@ from onebranch.enhancer.folders import PathLike
 from onebranch.enhancer.options import Options, OptionValues
 from onebranch.enhancer.single_file import Enhanced, FileOptions
 from onebranch.model.file import Model
+from onebranch.read_ahead import ReadAhead
 from onebranch.video.colours import ycbcr_matrix
 from onebranch.video.decoding import ClipReader, part_of
 from onebranch.video.frame_enhancer import FrameEnhancer, clip_options
 from onebranch.video.options import VideoOptions
-from onebranch.video.pipeline import ReadAhead, queue_length
+from onebranch.video.pipeline import queue_length
 from onebranch.video.plane_enhancer import FrameLayout
 from onebranch.video.planes import Planes, with_chroma
 from onebranch.video.probe import probe_clip

@@ -9,10 +9,11 @@ from typing import BinaryIO
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options, Size
 from onebranch.errors import OnebranchError
+from onebranch.read_ahead import ReadAhead
 from onebranch.video.decoding import ClipReader, DecodedFrame, part_of
 from onebranch.video.frame_enhancer import FrameEnhancer, clip_options
 from onebranch.video.options import VideoOptions
-from onebranch.video.pipeline import ReadAhead, WriteBehind, queue_length
+from onebranch.video.pipeline import WriteBehind, queue_length
 from onebranch.video.planes import Planes
 from onebranch.video.probe import probe_clip
 from onebranch.video.timestamps import FrameTime

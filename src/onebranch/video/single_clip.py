@@ -27,6 +27,7 @@ from onebranch.enhancer.single_file import (
 from onebranch.errors import OnebranchError
 from onebranch.extras import require
 from onebranch.images.attributes import attributes_of
+from onebranch.read_ahead import ReadAhead
 from onebranch.runtime.cores import cores
 from onebranch.video.containers import container_of_name
 from onebranch.video.decoding import ClipPart, ClipReader, part_of, problem_notes
@@ -34,7 +35,7 @@ from onebranch.video.encoding import ClipEncoding, choose_encoding
 from onebranch.video.frame_enhancer import FrameEnhancer, clip_options
 from onebranch.video.muxing import Muxing
 from onebranch.video.options import VideoOptions
-from onebranch.video.pipeline import MAX_QUEUED_FRAMES, ReadAhead, WriteBehind, queue_length
+from onebranch.video.pipeline import MAX_QUEUED_FRAMES, WriteBehind, queue_length
 from onebranch.video.plane_enhancer import FrameLayout
 from onebranch.video.planes import Planes
 from onebranch.video.probe import ClipProbe, opened, probe_clip
