@@ -9,8 +9,10 @@ import pytest
 
 from onebranch.algebra.padding import Padding
 from onebranch.enhancer.tiles import run_tiled
+from onebranch.graph.analysis import state
 from onebranch.graph.analysis.graph_analysis import analyze
 from onebranch.graph.analysis.halo import Halo, NeedsWholePictureError, halo, halo_of
+from onebranch.graph.analysis.state import SymbolicValues, as_symbolic_values
 from onebranch.graph.onnx.file import write
 from onebranch.graph.onnx.graph import graph_of
 from onebranch.model.foreign import read_foreign
@@ -22,6 +24,20 @@ TOLERANCE = 1e-5
 
 named = pytest.mark.parametrize("net", LOCAL, ids=lambda net: net.name)
 named_global = pytest.mark.parametrize("net", GLOBAL, ids=lambda net: net.name)
+
+
+def test_weights_are_not_converted_to_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact fractions of ten thousand weights would take most of the time that opening a model takes."""
+    converted = []
+
+    def count(array: np.ndarray) -> SymbolicValues:
+        converted.append(array.size)
+        return as_symbolic_values(array)
+
+    monkeypatch.setattr(state, "as_symbolic_values", count)
+    for net in LOCAL:
+        analyze(graph_of(net.build(net)))
+    assert max(converted) <= 8, "a list of sizes has one element per axis, or two for paddings"
 
 
 @pytest.fixture

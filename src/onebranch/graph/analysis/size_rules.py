@@ -34,7 +34,8 @@ def evaluate_sizes(node: Node, state: AnalysisState) -> list[SymbolicValues] | N
     """The outputs of an operation on sizes; None if one of its inputs is not an array of sizes."""
     if node.kind in ("Shape", "Size"):
         return [_shape(node, state)]
-    rule, inputs = _SIZE_RULES.get(node.kind), _size_inputs(node, state)
+    rule = _SIZE_RULES.get(node.kind)
+    inputs = None if rule is None else _size_inputs(node, state)
     if rule is None or inputs is None:
         return None
     if node.kind in ("ConstantOfShape", "Expand", "Range") and not all(map(_is_constant, inputs[-2:])):
@@ -43,12 +44,18 @@ def evaluate_sizes(node: Node, state: AnalysisState) -> list[SymbolicValues] | N
 
 
 def _size_inputs(node: Node, state: AnalysisState) -> list[SymbolicValues] | None:
-    """The inputs as symbolic values; None if one is not, or if all are constants."""
+    """The inputs as symbolic values; None if one is not, or if all are constants.
+
+    Constants are converted last, because the weights of a layer are constants with thousands of elements.
+    """
     names = [name for name in node.inputs if name]
-    inputs = [values for name in names if (values := state.symbolic_values(name)) is not None]
-    if len(inputs) < len(names) or not any(name in state.values for name in names):
+    computed = [name for name in names if name not in state.graph.constants]
+    if not any(name in state.values for name in names):
         return None
-    return inputs
+    if not all(isinstance(state.values.get(name), SymbolicValues) for name in computed):
+        return None
+    inputs = [values for name in names if (values := state.symbolic_values(name)) is not None]
+    return inputs if len(inputs) == len(names) else None
 
 
 def _is_constant(numbers: SymbolicValues) -> bool:
