@@ -385,6 +385,19 @@ def test_sigterm_finishes_what_was_accepted() -> None:
 
 
 @pytest.mark.slow
+def test_a_second_sigterm_ends_at_once_and_leaves_no_files(tmp_path: Path) -> None:
+    with running("--workers", 1, TMPDIR=str(tmp_path)) as service:
+        service.ask("POST", "/v1/jobs?model=restore-x2", png(1500, 1500))
+        service.wait_for_workers(1)
+        service.process.send_signal(signal.SIGTERM)
+        while not service.logged(signal=15):
+            time.sleep(0.02)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(10) == 0
+    assert not list(tmp_path.glob("onebranch-serve-*"))
+
+
+@pytest.mark.slow
 def test_a_token_guards_the_interface(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret-word\n")
     with running("--token-file", tmp_path / "token") as service:

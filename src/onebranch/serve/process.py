@@ -176,6 +176,13 @@ def start_fork_server() -> None:
     process.join()
 
 
+def end_processes() -> None:
+    """End the processes of all pictures at once, when nothing waits for their results any more."""
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join(5)
+
+
 def _start(task: PictureTask, sending: Connection) -> Any:
     process = CONTEXT.Process(target=work, args=(task, sending), daemon=True)
     with _starting:

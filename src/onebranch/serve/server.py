@@ -9,6 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from onebranch.serve.app import create_app
 from onebranch.serve.limits import ServiceLimits
 from onebranch.serve.logs import log, set_up
+from onebranch.serve.process import end_processes
 from onebranch.serve.service import Service, Settings
 
 KEEP_ALIVE_SECONDS = 5
@@ -38,7 +39,11 @@ def serve(settings: Settings, host: str, port: int, trusted_proxy: str | None = 
         h11_max_incomplete_event_size=settings.limits.header_bytes,
     )
     log("starting", host=host, port=port, workers=settings.workers)
-    _DrainingServer(config, service).run()
+    try:
+        _DrainingServer(config, service).run()
+    finally:
+        end_processes()
+        service.remove_files()
     log("ended")
 
 

@@ -144,9 +144,12 @@ class Service:
                     await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def close(self) -> None:
-        """Cancel what is left, and remove all files."""
+        """Cancel what is left."""
         for job in self.jobs.unfinished:
             await self.jobs.delete(job.name)
+
+    def remove_files(self) -> None:
+        """Remove all pictures and results; the service has ended, even if by a second signal."""
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
