@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import onebranch
-from clips import ClipSpec, contents, make_clip, packets
+from clips import ClipSpec, contents, make_clip, packets, remuxed
 from command_line import CommandLine
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions
@@ -504,3 +504,36 @@ def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     assert errors.count("\n") == 1 and "continue with --resume" in errors
     assert not (tmp_path / "out.mkv").exists() and first.exists()
     assert (first.parent / "000000.mkv").exists()
+
+
+def test_a_complete_clip_is_not_made_again(tmp_path: Path, run: CommandLine) -> None:
+    source = make_clip(tmp_path / "in.mp4", replace(TINY, pts=range(3), audio=[]))
+    command = ("enhance", source, "-o", tmp_path / "out.mkv", "--model", "photo-x2", "--resume")
+    assert run(*command).code == 0
+    again = run(*command)
+    assert (again.code, "done before" in again.output) == (0, True)
+    (tmp_path / "onebranch-out.mkv.jsonl").unlink()  # as after a first run without --resume
+    assert run(*command).code == 0
+    assert "other options" in run(*command, "--crf", "30").errors
+    assert run(*command, "--dry-run").code == 0
+
+
+def test_comparisons_of_clips_are_refused_before_the_first_frame(tmp_path: Path, run: CommandLine) -> None:
+    make_clip(tmp_path / "in.mp4", replace(TINY, pts=range(3), audio=[]))
+    refused = run.refused("enhance", tmp_path / "in.mp4", "-o", tmp_path / "out.mkv", "--compare", "c.png")
+    assert "--preview" in refused
+    assert not (tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize(("option", "kept"), [("--strip", set()), ("--strip-location", {"TITLE"})])
+def test_metadata_and_locations_are_left_out(
+    tmp_path: Path, run: CommandLine, option: str, kept: set[str]
+) -> None:
+    plain = make_clip(tmp_path / "plain.mkv", replace(TINY, pts=range(3)))
+    where = {"title": "Lake", "location": "+47.6000+009.1000/"}
+    source = remuxed(plain, tmp_path / "in.mkv", metadata=where, titles={1: "Comments"})
+    assert run("enhance", source, "-o", tmp_path / "out.mkv", "--model", "photo-x2", option).code == 0
+    with av.open(tmp_path / "out.mkv") as result:
+        names = {key.upper() for key in result.metadata} - {"ENCODER"}
+        assert names == kept
+        assert ("title" in result.streams[1].metadata) == bool(kept)

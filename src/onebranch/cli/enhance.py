@@ -84,7 +84,8 @@ batch_options = option_group(
     click.option(
         "--compare",
         "comparisons",
-        help="Also write input and result side by side: into a folder, or for one picture a file.",
+        help="Also write input and result side by side: into a folder, or for one picture a file (clips have"
+        " --preview instead).",
     ),
 )
 
@@ -204,8 +205,10 @@ file_options = option_group(
     click.option(
         "--level", type=int, default=1, show_default=True, help="PNG compression: 0 (fast) to 9 (small)."
     ),
-    click.option("--strip", is_flag=True, help="Remove all metadata except the colour profile."),
-    click.option("--strip-location", is_flag=True, help="Remove GPS metadata."),
+    click.option(
+        "--strip", is_flag=True, help="Remove all metadata; colour profiles and languages are kept."
+    ),
+    click.option("--strip-location", is_flag=True, help="Remove geographic locations."),
 )
 
 

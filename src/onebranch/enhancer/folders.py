@@ -167,7 +167,8 @@ def preview_files(
         from onebranch.enhancer.manifest import Records, fingerprint
 
         settings = batch.other.settings
-        records = Records(Path(out), fingerprint(options, file_options.encoding, settings))
+        folder = Path(out).parent if work.into_file else Path(out)
+        records = Records(folder, fingerprint(options, file_options.encoding, settings))
     outcomes = preview_outcomes(work.jobs, work.enhancer, file_options, records, preview)
     return _summary(work, outcomes, observer)
 
@@ -185,13 +186,15 @@ def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver
 class _Work(NamedTuple):
     """The jobs, lines about inputs that were left out, and the enhancer.
 
-    recorded: whether results are recorded in a manifest.
+    recorded: whether results are recorded in a manifest. into_file: whether the only result is the file
+    `out`, not a file in the folder `out`.
     """
 
     jobs: list[Job]
     left_out: tuple[str, ...]
     enhancer: Enhancer
     recorded: bool
+    into_file: bool
 
 
 def _prepare(
@@ -214,9 +217,8 @@ def _prepare(
     jobs = _with_comparisons(jobs, Path(out), batch)
     check_comparisons(jobs, sources.pictures)
     into_file = len(jobs) == 1 and jobs[0].target == Path(out)
-    return _Work(
-        jobs, sources.left_out, enhancer, (batch.resume or batch.shard is not None) and not into_file
-    )
+    recorded = batch.resume or batch.shard is not None
+    return _Work(jobs, sources.left_out, enhancer, recorded, into_file)
 
 
 def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
@@ -298,6 +300,12 @@ def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[J
     """The jobs, with the file of each comparison if there are to be any."""
     if batch.comparisons is None:
         return jobs
+    for job in jobs:
+        if batch.other.include(job.source):
+            raise OnebranchError(
+                f"'{job.source}' is a clip, and comparisons are pictures (--compare); --preview writes a clip"
+                " with the original beside the result"
+            )
     folder = Path(batch.comparisons)
     if len(jobs) == 1 and folder.suffix and not means_a_folder(batch.comparisons):
         files = [folder]
@@ -308,10 +316,7 @@ def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[J
         if _format_name(file) == "":
             raise OnebranchError(f"'{file}' has no picture's suffix; a comparison needs one, such as .png")
     check_unique_targets(zip([job.source for job in jobs], files, strict=True))
-    return [
-        job if batch.other.include(job.source) else replace(job, comparison=file)
-        for job, file in zip(jobs, files, strict=True)
-    ]
+    return [replace(job, comparison=file) for job, file in zip(jobs, files, strict=True)]
 
 
 def _comparison_file(job: Job, out: Path, folder: Path) -> Path:
@@ -334,11 +339,12 @@ def _outcomes(
     from onebranch.enhancer.batch import CreatedFolders
     from onebranch.enhancer.manifest import Manifest, fingerprint
 
-    CreatedFolders().create(out)
+    folder, only = (out.parent, out.name) if work.into_file else (out, "")
+    CreatedFolders().create(folder)
     options = fingerprint(work.enhancer.options, file_options.encoding, batch.other.settings)
-    with Manifest(out, options, batch.shard) as manifest:
+    with Manifest(folder, options, batch.shard, only) as manifest:
         if batch.resume:
-            _remove_leftovers(work.jobs, out)
+            _remove_leftovers(work.jobs, folder)
         yield from Batch(
             work.enhancer,
             file_options,

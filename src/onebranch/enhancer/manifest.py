@@ -71,12 +71,14 @@ class Records:
 class Manifest(Records):
     """The records of an output folder, to which this run appends its own, in a file for its shard.
 
-    A context manager. Raises OnebranchError if the file cannot be written, or another run is writing it.
+    only: the name of the only result, if there is one; its record has a file of its own, so that another run
+    may write other results into the folder. A context manager. Raises OnebranchError if the file cannot be
+    written, or another run is writing it.
     """
 
-    def __init__(self, folder: Path, options: str, shard: Shard | None = None) -> None:
+    def __init__(self, folder: Path, options: str, shard: Shard | None = None, only: str = "") -> None:
         super().__init__(folder, options)
-        part = f"-{shard.index}-of-{shard.count}" if shard else ""
+        part = f"-{shard.index}-of-{shard.count}" if shard else f"-{only}" if only else ""
         self.path = folder / f"onebranch{part}.jsonl"
         try:
             self._file = _open_exclusively(self.path)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from onebranch.enhancer.options import Size
 from onebranch.errors import OnebranchError
+from onebranch.video.clip_metadata import MetadataFilter
 from onebranch.video.containers import Container
 from onebranch.video.encoding import ClipEncoding, Encoder
 from onebranch.video.probe import ClipProbe, opened
 from onebranch.video.segments import ClipSegment, SegmentFolder, decoding_times
-from onebranch.video.streams import Cut, StreamCopier, StreamPlan, copy_chapters, kept_metadata
+from onebranch.video.streams import Cut, StreamCopier, StreamPlan, copy_chapters
 from onebranch.video.timestamps import ticks_per_frame
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Muxing:
     """The final file. size: (height, width) of its frames. cut: the part of the source that it holds.
 
-    chapters: whether to copy them.
+    chapters: whether to copy them. kept: which metadata are copied.
     """
 
     probe: ClipProbe
@@ -33,7 +34,8 @@ class Muxing:
     size: Size
     plans: Sequence[StreamPlan]
     cut: Cut
-    chapters: bool = True
+    chapters: bool
+    kept: MetadataFilter
 
     def check(self) -> None:
         """Write the header of the file into memory. Raises OnebranchError if that is impossible."""
@@ -92,8 +94,8 @@ class Muxing:
         return opened_output
 
     def _copier(self, source: Any, output: "OutputContainer", add_picture: Any) -> StreamCopier:
-        output.metadata.update(kept_metadata(source.metadata))
-        copier = StreamCopier(source, output, self.plans, add_picture, self.cut)
+        output.metadata.update(self.kept.of_file(source.metadata))
+        copier = StreamCopier(source, output, self.plans, add_picture, self.cut, self.kept)
         if self.chapters:
             copy_chapters(source, output, self.cut)
         return copier

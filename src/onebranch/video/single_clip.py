@@ -29,6 +29,7 @@ from onebranch.extras import require
 from onebranch.images.attributes import attributes_of
 from onebranch.read_ahead import ReadAhead
 from onebranch.runtime.cores import cores
+from onebranch.video.clip_metadata import MetadataFilter
 from onebranch.video.containers import container_of_name
 from onebranch.video.decoding import ClipPart, ClipReader, part_of, problem_notes
 from onebranch.video.encoding import ClipEncoding, choose_encoding
@@ -264,7 +265,16 @@ def _task(
     part = part_of(probe, video)
     with opened(source) as opened_source:
         plans = plan_streams(opened_source, probe.index, container, video.drop)
-    muxing = Muxing(probe, container, encoding, size, plans, _cut(probe, part), "chapters" not in video.drop)
+    muxing = Muxing(
+        probe,
+        container,
+        encoding,
+        size,
+        plans,
+        _cut(probe, part),
+        "chapters" not in video.drop,
+        MetadataFilter(file_options.encoding.strip, file_options.encoding.strip_location),
+    )
     muxing.check()
     notes = tuple(_notes(probe, video, encoding, requested, size, plans))
     return ClipTask(probe, target, enhancer, file_options, video, part, muxing, notes)

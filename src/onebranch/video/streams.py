@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from onebranch.errors import OnebranchError
+from onebranch.video.clip_metadata import MetadataFilter
 from onebranch.video.containers import CONTAINERS, Container
 
 if TYPE_CHECKING:
@@ -34,17 +35,6 @@ COPIED_AUDIO = {
     "MPEG-TS": frozenset(("aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "opus", "dts", "truehd")),
 }
 """The audio codecs that players read in containers into which FFmpeg writes others too."""
-
-WRITER_METADATA = (
-    "encoder",
-    "major_brand",
-    "minor_version",
-    "compatible_brands",
-    "duration",
-    "vendor_id",
-    "alpha_mode",
-)
-"""Metadata that describe the file and not its content; the writer of a file states its own."""
 
 COVER_TYPES = {"mjpeg": ("image/jpeg", "cover.jpg"), "png": ("image/png", "cover.png")}
 """MIME type and file name of cover art as a Matroska attachment, by its codec."""
@@ -197,6 +187,7 @@ class StreamCopier:
         plans: Sequence[StreamPlan],
         add_picture: Any,
         cut: Cut,
+        kept: MetadataFilter,
     ) -> None:
         self._source, self._cut = source, cut
         self._streams: dict[int, Any] = {}
@@ -215,9 +206,10 @@ class StreamCopier:
             else:
                 attachments += [plan] if plan.action == "attach" else []
                 continue
-            _copy_properties(stream, copy)
+            copy.metadata.update(kept.of_stream(stream.metadata))
+            copy.disposition = stream.disposition
         for plan in attachments:
-            _attach(source, output, plan)
+            _attach(source, output, plan, kept)
 
     def packets(self) -> Iterator[tuple[float, Any]]:
         """(time in seconds, packet for the output) of all copied streams."""
@@ -303,28 +295,9 @@ class _SubtitleConverter:
         yield encoded
 
 
-def _copy_properties(source: Any, copy: Any) -> None:
-    """Metadata and disposition of a stream."""
-    copy.metadata.update(kept_metadata(source.metadata))
-    copy.disposition = source.disposition
-
-
-def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """The metadata without those that describe the file and not its content.
-
-    >>> kept_metadata({"title": "A", "encoder": "Lavf", "DURATION": "00:01", "_STATISTICS_TAGS": "BPS"})
-    {'title': 'A'}
-    """
-    return {key: value for key, value in metadata.items() if not _is_of_writer(key, value)}
-
-
-def _is_of_writer(key: str, value: str) -> bool:
-    statistics = key.upper().startswith(("_STATISTICS", "NUMBER_OF_", "BPS"))
-    generic = key.lower() == "handler_name" and value.endswith("Handler")
-    return statistics or generic or key.lower() in WRITER_METADATA
-
-
-def _attach(source: "InputContainer", output: "OutputContainer", plan: StreamPlan) -> None:
+def _attach(
+    source: "InputContainer", output: "OutputContainer", plan: StreamPlan, kept: MetadataFilter
+) -> None:
     """Attach a file of the source, or its cover art."""
     stream: Any = source.streams[plan.index]
     if plan.kind == "attachments":
@@ -336,7 +309,7 @@ def _attach(source: "InputContainer", output: "OutputContainer", plan: StreamPla
         name = stream.metadata.get("filename", name)
         content = _cover(source, stream)
     copy: Any = output.add_attachment(name, mime, content)
-    copy.metadata.update(kept_metadata(stream.metadata) | {"filename": name, "mimetype": mime})
+    copy.metadata.update(kept.of_stream(stream.metadata) | {"filename": name, "mimetype": mime})
 
 
 def _cover(source: "InputContainer", stream: Any) -> bytes:
