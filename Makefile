@@ -36,7 +36,7 @@ demo: $(VENV)/base.stamp ## double a photograph, compare it with bicubic (no PyT
 	env -u OMP_NUM_THREADS $(BIN)/onebranch demo
 
 test: $(VENV)/dev.stamp ## the tests, in under ten minutes on two cores
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, complexity, words
 	$(BIN)/ruff check
@@ -50,7 +50,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, comple
 
 slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
 	scripts/install_ffmpeg.sh
-	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS)
+	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist worksteal
 	scripts/docker.sh
 
 soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzzing time (SOAK_SECONDS)
