@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from onebranch.enhancer import batch, folders
 from onebranch.enhancer.batch import Batch, Done, MemoryBudget, number_of_jobs
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.folders import BatchObserver, BatchOptions, Summary, enhance_files, preview_files
-from onebranch.enhancer.jobs import Job, Shard
+from onebranch.enhancer.jobs import Job, Shard, check_unique_targets
 from onebranch.enhancer.manifest import Manifest
 from onebranch.enhancer.names import Naming
 from onebranch.enhancer.options import Options
@@ -322,6 +323,20 @@ def test_results_without_a_record_are_taken_over_if_the_same_comes_out(
     assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Done"] * 7
     assert changed == {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert sorts(enhance_files([pictures], out, OPTIONS, batch=RESUME)) == ["Skipped"] * 7
+
+
+def test_a_result_without_a_record_gets_its_comparison(pictures: Path, tmp_path: Path) -> None:
+    out, batched = tmp_path / "out", replace(RESUME, comparisons=tmp_path / "side")
+    enhance_files([pictures], out, OPTIONS)
+    assert sorts(enhance_files([pictures], out, OPTIONS, batch=batched)) == ["Done"] * 7
+    assert len(list((tmp_path / "side").glob("*_compared.png"))) == 7
+
+
+def test_results_are_compared_with_all_earlier_results() -> None:
+    composed, decomposed = Path("out/\u00e9.png"), Path("out/e\u0301.png")
+    check_unique_targets([(Path("1"), composed), (Path("2"), decomposed)])
+    with pytest.raises(OnebranchError, match="'1' and '3' would both become"):
+        check_unique_targets([(Path("1"), composed), (Path("2"), decomposed), (Path("3"), composed)])
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from onebranch.cli import onebranch
-from onebranch.degraded_evaluation import RESAMPLERS, TREATMENTS, evaluate_degraded
+from onebranch.degraded_evaluation import MAX_PSNR, RESAMPLERS, TREATMENTS, evaluate_degraded
 from onebranch.errors import OnebranchError
 from onebranch.images.degradation import add_noise, blur, compress, reduce, resize
 
@@ -51,6 +51,16 @@ def test_the_baseline_is_pillows_lanczos_of_the_degraded_picture(folder):
 def test_a_model_that_makes_pictures_smaller_is_refused(folder):
     with pytest.raises(OnebranchError, match="this one's task is 'downscale'"):
         evaluate_degraded("shrink-x2", folder)
+
+
+def test_equal_pictures_and_too_small_ones(tmp_path):
+    Image.new("RGB", (24, 18)).save(tmp_path / "black.png")
+    evaluation = evaluate_degraded("photo-x2", tmp_path)
+    assert evaluation.classes[0].pictures[0].lanczos == MAX_PSNR
+    assert np.isfinite(evaluation.gain) and "NaN" not in json.dumps(evaluation.as_json(), allow_nan=False)
+    Image.new("RGB", (24, 5)).save(tmp_path / "flat.png")
+    with pytest.raises(OnebranchError, match=r"flat.png' has 24x5 pixels; .* at least 5x5 are needed"):
+        evaluate_degraded("photo-x2", tmp_path)
 
 
 def test_a_model_that_keeps_the_size_is_compared_with_its_input(folder):

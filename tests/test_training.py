@@ -331,6 +331,19 @@ def test_a_cache_made_for_another_scale_is_not_used(tmp_path):
         load_pairs(paired, at_4, tmp_path / "cache", 8)
 
 
+def test_a_cache_made_without_partners_is_not_used_with_them(tmp_path):
+    """The pictures of a folder and its partners are the pictures of the folder above both."""
+    for number, folder in enumerate(("clean", "noisy")):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        Image.new("RGB", (48, 48), (number, 0, 0)).save(tmp_path / "data" / folder / "p.png")
+    spec = expand(NetworkShorthand(task="denoise", scale=1))
+    alone = PairSource(str(tmp_path / "data"), None, None, makes_low=False, skips_errors=False)
+    paired = source(tmp_path / "data" / "clean", tmp_path / "data" / "noisy")
+    assert load_pairs(alone, spec, tmp_path / "cache", 8).low is None
+    pairs = load_pairs(paired, spec, tmp_path / "cache", 8)
+    assert pairs.low is not None and len(pairs) == 1 and pairs.low[0].max() == 1
+
+
 def test_partners_of_a_damaged_cache_are_checked_when_they_are_used(tmp_path):
     for folder, side in (("hr", 96), ("lr", 48)):
         (tmp_path / folder).mkdir()

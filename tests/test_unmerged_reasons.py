@@ -259,3 +259,30 @@ def test_unmerged_operations_of_a_module_have_their_reasons() -> None:
     for name, reason in table:
         assert any(entry.startswith(f"{name}: ") and reason in entry for entry in entries), (name, reason)
     assert len(report.merged) == len(merging)
+
+
+def test_operations_that_are_not_linear_have_no_reason():
+    """Only a linear operation that stays unmerged has a reason."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: no module was traced")
+    ones = torch.ones(8, 8, 12, 14)
+    products = [
+        lambda a: torch.where(a > 0, a, 0.2 * a),
+        lambda a: torch.lerp(a, a + 1, a),
+        lambda a: torch.einsum("nchw,nchw->nchw", a, a),
+        lambda a: torch.div(ones[:1], a),
+        lambda a: torch.baddbmm(ones[0], a[0], a[0].transpose(1, 2) @ ones[0])[None],
+    ]
+
+    class Several(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.ModuleList(torch.nn.Conv2d(3, 8, 1, bias=False) for _ in products)
+            self.last = torch.nn.ModuleList(torch.nn.Conv2d(8, 8, 1, bias=False) for _ in products)
+
+        def forward(self, x):
+            layers = zip(self.first, products, self.last, strict=True)
+            return [last(operation(first(x))) for first, operation, last in layers]
+
+    _, report = onebranch.merge(Several().eval(), torch.zeros(1, 3, 12, 14), force=True)
+    names = [entry.reason.split(":")[0] for entry in report.unmerged]
+    assert not {"where", "lerp", "einsum", "div", "baddbmm"} & set(names), names

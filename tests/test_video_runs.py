@@ -398,6 +398,13 @@ def test_ffmpeg_reads_and_writes_our_streams(tmp_path: Path) -> None:
     assert enhance(file, tmp_path / "again.mkv", KEEP).preview.frames == 3
 
 
+def test_a_pipe_takes_no_dry_run() -> None:
+    command = [sys.executable, "-m", "onebranch", "enhance", "-", "-o", "-", "--format", "y4m", "--dry-run"]
+    result = subprocess.run(command, input=b"", capture_output=True, check=False)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"takes neither --dry-run nor --list" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -405,6 +412,12 @@ def test_ffmpeg_reads_and_writes_our_streams(tmp_path: Path) -> None:
         (b"YUV4MPEG2 W0 H4 F25:1\n", "frames of 0x4"),
         (b"YUV4MPEG2 W4 F25:1\n", "cannot be read"),
         (b"YUV4MPEG2 W4 H4 F25:1 C419\n", "cannot be read"),
+        (b"YUV4MPEG2 W4 H4 F25:1 C444foo\n", "cannot be read"),
+        (b"YUV4MPEG2 W4 H4 F25:1 C444alpha10\n", "cannot be read"),
+        (b"YUV4MPEG2 W4 H4 F25:1 C420alpha\n", "cannot be read"),
+        (b"YUV4MPEG2 W4 H4 F25:1 Cmono99\n", "cannot be read"),
+        (b"YUV4MPEG2 W4 H4 F-25:1\n", "frame rate -25"),
+        (b"YUV4MPEG2 W4 H4 F25:1 X" + b"a" * 2000, "does not end within 1024 bytes"),
         (b"YUV4MPEG2 W4 H4 F25:1\nFRAME\n123", "ends inside frame 0"),
         (b"YUV4MPEG2 W4 H4 F25:1\nFRAMX\n123", "damaged at frame 0"),
         (b"YUV4MPEG2 W4 H4 F25:1\n", "no frames"),

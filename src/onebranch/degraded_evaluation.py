@@ -1,8 +1,8 @@
 """Scores of a model on realistic inputs: reduced by several resamplers, compressed or noisy.
 
-Every score is compared with Pillow's Lanczos and bicubic resizing of the same input (for models that keep
-the size, with the input itself). PSNR is on Y, as in `metrics`, of 8-bit pictures, with `scale` pixels
-cropped at each border.
+The baselines are Pillow's Lanczos and bicubic enlargement of the same degraded input; for models that keep
+the size, both are that input itself. PSNR is that of the Y channel (BT.601, see `metrics`) of 8-bit pictures,
+without `scale` pixels of the result at each border, and at most `MAX_PSNR`.
 """
 
 import os
@@ -31,10 +31,13 @@ ByteArray = npt.NDArray[np.uint8]
 """A picture (H, W, 3)."""
 
 RESAMPLERS: tuple[Resampler, ...] = ("bicubic", "box", "lanczos")
-"""The filters that reduce the inputs."""
+"""Filters by which the references are reduced to inputs."""
 
 BASELINES: tuple[Resampler, ...] = ("lanczos", "bicubic")
-"""Plain resizing that the model is compared with."""
+"""Filters by which inputs are enlarged for comparison."""
+
+MAX_PSNR = 100.0
+"""The PSNR in dB that stands for equal pictures, whose PSNR is infinite, so that means stay finite."""
 
 Treatment = Callable[[ByteArray, np.random.Generator], ByteArray]
 
@@ -59,12 +62,14 @@ TREATMENTS: dict[str, Treatment] = {
     "noise 5": partial(_noisy, 5.0),
     "noise 15": partial(_noisy, 15.0),
 }
-"""Degradations after the reduction: JPEG with 4:2:0 subsampling, noise in grey levels, 8 bits."""
+"""Degradations after the reduction, 8 bits. The number is the quality of JPEG, with 4:2:0 subsampling, or the
+standard deviation of noise in grey levels.
+"""
 
 
 @dataclass(frozen=True)
 class PictureScore:
-    """PSNR on Y in dB of one picture: the model's, and those of plain resizing."""
+    """The PSNR of Y in dB of one picture: of the model's result and of the two baselines."""
 
     name: str
     model: float
@@ -79,7 +84,10 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class DegradedClass:
-    """One kind of inputs and the scores of all pictures."""
+    """The scores of all pictures after one degradation.
+
+    resampler: one of `RESAMPLERS`, or "none" for models that keep the size. treatment: a key of `TREATMENTS`.
+    """
 
     resampler: str
     treatment: str
@@ -111,7 +119,7 @@ class DegradedEvaluation:
 
     @property
     def gain(self) -> float:
-        """The mean gain over Lanczos of all classes, in dB."""
+        """The mean of all classes' gains over Lanczos, in dB."""
         return float(np.mean([one.gain for one in self.classes]))
 
     @property
@@ -155,13 +163,13 @@ def evaluate_degraded(
     Every picture is cropped to a multiple of the scale, reduced by each of `RESAMPLERS` and changed by each
     of `TREATMENTS`; noise is seeded by the picture's index. For models that keep the size, inputs are not
     reduced and the class "clean" is left out, since the input is the reference. progress: called with the
-    name of each picture before it is scored. Raises OnebranchError for models that make pictures smaller and
-    for folders without pictures.
+    name of each picture before it is scored. Raises OnebranchError for models that make pictures smaller, for
+    folders without pictures and for pictures of which the border leaves nothing.
     """
     network = model if isinstance(model, Model) else load(model)
     if network.spec.task == "downscale":
         raise OnebranchError(
-            "degraded pictures are for models that enlarge or clean; this one's task is 'downscale'"
+            "--degraded scores models that upscale or denoise; this one's task is 'downscale'"
         )
     options = Options(model=network, runtime=runtime, precision=precision, threads=threads)
     enhancer = Enhancer(options)
@@ -204,10 +212,15 @@ def _rgb(path: Path, scale: int) -> ByteArray:
     """The picture as 8-bit RGB, without rows and columns beyond a multiple of the scale."""
     pixels = as_depth(read(path).pixels, "uint8")
     height, width = (side - side % scale for side in pixels.shape[:2])
+    if min(height, width) <= 2 * scale:
+        raise OnebranchError(
+            f"'{path}' has {pixels.shape[1]}x{pixels.shape[0]} pixels; without a border of {scale} pixels,"
+            f" at least {2 * scale + 1}x{2 * scale + 1} are needed"
+        )
     rgb = np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
     return rgb[:height, :width].astype(np.uint8, copy=False)
 
 
 def _psnr_y(picture: npt.NDArray[np.generic], reference: ByteArray, border: int) -> float:
     y, reference_y = (grey(cropped(np.asarray(p, np.uint8), border)) for p in (picture, reference))
-    return psnr(y, reference_y)
+    return min(psnr(y, reference_y), MAX_PSNR)

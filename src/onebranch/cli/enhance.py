@@ -269,6 +269,8 @@ def command(
     if to_stdout:
         _check_standard_output(batch, as_json)
     if is_y4m_pipe(out, batch.file_format):
+        if dry_run or listing:
+            raise click.UsageError("-o - --format y4m writes one clip: it takes neither --dry-run nor --list")
         clips.pipe(pictures, network.options(running))
         return
     paths = _paths(pictures, listing)

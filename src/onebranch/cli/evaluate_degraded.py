@@ -38,14 +38,18 @@ def _table(evaluation: "DegradedEvaluation") -> "Table":
     by_resampler: dict[str, list[DegradedClass]] = {}
     for one in evaluation.classes:
         by_resampler.setdefault(one.resampler, []).append(one)
+    baseline = "the degraded input" if "none" in by_resampler else "Lanczos"
     table = Table(
-        title=f"{evaluation.model} on {evaluation.data}: PSNR on Y over Lanczos, in dB",
+        title=f"{evaluation.model} on {evaluation.data}: gain in PSNR of Y over {baseline}, in dB",
         caption=f"in brackets: the picture with the smallest gain; mean {evaluation.gain:+.2f},"
         f" smallest of all {evaluation.worst_gain:+.2f}",
     )
-    table.add_column("reduced by")
+    table.add_column("reduced by" if baseline == "Lanczos" else "")
     for one in next(iter(by_resampler.values())):
         table.add_column(one.treatment, justify="right")
     for resampler, classes in by_resampler.items():
-        table.add_row(resampler, *(f"{one.gain:+.2f} ({one.worst.gain:+.2f})" for one in classes))
+        table.add_row(
+            resampler if baseline == "Lanczos" else "",
+            *(f"{one.gain:+.2f} ({one.worst.gain:+.2f})" for one in classes),
+        )
     return table

@@ -1,5 +1,6 @@
 """Several pictures enhanced at the same time: reading, networks and writing overlap; results are in order."""
 
+import filecmp
 import os
 import threading
 import time
@@ -177,7 +178,7 @@ class Batch:
         except OnebranchError as error:
             return _failed(job, error)
         except OSError as error:
-            return Failed(job, f"'{job.source}' to '{job.target}': {error.strerror or error}")
+            return Failed(job, _system_error(job, error))
         except Exception as error:
             text = f"'{job.source}': a fault in onebranch, {type(error).__name__}: {error}; please report it"
             return Failed(job, str(OnebranchError(text)))
@@ -226,13 +227,15 @@ class Batch:
 
         with temporary_path(job.target.parent, job.target.suffix) as temporary:
             enhanced = self._enhance_into(job, temporary)
-            same = temporary.read_bytes() == job.target.read_bytes()
+            same = filecmp.cmp(temporary, job.target, shallow=False)
         if not same:
             reason = (
                 f"it is not what enhancing '{job.source}' gives now: another program wrote it,"
                 " or it is damaged"
             )
             raise OnebranchError(other_result(job, reason))
+        if job.comparison is not None and not job.comparison.exists():
+            self._compare(job, enhanced)
         return enhanced
 
     def _enhance_into(self, job: Job, target: Path) -> Enhanced:
@@ -270,10 +273,17 @@ def preview_outcomes(
             yield Previewed(job, previewed, None if previewed.is_clip else estimator.seconds(previewed))
         except OnebranchError as error:
             yield _failed(job, error)
+        except OSError as error:
+            yield Failed(job, _system_error(job, error))
+
+
+def _system_error(job: Job, error: OSError) -> str:
+    return f"'{job.source}' to '{job.target}': {error.strerror or error}"
 
 
 def _failed(job: Job, error: OnebranchError) -> Failed:
     """The failure; its reason names the picture."""
     reason = str(error)
-    named = any(str(OnebranchError(str(path))) in reason for path in (job.source, job.target, job.comparison))
+    paths = [path for path in (job.source, job.target, job.comparison) if path is not None]
+    named = any(str(OnebranchError(str(path))) in reason for path in paths)
     return Failed(job, reason if named else str(OnebranchError(f"'{job.source}': {reason}")))

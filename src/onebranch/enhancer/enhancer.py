@@ -110,7 +110,8 @@ class Enhancer:
         """Estimated bytes that the rows of a picture take while it is enhanced."""
         pipeline, limit = self.pipeline(layout), self.memory()
         whole = pipeline.whole or self.options.wrap
-        rows = layout.height if whole else min(pipeline.target.height, pipeline.band_height(limit))
+        height = pipeline.target.height
+        rows = height if whole else min(height, pipeline.band_height(limit))
         return rows * pipeline.bytes_of_row()
 
     def needs_whole(self, layout: Layout) -> bool:

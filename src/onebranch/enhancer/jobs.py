@@ -175,17 +175,18 @@ def _is_animation(source: Path) -> bool:
 
 def check_unique_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
     """Raise OnebranchError if two pictures would have the same result. pairs: (source, target)."""
-    source_of: dict[tuple[Path, str], Path] = {}
-    target_of: dict[tuple[Path, str], Path] = {}
+    earlier: dict[tuple[Path, str], list[tuple[Path, Path]]] = {}
     for source, target in pairs:
         # many file systems treat names that differ in case, or in how accents are encoded, as one name
         key = target.parent, unicodedata.normalize("NFC", target.name).casefold()
-        if key in source_of and not _same_but_for_unicode(target_of[key], target):
-            raise OnebranchError(
-                f"'{source_of[key]}' and '{source}' would both become '{target}';"
-                " enhance them into different folders, or give them different names (--name)"
-            )
-        source_of[key], target_of[key] = source, target
+        alike = earlier.setdefault(key, [])
+        for other_source, other_target in alike:
+            if not _same_but_for_unicode(other_target, target):
+                raise OnebranchError(
+                    f"'{other_source}' and '{source}' would both become '{target}';"
+                    " enhance them into different folders, or give them different names (--name)"
+                )
+        alike.append((source, target))
 
 
 def _same_but_for_unicode(one: Path, other: Path) -> bool:

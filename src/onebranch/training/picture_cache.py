@@ -91,7 +91,7 @@ def load_pairs(source: PairSource, spec: NetworkSpec, cache: Path, patch_size: i
     """
     paths = find_pictures(Path(source.folder), recursive=True)
     partners = find_partners(paths, source, spec.scale) if source.partners else None
-    key = _key(paths + (partners or []), [spec.task, spec.scale, source.makes_low, source.skips_errors])
+    key = _key(paths, partners, [spec.task, spec.scale, source.makes_low, source.skips_errors])
     target = cache / f"{key}.npy"
     index_path = cache / f"{key}.json"
     index = _read_index(target, index_path)
@@ -113,10 +113,11 @@ def _read_index(target: Path, index_path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _key(paths: list[Path], settings: list[Any]) -> str:
-    """A digest of everything that determines the content of a cached pair."""
-    facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-    return hashlib.sha256(json.dumps([CACHE_VERSION, settings, facts]).encode()).hexdigest()[:24]
+def _key(paths: list[Path], partners: list[Path] | None, settings: list[Any]) -> str:
+    """A digest of everything that determines the cached pairs of a source."""
+    lists = [paths] if partners is None else [paths, partners]
+    facts = [[(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths] for paths in lists]
+    return hashlib.sha256(json.dumps([CACHE_VERSION, settings, *facts]).encode()).hexdigest()[:24]
 
 
 def find_partners(paths: Sequence[Path], source: PairSource, scale: int) -> list[Path]:
@@ -286,12 +287,8 @@ def _check_partner(high: RgbPicture, low: RgbPicture, spec: NetworkSpec, name: s
 def _mapped(target: Path, index: dict[str, Any], scale: int, patch_size: int) -> Pairs:
     entries = index["pictures"]
     if not entries:
-        raise OnebranchError(f"none of the {len(index['unreadable'])} pictures can be read")
-    flat = np.memmap(target, np.uint8, "r")
-
-    def view(half: tuple[int, int, int]) -> RgbPicture:
-        offset, height, width = half
-        return flat[offset : offset + height * width * 3].reshape(height, width, 3)
+        first = f"; the first: {index['unreadable'][0]}"
+        raise OnebranchError(f"none of the {len(index['unreadable'])} pictures can be used{first}")
 
     large = [e for e in entries if min(e["halves"][0][1:]) // scale >= patch_size]
     if not large:
@@ -299,6 +296,12 @@ def _mapped(target: Path, index: dict[str, Any], scale: int, patch_size: int) ->
             f"no picture is large enough: each side must be at least {patch_size * scale} pixels;"
             " use a smaller 'data.patch_size' or larger pictures"
         )
+    flat = np.memmap(target, np.uint8, "r")
+
+    def view(half: tuple[int, int, int]) -> RgbPicture:
+        offset, height, width = half
+        return flat[offset : offset + height * width * 3].reshape(height, width, 3)
+
     high = tuple(view(e["halves"][0]) for e in large)
     low = tuple(view(e["halves"][1]) for e in large) if len(large[0]["halves"]) > 1 else None
     names = tuple(e["name"] for e in large)

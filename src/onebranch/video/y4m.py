@@ -5,6 +5,7 @@ header: YUV4MPEG2 W960 H540 F24000:1001 Ip A1:1 C420mpeg2 XCOLORRANGE=LIMITED. S
 yuv4mpeg(5) of mjpegtools; depths above 8 bits and XCOLORRANGE are FFmpeg's additions.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,6 +72,8 @@ def parse_header(line: bytes) -> Y4mHeader:
         raise OnebranchError(
             f"the header of the Y4M stream cannot be read: '{line.decode('latin-1')}'"
         ) from None
+    if rate < 0 or (aspect or 0) < 0:
+        raise OnebranchError(f"the Y4M stream has the frame rate {rate} and the sample aspect ratio {aspect}")
     if not all(1 <= side <= MAX_FRAME_SIDE for side in size):
         raise OnebranchError(
             f"the Y4M stream has frames of {size[1]}x{size[0]} pixels; 1 to {MAX_FRAME_SIDE} are read"
@@ -91,18 +94,18 @@ def parse_colour_space(name: str) -> PixelFormat:
 
     Raises ValueError if it is unknown.
     """
-    if name.startswith("mono"):
-        return PixelFormat("grey", int(name.removeprefix("mono") or 8))
-    number, rest = name[:3], name[3:]
-    chroma = CHROMA_FACTORS.get(number)
-    if chroma is None:
+    if name in SITINGS:
+        return PixelFormat("yuv", 8, CHROMA_FACTORS["420"])
+    if name == "444alpha":
+        return PixelFormat("yuv", 8, CHROMA_FACTORS["444"], alpha=True)
+    match = re.fullmatch(r"mono(\d{1,2})?|(\d{3})(?:p(\d{1,2}))?", name)
+    if match is None:
         raise ValueError(name)
-    if rest == "alpha":
-        return PixelFormat("yuv", 8, chroma, alpha=True)
-    depth = int(rest[1:]) if rest[:1] == "p" and rest[1:].isdecimal() else 8
-    if not 8 <= depth <= 16:
+    grey_depth, number, colour_depth = match.groups()
+    depth = int(grey_depth or colour_depth or 8)
+    if not 8 <= depth <= 16 or (number and number not in CHROMA_FACTORS):
         raise ValueError(name)
-    return PixelFormat("yuv", depth, chroma)
+    return PixelFormat("yuv", depth, CHROMA_FACTORS[number]) if number else PixelFormat("grey", depth)
 
 
 def colour_space(pixel_format: PixelFormat, siting: str) -> str:
@@ -148,7 +151,10 @@ class Y4mReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.header = parse_header(file.readline(MAX_LINE_BYTES))
+        line = file.readline(MAX_LINE_BYTES)
+        if line.startswith(Y4M_SIGNATURE) and not line.endswith(b"\n"):
+            raise OnebranchError(f"the header of the Y4M stream does not end within {MAX_LINE_BYTES} bytes")
+        self.header = parse_header(line)
 
     def frames(self) -> Iterator[Planes]:
         """The planes of every frame. Raises OnebranchError where the stream is damaged or cut off."""

@@ -4,7 +4,7 @@ An operation that computes is always given a reason. One that only moves numbers
 or is read by a linear operation that the merge understands, because it separates it from its neighbours.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import torch
 from torch.fx import Node
@@ -84,14 +84,22 @@ MOVING_ATEN_OPERATIONS = {
 
 _ATEN_OPERATIONS_OF_ONE_VALUE = frozenset(
     (
-        *("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "mul", "div", "true_divide", "lerp"),
-        *("linear", "conv1d", "conv3d", "grid_sampler", "grid_sampler_2d", "where"),
+        *("matmul", "mm", "bmm", "mv", "einsum", "mul", "div", "true_divide"),
+        *("linear", "conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"),
+        *("grid_sampler", "grid_sampler_2d"),
     )
 )
 """Operations that are linear only if all but one of their inputs do not depend on the picture's numbers."""
 
-_ALWAYS_LINEAR = frozenset(("lerp", "where", "addmm", "baddbmm"))
-"""Of those, the ones whose several values may depend on the picture, because they are added."""
+_FACTORS = {"addmm": (1, 2), "baddbmm": (1, 2), "addcmul": (1, 2)}
+"""Positions of arguments that are multiplied: at most one may depend on the picture."""
+
+_NONLINEAR_ARGUMENTS = {
+    "where": (0,),
+    **dict.fromkeys(("div", "true_divide", "masked_fill"), (1,)),
+    **dict.fromkeys(("lerp", "addcdiv"), (2,)),
+}
+"""Positions of arguments in which the operation is not linear, such as the condition of `where`."""
 
 
 def reasons_without_rule(
@@ -125,13 +133,28 @@ def _is_linear(node: Node, dependent: Collection[Node]) -> bool:
     name = short_name(node)
     if name not in COMPUTING_ATEN_OPERATIONS and name not in MOVING_ATEN_OPERATIONS:
         return False
-    read = [value for value in node.all_input_nodes if value in dependent]
-    if not read or (len(read) != 1 and name in _ATEN_OPERATIONS_OF_ONE_VALUE and name not in _ALWAYS_LINEAR):
+    read = _dependent_operands(node.args, dependent)
+    if not read or (len(read) > 1 and name in _ATEN_OPERATIONS_OF_ONE_VALUE):
         return False
-    is_square = (
-        len(read) == 1 and name in _ATEN_OPERATIONS_OF_ONE_VALUE and list(node.args).count(read[0]) > 1
-    )
-    return not is_square and _is_float(node)
+    if any(_argument(node, index) in dependent for index in _NONLINEAR_ARGUMENTS.get(name, ())):
+        return False
+    factors = [index for index in _FACTORS.get(name, ()) if _argument(node, index) in dependent]
+    return len(factors) < 2 and _is_float(node)
+
+
+def _dependent_operands(arguments: Iterable[object], dependent: Collection[Node]) -> list[Node]:
+    """The arguments that depend on the picture, lists of arguments included, each as often as it is given."""
+    operands: list[Node] = []
+    for argument in arguments:
+        if isinstance(argument, list | tuple):
+            operands += _dependent_operands(argument, dependent)
+        elif isinstance(argument, Node) and argument in dependent:
+            operands.append(argument)
+    return operands
+
+
+def _argument(node: Node, index: int) -> object:
+    return node.args[index] if index < len(node.args) else None
 
 
 def _dependent_on_numbers(nodes: Collection[Node]) -> set[Node]:
