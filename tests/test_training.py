@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from onebranch.spec.network import convert
 from onebranch.spec.renamed_keys import translate_config
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
 from onebranch.training import config as configs
+from onebranch.training import picture_cache
 from onebranch.training.config import Config, Data, Training
 from onebranch.training.crops import Crops
 from onebranch.training.degradation import Degradation, degrade
@@ -329,6 +331,21 @@ def test_a_cache_made_for_another_scale_is_not_used(tmp_path):
     assert len(load_pairs(paired, at_2, tmp_path / "cache", 8)) == 1
     with pytest.raises(OnebranchError, match="a partner of 48x48 does not fit scale 4; it must be 24x24"):
         load_pairs(paired, at_4, tmp_path / "cache", 8)
+
+
+def test_few_decoded_pictures_wait_in_memory():
+    started = []
+
+    def decoded(number: int) -> picture_cache._Decoded:
+        started.append(number)
+        return picture_cache._Decoded(str(number))
+
+    with ThreadPoolExecutor(2) as pool:
+        pictures = picture_cache._in_order(pool, decoded, 100)
+        assert next(pictures).name == "0"
+        pool.submit(int).result()
+        assert len(started) <= picture_cache.MAX_PICTURES_AHEAD + 1
+        assert [picture.name for picture in pictures] == [str(number) for number in range(1, 100)]
 
 
 def test_a_cache_made_without_partners_is_not_used_with_them(tmp_path):

@@ -7,8 +7,9 @@ The smaller half of an upscaling or downscaling pair is made here, from the whol
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,9 @@ CACHE_VERSION = 2
 
 PARTNER_SUFFIXES = ("", "x{scale}", "_x{scale}", "_LR", "_lr", "_LQ", "_lq", "_lrx{scale}", "_LRBI_x{scale}")
 """Suffixes that common data sets add to a picture's name for its low-quality partner."""
+
+MAX_PICTURES_AHEAD = 16
+"""Pictures that are being decoded, or are decoded and not yet written, at most."""
 
 NAMES_SHOWN = 10
 """Largest number of faulty pictures that a message names; the others are counted."""
@@ -220,9 +224,20 @@ def _decode(
         temporary.open("xb") as file,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        index = _write_halves(file, pool.map(decoded, range(len(paths))))
+        index = _write_halves(file, _in_order(pool, decoded, len(paths)))
         _refuse_errors(index["unreadable"], source)
     write_atomically(index_path, json.dumps(index).encode(), overwrite=True)
+
+
+def _in_order(pool: ThreadPoolExecutor, decoded: Callable[[int], _Decoded], count: int) -> Iterator[_Decoded]:
+    """The decoded pictures in order; only `MAX_PICTURES_AHEAD` of them wait in memory."""
+    waiting: deque[Future[_Decoded]] = deque()
+    for number in range(count):
+        waiting.append(pool.submit(decoded, number))
+        if len(waiting) > MAX_PICTURES_AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _write_halves(file: BinaryIO, pictures: Iterable[_Decoded]) -> dict[str, Any]:
