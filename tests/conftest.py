@@ -4,7 +4,10 @@ Environment: ONEBRANCH_DATA (the full picture sets), ONEBRANCH_FUZZ_SECONDS (tim
 ONEBRANCH_GPU=1 (run the tests that need a GPU), HYPOTHESIS_PROFILE (ci, default, soak).
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 # Workers of many threads each would fight for the cores; PyTorch and OpenBLAS read these when imported.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+if "ONEBRANCH_CACHE" not in os.environ:  # a cache of this process, inherited by those that it starts
+    os.environ["ONEBRANCH_CACHE"] = tempfile.mkdtemp(prefix="onebranch-cache-")
+    atexit.register(shutil.rmtree, os.environ["ONEBRANCH_CACHE"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ONEBRANCH_DATA") or ROOT.parent / "shared" / "data")

@@ -7,6 +7,7 @@ from onebranch.errors import OnebranchError
 EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "openvino": ("openvino", "onnx"),
+    "spandrel": ("spandrel", "torch", "torchvision", "onnx", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "train": ("torch",),
     "video": ("av",),

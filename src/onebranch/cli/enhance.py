@@ -406,8 +406,8 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _print_why_no_engine(runtime: str, model: str | None) -> None:
-    from onebranch.model.catalogue import is_onnx_file
+    from onebranch.model.third_party import is_third_party_file
     from onebranch.runtime.selection import engine_missing
 
-    if not (model and is_onnx_file(model)) and (reason := engine_missing(runtime)):
+    if not (model and is_third_party_file(model)) and (reason := engine_missing(runtime)):
         click.echo(f"  not in the engine: {reason}")

@@ -1,4 +1,4 @@
-"""What `onebranch info` shows about a third-party ONNX file."""
+"""What `onebranch info` shows about a third-party network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def foreign_facts(model: ForeignModel) -> dict[str, Any]:
     analysis = model.analysis
     return {
         "name": model.name,
-        "format": f"ONNX, opset {model.opset}",
+        "format": _format(model),
         "inputs": {name: _shape(value) for name, value in model.inputs.items()},
         "outputs": {name: _shape(value) for name, value in model.outputs.items()},
         "parameters": model.parameters,
@@ -44,6 +44,13 @@ def shown_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in facts["properties"].items()
     }
     return {key: value for key, value in {**facts, "properties": shortened}.items() if value != ""}
+
+
+def _format(model: ForeignModel) -> str:
+    onnx_format = f"ONNX, opset {model.opset}"
+    if not model.architecture:
+        return onnx_format
+    return f"PyTorch weights of {model.architecture}, converted to {onnx_format}"
 
 
 def _shape(value: Value) -> str:

@@ -25,17 +25,20 @@ def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
     """Show the content of MODEL (a shipped name or a file) and which runtime --runtime auto selects for it.
 
     A model of onebranch: its blocks, training recipe, merge plan, proof, quantization and scores. Any other
-    ONNX file: inputs, outputs, scale, halo, the multiple that sizes must have, operations, parameters, and
-    whether it can run.
+    ONNX file, and PyTorch weights: inputs, outputs, scale, halo, the multiple that sizes must have,
+    operations, parameters, and whether it can run.
     """
     from onebranch.errors import OnebranchError
-    from onebranch.model.catalogue import find, is_onnx_file, load
+    from onebranch.model.catalogue import find, load
+    from onebranch.model.third_party import is_third_party_file
 
-    if is_onnx_file(model):
+    if is_third_party_file(model):
         _print_foreign(str(find(model)), input_size, as_json)
         return
     if input_size is not None:
-        raise OnebranchError("--input-size is for ONNX files; models of onebranch run on every size")
+        raise OnebranchError(
+            "--input-size is for ONNX files and PyTorch weights; models of onebranch run on every size"
+        )
     loaded = load(model)
     if as_json:
         click.echo(strict_json.dumps(_facts(loaded), indent=2))
@@ -58,9 +61,9 @@ def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
 
 
 def _print_foreign(path: str, input_size: "InputSize | None", as_json: bool) -> None:
-    from onebranch.extras import require
+    from onebranch.model.third_party import require_reader
 
-    require("onnx", "reading ONNX files")
+    require_reader(path, "reading")
     from onebranch.cli.foreign import foreign_facts, shown_facts
     from onebranch.model.foreign import read_foreign
 

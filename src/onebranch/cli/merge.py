@@ -33,13 +33,16 @@ if TYPE_CHECKING:
 @click.option("--group", help="Branches that become one: one (all) | every:J | size | type  [one]")
 @click.option("--without-head-and-tail", is_flag=True, help="Do not merge the head and the tail.")
 @click.option(
-    "--force", is_flag=True, help="ONNX: merge everything that can be merged, even at a higher cost."
+    "--force", is_flag=True, help="ONNX, PyTorch: merge everything that can be merged, even at a higher cost."
 )
-@click.option("--border-maps", is_flag=True, help="ONNX: allow biases that differ at the picture's borders.")
+@click.option(
+    "--border-maps", is_flag=True, help="ONNX, PyTorch: allow biases that differ at the picture's borders."
+)
 @click.option(
     "--proof",
     type=click.Choice(["auto", "full"]),
-    help="ONNX: test every region on a full basis (full), or large ones on random signs (auto).  [auto]",
+    help="ONNX, PyTorch: test every region on a full basis (full), or large ones on random signs (auto)."
+    "  [auto]",
 )
 @INPUT_SIZES_OPTION
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
@@ -60,8 +63,8 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Merge the branches of MODEL (a shipped model's name, a file of onebranch, or any ONNX file) and write
-    the merged model.
+    """Merge the branches of MODEL (a shipped model's name, a file of onebranch, any ONNX file, or PyTorch
+    weights) and write the merged model.
 
     A model of onebranch: by default every block becomes one convolution. A plan selects branches (--select,
     --without-identity), the number of them that is merged in each block (--schedule), and the groups that
@@ -71,10 +74,15 @@ def command(
     lists what was merged, and what was not, with the reasons. Original and merged model are compared at
     three sizes on which the model runs; where none is found, name one with --input-size.
 
+    PyTorch weights (.pth, .pt, .ckpt, .safetensors) of an architecture that spandrel knows, such as Compact,
+    SPAN or ESRGAN: they are converted to ONNX and merged like an ONNX file, and the result is compared with
+    the PyTorch module. Files that hold more than weights are refused, and no code in them is run.
+
     The proof is printed and stored in the file. If the proof fails, nothing is written.
     """
     from onebranch.blocks.plan import MergePlan
     from onebranch.errors import OnebranchError
+    from onebranch.model.third_party import is_third_party_file
 
     options = MergePlan(
         select=select or "all",
@@ -83,52 +91,55 @@ def command(
         group=group or "one",
         head_and_tail=not without_head_and_tail,
     )
-    is_onnx = model.lower().endswith(".onnx")
-    _check_options(is_onnx, plan, options != MergePlan(), any((force, border_maps, proof, input_sizes)))
-    _check_suffix(is_onnx, out)
+    by_graph = is_third_party_file(model)
+    _check_options(by_graph, plan, options != MergePlan(), any((force, border_maps, proof, input_sizes)))
+    _check_suffix(by_graph, out)
     if out.exists() and not overwrite:
         raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
-    if is_onnx:
+    if by_graph:
         rules = (force, proof or "auto", border_maps)
-        _merge_onnx_file(model, out, rules, input_sizes, overwrite, as_json)
+        _merge_by_graph(model, out, rules, input_sizes, overwrite, as_json)
     else:
         _merge_own_file(model, out, plan, options, overwrite, as_json)
     if not as_json:
         click.echo(f"{out}: {out.stat().st_size:,} bytes")
 
 
-def _check_suffix(is_onnx: bool, out: Path) -> None:
+def _check_suffix(by_graph: bool, out: Path) -> None:
     """Raise OnebranchError if the output's name promises another format than the one that is written."""
     from onebranch.errors import OnebranchError
 
     suffix = out.suffix.lower()
-    if is_onnx and suffix != ".onnx":
+    if by_graph and suffix != ".onnx":
         raise OnebranchError(
-            f"{out}: an ONNX file is merged into an ONNX file; choose a name that ends in .onnx"
+            f"{out}: ONNX files and PyTorch weights are merged into an ONNX file; choose a name that ends in"
+            " .onnx"
         )
-    if not is_onnx and suffix == ".onnx":
+    if not by_graph and suffix == ".onnx":
         raise OnebranchError(
             f"{out}: a model of onebranch is merged into a file of onebranch; choose a name that ends in"
             " .safetensors, then write ONNX with onebranch export"
         )
 
 
-def _check_options(is_onnx: bool, plan: Path | None, has_plan_options: bool, has_rules: bool) -> None:
+def _check_options(by_graph: bool, plan: Path | None, has_plan_options: bool, has_rules: bool) -> None:
     """Raise OnebranchError for options that do not fit the kind of the model, or each other."""
     from onebranch.errors import OnebranchError
 
     if plan is not None and has_plan_options:
         raise OnebranchError("give --plan or the single options, not both")
-    if is_onnx and (plan is not None or has_plan_options):
-        raise OnebranchError("an ONNX file is merged by its graph; plans are for models of onebranch's own")
-    if has_rules and not is_onnx:
+    if by_graph and (plan is not None or has_plan_options):
         raise OnebranchError(
-            "--force, --border-maps, --proof and --input-size are for ONNX files; a model of onebranch's own"
-            " takes a plan"
+            "a network of another program is merged by its graph; plans are for models of onebranch's own"
+        )
+    if has_rules and not by_graph:
+        raise OnebranchError(
+            "--force, --border-maps, --proof and --input-size are for ONNX files and PyTorch weights; a"
+            " model of onebranch's own takes a plan"
         )
 
 
-def _merge_onnx_file(
+def _merge_by_graph(
     model: str,
     out: Path,
     rules: tuple[bool, str, bool],
@@ -138,17 +149,17 @@ def _merge_onnx_file(
 ) -> None:
     from rich.console import Console
 
-    from onebranch.extras import require
+    from onebranch.model.third_party import require_reader
 
-    require("onnx", "merging ONNX files")
+    require_reader(model, "merging")
     from onebranch.cli.progress import ProgressLine
     from onebranch.cli.proof import print_graph_report
     from onebranch.graph.merge.rewriting import Rules
     from onebranch.graph.onnx.file import write
-    from onebranch.merging.onnx import merge_onnx
+    from onebranch.merging.pytorch import merge_file
 
     with ProgressLine("merging and proving"):
-        merged, report = merge_onnx(model, Rules(*rules), input_sizes)
+        merged, report = merge_file(model, Rules(*rules), input_sizes)
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:

@@ -31,8 +31,9 @@ from onebranch.images.reading import read
 from onebranch.images.resize import resize
 from onebranch.images.rows import Layout, Reader
 from onebranch.images.samples import Samples, as_depth
-from onebranch.model.catalogue import find, is_onnx_file, load, quantized_name
+from onebranch.model.catalogue import find, load, quantized_name
 from onebranch.model.file import Model
+from onebranch.model.third_party import is_third_party_file, require_reader
 from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
 from onebranch.runtime.selection import (
@@ -56,10 +57,10 @@ def enhance(
 ) -> Picture:
     """The enhanced picture, in the depth and colours of the input; alpha and metadata are kept.
 
-    picture: a `Picture` or a file. model: a shipped model's name, a file of ours, any ONNX file, or a
-    `Model`; by default restore-x2, or the models that reach the requested scale. options: see `Options`. A
-    greyscale picture stays greyscale. Raises OnebranchError for files that cannot be read, models that cannot
-    be run and options that contradict.
+    picture: a `Picture` or a file. model: a shipped model's name, a file of ours, any ONNX file, PyTorch
+    weights, or a `Model`; by default restore-x2, or the models that reach the requested scale. options: see
+    `Options`. A greyscale picture stays greyscale. Raises OnebranchError for files that cannot be read,
+    models that cannot be run and options that contradict.
 
     >>> enhance(Picture(np.zeros((10, 16, 3), np.uint8))).pixels.shape
     (20, 32, 3)
@@ -189,7 +190,7 @@ class Enhancer:
         return as_depth(resize(result.astype(np.float32, copy=False), *size, border="wrap"), depth)
 
     def _stage_of(self, model: str | os.PathLike[str] | Model) -> Stage:
-        if not isinstance(model, Model) and is_onnx_file(model):
+        if not isinstance(model, Model) and is_third_party_file(model):
             return self._third_party_stage(model)
         ours = model if isinstance(model, Model) else load(model)
         options = self.options
@@ -197,9 +198,7 @@ class Enhancer:
         return self._adapted(stage)
 
     def _third_party_stage(self, model: str | os.PathLike[str]) -> Stage:
-        from onebranch.extras import require
-
-        require("onnx", "running ONNX files")
+        require_reader(model, "running")
         from onebranch.graph.analysis.valid_sizes import as_input_size  # imported late: only for these files
         from onebranch.model.foreign import read_foreign
 

@@ -44,8 +44,8 @@ from onebranch.enhancer.single_file import (
 from onebranch.errors import OnebranchError
 from onebranch.images.formats import FORMAT_BY_SUFFIX, format_of_name
 from onebranch.images.reading import open_picture
-from onebranch.model.catalogue import is_onnx_file
 from onebranch.model.file import Model
+from onebranch.model.third_party import is_third_party_file
 
 PathLike = str | os.PathLike[str]
 
@@ -222,9 +222,9 @@ def _prepare(
 
 
 def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
-    """Pictures at a time; one by default for a third-party ONNX file, which may need all the memory."""
+    """Pictures at a time; one by default for a third-party network, which may need all the memory."""
     model = options.model
-    third_party = model is not None and not isinstance(model, Model) and is_onnx_file(model)
+    third_party = model is not None and not isinstance(model, Model) and is_third_party_file(model)
     return 1 if batch.jobs is None and third_party else batch.jobs
 
 

@@ -13,10 +13,10 @@ from onebranch.model.catalogue import (
     CATALOGUE,
     DEFAULT_MODEL,
     DOWNSCALING_MODEL,
-    is_onnx_file,
     upscaling_model,
 )
 from onebranch.model.file import Model
+from onebranch.model.third_party import is_third_party_file
 from onebranch.runtime.selection import check_precision, check_threads, known
 
 MAX_SCALE = 16
@@ -45,17 +45,17 @@ class OptionValues(TypedDict, total=False):
 class Options:
     """How pictures are enhanced. Raises OnebranchError at construction for invalid or contradicting options.
 
-    model: a shipped model's name, a file of ours, any ONNX file, or a `Model`; None: selected by the scale.
-    scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels; one of them
-    keeps the proportions. runtime: "auto", "engine", "onnxruntime", "openvino" or "torch". precision: "fp32",
-    "bf16", "int8" or "fast": int8 if the model file records its loss, else fp32. threads: per picture; None:
-    all cores. tile: edge of tiles in pixels, for runtimes that use tiles; 0: selected by the memory. chroma:
-    how models of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in bytes; None: half of
-    the free memory for a network that needs the whole picture, 512 MB for others. wrap: the picture is a
-    seamless texture that continues on the opposite side. self_ensemble: take the mean over the eight flips
-    and rotations, at eight times the work. strength: the share of the network's result, from 0 to 1; the
-    rest is the picture, interpolated as chroma is. input_size: (height, width) on which an ONNX file runs
-    that leaves its size open but does not run on others.
+    model: a shipped model's name, a file of ours, any ONNX file, PyTorch weights, or a `Model`; None: chosen
+    by the scale. scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels;
+    one of them keeps the proportions. runtime: "auto", "engine", "onnxruntime", "openvino" or "torch".
+    precision: "fp32", "bf16", "int8" or "fast": int8 if the model file records its loss, else fp32. threads:
+    per picture; None: all cores. tile: edge of tiles in pixels, for runtimes that use tiles; 0: selected by
+    the memory. chroma: how models of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in
+    bytes; None: half of the free memory for a network that needs the whole picture, 512 MB for others. wrap:
+    the picture is a seamless texture that continues on the opposite side. self_ensemble: take the mean over
+    the eight flips and rotations, at eight times the work. strength: the share of the network's result, from
+    0 to 1; the rest is the picture, interpolated as chroma is. input_size: (height, width) on which an ONNX
+    file runs that leaves its size open but does not run on others.
 
     >>> Options(scale=1.5).scale
     1.5
@@ -98,9 +98,10 @@ class Options:
     def _check_input_size(self) -> None:
         if self.input_size is None:
             return
-        if self.model is None or isinstance(self.model, Model) or not is_onnx_file(self.model):
+        if self.model is None or isinstance(self.model, Model) or not is_third_party_file(self.model):
             raise OnebranchError(
-                "an input size is for ONNX files (--model FILE.onnx); models of onebranch run on every size"
+                "an input size is for ONNX files (--model FILE.onnx) and PyTorch weights; models of onebranch"
+                " run on every size"
             )
         from onebranch.graph.analysis.valid_sizes import as_input_size  # imported late: only for these files
 

@@ -1,12 +1,7 @@
 """A PyTorch module, such as a merged one, as an ONNX file: checked and compared before it is written."""
 
-import importlib.util
-import io
-import logging
 import os
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +10,9 @@ import onnx
 import torch
 from torch.utils import _pytree
 
-from onebranch.errors import OnebranchError
 from onebranch.exporting.comparison import Comparison
 from onebranch.graph.onnx.file import write
-from onebranch.graph.torch.tracing import exported_program
+from onebranch.graph.torch.onnx_export import onnx_of_module
 
 MODULE_TOLERANCE = 1e-4
 """Largest difference between module and file in float32, relative to the largest number in an output."""
@@ -39,13 +33,9 @@ def export_module(
     Raises OnebranchError if the module cannot be exported, if the file breaks ONNX's rules, or if its output
     in ONNX Runtime differs from the module's; then nothing is written.
     """
-    if importlib.util.find_spec("onnxscript") is None:
-        raise OnebranchError(
-            "exporting a PyTorch module needs onnxscript; install with: pip install onnxscript"
-        )
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     report("exporting the module", None)
-    model = _converted(module, examples)
+    model = onnx_of_module(module, examples)
     report("running and comparing the file", None)
     onnx.checker.check_model(model, full_check=True)
     comparisons = tuple(
@@ -54,33 +44,6 @@ def export_module(
     report("writing the file", None)
     write(model, Path(path), overwrite)
     return comparisons
-
-
-def _converted(module: torch.nn.Module, examples: tuple[Any, ...]) -> onnx.ModelProto:
-    with _quiet():
-        try:
-            program = torch.onnx.export(exported_program(module, examples), dynamo=True, verbose=False)
-        except OnebranchError:
-            raise
-        except Exception as error:  # PyTorch raises many kinds
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise OnebranchError(f"PyTorch cannot export the module to ONNX: {reason}") from None
-    assert program is not None, "the exporter returns a program unless it writes a file"
-    return program.model_proto
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """A context without the exporter's messages: progress, deprecations, and that torchvision is absent."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _all_examples(model: onnx.ModelProto, examples: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from onebranch import verification
 from onebranch.blocks.plan import MergePlan
 from onebranch.errors import OnebranchError, nearest
+from onebranch.extras import require
 from onebranch.graph.analysis.valid_sizes import as_input_size
 from onebranch.graph.merge.rewriting import Rules
 from onebranch.merging.own import merge_model
+from onebranch.model.third_party import is_pytorch_file, require_reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +73,7 @@ def merge(
 def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     """Merge branches of a model into fewer convolutions, and prove that the result equals the original.
 
-    Returns the merged model, a new one, and a report. The model that is given is not changed. There are three
+    Returns the merged model, a new one, and a report. The model that is given is not changed. There are four
     kinds of models:
 
     * `merge(model, plan=None)` for a `Model`, a shipped model's name or a `.safetensors` file of onebranch.
@@ -83,6 +85,8 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
       `onebranch.export` as ONNX), and a `GraphReport`.
     * `merge(model)` for an `onnx.ModelProto` or a `.onnx` file. Returns an `onnx.ModelProto` and a
       `GraphReport`. It needs no PyTorch.
+    * `merge("network.pth")` for a `.pth`, `.pt`, `.ckpt` or `.safetensors` file of PyTorch weights of an
+      architecture that spandrel knows (extra `spandrel`). It is converted to ONNX; the rest is the same.
 
     Modules and ONNX models are merged by their graph, where that saves multiply-accumulates. force=True
     merges everything that can be merged, even where that costs more. border_maps=True allows a bias that
@@ -104,6 +108,8 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
         return _merge_module(model, *arguments, **options)
     if _is_onnx(model):
         return _merge_onnx(model, *arguments, **options)
+    if isinstance(model, str | os.PathLike) and is_pytorch_file(model):
+        return _merge_onnx(model, *arguments, **options)
     return _merge_own(model, *arguments, **options)
 
 
@@ -119,16 +125,16 @@ def _merge_module(module: Any, *arguments: Any, **options: Any) -> tuple[Any, An
 
 
 def _merge_onnx(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
-    from onebranch.extras import require
-
+    if isinstance(model, str | os.PathLike) and is_pytorch_file(model):
+        require_reader(model, "merging")
     require("onnx", "merging ONNX models")
-    from onebranch.merging.onnx import merge_onnx
+    from onebranch.merging.pytorch import merge_file
 
     others = [*arguments, *(options.pop(name, None) for name in ("example_inputs", "plan"))]
     if any(value is not None for value in others):
         raise OnebranchError("an ONNX model is merged by its graph; a plan is for models of onebranch's own")
     sizes = [as_input_size(tuple(size)) for size in options.pop("input_sizes", ())]
-    return merge_onnx(model, _rules(options), sizes)
+    return merge_file(model, _rules(options), sizes)
 
 
 def _merge_own(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
@@ -170,8 +176,6 @@ def verify(original: Any, merged: Any, *, input_sizes: Sequence[Sequence[int]] =
     if _is_onnx(original) != _is_onnx(merged):
         raise OnebranchError("one of the two is an ONNX model, the other a model of onebranch's own")
     if _is_onnx(original):
-        from onebranch.extras import require
-
         require("onnx", "verifying ONNX models")
         from onebranch.merging.onnx import verify_onnx
 

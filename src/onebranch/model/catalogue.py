@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onebranch.errors import OnebranchError, nearest
 from onebranch.model.file import Model, read
+from onebranch.model.third_party import PYTORCH_SUFFIXES, is_onnx_file
 from onebranch.spec.network import Colour, Task
 
 MODELS_FOLDER = Path(__file__).parent.parent / "data" / "models"
@@ -82,15 +83,6 @@ def quantized_name(name: str) -> str:
     return candidate if (candidate := f"{name}-int8") in CATALOGUE else name
 
 
-def is_onnx_file(name: str | os.PathLike[str]) -> bool:
-    """True if the name is that of an ONNX file.
-
-    >>> is_onnx_file("x.ONNX"), is_onnx_file("photo-x2")
-    (True, False)
-    """
-    return Path(name).suffix.lower() == ".onnx"
-
-
 def load(name: str | os.PathLike[str]) -> Model:
     """Load a shipped model by its name, or a model file of onebranch by its path.
 
@@ -103,6 +95,11 @@ def load(name: str | os.PathLike[str]) -> Model:
     if is_onnx_file(path := find(name)):
         raise OnebranchError(
             f"{path} is an ONNX file, which enhance, info, merge and verify accept; this needs a model of"
+            " onebranch"
+        )
+    if path.suffix.lower() in PYTORCH_SUFFIXES:
+        raise OnebranchError(
+            f"{path} holds PyTorch weights, which enhance, info and merge accept; this needs a model of"
             " onebranch"
         )
     return read(path)

@@ -1,4 +1,4 @@
-"""Third-party ONNX models: a file with one picture as its input and one as its output, and its analysis."""
+"""Third-party networks, ONNX files or PyTorch weights: one picture in, one out, and their analysis."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from onebranch.graph.analysis.valid_sizes import (
 from onebranch.graph.onnx.file import opset_of, read, runnable_content, tensors_of
 from onebranch.graph.onnx.graph import graph_of, interface_of
 from onebranch.graph.operations import Graph, Value
+from onebranch.model.third_party import is_pytorch_file
 from onebranch.spec.network import Colour
 
 SAMPLE_KINDS = ("float32", "float16", "float64")
@@ -35,12 +36,13 @@ MAX_ANALYZED_SIZES = 32
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A third-party ONNX file, and whether it maps a picture of luma or RGB in [0, 1] to another one.
+    """A third-party file, and whether it maps a picture of luma or RGB in [0, 1] to another one.
 
     inputs, outputs: by name. operations: the number of nodes of each operator. parameters: elements of its
     weights. properties: the metadata that its author stored. graph, analysis: None if they could not be
     read. refusal: why the network cannot run, in one line; empty if it can. content: the bytes
-    that a runtime opens in place of the file; None if it opens the file.
+    that a runtime opens in place of the file; None if it opens the file. architecture: what spandrel calls
+    the network of a file of PyTorch weights; empty for ONNX files.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class ForeignModel:
     analysis: GraphAnalysis | None = None
     refusal: str = ""
     content: bytes | None = field(default=None, repr=False)
+    architecture: str = ""
 
     @property
     def name(self) -> str:
@@ -73,14 +76,17 @@ class ForeignModel:
 
 
 def read_foreign(path: str | os.PathLike[str], input_size: InputSize | None = None) -> ForeignModel:
-    """Read and analyze an ONNX file; `refusal` says why a network cannot run.
+    """Read and analyze an ONNX file, or PyTorch weights; `refusal` says why a network cannot run.
 
     input_size: the only size on which the network is run, for a file that leaves its size open; by default
     every size on which it runs, or the one that the graph fixes. Raises OnebranchError, one line that names
     the file, if the file cannot be read.
     """
     file = Path(path)
-    model = read(file)
+    architecture, model = _read(file)
+    content = runnable_content(model)
+    if architecture and content is None:
+        content = model.SerializeToString()
     result = ForeignModel(
         path=file,
         opset=opset_of(model),
@@ -89,7 +95,8 @@ def read_foreign(path: str | os.PathLike[str], input_size: InputSize | None = No
         operations=Counter(node.op_type for node in model.graph.node if node.op_type != "Constant"),
         parameters=sum(prod(t.dims) for t in tensors_of(model) if t.data_type != onnx.TensorProto.INT64),
         properties={entry.key: entry.value for entry in model.metadata_props},
-        content=runnable_content(model),
+        content=content,
+        architecture=architecture,
     )
     try:
         inputs, outputs = interface_of(model)
@@ -101,6 +108,17 @@ def read_foreign(path: str | os.PathLike[str], input_size: InputSize | None = No
     except OnebranchError as error:
         return replace(result, refusal=str(error))
     return result
+
+
+def _read(file: Path) -> tuple[str, onnx.ModelProto]:
+    """The architecture of PyTorch weights, or "" for an ONNX file, and the network as ONNX."""
+    if not is_pytorch_file(file):
+        return "", read(file)
+    from onebranch.model.pytorch_conversion import ARCHITECTURE, converted
+
+    model = converted(file)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    return properties.get(ARCHITECTURE, "PyTorch"), model
 
 
 def _check_pictures(model: ForeignModel) -> None:

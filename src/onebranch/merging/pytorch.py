@@ -1,0 +1,46 @@
+"""Merging a file of PyTorch weights: converted to ONNX, merged there, compared with the PyTorch module."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx
+
+from onebranch.graph.analysis.valid_sizes import InputSize
+from onebranch.graph.merge.rewriting import Rules
+from onebranch.merging.onnx import merge_onnx
+from onebranch.merging.report import GraphReport
+from onebranch.model.pytorch_conversion import converted, difference_from_module
+from onebranch.model.third_party import is_pytorch_file
+
+
+def merge_file(
+    model: onnx.ModelProto | str | os.PathLike[str], rules: Rules, input_sizes: Sequence[InputSize] = ()
+) -> tuple[onnx.ModelProto, GraphReport]:
+    """The merged network of an ONNX model or file, or of PyTorch weights, as ONNX, and the report.
+
+    Raises OnebranchError where it cannot be read, a proof fails, or the outputs differ.
+    """
+    if not isinstance(model, onnx.ModelProto) and is_pytorch_file(model):
+        return merge_pytorch(model, rules, input_sizes)
+    return merge_onnx(model, rules, input_sizes)
+
+
+def merge_pytorch(
+    path: str | os.PathLike[str], rules: Rules, input_sizes: Sequence[InputSize] = ()
+) -> tuple[onnx.ModelProto, GraphReport]:
+    """The merged network as ONNX, and the report, whose notes hold the difference from the PyTorch module.
+
+    The module is the one of spandrel, unchanged. Raises OnebranchError where the file cannot be read or
+    converted, a proof fails, or the merged network differs from the module.
+    """
+    from onebranch.model.pytorch_file import read_pytorch  # imported late: it imports PyTorch
+
+    merged, report = merge_onnx(converted(path), rules, input_sizes)
+    network = read_pytorch(path)
+    difference = difference_from_module(network, merged)
+    note = (
+        f"compared with the PyTorch module ({network.architecture}): largest difference {difference:.1e} of"
+        " the largest output"
+    )
+    return merged, replace(report, notes=(*report.notes, note))
