@@ -18,7 +18,7 @@ from onebranch.images.picture import Picture
 from onebranch.images.writing import write as write_picture
 from onebranch.model.catalogue import load
 from onebranch.model.file import write as save
-from onebranch.runtime import engine_library
+from onebranch.runtime import engine_library, speed
 from onebranch.runtime.selection import (
     PRECISIONS,
     RUNTIMES,
@@ -26,11 +26,13 @@ from onebranch.runtime.selection import (
     chosen,
     engine_missing,
     engine_refusal,
+    fast_choice,
     open_runtime,
     resolve_precision,
 )
 from onebranch.runtime.speed import milliseconds_per_megapixel
 from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.user_cache import store
 from quantized_models import random_quantized
 
 MERGED = replace(calm_model(branches=("3x3",), task="upscale", scale=2), name="merged")
@@ -244,23 +246,99 @@ def test_info_knows_the_engine(run: CommandLine, folder: Path) -> None:
     )
 
 
-def test_fast_is_int8_where_its_loss_is_recorded_and_the_engine_runs_it() -> None:
+@pytest.fixture
+def timings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, float]:
+    """Milliseconds per megapixel that measuring gives, instead of the real ones; an empty cache."""
+    faked = {"fp32": 50.0, "bf16": 70.0, "int8": 20.0}
+    monkeypatch.setattr(speed, "milliseconds_per_megapixel", lambda model, precision: faked[precision])
+    monkeypatch.setattr(speed, "_MEASURED", {})
+    monkeypatch.setenv("ONEBRANCH_CACHE", str(tmp_path / "cache"))
+    return faked
+
+
+@built
+def test_fast_is_the_quickest_precision_whose_loss_is_recorded(timings: dict[str, float]) -> None:
     measured, unmeasured = load("photo-x2-int8"), load("photo-x2")
-    expected = "fp32" if engine_library.available() else "int8"
-    assert chosen(measured, "auto", "fast").precision == expected
+    assert chosen(measured, "auto", "fast").precision == "int8"
     assert chosen(unmeasured, "auto", "fast").precision == "fp32"
     assert resolve_precision(measured, "fast", "onnxruntime") == "fp32"
     record = {key: value for key, value in measured.quantization.items() if key != "loss"}
     assert resolve_precision(replace(measured, quantization=record), "fast") == "fp32"
     assert resolve_precision(measured, "bf16") == "bf16"
+    assert fast_choice(measured).reason.endswith("on one core: fp32 50.0, int8 20.0")
 
 
 @built
-def test_fast_takes_the_quantized_version_of_shipped_models() -> None:
+def test_fast_is_fp32_where_int8_is_slower(timings: dict[str, float]) -> None:
+    timings |= {"fp32": 20.0, "bf16": 10.0}  # bf16 is quicker still, but no file records its loss
+    timings["int8"] = 21.0
+    assert chosen(load("photo-x2-int8"), "auto", "fast").precision == "fp32"
+    enhancer = Enhancer(Options(scale=2, precision="fast"))
+    assert [stage.model.name for stage in enhancer.stages_for((8, 8))] == ["restore-x2"]
+    assert enhancer.precisions_for((8, 8)) == ["fp32"]
+
+
+@built
+def test_fast_takes_the_quantized_version_of_shipped_models(timings: dict[str, float]) -> None:
     enhancer = Enhancer(Options(scale=2, precision="fast"))
     assert [stage.model.name for stage in enhancer.stages_for((8, 8))] == ["restore-x2-int8"]
     assert enhancer.precisions_for((8, 8)) == ["int8"]
     assert Enhancer(Options(model="photo-x2", precision="fast")).precisions_for((8, 8)) == ["fp32"]
+
+
+def test_fast_is_fp32_without_the_engine(no_engine: None) -> None:
+    choice = fast_choice(load("photo-x2-int8"))
+    assert (choice.precision, choice.reason) == ("fp32", f"not the engine: {GONE}")
+
+
+@built
+def test_speeds_are_kept_by_processor_version_and_spec(
+    timings: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, first = load("photo-x2-int8"), dict(timings)
+
+    def kept(precision: str = "fp32") -> float:
+        """As a new process would find it."""
+        monkeypatch.setattr(speed, "_MEASURED", {})
+        return speed.kept_speeds(model, (precision,))[precision]
+
+    assert kept() == first["fp32"]
+    timings |= {"fp32": 1.0, "int8": 2.0}
+    assert (kept(), kept("int8")) == (first["fp32"], 2.0)  # int8 was not measured before
+    (cached,) = (tmp_path / "cache").iterdir()
+
+    cached.write_bytes(b"damaged" + cached.read_bytes())
+    assert kept() == 1.0
+    timings["fp32"] = 3.0
+    store(cached.name, b'["fp32"]')
+    assert kept() == 3.0
+    timings["fp32"] = 4.0
+    store(cached.name, b'{"fp32": NaN, "int8": -1}')
+    assert (kept(), kept("int8")) == (4.0, 2.0)
+
+    timings["fp32"] = 5.0
+    assert speed.kept_speeds(load("photo-x4-int8"), ("fp32",)) == {"fp32": 5.0}
+    monkeypatch.setattr(speed, "version", lambda name: "9.9")
+    assert kept() == 5.0
+    timings["fp32"] = 6.0
+    monkeypatch.setattr(speed, "processor_name", lambda: "another processor")
+    assert kept() == 6.0
+    assert len([*(tmp_path / "cache").iterdir()]) == 4
+
+
+@built
+def test_info_prints_the_speed_of_each_precision_and_what_fast_takes(
+    run: CommandLine, timings: dict[str, float]
+) -> None:
+    facts = json.loads(run("info", "--json", "photo-x2-int8").output)
+    assert {name: fact["ms_per_megapixel"] for name, fact in facts["runtimes"].items()} == timings
+    assert facts["fast"]["precision"] == "int8"
+    text = " ".join(run("info", "photo-x2-int8").output.replace("│", "").split())
+    assert "70 ms per megapixel of the input on one core, slower than fp32 on this processor" in text
+    assert (
+        "fast int8: the fastest here, in ms per megapixel of the input on one core: fp32 50.0, int8 20.0"
+        in text
+    )
 
 
 @built

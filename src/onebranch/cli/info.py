@@ -49,7 +49,8 @@ def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
     console.print(f"[bold]{loaded.name}[/bold]: {_summary(loaded.spec)}", highlight=False)
     console.print(_blocks(loaded.spec))
     console.print(_values("cost and halo", _measures(loaded)))
-    console.print(_values("runtime that --runtime auto selects", _choice_texts(_choices(loaded))))
+    runtimes = {**_choice_texts(_choices(loaded)), "fast": "{precision}: {reason}".format(**_fast(loaded))}
+    console.print(_values("runtime that --runtime auto selects", runtimes))
     record = loaded.quantization or {}
     quantization = {key: record[key] for key in ("calibration", "loss") if record.get(key)}
     if loaded.merge:
@@ -141,6 +142,7 @@ def _facts(model: "Model") -> dict[str, Any]:
 
     spec = json.loads(to_json(model.spec))
     measured = {"name": model.name, "spec": spec, **_measures(model), "runtimes": _choices(model)}
+    measured["fast"] = _fast(model)
     kept = {"recipe": model.recipe, "merge": model.merge, "quantization": model.quantization}
     return {**measured, **kept, "scores": model.scores}
 
@@ -159,14 +161,21 @@ def _choices(model: "Model") -> dict[str, dict[str, Any]]:
             choice = chosen(model, "auto", precision)
             choices[precision] = {"runtime": choice.runtime, "reason": choice.reason}
             if choice.runtime == "engine":
-                from onebranch.runtime.speed import milliseconds_per_megapixel
+                from onebranch.runtime.speed import kept_speeds
 
-                choices[precision]["ms_per_megapixel"] = round(
-                    milliseconds_per_megapixel(model, precision), 1
-                )
+                speed = kept_speeds(model, (precision,))[precision]
+                choices[precision]["ms_per_megapixel"] = round(speed, 1)
         except OnebranchError as error:
             choices[precision] = {"runtime": None, "reason": str(error)}
     return choices
+
+
+def _fast(model: "Model") -> dict[str, str]:
+    """The precision that `--precision fast` takes on this machine, and the reason."""
+    from onebranch.runtime.selection import fast_choice
+
+    choice = fast_choice(model)
+    return {"precision": choice.precision, "reason": choice.reason}
 
 
 def _choice_texts(choices: dict[str, dict[str, Any]]) -> dict[str, str]:

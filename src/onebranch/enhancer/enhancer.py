@@ -81,6 +81,7 @@ class Enhancer:
             options = replace(options, threads=max(1, cores() // concurrency))
         self.options, self.concurrency = options, concurrency
         self._opened: dict[str, Stage] = {}
+        self._versions: dict[str, str] = {}
         self._lock = threading.RLock()
         self._fixed = None if options.model is None else self._stage_of(options.model)
 
@@ -140,13 +141,25 @@ class Enhancer:
         if self._fixed is not None:
             return [self._fixed]
         names = models_for(requested_factor(self.options, picture))
-        if self.options.precision in ("int8", FAST):
-            names = [quantized_name(name) for name in names]
         with self._lock:
+            names = [self._version(name) for name in names]
             for name in names:
                 if name not in self._opened:
                     self._opened[name] = self._stage_of(name)
             return [self._opened[name] for name in names]
+
+    def _version(self, name: str) -> str:
+        """The shipped model itself, or its 8-bit version where the requested precision is int8.
+
+        "fast" is int8 where that is faster than fp32 on this machine.
+        """
+        quantized, precision = quantized_name(name), self.options.precision
+        if name == quantized or precision not in ("int8", FAST):
+            return name
+        if precision == FAST and name not in self._versions:
+            is_int8 = resolve_precision(load(quantized), FAST, self.options.runtime) == "int8"
+            self._versions[name] = quantized if is_int8 else name
+        return self._versions.get(name, quantized)
 
     def precisions_for(self, picture: Size) -> list[str]:
         """The different precisions of the stages for a picture of that size, in their order."""

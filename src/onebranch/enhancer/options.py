@@ -48,7 +48,7 @@ class Options:
     model: a shipped model's name, a file of ours, any ONNX file, PyTorch weights, or a `Model`; None: chosen
     by the scale. scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels;
     one of them keeps the proportions. runtime: "auto", "engine", "onnxruntime", "openvino" or "torch".
-    precision: "fp32", "bf16", "int8" or "fast": int8 if the model file records its loss, else fp32. threads:
+    precision: "fp32", "bf16", "int8" or "fast": the quickest here whose loss the model file records. threads:
     per picture; None: all cores. tile: edge of tiles in pixels, for runtimes that use tiles; 0: selected by
     the memory. chroma: how models of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in
     bytes; None: half of the free memory for a network that needs the whole picture, 512 MB for others. wrap:

@@ -19,7 +19,7 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 
 FAST = "fast"
-"""Stands for the fastest precision whose loss the model file records; see `resolve_precision`."""
+"""Stands for the fastest precision whose loss the model file records; see `fast_choice`."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,39 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Runt
 
 
 def resolve_precision(model: Model, precision: str, runtime: str = "auto") -> str:
-    """The precision itself; for "fast", the fastest one whose loss of quality the model file records.
+    """The precision itself; for "fast", the one that `fast_choice` takes."""
+    return fast_choice(model, runtime).precision if precision == FAST else precision
 
-    That is int8 if the file records its measured loss and the engine runs it: the engine's int8 is faster
-    than fp32 on every instruction set. Otherwise it is fp32, which loses nothing. No file records the loss of
-    bf16.
+
+@dataclass(frozen=True)
+class FastChoice:
+    """What "fast" stands for with one model on this machine, and the reason in one line."""
+
+    precision: str
+    reason: str
+
+
+def fast_choice(model: Model, runtime: str = "auto") -> FastChoice:
+    """The quickest precision on this processor among those whose loss of quality the model file records.
+
+    These are fp32, which loses nothing, and int8 if `onebranch quantize` has stored its loss. No file records
+    the loss of bf16. The speeds are those of the engine, measured once per machine (`speed.kept_speeds`);
+    with another runtime, or where the engine does not run the model, the choice is fp32.
     """
-    if precision != FAST:
-        return precision
-    measured = bool((model.quantization or {}).get("loss"))
-    by_engine = runtime in ("auto", "engine") and not engine_refusal(model, "int8")
-    return "int8" if measured and by_engine else "fp32"
+    if not (model.quantization or {}).get("loss"):
+        return FastChoice("fp32", "the file records the loss of no other precision")
+    if runtime not in ("auto", "engine"):
+        return FastChoice(
+            "fp32", f"runtime '{runtime}' is requested, and only the engine's speed is measured"
+        )
+    if reason := engine_refusal(model, "int8"):
+        return FastChoice("fp32", f"not the engine: {reason}")
+    from onebranch.runtime.speed import kept_speeds
+
+    speeds = kept_speeds(model, ("fp32", "int8"))
+    fastest = min(speeds, key=lambda precision: speeds[precision])
+    times = ", ".join(f"{precision} {speed:.1f}" for precision, speed in speeds.items())
+    return FastChoice(fastest, f"the fastest here, in ms per megapixel of the input on one core: {times}")
 
 
 def without_record(model: Model) -> str:

@@ -1,18 +1,33 @@
-"""How fast the engine runs a model on this machine, and which precision is the fastest."""
+"""How fast the engine runs a model on this machine: measured once, then kept in the user's cache folder."""
 
+import json
+import platform
 import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
+from onebranch import strict_json
 from onebranch.model.file import Model
 from onebranch.runtime.engine import Engine
+from onebranch.runtime.engine_library import instruction_sets, path
 from onebranch.runtime.engine_network import describe
+from onebranch.spec.network import NetworkSpec, to_json
+from onebranch.user_cache import read_cached, store
 
 EDGE_PIXELS = 128
 """Edge of the picture that is timed: a few milliseconds of work."""
 
 ROUNDS = 5
 """The number of timed runs, of which the fastest counts."""
+
+CPU_FACTS = Path("/proc/cpuinfo")
+"""Where Linux describes the processor."""
+
+_MEASURED: dict[str, dict[str, float]] = {}
+"""The speeds that this process knows, by the names of their cache files."""
 
 
 def milliseconds_per_megapixel(model: Model, precision: str) -> float:
@@ -26,6 +41,56 @@ def milliseconds_per_megapixel(model: Model, precision: str) -> float:
     picture = np.arange(EDGE_PIXELS**2 * model.spec.channels).astype(np.uint8).reshape(size)
     seconds = min(_seconds(engine, picture) for _ in range(ROUNDS))
     return 1e3 * seconds * 1e6 / EDGE_PIXELS**2
+
+
+def kept_speeds(model: Model, precisions: Iterable[str]) -> dict[str, float]:
+    """`milliseconds_per_megapixel` of each precision, measured once per machine and then kept.
+
+    They depend on the network's spec, the processor, the version of onebranch and the engine's library, whose
+    digest is the name of the cache file; damaged files are ignored. Raises OnebranchError as
+    `milliseconds_per_megapixel` does.
+    """
+    name = _cache_name(model.spec)
+    speeds = _MEASURED.get(name) or _kept(read_cached(name))
+    missing = {
+        precision: milliseconds_per_megapixel(model, precision)
+        for precision in precisions
+        if precision not in speeds
+    }
+    if missing:
+        speeds = {**speeds, **missing}
+        store(name, strict_json.dumps(speeds).encode())
+    _MEASURED[name] = speeds
+    return {precision: speeds[precision] for precision in precisions}
+
+
+def processor_name() -> str:
+    """The processor's name as the operating system gives it; empty if it gives none."""
+    try:
+        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _cache_name(spec: NetworkSpec) -> str:
+    """The name of the file that holds the speeds of networks of this spec on this machine."""
+    import hashlib  # imported late: it loads OpenSSL, which enhancing does not need
+
+    library = path().stat()
+    facts = [processor_name(), instruction_sets()[0], version("onebranch"), to_json(spec)]
+    facts += [str(library.st_size), str(library.st_mtime_ns)]
+    return f"speed-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()}.json"
+
+
+def _kept(content: bytes | None) -> dict[str, float]:
+    """The speeds in a cache file; empty if there is none, or if it holds anything else."""
+    try:
+        speeds = json.loads(content or b"{}")
+        return {str(name): float(speed) for name, speed in speeds.items() if 0 < float(speed) < 1e9}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _seconds(engine: Engine, picture: np.ndarray) -> float:
