@@ -16,6 +16,7 @@ from benchmarks.tables import (
     print_inference,
     print_quality,
     print_scaling,
+    print_sets,
     print_table,
     print_targets,
     print_video,
@@ -23,7 +24,7 @@ from benchmarks.tables import (
 from benchmarks.training_queue import refuse_while_training
 from onebranch.bench import busy_warning
 from onebranch.cli.bench import parse_size
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, nearest
 from onebranch.runtime.cores import cores
 
 if TYPE_CHECKING:
@@ -231,6 +232,59 @@ def scaling_command(precisions: tuple[str, ...], rounds: int, threads: int | Non
     title = f"Nanoseconds per input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {threads_text}"
     print_scaling(costs, memories, title)
     print_targets(goals)
+    _print_lines(notes)
+
+
+@benchmarks.command("sets")
+@click.option("--set", "sets", multiple=True, help="Instruction set; may be repeated.  [default: all here]")
+@click.option("--shape", "shapes", multiple=True, help="4 x 16, 10 x 32 or 16 x 64.  [default: all]")
+@click.option("--size", default="540x960", show_default=True, metavar="HEIGHTxWIDTH")
+@_rounds(5)
+@_threads
+@_json
+def sets_command(
+    sets: tuple[str, ...],
+    shapes: tuple[str, ...],
+    size: str,
+    rounds: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Time the engine in every instruction set of this machine, in fp32 and int8, and its peers.
+
+    OpenVINO is held to the same instruction set in a process of its own; ONNX Runtime is not restricted.
+    """
+    from rich.console import Console
+
+    from benchmarks import instruction_sets
+    from benchmarks.configurations import threads_or_all
+    from onebranch.runtime.engine_library import available
+
+    selected = list(dict.fromkeys(shapes)) or list(instruction_sets.NETWORKS)
+    for shape in selected:
+        if shape not in instruction_sets.NETWORKS:
+            raise OnebranchError(f"unknown shape '{shape}'; {nearest(shape, instruction_sets.NETWORKS)}")
+    if missing := available():
+        raise OnebranchError(f"sets measures the engine: {missing}")
+    settings = instruction_sets.SetSettings(parse_size(size), rounds, threads_or_all(threads))
+    notes = busy_warning()
+    with Console(stderr=True).status("starting") as status:
+        rows = instruction_sets.compare(selected, sets, settings, status.update)
+    goals = instruction_sets.goals(rows)
+    if as_json:
+        _print_json(
+            {
+                **asdict(settings),
+                "rows": [row.as_json() for row in rows],
+                "goals": [_target_json(target) for target in goals],
+                "notes": notes,
+            }
+        )
+        return
+    height, width = settings.size
+    shown = f"{width}x{height}, {_threads_text(settings.threads)}, medians of {rounds} interleaved rounds"
+    print_sets(rows, f"Milliseconds in every instruction set: {shown}")
+    print_targets(goals, "Goals")
     _print_lines(notes)
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.commands import CommandRow, CommandsResult
     from benchmarks.end_to_end import EndToEndRow
     from benchmarks.inference import InferenceResult, InferenceRow
+    from benchmarks.instruction_sets import SetRow
     from benchmarks.quality_speed import QualityRow
     from benchmarks.scaling import PixelCost, StreamMemory
     from benchmarks.targets import Target
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 TEXT_COLUMNS = (
     "network",
     "configuration",
+    "instructions",
     "model",
     "input",
     "goal",
@@ -62,6 +67,7 @@ def print_table(
 INFERENCE_HEADINGS = (
     "network",
     "configuration",
+    "instructions",
     "ms",
     "Mpixel/s",
     "of peak",
@@ -147,7 +153,39 @@ def print_quality(rows: "Sequence[QualityRow]", title: str) -> None:
     print_table(title, ("network", "runs in", "precision", "ms", "Set14 PSNR", "score"), cells)
 
 
-def print_targets(targets: "Sequence[Target]") -> None:
+def print_sets(rows: "Sequence[SetRow]", title: str) -> None:
+    """Medians and ratios of every network and instruction set."""
+    headings = (
+        *("network", "instructions", "engine fp32", "int8", "OpenVINO fp32", "int8", "ONNX Runtime"),
+        *("over OpenVINO fp32", "int8", "int8 over fp32", "int8 peak"),
+    )
+    cells, sections, previous = list[Cells](), list[int](), ""
+    for row in rows:
+        if previous and row.shape != previous:
+            sections.append(len(cells) - 1)
+        times = [*_medians(row.engine), *_medians(row.openvino), _median(row.onnxruntime)]
+        ratios = [row.over_openvino("fp32"), row.over_openvino("int8"), row.int8_over_fp32()]
+        share = _percent(row.peak_shares.get("int8"))
+        network = row.shape if row.shape != previous else ""
+        cells.append((network, row.instructions, *times, *map(_times, ratios), share))
+        previous = row.shape
+    caption = "OpenVINO held to the same instructions by ONEDNN_MAX_CPU_ISA; ONNX Runtime unrestricted, fp32"
+    print_table(title, headings, cells, caption, sections)
+
+
+def _medians(seconds: "Mapping[str, Sequence[float]]") -> list[str]:
+    return [_median(seconds.get(precision, ())) for precision in ("fp32", "int8")]
+
+
+def _median(seconds: Sequence[float]) -> str:
+    return milliseconds(1e3 * median(seconds)) if seconds else ""
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} x"
+
+
+def print_targets(targets: "Sequence[Target]", title: str = "Goals, on two cores with AVX-512") -> None:
     """The reached values and the goals."""
     cells = [
         (
@@ -159,7 +197,7 @@ def print_targets(targets: "Sequence[Target]") -> None:
         for target in targets
     ]
     if cells:
-        print_table("Goals, on two cores with AVX-512", ("goal", "reached", "wanted", "met"), cells)
+        print_table(title, ("goal", "reached", "wanted", "met"), cells)
 
 
 def print_scaling(costs: "Sequence[PixelCost]", memories: "Sequence[StreamMemory]", title: str) -> None:
