@@ -20,6 +20,7 @@ from onebranch.images.colour import luma
 from onebranch.images.reading import read
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint
+from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 from onebranch.runtime.selection import installed, open_runtime
 from onebranch.spec.network import convert
 
@@ -39,6 +40,9 @@ NEVER_FROZEN = (
     "batch normalization was never frozen in training: merging uses its population statistics, so trained"
     " (batch statistics) and merged outputs may differ"
 )
+
+PROOF_SHARE = 0.6
+"""Share of a verification that the proofs of the blocks take, about; the comparison takes the rest."""
 
 NetworkRun = Callable[[np.ndarray], np.ndarray]
 
@@ -78,24 +82,35 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seal: str = ""
 
 
-def prove_merge(original: Model, merged: Model, plan: MergePlan) -> Record:
+def prove_merge(
+    original: Model, merged: Model, plan: MergePlan, progress: StepProgress = no_progress
+) -> Record:
     """The record of a merge: the proof that `merged` is what the plan makes of `original`, and equals it.
 
-    Everything is computed from the two models; the merged model's own record is not read. Raises
-    OnebranchError that names the block and the part of the proof that fails.
+    Everything is computed from the two models; the merged model's own record is not read. progress: called
+    with the current step and the completed share, which ends at 1. Raises OnebranchError that names the
+    block and the part of the proof that fails.
     """
     expected = merge_network(original.spec, original.weights, plan)
     if expected.spec != merged.spec:
         raise OnebranchError("the plan, applied to the original, gives another network than the merged one")
-    return _record(original, merged, plan, expected.parts, _notes(original))
+    return _record(original, merged, plan, expected.parts, _notes(original), never_falling(progress))
 
 
-def _record(original: Model, merged: Model, plan: MergePlan, parts: Parts, notes: tuple[str, ...]) -> Record:
+def _record(
+    original: Model,
+    merged: Model,
+    plan: MergePlan,
+    parts: Parts,
+    notes: tuple[str, ...],
+    progress: StepProgress,
+) -> Record:
+    proving, comparing = part_of(progress, 0, PROOF_SHARE), part_of(progress, PROOF_SHARE, 1)
     record = Record(
         version=RECORD_VERSION,
         plan=plan,
-        blocks=prove_network(original.spec, original.weights, merged.weights, parts),
-        network=compare_networks(original, merged),
+        blocks=prove_network(original.spec, original.weights, merged.weights, parts, proving),
+        network=compare_networks(original, merged, comparing),
         original=fingerprint(original),
         merged=fingerprint(merged),
         notes=notes,
@@ -117,17 +132,23 @@ def _notes(original: Model) -> tuple[str, ...]:
     return (NEVER_FROZEN,) if normalized and not frozen else ()
 
 
-def compare_networks(original: Model, merged: Model) -> NetworkProof:
+def compare_networks(original: Model, merged: Model, progress: StepProgress = no_progress) -> NetworkProof:
     """The comparison of both networks on the same pictures.
 
-    Raises OnebranchError where they differ by more than rounding.
+    progress: called after every run with the share of the pixels that were compared. Raises OnebranchError
+    where they differ by more than rounding.
     """
     name, runs = _float32_runs(merged, original)
     worst = np.zeros(3)
+    done, total = 0, 4 * sum(height * width for height, width in NETWORK_SIZES)
     for picture in _pictures(original.spec.channels):
-        wide = picture.astype(np.float64)
-        expected = run_network(original.spec, original.weights, wide)
-        outputs = [run_network(merged.spec, merged.weights, wide), *(run(picture) for run in runs)]
+        outputs = []
+        for run in (*_float64_runs(original, merged), *runs):
+            outputs.append(run(picture))
+            height, width = picture.shape[2:]
+            done += height * width
+            progress(f"comparing the networks on {height}x{width} pixels", done / total)
+        expected, *outputs = outputs
         errors = [np.abs(output - expected).max() for output in outputs]
         worst = np.maximum(worst, np.array(errors) / max(1.0, np.abs(expected).max()))
     proof = NetworkProof(
@@ -139,6 +160,15 @@ def compare_networks(original: Model, merged: Model) -> NetworkProof:
     )
     _check_network(proof)
     return proof
+
+
+def _float64_runs(*models: Model) -> list[NetworkRun]:
+    """The models by their definition in float64."""
+    return [partial(_run_in_float64, model) for model in models]
+
+
+def _run_in_float64(model: Model, picture: np.ndarray) -> np.ndarray:
+    return run_network(model.spec, model.weights, picture.astype(np.float64))
 
 
 def _float32_runs(*models: Model) -> tuple[str, list[NetworkRun]]:
@@ -198,16 +228,21 @@ def _translated(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "plan": current_keys(plan)} if isinstance(plan, dict) else stored
 
 
-def verify(original: Model | str | os.PathLike[str], merged: Model | str | os.PathLike[str]) -> Record:
+def verify(
+    original: Model | str | os.PathLike[str],
+    merged: Model | str | os.PathLike[str],
+    progress: StepProgress = no_progress,
+) -> Record:
     """The record of the merged model, computed again from the two models.
 
     original, merged: models, shipped models' names or files. Hashes and spec must be those of the stored
     record, every region is proven again from the original's branches and the stored weights, and the whole
-    networks are compared. Raises OnebranchError that names what does not hold.
+    networks are compared. progress: called with the current step and the completed share, which ends at 1.
+    Raises OnebranchError that names what does not hold.
     """
     original, merged = (m if isinstance(m, Model) else load(m) for m in (original, merged))
     if original.spec == merged.spec and fingerprint(original) == fingerprint(merged):
-        return _nothing_merged(original)
+        return _nothing_merged(original, never_falling(progress))
     stored = record_of(merged)
     for what, model, written in (("original", original, stored.original), ("merged", merged, stored.merged)):
         computed = fingerprint(model)
@@ -216,17 +251,17 @@ def verify(original: Model | str | os.PathLike[str], merged: Model | str | os.Pa
                 f"the {what} model's weights are not those of the proof: their hash is {computed[:16]}...,"
                 f" the proof says {written[:16]}..."
             )
-    record = prove_merge(original, merged, stored.plan)
+    record = prove_merge(original, merged, stored.plan, progress)
     if _facts(record) != _facts(stored):
         raise OnebranchError("the stored proof is not the one that is found when the merge is proven again")
     return record
 
 
-def _nothing_merged(model: Model) -> Record:
+def _nothing_merged(model: Model, progress: StepProgress) -> Record:
     """The record for two models that hold the same network."""
     untouched = {name: merged_parts(name, block, inputs, {}, ()) for name, block, inputs in model.spec.walk()}
     note = "both models hold the same network; nothing was merged"
-    return _record(model, model, MergePlan(), untouched, (note,))
+    return _record(model, model, MergePlan(), untouched, (note,), progress)
 
 
 MEASURED_FIELDS = (

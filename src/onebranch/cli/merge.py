@@ -158,8 +158,8 @@ def _merge_by_graph(
     from onebranch.graph.onnx.file import write
     from onebranch.merging.pytorch import merge_file
 
-    with ProgressLine("merging and proving"):
-        merged, report = merge_file(model, Rules(*rules), input_sizes)
+    with ProgressLine("merging and proving") as line:
+        merged, report = merge_file(model, Rules(*rules), input_sizes, line.update)
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:
@@ -180,8 +180,8 @@ def _merge_own_file(
     from onebranch.merging.own import merge_model
     from onebranch.model.file import write
 
-    with ProgressLine("merging and proving"):
-        merged, report = merge_model(model, read_plan(plan) if plan else options)
+    with ProgressLine("merging and proving") as line:
+        merged, report = merge_model(model, read_plan(plan) if plan else options, line.update)
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
     else:

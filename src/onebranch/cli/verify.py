@@ -31,8 +31,9 @@ def command(original: str, merged: str, input_sizes: "tuple[InputSize, ...]", as
     from onebranch.merging.dispatch import verify
     from onebranch.merging.report import GraphReport
 
-    with ProgressLine("proving"):
-        proven = verify(original, merged, input_sizes=[size.numbers for size in input_sizes])
+    sizes = [size.numbers for size in input_sizes]
+    with ProgressLine("proving") as line:
+        proven = verify(original, merged, input_sizes=sizes, progress=line.update)
     if as_json:
         values = proven.as_json() if isinstance(proven, GraphReport) else msgspec.to_builtins(proven)
         click.echo(strict_json.dumps(values, indent=2))

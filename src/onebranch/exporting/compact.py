@@ -12,6 +12,7 @@ from onebranch.algebra.network import pixel_shuffle, run_network
 from onebranch.errors import OnebranchError
 from onebranch.exporting.comparison import Comparison, Exported, float_comparison, random_picture
 from onebranch.model.file import Model
+from onebranch.progress import StepProgress, no_progress
 from onebranch.spec.branch import Convolution
 from onebranch.spec.network import LEAKY_SLOPE, BlockSpec, NetworkSpec
 
@@ -19,19 +20,21 @@ CONSTANT_SLOPES = {"leaky_relu": LEAKY_SLOPE, "relu": 0.0, "none": 1.0}
 """The slope of each activation that equals a PReLU with a constant slope."""
 
 
-def export_compact(model: Model) -> Exported:
+def export_compact(model: Model, progress: StepProgress = no_progress) -> Exported:
     """The model as a Compact file, and its comparisons.
 
     The file is read back and run by the layout's definition in float64, and in spandrel if that and PyTorch
-    are installed. Raises OnebranchError with the reason for a network that the layout cannot hold, and for a
-    difference.
+    are installed. progress: called with the share of the runs. Raises OnebranchError with the reason for a
+    network that the layout cannot hold, and for a difference.
     """
     from safetensors.numpy import load
 
     data = compact_bytes(model)
     picture = random_picture(model.spec.channels)
     expected = run_network(model.spec, model.weights, picture.astype(np.float64))
+    progress("running the layout's definition", 1 / 3)
     comparisons = [float_comparison("the layout's definition", run_compact(load(data), picture), expected)]
+    progress("running spandrel", 2 / 3)
     comparisons += _comparison_in_spandrel(data, picture, expected)
     return Exported(data, tuple(comparison.checked("Compact") for comparison in comparisons))
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -14,12 +13,16 @@ from onebranch.exporting.mpv import export_mpv
 from onebranch.exporting.onnx import ONNX_PRECISIONS, export_onnx
 from onebranch.extras import require
 from onebranch.model.file import Model, check_is_model
+from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 
 if TYPE_CHECKING:
     import torch
 
 EXPORT_FORMATS = {"onnx": tuple(ONNX_PRECISIONS), "compact": ("fp32",), "mpv": ("fp32",)}
 """Every export format with its precisions."""
+
+COMPARED_FILE_SHARE = 0.97
+"""Share of an export that is completed, about, when the file has been compared."""
 
 
 def export(
@@ -28,7 +31,7 @@ def export(
     format: str = "onnx",
     overwrite: bool = False,
     precision: str = "fp32",
-    report: Callable[[str, float | None], None] = lambda step, share: None,
+    report: StepProgress = no_progress,
     example_inputs: Any = None,
 ) -> tuple[Comparison | NotRun, ...]:
     """Write the model to `path` for other programs, after running the file and comparing its output.
@@ -36,7 +39,7 @@ def export(
     format: "onnx" (one input and one output (N, C, H, W) with dynamic N, H and W, values in [0, 1]) or
     "compact" (the safetensors layout of Real-ESRGAN's Compact) or "mpv" (a user shader of mpv and
     libplacebo). precision: "fp32"; for ONNX also "fp16", and "int8" for quantized models. report: called with
-    the current step and the completed share (None: unknown). Returns one comparison per run of the file; for
+    the current step and the completed share, which ends at 1. Returns one comparison per run of the file; for
     a shader that could not be run, a `NotRun` with the reason.
 
     A PyTorch module, such as a merged one, is written as ONNX too; `example_inputs` is the tensor, or the
@@ -53,15 +56,17 @@ def export(
     >>> comparisons[0].runtime, comparisons[0].error < 1e-5
     ('onnxruntime', True)
     """
+    progress = never_falling(report)
     if _is_module(model):
-        return _export_module(model, path, format, precision, example_inputs, overwrite, report)
+        return _export_module(model, path, format, precision, example_inputs, overwrite, progress)
     check_is_model(model)
     assert isinstance(model, Model), "it was checked"
     check_format(format, precision)
-    report("running and comparing the file", None)
-    exported = _exported(model, format, precision)
-    report("writing the file", None)
+    progress("writing the model as a file", 0)
+    exported = _exported(model, format, precision, part_of(progress, 0, COMPARED_FILE_SHARE))
+    progress("saving the file", COMPARED_FILE_SHARE)
     write_atomically(Path(path), exported.data, overwrite=overwrite)
+    progress("the file is saved", 1)
     return exported.comparisons
 
 
@@ -77,7 +82,7 @@ def _export_module(
     precision: str,
     example_inputs: Any,
     overwrite: bool,
-    report: Callable[[str, float | None], None],
+    progress: StepProgress,
 ) -> tuple[Comparison, ...]:
     if (format, precision) != ("onnx", "fp32"):
         raise OnebranchError("a PyTorch module is exported to ONNX in its own precision only")
@@ -88,7 +93,7 @@ def _export_module(
     require("onnx", "exporting to ONNX")
     from onebranch.exporting.torch_module import export_module
 
-    return export_module(module, path, example_inputs, overwrite, report)
+    return export_module(module, path, example_inputs, overwrite, progress)
 
 
 def check_format(format: str, precision: str) -> None:
@@ -101,7 +106,9 @@ def check_format(format: str, precision: str) -> None:
         )
 
 
-def _exported(model: Model, format: str, precision: str) -> Exported:
+def _exported(model: Model, format: str, precision: str, progress: StepProgress) -> Exported:
     if format == "mpv":
-        return export_mpv(model)
-    return export_compact(model) if format == "compact" else export_onnx(model, precision)
+        return export_mpv(model, progress)
+    if format == "compact":
+        return export_compact(model, progress)
+    return export_onnx(model, precision, progress)

@@ -14,6 +14,7 @@ from onebranch.exporting.comparison import Comparison, Exported, NotRun
 from onebranch.exporting.mpv_shader import shader_text
 from onebranch.exporting.onnx import real_picture
 from onebranch.model.file import Model
+from onebranch.progress import StepProgress, no_progress
 
 MAX_LEVELS = 1.0
 """Largest difference in grey levels of 8 bits, at any pixel."""
@@ -28,18 +29,23 @@ TIMEOUT_SECONDS = 300.0
 """Time for one run of ffmpeg; a software driver compiles a shader in seconds."""
 
 
-def export_mpv(model: Model) -> Exported:
+def export_mpv(model: Model, progress: StepProgress = no_progress) -> Exported:
     """The model as a shader, and its comparisons with the network in 8 and 10 bits.
 
     The shader is run if ffmpeg has the filter libplacebo and a Vulkan device, which may be a software driver;
-    else the result says why it was not run. Raises OnebranchError for a network that no shader can hold, and
-    for a difference of more than one grey level at any pixel.
+    else the result says why it was not run. progress: called with the share of the runs of ffmpeg. Raises
+    OnebranchError for a network that no shader can hold, and for a difference of more than one grey level at
+    any pixel.
     """
     text = shader_text(model)
     device, reason = vulkan_device()
     if reason:
         return Exported(text.encode(), (NotRun("ffmpeg's libplacebo", reason),))
-    comparisons = [compare(model, text, bits, device) for bits in COMPARED_BITS]
+    comparisons = []
+    for number, bits in enumerate(COMPARED_BITS, 1):
+        # The search for the device takes about as long as one comparison.
+        progress(f"running the shader in {bits} bits", number / (len(COMPARED_BITS) + 1))
+        comparisons.append(compare(model, text, bits, device))
     return Exported(text.encode(), tuple(comparison.checked("mpv") for comparison in comparisons))
 
 

@@ -22,6 +22,7 @@ from onebranch.exporting.comparison import (
 )
 from onebranch.graph.operations import Graph
 from onebranch.model.file import Model
+from onebranch.progress import StepProgress, no_progress
 from onebranch.spec.network import NetworkSpec
 
 REAL_PICTURE = Path(__file__).parent.parent / "data" / "photograph.png"
@@ -31,22 +32,27 @@ CROP_ORIGIN, CROP_SIZE = (100, 100), (96, 120)
 
 They are quantized for real pictures, not for noise."""
 
+WRITTEN_SHARE = 0.2
+"""Share of an export that is completed, about, when the file is made; comparing it takes the rest."""
+
 NEEDS_VNNI = (
     "ONNX Runtime's products of uint8 and int8 saturate on processors without VNNI unless its session option"
     " session.x64quantprecision is 1"
 )
 
 
-def export_onnx(model: Model, precision: str = "fp32") -> Exported:
+def export_onnx(model: Model, precision: str = "fp32", progress: StepProgress = no_progress) -> Exported:
     """The model as an ONNX file, and its comparison in ONNX Runtime and, if installed, in OpenVINO.
 
-    precision: "fp32", "fp16" or "int8". The same model always gives the same bytes. Raises OnebranchError for
-    a precision that the model does not support, and for a difference above its bound.
+    precision: "fp32", "fp16" or "int8". The same model always gives the same bytes. progress: called with the
+    share of the comparisons. Raises OnebranchError for a precision that the model does not support, and for a
+    difference above its bound.
     """
     from onebranch.extras import require
 
     require("onnx", "exporting to ONNX")
     from onebranch.graph.onnx.writing import to_onnx
+    from onebranch.runtime.selection import installed
 
     if precision not in ONNX_PRECISIONS:
         raise OnebranchError(
@@ -57,8 +63,13 @@ def export_onnx(model: Model, precision: str = "fp32") -> Exported:
     metadata = {"name": model.name, "task": spec.task, "scale": str(spec.scale), "colour": spec.colour}
     metadata["precision"] = precision
     data = to_onnx(lower_model(model), {key: value for key, value in metadata.items() if value})
-    comparisons = tuple(each.checked(f"{precision} ONNX") for each in compare(model, data))
-    return Exported(data, comparisons)
+    comparisons: list[Comparison] = []
+    progress("running and comparing the file", WRITTEN_SHARE)
+    for number, each in enumerate(compare(model, data), 1):
+        comparisons.append(each.checked(f"{precision} ONNX"))
+        share = WRITTEN_SHARE + (1 - WRITTEN_SHARE) * number / (1 + installed("openvino"))
+        progress(f"compared in {each.runtime}", share)
+    return Exported(data, tuple(comparisons))
 
 
 def conventional_name(model: Model, precision: str) -> str:

@@ -1,7 +1,7 @@
 """A PyTorch module, such as a merged one, as an ONNX file: checked and compared before it is written."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ from torch.utils import _pytree
 from onebranch.exporting.comparison import Comparison
 from onebranch.graph.onnx.file import write
 from onebranch.graph.torch.onnx_export import onnx_of_module
+from onebranch.progress import StepProgress
 
 MODULE_TOLERANCE = 1e-4
 """Largest difference between module and file in float32, relative to the largest number in an output."""
+
+CONVERTED_SHARE, COMPARED_SHARE = 0.8, 0.97
+"""Shares of an export that are completed, about, when the module is converted, and when it is compared."""
 
 ADDED_PIXELS = (8, 24)
 """Added to height and width for the second comparison, if the file leaves them open."""
@@ -26,23 +30,25 @@ def export_module(
     path: str | os.PathLike[str],
     example_inputs: Any,
     overwrite: bool,
-    report: Callable[[str, float | None], None],
+    progress: StepProgress,
 ) -> tuple[Comparison, ...]:
     """Write the module as an ONNX file, whose open sizes are those that the module leaves open.
 
-    Raises OnebranchError if the module cannot be exported, if the file breaks ONNX's rules, or if its output
+    progress: called with the current step and the completed share, which ends at 1. Raises OnebranchError if
+    the module cannot be exported, if the file breaks ONNX's rules, or if its output
     in ONNX Runtime differs from the module's; then nothing is written.
     """
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    report("exporting the module", None)
+    progress("exporting the module", 0)
     model = onnx_of_module(module, examples)
-    report("running and comparing the file", None)
+    progress("running and comparing the file", CONVERTED_SHARE)
     onnx.checker.check_model(model, full_check=True)
     comparisons = tuple(
         _comparison(module, model, values).checked("ONNX") for values in _all_examples(model, examples)
     )
-    report("writing the file", None)
+    progress("saving the file", COMPARED_SHARE)
     write(model, Path(path), overwrite)
+    progress("the file is saved", 1)
     return comparisons
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.merging.report import Check
+from onebranch.progress import StepProgress, no_progress
 
 BOUND = 1e-4
 """Largest accepted difference in float32, relative to the largest number in an output."""
@@ -31,13 +32,14 @@ def check(
     inputs: Iterable[list[np.ndarray]],
     advice: str = "",
     random_operations: Sequence[str] = (),
+    progress: StepProgress = no_progress,
 ) -> Check:
     """The comparison on the first `MIN_COMPARED` lists of inputs that the original accepts.
 
     advice: what the user can do where the original accepts no input; the error's message contains it.
-    random_operations: names of operations that may draw random numbers, for the message. Raises
-    OnebranchError where the outputs differ, where the original does not give the same output twice, or where
-    it accepts no input.
+    random_operations: names of operations that may draw random numbers, for the message. progress: called
+    with the share of the comparisons. Raises OnebranchError where the outputs differ, where the original does
+    not give the same output twice, or where it accepts no input.
     """
     sizes: list[tuple[int, ...]] = []
     worst, allowed, refused = 0.0, BOUND, ""
@@ -66,6 +68,7 @@ def check(
             )
         worst = max(worst, error)
         sizes.append(tuple(values[0].shape))
+        progress(f"compared on {_shape_text(values[0])}", len(sizes) / MIN_COMPARED)
     if not sizes:
         why = f": {refused}" if refused else ""
         raise OnebranchError(f"check: it runs on none of the inputs that were tried{advice}{why}")

@@ -14,6 +14,7 @@ from onebranch.graph.analysis.valid_sizes import as_input_size
 from onebranch.graph.merge.rewriting import Rules
 from onebranch.merging.own import merge_model
 from onebranch.model.third_party import is_pytorch_file, require_reader
+from onebranch.progress import StepProgress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,9 @@ FOR_ONNX = "'{}' is for PyTorch modules and ONNX files; a model of onebranch's o
 
 
 @overload
-def merge(model: Model, plan: MergePlan | Path | None = None) -> tuple[Model, Report]: ...
+def merge(
+    model: Model, plan: MergePlan | Path | None = None, *, progress: StepProgress = no_progress
+) -> tuple[Model, Report]: ...
 
 
 @overload
@@ -44,6 +47,7 @@ def merge(
     force: bool = False,
     proof: Literal["auto", "full"] = "auto",
     border_maps: bool = False,
+    progress: StepProgress = no_progress,
 ) -> tuple[torch.nn.Module, GraphReport]: ...
 
 
@@ -55,6 +59,7 @@ def merge(
     proof: Literal["auto", "full"] = "auto",
     border_maps: bool = False,
     input_sizes: Sequence[Sequence[int]] = (),
+    progress: StepProgress = no_progress,
 ) -> tuple[onnx.ModelProto, GraphReport]: ...
 
 
@@ -67,6 +72,7 @@ def merge(
     proof: Literal["auto", "full"] = "auto",
     border_maps: bool = False,
     input_sizes: Sequence[Sequence[int]] = (),
+    progress: StepProgress = no_progress,
 ) -> tuple[Model, Report] | tuple[onnx.ModelProto, GraphReport]: ...
 
 
@@ -93,7 +99,8 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     differs at the borders, written as a convolution of a plane of ones. proof="full" tests every region on a
     full basis, however long that takes, where "auto" takes random signs for large regions. input_sizes: for
     ONNX models that leave their size open, the (height, width) or (channels, height, width) at which the
-    whole models are compared; by default sizes on which the model runs are found.
+    whole models are compared; by default sizes on which the model runs are found. progress: for every kind of
+    model, a function that is called with the current step, as text, and the completed share, from 0 to 1.
 
     Raises OnebranchError where the model cannot be read, where an option does not fit the kind of model, or
     where a proof fails: then there is no result.
@@ -104,16 +111,17 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     >>> report.convolutions, report.merged[0].into
     ((2, 1), '3x3 convolution 3 -> 3')
     """
+    progress = options.pop("progress", no_progress)
     if _is_module(model):
-        return _merge_module(model, *arguments, **options)
+        return _merge_module(model, progress, *arguments, **options)
     if _is_onnx(model):
-        return _merge_onnx(model, *arguments, **options)
+        return _merge_onnx(model, progress, *arguments, **options)
     if isinstance(model, str | os.PathLike) and is_pytorch_file(model):
-        return _merge_onnx(model, *arguments, **options)
-    return _merge_own(model, *arguments, **options)
+        return _merge_onnx(model, progress, *arguments, **options)
+    return _merge_own(model, progress, *arguments, **options)
 
 
-def _merge_module(module: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+def _merge_module(module: Any, progress: StepProgress, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     from onebranch.merging.torch import merge_module
 
     given = [*arguments, *(options.pop(name) for name in ("example_inputs", "plan") if name in options)]
@@ -121,10 +129,10 @@ def _merge_module(module: Any, *arguments: Any, **options: Any) -> tuple[Any, An
         raise OnebranchError("a PyTorch module is merged with example inputs: merge(module, example_inputs)")
     if "input_sizes" in options:
         raise OnebranchError("input_sizes is for ONNX models; a module is merged at its example inputs' size")
-    return merge_module(module, given[0], _rules(options))
+    return merge_module(module, given[0], _rules(options), progress)
 
 
-def _merge_onnx(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+def _merge_onnx(model: Any, progress: StepProgress, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     if isinstance(model, str | os.PathLike) and is_pytorch_file(model):
         require_reader(model, "merging")
     require("onnx", "merging ONNX models")
@@ -134,39 +142,55 @@ def _merge_onnx(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     if any(value is not None for value in others):
         raise OnebranchError("an ONNX model is merged by its graph; a plan is for models of onebranch's own")
     sizes = [as_input_size(tuple(size)) for size in options.pop("input_sizes", ())]
-    return merge_file(model, _rules(options), sizes)
+    return merge_file(model, _rules(options), sizes, progress)
 
 
-def _merge_own(model: Any, plan: Any = None, **options: Any) -> tuple[Any, Any]:
+def _merge_own(model: Any, progress: StepProgress, plan: Any = None, **options: Any) -> tuple[Any, Any]:
     if options:
         raise OnebranchError(FOR_ONNX.format(next(iter(options))))
-    return merge_model(model, plan)
-
-
-@overload
-def verify(original: Model, merged: Model) -> verification.Record: ...
+    return merge_model(model, plan, progress)
 
 
 @overload
 def verify(
-    original: onnx.ModelProto, merged: onnx.ModelProto, *, input_sizes: Sequence[Sequence[int]] = ()
+    original: Model, merged: Model, *, progress: StepProgress = no_progress
+) -> verification.Record: ...
+
+
+@overload
+def verify(
+    original: onnx.ModelProto,
+    merged: onnx.ModelProto,
+    *,
+    input_sizes: Sequence[Sequence[int]] = (),
+    progress: StepProgress = no_progress,
 ) -> GraphReport: ...
 
 
 @overload
 def verify(
-    original: Model | Path, merged: Model | Path, *, input_sizes: Sequence[Sequence[int]] = ()
+    original: Model | Path,
+    merged: Model | Path,
+    *,
+    input_sizes: Sequence[Sequence[int]] = (),
+    progress: StepProgress = no_progress,
 ) -> verification.Record | GraphReport: ...
 
 
-def verify(original: Any, merged: Any, *, input_sizes: Sequence[Sequence[int]] = ()) -> Any:
+def verify(
+    original: Any,
+    merged: Any,
+    *,
+    input_sizes: Sequence[Sequence[int]] = (),
+    progress: StepProgress = no_progress,
+) -> Any:
     """Prove again that applying the plan or rules stored in `merged` to `original` gives `merged`.
 
     Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or both are
     ONNX models (`onnx.ModelProto` or file): returns the `GraphReport`. Hashes, weights, the proof of every
     region and the whole networks are checked. Two equal models pass, with a note that they are equal.
     input_sizes: for ONNX models, sizes at which they are compared, as for `merge`; by default those that were
-    given there.
+    given there. progress: a function that is called with the current step, as text, and the completed share.
 
     Raises OnebranchError that names the first thing that does not hold.
 
@@ -179,10 +203,11 @@ def verify(original: Any, merged: Any, *, input_sizes: Sequence[Sequence[int]] =
         require("onnx", "verifying ONNX models")
         from onebranch.merging.onnx import verify_onnx
 
-        return verify_onnx(original, merged, [as_input_size(tuple(size)) for size in input_sizes])
+        sizes = [as_input_size(tuple(size)) for size in input_sizes]
+        return verify_onnx(original, merged, sizes, progress)
     if input_sizes:
         raise OnebranchError(FOR_ONNX.format("input_sizes"))
-    return verification.verify(original, merged)
+    return verification.verify(original, merged, progress)
 
 
 def _is_module(model: Any) -> bool:

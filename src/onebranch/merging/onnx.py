@@ -28,6 +28,7 @@ from onebranch.graph.onnx.rewriting import rewritten, with_folded_products
 from onebranch.merging.check import Run, check
 from onebranch.merging.onnx_inputs import CheckInputs
 from onebranch.merging.report import GraphReport, all_unmerged
+from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 
 ONNX_DOMAINS = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
@@ -39,6 +40,10 @@ ONNX_RECORD_VERSION = 3
 """Version of that record. Version 3 lists more unmerged operations than version 2. Records of onebranch 0.1
 hold no version and are translated when they are read."""
 
+ONNX_STEP_SHARES = 0.05, 0.2, 0.9
+"""Shares of a merge that are completed, about, when the model runs, when it is read, and when the
+regions are proven."""
+
 RANDOM_OPERATIONS = (
     *("Bernoulli", "Dropout", "Multinomial", "RandomNormal"),
     *("RandomNormalLike", "RandomUniform", "RandomUniformLike"),
@@ -49,28 +54,37 @@ NOT_COMPARED = ("error", "largest", "allowed", "sizes", "input_sizes", "macs", "
 
 
 def merge_onnx(
-    model: onnx.ModelProto | str | os.PathLike[str], rules: Rules, input_sizes: Sequence[InputSize] = ()
+    model: onnx.ModelProto | str | os.PathLike[str],
+    rules: Rules,
+    input_sizes: Sequence[InputSize] = (),
+    progress: StepProgress = no_progress,
 ) -> tuple[onnx.ModelProto, GraphReport]:
     """The merged model, a new one, and the report.
 
     input_sizes: sizes on which both models are compared; by default sizes on which the model runs are found.
-    Raises OnebranchError where the file cannot be read, a proof fails, or the outputs differ.
+    progress: called with the current step and the completed share, which ends at 1. Raises OnebranchError
+    where the file cannot be read, a proof fails, or the outputs differ.
     """
+    report = never_falling(progress)
+    report("reading the model", 0)
     original = model if isinstance(model, onnx.ModelProto) else read(Path(model))
     with explained(original):
-        return _merged(original, rules, CheckInputs(original, input_sizes))
+        result = _merged(original, rules, CheckInputs(original, input_sizes), report)
+    report("the model is merged", 1)
+    return result
 
 
 def _merged(
-    original: onnx.ModelProto, rules: Rules, inputs: CheckInputs
+    original: onnx.ModelProto, rules: Rules, inputs: CheckInputs, progress: StepProgress
 ) -> tuple[onnx.ModelProto, GraphReport]:
     custom = _unavailable_operations(original)
     run = None if custom else _runner(original)
     example = inputs.example(run)
     inlined = with_inlined_functions(original)
     folded = with_folded_products(inlined)
+    progress("reading the model's operations", ONNX_STEP_SHARES[0])
     graph = read_linear(folded, (example.height, example.width))
-    regions = merge_regions(graph, rules)
+    regions = merge_regions(graph, rules, part_of(progress, *ONNX_STEP_SHARES[1:]))
     merged = rewritten(folded, graph, regions) if any(region.merged for region in regions) else folded
     macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
     saved = sum(region.before.macs - region.after.macs for region in regions)
@@ -90,7 +104,8 @@ def _merged(
         note = f"only the merged regions were proven: ONNX Runtime does not know {', '.join(custom)}"
         report = replace(report, notes=(*report.notes, note))
     else:
-        compared = check(run, _runner(merged), inputs, inputs.advice(), random_operations(original))
+        randoms, comparing = random_operations(original), part_of(progress, ONNX_STEP_SHARES[2], 1)
+        compared = check(run, _runner(merged), inputs, inputs.advice(), randoms, comparing)
         report = replace(report, check=compared, size_limits=inputs.size_limits())
     record = _record(original, rules, report, inputs.named)
     helper.set_model_props(merged, {**_properties(original), METADATA: record})
@@ -144,22 +159,24 @@ def verify_onnx(
     original: onnx.ModelProto | str | os.PathLike[str],
     merged: onnx.ModelProto | str | os.PathLike[str],
     input_sizes: Sequence[InputSize] = (),
+    progress: StepProgress = no_progress,
 ) -> GraphReport:
     """The report of the merge of `original` by the rules stored in `merged`, proven again.
 
     input_sizes: sizes on which both models are compared; by default those that were named for the merge. Two
-    equal models give a report without merges, and a note. Raises OnebranchError that names the first thing
-    that does not hold.
+    equal models give a report without merges, and a note. progress: as for `merge_onnx`. Raises
+    OnebranchError that names the first thing that does not hold.
     """
     first, second = (m if isinstance(m, onnx.ModelProto) else read(Path(m)) for m in (original, merged))
     if _digest(first) == _digest(second):
+        progress("the models are equal", 1)
         return _nothing_merged(first)
     rules, named, stored = _stored_record(second)
     if stored["original"] != _digest(first):
         raise OnebranchError(
             "the original is not the model that was merged: its hash differs from the record's"
         )
-    again, report = merge_onnx(first, rules, input_sizes or named)
+    again, report = merge_onnx(first, rules, input_sizes or named, progress)
     for part in ("node", "initializer", "input", "output"):
         if _bytes(again, part) != _bytes(second, part):
             raise OnebranchError(

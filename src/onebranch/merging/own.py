@@ -12,6 +12,7 @@ from onebranch.blocks.merge import merge_network
 from onebranch.blocks.plan import MergePlan
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
+from onebranch.progress import StepProgress, no_progress
 from onebranch.proof.region import Proof
 from onebranch.spec.network import macs, parameters
 from onebranch.verification import Record, prove_merge
@@ -60,12 +61,15 @@ class Report:
 
 
 def merge_model(
-    model: Model | str | os.PathLike[str], plan: MergePlan | str | os.PathLike[str] | None = None
+    model: Model | str | os.PathLike[str],
+    plan: MergePlan | str | os.PathLike[str] | None = None,
+    progress: StepProgress = no_progress,
 ) -> tuple[Model, Report]:
     """The model with the plan's branches merged, a new one, and the report.
 
     model: a `Model`, a shipped model's name or a file. plan: a `MergePlan` or a TOML file; by default every
-    block becomes one convolution. Raises OnebranchError where the model cannot be merged, or where a proof
+    block becomes one convolution. progress: called with the current step and the completed share, which ends
+    at 1. Raises OnebranchError where the model cannot be merged, or where a proof
     fails: then there is no result.
     """
     original = model if isinstance(model, Model) else load(model)
@@ -75,7 +79,7 @@ def merge_model(
         plan = plans.read(Path(plan))
     done = merge_network(original.spec, original.weights, plan)
     merged = Model(spec=done.spec, weights=done.weights, name=original.name, recipe=original.recipe)
-    record = prove_merge(original, merged, plan)
+    record = prove_merge(original, merged, plan, progress)
     report = Report(
         record,
         (parameters(original.spec), parameters(merged.spec)),

@@ -1,6 +1,9 @@
 """Merging a PyTorch module: it is traced, merged by its graph, written as a new module, and compared."""
 
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +12,7 @@ import torch
 from torch.fx import GraphModule
 from torch.utils import _pytree
 
+from onebranch.errors import OnebranchError
 from onebranch.graph.merge.cost import cost_of_step
 from onebranch.graph.merge.rewriting import Rules, merge_regions
 from onebranch.graph.torch.linear import read_linear
@@ -16,6 +20,7 @@ from onebranch.graph.torch.rewriting import rewritten
 from onebranch.graph.torch.tracing import trace, unwrapped
 from onebranch.merging.check import Run, check, check_repeats
 from onebranch.merging.report import GraphReport, all_unmerged
+from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 
 STRETCHES = (
     *((1, 1), (1, 3), (5, -1), (32, 64), (-32, 32), (64, 0)),
@@ -24,19 +29,48 @@ STRETCHES = (
 """Numbers added to the example's open heights and widths, in the order in which these sizes are tried."""
 
 
+MODULE_STEP_SHARES = 0.5, 0.6, 0.9
+"""Shares of a merge that are completed, about, when the module is traced, when its operations are read, and
+when the regions are proven."""
+
+TRACING_SECONDS = 2.0
+"""Tracing that takes longer is announced on a terminal."""
+
+
 def merge_module(
-    module: torch.nn.Module | torch.export.ExportedProgram, example_inputs: Any, rules: Rules
+    module: torch.nn.Module | torch.export.ExportedProgram,
+    example_inputs: Any,
+    rules: Rules,
+    progress: StepProgress = no_progress,
 ) -> tuple[torch.nn.Module, GraphReport]:
     """The merged module, a new one, and the report; the given module is not changed.
 
-    Where nothing can be merged, the new module is the traced one. Raises OnebranchError where the module
-    cannot be traced, a proof fails, or the outputs differ.
+    Where nothing can be merged, the new module is the traced one. progress: called with the current step and
+    the completed share, which ends at 1. Raises OnebranchError where the module cannot be traced, a proof
+    fails, or the outputs differ.
     """
+    report = never_falling(progress)
     examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    original_module = unwrapped(module)
-    traced = trace(original_module, examples)
+    name = type(module).__name__
+    with _explained(name):
+        original = unwrapped(module)
+        report(f"tracing {name}", 0)
+        with _announced(name, progress):
+            traced = trace(original, examples)
+        return merge_traced(traced, original, examples, rules, report)
+
+
+def merge_traced(
+    traced: GraphModule,
+    original: torch.nn.Module,
+    examples: tuple[Any, ...],
+    rules: Rules,
+    progress: StepProgress = no_progress,
+) -> tuple[torch.nn.Module, GraphReport]:
+    """The merged module and the report, for a module whose trace is given; see `merge_module`."""
+    progress("reading the module's operations", MODULE_STEP_SHARES[0])
     graph = read_linear(traced)
-    regions = merge_regions(graph, rules)
+    regions = merge_regions(graph, rules, part_of(progress, *MODULE_STEP_SHARES[1:]))
     merged = rewritten(traced, graph, regions)
     macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
     saved = sum(region.before.macs - region.after.macs for region in regions)
@@ -50,10 +84,48 @@ def merge_module(
         size_limits=(*_fixed_sizes(traced), *_guarded_sizes(traced, examples)),
     )
     # Compared even if nothing was merged: numbers that Python code computed are constants in the trace.
-    original = _runner(original_module, examples)
-    check_repeats(original, next(_inputs(traced, examples)))
-    compared = check(original, _runner(merged, examples), _inputs(traced, examples))
+    run = _runner(original, examples)
+    check_repeats(run, next(_inputs(traced, examples)))
+    comparing = part_of(progress, MODULE_STEP_SHARES[2], 1)
+    compared = check(run, _runner(merged, examples), _inputs(traced, examples), progress=comparing)
+    progress("the module is merged", 1)
     return merged, replace(report, check=compared)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """A context in which every error is an OnebranchError of one line, with the original one as its cause."""
+    try:
+        yield
+    except OnebranchError:
+        raise
+    except MemoryError as error:
+        raise OnebranchError(f"merging {name} needs more memory than there is: {error}") from None
+    except Exception as error:
+        message = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise OnebranchError(
+            f"{name} cannot be merged: {type(error).__name__}: {message}; if the module runs on these inputs,"
+            " this is a bug of onebranch"
+        ) from error
+
+
+@contextmanager
+def _announced(name: str, progress: StepProgress) -> Iterator[None]:
+    """A context that writes one line to a terminal if it takes longer than `TRACING_SECONDS`.
+
+    A caller who passes a progress function shows it in another way; then nothing is written.
+    """
+    if progress is not no_progress or not sys.stderr.isatty():
+        yield
+        return
+    text = f"onebranch: torch.export is tracing {name}; large modules take minutes\n"
+    timer = threading.Timer(TRACING_SECONDS, sys.stderr.write, (text,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _convolutions(module: GraphModule) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from onebranch.algebra.definition import Floats
 from onebranch.errors import OnebranchError
+from onebranch.progress import StepProgress, no_progress
 from onebranch.proof.basis import BASIS_TOLERANCE, LARGE_RADIUS, sizes
 from onebranch.proof.rounding import EXTRA_PIXELS, ROUNDING_TOLERANCE, Rounding, RoundingError, check_weights
 
@@ -89,24 +90,30 @@ class AffineRegion(msgspec.Struct, frozen=True):
     seed: int = 0
 
 
-def prove_affine(region: AffineRegion, *, full: bool = False) -> AffineProof:
+def prove_affine(
+    region: AffineRegion, *, full: bool = False, progress: StepProgress = no_progress
+) -> AffineProof:
     """The proof that the replacement equals the original. full: test a full basis, however long it takes.
 
-    Raises OnebranchError that names the part that fails.
+    progress: called after every batch of pictures with the share of the numbers that were tested. Raises
+    OnebranchError that names the part that fails.
     """
-    return AffineProof(region.radius, region.stride, agreement(region, full=full), _rounding(region))
+    agreed = agreement(region, full=full, progress=progress)
+    return AffineProof(region.radius, region.stride, agreed, _rounding(region))
 
 
-def agreement(region: AffineRegion, *, full: bool = False) -> Agreement:
+def agreement(region: AffineRegion, *, full: bool = False, progress: StepProgress = no_progress) -> Agreement:
     """Both maps, in float64 and before any rounding, compared on zero and on a basis, or on random signs.
 
-    Raises OnebranchError that names the picture size where they differ by more than the tolerance.
+    progress: see `prove_affine`. Raises OnebranchError that names the picture size where they differ by more
+    than the tolerance.
     """
     shapes = _tested_shapes(region, LARGE_RADIUS)
     is_full = full or _basis_macs(shapes, region.macs) <= MAX_FULL_BASIS_MACS
     if not is_full:
         shapes = _tested_shapes(region, LARGE_RADIUS_FOR_SIGNS)
     worst, largest, pictures, worst_picture = 0.0, 0.0, 0, ""
+    total, tested = sum(_tested_numbers(of_inputs, is_full) for of_inputs in shapes.values()), 0
     for (height, width), of_inputs in shapes.items():
         batches = _impulses(of_inputs) if is_full else _signs(of_inputs, [region.seed, height, width])
         for batch in batches:
@@ -114,6 +121,8 @@ def agreement(region: AffineRegion, *, full: bool = False) -> Agreement:
             pictures, largest = pictures + count, max(largest, magnitude)
             if not error <= worst:  # NaN is never small enough
                 worst, worst_picture = error, f"a {height}x{width} picture"
+            tested += count * _numbers(of_inputs)
+            progress(f"pictures of {height}x{width}", tested / total)
     heights, widths = (tuple(sorted({size[axis] for size in shapes})) for axis in (0, 1))
     return Agreement(
         heights,
@@ -124,6 +133,12 @@ def agreement(region: AffineRegion, *, full: bool = False) -> Agreement:
         largest=largest,
         error=_relative_error(worst, largest, worst_picture),
     )
+
+
+def _tested_numbers(shapes: InputShapes, is_full: bool) -> int:
+    """The numbers in all pictures of one size: zero, and a full basis or random signs."""
+    numbers = _numbers(shapes)
+    return (1 + (numbers if is_full else COMBINATIONS)) * numbers
 
 
 def _relative_error(error: float, largest: float, worst_picture: str) -> float:

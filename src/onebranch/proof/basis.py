@@ -13,6 +13,7 @@ import numpy as np
 
 from onebranch.algebra.definition import Floats
 from onebranch.errors import OnebranchError
+from onebranch.progress import StepProgress, no_progress
 from onebranch.proof.structure import Structure
 
 Map = Callable[[Floats], Floats]
@@ -59,15 +60,23 @@ def sizes(radius: int, stride: int, large: int = LARGE_RADIUS) -> tuple[int, ...
     return (1, 2, *range(2 * radius, end + 1))
 
 
-def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: Structure) -> Basis:
+def basis(
+    branches: Sequence[Map],
+    replacement: Map,
+    channels: int,
+    structure: Structure,
+    progress: StepProgress = no_progress,
+) -> Basis:
     """The test that the sum of `branches` equals `replacement`, both in float64 and before any rounding.
 
-    Raises OnebranchError that names the size, the channel and the position where they differ by more than
-    1e-12 of the largest output of any branch.
+    progress: called after every batch of pictures with the share of the pixels that were tested. Raises
+    OnebranchError that names the size, the channel and the position where they differ by more than 1e-12 of
+    the largest output of any branch.
     """
     heights, widths = (sizes(radius, structure.stride) for radius in structure.radius)
     worst, largest, pictures = 0.0, 0.0, 0
     worst_picture = ""
+    total, tested = sum(_basis_pixels(channels, h, w) for h, w in itertools.product(heights, widths)), 0
     for height, width in itertools.product(heights, widths):
         for first, chunk in _impulses(channels, height, width):
             outputs = [branch(chunk) for branch in branches]
@@ -77,6 +86,8 @@ def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: S
             if not errors.max() <= worst:  # NaN is never small enough
                 worst = float(errors.max())
                 worst_picture = _picture_name(first + int(errors.argmax()), height, width)
+            tested += len(chunk) * height * width
+            progress(f"pictures of {height}x{width}", tested / total)
     error = worst / largest if largest > 0 else worst
     if not error <= BASIS_TOLERANCE:
         raise OnebranchError(
@@ -85,6 +96,11 @@ def basis(branches: Sequence[Map], replacement: Map, channels: int, structure: S
         )
     complete = max(structure.radius) <= LARGE_RADIUS
     return Basis(heights, widths, complete, pictures, largest, error)
+
+
+def _basis_pixels(channels: int, height: int, width: int) -> int:
+    """The pixels of all pictures of one size: zero, and an impulse in every channel of every pixel."""
+    return (channels * height * width + 1) * height * width
 
 
 # Example: 2 channels of 2x2 pixels: 9 pictures. Number 0 is zero, number 6 has its 1 at 6 - 1 = 5, that is in

@@ -7,6 +7,7 @@ import msgspec
 from onebranch.algebra.conv import Conv
 from onebranch.algebra.definition import Floats, apply, zero_pad
 from onebranch.errors import OnebranchError
+from onebranch.progress import StepProgress, no_progress
 from onebranch.proof.basis import Basis, Map, basis
 from onebranch.proof.rounding import Rounding, rounding
 from onebranch.proof.structure import Structure
@@ -20,11 +21,17 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounding: Rounding
 
 
-def prove(branches: Sequence[Map], merged: Conv, stored: Conv, structure: Structure) -> Proof:
+def prove(
+    branches: Sequence[Map],
+    merged: Conv,
+    stored: Conv,
+    structure: Structure,
+    progress: StepProgress = no_progress,
+) -> Proof:
     """The proof that the sum of `branches` equals a convolution that is zero-padded by its radius.
 
     branches: run by their definition. merged: the convolution in float64, before rounding. stored: the same
-    as it is stored, in float32. Raises OnebranchError that names the part that fails.
+    as it is stored, in float32. progress: see `basis`. Raises OnebranchError that names the part that fails.
     """
     if merged.radius != structure.radius or merged.stride != structure.stride:
         raise OnebranchError(
@@ -40,7 +47,7 @@ def prove(branches: Sequence[Map], merged: Conv, stored: Conv, structure: Struct
     channels = merged.inputs
     return Proof(
         structure,
-        basis(branches, padded(merged), channels, structure),
+        basis(branches, padded(merged), channels, structure, progress),
         rounding(branches, padded(stored), weights, channels, structure),
     )
 

@@ -16,6 +16,7 @@ from onebranch.images.folders import find_pictures
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
 from onebranch.images.samples import Samples, as_depth
+from onebranch.progress import StepProgress, no_progress
 from onebranch.spec.network import NetworkSpec
 
 DEFAULT_PICTURES = 128
@@ -40,19 +41,27 @@ class Crop:
 
 
 def read_crops(
-    folder: str | os.PathLike[str], spec: NetworkSpec, pictures: int = DEFAULT_PICTURES
+    folder: str | os.PathLike[str],
+    spec: NetworkSpec,
+    pictures: int = DEFAULT_PICTURES,
+    progress: StepProgress = no_progress,
 ) -> tuple[Crop, ...]:
     """Centre crops of at most `pictures` pictures, spread evenly over the folder and its subfolders.
 
     upscale: the input is the crop, reduced bicubically and rounded to 8 bits, as the evaluation does it.
     downscale: the wanted output is the reduced crop. denoise: the input has Gaussian noise with a
-    standard deviation from 0 to `MAX_NOISE_LEVELS`. Alpha is ignored. Raises OnebranchError for a folder
-    without pictures, and for pictures that are too small or cannot be read.
+    standard deviation from 0 to `MAX_NOISE_LEVELS`. Alpha is ignored. progress: called with the name of each
+    picture, and the share of the pictures. Raises OnebranchError for a folder without pictures, and for
+    pictures that are too small or cannot be read.
     """
     if pictures < 1:
         raise OnebranchError(f"pictures must be at least 1, not {pictures}")
     paths = spread(find_pictures(os.fspath(folder), recursive=True), pictures)
-    return tuple(_crop(path, index, len(paths), spec) for index, path in enumerate(paths))
+    crops = []
+    for index, path in enumerate(paths):
+        progress(f"reading {path.name}", index / len(paths))
+        crops.append(_crop(path, index, len(paths), spec))
+    return tuple(crops)
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:

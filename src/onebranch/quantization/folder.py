@@ -1,15 +1,19 @@
 """Quantization of a model with the pictures of a folder: calibration, rounding and the measured loss."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
+from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 from onebranch.quantization import layers
 from onebranch.quantization.calibration import DEFAULT_PICTURES, held_out, read_crops
 from onebranch.quantization.loss import Loss, loss_on_crops, loss_on_folder, with_loss
+
+READ_SHARE, QUANTIZED_SHARE = 0.05, 0.9
+"""Shares of the work that are completed, about, when the pictures are read and when the network is quantized;
+measuring the loss takes the rest."""
 
 
 def quantize(
@@ -20,7 +24,7 @@ def quantize(
     data: str | os.PathLike[str] | None = None,
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
-    report: Callable[[str, float | None], None] = lambda step, share: None,
+    report: StepProgress = no_progress,
 ) -> tuple[Model, Loss]:
     """Quantize a merged model to 8-bit integers; returns the new model and its loss against floats.
 
@@ -28,7 +32,7 @@ def quantize(
     `pictures` are used. data: a folder on which the loss is measured; by default a quarter of the calibration
     pictures is held out for that. sigma: noise in grey levels for that measurement, for denoising models.
     then: a model that enlarges the result of a downscaling model before it is compared. report: called with
-    the current step and the completed share (None: unknown). The new model runs in integers in precision
+    the current step and the completed share, which ends at 1. The new model runs in integers in precision
     "int8", and in floats otherwise.
 
     Raises OnebranchError if the network cannot run in integers, if a folder holds no readable pictures, if
@@ -51,13 +55,14 @@ def quantize(
             f"data and calibrate are both '{calibrate}'; the loss is measured on other pictures"
         )
     original = model if isinstance(model, Model) else load(model)
-    report("reading the calibration pictures", None)
-    crops = read_crops(calibrate, original.spec, pictures)
+    progress = never_falling(report)
+    crops = read_crops(calibrate, original.spec, pictures, part_of(progress, 0, READ_SHARE))
     calibration, rest = held_out(crops) if data is None else (crops, [])
-    quantized = layers.quantize(original, calibration, lambda step: report(step, None))
-    report("measuring the loss", None)
+    quantized = layers.quantize(original, calibration, part_of(progress, READ_SHARE, QUANTIZED_SHARE))
+    measuring = part_of(progress, QUANTIZED_SHARE, 1)
     if data is None:
-        loss = loss_on_crops(original, quantized, rest)
+        loss = loss_on_crops(original, quantized, rest, measuring)
     else:
-        loss = loss_on_folder(original, quantized, data, sigma=sigma, then=then, progress=report)
+        loss = loss_on_folder(original, quantized, data, sigma=sigma, then=then, progress=measuring)
+    progress("the loss is measured", 1)
     return with_loss(quantized, loss, Path(calibrate).resolve().name), loss

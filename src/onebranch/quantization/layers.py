@@ -1,6 +1,6 @@
 """Quantization of a merged model, layer by layer, on calibration pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from onebranch.algebra.integer import block_output, head_output, integer_layer, 
 from onebranch.algebra.network import activate, filled, run_network, within
 from onebranch.errors import OnebranchError
 from onebranch.model.file import Model, fingerprint
+from onebranch.progress import StepProgress, named, no_progress, part_of
 from onebranch.quantization.calibration import Crop
 from onebranch.quantization.equalization import Extent, equalized, equalizing_scales
 from onebranch.quantization.ranges import best_quant_params
@@ -24,7 +25,8 @@ EQUALIZATIONS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1e-3))
 
 All are tried; the one with the least error on the calibration pictures is taken."""
 
-ReportStep = Callable[[str], None]
+IMPORTANCE_SHARE, EXTENT_SHARE = 0.05, 0.1
+"""Shares of a quantization that the importances take, and of an attempt that the extents take, about."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +46,33 @@ class Attempt:
     error: float
 
 
-def quantize(model: Model, crops: Sequence[Crop], report: ReportStep = lambda line: None) -> Model:
+def quantize(model: Model, crops: Sequence[Crop], progress: StepProgress = no_progress) -> Model:
     """The model with a record of quantization and with equalized, rounded weights; it still runs in floats.
 
-    crops: the calibration set. report: called with a line that names the current step. The merge's proof and
-    the scores belong to the original weights and are dropped. Raises OnebranchError for a network that cannot
-    run in integers, and without crops.
+    crops: the calibration set. progress: called with the current step and the completed share. The merge's
+    proof and the scores belong to the original weights and are dropped. Raises OnebranchError for a network
+    that cannot run in integers, and without crops.
     """
     if reason := reason_against(model.spec):
         raise OnebranchError(f"{model.name or 'the network'} cannot be quantized: {reason}")
     if not crops:
         raise OnebranchError("quantizing needs at least one picture to calibrate on")
-    weights = importances(model, crops)
+    weights = importances(model, crops, part_of(progress, 0, IMPORTANCE_SHARE))
     pictures = [
         CalibrationPicture(prepared(crop.given, model.spec), weight)
         for crop, weight in zip(crops, weights, strict=True)
     ]
     given = [picture.given for picture in pictures]
-    attempts = []
-    for strength, outliers in EQUALIZATIONS:
-        report(f"equalization {strength:g} without {outliers:g} of the values")
-        scales = equalizing_scales(model.spec, channel_extents(model, given, outliers), strength)
-        attempts.append(attempted(model.spec, equalized(model.spec, model.weights, scales), pictures))
+    attempts, step = [], (1 - IMPORTANCE_SHARE) / len(EQUALIZATIONS)
+    for number, (strength, outliers) in enumerate(EQUALIZATIONS):
+        start = IMPORTANCE_SHARE + number * step
+        attempt = named(part_of(progress, start, start + step), f"attempt {number + 1}")
+        extents = channel_extents(model, given, outliers, part_of(attempt, 0, EXTENT_SHARE))
+        scales = equalizing_scales(model.spec, extents, strength)
+        rounding = part_of(attempt, EXTENT_SHARE, 1)
+        attempts.append(
+            attempted(model.spec, equalized(model.spec, model.weights, scales), pictures, rounding)
+        )
     errors = [attempt.error for attempt in attempts]
     best = errors.index(min(errors))
     calibration = {
@@ -95,16 +102,20 @@ def prepared(picture: Floats, spec: NetworkSpec) -> Floats:
     return filled(picture[None], spec.scale)[0] if spec.task == "downscale" else picture
 
 
-def channel_extents(model: Model, pictures: Sequence[Floats], outliers: float = 0.0) -> list[Extent]:
+def channel_extents(
+    model: Model, pictures: Sequence[Floats], outliers: float = 0.0, progress: StepProgress = no_progress
+) -> list[Extent]:
     """The extents of the outputs of head and every block, on the pictures.
 
-    outliers: the share of each picture's values that is left out at either end of each channel.
+    outliers: the share of each picture's values that is left out at either end of each channel. progress:
+    called after each picture with the share of the pictures.
     """
     spec, blocks = model.spec, (model.spec.head, *model.spec.blocks)
     lowest = [np.zeros(block.width) for block in blocks]
     highest = [np.zeros(block.width) for block in blocks]
     energies = [np.zeros(block.width) for block in blocks]  # mean square of the activation's slope
-    for picture in pictures:
+    for number, picture in enumerate(pictures, 1):
+        progress(f"ranges, picture {number} of {len(pictures)}", number / len(pictures))
         values = _LayerInput(picture, picture)
         for index, (name, block) in enumerate(zip(spec.names[:-1], blocks, strict=True)):
             tensors = within(model.weights, name)
@@ -141,16 +152,17 @@ def noise_gains(spec: NetworkSpec, weights: Mapping[str, Floats], energies: Sequ
     return gains
 
 
-def importances(model: Model, crops: Sequence[Crop]) -> list[float]:
+def importances(model: Model, crops: Sequence[Crop], progress: StepProgress = no_progress) -> list[float]:
     """The weight of each crop's squared error, with mean 1.
 
     It is smaller where the float network itself is far from the wanted picture, because the same error costs
     fewer decibels there.
     """
-    errors = [
-        float(np.square(run_network(model.spec, model.weights, crop.given[None])[0] - crop.wanted).mean())
-        for crop in crops
-    ]
+    errors = []
+    for number, crop in enumerate(crops, 1):
+        output = run_network(model.spec, model.weights, crop.given[None])[0]
+        errors.append(float(np.square(output - crop.wanted).mean()))
+        progress(f"running picture {number} of {len(crops)}", number / len(crops))
     # Example: errors 1, 4, 9 with median 4 give 1/5, 1/8, 1/13, scaled to mean 1: 1.49, 0.93, 0.57.
     middle = float(np.median(errors)) or 1.0
     weights = [1 / (error + middle) for error in errors]
@@ -174,17 +186,23 @@ class _LayerInput:
 
 
 def attempted(
-    spec: NetworkSpec, weights: Mapping[str, Floats], pictures: Sequence[CalibrationPicture]
+    spec: NetworkSpec,
+    weights: Mapping[str, Floats],
+    pictures: Sequence[CalibrationPicture],
+    progress: StepProgress = no_progress,
 ) -> Attempt:
     """The equalized network in integers, with quantization parameters and weights chosen layer by layer.
 
-    Each layer is fitted to the output of the float network's layer on the input of the integer network's.
+    progress: called after each layer with the share of the layers. Each layer is fitted to the output of the
+    float network's layer on the input of the integer network's.
     """
     result = {name: value.astype(np.float32) for name, value in weights.items()}
     values = [_LayerInput(each.given, each.given, weight=each.weight) for each in pictures]
     layers: list[QuantizedLayer] = []
     for index in range(len(spec.names)):
         values = _quantize_next(spec, result, layers, values, index)
+        count = len(spec.names)
+        progress(f"rounding, layer {index + 1} of {count}", (index + 1) / count)
     error = float(np.mean([_tail_error(each, spec, result, layers) for each in values]))
     return Attempt(result, tuple(layers), error)
 

@@ -19,6 +19,7 @@ from onebranch.images.samples import Samples, as_depth
 from onebranch.lowering.floats import lower
 from onebranch.metrics import Bytes
 from onebranch.model.file import Model
+from onebranch.progress import StepProgress, part_of
 from onebranch.quantization.calibration import Crop
 from onebranch.runtime import engine_library, engine_network
 from onebranch.runtime.protocol import Runtime
@@ -95,10 +96,12 @@ def loss_on_folder(
 ) -> Loss:
     """The loss on the pictures in a folder, by `evaluation.evaluate`: PSNR on luma, or on RGB for rgb models.
 
-    then: a model that enlarges a downscaling network's result, in floats, before it is compared.
+    then: a model that enlarges a downscaling network's result, in floats, before it is compared. progress:
+    called with the name of each picture, and the share of both measurements.
     """
-    floats = evaluate(model, data, sigma=sigma, then=then, progress=progress)
-    integers = integer_scores(quantized, data, sigma=sigma, then=then, progress=progress)
+    first, second = part_of(progress, 0, 0.5), part_of(progress, 0.5, 1)
+    floats = evaluate(model, data, sigma=sigma, then=then, progress=first)
+    integers = integer_scores(quantized, data, sigma=sigma, then=then, progress=second)
     score = "psnr_y" if model.colour == "y" else "psnr_rgb"
     means = [getattr(evaluation.mean.scores, score) for evaluation in (floats, integers)]
     return Loss(f"{floats.data}: {floats.method}", means[0], means[1], len(floats.rows))
@@ -128,23 +131,21 @@ def integer_scores(
     return measure(run, quantized.spec, data, quantized.name, sigma=sigma, after=last, progress=progress)
 
 
-def loss_on_crops(model: Model, quantized: Model, crops: Sequence[Crop]) -> Loss:
-    """The loss on crops: PSNR in the network's own colours, `scale` pixels of border cropped for upscale."""
+def loss_on_crops(
+    model: Model, quantized: Model, crops: Sequence[Crop], progress: StepProgress = no_progress
+) -> Loss:
+    """The loss on crops: PSNR in the network's own colours, `scale` pixels of border cropped for upscale.
+
+    progress: called after each crop with the share of the crops.
+    """
     border = model.spec.scale if model.spec.task == "upscale" else 0
-    pairs = [
-        (
-            run_network(model.spec, model.weights, crop.given[None])[0],
-            IntegerRuntime(quantized).run(crop.given[None])[0],
-        )
-        for crop in crops
-    ]
-    scores = np.array(
-        [
-            [_psnr(output, crop.wanted, border) for output in pair]
-            for pair, crop in zip(pairs, crops, strict=True)
-        ]
-    )
-    floats, integers = scores.mean(0).tolist()
+    scores = []
+    for number, crop in enumerate(crops, 1):
+        floating = run_network(model.spec, model.weights, crop.given[None])[0]
+        integer = IntegerRuntime(quantized).run(crop.given[None])[0]
+        scores.append([_psnr(output, crop.wanted, border) for output in (floating, integer)])
+        progress(f"measuring the loss, picture {number} of {len(crops)}", number / len(crops))
+    floats, integers = np.array(scores).mean(0).tolist()
     return Loss("crops of pictures that were not used for calibration", floats, integers, len(crops))
 
 

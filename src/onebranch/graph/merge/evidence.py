@@ -10,6 +10,7 @@ from onebranch.graph.merge.affine_form import AffineForm
 from onebranch.graph.merge.definition import run
 from onebranch.graph.merge.linear import Convolve, Plane, Scale, Step
 from onebranch.graph.merge.window import Window
+from onebranch.progress import StepProgress, no_progress
 from onebranch.proof.affine import AffineProof, AffineRegion, InputShapes, Pictures, prove_affine
 
 
@@ -20,11 +21,12 @@ def prove(
     value: str,
     planes: Mapping[str, Plane],
     proof: str,
+    progress: StepProgress = no_progress,
 ) -> AffineProof:
     """The proof that `replacement` computes `value` from the form's sources as `original` does.
 
-    proof: "auto" or "full" (a full basis, however long it takes). Raises OnebranchError that names the part
-    that fails.
+    proof: "auto" or "full" (a full basis, however long it takes). progress: called with the share of the
+    pictures. Raises OnebranchError that names the part that fails.
     """
     with np.errstate(all="ignore"):
         stored = [rounded(step, planes[value].precision) for step in replacement]
@@ -52,7 +54,7 @@ def prove(
         seed=int.from_bytes(digest.digest()[:8], "big"),
     )
     with np.errstate(all="ignore"):  # values that are not finite fail the proof with a message
-        return prove_affine(region, full=proof == "full")
+        return prove_affine(region, full=proof == "full", progress=progress)
 
 
 def rounded(step: Step, precision: str) -> Step:

@@ -24,11 +24,15 @@ from onebranch.graph.merge.evidence import prove, rounded
 from onebranch.graph.merge.linear import Convolve, LinearGraph, Pass, Plane, Scale, Step, Sum, Unmerged
 from onebranch.graph.merge.region import Region, regions, simplified
 from onebranch.graph.merge.window import Inexact
+from onebranch.progress import StepProgress, named, never_falling, no_progress, part_of
 from onebranch.proof.affine import AffineProof
 from onebranch.proof.rounding import RoundingError
 
 MIN_SAVED_MACS = 0.1
 """Part of a model's MACs that a merge must save before it may raise the model's number of convolutions."""
+
+CHOICE_SHARE = 0.1
+"""Share of the work that choosing takes, about; proving takes the rest."""
 
 PENALTIES = (1, 16, 256)
 """Penalties of a convolution, in 256ths of the region's cost, with which a region is chosen again."""
@@ -82,18 +86,45 @@ class MergedRegion:
     after: Cost
 
 
-def merge_regions(graph: LinearGraph, rules: Rules) -> tuple[MergedRegion, ...]:
+def merge_regions(
+    graph: LinearGraph, rules: Rules, progress: StepProgress = no_progress
+) -> tuple[MergedRegion, ...]:
     """The regions of two or more operations, merged where that reduces the cost, and proven.
 
-    Raises OnebranchError where a proof fails.
+    progress: called with the current step and the completed share, which ends at 1. Raises OnebranchError
+    where a proof fails.
     """
-    simple = simplified(graph)
-    searches = [_RegionSearch(region, simple, rules) for region in regions(simple) if len(region.steps) > 1]
+    report = never_falling(progress)
+    searches = _choices(graph, rules, part_of(report, 0, CHOICE_SHARE))
     macs = sum(cost_of_step(step, graph.planes).macs for step in graph.steps)
     _limit_convolutions(searches, macs)
-    while sum(search.prove() for search in searches):
+    while _prove_all(searches, part_of(report, CHOICE_SHARE, 1)):
         _limit_convolutions(searches, macs)
+    report("regions are merged", 1)
     return tuple(search.result() for search in searches)
+
+
+def _choices(graph: LinearGraph, rules: Rules, progress: StepProgress) -> list["_RegionSearch"]:
+    """The choice for every region of two or more operations."""
+    simple = simplified(graph)
+    large = [region for region in regions(simple) if len(region.steps) > 1]
+    searches = []
+    for number, region in enumerate(large, 1):
+        searches.append(_RegionSearch(region, simple, rules))
+        progress(f"choosing, region {number} of {len(large)}", number / len(large))
+    return searches
+
+
+def _prove_all(searches: Sequence["_RegionSearch"], progress: StepProgress) -> bool:
+    """Prove every region. Returns True if the choice for one of them was made again."""
+    work = [search.proof_work for search in searches]
+    done, total, again = 0.0, sum(work), False
+    for number, (search, size) in enumerate(zip(searches, work, strict=True), 1):
+        region = part_of(progress, done / total, (done + size) / total)
+        again |= search.prove(named(region, f"proving region {number} of {len(searches)}"))
+        done += size
+        progress(f"proved region {number} of {len(searches)}", done / total)
+    return again
 
 
 def _limit_convolutions(searches: Sequence["_RegionSearch"], macs: int) -> None:
@@ -157,18 +188,30 @@ class _RegionSearch:
         kept = tuple(Materialized(step.value, None) for step in self.region.steps)
         self.choices = [Choice(kept, self.before, optimal=False)]
 
-    def prove(self) -> bool:
+    @property
+    def proof_work(self) -> float:
+        """The work of the region's proofs, in weights of its operations."""
+        weights = [
+            step.operation.weight.size for step in self.region.steps if isinstance(step.operation, Convolve)
+        ]
+        return 1.0 + sum(weights) * len(self._unproven())
+
+    def _unproven(self) -> list[Materialized]:
+        """The values that are computed from their forms and not proven yet."""
+        return [e for e in self.materialized if e.sources is not None and e not in self.merged]
+
+    def prove(self, progress: StepProgress) -> bool:
         """Write and prove every value that is computed from its form.
 
         If rounding the new weights of a form loses too much, the choice for the region is made again without
         that form. Returns True if it was made again.
         """
-        refused = False
-        for entry in self.materialized:
-            if entry.sources is None or entry in self.merged:
-                continue
+        refused, unproven = False, self._unproven()
+        for number, entry in enumerate(unproven):
+            assert entry.sources is not None, "it is computed from its form"
+            value = part_of(progress, number / len(unproven), (number + 1) / len(unproven))
             try:
-                self.merged[entry] = self._replacement(entry)
+                self.merged[entry] = self._replacement(entry, value)
             except RoundingError as error:
                 self.affine_forms.refuse(entry.value, entry.sources, str(error))
                 refused = True
@@ -176,12 +219,13 @@ class _RegionSearch:
             self.choose()
         return refused
 
-    def _replacement(self, entry: Materialized) -> Merged:
+    def _replacement(self, entry: Materialized, progress: StepProgress) -> Merged:
         assert entry.sources is not None, "it is computed by its own operation"
         planes, names = self.graph.planes, self.graph.names
         affine_form = self.affine_forms.final(entry.value, entry.sources)
         steps = written(affine_form, entry.value, names)
-        proof = prove(self.region.steps, steps, affine_form, entry.value, planes, self.rules.proof)
+        rule = self.rules.proof
+        proof = prove(self.region.steps, steps, affine_form, entry.value, planes, rule, progress)
         stored = tuple(rounded(step, planes[entry.value].precision) for step in steps)
         return Merged(entry.value, _between(self.region, entry), described(affine_form, steps), proof, stored)
 
