@@ -1,11 +1,15 @@
-"""The confinement of the processes that decode pictures."""
+"""The confinement of the processes that decode pictures, and their messages."""
 
+import multiprocessing
 import subprocess
 import sys
+import threading
+from collections import Counter
 
 import pytest
 
 from onebranch.serve.sandbox import landlock_version
+from onebranch.serve.worker import MESSAGE_DATA_BYTES, PROGRESS, RESULT_DATA, Messages
 
 SETUP = """
 import socket, sys
@@ -90,3 +94,20 @@ def test_time_is_limited() -> None:
         check=False,
     )
     assert done.returncode in (-24, -9)  # SIGXCPU or SIGKILL
+
+
+def test_messages_of_several_threads_stay_whole() -> None:
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    messages, content = Messages(sending), bytes(MESSAGE_DATA_BYTES)
+    threads = [
+        threading.Thread(
+            target=lambda: [messages.send(RESULT_DATA, content) for _ in range(200)], daemon=True
+        ),
+        threading.Thread(target=lambda: [messages.send(PROGRESS, b"0.5") for _ in range(2000)], daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    received = Counter(receiving.recv_bytes() for _ in range(2200))
+    assert received == {RESULT_DATA + content: 200, PROGRESS + b"0.5": 2000}
+    for thread in threads:
+        thread.join()

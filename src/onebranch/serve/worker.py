@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -81,18 +82,18 @@ def work(task: PictureTask, connection: Connection) -> None:
     """Enhance one picture, and send its messages through the connection. Runs in a process of its own."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the service decides when this process ends
         signal.signal(number, signal.SIG_IGN)
-    log_stream = _separate_log()
+    log_stream, messages = _separate_log(), Messages(connection)
     try:
         _confine(task)
-        _enhance(task, connection)
+        _enhance(task, messages)
     except BrokenPipeError:
         os._exit(1)
     except Problem as problem:
-        _send_problem(connection, problem)
+        messages.refuse(problem)
     except MemoryError:
-        _send_problem(connection, _out_of_memory(task.limits))
+        messages.refuse(_out_of_memory(task.limits))
     except OnebranchError as error:
-        _send_problem(connection, _damaged(task, error))
+        messages.refuse(_damaged(task, error))
     except Exception:
         set_up(log_stream)
         LOGGER.exception("mistake in the process of a picture")
@@ -108,10 +109,20 @@ def _separate_log() -> TextIO:
     return log_stream
 
 
-def _send_problem(connection: Connection, problem: Problem) -> None:
-    connection.send_bytes(
-        REFUSED + strict_json.dumps([problem.status, problem.reason, problem.detail]).encode()
-    )
+class Messages:
+    """Sends whole messages from several threads: one sends the result while another reports the progress."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def send(self, kind: bytes, content: bytes | bytearray = b"") -> None:
+        """Send a message."""
+        with self._lock:  # a large message is written in several parts
+            self._connection.send_bytes(kind + content)
+
+    def refuse(self, problem: Problem) -> None:
+        """Send a problem."""
+        self.send(REFUSED, strict_json.dumps([problem.status, problem.reason, problem.detail]).encode())
 
 
 def _confine(task: PictureTask) -> None:
@@ -126,7 +137,7 @@ def _confine(task: PictureTask) -> None:
     )
 
 
-def _enhance(task: PictureTask, connection: Connection) -> None:
+def _enhance(task: PictureTask, messages: Messages) -> None:
     source = Path(task.folder, INPUT_NAME)
     probed = _checked_probe(source, task.limits)
     target_format = chosen_format(probed.format, task.accepted)
@@ -134,8 +145,8 @@ def _enhance(task: PictureTask, connection: Connection) -> None:
     enhancer = _enhancer(task)
     files = FileOptions(task.encoding, max_pixels=task.limits.input_pixels)
     preview = _checked_preview(task, probed, target, enhancer, files)
-    connection.send_bytes(HEADER + strict_json.dumps(_facts(target_format, preview)).encode())
-    sender = _Sender(connection)
+    messages.send(HEADER, strict_json.dumps(_facts(target_format, preview)).encode())
+    sender = _Sender(messages)
     if preview.frames == 1 and target_format.name in STREAMED_FORMATS:
         enhance_stream(source, target, enhancer, files, sender.data, progress=sender.progress)
     else:
@@ -232,14 +243,14 @@ def _without_path(error: Exception, source: Path) -> str:
 class _Sender:
     """Sends bytes of the result in pieces, and the progress in hundredths."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._held, self._percent = connection, bytearray(), -1
+    def __init__(self, messages: Messages) -> None:
+        self._messages, self._held, self._percent = messages, bytearray(), -1
 
     def data(self, content: bytes) -> None:
         """Send bytes of the result."""
         self._held += content
         while len(self._held) >= MESSAGE_DATA_BYTES:
-            self._connection.send_bytes(RESULT_DATA + self._held[:MESSAGE_DATA_BYTES])
+            self._messages.send(RESULT_DATA, self._held[:MESSAGE_DATA_BYTES])
             del self._held[:MESSAGE_DATA_BYTES]
 
     def file(self, path: Path) -> None:
@@ -252,10 +263,10 @@ class _Sender:
         """Report the completed share."""
         if int(100 * share) > self._percent:
             self._percent = int(100 * share)
-            self._connection.send_bytes(PROGRESS + f"{share:.4f}".encode())
+            self._messages.send(PROGRESS, f"{share:.4f}".encode())
 
     def end(self) -> None:
         """Send what is left."""
         if self._held:
-            self._connection.send_bytes(RESULT_DATA + self._held)
-        self._connection.send_bytes(RESULT_END)
+            self._messages.send(RESULT_DATA, self._held)
+        self._messages.send(RESULT_END)
