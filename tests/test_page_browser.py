@@ -308,7 +308,7 @@ def test_a_large_picture_leaves_the_page_responsive(visit, tmp_path):
     visit.finished("small.png")
     visit.upload(tmp_path / "large.jpg")
     row = page.locator("#list li").filter(has_text="large.jpg").locator(".state")
-    row.filter(has_text="in work").wait_for()
+    row.filter(has_text="enhancing").wait_for()
     page.locator("#list li").filter(has_text="small.png").locator(".pick").click()
     page.locator("#divider").wait_for()
     seconds = page.evaluate(
@@ -322,7 +322,7 @@ def test_a_large_picture_leaves_the_page_responsive(visit, tmp_path):
     )
     assert page.locator("#divider").get_attribute("aria-valuenow") == "0"
     assert seconds < MAX_RESPONSE_SECONDS
-    assert "in work" in str(row.text_content())
+    assert "enhancing" in str(row.text_content())
     page.locator("#cancel").click()
     row.filter(has_text="cancelled").wait_for(timeout=1000 * MAX_RESPONSE_SECONDS)
     assert page.locator("#status").text_content() == "Cancelled."

@@ -5,6 +5,8 @@ import { fillTransparent, hasHidden } from "./alpha.mjs";
 /** Pixels of the picture that are passed to a stream at a time: some milliseconds. */
 const CHUNK_PIXELS = 1 << 16;
 
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
+
 /**
  * @typedef {object} Band some rows of a picture with their halo, four samples a pixel
  * @property {Uint8ClampedArray | Uint8Array | Uint16Array} data
@@ -51,16 +53,18 @@ export function* enhancedRows(networks, band) {
   }
 }
 
+/** Whether every alpha of these samples is the largest value. */
+function isOpaque(data) {
+  const white = data instanceof Uint16Array ? 65535 : 255;
+  for (let k = 3; k < data.length; k += 4) if (data[k] !== white) return false;
+  return true;
+}
+
 /** The alpha of the whole result, or null if the picture is opaque. */
 function enhancedAlpha(networks, { data, width, rows }) {
-  const white = data instanceof Uint16Array ? 65535 : 255;
+  if (isOpaque(data)) return null;
   const alpha = new data.constructor(width * rows);
-  let opaque = true;
-  for (let k = 0; k < alpha.length; k++) {
-    alpha[k] = data[4 * k + 3];
-    opaque &&= alpha[k] === white;
-  }
-  if (opaque) return null;
+  for (let k = 0; k < alpha.length; k++) alpha[k] = data[4 * k + 3];
   const network = networks.alpha();
   const stream = network.stream({ height: rows, width, channels: 1, colour: "own", type: data.constructor });
   try {
@@ -88,6 +92,7 @@ function withoutAlpha(data, begin, end, channels) {
 
 /** Four samples of each pixel. alpha: opaque if there is none. */
 function withAlpha(samples, alpha, channels) {
+  if (!alpha && channels === 3 && samples.BYTES_PER_ELEMENT === 1 && IS_LITTLE_ENDIAN) return withOpaque(samples);
   const white = samples instanceof Uint16Array ? 65535 : 255, grey = channels === 1;
   const data = new samples.constructor((samples.length / channels) * 4);
   for (let k = 0, at = 0, pixel = 0; at < data.length; k += channels, at += 4, pixel++) {
@@ -96,5 +101,17 @@ function withAlpha(samples, alpha, channels) {
     data[at + 2] = samples[grey ? k : k + 2];
     data[at + 3] = alpha ? alpha[pixel] : white;
   }
+  return data;
+}
+
+/**
+ * Bytes of three a pixel with an opaque fourth, a pixel at a time: half of the time of byte by byte.
+ * Example: the bytes 1, 2, 3 become the number 0xff030201, whose bytes in memory are 1, 2, 3, 255.
+ */
+function withOpaque(samples) {
+  const data = new samples.constructor((samples.length / 3) * 4);
+  const pixels = new Uint32Array(data.buffer);
+  for (let pixel = 0, k = 0; pixel < pixels.length; pixel++, k += 3)
+    pixels[pixel] = samples[k] | (samples[k + 1] << 8) | (samples[k + 2] << 16) | 0xff000000;
   return data;
 }

@@ -2,7 +2,7 @@
 
 import { Viewer } from "./viewer.mjs";
 
-const SCALE_LABELS = { "0.5": "½×", 1: "Clean", 2: "2×", 4: "4×" };
+const SCALE_LABELS = { "0.5": "½×", 1: "1×", 2: "2×", 4: "4×" };
 const SCALE_NAMES = { "0.5": "Half the size", 1: "Same size, cleaned", 2: "Twice the size", 4: "Four times the size" };
 const TITLES = {
   "restore-x2": "Everyday photographs",
@@ -208,12 +208,12 @@ function remove(item) {
 const say = (id, text) => (element(id).textContent = text);
 const size = ({ width, height }) => `${width} × ${height}`;
 const time = (milliseconds) =>
-  milliseconds < 9995 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+  milliseconds < 999.5 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 
 const STATES = {
   reading: () => "reading …",
   waiting: () => "waiting",
-  running: () => "in work",
+  running: () => "enhancing …",
   stopped: () => "cancelled",
   failed: () => "failed",
   done: ({ result }) => `${size(result)} · ${time(result.milliseconds)}`,
@@ -269,6 +269,7 @@ function showCurrent() {
   if (!shown) return viewer.show(null);
   const { input, result, name, id } = current;
   const finished = Boolean(result) && current.state === "done";
+  element("viewer").style.setProperty("--aspect", String(input.width / input.height));
   viewer.show({ id, input, size: finished ? result : expectedSize(input), finished });
   element("divider").hidden = !finished;
   for (const tag of document.querySelectorAll(".tag")) tag.hidden = !finished;
