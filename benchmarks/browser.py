@@ -109,7 +109,7 @@ def compare(rounds: int) -> list[BrowserRow]:
 
 
 def _timed(folder: Path, rounds: int) -> dict[str, list[float]]:
-    with _opened() as playwright, served(folder) as address, chromium(playwright) as browser:
+    with opened() as playwright, served(folder) as address, chromium(playwright) as browser:
         page = browser.new_page()
         page.goto(f"{address}/index.html")
         page.evaluate(PREPARE, [WIDTH, HEIGHT])
@@ -147,7 +147,7 @@ def large_picture() -> LargePicture:
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (LARGE_HEIGHT // 8, LARGE_WIDTH // 8, 3), np.uint8)
     picture = Image.fromarray(noise).resize((LARGE_WIDTH, LARGE_HEIGHT))
-    with tempfile.TemporaryDirectory() as name, _opened() as playwright:
+    with tempfile.TemporaryDirectory() as name, opened() as playwright:
         file, site = Path(name) / "large.jpg", Path(name) / "site"
         picture.save(file, quality=90)
         write_page(site)
@@ -179,7 +179,7 @@ def _seconds(facts: str) -> float:
     return float(number) / (1000 if unit == "ms" else 1)
 
 
-def _opened() -> Any:
+def opened() -> Any:
     """Playwright, as a context. Raises OnebranchError where there is no browser."""
     if reason := why_no_browser():
         raise OnebranchError(reason)

@@ -50,10 +50,16 @@ _precision: Decorator = click.option(
 )
 
 
+UNTIMED = ("resumed-clip",)
+"""Commands that measure no time."""
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-def benchmarks() -> None:
+@click.pass_context
+def benchmarks(context: click.Context) -> None:
     """Compare onebranch with other programs and with the project's goals, on an idle machine."""
-    refuse_while_training()
+    if context.invoked_subcommand not in UNTIMED:
+        refuse_while_training()
 
 
 @benchmarks.command("inference")
@@ -467,6 +473,54 @@ def video_command(
     print_video(rows, f"Clips of 960x540, {frames} frames, h264, {_threads_text(threads or cores())}")
     print_targets(goals)
     _print_lines(notes)
+
+
+@benchmarks.command("resumed-clip")
+@click.option(
+    "--frames", default=28_800, show_default=True, type=click.IntRange(960), help="Of the clip, 24 a second."
+)
+@click.option(
+    "--kills", default=4, show_default=True, type=click.IntRange(1, 7), help="How often it is killed."
+)
+@click.option(
+    "--pictures",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with photographs that it shows.",
+)
+@_json
+def resumed_clip_command(frames: int, kills: int, pictures: Path, as_json: bool) -> None:
+    """Kill a run over a clip of 20 minutes and resume it; compare it with a run without interruption."""
+    from benchmarks.long_clip import compare_resumed
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = compare_resumed(Path(folder), pictures, frames, kills)
+    if as_json:
+        _print_json(asdict(result))
+    else:
+        _print_lines(result.lines())
+    if not result.is_same:
+        sys.exit(1)
+
+
+@benchmarks.command("places")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="Picture to enhance.  [default: the demo's photograph]"
+)
+@_rounds(5)
+@_json
+def places_command(picture: Path | None, rounds: int, as_json: bool) -> None:
+    """Compare the command line, Python, service, WebAssembly and shader: differences, bytes, milliseconds."""
+    from benchmarks.places import measure_places, report
+    from onebranch.demo import DEMO_PHOTOGRAPH
+    from onebranch.images.reading import read
+
+    pixels = read(str(picture or DEMO_PHOTOGRAPH)).pixels[..., :3]
+    rows, notes = measure_places(pixels, rounds), busy_warning()
+    if as_json:
+        _print_json({"rows": [asdict(row) for row in rows], "notes": notes})
+    else:
+        _print_lines([*report(rows, pixels.shape[:2]), *notes])
 
 
 @benchmarks.command("browser")
