@@ -20,13 +20,15 @@ from onebranch.enhancer.enhancer import Enhancer, enhance
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
-from onebranch.model import pytorch_conversion
 from onebranch.model.catalogue import CATALOGUE, load
 from onebranch.model.file import write
 from onebranch.model.foreign import read_foreign
-from onebranch.model.pytorch_conversion import converted
-from onebranch.model.pytorch_file import read_pytorch
 from onebranch.model.third_party import is_pytorch_file
+from onebranch.pytorch_files import conversion as pytorch_conversion
+from onebranch.pytorch_files.conversion import converted
+from onebranch.pytorch_files.reading import read_pytorch
+from onebranch.quantization.third_party import as_model
+from onebranch.runtime.selection import open_runtime
 from random_weights import randomize
 
 torchvision_placeholder.install()
@@ -137,6 +139,15 @@ def test_enhance_takes_weights_as_it_takes_an_onnx_file(compact, tmp_path):
     assert np.array_equal(enhance(picture, compact).pixels, expected)
     tiled = Enhancer(Options(model=compact, tile=32)).enhance(picture).pixels
     assert np.array_equal(tiled, expected)
+
+
+def test_a_compact_network_can_be_quantized_because_it_is_a_chain(compact):
+    model = as_model(compact)
+    assert [block.activation for block in model.spec.all_blocks] == ["prelu"] * 3 + ["none"]
+    picture = random_picture(20, 17)
+    expected = read_pytorch(compact).module(torch.from_numpy(picture)).numpy()
+    output = open_runtime(model).run(picture)
+    np.testing.assert_allclose(output, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_info_names_architecture_scale_and_halo(run, compact):

@@ -10,9 +10,9 @@ from onebranch.graph.analysis.valid_sizes import InputSize
 from onebranch.graph.merge.rewriting import Rules
 from onebranch.merging.onnx import merge_onnx
 from onebranch.merging.report import GraphReport
-from onebranch.model.pytorch_conversion import converted, difference_from_module
 from onebranch.model.third_party import is_pytorch_file
 from onebranch.progress import StepProgress, no_progress, part_of
+from onebranch.pytorch_files.conversion import converted, difference_from_module
 
 CONVERTED_MODEL_SHARE, COMPARISON_SHARE = 0.3, 0.95
 """Shares of the work that are completed, about, when the network is ONNX, and when it is merged."""
@@ -45,7 +45,7 @@ def merge_pytorch(
     The module is the one of spandrel, unchanged. progress: see `merge_file`. Raises OnebranchError where the
     file cannot be read or converted, a proof fails, or the merged network differs from the module.
     """
-    from onebranch.model.pytorch_file import read_pytorch  # imported late: it imports PyTorch
+    from onebranch.pytorch_files.reading import read_pytorch  # imported late: it imports PyTorch
 
     progress("converting the network to ONNX", 0)
     model = converted(path)

@@ -114,7 +114,7 @@ def _read(file: Path) -> tuple[str, onnx.ModelProto]:
     """The architecture of PyTorch weights, or "" for an ONNX file, and the network as ONNX."""
     if not is_pytorch_file(file):
         return "", read(file)
-    from onebranch.model.pytorch_conversion import ARCHITECTURE, converted
+    from onebranch.pytorch_files.conversion import ARCHITECTURE, converted
 
     model = converted(file)
     properties = {entry.key: entry.value for entry in model.metadata_props}

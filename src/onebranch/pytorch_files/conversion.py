@@ -20,7 +20,7 @@ from onebranch.user_cache import read_cached, store
 if TYPE_CHECKING:
     import torch
 
-    from onebranch.model.pytorch_file import PytorchNetwork
+    from onebranch.pytorch_files.reading import PytorchNetwork
 
 ARCHITECTURE = "onebranch_architecture"
 """Metadata key of a converted model: the name of its architecture in spandrel."""
@@ -51,7 +51,7 @@ def converted(path: str | os.PathLike[str]) -> onnx.ModelProto:
     name = f"{digest}-{version('onebranch')}-{version('spandrel')}.onnx"
     if (model := _parsed(read_cached(name))) is not None:
         return model
-    from onebranch.model.pytorch_file import read_pytorch
+    from onebranch.pytorch_files.reading import read_pytorch
 
     model = convert(read_pytorch(file), digest)
     store(name, model.SerializeToString(deterministic=True))
@@ -64,7 +64,7 @@ def convert(network: PytorchNetwork, digest: str) -> onnx.ModelProto:
     digest: of the file that holds its weights. Raises OnebranchError if it cannot be converted, or differs.
     """
     from onebranch.graph.torch.onnx_export import onnx_of_module
-    from onebranch.model.pytorch_file import EXAMPLE_SIDES, without_weight_updates
+    from onebranch.pytorch_files.reading import EXAMPLE_SIDES, without_weight_updates
 
     example = network.picture(*EXAMPLE_SIDES)
     expected = module_outputs(network)
