@@ -35,6 +35,9 @@ def command(
 ) -> None:
     """Quantize a merged MODEL (a shipped name or a file) to 8 bits and write it, with its measured loss.
 
+    MODEL may be a network of another program (an ONNX file, or PyTorch weights) that is a chain of dense
+    convolutions with PReLU, leaky ReLU or ReLU, as Compact is. It becomes a model file of onebranch.
+
     The file runs in integers with --precision int8, and in floats otherwise. Calibration takes the centre of
     each picture, prepared as the network's input: reduced for upscaling, with added noise for denoising.
     Unless --evaluate names a folder to measure the loss on, a quarter of the pictures is held out for that.

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 from onebranch.errors import OnebranchError
-from onebranch.model.catalogue import load
 from onebranch.model.file import Model
 from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 from onebranch.quantization import layers
 from onebranch.quantization.calibration import DEFAULT_PICTURES, held_out, read_crops
 from onebranch.quantization.loss import Loss, loss_on_crops, loss_on_folder, with_loss
+from onebranch.quantization.third_party import as_model
 
 READ_SHARE, QUANTIZED_SHARE = 0.05, 0.9
 """Shares of the work that are completed, about, when the pictures are read and when the network is quantized;
@@ -28,12 +28,13 @@ def quantize(
 ) -> tuple[Model, Loss]:
     """Quantize a merged model to 8-bit integers; returns the new model and its loss against floats.
 
-    model: a `Model`, the name of a shipped model or a file. calibrate: a folder of pictures, of which at most
-    `pictures` are used. data: a folder on which the loss is measured; by default a quarter of the calibration
-    pictures is held out for that. sigma: noise in grey levels for that measurement, for denoising models.
-    then: a model that enlarges the result of a downscaling model before it is compared. report: called with
-    the current step and the completed share, which ends at 1. The new model runs in integers in precision
-    "int8", and in floats otherwise.
+    model: a `Model`, the name of a shipped model, a file, or a third-party chain of convolutions such as
+    Compact (an ONNX file, or PyTorch weights; see `quantization.third_party.as_model`). calibrate: a folder
+    of pictures, of which at most `pictures` are used. data: a folder on which the loss is measured; by
+    default a quarter of the calibration pictures is held out for that. sigma: noise in grey levels for that
+    measurement, for denoising models. then: a model that enlarges the result of a downscaling model before it
+    is compared. report: called with the current step and the completed share, which ends at 1. The new
+    model runs in integers in precision "int8", and in floats otherwise.
 
     Raises OnebranchError if the network cannot run in integers, if a folder holds no readable pictures, if
     `data` and `calibrate` are the same folder, or if `sigma` or `then` is given without `data`.
@@ -54,7 +55,7 @@ def quantize(
         raise OnebranchError(
             f"data and calibrate are both '{calibrate}'; the loss is measured on other pictures"
         )
-    original = model if isinstance(model, Model) else load(model)
+    original = as_model(model)
     progress = never_falling(report)
     crops = read_crops(calibrate, original.spec, pictures, part_of(progress, 0, READ_SHARE))
     calibration, rest = held_out(crops) if data is None else (crops, [])
