@@ -58,5 +58,5 @@ def test_a_picture_too_large_for_the_machine_is_refused_in_one_line(tmp_path, mo
     monkeypatch.setattr(
         "onebranch.images.reading.open_picture", lambda *_, **__: ArrayReader(np.zeros(0), Header(layout))
     )
-    with pytest.raises(OnebranchError, match="not enough memory for 20x20 pixels at once"):
+    with pytest.raises(OnebranchError, match="not enough memory for 20x20 pixels as a whole"):
         read(path)

@@ -274,7 +274,7 @@ def test_results_of_other_options_are_reported_and_kept(pictures: Path, tmp_path
     summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     assert [failed.job.source.name for failed in summary.failed] == ["1.png", "3.png"]
     assert "it was made before" in summary.failed[0].reason
-    assert "it is not what enhancing" in summary.failed[1].reason
+    assert "it differs from the result of enhancing" in summary.failed[1].reason
     assert content(out) == {**first, "3.png": b"somebody else's"}
     other = enhance_files([pictures], out, Options(model=MODEL, threads=1, scale=3), batch=RESUME)
     assert len(other.failed) == 7
@@ -348,7 +348,7 @@ def test_a_damaged_result_is_left_alone_and_reported(pictures: Path, tmp_path: P
     damaged.write_bytes(content)
     summary = enhance_files([pictures], out, OPTIONS, batch=RESUME)
     (failed,) = summary.failed
-    assert f"'{damaged}' exists, and it is not what enhancing" in failed.reason
+    assert f"'{damaged}' exists, and it differs from the result of enhancing" in failed.reason
     assert "(--overwrite)" in failed.reason
     assert damaged.read_bytes() == content
 
@@ -410,14 +410,14 @@ def test_comparisons_lie_beside_the_results(pictures: Path, tmp_path: Path) -> N
     ).failed
     assert "one.jpg': it exists" in failed.reason
     assert one.read_bytes() == before and not (tmp_path / "p.png").exists()
-    with pytest.raises(OnebranchError, match="one picture's name"):
+    with pytest.raises(OnebranchError, match="names a picture"):
         enhance_files([pictures], tmp_path / "q", OPTIONS, batch=BatchOptions(comparisons=one))
 
 
 def test_lossless_jpeg_is_refused_before_anything(pictures: Path, tmp_path: Path) -> None:
     batched, writing = BatchOptions(naming=Naming(file_format="jpg")), FileOptions(Encoding(lossless=True))
     with pytest.raises(
-        OnebranchError, match="JPEG always has some; choose another format, such as --format png"
+        OnebranchError, match="JPEG is always lossy; choose another format, such as --format png"
     ):
         enhance_files([pictures], tmp_path / "out", OPTIONS, writing, batch=batched)
     assert not (tmp_path / "out").exists()

@@ -373,17 +373,17 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
         (["in", "--shard", "3/2"], "there is no part 3/2"),
         (["in", "--name", "{steem}{suffix}"], "did you mean 'stem'"),
         (["in", "--format", "jpgg"], "did you mean 'jpg'"),
-        (["in", "--format", "jpg", "--lossless"], "without loss: JPEG always has some"),
-        (["in/sand.png", "--lossless", "-o", "x.jpg"], "without loss: JPEG always has some"),
+        (["in", "--format", "jpg", "--lossless"], "losslessly: JPEG is always lossy"),
+        (["in/sand.png", "--lossless", "-o", "x.jpg"], "losslessly: JPEG is always lossy"),
         (["in", "--format", "png", "--name", "same.png"], "would both become"),
         (["in", "--compression", "zip"], "unknown compression of TIFF 'zip'"),
         (["in", "--subsampling", "422"], "unknown chroma subsampling '422'"),
         (["in", "--level", "10"], "level 10 is out of range"),
         (["in", "--memory", "lots"], "is not a size of memory"),
         (["in", "--precision", "fp16"], "unknown precision 'fp16'; valid: fp32, bf16, int8"),
-        (["in", "-o", ""], "the name of the results' folder is empty"),
+        (["in", "-o", ""], "the name of the output folder is empty"),
         (["in", "-o", "in/sand.png/x"], "is no folder"),
-        (["in", "--compare", "x.png"], "is one picture's name"),
+        (["in", "--compare", "x.png"], "names a picture"),
         ([], "there is no picture to enhance"),
     ],
 )
@@ -401,7 +401,7 @@ def test_notes_are_counted_in_the_summary(run: CommandLine, model: Path, folder:
     for name in ("a", "b"):
         write(Picture(pixels), folder / f"{name}.png")
     done = run("enhance", "a.png", "b.png", "-o", "out", "-m", model, "--format", "jpg", "--threads", 1)
-    assert done.output.splitlines()[-1] == "  2 pictures: 16 bits become 8 bits: JPEG holds no more"
+    assert done.output.splitlines()[-1] == "  2 pictures: 16 bits become 8 bits: JPEG cannot hold more"
     done = run("enhance", "a.png", "-o", "one.jpg", "-m", model, "--threads", 1)
     assert done.output.count("16 bits become 8 bits") == 1
     assert "1 picture enhanced in" in done.output

@@ -119,7 +119,7 @@ def test_the_smaller_one_is_enlarged_and_rounded_as_a_file_would_be():
 
 @pytest.mark.parametrize("sizes", [((20, 30), (40, 61)), ((20, 30), (40, 90)), ((30, 20), (20, 30))])
 def test_sizes_that_do_not_fit_are_refused(sizes):
-    with pytest.raises(OnebranchError, match="one size, or one a multiple"):
+    with pytest.raises(OnebranchError, match="sizes must be equal, or one a multiple"):
         common_size(*sizes)
 
 

@@ -134,9 +134,9 @@ def test_a_rotated_picture_has_its_density_rotated(tmp_path):
 @pytest.mark.parametrize(
     ("source", "target", "note"),
     [
-        ("png metre", "webp", "its density of 300x150 dpi is left out: WebP does not hold it"),
-        ("jpeg inch", "ppm", "its density of 300x150 dpi is left out: PPM does not hold it"),
-        ("jpeg inch", "gif", "its density of 300x150 dpi is left out: GIF does not hold it"),
+        ("png metre", "webp", "its density of 300x150 dpi is left out: WebP cannot hold it"),
+        ("jpeg inch", "ppm", "its density of 300x150 dpi is left out: PPM cannot hold it"),
+        ("jpeg inch", "gif", "its density of 300x150 dpi is left out: GIF cannot hold it"),
         ("tiff inch", "bmp", ""),
         ("jpeg inch", "tif", ""),
     ],

@@ -50,7 +50,7 @@ def test_comments_of_a_jpeg_stay(tmp_path):
 def test_comments_that_are_lost_are_reported(tmp_path):
     with open_picture(commented_jpeg(tmp_path / "in.jpg")) as reader:
         notes = check_target(tmp_path / "out.webp", reader.header)
-    assert "comments of the JPEG left out: WebP does not hold them" in notes
+    assert "comments of the JPEG left out: WebP cannot hold them" in notes
 
 
 def test_comments_with_a_location_go_with_it(tmp_path):
@@ -92,7 +92,7 @@ def test_geotiff_tags_describe_the_same_area(tmp_path, is_point):
 def test_geotiff_tags_that_are_lost_are_reported_and_location_goes(tmp_path):
     source = geotiff(tmp_path / "in.tif")
     with open_picture(source) as reader:
-        assert "GeoTIFF tags left out: PNG does not hold them" in check_target(
+        assert "GeoTIFF tags left out: PNG cannot hold them" in check_target(
             tmp_path / "o.png", reader.header
         )
     write(read(source), tmp_path / "out.tif", encoding=Encoding(strip_location=True))

@@ -324,10 +324,10 @@ def test_what_is_no_picture_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("it.jpg", (65536, 1), "JPEG holds at most 65500 pixels a side, not 1x65536; choose PNG or TIFF"),
-        ("it.webp", (1, 16384), "WebP holds at most 16383"),
+        ("it.jpg", (65536, 1), "JPEG is limited to 65500 pixels per side, not 1x65536; choose PNG or TIFF"),
+        ("it.webp", (1, 16384), "WebP is limited to 16383"),
         ("it.pgn", (1, 1), "unknown suffix '.pgn'; did you mean '.p"),
-        ("it", (1, 1), "no suffix that says its format"),
+        ("it", (1, 1), "no suffix that states its format"),
         ("i\0t.png", (1, 1), "cannot hold NUL"),
         ("none/it.png", (1, 1), "there is no folder"),
     ],

@@ -127,7 +127,7 @@ def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
     with pytest.raises(OnebranchError, match="name at least one"):
         enhance_files([], tmp_path, OPTIONS)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OnebranchError, match="cannot make the folder"):
+    with pytest.raises(OnebranchError, match="cannot create the folder"):
         enhance_files(["a.png", "b.png"], tmp_path / "file", OPTIONS)
 
 
@@ -141,7 +141,7 @@ def test_results_that_their_format_cannot_hold_fail_before_the_work(
     write(Picture(read(source).pixels, np.full((9, 11), 9, np.uint8)), shine)
     monkeypatch.setattr(Enhancer, "pipeline", None)  # any work would fail
     for path, target, reason in [
-        (wide, "wide.webp", "WebP holds at most 16383"),
+        (wide, "wide.webp", "WebP is limited to 16383"),
         (shine, "shine.jpg", "no transparency"),
     ]:
         summary = enhance_files([path], tmp_path / target, OPTIONS)

@@ -51,11 +51,11 @@ def test_pillow_reads_the_same(tmp_path, mode):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"P5 2 2 255 abc", "shorter than its header says"),
+        (b"P5 2 2 255 abc", "shorter than its header states"),
         (b"P6 1 1 65536 abcdef", "white 65536"),
         (b"P5 0 1 255 ", "0x1 pixels"),
-        (b"P5 2 -1 255 ab", "no header"),
-        (b"P5 2 1 255", "no header"),
+        (b"P5 2 -1 255 ab", "its header is invalid"),
+        (b"P5 2 1 255", "its header is invalid"),
         (b"P2 2 1 255 7 x", "no number"),
         (b"P2 2 2 255 7 77777777", "shorter"),
         (b"P5 99999 99999 255 ab", "more than the limit"),
@@ -77,5 +77,5 @@ def test_numbers_written_as_text_are_read_in_pieces(tmp_path, monkeypatch, piece
     )
     assert read(path).pixels.ravel().tolist() == [1, 22, 33, 4, 55, 66, 77, 88, 99, 10, 111, 255]
     path.write_bytes(b"P2 1 2 255\n12 #34\n" + b"5" * 2000)
-    with pytest.raises(OnebranchError, match="what is no number"):
+    with pytest.raises(OnebranchError, match="a word that is not a number"):
         read(path)

@@ -37,8 +37,8 @@ def test_the_command_writes_the_page(run, tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(run, tmp_path):
     """A file in the way is a mistake of the user."""
     (tmp_path / "file").write_text("")
-    assert "cannot make the folder" in run.refused("page", "-o", tmp_path / "file" / "site")
-    with pytest.raises(OnebranchError, match="cannot make the folder"):
+    assert "cannot create the folder" in run.refused("page", "-o", tmp_path / "file" / "site")
+    with pytest.raises(OnebranchError, match="cannot create the folder"):
         write_page(tmp_path / "file" / "site")
 
 

@@ -142,7 +142,7 @@ def test_interlaced_pictures_whose_data_is_wrong_or_short_are_reported(tmp_path,
     raw = bytes(40 * 121 - 1)
     for data, words in (
         (zlib.compress(raw[:3000]), "it ends too soon"),
-        (b"\x78\x9c" + b"\xff" * 50, "compressed data is wrong"),
+        (b"\x78\x9c" + b"\xff" * 50, "compressed data is damaged"),
     ):
         path.write_bytes(head + chunk(b"IDAT", data) + tail)
         with pytest.raises(OnebranchError, match=words):
@@ -160,7 +160,7 @@ def test_no_space_for_a_temporary_file_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(rotation, "MAX_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(
-        OnebranchError, match=r"temporary file, and '.*nowhere' gives none: no such file.*TMPDIR"
+        OnebranchError, match=r"temporary file, which cannot be created in '.*nowhere': no such file.*TMPDIR"
     ):
         read(path)
 
@@ -226,7 +226,7 @@ def test_what_is_decoded_as_a_whole_is_held_against_the_memory(tmp_path, name):
     make, words = WHOLE[name]
     image = pyvips.Image.new_from_array(noise(300, 400, 3))
     make(image, str(tmp_path / name))
-    with pytest.raises(OnebranchError, match=rf"cannot read .*{words}.* takes about 0.0 GB .*--memory"):
+    with pytest.raises(OnebranchError, match=rf"cannot read .*{words}.* needs about 0.0 GB .*--memory"):
         open_picture(tmp_path / name, memory=200_000)
     assert read(tmp_path / name, memory=400 * 300 * 20).width == 400
 
@@ -254,7 +254,7 @@ def test_what_comes_by_rows_needs_no_memory(tmp_path, name):
 )
 def test_very_wide_rows_are_held_against_the_memory(tmp_path, name, words):
     pyvips.Image.black(200_000, 30, bands=3).copy(interpretation="srgb").write_to_file(str(tmp_path / name))
-    with pytest.raises(OnebranchError, match=f"{words} takes about"):
+    with pytest.raises(OnebranchError, match=f"{words} needs about"):
         read(tmp_path / name, memory=14_000_000)
     assert read(tmp_path / name, memory=36_000_000).height == 30
 

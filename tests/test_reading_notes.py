@@ -39,13 +39,18 @@ def gamma(value: int) -> tuple[bytes, bytes]:
         ([], ()),
         ([gamma(45455)], ()),
         ([gamma(0)], ()),
-        ([gamma(55556)], ("its gamma of 0.5556 is not sRGB's 0.4545 and is left out",)),
+        ([gamma(55556)], ("its gamma of 0.5556 differs from sRGB's 0.4545 and is left out",)),
         ([gamma(100000), (b"sRGB", b"\0")], ()),
         ([(b"cICP", b"\1\r\0\1")], ()),
         ([(b"cICP", b"\1\r\0\1"), gamma(100000)], ()),
         (
             [(b"cICP", b"\t\x10\0\1")],
-            ("its colours are said by cICP codes (primaries 9, transfer 16), which are left out",),
+            (
+                (
+                    "its cICP colour codes (primaries 9, transfer 16) are left out:"
+                    " its colours are processed as sRGB"
+                ),
+            ),
         ),
         ([(b"acTL", struct.pack(">II", 4, 0))], ("only the first of 4 frames",)),
     ],
@@ -69,7 +74,7 @@ def test_xmp_alone_rotates_nothing(tmp_path, orientation, said):
     found = read(tmp_path / "it.png")
     np.testing.assert_array_equal(found.pixels, PIXELS)
     assert f'tiff:Orientation="{orientation}"'.encode() in found.metadata.xmp
-    assert (found.notes == ("its XMP says that it is turned, which is kept and not followed",)) == said
+    assert (found.notes == ("its XMP declares a rotation, which is kept but not applied",)) == said
 
 
 def test_float_samples_without_a_profile_are_reported(tmp_path):
@@ -90,12 +95,12 @@ DATA = b"IDAT", zlib.compress(bytes(1000))
 @pytest.mark.parametrize(
     ("chunks", "words"),
     [
-        ([header(3, 3, 8, 1, 0, 0, 0), DATA], "there is no PNG of colour type 1 with 8 bits"),
-        ([header(3, 3, 4, 2, 0, 0, 0), DATA], "there is no PNG of colour type 2 with 4 bits"),
-        ([header(0, 3, 8, 2, 0, 0, 0), DATA], "its header says 0x3 pixels"),
-        ([header(3, 3, 8, 2, 0, 0, 7), DATA], "interlacing that there is not"),
+        ([header(3, 3, 8, 1, 0, 0, 0), DATA], "PNG has no colour type 1 with 8 bits"),
+        ([header(3, 3, 4, 2, 0, 0, 0), DATA], "PNG has no colour type 2 with 4 bits"),
+        ([header(0, 3, 8, 2, 0, 0, 0), DATA], "its header states 0x3 pixels"),
+        ([header(3, 3, 8, 2, 0, 0, 7), DATA], "an unknown compression, filter or interlacing method"),
         ([header(3, 3, 8, 3, 0, 0, 0), DATA], "its palette is missing"),
-        ([(b"tEXt", b"a"), DATA], "its first chunk is no header"),
+        ([(b"tEXt", b"a"), DATA], "its first chunk is not a valid header"),
         ([header(3, 3, 8, 2, 0, 0, 0)], "it ends too soon"),
     ],
 )

@@ -134,7 +134,7 @@ def test_what_decoders_hold_is_reported_by_the_preview(tmp_path):
     previewed = preview_file(tmp_path / "in.jpg", tmp_path / "it.png", Enhancer(SAME), FileOptions())
     assert previewed.memory > 2 * 3 * 6000 * 4000
     enhancer = Enhancer(replace(SAME, memory=120_000_000))
-    with pytest.raises(OnebranchError, match=r"progressive JPEG of 6000x4000 pixels takes about 0\.1 GB"):
+    with pytest.raises(OnebranchError, match=r"progressive JPEG of 6000x4000 pixels needs about 0\.1 GB"):
         preview_file(tmp_path / "in.jpg", tmp_path / "it.png", enhancer, FileOptions())
 
 
@@ -144,8 +144,8 @@ def test_losses_are_reported_by_the_preview(tmp_path):
     previewed = preview_file(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), FileOptions())
     assert previewed.after == (150, 86)
     assert previewed.notes == (
-        "16 bits become 8 bits: BMP holds no more",
-        "colours become sRGB: BMP holds no colour profile",
+        "16 bits become 8 bits: BMP cannot hold more",
+        "colours become sRGB: BMP cannot hold a colour profile",
     )
 
 

@@ -399,7 +399,7 @@ def test_the_sides_that_encoders_take_are_known_before_work(tmp_path, name):
         header = Header(
             replace(Picture(np.zeros((1, 1, 3), np.uint8)).header.layout, height=size[0], width=size[1])
         )
-        with pytest.raises(OnebranchError, match=f"{name} holds at most {side} pixels a side"):
+        with pytest.raises(OnebranchError, match=f"{name} is limited to {side} pixels per side"):
             check_target(path, header)
 
 

@@ -106,7 +106,7 @@ def test_converted_colours_find_their_way_back(tmp_path, suffix):
 
 
 def test_what_holds_no_animation_is_refused(tmp_path):
-    with pytest.raises(OnebranchError, match="PNG holds no animation; choose WebP or GIF"):
+    with pytest.raises(OnebranchError, match="PNG cannot hold an animation; choose WebP or GIF"):
         write_animation(Animation((frame(RED),), (0,)), tmp_path / "it.png")
     assert list(tmp_path.iterdir()) == []
 

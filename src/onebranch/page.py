@@ -49,7 +49,7 @@ def write_page(folder: Path) -> list[Path]:
         for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OnebranchError(f"cannot make the folder {folder}: {error.strerror}") from None
+        raise OnebranchError(f"cannot create the folder {folder}: {error.strerror}") from None
     for name, content in files.items():
         write_atomically(folder / name, content, overwrite=True)
     return sorted(folder / name for name in files)

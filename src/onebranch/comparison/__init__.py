@@ -1,1 +1,1 @@
-"""Two pictures compared: measured (PSNR, SSIM, differences) and drawn side by side."""
+"""Comparison of two pictures: measurements (PSNR, SSIM, differences) and drawings side by side."""

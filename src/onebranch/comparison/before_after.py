@@ -1,4 +1,4 @@
-"""A picture beside its enhanced version, without measuring anything."""
+"""Comparison sheets of a picture and its enhanced version, without any measurement."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ from onebranch.images.reading import MAX_PIXELS
 def compare(
     before: Picture, after: Picture, heading: str = "result", before_heading: str = "input"
 ) -> Picture:
-    """A comparison sheet: the input, resized bicubically to the result's size, beside the result.
+    """A comparison sheet with the input, resized bicubically to the result's size, beside the result.
 
-    The square with the most fine detail in the result is magnified below both. Any size, depth and profile;
-    the sheet is 8-bit sRGB.
+    Below both, the square with the most fine detail in the result is magnified. Pictures may have any size,
+    depth and profile. The sheet is 8-bit sRGB.
 
     >>> picture = Picture(np.zeros((20, 30, 3), np.uint8))
     >>> compare(picture, picture).width
@@ -48,13 +48,13 @@ def compare_files(
     before_heading: str = "input",
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """`compare` of two files, in bounded memory whatever their size; errors as in `open_picture`."""
+    """`compare` for two files of any size, in bounded memory. Raises the errors of `open_picture`."""
     sources = [of_file(path, max_pixels).opened for path in (before, after)]
     return compare_sources(ComparedPicture(before_heading, sources[0]), ComparedPicture(heading, sources[1]))
 
 
 def compare_sources(before: ComparedPicture, after: ComparedPicture) -> Picture:
-    """`compare` of two sources."""
+    """`compare` for two pictures that can be opened several times."""
     with before.opened() as reader:
         first = reader.header.layout
     with after.opened() as reader:
@@ -72,7 +72,7 @@ def compare_sources(before: ComparedPicture, after: ComparedPicture) -> Picture:
 
 
 def size_note(before: PictureSize, after: PictureSize) -> str:
-    """The note of a picture of size `before` that is shown at size `after`.
+    """The note for a picture of size `before` that is shown at size `after`.
 
     >>> size_note((20, 10), (40, 20)), size_note((20, 10), (20, 10))
     ('10x20, enlarged bicubically', '10x20')
@@ -82,7 +82,7 @@ def size_note(before: PictureSize, after: PictureSize) -> str:
 
 
 def _overview(source: ComparedPicture, size: PictureSize, width: int) -> tuple[DownscaledPicture, DetailMap]:
-    """The picture at that size, reduced, and its amounts of detail."""
+    """The picture, resized to `size` and downscaled for a column of `width` pixels, and its detail map."""
     reduced, detail = DownscaledPicture(size, width), DetailMap(size, width)
     with source.opened() as reader:
         space = colour_space_of(reader.header)
@@ -94,7 +94,7 @@ def _overview(source: ComparedPicture, size: PictureSize, width: int) -> tuple[D
 
 
 def detail_of(source: ComparedPicture, size: PictureSize, square: Square) -> Levels:
-    """The square of the picture at that size, as sRGB levels (side, side, 3)."""
+    """The square of the picture, resized to `size`, as sRGB levels (side, side, 3)."""
     parts, row = [], 0
     with source.opened() as reader:
         space = colour_space_of(reader.header)

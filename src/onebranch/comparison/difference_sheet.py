@@ -1,4 +1,4 @@
-"""Two pictures beside a colour map of their differences, with their scores."""
+"""Sheets with two pictures, a colour map of their differences, and their PSNR and SSIM."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -44,13 +44,13 @@ from onebranch.images.picture import Picture
 from onebranch.metrics import Bytes
 
 MAP_SCALES = (1, 2, 4, 8, 16, 32, 64, 128, 255)
-"""Possible scales of a map: the difference, in levels, that the brightest colour represents."""
+"""Possible scales of a difference map: the difference, in levels, of the brightest colour."""
 
 MAP_PERCENTILE = 99.5
-"""The scale of a map is large enough for this percentage of its values."""
+"""The scale of a map covers this percentage of its values."""
 
 SMALL_SHARE = 0.01
-"""If at most this share of the pixels differs, the pixel with the largest difference is magnified."""
+"""If at most this share of the pixels differs, the area around the largest difference is magnified."""
 
 MAP_COLOURS = (
     (0.0, (14, 14, 24)),
@@ -59,13 +59,13 @@ MAP_COLOURS = (
     (0.75, (248, 152, 62)),
     (1.0, (255, 250, 214)),
 )
-"""Colours as (share of the scale, RGB). Brightness grows with the difference, for colour-blind readers."""
+"""The colour map as (share of the scale, RGB). Brightness increases with it, for colour-blind readers."""
 
 MAP_LEGEND_PIXELS = 20
 """Height of the bar that shows the scale of a map."""
 
 COMPARISON_COLUMN_PIXELS = COLUMN_PIXELS[3]
-"""Width of a column in pixels."""
+"""Width of a column, in pixels."""
 
 
 def measure_and_draw(
@@ -75,11 +75,12 @@ def measure_and_draw(
     at: tuple[int, int] | None = None,
     progress: ShareReport = no_progress,
 ) -> tuple[Similarity, Picture]:
-    """The similarity of two pictures, and both beside a map of their differences.
+    """The similarity of two pictures, and a sheet with both and a map of their differences.
 
-    border: pixels at every side that are not measured. at: (x, y) of the centre of the magnified square; by
-    default the largest difference, if few pixels differ, else the part with the most detail in both pictures.
-    OnebranchError as in `measure`, and if `at` is outside the pictures.
+    border: number of pixels on every side that are not measured. at: (x, y) of the centre of the magnified
+    square; by default that of the largest difference if few pixels differ, else of the part with the most
+    detail in both pictures. Raises the errors of `measure`, and OnebranchError if `at` is outside the
+    pictures.
     """
     setup = set_up(first, second)
     if at is not None and not (0 <= at[0] < setup.size[1] and 0 <= at[1] < setup.size[0]):
@@ -98,7 +99,7 @@ def measure_and_draw(
 
 
 def _square_around(centre: tuple[int, int], size: PictureSize) -> Square:
-    """The magnified square around (x, y), moved inside the picture where it would reach outside."""
+    """The square around (x, y) that is magnified, shifted so that it is inside the picture."""
     side = square_side(size, COMPARISON_COLUMN_PIXELS)
     top, left = (
         min(max(coordinate - side // 2, 0), length - side)
@@ -108,7 +109,7 @@ def _square_around(centre: tuple[int, int], size: PictureSize) -> Square:
 
 
 class _Overview:
-    """The data from which two pictures are drawn: both reduced, their differences, and amounts of detail."""
+    """The data for the drawing of two pictures: both downscaled, their differences, and a detail map."""
 
     def __init__(self, size: PictureSize) -> None:
         self.pictures = (
@@ -149,7 +150,7 @@ def _draw(
 def _difference_in_square(
     sources: tuple[ComparedPicture, ComparedPicture], setup: ComparisonSetup, square: Square
 ) -> Levels:
-    """(side, side, 1): the difference of both pictures in the square."""
+    """The difference of both pictures in the square, (side, side, 1)."""
     parts = []
     for top, levels, _ in band_pairs(*sources, setup):
         first, last = max(square.top - top, 0), square.top + square.side - top
@@ -163,7 +164,7 @@ def _difference_in_square(
 
 
 def map_scale(differences: Levels) -> int:
-    """The difference, in levels, of the brightest colour: the smallest scale that covers nearly all values.
+    """The scale of a difference map: the smallest of `MAP_SCALES` that covers nearly all values.
 
     >>> map_scale(np.full((4, 4, 1), 5.0, np.float32)), map_scale(np.zeros((4, 4, 1), np.float32))
     (8, 1)
@@ -173,7 +174,7 @@ def map_scale(differences: Levels) -> int:
 
 
 def map_colours(differences: Levels, scale: float) -> Bytes:
-    """Differences (H, W, 1) in levels as colours (H, W, 3); `scale` and above get the brightest."""
+    """Colours (H, W, 3) of differences (H, W, 1) in levels; `scale` and above have the brightest colour."""
     share = np.minimum(differences[..., 0] / np.float32(scale), 1)
     stops = [stop for stop, _ in MAP_COLOURS]
     planes = [np.interp(share, stops, [colour[channel] for _, colour in MAP_COLOURS]) for channel in range(3)]
@@ -208,7 +209,7 @@ def _footer(similarity: Similarity, scale: int) -> Bytes:
 
 
 def _method_lines(similarity: Similarity) -> tuple[str, ...]:
-    """How the scores are defined, and how the pictures were made comparable."""
+    """Lines about how the scores are defined and how the pictures were made comparable."""
     definition = "peak 255; luma: BT.601, 16 to 235, unrounded; SSIM: 11x11 Gaussian, sigma 1.5"
     if similarity.psnr_rgb is None:
         definition = "peak 255; grey values unchanged; SSIM: 11x11 Gaussian, sigma 1.5"

@@ -1,7 +1,7 @@
-"""Pictures as display levels: 0 is black, 255 is white, whatever the file's depth.
+"""Pictures as display levels, where 0 is black and 255 is white for every depth of the file.
 
-Transparent pixels are blended over mid grey. Rows come in bands, so that a picture of any size takes little
-memory.
+Transparent pixels are blended over mid grey. Pictures are read in bands of rows, so that pictures of any size
+need little memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,45 +19,45 @@ from onebranch.images.rows import ArrayReader, Header, Layout, Reader, read_exac
 from onebranch.images.samples import Samples
 
 Levels = npt.NDArray[np.float32]
-"""float32 (N, W, C), C is 1 or 3; equal to the samples where the file has 8 bits."""
+"""A float32 array (N, W, C), C is 1 or 3. For 8-bit files, levels equal the samples."""
 
 PictureSize = tuple[int, int]
 """(height, width) in pixels."""
 
 LEVELS_PER_SAMPLE = {"uint8": 1.0, "uint16": 1 / 257, "float32": 255.0}
-"""Factor from samples to levels, for every depth."""
+"""The factor from samples to levels, by depth."""
 
 BACKGROUND_LEVEL = 128.0
-"""The mid grey that transparent pixels are blended over."""
+"""The mid grey over which transparent pixels are blended."""
 
 COMPARISON_BAND_PIXELS = 1 << 18
 """Approximate number of pixels in a band."""
 
 SRGB_TOLERANCE_LEVELS = 1
-"""A profile whose colours differ from sRGB's by no more than this is treated as sRGB."""
+"""A profile whose colours differ from sRGB by at most this is treated as sRGB."""
 
 
 @dataclass(frozen=True)
 class ComparedPicture:
-    """A picture that can be opened several times. name: what messages and headings call it."""
+    """A picture that can be opened several times. name: its name in messages and headings."""
 
     name: str
     opened: Callable[[], Reader]
 
 
 def of_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> ComparedPicture:
-    """A picture file; opening it raises the errors of `open_picture`."""
+    """The `ComparedPicture` of a file. Opening it raises the errors of `open_picture`."""
     return ComparedPicture(Path(path).name, lambda: open_picture(path, max_pixels=max_pixels))
 
 
 def of_picture(picture: Picture, name: str) -> ComparedPicture:
-    """A picture in memory."""
+    """The `ComparedPicture` of a picture in memory."""
     return ComparedPicture(name, lambda: ArrayReader(picture.samples(), picture.header))
 
 
 @dataclass(frozen=True)
 class ColourSpace:
-    """The colour space of levels: an ICC profile (None: sRGB). linear: if the file stored linear light."""
+    """The colour space of levels. profile: None for sRGB. linear: True if the file stores linear light."""
 
     profile: bytes | None = None
     linear: bool = False
@@ -72,10 +72,10 @@ def colour_space_of(header: Header) -> ColourSpace:
 
 
 def level_bands(reader: Reader, size: PictureSize) -> Iterator[tuple[Levels, Levels | None]]:
-    """All rows from the top, in bands of `band_rows`: colour levels, and alpha levels (N, W, 1) or None.
+    """The bands of a picture, from the top: colour levels, and alpha levels (N, W, 1) or None.
 
-    A picture of another size is resized bicubically and clipped; one of 8 bits is then rounded, so that its
-    levels are those that an 8-bit file would hold.
+    A picture of another size is resized bicubically to `size` and clipped. If it has 8 bits, the levels are
+    then rounded to those of an 8-bit file.
     """
     layout = reader.header.layout
     for samples in _bands(reader, size):
@@ -83,7 +83,7 @@ def level_bands(reader: Reader, size: PictureSize) -> Iterator[tuple[Levels, Lev
 
 
 def band_rows(width: int) -> int:
-    """Rows of a band at that width: a multiple of the block in which rows are resized."""
+    """Number of rows of a band of that width: a multiple of the blocks in which rows are resized."""
     return max(1, COMPARISON_BAND_PIXELS // width // BLOCK_OUTPUTS) * BLOCK_OUTPUTS
 
 
@@ -107,7 +107,7 @@ def _bands(reader: Reader, size: PictureSize) -> Iterator[Levels]:
 
 
 def _levels(samples: Samples, layout: Layout) -> Levels:
-    """Samples as levels, alpha last; colours are blended over the background, and NaN becomes black."""
+    """The levels of samples, alpha last. Colours are blended over the background; NaN becomes black."""
     values = samples.astype(np.float32)
     if layout.depth == "float32":
         np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
@@ -119,7 +119,7 @@ def _levels(samples: Samples, layout: Layout) -> Levels:
 
 
 def as_srgb(levels: Levels, space: ColourSpace) -> Levels:
-    """Levels of that colour space converted to sRGB (N, W, 3), clipped to 0 to 255."""
+    """Levels of a colour space converted to sRGB (N, W, 3), clipped to [0, 255]."""
     clipped = np.clip(levels, 0, 255)
     if space.profile is not None:
         clipped = _through_profile(clipped, space.profile, space.linear)
@@ -147,7 +147,7 @@ def _through_profile(levels: Levels, profile: bytes, linear: bool) -> Levels:
 
 @lru_cache(maxsize=64)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether the profile is equivalent to sRGB, tested on all combinations of seven values per channel."""
+    """True if the profile is equivalent to sRGB for all combinations of seven values per channel."""
     steps = np.linspace(0, 255, 7, dtype=np.float32)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
     differences = np.abs(_through_profile(colours, profile, False) - colours)

@@ -1,4 +1,4 @@
-"""Small overviews of large pictures, computed from bands of rows: means, maxima, and amounts of detail."""
+"""Overviews of large pictures, computed from bands of rows: box means, maxima, and amounts of detail."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from onebranch.comparison.levels import Levels, PictureSize
 from onebranch.metrics import Bytes
 
 MAX_ASPECT = 1.25
-"""Largest ratio of a shown picture's height to the width of its column; taller ones are reduced to fit."""
+"""Largest ratio of the height of a shown picture to the width of its column; taller ones are shrunk."""
 
 MAX_DETAIL_PIXELS = 128
 """Largest side of the square that is magnified, in pixels of the picture."""
 
 MAX_DETAIL_CELLS = 1 << 22
-"""Largest number of cells whose amount of detail is measured."""
+"""Largest number of cells of a detail map."""
 
 
 @dataclass(frozen=True)
 class Square:
-    """A square part of a picture, in its pixels."""
+    """A square part of a picture, in pixels."""
 
     top: int
     left: int
@@ -29,7 +29,7 @@ class Square:
 
 
 class DownscaledPicture:
-    """A picture reduced, by averaging boxes of pixels, to about twice the size at which it is shown."""
+    """A picture downscaled, by averaging boxes of pixels, to about twice the size at which it is shown."""
 
     def __init__(self, size: PictureSize, width: int) -> None:
         shown = shown_size(size, width)
@@ -49,12 +49,12 @@ class DownscaledPicture:
         self._held = rows[complete:]
 
     def pixels(self) -> Bytes:
-        """The reduced picture (H', W', 3), once all rows were added."""
+        """The downscaled picture (H', W', 3), after all rows have been added."""
         return as_bytes(np.concatenate(self._parts))
 
 
 def _box_means(rows: Levels, box: tuple[int, int]) -> Levels:
-    """The mean of every box of that (height, width); boxes at the end may be smaller.
+    """The mean of every box of (height, width) pixels; boxes at the right and bottom may be smaller.
 
     Example: boxes of width 2 of the row 1 2 3 4 5 have the means 1.5, 3.5 and 5.
     """
@@ -67,7 +67,7 @@ def _box_means(rows: Levels, box: tuple[int, int]) -> Levels:
 
 
 class MaximumMap:
-    """For every shown pixel, the largest value among the pixels of the picture that it covers."""
+    """The largest value among the pixels of a picture that each shown pixel covers."""
 
     def __init__(self, size: PictureSize, width: int) -> None:
         shown = shown_size(size, width)
@@ -92,7 +92,7 @@ class MaximumMap:
 
 
 class DetailMap:
-    """The amount of fine detail in every cell of a picture: the sum of absolute gradients."""
+    """The amount of fine detail in every cell of a picture: the sum of the absolute gradients in it."""
 
     def __init__(self, size: PictureSize, width: int) -> None:
         self._size = size
@@ -115,18 +115,18 @@ class DetailMap:
         self._row += len(rows)
 
     def most_detailed(self, side: int) -> Square:
-        """The square of that side with the most detail."""
+        """The square of `side` pixels with the most detail."""
         count = max(1, side // self.cell)
         sums = _window_sums(self._sums, (min(count, self._sums.shape[0]), min(count, self._sums.shape[1])))
         row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
-        middle = max(0, self.cell - side) // 2  # centres the square in a cell that is larger
+        middle = max(0, self.cell - side) // 2  # centres the square in a cell that is larger than it
         top, left = (int(index) * self.cell + middle for index in (row, column))
         height, width = self._size
         return Square(min(top, height - side), min(left, width - side), side)
 
 
 def most_detailed_square(detail: DetailMap, size: PictureSize, width: int) -> Square:
-    """The most detailed square, of the side that is magnified to a column of `width` pixels."""
+    """The square with the most detail, of the size that is magnified to a column of `width` pixels."""
     return detail.most_detailed(square_side(size, width))
 
 
@@ -143,7 +143,7 @@ def most_detailed_part(pixels: Bytes, side: int) -> tuple[int, int, int]:
 
 
 def _window_sums(values: npt.NDArray[np.float64], window: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """The sums of all windows of that (height, width) inside the array, by a summed-area table.
+    """The sums of all windows of (height, width) inside the array, by a summed-area table.
 
     Example: the windows (1, 2) of the row 1 2 3 have the sums 3 and 5. The table's last row is 0 1 3 6, so
     they are 3 - 0 and 6 - 1.
@@ -156,7 +156,9 @@ def _window_sums(values: npt.NDArray[np.float64], window: tuple[int, int]) -> np
 
 
 def square_side(size: PictureSize, width: int) -> int:
-    """The largest side that fits into the picture and divides `width`, for magnification without resampling.
+    """The side of the magnified square: the largest that fits into the picture and divides `width`.
+
+    So the square can be magnified by repeating pixels.
 
     >>> square_side((500, 700), 640), square_side((500, 700), 480), square_side((30, 700), 480)
     (128, 120, 30)
@@ -176,5 +178,5 @@ def shown_size(size: PictureSize, width: int) -> PictureSize:
 
 
 def as_bytes(levels: Levels) -> Bytes:
-    """Levels as 8 bits, clipped, rounded half up."""
+    """Levels as uint8, clipped and rounded half up."""
     return (np.clip(levels, 0, 255) + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The drawing of a comparison: columns with a heading, a note, the picture and a magnified detail."""
+"""Drawing of comparison sheets, whose columns have a heading, a note, the picture and a magnified detail."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ BACKGROUND_RGB, TEXT_RGB, MARK_RGB = (250, 250, 248), (34, 40, 49), (214, 64, 42
 """Colours of the background, the text and the frame that marks the detail."""
 
 GAP_PIXELS = 16
-"""Space between and around the columns."""
+"""Space between and around the columns, in pixels."""
 
 LABEL_PIXELS = 56
-"""Height of the heading and the note above a picture."""
+"""Height of the heading and the note above a picture, in pixels."""
 
 COLUMN_PIXELS = {1: 640, 2: 640, 3: 480}
-"""Width of a column, by the number of columns."""
+"""Width of a column in pixels, by the number of columns."""
 
 MIN_MARK_PIXELS = 6.0
 """Smallest side of the frame that marks the detail in the overview."""
@@ -28,7 +28,7 @@ MIN_MARK_PIXELS = 6.0
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of a picture: the overview, and the detail in the picture's own pixels."""
+    """What is shown of a picture: the overview, and the detail at full resolution."""
 
     overview: Bytes
     detail: Bytes
@@ -36,7 +36,7 @@ class View:
 
 @dataclass(frozen=True)
 class Column:
-    """A view with its heading and a note below that."""
+    """A view with its heading and the note below the heading."""
 
     heading: str
     note: str
@@ -45,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Panel:
-    """A complete picture (H, W, 3) with its heading and a note below that."""
+    """A complete picture (H, W, 3) with its heading and the note below the heading."""
 
     heading: str
     note: str
@@ -53,10 +53,10 @@ class Panel:
 
 
 def side_by_side(panels: Sequence[Panel], detail: tuple[int, int, int], width: int = 480) -> Bytes:
-    """The panels in columns of `width` pixels, each picture above its magnified detail; (H', W', 3).
+    """A sheet (H', W', 3) with the panels in columns of `width` pixels, above their magnified details.
 
-    All panels have one size. detail: (top, left, side) of the square in their pixels. Its pixels are
-    repeated, not interpolated.
+    All panels must have the same size. detail: (top, left, side) of the square in their pixels. It is
+    magnified by repeating pixels, without interpolation.
     """
     square = Square(*detail)
     size = panels[0].pixels.shape[0], panels[0].pixels.shape[1]
@@ -71,7 +71,7 @@ def _cut(pixels: Bytes, square: Square) -> Bytes:
 def draw_sheet(
     columns: Sequence[Column], size: PictureSize, square: Square, width: int, footer: Bytes | None = None
 ) -> Bytes:
-    """The columns side by side, (H', W', 3). size: of the pictures; square: the detail, in their pixels."""
+    """A sheet (H', W', 3) with the columns side by side. size: of the pictures. square: the detail."""
     height, _ = shown_size(size, width)
     footer_height = 0 if footer is None else footer.shape[0] + GAP_PIXELS
     page_height = 3 * GAP_PIXELS + LABEL_PIXELS + height + width
@@ -95,7 +95,7 @@ def _draw_column(
     size: PictureSize,
     square: Square,
 ) -> None:
-    """Draw one column. available: (width, height) in which its picture is shown."""
+    """Draw one column. available: (width, height) of the area for its picture, in pixels."""
     draw, (width, height) = ImageDraw.Draw(page), available
     write_text(draw, (left, GAP_PIXELS - 4), column.heading, 24, width)
     write_text(draw, (left, GAP_PIXELS + 28), column.note, 16, width)
@@ -117,7 +117,7 @@ def _draw_column(
 def write_text(
     draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, points: int, width: float
 ) -> None:
-    """Write a text at (x, y); the middle of a text that is wider than `width` pixels is left out."""
+    """Write a text at (x, y). If it is wider than `width` pixels, its middle is replaced by dots."""
     font = ImageFont.load_default(points)
     draw.text(position, _shortened(text, width, font.getlength), TEXT_RGB, font)
 

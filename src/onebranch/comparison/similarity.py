@@ -1,4 +1,4 @@
-"""The similarity of two picture files in numbers: PSNR, SSIM and the differences of samples.
+"""Measurement of the similarity of two picture files: PSNR, SSIM and the differences of samples.
 
 Both files are read in bands of rows, so that pictures of any size are compared in bounded memory.
 """
@@ -29,7 +29,7 @@ LevelPair = tuple[Levels, Levels]
 """The same rows of both pictures."""
 
 ROUNDING_LEVELS = 1e-4
-"""Largest difference, in levels, of a sample of 8 or 16 bits from itself stored as float32."""
+"""Largest error, in levels, of an 8- or 16-bit sample that is stored as float32."""
 
 ShareReport = Callable[[float], None]
 """Called with the completed share of the rows, 0 to 1."""
@@ -47,12 +47,12 @@ Observer = Callable[[LevelPair, Levels], None]
 class Similarity:
     """The similarity of two pictures.
 
-    size: (height, width) that was compared. PSNR is in decibels, inf for equal pictures. PSNR and SSIM are
-    measured on luma (unrounded BT.601 studio luma; for grey pictures the grey values) and on RGB (SSIM as the
-    mean of the channels; None for grey pictures). SSIM is None for pictures smaller than 11x11 pixels.
-    psnr_alpha: None if both pictures are opaque.
-    largest: the largest difference of a sample in levels of 255; position: its first pixel (x, y).
-    different: the share of pixels that differ, 0 to 1. notes: how the pictures were made comparable.
+    size: the (height, width) at which they were compared. PSNR is in decibels; it is inf for equal pictures.
+    PSNR and SSIM are measured on luma (unrounded BT.601 studio-range luma; grey values for grey pictures) and
+    on RGB (SSIM is the mean of the channels; None for grey pictures). SSIM is None for pictures smaller than
+    11x11 pixels. psnr_alpha: None if both pictures are opaque. largest: the largest difference of a sample,
+    in levels of 255. position: (x, y) of the first pixel with the largest difference. different: share of the
+    pixels that differ, 0 to 1. notes: how the pictures were made comparable.
     """
 
     size: PictureSize
@@ -68,11 +68,11 @@ class Similarity:
 
     @property
     def equal(self) -> bool:
-        """Whether every sample is the same, alpha included."""
+        """True if all samples are equal, including alpha."""
         return self.different == 0
 
     def as_json(self) -> dict[str, Any]:
-        """All fields as JSON values; an infinite PSNR (of equal pictures) becomes null."""
+        """All fields as JSON values. An infinite PSNR (for equal pictures) becomes null."""
         return {
             "height": self.size[0],
             "width": self.size[1],
@@ -97,9 +97,9 @@ def _finite(number: float | None) -> float | None:
 class ComparisonSetup:
     """How two pictures are made comparable.
 
-    size: at which both are compared. spaces: the colour space of each. grey: whether both are grey.
-    rounded: whether one of them stores floats and the other integers, so that equal samples differ by
-    rounding. notes: the same, in words.
+    size: the size at which both are compared. spaces: their colour spaces. grey: True if both are grey.
+    rounded: True if one of them stores floats and the other integers, so that equal samples may differ by
+    rounding errors. notes: the same information for people.
     """
 
     size: PictureSize
@@ -110,14 +110,14 @@ class ComparisonSetup:
 
     @property
     def same_space(self) -> bool:
-        """Whether levels of both pictures mean the same, so that they are measured without conversion."""
+        """True if both pictures have the same colour space, so that they are measured without conversion."""
         return self.spaces[0] == self.spaces[1]
 
 
 def set_up(first: ComparedPicture, second: ComparedPicture) -> ComparisonSetup:
-    """How two pictures are made comparable.
+    """The setup for the comparison of two pictures.
 
-    Raises OnebranchError unless their sizes are equal, or one size is a whole multiple of the other.
+    Raises OnebranchError unless their sizes are equal, or one size is an integer multiple of the other.
     """
     headers = header_of(first), header_of(second)
     sizes = [(header.layout.height, header.layout.width) for header in headers]
@@ -149,9 +149,9 @@ def _colour_notes(headers: tuple[Header, Header], spaces: tuple[ColourSpace, Col
 def common_size(
     first: PictureSize, second: PictureSize, names: tuple[str, str] = ("first", "second")
 ) -> PictureSize:
-    """The size at which two pictures are compared: the larger one's.
+    """The size at which two pictures are compared: that of the larger one.
 
-    Raises OnebranchError unless the larger size is a whole multiple of the smaller.
+    Raises OnebranchError unless the larger size is an integer multiple of the smaller one.
 
     >>> common_size((20, 30), (40, 60))
     (40, 60)
@@ -162,7 +162,7 @@ def common_size(
             f"'{name}' ({size[1]}x{size[0]})" for name, size in zip(names, (first, second), strict=True)
         )
         raise OnebranchError(
-            f"{sizes} cannot be compared: they must have one size, or one a multiple of the other's;"
+            f"{sizes} cannot be compared: their sizes must be equal, or one a multiple of the other;"
             " crop or resize one of them"
         )
     return large
@@ -179,7 +179,7 @@ def measure(
 ) -> Similarity:
     """The similarity of two pictures, without `border` pixels on every side of the larger one.
 
-    Raises OnebranchError where the sizes do not fit, the border leaves nothing, or a file cannot be read.
+    Raises OnebranchError if the sizes do not fit, the border leaves no pixel, or a file cannot be read.
     """
     setup = set_up(first, second)
     return measure_with(first, second, setup, border, observer=None, progress=progress)
@@ -193,7 +193,7 @@ def measure_with(
     observer: Observer | None,
     progress: ShareReport = no_progress,
 ) -> Similarity:
-    """See `measure`; the observer is called with every band of rows, border included."""
+    """The same as `measure`; the observer is called with every band of rows, including the border."""
     _check_border(border, setup.size)
     height, width = setup.size
     with ThreadPoolExecutor() as pool:
@@ -219,16 +219,16 @@ def _check_border(border: int, size: PictureSize) -> None:
     height, width = size
     if border < 0 or 2 * border >= min(height, width):
         raise OnebranchError(
-            f"a border of {border} pixels leaves nothing of {width}x{height}; it must be 0 to"
+            f"a border of {border} pixels leaves no pixel of {width}x{height}; it must be 0 to"
             f" {(min(height, width) - 1) // 2}"
         )
 
 
 @dataclass
 class _PlaneTotals:
-    """Totals of one plane that comes in rows: squared errors, and SSIM over all 11x11 windows.
+    """The sums of squared errors and of SSIM over all 11x11 windows of one plane, accumulated by rows.
 
-    Windows reach over the border between two calls, so the last ten rows of each are kept.
+    Windows extend across the rows of two calls, so the last ten rows of each call are kept.
     """
 
     squared_error: float = 0.0
@@ -238,7 +238,7 @@ class _PlaneTotals:
     held: list[npt.NDArray[np.float64]] = field(default_factory=list)
 
     def add(self, one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], *, ssim: bool = True) -> None:
-        """Add the next rows (N, W) of the plane of both pictures."""
+        """Add the next rows (N, W) of the plane for both pictures."""
         self.squared_error += float(np.square(one - other).sum())
         self.samples += one.size
         if not ssim:
@@ -293,7 +293,7 @@ class _Totals:
             task.result()
 
     def similarity(self, size: PictureSize, notes: tuple[str, ...]) -> Similarity:
-        """The result, once all rows were added."""
+        """The similarity, after all rows have been added."""
         channels = self._channels
         rgb = _PlaneTotals(
             sum(totals.squared_error for totals in channels), sum(totals.samples for totals in channels)
@@ -314,16 +314,16 @@ class _Totals:
 
 
 def _luma(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The scored plane of levels (N, W, C): studio luma of RGB, grey values unchanged."""
+    """The plane of levels (N, W, C) that is scored: studio-range luma of RGB, or the grey values."""
     return metrics.grey(levels)  # type: ignore[arg-type]  # declared for bytes; levels may have fractions
 
 
 def band_pairs(
     first: ComparedPicture, second: ComparedPicture, setup: ComparisonSetup
 ) -> Iterator[tuple[int, LevelPair, LevelPair | None]]:
-    """Bands of both pictures at one size and with the same channels: number of the first row, levels, alpha.
+    """The bands of both pictures: (number of the first row, levels, alpha levels or None).
 
-    Alpha is None where neither picture has it.
+    Both pictures are resized to the common size and have the same channels. Alpha is None if neither has it.
     """
     with first.opened() as one, second.opened() as other:
         top = 0
@@ -338,7 +338,7 @@ def band_pairs(
 
 
 def _alpha_pair(one: Levels | None, other: Levels | None) -> LevelPair | None:
-    """Both alphas, fully opaque for the picture that has none; None where neither has one."""
+    """The alpha of both pictures, opaque for a picture without alpha; None if neither has alpha."""
     if one is None and other is None:
         return None
     shape = (one if one is not None else other).shape  # type: ignore[union-attr]  # one of them is there
@@ -352,7 +352,7 @@ def both_as_srgb(levels: LevelPair, setup: ComparisonSetup) -> LevelPair:
 
 
 def format_share(share: float) -> str:
-    """A share in percent. 100 % and 0 % are printed only if they are exact.
+    """A share in percent. 100 % and 0 % are written only if they are exact.
 
     >>> format_share(0.99999), format_share(0.00001), format_share(1.0), format_share(0.5)
     ('over 99.9 %', 'under 0.1 %', '100 %', '50.0 %')
@@ -372,7 +372,7 @@ def format_levels(levels: float) -> str:
 
 
 def score_lines(similarity: Similarity) -> tuple[str, ...]:
-    """PSNR and SSIM in words, one line each for luma (or grey), RGB and alpha."""
+    """Lines with PSNR and SSIM for luma (or grey), RGB and alpha."""
     kind = "grey" if similarity.psnr_rgb is None else "luma"
     rows = [(kind, similarity.psnr_y, similarity.ssim_y)]
     if similarity.psnr_rgb is not None:

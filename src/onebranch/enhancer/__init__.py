@@ -1,1 +1,1 @@
-"""Enhancement of pictures, files and folders: rows through networks, colour conversion, tiles, batches."""
+"""Enhancement of pictures, files and folders: row pipelines, colour conversion, tiles and batches."""

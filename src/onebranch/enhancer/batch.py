@@ -1,4 +1,7 @@
-"""Several pictures enhanced at the same time: reading, networks and writing overlap; results are in order."""
+"""Concurrent enhancement of several pictures, so that reading, networks and writing overlap.
+
+Outcomes are reported in the order of the pictures.
+"""
 
 import filecmp
 import os
@@ -33,18 +36,18 @@ if TYPE_CHECKING:
     from onebranch.enhancer.manifest import Manifest, Records
 
 DEFAULT_MAX_JOBS = 8
-"""Default limit of pictures at a time: each needs memory, and all share the disk."""
+"""Default limit of the pictures that are enhanced at the same time: each needs memory and disk bandwidth."""
 
 MAX_JOBS = 256
-"""Largest number of pictures at a time that can be requested."""
+"""Largest number of concurrent pictures that can be requested."""
 
 MAX_RESULTS_AHEAD = 16
-"""Number of finished pictures per worker that may wait until an earlier picture is finished."""
+"""Number of finished pictures per worker that may wait for an earlier picture."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that was enhanced: what was done, and the time it took."""
+    """A picture that was enhanced. seconds: time that it took."""
 
     job: Job
     preview: EnhancementPreview
@@ -53,7 +56,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Previewed:
-    """A picture that would be enhanced. seconds: estimated time of the networks; None if unknown."""
+    """A picture that would be enhanced. seconds: estimated time of its networks; None if unknown."""
 
     job: Job
     preview: EnhancementPreview
@@ -69,7 +72,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that was not enhanced, and the reason in one line."""
+    """A picture that was not enhanced, with the reason in one line."""
 
     job: Job
     reason: str
@@ -78,14 +81,14 @@ class Failed:
 Outcome = Done | Previewed | Skipped | Failed
 
 JobProgress = Callable[[Job, float], None]
-"""Called with the completed share of a picture, 0 to 1, from any thread."""
+"""Called with the completed share of a job's picture, 0 to 1, from any thread."""
 
 
 def number_of_jobs(requested: int | None, pictures: int) -> int:
-    """How many pictures are enhanced at the same time; raises OnebranchError unless 1 to 256 are requested.
+    """The number of pictures that are enhanced at the same time. Each gets its share of the cores.
 
-    Each then has its share of the cores. Reading and writing take one core each, so that several pictures
-    keep all cores busy.
+    Reading and writing a picture occupies only one core each, so several concurrent pictures keep all cores
+    busy. Raises OnebranchError unless 1 to 256 are requested.
     """
     if requested is not None and not 1 <= requested <= MAX_JOBS:
         raise OnebranchError(f"jobs must be 1 to {MAX_JOBS} pictures at a time, not {requested}")
@@ -94,19 +97,19 @@ def number_of_jobs(requested: int | None, pictures: int) -> int:
 
 
 class CreatedFolders:
-    """Creates the folders of results, and removes those that remain empty. Thread-safe."""
+    """Creates folders for results, and at the end removes those that stayed empty. Thread-safe."""
 
     def __init__(self) -> None:
         self._created: list[Path] = []
         self._lock = threading.Lock()
 
     def create(self, folder: Path) -> None:
-        """Create a folder and those above it. Raises OnebranchError if that is impossible."""
+        """Create a folder with its parents. Raises OnebranchError if that is impossible."""
         missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OnebranchError(f"cannot make the folder '{folder}': {error.strerror}") from None
+            raise OnebranchError(f"cannot create the folder '{folder}': {error.strerror}") from None
         with self._lock:
             self._created += reversed(missing)
 
@@ -118,10 +121,10 @@ class CreatedFolders:
 
 
 class Batch:
-    """Enhances the pictures of jobs. An interrupt stops the pictures in progress; nothing is left of them.
+    """Enhances the pictures of jobs. An interrupt aborts the pictures in progress and leaves no partial file.
 
-    enhance: the function that enhances one file. progress: called for every picture. manifest: where results
-    are recorded. resume: skip pictures that the manifest records as completed.
+    enhance: the function that enhances one file. progress: called for every picture. manifest: records the
+    results. resume: skip pictures that the manifest records as completed.
     """
 
     def __init__(
@@ -170,7 +173,7 @@ class Batch:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _outcome(self, job: Job) -> Outcome:
-        """The outcome of one picture; every error is the failure of this picture alone."""
+        """The outcome of one picture. An error is the failure of this picture only and is not raised."""
         if job.problem:
             return Failed(job, job.problem)
         try:
@@ -199,7 +202,7 @@ class Batch:
         return Done(job, enhanced.preview, time.perf_counter() - begin)
 
     def _create(self, job: Job) -> Enhanced:
-        """Write the result, and the comparison if one is requested."""
+        """Write the result and, if requested, the comparison."""
         if job.comparison is not None:
             check_writable(job.comparison, self._file_options.overwrite, folder_will_exist=True)
         self._folders.create(job.target.parent)
@@ -219,9 +222,9 @@ class Batch:
         write(sheet, job.comparison, overwrite=self._file_options.overwrite)
 
     def _confirm_existing(self, job: Job) -> Enhanced:
-        """Check a result that exists without a record: it is kept if enhancing gives the same bytes again.
+        """Check a result that exists without a record. It is kept if enhancing gives the same bytes again.
 
-        A run that was killed between writing the result and the record leaves such a file.
+        A run that is killed after it has written a result and before it has recorded it leaves such a file.
         """
         from onebranch.enhancer.manifest import other_result
 
@@ -230,7 +233,7 @@ class Batch:
             same = filecmp.cmp(temporary, job.target, shallow=False)
         if not same:
             reason = (
-                f"it is not what enhancing '{job.source}' gives now: another program wrote it,"
+                f"it differs from the result of enhancing '{job.source}' now: another program wrote it,"
                 " or it is damaged"
             )
             raise OnebranchError(other_result(job, reason))
@@ -256,7 +259,7 @@ def preview_outcomes(
     records: "Records | None" = None,
     preview: PreviewFile = preview_file,
 ) -> Iterator[Outcome]:
-    """What the outcome of every picture would be; nothing is written. records: of results that may exist."""
+    """The expected outcome of every picture; nothing is written. records: records of existing results."""
     from onebranch.enhancer.duration import DurationEstimator
 
     estimator = DurationEstimator(enhancer)
@@ -282,7 +285,7 @@ def _system_error(job: Job, error: OSError) -> str:
 
 
 def _failed(job: Job, error: OnebranchError) -> Failed:
-    """The failure; its reason names the picture."""
+    """The failed outcome of a job, with a reason that names the picture."""
     reason = str(error)
     paths = [path for path in (job.source, job.target, job.comparison) if path is not None]
     named = any(str(OnebranchError(str(path))) in reason for path in paths)

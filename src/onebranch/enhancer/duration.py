@@ -1,4 +1,4 @@
-"""Estimates how long networks take for a picture, by timing them on a small piece."""
+"""Estimates of the time that networks take for a picture, by timing them on a small piece."""
 
 import time
 from collections.abc import Iterable
@@ -16,18 +16,18 @@ PIECE_PIXELS = 256
 """Largest height and width of the timed piece, in pixels."""
 
 MIN_SECONDS = 0.3
-"""The piece is run up to three times, until the runs together have taken this long."""
+"""The piece is processed up to three times, until the total time exceeds this."""
 
 
 class DurationEstimator:
-    """Estimates the seconds that networks take. Each chain of networks and scale factor is timed once."""
+    """Estimates the seconds that networks take. Each combination of networks and scale is timed once."""
 
     def __init__(self, enhancer: Enhancer) -> None:
         self._enhancer = enhancer
         self._seconds_per_pixel: dict[tuple[tuple[str, ...], float], float | None] = {}
 
     def seconds(self, preview: EnhancementPreview) -> float | None:
-        """The estimated seconds for that picture on all cores; None if the networks cannot run on the piece.
+        """The estimated seconds for a picture on all cores; None if the networks cannot run on the piece.
 
         Example: a piece of 256x256 pixels that takes 0.5 s gives 8 s for 1024x1024 pixels.
         """
@@ -40,7 +40,7 @@ class DurationEstimator:
         return None if per_pixel is None else per_pixel * height * width * preview.frames
 
     def _time_pixel(self, size: Size, factor: float) -> float | None:
-        """Seconds per input pixel, measured on random pixels; None if the networks cannot run."""
+        """Seconds per input pixel, measured on random pixels; None if the networks cannot run on them."""
         options = self._enhancer.options
         if options.width is not None or options.height is not None:
             options = replace(options, width=None, height=None, scale=factor)
@@ -54,7 +54,7 @@ class DurationEstimator:
 
 
 def _times(enhancer: Enhancer, picture: Picture) -> Iterable[float]:
-    """Seconds of one to three runs; the first also opens and warms up the runtime."""
+    """The seconds of one to three runs. The first run includes opening and warming up the runtime."""
     times: list[float] = []
     while len(times) < 3 and sum(times) < MIN_SECONDS:
         begin = time.perf_counter()

@@ -1,6 +1,6 @@
-"""A model in the native engine, which converts samples and colours itself.
+"""A stage that runs in the native engine, which converts sample types and colours itself.
 
-It needs no tiles: its memory grows with the width of a picture only.
+It needs no tiles, because its memory depends on the width of a picture, but not on its height.
 """
 
 import numpy as np
@@ -21,11 +21,11 @@ ENGINE_CONVERSIONS = {
     ("rgb", 3): "own",
     ("rgb", 1): "rgb of grey",
 }
-"""(colour of the network, channels of the picture) -> the engine's name for the conversion between them."""
+"""The engine's name of a colour conversion, by the network's colour and the picture's channels."""
 
 
 class EngineStage:
-    """A stage in the engine. threads: None uses all cores. precision: "fp32", "bf16" or "int8"."""
+    """A `Stage` in the engine. threads: None uses all cores. precision: "fp32", "bf16" or "int8"."""
 
     runtime = "engine"
     streams = True

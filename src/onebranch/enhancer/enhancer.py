@@ -1,4 +1,4 @@
-"""The enhancement of one picture: opens the models, selects tiles and bands, and runs the row pipeline."""
+"""Enhancement of one picture: it opens the models, selects tiles and bands, and runs the row pipeline."""
 
 import os
 import threading
@@ -47,7 +47,7 @@ from onebranch.runtime.selection import (
 )
 
 DEFAULT_ROW_BYTES = 1 << 29
-"""Memory for the rows of a picture unless more is allowed; more makes nothing faster."""
+"""Default memory limit for the rows of a picture, in bytes. More memory would not be faster."""
 
 
 def enhance(
@@ -57,10 +57,10 @@ def enhance(
 ) -> Picture:
     """The enhanced picture, in the depth and colours of the input; alpha and metadata are kept.
 
-    picture: a `Picture` or a file. model: a shipped model's name, a file of ours, any ONNX file, PyTorch
+    picture: a `Picture` or a file. model: the name of a shipped model, a model file, any ONNX file, PyTorch
     weights, or a `Model`; by default restore-x2, or the models that reach the requested scale. options: see
     `Options`. A greyscale picture stays greyscale. Raises OnebranchError for files that cannot be read,
-    models that cannot be run and options that contradict.
+    models that cannot be run, and contradictory options.
 
     >>> enhance(Picture(np.zeros((10, 16, 3), np.uint8))).pixels.shape
     (20, 32, 3)
@@ -70,13 +70,13 @@ def enhance(
 
 
 class Enhancer:
-    """Enhances any number of pictures with models that are opened once. Thread-safe.
+    """Enhances any number of pictures with models that are opened only once. Thread-safe.
 
-    concurrency: how many pictures are enhanced at the same time; they share the cores and the memory.
+    concurrency: number of pictures that are enhanced at the same time and share the cores and the memory.
     """
 
     def __init__(self, options: Options, concurrency: int = 1) -> None:
-        check_available(options.runtime, options.precision)  # here, so that it is checked once
+        check_available(options.runtime, options.precision)  # once, before any picture
         if concurrency > 1 and options.threads is None:
             options = replace(options, threads=max(1, cores() // concurrency))
         self.options, self.concurrency = options, concurrency
@@ -94,14 +94,14 @@ class Enhancer:
         return picture.with_samples(result)
 
     def pipeline(self, layout: Layout) -> RowPipeline:
-        """The row pipeline for pictures of that layout (not for `wrap`, which needs the whole picture)."""
+        """The row pipeline for pictures of that layout, unless `wrap` is set, which needs whole pictures."""
         size = layout.height, layout.width
         stages = self.stages_for(size)
-        with self._lock:  # stages open sessions when they first see a kind of picture
+        with self._lock:  # stages open a session for every new kind of picture
             return build_pipeline(layout, stages, self.size_of_result(size), self.tile())
 
     def rows(self, reader: Reader) -> Iterator[Samples]:
-        """The rows of the result from the top; the next rows of the picture are read meanwhile."""
+        """The result in bands of rows, from the top. The next rows of the picture are read in parallel."""
         layout = reader.header.layout
         if self.options.wrap:
             yield self._wrapped(all_rows(reader))
@@ -109,7 +109,7 @@ class Enhancer:
             yield from enhanced_rows(reader, self.pipeline(layout), self.memory())
 
     def bytes_for(self, layout: Layout) -> int:
-        """Estimated bytes that the rows of a picture take while it is enhanced."""
+        """The estimated bytes of the rows in memory while a picture is enhanced."""
         pipeline, limit = self.pipeline(layout), self.memory()
         whole = pipeline.whole or self.options.wrap
         height = pipeline.target.height
@@ -117,17 +117,17 @@ class Enhancer:
         return rows * pipeline.bytes_of_row()
 
     def needs_whole(self, layout: Layout) -> bool:
-        """Whether some network needs the whole picture at once."""
+        """True if a network needs the whole picture at once."""
         return self.pipeline(layout).whole
 
     def memory(self) -> int:
-        """Bytes that the rows of one picture may take while it is enhanced."""
+        """The limit, in bytes, of the rows in memory while one picture is enhanced."""
         limit = self.options.memory
         available = min(memory_limit(None), DEFAULT_ROW_BYTES) if limit is None else limit // 4
         return available // self.concurrency
 
     def tile(self) -> int:
-        """The edge of tiles in pixels, for stages that use tiles."""
+        """Side length of tiles in pixels, for stages that use tiles."""
         return self.options.tile or tile_for(self.memory())
 
     def size_of_result(self, picture: Size) -> Size:
@@ -162,7 +162,7 @@ class Enhancer:
         return self._versions.get(name, quantized)
 
     def precisions_for(self, picture: Size) -> list[str]:
-        """The different precisions of the stages for a picture of that size, in their order."""
+        """The precisions of the stages for a picture of that size, each once, in the order of the stages."""
         options = self.options
         models = [stage.model for stage in self.stages_for(picture) if isinstance(stage.model, Model)]
         return list(dict.fromkeys(resolve_precision(m, options.precision, options.runtime) for m in models))
@@ -181,7 +181,7 @@ class Enhancer:
         return result
 
     def _wrapped(self, samples: Samples) -> Samples:
-        """The result for a seamless texture: it is padded with its opposite side, and the result cropped."""
+        """The result for a seamless texture: it is padded with its opposite sides; the result is cropped."""
         height, width = samples.shape[:2]
         stages, size = self.stages_for((height, width)), self.size_of_result((height, width))
         native, padding = sizes_along(stages, (height, width))[-1], 2 * receptive_radius(stages)
@@ -224,23 +224,23 @@ class Enhancer:
         return self._adapted(ArrayStage(third_party, network, options.chroma))
 
     def _adapted(self, stage: Stage) -> Stage:
-        """The stage with a self-ensemble, a strength, or both, if the options ask for them."""
+        """The stage, wrapped in a self-ensemble, a strength, or both, as the options request."""
         if self.options.self_ensemble:
             stage = EnsembleStage(stage, self.tile())
         return stage if self.options.strength == 1 else StrengthStage(stage, self.options.strength)
 
 
 def _channels(samples: Samples) -> tuple[int, bool]:
-    """Channels without alpha, and whether there is alpha."""
+    """The number of channels without alpha, and True if there is alpha."""
     bands = samples.shape[2]
     return (1 if bands < 3 else 3), bands in (2, 4)
 
 
 def stage_of(model: Model, choice: RuntimeChoice, options: Options) -> Stage:
-    """The fastest stage for the model in the chosen runtime and precision."""
-    checked = may_overflow(model)  # only an ArrayStage sees floats that it can check
+    """The fastest stage that runs the model in the chosen runtime and precision."""
+    checked = may_overflow(model)  # only an ArrayStage has float outputs to check
     if choice.runtime == "engine" and not checked:
-        from onebranch.enhancer.engine_stage import EngineStage  # imported late: it may not be built
+        from onebranch.enhancer.engine_stage import EngineStage  # imported late: the engine may not be built
 
         return EngineStage(model, options.chroma, options.threads, choice.precision)
     if choice.runtime == "onnxruntime" and choice.precision == "fp32" and not checked:

@@ -16,14 +16,18 @@ from onebranch.graph.analysis.halo import Halo
 from onebranch.images.samples import Samples, as_depth
 
 ENGINE_PHASE = 4
-"""The engine sums columns in groups of this many; after a rotation, its columns are rows of the picture."""
+"""Number of columns that the engine adds up as a group, so that its rounding depends on x modulo 4.
+
+After a rotation by 90 degrees, its columns are rows of the picture, whose halo must then be a multiple of 4.
+"""
 
 
 class EnsembleStage:
-    """A stage whose pixels are the mean over the eight flips and rotations; alpha is interpolated as before.
+    """A stage whose pixels are the mean over eight flips and rotations of the picture.
 
-    tile: edge of the tiles of the inner stage. Raises OnebranchError for a network whose only size is not
-    square: its input cannot be rotated.
+    Alpha is interpolated as in the inner stage. tile: side length of the inner stage's tiles in pixels.
+    Raises OnebranchError for a network that runs on one size only which is not square, because its input
+    cannot be rotated.
     """
 
     streams = True
@@ -32,7 +36,7 @@ class EnsembleStage:
     def __init__(self, stage: Stage, tile: int) -> None:
         if stage.halo.fixed_size is not None and stage.halo.fixed_size[0] != stage.halo.fixed_size[1]:
             raise OnebranchError(
-                f"'{stage.model.name}' runs on one size, which is not square, so no picture can be rotated;"
+                f"'{stage.model.name}' runs on one size, which is not square, so its input cannot be rotated;"
                 " leave the self-ensemble out"
             )
         self._stage, self._tile = stage, tile
@@ -55,14 +59,14 @@ class EnsembleStage:
         return self._with_tiles(self._stage.alpha(source, target))
 
     def _with_tiles(self, function: Function) -> Function:
-        """The stage's function, run in tiles unless it streams."""
+        """The function of the inner stage, applied in tiles unless the stage streams."""
         if self._stage.streams:
             return function
         return lambda picture: run_tiled(function, picture, self._stage.halo, self._tile)
 
 
 def _symmetric(halo: Halo, phase: int) -> Halo:
-    """The same halo on every side, in multiples of the phase, so that results agree bit for bit."""
+    """The largest halo on every side, rounded up to multiples of the phase, so that results are bit-exact."""
     pixels = phase * max(halo.top, halo.bottom, halo.left, halo.right)
     return replace(halo, top=pixels, bottom=pixels, left=pixels, right=pixels)
 
@@ -72,8 +76,8 @@ def mean_of_orientations(
 ) -> np.ndarray:
     """The mean of run(picture) over the eight flips and rotations, (H, W, C) -> (H', W', C), float32.
 
-    cell: the picture is first padded to a multiple of this by repeating its last row and column, as networks
-    with strides do. Cells are then at the same positions in every orientation.
+    cell: the picture is first padded to a multiple of this by repeating its last row and column, as a network
+    with strides pads it. So the cells of the network are at the same positions in every orientation.
     """
     height, width = picture.shape[:2]
     rows, columns = -height % cell, -width % cell

@@ -1,6 +1,6 @@
-"""Checks for NaN and infinity, which would otherwise become black and white pixels.
+"""Checks for NaN and infinity in outputs, which would otherwise become black and white pixels.
 
-A `Model` has finite weights, but its outputs can overflow; a third-party network can compute anything.
+A `Model` has finite weights, but its output can overflow. A third-party network can output anything.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from onebranch.images.samples import Samples
 from onebranch.model.file import Model
 
 MAX_COMMON_WEIGHT = 1e4
-"""Trained weights are far smaller; with larger ones the sums of a network can exceed float32's range."""
+"""Trained weights are far smaller. With larger weights, the sums in a network can exceed float32's range."""
 
 
 def may_overflow(model: Model) -> bool:
-    """Whether weights are so large that outputs have to be checked for infinity."""
+    """True if the weights are so large that outputs must be checked for infinity."""
     return any(np.abs(weight).max(initial=0) > MAX_COMMON_WEIGHT for weight in model.weights.values())
 
 
 def checked(function: Callable[[Samples], Samples], name: str) -> Callable[[Samples], Samples]:
-    """The function, whose output is then checked by `check_output`. name: of the network, for errors."""
+    """The function with a check of its output by `check_output`. name: the network's name, for errors."""
 
     def run(samples: Samples) -> Samples:
         result = function(samples)

@@ -1,4 +1,4 @@
-"""Enhancement of files, folders and patterns: selects pictures, names results, reports outcomes."""
+"""Enhancement of files, folders and patterns: selection of pictures, names of results, and outcomes."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -56,11 +56,12 @@ DEFAULT_FILE_OPTIONS = FileOptions()
 class BatchOptions:
     """How several pictures are enhanced.
 
-    recursive: recurse into subfolders, which are mirrored below the output folder. naming: names of results.
-    jobs: pictures at a time; None: by the number of cores. resume: skip pictures already completed, by the
-    manifest that is kept in the output folder. shard: enhance only this part of the pictures; all shards
-    together enhance each picture once. comparisons: a folder (for one picture also a file) for pictures of
-    input and result side by side. other: files besides pictures, which `enhance` must enhance too.
+    recursive: recurse into subfolders, which are mirrored below the output folder. naming: the names of
+    results. jobs: number of concurrent pictures; None selects it by the number of cores. resume: skip
+    pictures that are recorded as completed in the manifest in the output folder. shard: enhance only this
+    part of the pictures; all shards together enhance each picture once. comparisons: a folder (for one
+    picture also a file) for comparison sheets of input and result. other: kinds of files besides pictures,
+    which the function `enhance` must support.
 
     >>> BatchOptions(recursive=True, resume=True).jobs is None
     True
@@ -77,7 +78,7 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of every picture, in order. left_out: lines about inputs that were left out."""
+    """The outcome of every picture, in order. left_out: messages about inputs that were left out."""
 
     results: tuple[Outcome, ...]
     left_out: tuple[str, ...] = ()
@@ -94,12 +95,12 @@ class Summary:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The pictures whose results existed already."""
+        """The pictures that were skipped because a valid result existed."""
         return [result for result in self.results if isinstance(result, Skipped)]
 
     @property
     def failed(self) -> list[Failed]:
-        """The pictures that were not enhanced."""
+        """The pictures that could not be enhanced."""
         return [result for result in self.results if isinstance(result, Failed)]
 
 
@@ -107,8 +108,8 @@ class Summary:
 class BatchObserver:
     """Functions that are called while a batch runs.
 
-    started: with the number of pictures and lines about what was left out. progress: with the completed share
-    of a picture, from any thread. finished: with every outcome, in order.
+    started: called with the number of pictures and messages about inputs that are left out. progress: called
+    with the completed share of a picture, from any thread. finished: called with every outcome, in order.
     """
 
     started: Callable[[int, Sequence[str]], None] = lambda pictures, left_out: None
@@ -126,14 +127,14 @@ def enhance_files(
     observer: BatchObserver = BatchObserver(),
     enhance: EnhanceFile = enhance_file,
 ) -> Summary:
-    """Enhance picture files, the pictures in folders and those that patterns match.
+    """Enhance picture files, the pictures in folders, and those that match patterns.
 
-    A picture that fails does not stop the others. Every result is written completely or not at all, after an
-    interrupt (KeyboardInterrupt) too.
+    A picture that fails does not stop the others. Every result is written completely or not at all, even
+    after an interrupt (KeyboardInterrupt).
 
     out: the output folder, which is created; or, for one picture, a file name with a suffix. enhance: the
-    function that enhances one file. Raises OnebranchError, before any work, where two pictures would have the
-    same result, and for options, models and folders that cannot be used.
+    function that enhances one file. Raises OnebranchError before any work if two pictures would have the same
+    result, or if options, models or folders cannot be used.
 
     >>> import tempfile
     >>> import numpy as np
@@ -160,7 +161,7 @@ def preview_files(
     observer: BatchObserver = BatchObserver(),
     preview: PreviewFile = preview_file,
 ) -> Summary:
-    """What `enhance_files` would do (a dry run); nothing is written. Arguments and errors as there."""
+    """A dry run of `enhance_files`, with the same arguments and errors. Nothing is written."""
     work = _prepare(paths, out, options, file_options, batch)
     records = None
     if batch.resume:
@@ -174,7 +175,7 @@ def preview_files(
 
 
 def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver) -> Summary:
-    """The outcomes, each reported to the observer."""
+    """The summary of the outcomes, each of which is also reported to the observer."""
     observer.started(len(work.jobs), work.left_out)
     results = []
     for outcome in outcomes:
@@ -184,10 +185,10 @@ def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver
 
 
 class _Work(NamedTuple):
-    """The jobs, lines about inputs that were left out, and the enhancer.
+    """The jobs, messages about inputs that were left out, and the enhancer.
 
-    recorded: whether results are recorded in a manifest. into_file: whether the only result is the file
-    `out`, not a file in the folder `out`.
+    recorded: True if results are recorded in a manifest. into_file: True if `out` is the file of the only
+    result, not a folder for results.
     """
 
     jobs: list[Job]
@@ -204,12 +205,12 @@ def _prepare(
     file_options: FileOptions,
     batch: BatchOptions,
 ) -> _Work:
-    """Everything that is checked before any work."""
+    """The work of a batch, after everything has been checked that can be checked beforehand."""
     inputs = [os.fspath(path) for path in paths]
     folders = [Path(path) for path in (out, batch.comparisons) if path is not None]
     for path in (*inputs, *map(os.fspath, folders)):
         if "\0" in path:
-            raise OnebranchError(f"nothing can be called '{path}': a name cannot hold NUL")
+            raise OnebranchError(f"'{path}' is not a valid name: names cannot contain NUL")
     sources = sources_of(inputs, batch.recursive, folders, batch.other.suffixes)
     enhancer = Enhancer(options, number_of_jobs(_requested_jobs(options, batch), len(sources.pictures)))
     jobs = _jobs(inputs, sources, out, enhancer, file_options, batch)
@@ -222,7 +223,7 @@ def _prepare(
 
 
 def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
-    """Pictures at a time; one by default for a third-party network, which may need all the memory."""
+    """The requested number of jobs; by default 1 for a third-party network, which may need all the memory."""
     model = options.model
     third_party = model is not None and not isinstance(model, Model) and is_third_party_file(model)
     return 1 if batch.jobs is None and third_party else batch.jobs
@@ -236,13 +237,13 @@ def _jobs(
     file_options: FileOptions,
     batch: BatchOptions,
 ) -> list[Job]:
-    """The jobs: one picture into one file, or into a folder."""
+    """The jobs, for one picture with a named result or for pictures whose results go into a folder."""
     one = len(sources.pictures) == 1 and is_one_file(inputs, out)
     if one and batch.other.include(sources.pictures[0].path) and batch.naming == Naming() and not batch.shard:
         batch.other.check_target(Path(out))
         return [Job(sources.pictures[0].path, Path(out))]
     if one and batch.naming == Naming() and not (batch.resume or batch.shard):
-        format_of_name(Path(out))  # an unknown suffix is an error of the call, not of one picture
+        format_of_name(Path(out))  # an unknown suffix is an error of the command, not of a picture
         return [Job(sources.pictures[0].path, Path(out))]
     return _jobs_into_folder(sources.pictures, out, enhancer, file_options, batch)
 
@@ -270,7 +271,7 @@ def _jobs_into_folder(
 
 
 def _measured_fields(path: Path, enhancer: Enhancer, file_options: FileOptions) -> Values:
-    """The fields of a name that depend on the picture's size."""
+    """The values of the template fields that depend on the picture's size."""
     with open_picture(path, max_pixels=file_options.max_pixels) as reader:
         layout = reader.header.layout
     height, width = enhancer.size_of_result((layout.height, layout.width))
@@ -286,7 +287,7 @@ def _check_lossless(jobs: Sequence[Job], file_options: FileOptions) -> None:
     jpeg = [job for job in jobs if _format_name(job.target) == "JPEG"]
     if jpeg:
         raise OnebranchError(
-            f"cannot write '{jpeg[0].target}' without loss: JPEG always has some;"
+            f"cannot write '{jpeg[0].target}' losslessly: JPEG is always lossy;"
             " choose another format, such as --format png"
         )
 
@@ -297,7 +298,7 @@ def _format_name(path: Path) -> str:
 
 
 def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[Job]:
-    """The jobs, with the file of each comparison if there are to be any."""
+    """The jobs, with the file of each comparison sheet if these are requested."""
     if batch.comparisons is None:
         return jobs
     for job in jobs:
@@ -314,7 +315,9 @@ def _with_comparisons(jobs: list[Job], out: Path, batch: BatchOptions) -> list[J
         files = [_comparison_file(job, out, folder) for job in jobs]
     for file in files:
         if _format_name(file) == "":
-            raise OnebranchError(f"'{file}' has no picture's suffix; a comparison needs one, such as .png")
+            raise OnebranchError(
+                f"'{file}' has no suffix of a picture format; a comparison needs one, such as .png"
+            )
     check_unique_targets(zip([job.source for job in jobs], files, strict=True))
     return [replace(job, comparison=file) for job, file in zip(jobs, files, strict=True)]
 

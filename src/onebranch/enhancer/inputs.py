@@ -1,4 +1,4 @@
-"""Which pictures are enhanced: files, folders, patterns and lists become one sequence of files."""
+"""Selection of the pictures to enhance: files, folders, patterns and lists become one list of files."""
 
 import os
 from collections import Counter
@@ -11,15 +11,15 @@ from onebranch.errors import OnebranchError
 from onebranch.images.folders import files_below, is_picture, is_unread_picture, no_pictures_error
 
 WILDCARDS = frozenset("*?[")
-"""Characters that make a name a pattern, unless a file has exactly that name."""
+"""A name with one of these characters is a pattern, unless a file with exactly that name exists."""
 
 
 @dataclass(frozen=True)
 class InputPicture:
     """A picture file.
 
-    below: its folder, relative to the folder that the user named. discovered: True if it was found in a
-    folder or by a pattern, False if the user named it.
+    below: its folder, relative to the folder that the user named. discovered: True if it was discovered in a
+    folder or by a pattern; False if the user named it.
     """
 
     path: Path
@@ -29,19 +29,19 @@ class InputPicture:
 
 @dataclass(frozen=True)
 class InputPictures:
-    """Picture files, each once, and lines about what was left out."""
+    """Picture files without duplicates, and messages about inputs that were left out."""
 
     pictures: tuple[InputPicture, ...]
     left_out: tuple[str, ...] = ()
 
 
 def real_path(path: Path) -> Path:
-    """The path with links resolved; unlike `Path.resolve`, circular links raise no error."""
+    """The path with links resolved. Unlike `Path.resolve`, it raises no error for circular links."""
     return Path(os.path.realpath(path))
 
 
 def parse_list(content: bytes) -> list[str]:
-    """The paths in a list that is separated by newlines, or by NUL if it contains one; no empty ones.
+    """The non-empty paths of a list that is separated by NUL if it contains one, else by newlines.
 
     >>> parse_list(b"a.png\\nb c.png\\n"), parse_list(b"a.png\\0b\\nc.png\\0")
     (['a.png', 'b c.png'], ['a.png', 'b\\nc.png'])
@@ -59,13 +59,13 @@ def sources_of(
     results: Sequence[Path] = (),
     suffixes: frozenset[str] = frozenset(),
 ) -> InputPictures:
-    """The picture files that files, folders and patterns stand for, in their order.
+    """The picture files for the given files, folders and patterns, in their order.
 
-    A file is taken whatever its suffix. A folder stands for the pictures in it, and with `recursive` in its
-    subfolders. A pattern (`*`, `?`, `[...]`, `**` for any folders) stands for the pictures that match it.
-    results: folders of results, in which no pictures are looked for. suffixes: of other files that are taken
-    like pictures. Links that are named are followed; links that are found must not lead out of the folder.
-    Raises OnebranchError for a folder or a pattern without pictures.
+    A named file is included whatever its suffix is. A folder stands for the pictures in it and, if
+    `recursive`, in its subfolders. A pattern (`*`, `?`, `[...]`, `**` for any number of folders) stands for
+    the pictures that match it. results: output folders, which are not searched. suffixes: suffixes of other
+    files that are included like pictures. Named links are followed; discovered links must not lead out of the
+    folder. Raises OnebranchError for a folder or a pattern without pictures.
     """
     search = _Search(recursive, frozenset(real_path(folder) for folder in results), suffixes)
     pictures: dict[Path, InputPicture] = {}
@@ -79,10 +79,10 @@ def sources_of(
 
 @dataclass
 class _Search:
-    """Looks for pictures.
+    """Searches for pictures.
 
-    excluded: real paths of folders in which no pictures are looked for. suffixes: of other files that are
-    taken like pictures. left_out: lines about other inputs.
+    excluded: real paths of folders that are not searched. suffixes: suffixes of other files that are included
+    like pictures. left_out: messages about inputs that are left out.
     """
 
     recursive: bool
@@ -105,7 +105,7 @@ class _Search:
         return [InputPicture(path)]
 
     def _reason(self) -> OnebranchError | None:
-        """The error of inputs of which everything was left out; None if nothing was."""
+        """The error if all inputs were left out; None if none was left out."""
         return OnebranchError(f"no picture can be read; {self.left_out[-1]}") if self.left_out else None
 
     def _is_taken(self, path: Path) -> bool:
@@ -135,7 +135,7 @@ class _Search:
     def _in_folder(
         self, folder: Path, depth: int | None, matches: Callable[[Path], bool] = lambda path: True
     ) -> list[InputPicture]:
-        """The matching pictures in a folder, sorted; links that lead out of it are left out."""
+        """The pictures in a folder that match, sorted. Links that lead out of the folder are left out."""
         root = real_path(folder)
         outward, inside = _separated(self._paths_below(folder, depth), lambda path: _leads_out(path, root))
         matching = [path for path in inside if matches(path)]
@@ -149,7 +149,7 @@ class _Search:
         ]
 
     def _paths_below(self, folder: Path, depth: int | None) -> list[Path]:
-        """Files and links below a folder, but not those in excluded folders."""
+        """The files and links below a folder, except those in excluded folders."""
         root = real_path(folder)
         excluded = [path for path in self.excluded if path != root and path.is_relative_to(root)]
         paths = files_below(folder, depth)
@@ -157,7 +157,7 @@ class _Search:
 
 
 def _separated(paths: Sequence[Path], belongs: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
-    """The paths for which a function is true, and the others."""
+    """The paths for which the function returns True, and the other paths."""
     parts: tuple[list[Path], list[Path]] = [], []
     for path in paths:
         parts[not belongs(path)].append(path)
@@ -165,18 +165,18 @@ def _separated(paths: Sequence[Path], belongs: Callable[[Path], bool]) -> tuple[
 
 
 def _leads_out(path: Path, root: Path) -> bool:
-    """Whether the path is a link that leads out of the folder `root`."""
+    """True if the path is a link that leads out of the folder `root`."""
     return path.is_symlink() and not real_path(path).is_relative_to(root)
 
 
 def _is_below(path: Path, folders: Sequence[Path]) -> bool:
-    """Whether a file is in one of the folders, given by their real paths."""
+    """True if a file is below one of the folders, which are given by their real paths."""
     parent = real_path(path.parent)
     return any(parent.is_relative_to(folder) for folder in folders)
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a path matches a pattern, part by part; `**` is any number of parts."""
+    """True if the parts of a path match those of a pattern; `**` matches any number of parts."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -185,7 +185,7 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def _lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
-    """One line with the number of pictures of each format that is not read.
+    """One message with the number of pictures in each format that cannot be read.
 
     >>> list(_lines_about_unread(Path("in"), [Path("in/a.heic"), Path("in/b.HEIC"), Path("in/c.jxl")]))
     ["'in': 2 .heic and 1 .jxl left out: these formats are not read; convert them to PNG or TIFF"]
@@ -198,7 +198,7 @@ def _lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
 
 
 def _lines_about_others(paths: Sequence[Path]) -> Iterator[str]:
-    """One line for every name of a picture that is neither file nor folder, such as a broken link."""
+    """One message for every picture name that is neither a file nor a folder, such as a broken link."""
     for path in sorted(path for path in paths if not path.is_dir()):
         what = "a link to a file that is missing" if path.is_symlink() else "not a file"
         yield f"'{path}' is {what}: left out"

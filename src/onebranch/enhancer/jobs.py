@@ -1,4 +1,4 @@
-"""Jobs: which file every picture's result is written to, determined and checked before any work."""
+"""Jobs: the file to which the result of every picture is written, determined and checked before any work."""
 
 import os
 import unicodedata
@@ -18,15 +18,15 @@ from onebranch.images.probe import probe
 DEFAULT_NAMING = Naming()
 
 Measure = Callable[[Path], Values]
-"""The fields of a picture's name that depend on its size (`names.MEASURED`).
+"""Returns the template fields that depend on a picture's size (`names.MEASURED`).
 
-Raises OnebranchError if unreadable.
+It raises OnebranchError if the picture cannot be read.
 """
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture, the file of its result and of its comparison; problem: why there can be no result."""
+    """A picture, and the files of its result and comparison. problem: why it cannot be enhanced, or ""."""
 
     source: Path
     target: Path
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of a batch, counted from 1. Raises OnebranchError if there is no such part."""
+    """Part `index` of the `count` parts of a batch, counted from 1. OnebranchError if it does not exist."""
 
     index: int
     count: int
@@ -47,7 +47,7 @@ class Shard:
             raise OnebranchError(f"there is no part {self.index}/{self.count}; the first of four is 1/4")
 
     def contains(self, name: str) -> bool:
-        """Whether the result of that name, relative to the output folder, belongs to this part.
+        """True if the result with that name, relative to the output folder, belongs to this part.
 
         >>> [sum(Shard(part, 3).contains(str(n)) for n in range(999)) for part in (1, 2, 3)]
         [325, 336, 338]
@@ -57,37 +57,37 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """The part that a text such as "2/4" names; raises OnebranchError for any other text."""
+    """The shard that a text such as "2/4" specifies; raises OnebranchError for any other text."""
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and len(text) < 20):
-        raise OnebranchError(f"'{text}' is no part of a batch; write it like 1/4")
+        raise OnebranchError(f"'{text}' is not a shard of a batch; write it like 1/4")
     return Shard(int(index), int(count))
 
 
 def is_one_file(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> bool:
-    """Whether `out` names the file of a single result: one file is given, and `out` has a suffix."""
+    """True if `out` is the file of a single result: there is one input file, and `out` has a suffix."""
     one = len(inputs) == 1 and not Path(inputs[0]).is_dir()
     return one and bool(Path(out).suffix) and not means_a_folder(out)
 
 
 def means_a_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is a folder, or ends with a slash."""
+    """True if the path is a folder, or ends with a slash."""
     return os.fspath(path).endswith(("/", os.sep)) or Path(path).is_dir()
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise OnebranchError if this cannot be a folder for several results."""
+    """Raise OnebranchError if the path cannot be a folder for several results."""
     path = Path(folder)
     if not os.fspath(folder):
-        raise OnebranchError("the name of the results' folder is empty")
+        raise OnebranchError("the name of the output folder is empty")
     if path.suffix.lower() in FORMAT_BY_SUFFIX and not means_a_folder(folder):
         raise OnebranchError(
-            f"'{path}' is one picture's name; name a folder for several pictures, and with --name, --format,"
+            f"'{path}' names a picture; name a folder for several pictures, and with --name, --format,"
             " --resume or --shard"
         )
     existing = next((p for p in (path, *path.parents) if os.path.lexists(p)), Path())
     if not existing.is_dir():
-        raise OnebranchError(f"cannot make the folder '{path}': '{existing}' is no folder")
+        raise OnebranchError(f"cannot create the folder '{path}': '{existing}' is not a folder")
 
 
 def jobs_for(
@@ -97,11 +97,11 @@ def jobs_for(
     measure: Measure | None = None,
     other: OtherFiles = PICTURES_ONLY,
 ) -> list[Job]:
-    """The jobs whose results go into a folder, which mirrors the folders in which pictures were found.
+    """The jobs for results in an output folder, in which the subfolders of the input are mirrored.
 
-    Pictures that were found in a folder and are themselves results of others are left out. Raises
-    OnebranchError if two pictures would have the same result (ignoring case). An error that concerns only one
-    picture is stored in the `problem` of its job. other: files that are no pictures.
+    Discovered pictures that are themselves results of other pictures are left out. Raises OnebranchError if
+    two pictures would have the same result (ignoring case). An error that concerns only one picture is stored
+    as the `problem` of its job. other: kinds of files besides pictures.
 
     >>> pictures = [InputPicture(Path("a/one.png")), InputPicture(Path("b/two.jp2"))]
     >>> jobs_for(pictures, Path("big"))[1].target.as_posix()
@@ -114,10 +114,11 @@ def jobs_for(
 
 
 def _without_results_as_sources(sources: Sequence[InputPicture], jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without pictures that were found in a folder and are themselves the result of another one.
+    """The jobs without discovered pictures that are themselves the result of another job.
 
-    A job whose result would replace a picture that the user named gets a `problem`. Example: results
-    named {stem}_x2{suffix} go into the folder in; in/a_x2.png is then the result of in/a.png and is left out.
+    A job whose result would replace a picture that the user named gets a `problem`. Example: if results are
+    named {stem}_x2{suffix} and go into the folder `in`, in/a_x2.png is the result of in/a.png and is left
+    out.
     """
     source_paths = [real_path(source.path) for source in sources]
     target_paths = [real_path(job.target) for job in jobs]
@@ -144,7 +145,8 @@ def _job(
         return Job(source.path, target_folder / source.path.name, problem=str(error))
     if too_long(name):
         problem = (
-            f"the result of '{source.path}' would have a name of more than 255 bytes; give it one (--name)"
+            f"the result of '{source.path}' would have a name of more than 255 bytes;"
+            " choose a shorter one (--name)"
         )
         return Job(source.path, target_folder / name, problem=problem)
     return Job(source.path, target_folder / name)
@@ -166,7 +168,7 @@ def _name(source: Path, index: int, naming: Naming, measure: Measure | None, oth
 
 
 def _is_animation(source: Path) -> bool:
-    """Whether the file is an animation; False if it cannot be read, in which case its job fails later."""
+    """True if the file is an animation. A file that cannot be read gives False; its job fails later."""
     try:
         return probe(source).frames > 1
     except OnebranchError:
@@ -177,7 +179,7 @@ def check_unique_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
     """Raise OnebranchError if two pictures would have the same result. pairs: (source, target)."""
     earlier: dict[tuple[Path, str], list[tuple[Path, Path]]] = {}
     for source, target in pairs:
-        # many file systems treat names that differ in case, or in how accents are encoded, as one name
+        # many file systems do not distinguish names that differ only in case or in the encoding of accents
         key = target.parent, unicodedata.normalize("NFC", target.name).casefold()
         alike = earlier.setdefault(key, [])
         for other_source, other_target in alike:
@@ -190,15 +192,15 @@ def check_unique_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
 
 
 def _same_but_for_unicode(one: Path, other: Path) -> bool:
-    """Whether two names differ, and only in their Unicode form (composed or decomposed accents)."""
+    """True if two names differ only in their Unicode normalization (composed or decomposed accents)."""
     names = [unicodedata.normalize("NFC", path.name) for path in (one, other)]
     return one != other and names[0] == names[1]
 
 
 def _separate_unicode_forms(jobs: Sequence[Job]) -> list[Job]:
-    """Set `problem` for jobs whose results' names differ from another one's only in Unicode form.
+    """The jobs, with a `problem` if their result's name differs from another only in Unicode normalization.
 
-    Nothing is set on file systems where such names are different files.
+    On file systems where such names are different files, the jobs are unchanged.
     """
     first: dict[Path, Job] = {}
     separated = []
@@ -206,8 +208,8 @@ def _separate_unicode_forms(jobs: Sequence[Job]) -> list[Job]:
         other = first.setdefault(job.target.with_name(unicodedata.normalize("NFC", job.target.name)), job)
         if _same_but_for_unicode(job.target, other.target) and not _keeps_unicode_forms(job.target.parent):
             problem = (
-                f"{str(job.source)!a} and {str(other.source)!a} differ only in their Unicode form, and"
-                " the results would have one name; give them different names (--name, such as"
+                f"{str(job.source)!a} and {str(other.source)!a} differ only in their Unicode normalization,"
+                " and the results would have the same name; give them different names (--name, such as"
                 " {index}_{stem}{suffix})"
             )
             job = replace(job, problem=problem)
@@ -216,7 +218,7 @@ def _separate_unicode_forms(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _keeps_unicode_forms(folder: Path) -> bool:
-    """Whether names that differ only in Unicode form are different files, tested in the folder."""
+    """True if names that differ only in Unicode normalization are different files in that folder."""
     existing = next((path for path in (folder, *folder.parents) if path.is_dir()), Path())
     try:
         with temporary_path(existing, "\N{LATIN SMALL LETTER E WITH ACUTE}") as composed:
@@ -227,7 +229,7 @@ def _keeps_unicode_forms(folder: Path) -> bool:
 
 
 def check_comparisons(jobs: Sequence[Job], sources: Iterable[InputPicture]) -> None:
-    """Raise OnebranchError if a comparison would replace a picture or a result."""
+    """Raise OnebranchError if a comparison sheet would replace a picture or a result."""
     kinds = {real_path(job.target): "a result" for job in jobs}
     kinds |= {real_path(source.path): "one of the pictures" for source in sources}
     for job in jobs:

@@ -1,6 +1,6 @@
 """The manifest of a batch: a file in the output folder with one JSON object per completed picture.
 
-Lines are only appended. A picture is completed if the picture, its result and the options are as recorded.
+Lines are only appended. A picture is completed if the picture, its result and the options match its record.
 """
 
 import errno
@@ -23,7 +23,7 @@ from onebranch.model.catalogue import CATALOGUE, find
 from onebranch.model.file import Model
 
 WITHOUT_EFFECT = ("model", "threads", "memory", "tile")
-"""Options that do not affect results, and the model, whose content is hashed instead."""
+"""Options that the fingerprint omits: they do not affect results. (Models are hashed separately.)"""
 
 CHUNK_BYTES = 1 << 20
 """Bytes of a file that are read at a time."""
@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class FileState:
-    """A file: its size in bytes, time of the last change in nanoseconds, and digest of its content."""
+    """The state of a file: size in bytes, modification time in nanoseconds, and digest of its content."""
 
     size: int
     changed: int
@@ -39,7 +39,7 @@ class FileState:
 
 
 class Records:
-    """The records of an output folder, in all its manifests. options: the `fingerprint` of this run."""
+    """The records in all manifests of an output folder. options: the `fingerprint` of this run."""
 
     def __init__(self, folder: Path, options: str) -> None:
         self._folder, self._options = folder, options
@@ -48,10 +48,10 @@ class Records:
             self._records.setdefault(record["target"], []).append(record)
 
     def has(self, job: Job, overwrite: bool) -> bool:
-        """Whether a valid result exists and is recorded; False if none exists, or none that is recorded.
+        """True if the result of a job exists and matches its record; False if it is missing or not recorded.
 
-        A recorded result of another picture or of other options raises OnebranchError, unless it may be
-        replaced (`overwrite`).
+        Raises OnebranchError if the recorded result is of a changed picture or other options, unless it may
+        be replaced (`overwrite`).
         """
         records = self._records.get(self._name(job.target), [])
         of_result = [record for record in records if _is_unchanged(job.target, record["result"])]
@@ -69,11 +69,11 @@ class Records:
 
 
 class Manifest(Records):
-    """The records of an output folder, to which this run appends its own, in a file for its shard.
+    """The records of an output folder, to which this run appends. Each shard has its own file.
 
-    only: the name of the only result, if there is one; its record has a file of its own, so that another run
-    may write other results into the folder. A context manager. Raises OnebranchError if the file cannot be
-    written, or another run is writing it.
+    only: the name of the only result, if there is one; its record has its own file, so that another run can
+    write other results to the folder. It is a context manager. Raises OnebranchError if the file cannot be
+    written or another run writes to it.
     """
 
     def __init__(self, folder: Path, options: str, shard: Shard | None = None, only: str = "") -> None:
@@ -94,9 +94,9 @@ class Manifest(Records):
         self._file.close()
 
     def add(self, job: Job, picture: FileState) -> None:
-        """Record a completed picture. picture: its state before.
+        """Record a completed job. picture: the state of its picture before it was enhanced.
 
-        Raises OnebranchError if that cannot be written.
+        Raises OnebranchError if the record cannot be written.
         """
         record = {
             "picture": {"path": _relative(job.source, self._folder), **vars(picture)},
@@ -121,7 +121,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def other_result(job: Job, reason: str) -> str:
-    """The message about an existing result that is not of this picture and these options."""
+    """The message about an existing result that belongs to another picture or other options."""
     return f"'{job.target}' exists, and {reason}; choose another folder or allow overwriting (--overwrite)"
 
 
@@ -135,9 +135,9 @@ def state_of(path: Path) -> FileState:
 
 
 def fingerprint(options: Options, encoding: Encoding, settings: str = "") -> str:
-    """32 hexadecimal digits that differ if options or models would give other results.
+    """A hash of 32 hexadecimal digits of everything that affects results: options and model contents.
 
-    settings: text about further settings that affect results.
+    settings: a text that represents further settings that affect results.
     """
     effective = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
     text = strict_json.dumps([effective, vars(encoding)], sort_keys=True) + settings
@@ -148,7 +148,7 @@ def fingerprint(options: Options, encoding: Encoding, settings: str = "") -> str
 
 
 def _contents(model: str | os.PathLike[str] | Model | None) -> Iterator[bytes]:
-    """The bytes that determine what the network computes."""
+    """The bytes of the model, which determine what it computes."""
     if isinstance(model, Model):
         yield repr(model.spec).encode()
         yield repr(model.quantization).encode()
@@ -160,13 +160,13 @@ def _contents(model: str | os.PathLike[str] | Model | None) -> Iterator[bytes]:
 
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:
-    """The complete records of all manifests, the oldest of each file first."""
+    """The complete records of all manifests, the oldest record of each manifest first."""
     for path in filter(
         Path.is_file, sorted(folder.glob("onebranch*.jsonl"))
     ):  # pipes and devices are left out
         with suppress(OSError):
             for line in path.read_bytes().split(b"\n"):
-                with suppress(ValueError, RecursionError):  # incomplete, being written, or of another program
+                with suppress(ValueError, RecursionError):  # incomplete, or written by another program
                     record = json.loads(line)
                     if _is_record(record):
                         yield record
@@ -182,7 +182,7 @@ def _is_record(record: Any) -> bool:
 
 
 def _is_unchanged(path: Path, recorded: dict[str, Any]) -> bool:
-    """Whether a file is as recorded: compared by time or, if that differs (after copying), by content."""
+    """True if a file matches its record: by time or, if that differs (as after copying), by content."""
     try:
         status = path.stat()
         if status.st_size != recorded["size"]:
@@ -201,9 +201,9 @@ def _digest(path: Path) -> str:
 
 
 def _open_exclusively(path: Path) -> FileIO:
-    """The file, opened for appending by this process alone. Raises BlockingIOError if another one has it."""
+    """The file, opened and locked for appending. Raises BlockingIOError if another process has locked it."""
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise OSError(errno.EINVAL, "it is a link or no file")
+        raise OSError(errno.EINVAL, "it is a link or not a regular file")
     file = FileIO(path, "ab")
     try:
         lock_file(file)

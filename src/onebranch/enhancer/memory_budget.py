@@ -1,4 +1,4 @@
-"""Memory that several pictures share while they are enhanced at the same time."""
+"""A memory limit that is shared by pictures which are enhanced at the same time."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class MemoryBudget:
-    """A number of bytes of which pictures reserve parts. limit: in bytes; None is no limit."""
+    """A memory limit of which pictures reserve parts. limit: in bytes; None means no limit."""
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit, self._reserved = limit, 0
@@ -14,9 +14,9 @@ class MemoryBudget:
 
     @contextmanager
     def reserve(self, size: int) -> Iterator[None]:
-        """Reserve `size` bytes while the context lasts; wait until they are free.
+        """A context that reserves `size` bytes, after waiting until they are free.
 
-        A picture that needs more than the limit waits until it is the only one.
+        A picture that needs more than the limit waits until no other picture has reserved memory.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._reserved or self._fits(size))

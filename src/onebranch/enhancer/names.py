@@ -1,4 +1,4 @@
-"""Names of results: a template such as "{stem}_x2{suffix}", and the suffix of the result's format."""
+"""Names of results, from a template such as "{stem}_x2{suffix}" and the format of the result."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ MEASURED = frozenset(("scale", "model", "width", "height"))
 """The fields that depend on the picture's size."""
 
 NUMBERS = frozenset(("width", "height", "index"))
-"""The fields that can be padded with zeros."""
+"""The numeric fields, which can be padded with zeros."""
 
 KEPT_SUFFIXES = frozenset(FORMAT_BY_SUFFIX) - {".gif"}
-"""Suffixes that results keep; others become .png, as does .gif (256 colours) unless it is animated."""
+"""Suffixes that results keep. All others become .png, and so does .gif (256 colours) unless animated."""
 
 MAX_FILENAME_BYTES = 255
-"""Length of a file name that every common file system accepts."""
+"""Length of a file name, in bytes, that every common file system accepts."""
 
 Values = Mapping[str, str | int]
 """Values of a template's fields."""
@@ -31,8 +31,8 @@ Values = Mapping[str, str | int]
 class Naming:
     """Names of results. Raises OnebranchError at construction for an invalid template or format.
 
-    template: of the complete name, such as "{stem}_x2{suffix}"; None: keep the picture's name. file_format:
-    the format of every result, such as "png"; None: keep the picture's.
+    template: template of the name, such as "{stem}_x2{suffix}"; None keeps the picture's name. file_format:
+    the format of every result, such as "png"; None keeps the picture's format.
 
     >>> Naming("{stem}_{width}{suffix}").name({"stem": "a", "width": 640, "suffix": ".png"})
     'a_640.png'
@@ -62,13 +62,13 @@ class Naming:
     def _check_text(self, template: str) -> None:
         text = "".join(text for text, *_ in _parsed(template))
         if any(character in text for character in "/\\\0"):
-            raise OnebranchError(f"'{template}' is no name: it leads into another folder")
+            raise OnebranchError(f"'{template}' is not a file name: it leads into another folder")
 
     def _check_own_suffix(self, template: str) -> None:
         """Check the suffix of a template that has no field {suffix}."""
         suffix = Path(template).suffix.lower()
         if suffix not in FORMAT_BY_SUFFIX:
-            raise OnebranchError(f"'{template}' ends with no picture's suffix; end it with {{suffix}}")
+            raise OnebranchError(f"'{template}' has no suffix of a picture format; end it with {{suffix}}")
         if self.file_format is None:
             return
         named, requested = format_of_name(Path(template)).name, FORMAT_BY_SUFFIX[self.file_format].name
@@ -76,7 +76,7 @@ class Naming:
             raise OnebranchError(f"'{template}' is {named}, not {requested}; end it with {{suffix}}")
 
     def suffix_of(self, source: Path, animated: bool) -> str:
-        """The suffix of a picture's result. animated: whether the picture is an animation."""
+        """The suffix of a picture's result. animated: True if the picture is an animation."""
         if self.file_format is not None:
             return self.file_format
         suffix = source.suffix.lower()
@@ -86,23 +86,23 @@ class Naming:
         """The result's name. Raises OnebranchError if it is not a valid file name."""
         name = (self.template or "{stem}{suffix}").format_map(values)
         if any(character in name for character in "/\\\0") or name in ("", ".", ".."):
-            raise OnebranchError(f"the result would be called '{name}', which is no file's name (--name)")
+            raise OnebranchError(f"the result would be named '{name}', which is not a file name (--name)")
         return name
 
 
 def _check_field(template: str, field: str | None, spec: str | None, conversion: str | None) -> None:
-    """Raise OnebranchError for an unknown field, or a format other than zero padding of a number."""
+    """Raise OnebranchError for an unknown field, or for a format that is not zero padding of a number."""
     if field is None:
         return
     if field not in FIELDS:
         raise OnebranchError(f"unknown field '{{{field}}}' of a name; {nearest(field, FIELDS)}")
     padded = field in NUMBERS and re.fullmatch(r"0\d", spec or "")
     if conversion or (spec and not padded):
-        raise OnebranchError(f"'{template}': only numbers are padded, with zeros, such as {{index:04}}")
+        raise OnebranchError(f"'{template}': only numbers can be padded, with zeros, such as {{index:04}}")
 
 
 def too_long(name: str) -> bool:
-    """Whether the name is longer than file systems accept."""
+    """True if the name is longer than `MAX_FILENAME_BYTES`."""
     return len(name.encode("utf-8", "surrogateescape")) > MAX_FILENAME_BYTES
 
 
@@ -114,7 +114,7 @@ def _parsed(template: str) -> Iterator[tuple[str, str | None, str | None, str | 
         yield from list(Formatter().parse(template))
     except ValueError as error:
         raise OnebranchError(
-            f"'{template}' is no template: {error}; fields look like {{stem}}, a brace is {{{{"
+            f"'{template}' is not a valid template: {error}; write fields like {{stem}}, and a brace as {{{{"
         ) from None
 
 

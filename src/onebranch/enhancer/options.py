@@ -1,4 +1,4 @@
-"""The options of an enhancement, and the models that they need."""
+"""The options of an enhancement, and the selection of models by scale."""
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from onebranch.model.third_party import is_third_party_file
 from onebranch.runtime.selection import check_precision, check_threads, known
 
 MAX_SCALE = 16
-"""The largest scale factor; beyond it, chains of networks would mostly invent detail."""
+"""The largest scale factor. Beyond it, chains of networks would mostly invent detail."""
 
 
 class OptionValues(TypedDict, total=False):
@@ -43,7 +43,7 @@ class OptionValues(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How pictures are enhanced. Raises OnebranchError at construction for invalid or contradicting options.
+    """How pictures are enhanced. Raises OnebranchError at construction for invalid or contradictory options.
 
     model: a shipped model's name, a file of ours, any ONNX file, PyTorch weights, or a `Model`; None: chosen
     by the scale. scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels;
@@ -85,7 +85,7 @@ class Options:
         self._check_chroma()
         self._check_size()
         self._check_input_size()
-        if not 0 <= self.strength <= 1:  # also refuses NaN
+        if not 0 <= self.strength <= 1:  # refuses NaN, too
             raise OnebranchError(f"strength must be from 0 to 1, not {self.strength:g}")
         if self.memory is not None and self.memory < 1:
             raise OnebranchError(f"memory must be at least 1 byte, not {self.memory}")
@@ -100,8 +100,8 @@ class Options:
             return
         if self.model is None or isinstance(self.model, Model) or not is_third_party_file(self.model):
             raise OnebranchError(
-                "an input size is for ONNX files (--model FILE.onnx) and PyTorch weights; models of onebranch"
-                " run on every size"
+                "an input size is for ONNX files (--model FILE.onnx) and PyTorch weights; onebranch's models run"
+                " on every size"
             )
         from onebranch.graph.analysis.valid_sizes import as_input_size  # imported late: only for these files
 
@@ -109,7 +109,7 @@ class Options:
 
     def _check_size(self) -> None:
         if self.scale is not None and (self.width is not None or self.height is not None):
-            raise OnebranchError("scale and width or height contradict; give one or the other")
+            raise OnebranchError("scale cannot be combined with width or height; give one or the other")
         if self.scale is not None and not 0 < self.scale <= MAX_SCALE:
             raise OnebranchError(f"scale must be above 0 and at most {MAX_SCALE}, not {self.scale:g}")
         for name, pixels in (("width", self.width), ("height", self.height)):
@@ -122,7 +122,7 @@ Size = tuple[int, int]
 
 
 def requested_size(options: Options, picture: Size, native: Size, scale: Fraction) -> Size:
-    """The size of the result: `native`, which the networks give at their scale, unless another is requested.
+    """The requested size of the result; by default `native`, which the networks give at their scale.
 
     >>> requested_size(Options(scale=1.5), (5, 10), (10, 20), Fraction(2))
     (8, 15)
@@ -146,16 +146,16 @@ def _rounded(pixels: float) -> int:
 
 
 def requested_factor(options: Options, picture: Size) -> float:
-    """The requested enlargement along the axis that is enlarged most; 1 if none is requested."""
+    """The requested scale factor, the larger one of both axes; 1 if none is requested."""
     height, width = requested_size(options, picture, picture, Fraction(1))
     return max(height / picture[0], width / picture[1])
 
 
 def models_for(factor: float) -> list[str]:
-    """Names of the shipped models, at least one, that together enlarge by at least `factor`.
+    """Names of the shipped models, at least one, that together upscale by at least `factor`.
 
-    Where one model is enough: the one with the smallest sufficient scale. Otherwise the model with the
-    largest scale comes first and others follow. A factor of a half or less selects the model that halves.
+    If one model is enough, it is the one with the smallest sufficient scale. Otherwise the model with the
+    largest scale comes first, and others follow. A factor of 1/2 or less selects the model that halves.
     """
     if factor <= 0.5 and CATALOGUE[DOWNSCALING_MODEL].path.exists():
         return [DOWNSCALING_MODEL]

@@ -1,4 +1,4 @@
-"""Files besides pictures that a batch enhances, such as clips: what it must know of them."""
+"""The description of files besides pictures that a batch can enhance, such as clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +9,21 @@ from onebranch.enhancer.options import Options
 
 
 def _no_result(path: Path) -> str:
-    raise AssertionError(f"'{path}' is no such file")
+    raise AssertionError(f"'{path}' is not a file of this kind")
 
 
 def _no_values(path: Path, options: Options) -> Values:
-    raise AssertionError(f"'{path}' is no such file")
+    raise AssertionError(f"'{path}' is not a file of this kind")
 
 
 @dataclass(frozen=True)
 class OtherFiles:
-    """A kind of file besides pictures.
+    """A kind of files besides pictures.
 
-    suffixes: of these files, in lower case. result_suffix: the suffix of a file's result. check_target:
-    raises OnebranchError if no such file can be written under the name. measure: the fields of a result's
-    name that depend on the size. settings: text that differs if other settings would give other results.
+    suffixes: their suffixes, in lower case. result_suffix: returns the suffix of a file's result.
+    check_target: raises OnebranchError if no such file can be written under the name. measure: returns the
+    template fields that depend on the size. settings: a text that represents all settings that affect
+    results.
     """
 
     suffixes: frozenset[str] = frozenset()
@@ -32,7 +33,7 @@ class OtherFiles:
     settings: str = ""
 
     def include(self, path: Path) -> bool:
-        """Whether the file is of this kind, by its name.
+        """True if the file is of this kind, by its suffix.
 
         >>> OtherFiles(frozenset((".mp4",))).include(Path("a.MP4"))
         True

@@ -1,8 +1,8 @@
-"""A network and all conversions between samples and its colours as one graph.
+"""One graph of a network and all conversions between samples and its colours.
 
-The graph computes what `stage.ArrayStage` defines. The runtime does the conversions, the interpolation of
-chroma and the rounding with all its threads, and no float picture passes through Python. The output is not
-yet pixel-shuffled: `interleaved` does that faster, on the rounded samples.
+The graph computes what `stage.ArrayStage` defines. So the runtime does the conversions, the interpolation of
+chroma and the rounding with all threads, and no float picture passes through Python. The output of the graph
+is not pixel-shuffled: `interleaved` does that faster, on the rounded samples.
 """
 
 import numpy as np
@@ -24,19 +24,20 @@ from onebranch.model.file import Model
 from onebranch.spec.network import NetworkSpec
 
 TYPES = {"float32": 1, "uint8": 2, "uint16": 4}
-"""ONNX's type numbers, for `Cast`."""
+"""ONNX's numbers of tensor types, for `Cast`."""
 
 BLACK_LUMA, WHITE_MINUS_BLACK = 16 / 255, 219 / 255
-"""Studio luma of black, and the difference between white and black."""
+"""Studio-range luma / 255 of black, and the difference between white and black."""
 
 LUMA_WEIGHTS = luma(np.eye(3)) - BLACK_LUMA
-"""Contributions of red, green and blue to luma; a change of luma Y changes each of them by Y / LUMA_RANGE."""
+"""The weights of red, green and blue in luma. If luma changes by Y, they change by Y / LUMA_RANGE."""
 
 
 def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, target: str) -> Graph:
-    """`input` (H, W, C) of type `source` -> `output` (C, phases, H', W') of type `target`, through the model.
+    """The graph from `input` (H, W, C) through the model to `output` (C, phases, H', W').
 
-    Types: uint8, uint16, float32. Integers are clipped and rounded half up at the end, floats are not.
+    source, target: sample types of input and output (uint8, uint16, float32). Integers are clipped and
+    rounded half up at the end; floats are not.
     """
     spec = model.spec
     builder = Builder({INPUT: Value(("height", "width", channels), source)})
@@ -67,7 +68,7 @@ def picture_graph(model: Model, channels: int, chroma: Kernel, source: str, targ
 
 
 def interpolation_graph(spec: NetworkSpec, chroma: Kernel, source: str, target: str) -> Graph:
-    """`input` (H, W, 1) -> `output` (1, phases, H', W'): alpha at the network's output size, clipped."""
+    """The graph that interpolates alpha: from `input` (H, W, 1) to `output` (1, phases, H', W'), clipped."""
     builder = Builder({INPUT: Value(("height", "width", 1), source)})
     values = INPUT if source == "float32" else builder.add("Cast", (INPUT,), "values", to=TYPES["float32"])
     scaled = _matrix(builder, "scaled", values, np.full((1, 1), WHITE_LEVELS[target] / WHITE_LEVELS[source]))
@@ -77,7 +78,7 @@ def interpolation_graph(spec: NetworkSpec, chroma: Kernel, source: str, target: 
 
 
 def phases(spec: NetworkSpec) -> int:
-    """Pixels of the result for each pixel of the graph's output, which the pixel shuffle separates."""
+    """Number of result pixels per pixel of the graph's output, which the pixel shuffle arranges: S²."""
     return spec.scale**2 if spec.task == "upscale" else 1
 
 
@@ -97,14 +98,14 @@ def interleaved(planes: Samples) -> Samples:
 
 
 def _input_colour(spec: NetworkSpec, channels: int) -> tuple[np.ndarray, float]:
-    """The network's input as matrix (picture's channels, network's channels) and added constant."""
+    """The conversion to the network's colour: a matrix (picture channels, network channels) and an offset."""
     if spec.colour == "rgb":
         return (np.eye(3) if channels == 3 else np.ones((1, 3))), 0.0
     return (LUMA_WEIGHTS[:, None] if channels == 3 else np.full((1, 1), WHITE_MINUS_BLACK)), BLACK_LUMA
 
 
 def _half(target: str) -> float:
-    """The constant that makes truncation round half up."""
+    """The constant that is added before truncation, so that it rounds half up."""
     return 0.0 if target == "float32" else 0.5
 
 
@@ -113,7 +114,7 @@ def _number(builder: Builder, name: str, value: float) -> str:
 
 
 def _matrix(builder: Builder, name: str, values: str, matrix: np.ndarray) -> str:
-    """(H, W, I) @ (I, O)."""
+    """The matrix product of values (H, W, I) and a matrix (I, O)."""
     if np.array_equal(matrix, np.eye(len(matrix))):
         return values
     if matrix.shape == (1, 1) or np.array_equal(matrix, matrix[0, 0] * np.eye(len(matrix))):
@@ -124,7 +125,7 @@ def _matrix(builder: Builder, name: str, values: str, matrix: np.ndarray) -> str
 
 
 def _picture(builder: Builder, spec: NetworkSpec, name: str, values: str) -> str:
-    """(H, W, C) as a picture (1, C, H, W), padded to whole cells."""
+    """Values (H, W, C) as a picture (1, C, H, W), padded to a multiple of the network's cell."""
     planes = builder.add("Transpose", (values,), f"{name}.planes", perm=(2, 0, 1))
     first = builder.constant(f"{name}.first", np.zeros(1, np.int64))
     return add_fill(
@@ -133,13 +134,13 @@ def _picture(builder: Builder, spec: NetworkSpec, name: str, values: str) -> str
 
 
 def _luma_of(builder: Builder, features: str, count: int) -> str:
-    """(1, 3 phases, H, W) -> (1, phases, H, W): luma minus that of black."""
+    """The luma, less that of black, of RGB features: (1, 3 phases, H, W) becomes (1, phases, H, W)."""
     weight = np.kron(LUMA_WEIGHTS[None], np.eye(count))[:, :, None, None].astype(np.float32)
     return add_convolution(builder, "luma", features, weight, None)
 
 
 def _in_phases(builder: Builder, spec: NetworkSpec, features: str, channels: int) -> str:
-    """(1, C phases, H, W) as (C, phases, H, W)."""
+    """Features (1, C phases, H, W) reshaped to (C, phases, H, W)."""
     if channels == 1:
         return features
     shape = builder.constant("phases.shape", np.array([channels, phases(spec), 0, -1], np.int64))
@@ -149,7 +150,7 @@ def _in_phases(builder: Builder, spec: NetworkSpec, features: str, channels: int
 def _interpolated(
     builder: Builder, spec: NetworkSpec, chroma: Kernel, picture: str, channels: int, constant: float
 ) -> str:
-    """A picture (1, C, H, W) as (C, phases, H', W'), resized as the network resizes, plus a constant."""
+    """A picture (1, C, H, W), interpolated to the output size (C, phases, H', W'), plus a constant."""
     kernels = kernels_of(spec, chroma).astype(np.float32)
     framed = add_frame(builder, "resized", spec, kernels, picture)
     weight = np.tile(kernels[:, None], (channels, 1, 1, 1))
@@ -163,7 +164,7 @@ def _interpolated(
 
 
 def _written(builder: Builder, value: str, shape: tuple[int, int], target: str) -> Graph:
-    """Floats as samples of the type `target`."""
+    """Floats, scaled, clipped and rounded to samples of the type `target`."""
     if target != "float32":
         bounds = {"minimum": 0, "maximum": WHITE_LEVELS[target] + 0.5}
         limits = tuple(_number(builder, name, number) for name, number in bounds.items())

@@ -1,4 +1,4 @@
-"""The row pipeline: the steps between a picture and its result, which compute any rows from some rows."""
+"""The row pipeline: the steps between a picture and its result, which can compute any range of rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,24 +14,24 @@ from onebranch.images.rows import Layout
 from onebranch.images.samples import WHITE_LEVELS, Samples
 
 BAND_PIXELS = 4_000_000
-"""Pixels of a band of the result: enough for all threads, while reading and writing keep up."""
+"""Pixels of a band of the result: enough work for all threads, and small enough to overlap with I/O."""
 
 MIN_BAND_ROWS = 16
-"""Smallest number of rows in a band; with fewer, most of the work would be the halo around it."""
+"""Smallest number of rows in a band. With fewer rows, most of the work would be for the halo."""
 
 OPAQUE_TOLERANCE = np.float32(4e-6)
-"""float32 alpha within this distance of 1 becomes 1: interpolation weights sum to 1 approximately."""
+"""float32 alpha within this distance of 1 becomes 1, because interpolation weights sum to 1 approximately."""
 
 COPIES_PER_ROW = 6
-"""Rows in memory per row of a band: the band, those being read and written, and intermediate results."""
+"""Number of rows in memory per row of a band: input, output, rows in I/O, and intermediate results."""
 
 
 @dataclass(frozen=True)
 class RowPipeline:
     """The steps from a picture of layout `source` to its result of layout `target`.
 
-    pixels, alpha: the steps for colours and for alpha. radius: receptive radius of all stages in pixels of
-    the picture. whole: whether some stage needs the whole picture at once.
+    pixels, alpha: the steps for colours and for alpha. radius: radius of the receptive field of all stages,
+    in pixels of the picture. whole: True if a stage needs the whole picture at once.
     """
 
     source: Layout
@@ -42,7 +42,7 @@ class RowPipeline:
     whole: bool
 
     def needs(self, wanted: Rows) -> Rows:
-        """The rows of the picture that these rows of the result depend on."""
+        """The rows of the picture on which these rows of the result depend."""
         for_pixels = self.pixels.needs(wanted)
         if self.alpha is None:
             return for_pixels
@@ -50,7 +50,7 @@ class RowPipeline:
         return Rows(min(for_pixels.first, for_alpha.first), max(for_pixels.last, for_alpha.last))
 
     def rows(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """Rows `wanted` of the result (N, W', bands), from rows `at` (M, W, bands) of the picture."""
+        """The rows `wanted` of the result (N, W', bands), computed from the rows `at` (M, W, bands)."""
         pixels = self.pixels.apply(samples, at, wanted)
         if self.alpha is None:
             return pixels
@@ -68,19 +68,22 @@ class RowPipeline:
         return np.where(result > 1 - OPAQUE_TOLERANCE, np.float32(1), np.clip(result, 0, 1))
 
     def bands(self, memory: int) -> Iterator[Rows]:
-        """The rows of the result in bands of about equal height, each within `memory` bytes (estimated)."""
+        """The rows of the result, divided into bands of similar height that need at most `memory` bytes each.
+
+        The bytes are estimated.
+        """
         height = self.target.height
         count = 1 if self.whole else -(-height // self.band_height(memory))
         for index in range(count):
             yield Rows(height * index // count, height * (index + 1) // count)
 
     def band_height(self, memory: int) -> int:
-        """Rows of the result that are computed at a time within `memory` bytes."""
+        """The number of rows of the result that can be computed at a time in `memory` bytes."""
         fitting = memory // max(1, self.bytes_of_row())
         return max(MIN_BAND_ROWS, min(fitting, BAND_PIXELS // self.target.width))
 
     def bytes_of_row(self) -> int:
-        """Estimated memory for each row of a band: all its copies, and the rows that it depends on."""
+        """Estimated bytes per row of a band, including all its copies and the rows it depends on."""
         source, target = self.source, self.target
         row_in = source.width * source.bands * _bytes(source)
         row_out = target.width * target.bands * _bytes(target)
@@ -97,8 +100,8 @@ def build_pipeline(
 ) -> RowPipeline:
     """The pipeline for pictures of that layout through the stages to a result of `size` (height, width).
 
-    tile: edge of tiles in pixels, for stages that use tiles. border: border handling when the output
-    of the stages is resampled to another size.
+    tile: side length of tiles in pixels, for stages that use tiles. border: border handling if the output of
+    the stages is resampled to another size.
     """
     sizes = sizes_along(stages, (source.height, source.width))
     types = _types(len(stages), source.depth, sizes[-1] != size)
@@ -125,7 +128,7 @@ def build_pipeline(
 
 
 def sizes_along(stages: Sequence[Stage], size: Size) -> list[Size]:
-    """(height, width) before the first stage and after each stage; reductions round up."""
+    """The (height, width) before the first stage and after each stage. Downscaling rounds sizes up."""
     sizes = [size]
     for stage in stages:
         height, width = sizes[-1]
@@ -134,9 +137,9 @@ def sizes_along(stages: Sequence[Stage], size: Size) -> list[Size]:
 
 
 def receptive_radius(stages: Sequence[Stage]) -> int:
-    """Input pixels on each side that an output pixel of all stages depends on, rounded up to whole cells.
+    """Number of input pixels on each side on which an output pixel of the last stage depends.
 
-    The interpolation of alpha is included.
+    It is rounded up to whole cells and includes the interpolation of alpha.
     """
     radius, cells = 0, prod(stage.halo.multiple * stage.halo.scale.denominator for stage in stages)
     for stage in reversed(stages):
@@ -147,6 +150,6 @@ def receptive_radius(stages: Sequence[Stage]) -> int:
 
 
 def _types(count: int, depth: str, resampled: bool) -> list[tuple[str, str]]:
-    """Sample types before and after every stage: floats between stages and before a resampling."""
+    """The (input, output) sample types of every stage: floats between stages and before a resampling."""
     between = ["float32"] * (count - 1)
     return list(zip([depth, *between], [*between, "float32" if resampled else depth], strict=True))

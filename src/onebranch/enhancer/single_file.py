@@ -1,4 +1,4 @@
-"""Enhances one picture file into another: checks it first, then reads, enhances and writes it by rows."""
+"""Enhancement of one picture file: checks come first; then it is read, enhanced and written by rows."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -35,16 +35,16 @@ from onebranch.images.writing import (
 )
 
 PROCESS_BYTES = 60_000_000
-"""Memory of the process before it opens a picture."""
+"""Memory, in bytes, of the process before it opens a picture."""
 
 MIN_DECODER_BYTES = 100_000_000
-"""Memory that a decoder may take even under a lower limit; the whole process is checked later."""
+"""Bytes that a decoder may need even if the limit is lower. The whole process is checked later."""
 
 OPACITY_ROWS = 256
-"""Rows that are checked for transparency at a time."""
+"""Number of rows that are checked for transparency at a time."""
 
 Progress = Callable[[float], None]
-"""Called with the completed share of a picture, 0 to 1, from any thread. An exception stops the picture."""
+"""Called with the completed share of a picture, 0 to 1, from any thread. An exception aborts the picture."""
 
 
 def no_progress(share: float) -> None:
@@ -55,9 +55,9 @@ def no_progress(share: float) -> None:
 class FileOptions:
     """How picture files are read and written.
 
-    encoding: quality, compression and metadata of results. overwrite: replace results that exist.
-    max_pixels: largest picture that is read. keep_times: give results the modification times of
-    their pictures (permissions are always copied). Raises OnebranchError if max_pixels is less than 1.
+    encoding: quality, compression and metadata of results. overwrite: replace existing results. max_pixels:
+    limit of the height x width of a picture. keep_times: copy the modification times of pictures to their
+    results (permissions are always copied). Raises OnebranchError if max_pixels is less than 1.
 
     >>> FileOptions(Encoding(quality=90), overwrite=True).max_pixels
     1000000000
@@ -76,11 +76,11 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class EnhancementPreview:
-    """What enhancing a file will do, determined beforehand.
+    """What the enhancement of a file will do, determined beforehand.
 
-    before, after: sizes as (height, width). models: names, in the order in which they run. notes: what is
-    converted or lost, one line each. memory: estimated bytes of the process. frames: number of
-    frames if the result is an animation or a clip, else 1. is_clip: whether it is a clip.
+    before, after: sizes as (height, width). models: their names, in the order in which they run. notes: what
+    is converted or lost, one line each. memory: estimated bytes of the process. frames: number of frames if
+    the result is an animation or a clip, else 1. is_clip: True if it is a clip.
     """
 
     before: Size
@@ -96,7 +96,7 @@ class EnhancementPreview:
 
 @dataclass(frozen=True)
 class Enhanced:
-    """An enhanced file: what was done, and the time it took."""
+    """The result of enhancing a file: what was done, and the time that it took."""
 
     preview: EnhancementPreview
     seconds: float
@@ -134,11 +134,12 @@ def enhance_file(
     progress: Progress = no_progress,
     budget: MemoryBudget | None = None,
 ) -> Enhanced:
-    """Enhance a picture file into another one, which appears complete or not at all. Thread-safe.
+    """Enhance a picture file and write the result to another file, atomically. Thread-safe.
 
-    All frames of an animation are enhanced if the target's format holds animations, otherwise only the first.
-    budget: memory that this picture shares with others; it waits until enough is free. Raises OnebranchError,
-    in one line, if the file cannot be read, enhanced or written; if possible before any work is done.
+    All frames of an animation are enhanced if the target's format can hold animations, otherwise only the
+    first one. budget: a memory limit that is shared with other pictures; this one waits until enough is free.
+    Raises OnebranchError, in one line, if the file cannot be read, enhanced or written, if possible before
+    any work is done.
     """
     begin = time.perf_counter()
     budget = budget or MemoryBudget()
@@ -165,10 +166,11 @@ def enhance_stream(
     *,
     progress: Progress = no_progress,
 ) -> Enhanced:
-    """Enhance a picture; `send` gets the bytes of the file that `enhance_file` writes, as they are encoded.
+    """Enhance a picture, and pass the bytes of the file that `enhance_file` would write to `send`.
 
-    target: a name whose suffix is that of one of `STREAMED_FORMATS`; nothing is written there. For an
-    animation only the first frame is enhanced. Errors as in `enhance_file`.
+    The bytes are passed while the picture is encoded. target: a file name, which only selects one of
+    `STREAMED_FORMATS` by its suffix. Only the first frame of an animation is enhanced. Raises the errors of
+    `enhance_file`.
     """
     begin = time.perf_counter()
     progress(0.0)
@@ -183,10 +185,10 @@ def enhance_stream(
 def preview_file(
     source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
 ) -> EnhancementPreview:
-    """What `enhance_file` would do. Raises OnebranchError if it is certain to fail.
+    """What `enhance_file` would do. Raises OnebranchError if it would certainly fail.
 
-    Only the header is read, with one exception: if the picture has alpha and the target format does not, all
-    rows are read to check whether the picture is fully opaque.
+    Only the header is read, with one exception: if the picture has alpha and the target format does not
+    support it, all rows are read to check whether the picture is fully opaque.
     """
     with _one_line_errors(source, target):
         task = _task(source, target, enhancer, file_options)
@@ -195,10 +197,7 @@ def preview_file(
 
 
 def _task(source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions) -> "_Task":
-    """The task, after the source was probed.
-
-    Raises OnebranchError if source and target cannot be used together.
-    """
+    """The task for the probed source. Raises OnebranchError if source and target do not fit."""
     target_format = format_of_name(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise OnebranchError(f"'{target}' is the picture itself; choose another folder or name")
@@ -212,7 +211,7 @@ class _ReadingLimits(TypedDict):
 
 @dataclass(frozen=True)
 class _Task:
-    """One file that is enhanced. source: the probed file."""
+    """The enhancement of one file. source: the probed file."""
 
     source: Probe
     target: Path
@@ -222,7 +221,7 @@ class _Task:
 
     @property
     def frames(self) -> int:
-        """Frames of the resulting animation; 1 for a still picture."""
+        """Number of frames of the result; 1 for a still picture."""
         return self.source.frames if self.target_format.name in ANIMATION_FORMATS else 1
 
     @property
@@ -233,7 +232,7 @@ class _Task:
         return {"max_pixels": self.file_options.max_pixels, "memory": decoder_bytes}
 
     def open(self) -> Reader:
-        """The picture; an alpha channel that the target cannot hold is left out if it is fully opaque."""
+        """A reader of the picture, without alpha if it is opaque and the target's format has no alpha."""
         reader = open_picture(self.source, **self.limits)
         if not reader.header.layout.alpha or self.target_format.alpha:
             return reader
@@ -243,7 +242,7 @@ class _Task:
         return WithoutAlpha(reader) if opaque else reader
 
     def preview(self, header: Header) -> EnhancementPreview:
-        """What will be done. Raises OnebranchError if that is impossible."""
+        """What will be done. Raises OnebranchError if the result cannot be written."""
         before = header.layout.height, header.layout.width
         after = self.enhancer.size_of_result(before)
         losses = check_target(self.target, _resized(header, after), self.file_options.encoding)
@@ -262,7 +261,7 @@ class _Task:
         )
 
     def _estimate_memory(self, header: Header, size: Size) -> int:
-        """Estimated bytes of the process. Raises OnebranchError if that is more than the memory limit."""
+        """The estimated bytes of the process. Raises OnebranchError if they exceed the memory limit."""
         layout, enhancer, encoding = header.layout, self.enhancer, self.file_options.encoding
         estimate = PROCESS_BYTES + enhancer.bytes_for(layout) + bytes_for_reading(header)
         estimate += self.frames * bytes_for_writing(self.target, _resized(header, size), encoding)
@@ -277,7 +276,7 @@ class _Task:
         return estimate
 
     def enhance_rows(self, reader: Reader, progress: Progress) -> None:
-        """Write the result row by row."""
+        """Write the result by rows."""
         layout, files = reader.header.layout, self.file_options
         size = self.enhancer.size_of_result((layout.height, layout.width))
         header = _resized(reader.header, size)
@@ -291,7 +290,7 @@ class _Task:
                 progress(written / size[0])
 
     def stream_rows(self, reader: Reader, send: Callable[[bytes], None], progress: Progress) -> None:
-        """Encode the result row by row; `send` gets the bytes."""
+        """Encode the result by rows and pass the bytes to `send`."""
         layout = reader.header.layout
         size = self.enhancer.size_of_result((layout.height, layout.width))
         header = _resized(reader.header, size)
@@ -323,7 +322,7 @@ class _Task:
 
     @property
     def _attributes(self) -> FileAttributes | None:
-        """The permissions of the source, and its times if the options ask for them."""
+        """The permissions of the source and, if the options request them, its times."""
         return attributes_of(self.source.path, self.file_options.keep_times)
 
 
@@ -340,7 +339,7 @@ def _resized(header: Header, size: Size) -> Header:
 
 @contextmanager
 def _one_line_errors(source: Path, target: Path) -> Iterator[None]:
-    """Raise errors of the operating system as OnebranchError in one line."""
+    """A context that converts OSError and MemoryError to OnebranchError in one line."""
     try:
         yield
     except OSError as error:

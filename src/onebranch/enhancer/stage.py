@@ -1,7 +1,8 @@
-"""Stages: a model applied to samples, with the colour conversions before and after its network.
+"""Stages: a model that is applied to samples, with the colour conversions before and after its network.
 
-`ArrayStage` is the definition, in numpy, for any runtime. In `GraphStage` ONNX Runtime does the conversions,
-in `engine_stage.EngineStage` the engine. Networks of colour y get luma; chroma and alpha are interpolated.
+`ArrayStage` is the reference implementation, in numpy, for any runtime. In `GraphStage`, ONNX Runtime does
+the conversions; in `engine_stage.EngineStage`, the engine does them. Networks of colour "y" process luma;
+chroma and alpha are interpolated.
 """
 
 from collections.abc import Callable
@@ -24,17 +25,17 @@ from onebranch.runtime.protocol import Runtime
 from onebranch.spec.network import Colour
 
 LUMA_BLACK, LUMA_RANGE = np.float32(16 / 255), np.float32(219 / 255)
-"""Studio luma of black, and the difference between white and black."""
+"""Studio-range luma / 255 of black, and the difference between white and black."""
 
 INTERPOLATION_RADIUS = 2
-"""Pixels that bicubic interpolation needs on each side, multiplied by the factor when it reduces."""
+"""Pixels that bicubic interpolation needs on each side. For downscaling, multiply them by the factor."""
 
 Function = Callable[[Samples], Samples]
-"""A part of a picture (H, W, C) -> the enhanced part (H', W', C)."""
+"""A function from a part of a picture (H, W, C) to the enhanced part (H', W', C)."""
 
 
 class ModelDescription(Protocol):
-    """What a stage needs to know of a model: a `Model`, or a third-party one."""
+    """What a stage needs to know about a model, which is a `Model` or a third-party network."""
 
     @property
     def name(self) -> str:
@@ -48,9 +49,9 @@ class ModelDescription(Protocol):
 class Stage(Protocol):
     """A model that is ready to run on parts of pictures.
 
-    Sample types are uint8, uint16 or float32. Integers are clipped and rounded half up, floats are not.
-    streams: True if memory does not grow with the height of a part; other stages process tiles.
-    phase: see `steps.NetworkStep`.
+    Sample types are uint8, uint16 or float32. Integers are clipped and rounded half up; floats are not.
+    streams: True if the memory does not depend on the height of a part; other stages process tiles. phase:
+    see `steps.NetworkStep`.
     """
 
     runtime: str
@@ -65,8 +66,8 @@ class Stage(Protocol):
     def pixels(self, channels: int, source: str, target: str) -> Function:
         """The function for pixels of 1 (grey) or 3 (RGB) channels, from one sample type to another.
 
-        A Y network gets the grey value g as the studio luma of (g, g, g), that is 16/255 + g 219/255, and its
-        output is mapped back. An RGB network gets (g, g, g); the luma of its output is mapped back.
+        For grey pictures, a Y network gets the studio-range luma of (g, g, g), which is 16/255 + g 219/255,
+        and an RGB network gets (g, g, g). The luma of the output is mapped back to a grey value.
         """
 
     def alpha(self, source: str, target: str) -> Function:
@@ -74,19 +75,19 @@ class Stage(Protocol):
 
 
 def scale_of(stage: Stage) -> Fraction:
-    """Output pixels per input pixel, along an axis."""
+    """The scale factor of the stage: output pixels per input pixel along an axis."""
     return stage.halo.scale
 
 
 def with_interpolation(network: Halo) -> Halo:
-    """The larger of the network's halo and the interpolation's, on every side."""
+    """On every side, the larger one of the halos of the network and of the interpolation."""
     radius = INTERPOLATION_RADIUS * network.scale.denominator if network.scale != 1 else 0
     sides = {side: max(radius, getattr(network, side)) for side in ("top", "bottom", "left", "right")}
     return replace(network, **sides)
 
 
 class GraphStage:
-    """A model in ONNX Runtime with the conversions in the graph; one session for each kind of picture."""
+    """A `Stage` in ONNX Runtime with the conversions in its graph, and a session per kind of picture."""
 
     runtime = "onnxruntime"
     streams = False
@@ -123,7 +124,7 @@ class GraphStage:
 
 
 class ArrayStage:
-    """A model in any runtime, with the conversions in numpy."""
+    """A `Stage` in any runtime, with the conversions in numpy."""
 
     streams = False
     phase = 1
@@ -146,7 +147,7 @@ class ArrayStage:
         return lambda piece: as_depth(self._interpolated(_floats(piece)), target)
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
-        """The network's output (H', W', C) for (H, W, C). Raises OnebranchError if it is NaN or infinite."""
+        """The network's output (H', W', C) for a picture (H, W, C). OnebranchError if it is not finite."""
         pictures = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
         output = self.network.run(pictures)
         check_output(output, pictures, self.model.name)
@@ -165,7 +166,7 @@ class ArrayStage:
         return to_rgb(np.concatenate([enhanced, self._interpolated(ycbcr[..., 1:])], axis=2))
 
     def _interpolated(self, planes: np.ndarray) -> np.ndarray:
-        """Planes (H, W, C) that the network does not process, at the size of its output, unclipped."""
+        """Planes (H, W, C), interpolated to the size of the network's output, not clipped."""
         scale = scale_of(self)
         if scale == 1:
             return planes

@@ -1,6 +1,6 @@
-"""The steps of a row pipeline: which rows of its input a step depends on, and the rows that it computes.
+"""The steps of a row pipeline: each states which input rows it needs, and computes any range of output rows.
 
-Every step gives the same samples for any division into rows, bit for bit if its runtime does too.
+The samples do not depend on how the rows are divided; they are bit-exact if the runtime is.
 """
 
 from dataclasses import dataclass
@@ -18,28 +18,29 @@ from onebranch.images.samples import WHITE_LEVELS, Samples, as_depth
 
 
 class Rows(NamedTuple):
-    """Rows [first, last) of a picture."""
+    """The range of rows [first, last) of a picture."""
 
     first: int
     last: int
 
 
 class RowStep(Protocol):
-    """One step. Row numbers count from the top of the whole picture and are always inside it."""
+    """A step of a row pipeline. Row numbers count from the top of the picture and are always inside it."""
 
     def needs(self, wanted: Rows) -> Rows:
-        """The rows of the input that these rows of the output depend on."""
+        """The input rows on which these output rows depend."""
 
     def apply(self, samples: Samples, at: Rows, wanted: Rows) -> Samples:
-        """Rows `wanted` of the output, from rows `at` of the input, which include the rows that they need."""
+        """The output rows `wanted`, computed from the input rows `at`, which include the needed rows."""
 
 
 @dataclass(frozen=True)
 class NetworkStep:
-    """A stage's function for pixels or alpha.
+    """The step that applies a stage's function for pixels or alpha.
 
-    height: of the input. tile: edge of tiles in pixels, if the function does not stream. phase: the distance
-    of the given rows from the picture's first and last row is a multiple of this many cells.
+    height: height of the input. tile: side length of tiles in pixels, if the function does not stream. phase:
+    the input rows begin and end at multiples of this many cells, counted from the first and last row of the
+    picture.
     """
 
     function: Function
@@ -50,7 +51,7 @@ class NetworkStep:
     phase: int = 1
 
     def needs(self, wanted: Rows) -> Rows:
-        """As `Step.needs`: whole cells with their halo; all rows if the network needs the whole picture."""
+        """See `RowStep.needs`: whole cells and their halo, or all rows if the network needs them."""
         halo = self.halo
         if halo.needs_whole_picture or halo.fixed_size is not None:
             return Rows(0, self.height)
@@ -73,7 +74,7 @@ class NetworkStep:
 
 @dataclass(frozen=True)
 class ResizeStep:
-    """Resampling of floats to the requested size, rounded to `depth`."""
+    """The step that resizes float samples to the requested size and rounds them to `depth`."""
 
     resizing: Resizing
     depth: str
@@ -90,9 +91,9 @@ class ResizeStep:
 
 @dataclass(frozen=True)
 class FillStep:
-    """Pixels and alpha (H, W, C + 1) -> pixels; transparent ones get the colours of visible ones near them.
+    """The step from pixels with alpha (H, W, C + 1) to pixels whose transparent ones are filled.
 
-    radius: the largest distance in pixels.
+    They get the mean colour of visible pixels nearby (`alpha.fill_transparent`). radius: in pixels.
     """
 
     height: int
@@ -110,7 +111,7 @@ class FillStep:
 
 @dataclass(frozen=True)
 class Chain:
-    """Several steps, one after the other, as one step."""
+    """A step that applies several steps one after the other."""
 
     steps: tuple[RowStep, ...]
 

@@ -1,4 +1,4 @@
-"""Streaming: the rows of a result, computed band by band while the next rows of the picture are read."""
+"""Streaming: a result is computed in bands of rows while the next rows of the picture are read."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,14 +12,14 @@ from onebranch.images.samples import Samples
 
 
 def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterator[Samples]:
-    """The rows of the result, band by band, from the top. memory: estimated bytes that the rows may take."""
+    """The bands of rows of the result, from the top. memory: limit of the estimated bytes of the rows."""
     bands = list(pipeline.bands(memory))
     needed = [pipeline.needs(band) for band in bands]
     held, first = _no_rows(reader), 0
     with ThreadPoolExecutor(1, "reading") as pool:
 
         def read_ahead(index: int, last: int) -> Future[Samples] | None:
-            """Start reading the rows beyond `last` that this band needs."""
+            """Start to read the rows from `last` on that band `index` needs; None if there are none."""
             if index >= len(bands):
                 return None
             return pool.submit(read_exactly, reader, needed[index].last - last)
@@ -34,7 +34,7 @@ def enhanced_rows(reader: Reader, pipeline: RowPipeline, memory: int) -> Iterato
 
 
 def all_rows(reader: Reader) -> Samples:
-    """The rows of the whole picture."""
+    """All rows of a picture in one array (H, W, bands)."""
     return read_exactly(reader, reader.header.layout.height)
 
 

@@ -1,4 +1,4 @@
-"""A network's result blended with plain interpolation, for results that look less processed."""
+"""Blending of a network's result with plain interpolation, so that it looks less processed."""
 
 import numpy as np
 
@@ -7,9 +7,10 @@ from onebranch.images.samples import Samples, as_depth
 
 
 class StrengthStage:
-    """A stage whose pixels are strength x the inner stage's + (1 - strength) x the interpolated picture.
+    """A stage whose pixels are strength x (inner stage) + (1 - strength) x (interpolated picture).
 
-    strength: 0 to 1. Alpha is interpolated as before. Models that keep the size are blended with their input.
+    strength: 0 to 1. Alpha is interpolated as in the inner stage. If the model keeps the size of the picture,
+    its output is blended with its input.
     """
 
     def __init__(self, stage: Stage, strength: float) -> None:

@@ -1,6 +1,6 @@
-"""Tiling: a function applied to a picture in tiles, with the same result as on the whole picture.
+"""Tiling: a function is applied to a picture in tiles, with the same result as for the whole picture.
 
-It knows nothing of models except their halo.
+This module knows nothing about a model except its halo.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.halo import Halo
 
 MIN_TILE_PIXELS = 8
-"""The smallest edge of a tile that is accepted."""
+"""Smallest side length of a tile that can be requested."""
 
 DEFAULT_TILE_PIXELS = 512
-"""Edge of a tile if memory allows: 16 channels take 16 MiB, and photo-x2's halo adds 5 % to the pixels."""
+"""Side of tiles if memory allows: 16 channels take 16 MiB, and photo-x2's halo adds 5 % to the pixels."""
 
 ASSUMED_CHANNELS = 64
-"""Number of channels that is assumed when the memory of a tile is estimated."""
+"""Number of channels on which the estimated memory of a tile is based."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A range of rows or columns: [first, last) is wanted, and depends on [begin, end)."""
+    """A range of rows or columns. The output for [first, last) depends on the input in [begin, end)."""
 
     first: int
     last: int
@@ -32,11 +32,11 @@ class Piece:
 
 
 def pieces(length: int, tile: int, before: int, after: int, multiple: int, smallest: int = 1) -> list[Piece]:
-    """Ranges of about equal length, at most `tile`, that cover 0 to `length`.
+    """The division of [0, length) into ranges of similar length, at most `tile`.
 
-    They begin at multiples of `multiple`. The halo (`before`, `after`) is rounded up to a multiple and ends
-    at the picture's border, so that there the network applies its own padding. smallest: pixels that the
-    network needs at least.
+    They begin at multiples of `multiple`. The halo (`before`, `after`) is rounded up to a multiple. It ends
+    at the border of the picture, where the network applies its own padding. smallest: the minimum input size
+    of the network in pixels.
 
     >>> pieces(10, 6, 1, 1, 2)
     [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=4, end=10)]
@@ -56,9 +56,10 @@ def pieces(length: int, tile: int, before: int, after: int, multiple: int, small
 
 
 def exact_pieces(length: int, size: int, before: int, after: int, multiple: int) -> list[Piece]:
-    """Ranges that depend on exactly `size` pixels each; length and size are multiples of `multiple`.
+    """The division of [0, length) into ranges that depend on exactly `size` pixels each.
 
-    Raises OnebranchError where the halo on both sides leaves nothing of `size`.
+    length and size must be multiples of `multiple`. Raises OnebranchError if the halo on both sides leaves no
+    pixel of `size`.
 
     >>> exact_pieces(10, 8, 1, 1, 2)
     [Piece(first=0, last=6, begin=0, end=8), Piece(first=6, last=10, begin=2, end=10)]
@@ -66,8 +67,8 @@ def exact_pieces(length: int, size: int, before: int, after: int, multiple: int)
     before, after = _rounded_up(before, multiple), _rounded_up(after, multiple)
     if size < length and size <= before + after:
         raise OnebranchError(
-            f"the network's size is fixed: {size} pixels leave nothing beside the {before} and {after} that"
-            " a tile needs around it; export it with open sizes"
+            f"the network's input size is fixed to {size} pixels, which is too small for tiles with a halo of"
+            f" {before} and {after} pixels; export the network with open sizes"
         )
     ranges: list[Piece] = []
     last = 0
@@ -83,15 +84,15 @@ def _rounded_up(number: int, multiple: int) -> int:
 
 
 def check_tile(tile: int) -> None:
-    """Raise OnebranchError for an edge that is too small; 0 lets `tile_for` select it."""
+    """Raise OnebranchError for a side length that is too small. 0 is allowed: `tile_for` then selects it."""
     if tile and tile < MIN_TILE_PIXELS:
         raise OnebranchError(
-            f"tile must be at least {MIN_TILE_PIXELS} pixels, or 0 for a fitting one, not {tile}"
+            f"tile must be at least {MIN_TILE_PIXELS} pixels, or 0 for automatic selection, not {tile}"
         )
 
 
 def tile_for(memory: int) -> int:
-    """The edge of a tile for a network that may take `memory` bytes.
+    """The side length of tiles for a network that may use `memory` bytes.
 
     >>> tile_for(2**30), tile_for(50 * 2**20)
     (512, 256)
@@ -107,7 +108,7 @@ def run_tiled(
 ) -> np.ndarray:
     """`run(picture)`, computed in tiles of at most `tile` x `tile` pixels plus their halo.
 
-    picture: (H, W, ...). The output of `run` must depend on no more pixels than `halo` says, and be scaled by
+    picture: (H, W, ...). The output of `run` must depend only on pixels within `halo`, and be scaled by
     `halo.scale`; its sample type is that of the result. If the network needs the whole picture, there is one
     tile. If it runs on one size only, tiles have that size, provided that the picture is large enough.
     """
@@ -127,7 +128,10 @@ def run_tiled(
 def _run_exact(
     run: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, halo: Halo, size: tuple[int, int]
 ) -> np.ndarray:
-    """In tiles of that size; the picture is padded to a multiple with its last row and column."""
+    """`run(picture)` in tiles of exactly that size, for a network that runs on one size only.
+
+    The picture is first padded to a multiple of the cell by repeating its last row and column.
+    """
     height, width = picture.shape[:2]
     padded_height, padded_width = _rounded_up(height, halo.multiple), _rounded_up(width, halo.multiple)
     if (padded_height, padded_width) != (height, width):

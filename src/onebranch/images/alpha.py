@@ -1,4 +1,4 @@
-"""Colours of fully transparent pixels, replaced so that they do not bleed into visible edges."""
+"""Replacement of the colours of fully transparent pixels, so that they do not bleed into visible edges."""
 
 import numpy as np
 
@@ -6,11 +6,12 @@ from onebranch.images.samples import Samples, as_depth
 
 
 def fill_transparent(pixels: Samples, alpha: Samples, radius: int) -> Samples:
-    """Pixels (H, W, C), the fully transparent ones with the mean colour of visible ones around them.
+    """Pixels (H, W, C) in which fully transparent pixels have the mean colour of the visible pixels nearby.
 
-    alpha: (H, W), of the same type. radius: the mean is over a square of this many pixels on every side,
-    weighted by alpha and by nearness along each axis. Pixels that are visible, or have no visible one in the
-    square, stay as they are. Every result depends on its square alone, to the last bit.
+    alpha: (H, W), of the same type. radius: the mean is taken over the square of 2 radius + 1 pixels, with
+    weights that are proportional to alpha and decrease linearly along each axis. Visible pixels, and pixels
+    without a visible one in their square, are unchanged. A result depends on nothing outside its square, to
+    the last bit.
     """
     hidden = alpha == 0
     if not hidden.any():
@@ -28,7 +29,7 @@ def fill_transparent(pixels: Samples, alpha: Samples, radius: int) -> Samples:
 
 
 def _triangle_sum(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    """Along an axis, the sum over `radius` neighbours on both sides, with triangle weights and zeros beyond.
+    """Correlation along an axis with triangle weights of that radius; beyond the borders, values are zero.
 
     Example: radius 1 has the weights 1, 2, 1, so 0 0 4 0 becomes 0 4 8 4.
     """

@@ -8,9 +8,10 @@ from onebranch.images.picture import Picture
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Complete frames of one size, as they are shown. delays: milliseconds per frame. loop: 0 means endless.
+    """An animation, as complete (composited) frames of one size.
 
-    Raises OnebranchError if there is no frame, or if the numbers of frames and delays differ.
+    delays: milliseconds per frame. loop: number of repetitions, 0 for endless. Raises OnebranchError if there
+    is no frame, or if the numbers of frames and delays differ.
     """
 
     frames: tuple[Picture, ...]
@@ -21,6 +22,6 @@ class Animation:
         """Check the number of delays."""
         if not self.frames or len(self.frames) != len(self.delays):
             raise OnebranchError(
-                f"{len(self.frames)} frames and {len(self.delays)} delays are no animation;"
+                f"{len(self.frames)} frames and {len(self.delays)} delays do not form an animation;"
                 " it must have at least one frame, and one delay for each"
             )

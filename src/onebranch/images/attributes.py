@@ -9,13 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileAttributes:
-    """Permissions (the lowest nine bits), and the times of last access and modification in nanoseconds."""
+    """Permissions (nine bits), and the times of last access and modification in nanoseconds or None."""
 
     permissions: int
     times: tuple[int, int] | None = None
 
     def apply(self, path: Path) -> None:
-        """Give a file these attributes, as far as its file system supports them."""
+        """Set these attributes on a file, as far as its file system supports them."""
         with contextlib.suppress(OSError, NotImplementedError):
             path.chmod(self.permissions)
         if self.times is not None:

@@ -1,13 +1,14 @@
-"""BT.601 studio luma and chroma, divided by 255: what super-resolution networks of one channel work on.
+"""BT.601 studio-range luma and chroma, divided by 255, as super-resolution networks for luma use them.
 
-The numbers are those of MATLAB's rgb2ycbcr, which the field measures with. Nothing is clipped or rounded.
+The coefficients are those of MATLAB's rgb2ycbcr, by which published PSNR values are measured. Values are
+neither clipped nor rounded.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
-"""float32 or float64; results have the type of the argument."""
+"""A float32 or float64 array; results have the type of the argument."""
 
 _FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255
@@ -15,7 +16,7 @@ _FROM_YCBCR = np.linalg.inv(_FROM_RGB)
 
 
 def luma(rgb: FloatArray) -> FloatArray:
-    """Studio luma / 255 of RGB (..., 3) in [0, 1]: (...) in [16/255, 235/255], unclipped.
+    """Studio-range luma / 255 (...) of RGB (..., 3) in [0, 1]; luma is in [16/255, 235/255], not clipped.
 
     >>> luma(np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])) * 255
     array([ 16., 235.])
@@ -26,7 +27,7 @@ def luma(rgb: FloatArray) -> FloatArray:
 
 
 def to_ycbcr(rgb: FloatArray) -> FloatArray:
-    """Y, Cb and Cr (..., 3), studio range / 255, of RGB (..., 3) in [0, 1].
+    """Studio-range Y, Cb and Cr / 255 (..., 3) of RGB (..., 3) in [0, 1].
 
     >>> to_ycbcr(np.array([1.0, 1.0, 1.0])) * 255
     array([235., 128., 128.])
@@ -35,7 +36,7 @@ def to_ycbcr(rgb: FloatArray) -> FloatArray:
 
 
 def to_rgb(ycbcr: FloatArray) -> FloatArray:
-    """RGB (..., 3) of Y, Cb and Cr (..., 3), studio range / 255: the inverse of `to_ycbcr`, unclipped.
+    """RGB (..., 3) of studio-range Y, Cb and Cr / 255 (..., 3): the inverse of `to_ycbcr`, not clipped.
 
     >>> to_rgb(np.array([235.0, 128.0, 128.0]) / 255).round(12)
     array([1., 1., 1.])
@@ -44,7 +45,7 @@ def to_rgb(ycbcr: FloatArray) -> FloatArray:
 
 
 def _affine(values: FloatArray, matrix: FloatArray, offset: FloatArray) -> FloatArray:
-    """matrix @ value + offset for every value of (..., 3), as one large matrix product."""
+    """matrix @ v + offset for every vector v of `values` (..., 3), computed as one matrix product."""
     result = values.reshape(-1, 3) @ matrix.T.astype(values.dtype)
     result += offset.astype(values.dtype)
     return result.reshape(values.shape)

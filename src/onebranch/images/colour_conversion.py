@@ -1,6 +1,6 @@
-"""The conversion of a file's colours to those that a network processes, and the way back.
+"""Conversion from the colours of a file to colours that a network can process, and back.
 
-Here colours are images of libvips pipelines. In the formulas, white is 1.
+All functions build libvips pipelines. In the formulas, white is 1.
 """
 
 from __future__ import annotations  # libvips is imported only where it is used
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from onebranch.images.libvips import VipsImage
 
 Matrix = tuple[tuple[float, ...], ...]
-"""Three rows of three."""
+"""A 3x3 matrix, as a tuple of rows."""
 
 
 @dataclass(frozen=True)
 class ColourConversion:
-    """The conversion made while reading. `ColourConversion()`: none was made.
+    """The colour conversion that was made while reading; `ColourConversion()` if none was made.
 
-    description: in words, for people. depth: of the file's samples, restored by writing. kind: ""
-    (nothing was converted), "linear" (linear light), "profile" (RGB through its profile), "CMYK" or "Lab".
-    profile: the file's ICC profile if writing converts back through it. Converted pictures are float32, and
-    their samples have sRGB's transfer function, unclipped; all but the linear ones are sRGB and have no
-    profile in their metadata.
+    description: for people. depth: type of the file's samples, which writing restores. kind: "" (nothing was
+    converted), "linear" (linear light), "profile" (RGB, through its ICC profile), "CMYK" or "Lab". profile:
+    the file's ICC profile if writing converts back through it.
+
+    A converted picture is float32, with sRGB's transfer function, and is not clipped. Except for "linear",
+    its primaries are those of sRGB, too, and its metadata has no profile.
     """
 
     description: str = ""
@@ -39,16 +40,17 @@ class ColourConversion:
         return bool(self.kind)
 
     def restore(self, image: VipsImage, depth: str) -> VipsImage:
-        """The libvips image in the file's own colours, in that depth of the file that is written.
+        """The libvips image converted back to the colours of the file that was read, in `depth`.
 
-        image: float, 1 or 3 bands and perhaps alpha, as a converted `Picture` has them. The result says its
-        interpretation and carries the profile that it needs. Profiles return 16 bits at most.
+        image: the samples of a converted `Picture`: float, with 1 or 3 bands and an optional alpha band. The
+        result has its libvips interpretation and the ICC profile that it needs. Conversion through a profile
+        gives at most 16 bits.
         """
         return _with_alpha(image, _RESTORE[self.kind](_colours(image), depth, self.profile))
 
 
 def encode_srgb(image: VipsImage, depth: str) -> VipsImage:
-    """A converted picture's libvips image as sRGB in that depth, for formats without its own colours."""
+    """The libvips image of a converted picture as sRGB in that depth, for formats without its colours."""
     return _with_alpha(image, _encoded(_colours(image), depth))
 
 
@@ -63,12 +65,12 @@ def _colours(image: VipsImage) -> VipsImage:
 
 
 def _with_alpha(image: VipsImage, colours: VipsImage) -> VipsImage:
-    """Converted colours with the alpha of the image that they were converted from, if it has any."""
+    """The converted colours with the alpha band of the image before the conversion, if it has one."""
     channels = colour_bands(image)
     if image.bands == channels:
         return colours
     alpha = image[channels]
-    if colours.format == "short":  # 16-bit Lab: libvips keeps its alpha in that type too
+    if colours.format == "short":  # 16-bit Lab, whose alpha libvips stores in the same type
         alpha = (alpha * 32767).rint().cast("short")
     else:
         alpha = float_to_depth(alpha, DEPTHS_BY_VIPS_FORMAT.get(colours.format, "float32"))
@@ -76,7 +78,7 @@ def _with_alpha(image: VipsImage, colours: VipsImage) -> VipsImage:
 
 
 def linear_to_srgb(image: VipsImage) -> VipsImage:
-    """Linear light with sRGB's transfer function (IEC 61966-2-1), sign-preserving, unclipped."""
+    """Linear light with sRGB's transfer function (IEC 61966-2-1). f(-x) = -f(x); nothing is clipped."""
     magnitude = image.abs()
     curve = (magnitude ** (1 / 2.4)) * 1.055 - 0.055
     return ((magnitude <= 0.0031308).ifthenelse(magnitude * 12.92, curve) * image.sign()).cast("float")
@@ -94,20 +96,20 @@ SRGB_TO_XYZ_D50 = (
     (0.2225045, 0.7168786, 0.0606169),
     (0.0139322, 0.0971045, 0.7141733),
 )
-"""X, Y and Z of sRGB's red, green and blue, adapted to the profiles' D50 white (Bradford; ICC.1, annex E)."""
+"""X, Y and Z of sRGB's primaries, adapted to D50, the white of ICC profiles (Bradford; ICC.1, annex E)."""
 
 LAB_KNEE = 6 / 29
-"""Up to this cube root CIE Lab uses a straight line instead, for negative values too (CIE 15, 8.2.1)."""
+"""Below this value of the cube root, CIE Lab is linear in X, Y and Z (CIE 15, 8.2.1)."""
 
 LAB_TO_CURVES = ((1 / 116, 1 / 500, 0.0), (1 / 116, 0.0, 0.0), (1 / 116, 0.0, -1 / 200))
-"""L, a and b to the curves' values of X, Y and Z, before 16 / 116 is added."""
+"""The matrix from L, a, b to f(X), f(Y), f(Z) less 16 / 116, where f is the curve of CIE Lab."""
 
 CURVES_TO_LAB = ((0.0, 116.0, 0.0), (500.0, -500.0, 0.0), (0.0, 200.0, -200.0))
-"""The inverse, before 16 is subtracted from L."""
+"""The matrix from f(X), f(Y), f(Z) to L + 16, a, b."""
 
 
 def lab_to_srgb(image: VipsImage) -> VipsImage:
-    """CIE Lab (L 0 to 100) as sRGB, unclipped: the profiles' D50 white is white."""
+    """CIE Lab (D50, L from 0 to 100) as sRGB, not clipped. L = 100, a = b = 0 becomes white."""
     value = _recombined(image, LAB_TO_CURVES) + 16 / 116
     line = (value - 4 / 29) * (3 * LAB_KNEE**2)
     relative = (value > LAB_KNEE).ifthenelse(value * value * value, line)
@@ -115,7 +117,7 @@ def lab_to_srgb(image: VipsImage) -> VipsImage:
 
 
 def srgb_to_lab(image: VipsImage) -> VipsImage:
-    """The inverse of `lab_to_srgb`, of grey too."""
+    """The inverse of `lab_to_srgb`; accepts grey images, too."""
     colour = image if image.bands == 3 else image.bandjoin([image, image])
     relative = _recombined(srgb_to_linear(colour), _SRGB_TO_RELATIVE_XYZ)
     line = relative / (3 * LAB_KNEE**2) + 4 / 29
@@ -124,7 +126,7 @@ def srgb_to_lab(image: VipsImage) -> VipsImage:
 
 
 def _recombined(image: VipsImage, matrix: Matrix) -> VipsImage:
-    """Each pixel times a matrix."""
+    """Every pixel multiplied by the matrix."""
     return image.copy(interpretation="multiband").recomb([list(row) for row in matrix])
 
 
@@ -141,18 +143,18 @@ def _inverse(matrix: Matrix) -> Matrix:
 
 
 _SRGB_TO_RELATIVE_XYZ: Matrix = tuple(tuple(value / sum(row) for value in row) for row in SRGB_TO_XYZ_D50)
-"""Linear sRGB to X, Y and Z as shares of white's: white is (1, 1, 1)."""
+"""The matrix from linear sRGB to X, Y and Z relative to white, for which all three are 1."""
 
 
 def float_to_depth(image: VipsImage, depth: str) -> VipsImage:
-    """Float samples, white 1, rounded and clipped to a depth."""
+    """Float samples (white is 1), scaled, rounded and clipped to a depth."""
     if depth == "float32":
         return image.cast("float")
     return (image * float(WHITE_LEVELS[depth])).rint().cast(VIPS_FORMATS[depth])
 
 
 def to_float(image: VipsImage) -> VipsImage:
-    """Samples of 8 or 16 bits or float as float with white 1."""
+    """Samples of 8 bits, 16 bits or float as float samples whose white is 1."""
     white = float(WHITE_LEVELS[DEPTHS_BY_VIPS_FORMAT.get(image.format, "float32")])
     return image.cast("float") if white == 1 else (image / white).cast("float")
 
@@ -171,7 +173,10 @@ def _through_profile(image: VipsImage, depth: str, profile: bytes | None) -> Vip
 
 
 def _cmyk(image: VipsImage, depth: str, profile: bytes | None) -> VipsImage:
-    """CMYK. A file without a profile gets none: libvips' CMYK profile is larger than many pictures."""
+    """The image as CMYK, with the profile attached if there is one.
+
+    Without a profile, libvips' own CMYK profile is used but not attached: it is larger than many pictures.
+    """
     from onebranch.images.libvips import BLOCKS
 
     exported = _exported(image, profile, "cmyk")
@@ -182,7 +187,10 @@ def _cmyk(image: VipsImage, depth: str, profile: bytes | None) -> VipsImage:
 
 
 def _exported(image: VipsImage, profile: bytes | None, fallback: str) -> VipsImage:
-    """sRGB through a profile, or libvips' own one named `fallback`, in 16 bits; the profile is attached."""
+    """sRGB converted to 16 bits through a profile, which is attached.
+
+    fallback: name of libvips' own profile that is used if `profile` is None.
+    """
     from onebranch.images.libvips import BLOCKS, pyvips
 
     lab = srgb_to_lab(image).copy()

@@ -1,4 +1,4 @@
-"""Common degradations of pictures: reduction, blur, noise and compression of 8-bit RGB.
+"""Common degradations of 8-bit RGB pictures: downscaling, blur, noise and lossy compression.
 
 Every function takes and returns a uint8 array (H, W, 3). Randomness is an argument.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 Resampler = Literal["bicubic", "bilinear", "box", "lanczos", "hamming"]
-"""Antialiased filters of Pillow; its bicubic has a = -0.5, its box averages areas."""
+"""Antialiased filters of Pillow. "bicubic" has a = -0.5; "box" averages areas."""
 
 Codec = Literal["jpeg", "webp"]
 
@@ -34,7 +34,7 @@ def resize(picture: np.ndarray, height: int, width: int, resampler: Resampler) -
 
 
 def reduce(picture: np.ndarray, factor: int, resampler: Resampler) -> np.ndarray:
-    """The picture at 1/factor of its size; rows and columns beyond a multiple of the factor are left out.
+    """The picture downscaled by a factor, after its sides were cropped to multiples of the factor.
 
     >>> reduce(np.zeros((7, 9, 3), np.uint8), 2, "box").shape
     (3, 4, 3)
@@ -44,14 +44,14 @@ def reduce(picture: np.ndarray, factor: int, resampler: Resampler) -> np.ndarray
 
 
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; sigma in pixels (approximated by Pillow's repeated box filters)."""
+    """The picture after Gaussian blur, which Pillow approximates by box filters. sigma: in pixels."""
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).filter(ImageFilter.GaussianBlur(sigma)))
 
 
 def add_noise(
     picture: np.ndarray, sigma: float, rng: np.random.Generator, *, grey: bool = False
 ) -> np.ndarray:
-    """Gaussian noise, rounded and clipped to 8 bits; sigma in grey levels; `grey`: equal in all channels."""
+    """The picture with Gaussian noise, rounded and clipped. sigma: in levels. grey: same for all channels."""
     shape = (*picture.shape[:2], 1) if grey else picture.shape
     noisy = picture + np.float32(sigma) * rng.standard_normal(shape, np.float32)
     rounded: np.ndarray = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
@@ -61,7 +61,7 @@ def add_noise(
 def compress(
     picture: np.ndarray, quality: int, codec: Codec = "jpeg", subsampling: Subsampling = "4:2:0"
 ) -> np.ndarray:
-    """The picture after lossy compression and decoding; quality 1 to 100; WebP is always 4:2:0."""
+    """The picture after lossy compression and decoding. quality: 1 to 100. WebP is always 4:2:0."""
     buffer = io.BytesIO()
     options = {"subsampling": _PILLOW_SUBSAMPLING[subsampling]} if codec == "jpeg" else {"method": 2}
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, codec, quality=quality, **options)

@@ -1,4 +1,4 @@
-"""Pixel density and pixel aspect ratio: what each format says, and what each format can hold."""
+"""Pixel density and pixel aspect ratio: how each format stores them, and which formats can."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,19 +17,19 @@ CENTIMETRE_IN_MILLIMETRES = 10
 METRE_IN_MILLIMETRES = 1000
 
 MAX_JFIF_DENSITY = 65_535
-"""Largest number of a density in JFIF, which has 16 bits."""
+"""Largest density number in a JFIF header, where it has 16 bits."""
 
 MAX_PHYS_DENSITY = 2**31 - 1
-"""Largest number of a density in PNG's pHYs chunk."""
+"""Largest density number in the pHYs chunk of a PNG."""
 
 RELATIVE_PRECISION = 1000
-"""Relative densities that are not whole numbers are written as fractions with at most this denominator."""
+"""Largest denominator of the fraction that approximates a ratio of densities that are not integers."""
 
 DENSITY_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""Formats that hold pixels per unit of length; WebP and AVIF hold it only in EXIF."""
+"""Formats that store pixels per unit of length; WebP and AVIF store it only in EXIF."""
 
 ASPECT_FORMATS = ("PNG", "JPEG", "TIFF", "GIF")
-"""Formats that hold a pixel aspect ratio without a density."""
+"""Formats that can store a pixel aspect ratio without a density."""
 
 EXIF_FORMATS = ("WebP", "AVIF")
 
@@ -38,9 +38,9 @@ EXIF_FORMATS = ("WebP", "AVIF")
 class Density:
     """Pixels per unit of length, horizontally and vertically.
 
-    is_absolute: True if the unit is the millimetre. If False, there is no unit and only the ratio of the
-    numbers counts: width and height of a pixel are in the ratio y : x. Example: a JFIF header of (4, 3)
-    without a unit means that pixels are 3 wide and 4 high.
+    is_absolute: True if the unit is the millimetre. If False, there is no unit, and the numbers state only
+    the pixel aspect ratio: the width and height of a pixel are in the ratio y : x. Example: the density
+    (4, 3) without a unit means that pixels are 3 wide and 4 high.
     """
 
     x: float
@@ -49,11 +49,11 @@ class Density:
 
     @property
     def is_informative(self) -> bool:
-        """False for equal numbers without a unit: they state only that pixels are square, as by default."""
+        """False for equal numbers without a unit, which state only that pixels are square (the default)."""
         return self.is_absolute or self.x != self.y
 
     def transposed(self) -> "Density":
-        """The density of the picture after a quarter turn."""
+        """The density of the picture after a rotation by 90 degrees."""
         return Density(self.y, self.x, self.is_absolute)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Density:
         return f"pixel aspect ratio of {y}:{x}"
 
     def whole_ratio(self, largest: int = MAX_JFIF_DENSITY) -> tuple[int, int]:
-        """Whole numbers in the ratio x : y, the numbers themselves where they are whole and small enough.
+        """Integers in the ratio x : y: x and y themselves if they are integers and at most `largest`.
 
         >>> Density(4.0, 3.0, is_absolute=False).whole_ratio()
         (4, 3)
@@ -76,11 +76,11 @@ class Density:
 
 
 DEFAULT_DENSITY = Density(72 / INCH_IN_MILLIMETRES, 72 / INCH_IN_MILLIMETRES)
-"""The density assumed for a file that states none; libvips always writes one."""
+"""The density (72 dpi) that is written if a file states none, because libvips always writes one."""
 
 
 def read_density(structure: object, exif: bytes | None) -> Density | None:
-    """The density in a file's container, else in its EXIF; in JPEG, EXIF takes precedence, as in libvips."""
+    """The density from a file's container or, if it states none, from EXIF; for JPEG, EXIF comes first."""
     from_exif = _of_exif(exif)
     if isinstance(structure, JpegStructure) and from_exif is not None and from_exif.is_absolute:
         return from_exif
@@ -104,7 +104,7 @@ def _of_container(structure: object) -> Density | None:
 
 
 def _per(millimetres: float | None, x: float, y: float) -> Density:
-    """The density of x and y pixels per `millimetres`, or without a unit if that is None."""
+    """The density of x and y pixels per length of `millimetres`; without a unit if that is None."""
     if millimetres is None:
         return Density(float(x), float(y), is_absolute=False)
     return Density(x / millimetres, y / millimetres)
@@ -129,18 +129,18 @@ def _of_exif(exif: bytes | None) -> Density | None:
 
 
 def lost_density(density: Density | None, name: str, exif: bytes | None) -> str:
-    """A line if a file of the format `name` loses the density, else "". exif: the block that is written."""
+    """A note if a file of the format `name` loses the density, else "". exif: the block to be written."""
     if density is None or not density.is_informative or density == DEFAULT_DENSITY:
         return ""
     if name in (DENSITY_FORMATS if density.is_absolute else ASPECT_FORMATS):
         return ""
     if name in EXIF_FORMATS and _of_exif(exif) is not None:
         return ""
-    return f"its {density} is left out: {name} does not hold it"
+    return f"its {density} is left out: {name} cannot hold it"
 
 
 def jfif_density(density: Density) -> tuple[int, int, int]:
-    """JFIF's (x, y, unit): per inch or per centimetre, whichever is nearer to whole numbers.
+    """(x, y, unit) for a JFIF header: per inch or per centimetre, whichever is closer to integers.
 
     >>> jfif_density(Density(11.8, 11.8)), jfif_density(DEFAULT_DENSITY)
     ((118, 118, 2), (72, 72, 1))
@@ -157,7 +157,7 @@ def jfif_density(density: Density) -> tuple[int, int, int]:
 
 
 def phys_density(density: Density) -> tuple[int, int, bool]:
-    """(x, y, is_metre) of PNG's pHYs chunk."""
+    """(x, y, is_metre) for the pHYs chunk of a PNG."""
     if not density.is_absolute:
         return (*density.whole_ratio(MAX_PHYS_DENSITY), False)
     x, y = (
@@ -167,7 +167,7 @@ def phys_density(density: Density) -> tuple[int, int, bool]:
 
 
 def gif_aspect(density: Density) -> int:
-    """GIF's byte of the pixel aspect ratio: the nearest of (n + 15) / 64, n from 1 to 255.
+    """The byte n (1 to 255) of GIF's pixel aspect ratio (n + 15) / 64 that is closest to the density's.
 
     >>> gif_aspect(Density(4, 3, is_absolute=False))
     33

@@ -19,10 +19,10 @@ READABLE_SUFFIXES = READ_ONLY_SUFFIXES.union(
 
 
 def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """The pictures in a folder, sorted; with `recursive`, those in its subfolders too.
+    """The pictures in a folder, sorted. recursive: include those in its subfolders.
 
-    Hidden files are left out, links to folders are not followed. Raises OnebranchError if the folder is
-    missing, cannot be read or holds no picture.
+    Hidden files are left out, and links to folders are not followed. Raises OnebranchError if the folder is
+    missing, cannot be read or contains no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -36,27 +36,27 @@ def find_pictures(folder: Path | str, recursive: bool = False) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
-    """True if the suffix is that of a picture that is read."""
+    """True if the suffix is that of a picture format that can be read."""
     return path.suffix.lower() in READABLE_SUFFIXES
 
 
 def is_unread_picture(path: Path) -> bool:
-    """True if the suffix is that of a picture that is not read, such as .heic."""
+    """True if the suffix is that of a picture format that cannot be read, such as .heic."""
     return path.suffix.lower() in UNREAD_SUFFIXES
 
 
 def no_pictures_error(folder: Path, recursive: bool) -> OnebranchError:
-    """The error of a folder without pictures."""
+    """The error for a folder without pictures."""
     hint = "" if recursive else " (its subfolders were not searched)"
     suffixes = ", ".join(sorted(READABLE_SUFFIXES))
     return OnebranchError(f"no picture in '{folder}'{hint}; looked for {suffixes}")
 
 
 def files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """The files in a folder and its subfolders, in no particular order, without hidden ones.
+    """The files in a folder and its subfolders, without hidden ones, in no particular order.
 
-    depth: levels of folders; 1: only the folder's own files, None: all. Links are returned as they are, those
-    to folders too: they are not followed. Raises OnebranchError if a folder cannot be read.
+    depth: number of levels that are searched; 1 means only the folder itself, None means all. Links, even to
+    folders, are returned like files and are not followed. Raises OnebranchError if a folder cannot be read.
     """
 
     def fail(error: OSError) -> None:

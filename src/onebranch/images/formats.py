@@ -1,4 +1,4 @@
-"""The picture formats: how each is recognized, and what it can hold. Tables; no codec is imported here."""
+"""Tables of the picture formats: their signatures, suffixes and limits. No codec is imported here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,10 @@ from onebranch.errors import OnebranchError, nearest
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format can hold. depths: types of samples, the deepest last.
+    """A file format and what it can hold. depths: types of samples, the deepest last.
 
-    max_side: largest height or width in pixels. For JPEG and AVIF it is the limit of the encoders, which is
-    below that of the file headers.
+    max_side: largest height or width in pixels. For JPEG and AVIF, it is the limit of the encoder, which is
+    smaller than that of the file header.
     """
 
     name: str
@@ -31,17 +31,17 @@ FORMATS = {
     "BMP": Format("BMP", (".bmp", ".dib"), max_side=32767),
     "PPM": Format("PPM", (".ppm", ".pgm", ".pnm"), ("uint8", "uint16")),
 }
-"""Formats that are read and written, by name."""
+"""The formats that can be read and written, by name."""
 
 READ_ONLY_FORMATS = {
     "JPEG 2000": Format("JPEG 2000", (".jp2", ".jpx", ".jpf", ".j2k"), ("uint8", "uint16"), alpha=True),
     "ICO": Format("ICO", (".ico",), alpha=True),
     "TGA": Format("TGA", (".tga",), alpha=True),
 }
-"""Formats that are read and not written, by name."""
+"""The formats that can be read but not written, by name."""
 
 READ_ONLY_SUFFIXES = frozenset((".mpo", ".apng", ".pbm"))
-"""Suffixes of files that are read as JPEG, PNG and PPM, but never written."""
+"""Suffixes of files that are read as JPEG, PNG and PPM, but not written."""
 
 UNREAD_SUFFIXES = frozenset(
     (
@@ -50,10 +50,10 @@ UNREAD_SUFFIXES = frozenset(
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".raw"),
     )
 )
-"""Suffixes of pictures that are not read."""
+"""Suffixes of picture formats that cannot be read."""
 
 FORMAT_BY_SUFFIX = {suffix: each for each in FORMATS.values() for suffix in each.suffixes}
-"""The formats that are written."""
+"""The formats that can be written, by suffix."""
 
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -70,7 +70,7 @@ SIGNATURES = {
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\0\0\1\0": "ICO",
 }
-"""The first bytes of files of each format that is read."""
+"""The formats that can be read, by the first bytes of their files."""
 
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis", b"hevc")
@@ -86,11 +86,11 @@ FOREIGN_SIGNATURES = {
     b"<svg": "an SVG drawing",
     b"<?xml": "an SVG drawing or another XML file",
 }
-"""The first bytes of files that are refused by name."""
+"""Names of formats that cannot be read, by the first bytes of their files; used in error messages."""
 
 
 def format_of_content(head: bytes) -> Format | None:
-    """The format of a file that begins with these bytes (64 are enough); None if it is not read.
+    """The format of a file that begins with these bytes (64 are enough); None if it cannot be read.
 
     >>> format_of_content(b"GIF89a...").name
     'GIF'
@@ -111,7 +111,7 @@ def _is_avif(head: bytes) -> bool:
 
 
 def foreign_format(head: bytes) -> str:
-    """What a file that begins with these bytes is, if it is known and not read; "" otherwise.
+    """The name of the format that cannot be read and whose files begin with these bytes; "" if unknown.
 
     >>> foreign_format(b"%PDF-1.7")
     'a PDF document'
@@ -123,19 +123,19 @@ def foreign_format(head: bytes) -> str:
 
 
 def format_of_name(path: Path) -> Format:
-    """The format to write under this name.
+    """The format of a file to be written, by the suffix of its name.
 
-    Raises OnebranchError that names the nearest suffix if it is unknown.
+    Raises OnebranchError, which suggests the most similar suffix, if the suffix is unknown.
     """
     suffix = path.suffix.lower()
     if suffix in FORMAT_BY_SUFFIX:
         return FORMAT_BY_SUFFIX[suffix]
-    problem = f"has the unknown suffix '{suffix}'" if suffix else "has no suffix that says its format"
+    problem = f"has the unknown suffix '{suffix}'" if suffix else "has no suffix that states its format"
     raise OnebranchError(f"cannot write '{path}': it {problem}; {nearest(suffix, FORMAT_BY_SUFFIX)}")
 
 
 def format_names() -> str:
-    """The names of all formats that are written, in words.
+    """The names of all formats that can be written, for messages.
 
     >>> format_names()
     'PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP or PPM'

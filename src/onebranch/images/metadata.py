@@ -1,6 +1,6 @@
-"""The metadata of a picture file: what is kept, and how it is adapted when the picture changes.
+"""The metadata of a picture file: which parts are kept, and how they are adapted when the picture changes.
 
-How each block is edited, byte by byte, is in `images.containers`.
+The blocks are parsed and edited in `images.containers`.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from onebranch.images.samples import Samples
 
 @dataclass(frozen=True)
 class Metadata:
-    """Blocks of metadata as they are in the file, or None.
+    """Metadata blocks as stored in the file; None for each block that the file does not have.
 
-    texts: complete text chunks of a PNG. comments: contents of a JPEG's comment segments.
+    texts: complete text chunks of a PNG. comments: contents of the comment segments of a JPEG.
     """
 
     icc: bytes | None = None
@@ -39,16 +39,16 @@ TO_UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
     7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
-"""How samples (H, W, C) of an EXIF orientation become upright (CIPA DC-008, 4.6.5); 1 is upright."""
+"""Functions that make samples (H, W, C) upright, by EXIF orientation (CIPA DC-008, 4.6.5); 1 is upright."""
 
 TRANSPOSED = 5
-"""The first of the EXIF orientations whose rows are columns of the upright picture."""
+"""From this EXIF orientation on (5 to 8), stored rows are columns of the upright picture."""
 
 
 def upright(metadata: Metadata, orientation: int) -> Metadata:
-    """The metadata of a picture that has been made upright from that EXIF orientation: it says 1.
+    """The metadata after the picture was rotated from that EXIF orientation: the orientation becomes 1.
 
-    GeoTIFF tags, which describe the pixels as stored, are left out.
+    GeoTIFF tags are left out, because they describe the pixels as stored.
     """
     if orientation not in TO_UPRIGHT:
         return metadata
@@ -63,7 +63,7 @@ def upright(metadata: Metadata, orientation: int) -> Metadata:
 
 
 def of_size(metadata: Metadata, height: int, width: int) -> Metadata:
-    """The metadata whose EXIF, if it holds the size in pixels, and whose GeoTIFF tags are of this size."""
+    """The metadata with the size tags of EXIF, if present, and the GeoTIFF tags adapted to this size."""
     geotiff = metadata.geotiff
     return replace(
         metadata,
@@ -73,7 +73,7 @@ def of_size(metadata: Metadata, height: int, width: int) -> Metadata:
 
 
 def without_location(metadata: Metadata) -> Metadata:
-    """The metadata without geographic locations; damaged EXIF and XMP, which may hold one, are left out."""
+    """The metadata without geographic locations. Damaged EXIF and XMP are dropped: they may hold one."""
     return replace(
         metadata,
         exif=None if metadata.exif is None else exif.remove_location(metadata.exif),
@@ -85,12 +85,12 @@ def without_location(metadata: Metadata) -> Metadata:
 
 
 def without_companions(metadata: Metadata) -> Metadata:
-    """The metadata of one picture alone: XMP no longer announces a gain map or a video."""
+    """The metadata of a file with one picture only: XMP no longer announces a gain map or a video."""
     return replace(metadata, xmp=None if metadata.xmp is None else xmp.remove_companions(metadata.xmp))
 
 
 def without_thumbnail(metadata: Metadata) -> Metadata:
-    """The metadata of a changed picture: the thumbnails of the original are removed from EXIF and XMP."""
+    """The metadata without the thumbnails in EXIF and XMP, which show the unchanged picture."""
     return replace(
         metadata,
         exif=None if metadata.exif is None else exif.remove_thumbnail(metadata.exif),

@@ -1,4 +1,4 @@
-"""A picture as a value: its pixels, its alpha, and what its file holds beside them."""
+"""A picture as a value: its pixels, its alpha channel, and the metadata of its file."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,12 +13,13 @@ from onebranch.images.samples import WHITE_LEVELS, Samples
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A still picture, upright, greyscale or RGB.
+    """An upright still picture, greyscale or RGB.
 
-    pixels: (H, W, C) uint8, uint16 or float32, C 1 (grey) or 3 (RGB), encoded as the profile in `metadata`
-    says, sRGB where there is none. alpha: (H, W) of the same type, not premultiplied, or None. conversion:
-    how the file's colours were converted, and the way back. notes: what reading changed, one line each.
-    Raises OnebranchError if shapes or types do not fit.
+    pixels: (H, W, C) of uint8, uint16 or float32, where C is 1 (grey) or 3 (RGB). Their colour space is that
+    of the ICC profile in `metadata`, or sRGB if there is none. alpha: (H, W) of the same type, not
+    premultiplied, or None. conversion: the colour conversion that was made while reading, for the inverse
+    while writing. notes: what reading changed, one line each. Raises OnebranchError if shapes or types do not
+    fit.
 
     >>> picture = Picture(np.zeros((48, 64, 3), np.uint8))
     >>> picture.height, picture.width, picture.channels
@@ -32,7 +33,7 @@ class Picture:
     conversion: ColourConversion = field(default_factory=ColourConversion)
 
     def __post_init__(self) -> None:
-        """Convert samples to the machine's byte order, and check them."""
+        """Convert samples to native byte order and check shapes and types."""
         for part in ("pixels", "alpha"):
             samples = getattr(self, part)
             if samples is not None and not samples.dtype.isnative:
@@ -49,21 +50,21 @@ class Picture:
         shape, name = self.pixels.shape, self.pixels.dtype.name
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
             raise OnebranchError(
-                f"pixels of shape {shape} are no picture; they must be (H, W, 1) or (H, W, 3)"
+                f"pixels of shape {shape} are not a picture; they must be (H, W, 1) or (H, W, 3)"
             )
         if name not in WHITE_LEVELS:
             raise OnebranchError(
-                f"pixels of type {name} are no picture; they must be {', '.join(WHITE_LEVELS)}"
+                f"pixels of type {name} are not a picture; they must be {', '.join(WHITE_LEVELS)}"
             )
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return int(self.pixels.shape[1])
 
     @property
@@ -73,13 +74,13 @@ class Picture:
 
     @property
     def header(self) -> Header:
-        """The header that a reader of this picture has."""
+        """The header of a reader of this picture."""
         alpha, depth = self.alpha is not None, self.pixels.dtype.name
         layout = Layout(self.height, self.width, self.channels, alpha, depth)
         return Header(layout, self.metadata, self.conversion, self.notes)
 
     def samples(self) -> Samples:
-        """Pixels and alpha in one array (H, W, bands), as `Layout` says."""
+        """Pixels and alpha in one array (H, W, bands), as `Layout` defines it."""
         if self.alpha is None:
             return self.pixels
         return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
@@ -92,12 +93,12 @@ class Picture:
 
     @property
     def opaque(self) -> bool:
-        """True if fully opaque: there is no alpha, or it is white everywhere."""
+        """True if there is no alpha, or if it is fully opaque everywhere."""
         return self.alpha is None or bool(np.all(self.alpha == WHITE_LEVELS[self.alpha.dtype.name]))
 
 
 def picture_of(header: Header, samples: Samples) -> Picture:
-    """The picture whose reader has this header and these rows (H, W, bands)."""
+    """The picture of a reader with this header and these rows (H, W, bands)."""
     channels = header.layout.channels
     pixels = np.ascontiguousarray(samples[..., :channels])
     alpha = np.ascontiguousarray(samples[..., channels]) if header.layout.alpha else None

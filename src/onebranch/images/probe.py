@@ -1,6 +1,6 @@
-"""The cheap first look at a picture file: its format, size, frames and structure, without decoding anything.
+"""Probing of a picture file: its format, size, frame count and structure, without decoding anything.
 
-A file is probed once, and the `Probe` handed to whatever reads the file afterwards.
+A file is probed once; the `Probe` is passed to everything that reads the file afterwards.
 """
 
 import stat
@@ -56,16 +56,17 @@ STRUCTURES: dict[str, Callable[[BinaryIO], FileStructure | None]] = {
 }
 
 HEAD_BYTES = 64
-"""Number of bytes at the start of a file by which its format is recognized."""
+"""Number of bytes at the start of a file that are read to recognize its format."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a picture file announces.
+    """What the headers of a picture file state.
 
-    width, height: as stored, before any rotation; 0 if the header is damaged (the decoder says how).
-    samples: number per pixel, alpha included. depth: their type, "uint8", "uint16" or "float32".
-    structure: what the format's container module has read. frames: of an animation (GIF, WebP), else 1.
+    width, height: size in pixels as stored, before any rotation; 0 if the header is damaged (the decoder then
+    reports the damage). samples: number per pixel, including alpha. depth: type of the samples, "uint8",
+    "uint16" or "float32". structure: what the format's container module has read. frames: number of frames of
+    an animation (GIF, WebP), else 1.
     """
 
     path: Path
@@ -79,21 +80,20 @@ class Probe:
 
     @property
     def memory(self) -> MemoryEstimate:
-        """Bytes that a decoder will hold at one time, beside the rows that it returns."""
+        """The memory that the decoder will hold, without the rows that it returns."""
         size = self.width, self.height
         return estimate_memory(self.format.name, *size, self.samples, self.depth, self.structure)
 
 
 def probe(path: Path | str) -> Probe:
-    """Look at a picture file. The format is recognized by content, whatever the file's name says.
+    """The probe of a picture file. Its format is recognized by its content, not by its name.
 
-    The exception is TGA, which has no signature and is recognized by its suffix and its header.
-
-    Raises OnebranchError, in one line, if the file cannot be opened or holds no picture that can be read.
+    The exception is TGA, which has no signature and is recognized by its suffix and header. Raises
+    OnebranchError, in one line, if the file cannot be opened or is not a picture that can be read.
     """
     path = Path(path)
     try:
-        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise OnebranchError(f"cannot read '{path}': it is not a file")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -144,11 +144,11 @@ def _described_tiff(path: Path, file_format: Format, structure: TiffStructure) -
 def _refusal(head: bytes) -> str:
     foreign = foreign_format(head)
     if foreign:
-        return f"it is {foreign}, which is not read; convert it to PNG or TIFF first"
+        return f"it is {foreign}, a format that cannot be read; convert it to PNG or TIFF first"
     return f"{'it is not' if head else 'it is empty, not'} a {format_names()} picture"
 
 
 def _reason(error: Exception) -> str:
-    """The operating system's message, its first letter in lower case: 'no such file or directory'."""
+    """The message of an error with its first letter in lower case: 'no such file or directory'."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return text[:1].lower() + text[1:]

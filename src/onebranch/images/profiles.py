@@ -1,7 +1,7 @@
-"""Colour profiles: which encoded colours a network can process directly, and the conversion of all others.
+"""ICC profiles: which colours a network can process directly, and the conversion of all others.
 
-A profile is classified by its effect, never by its name: a few colours are converted through it, and their
-luminance is examined.
+A profile is classified by its effect, not by its name: a few colours are converted through it, and their
+luminances are compared.
 """
 
 from collections.abc import Callable
@@ -22,28 +22,28 @@ from onebranch.images.libvips import BLOCKS, VipsImage, field, pyvips
 ProfileKind = Literal["", "linear", "profile", "damaged"]
 
 DEPTHS = {"uchar": "uint8", "ushort": "uint16", "short": "uint16"}
-"""Depths of the file's samples by libvips' formats, 16-bit Lab's included; all others are float32."""
+"""The depth of a file's samples by libvips' format ("short" is 16-bit Lab); all others are float32."""
 
 COLOUR_SPACES = {b"RGB ": "RGB", b"GRAY": "grey", b"CMYK": "CMYK"}
-"""Names of a profile's data colour space (ICC.1, 7.2.6)."""
+"""Readable names of the colour space of a profile's data (ICC.1, 7.2.6)."""
 
 LAB_ALPHA_WHITE = 32767
-"""The value of an opaque pixel beside 16-bit Lab."""
+"""The alpha of an opaque pixel of 16-bit Lab."""
 
 PATCHES = np.array(
     [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128]], np.uint8
 )
-"""Black, white, red, green, blue and mid grey, by which profiles are classified."""
+"""The colours by which profiles are classified: black, white, red, green, blue and mid grey."""
 
 LINEAR_GREY_LUMINANCE = 0.4
-"""A profile with a higher luminance of mid grey is linear: linear 0.50, sRGB 0.22, gamma 1.8 0.29."""
+"""A profile whose mid grey has a higher luminance is linear. Linear has 0.50, sRGB 0.22, gamma 1.8 0.29."""
 
 
 class DecodedColours(NamedTuple):
     """A libvips image in colours that a network can process.
 
-    conversion: how they were made. profile: the ICC profile that describes them, None for sRGB. notes: what
-    to tell the user, one line each.
+    conversion: how the file's colours were converted. profile: the ICC profile of the image; None for sRGB.
+    notes: messages for the user, one line each.
     """
 
     image: VipsImage
@@ -53,7 +53,7 @@ class DecodedColours(NamedTuple):
 
 
 def decode_colours(image: VipsImage) -> DecodedColours:
-    """A decoded file's libvips image in colours that a network can process; see `ColourConversion`."""
+    """The libvips image of a decoded file, converted to colours that a network can process."""
     profile = field(image, BLOCKS["icc"], None)
     space = str(image.interpretation)
     if image.format == "double":
@@ -106,13 +106,13 @@ def _from_lab(image: VipsImage) -> DecodedColours:
 
 
 def _convert(image: VipsImage, channels: int, convert: Callable[[VipsImage], VipsImage]) -> VipsImage:
-    """The first `channels` bands converted, the alpha beside them as float."""
+    """The image with its first `channels` bands converted, and its alpha band, if any, as float."""
     colours = convert(image[:channels] if image.bands > channels else image)
     return colours if image.bands == channels else colours.bandjoin(to_float(image[channels]))
 
 
 def _imported(image: VipsImage) -> VipsImage:
-    """RGB or CMYK as unclipped sRGB, through the attached profile; by default libvips' own for CMYK."""
+    """RGB or CMYK as sRGB, not clipped, through the attached profile, or libvips' own one for CMYK."""
     if image.format == "float":
         image = (image * 65535).rint().cast("ushort")
     fallback = {"input_profile": "cmyk"} if image.bands == 4 else {}
@@ -122,13 +122,13 @@ def _imported(image: VipsImage) -> VipsImage:
 
 @lru_cache(maxsize=64)
 def classify_profile(profile: bytes, channels: int) -> ProfileKind:
-    """How colours of an ICC profile are processed.
+    """How colours with an ICC profile are processed. channels: of the picture, 1 or 3.
 
-    "": directly. "linear": with sRGB's transfer function. "profile": converted to sRGB, because luma would
-    not represent brightness; it does if green is the brightest primary and blue the darkest, as in sRGB.
-    "damaged": the profile cannot be used. channels: of the picture, 1 or 3.
+    "": unchanged. "linear": after encoding with sRGB's transfer function. "profile": after conversion to
+    sRGB, because BT.601 luma of the samples would not represent brightness. (It does if green is the
+    brightest primary and blue the darkest, as in sRGB.) "damaged": the profile cannot be used.
     """
-    if profile[36:40] != b"acsp":  # libvips would use sRGB instead, without an error
+    if profile[36:40] != b"acsp":  # libvips would silently use sRGB
         return "damaged"
     patches = np.ascontiguousarray(PATCHES[:, :channels])
     image = pyvips.Image.new_from_memory(patches.data, len(patches), 1, channels, "uchar")

@@ -1,4 +1,4 @@
-"""Reading pictures, by rows or as a whole: sizes and memory are checked before anything is decoded."""
+"""Reading of pictures, by rows or as a whole. Size and memory are checked before anything is decoded."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +18,20 @@ LIBVIPS_ROWS = 1500
 """Number of rows that libvips holds in its buffers while it decodes (measured)."""
 
 MAX_PIXELS = 1_000_000_000
-"""Default limit of a picture: 3 GB in 8 bits. Most files that announce more are malicious."""
+"""Default limit of height x width: 3 GB of 8-bit RGB. Files that announce more are mostly malicious."""
 
 
 def open_picture(
     source: Probe | Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
 ) -> Reader:
-    """The first picture (frame or page) in a file as upright rows from the top.
+    """A reader of the upright rows of the first picture (frame or page) in a file.
 
-    source: a file, or the `Probe` of one. 8-bit, 16-bit and float samples keep their type, grey stays grey;
-    palettes become RGB; CMYK, Lab and linear light are converted (`ColourConversion`) to float32. The size in
-    the header is checked against `max_pixels`, and what the decoder must hold at one time (`decoders.memory`)
-    against `memory`, in bytes. Large rotated or interlaced pictures take a temporary file
+    source: a file, or the `Probe` of one. 8-bit, 16-bit and float samples keep their type, and grey stays
+    grey. Palettes become RGB. CMYK, Lab and linear light are converted to float32 (`ColourConversion`).
+    max_pixels: limit of height x width. memory: limit, in bytes, of what the decoder holds at one time
+    (`decoders.memory`). Large rotated or interlaced pictures need a temporary file
     (`decoders.temporary_file`). Raises OnebranchError, in one line that names the file, if it cannot be read;
-    damage further down in the file is raised by `Reader.read`.
+    damage that is found later is raised by `Reader.read`.
     """
     from onebranch.images.decoders.decoding import open_file
 
@@ -39,7 +39,7 @@ def open_picture(
 
 
 def bytes_for_reading(header: Header) -> int:
-    """Estimated bytes that the picture's `Reader` takes, without the rows that it returns."""
+    """The estimated bytes that the `Reader` of a picture needs, without the rows that it returns."""
     layout = header.layout
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
     return max(header.decoder_bytes, row * min(layout.height, LIBVIPS_ROWS))
@@ -48,10 +48,10 @@ def bytes_for_reading(header: Header) -> int:
 def read(
     source: Probe | Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
 ) -> Picture:
-    """Read a picture file; the picture is returned upright, as greyscale or RGB.
+    """The picture in a file, upright, as greyscale or RGB.
 
-    max_pixels: the largest picture that is read. memory: bytes that decoding may take. Raises OnebranchError
-    that names the file if it cannot be read, is damaged, or is too large.
+    max_pixels: limit of height x width. memory: limit of the decoder's memory in bytes. Raises
+    OnebranchError, which names the file, if it cannot be read, is damaged, or exceeds a limit.
 
     >>> from onebranch.model.catalogue import MODELS_FOLDER
     >>> read(MODELS_FOLDER.parent / "photograph.png").pixels.shape
@@ -65,16 +65,16 @@ def read(
         except MemoryError:
             raise OnebranchError(
                 f"cannot read '{probed.path}': there is not enough memory for {layout.width}x{layout.height}"
-                " pixels at once; read it by rows (open_picture)"
+                " pixels as a whole; read it by rows (open_picture)"
             ) from None
 
 
 def read_animation(
     source: Probe | Path | str, *, max_pixels: int = MAX_PIXELS, memory: int = DEFAULT_DECODER_MEMORY
 ) -> "Animation":
-    """All frames of a GIF or WebP, as they are shown, with their timing; one frame of anything else.
+    """All frames of a GIF or WebP, composited, with their timing; one frame for any other format.
 
-    `max_pixels` and `memory` limit all frames together. Errors as in `open_picture`.
+    `max_pixels` and `memory` limit the sum of all frames. Raises the errors of `open_picture`.
     """
     from onebranch.images.animation import Animation
     from onebranch.images.decoders.decoding import decode_animation

@@ -1,8 +1,8 @@
-"""Bicubic and bilinear resizing as MATLAB's imresize does it, and as fixed convolutions.
+"""Bicubic and bilinear resizing as in MATLAB's imresize, and the same as fixed convolutions.
 
-The weights are imresize's `contributions`: the kernel is stretched when reducing (antialiasing) and its
-weights sum to one. A picture is resized along one axis, then the other, by small dense blocks of the sparse
-weight matrix, which the linear algebra library multiplies fast.
+The weights are those of imresize's `contributions`: for downscaling, the kernel is stretched (antialiasing),
+and the weights sum to one. A picture is resized along one axis and then the other. The sparse weight matrix
+of an axis is applied in small dense blocks, because BLAS multiplies dense matrices fast.
 """
 
 import math
@@ -22,14 +22,14 @@ Kernel = Literal["bicubic", "bilinear"]
 PhaseKind = Literal["bicubic", "bilinear", "nearest"]
 
 BLOCK_OUTPUTS = 32
-"""Output rows or columns of one dense block: the fastest of 16 to 128, measured for scales 1/4 to 4."""
+"""Output rows or columns per dense block: the fastest of 16 to 128, measured for scales from 1/4 to 4."""
 
 CACHED_RESIZINGS = 32
-"""Number of axes whose weights are kept: the frames of a clip and the bands of a picture share them."""
+"""Number of resizings whose weights are cached, for the frames of a clip and the bands of a picture."""
 
 
 def cubic(x: FloatArray) -> FloatArray:
-    """Keys' cubic convolution kernel with a = -0.5, zero from distance 2 on.
+    """Keys' cubic convolution kernel with a = -0.5, which is zero for |x| >= 2.
 
     Source: R. Keys, Cubic Convolution Interpolation for Digital Image Processing (1981).
 
@@ -44,7 +44,7 @@ def cubic(x: FloatArray) -> FloatArray:
 
 
 def linear(x: FloatArray) -> FloatArray:
-    """The triangle of bilinear interpolation, zero from distance 1 on."""
+    """The triangle kernel of bilinear interpolation, which is zero for |x| >= 1."""
     result: FloatArray = np.maximum(1 - np.abs(x), 0)
     return result
 
@@ -58,9 +58,10 @@ _KERNELS: dict[str, tuple[Callable[[FloatArray], FloatArray], int]] = {
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """The taps of every output position: input positions, which may lie outside, and their weights.
+    """The filter taps of every output position: their input positions and weights.
 
-    Compared and hashed by identity, so that what is computed from them can be cached.
+    Positions may lie outside the input. Objects are compared and hashed by identity, so that results that are
+    computed from them can be cached.
     """
 
     positions: npt.NDArray[np.int64]  # (output length, taps)
@@ -77,10 +78,10 @@ def contributions(
     antialias: bool = True,
     shift: float = 0.0,
 ) -> Contributions:
-    """The taps along an axis of `length`, resized to `output` by the factor `scale`.
+    """The taps for resizing an axis from `length` to `output` pixels with the factor `scale`.
 
-    shift: added to the position in the input of every output position, in pixels of the input. Positions
-    count from 0 and may lie outside [0, length). The arrays are shared: do not write into them. Source:
+    shift: offset, in input pixels, that is added to the input position of every output position. Positions
+    count from 0 and may lie outside [0, length). The arrays are cached: do not modify them. Source:
     imresize.m (R2020a), `contributions`.
     """
     shape, width = _KERNELS[kernel]
@@ -122,10 +123,11 @@ def resize(
     antialias: bool = True,
     scale: float | None = None,
 ) -> FloatArray:
-    """The picture (H, W[, C]) at (height, width[, C]), unclipped, in its own float type.
+    """The picture (H, W[, C]) resized to (height, width[, C]), not clipped, in its float type.
 
-    scale: the factor that the kernel is placed and stretched by; by default each axis's own, output / input.
-    The axis that shrinks most goes first, as in imresize. Raises OnebranchError if a side is less than 1.
+    scale: the factor by which the kernel is positioned and stretched; by default output / input of each axis.
+    The axis with the smaller factor is resized first, as in imresize. Raises OnebranchError if a side is less
+    than 1.
     """
     if min(height, width, *picture.shape[:2]) < 1:
         raise OnebranchError(
@@ -140,10 +142,11 @@ def resize(
 
 @dataclass(frozen=True)
 class Resizing:
-    """A resizing that can be computed by rows: the samples are the same, to the last bit, for any bands.
+    """A resizing that can be computed in bands of rows. The bands do not affect the samples, to the last bit.
 
-    before, after: (height, width). factors: of height and width, by which the kernel is placed and stretched.
-    shifts: of height and width, added to the position in the input of every output position, in pixels.
+    before, after: (height, width). factors: (vertical, horizontal) factors by which the kernel is positioned
+    and stretched. shifts: (vertical, horizontal) offsets, in input pixels, that are added to the input
+    position of every output position.
     """
 
     before: tuple[int, int]
@@ -155,16 +158,16 @@ class Resizing:
     shifts: tuple[float, float] = (0.0, 0.0)
 
     def needs(self, first: int, last: int) -> tuple[int, int]:
-        """The rows [begin, end) of the picture from which rows [first, last) of the result are computed."""
+        """The range [begin, end) of input rows that the output rows [first, last) depend on."""
         first, last = _in_blocks(first, last, self.after[0])
         taken = inside(self._taps(0).positions[first:last], self.before[0], self.border)
         begin, end = int(taken.min()), int(taken.max()) + 1
         return (begin, end) if self._height_first else _in_blocks(begin, end, self.before[0])
 
     def rows(self, samples: FloatArray, begin: int, first: int, last: int) -> FloatArray:
-        """Rows [first, last) of the result, from rows (N, W[, C]) of the picture that start at row `begin`.
+        """Output rows [first, last), from input rows (N, W[, C]) that start at row `begin`.
 
-        These must include all rows that `needs` returns.
+        The input rows must include all rows that `needs` returns.
         """
         low, high = _in_blocks(first, last, self.after[0])
         start, stop = self.needs(first, last)
@@ -193,7 +196,7 @@ class Resizing:
 
 
 def _in_blocks(first: int, last: int, length: int) -> tuple[int, int]:
-    """[first, last) widened to whole blocks."""
+    """[first, last) extended to multiples of the block size, within [0, length)."""
     return first // BLOCK_OUTPUTS * BLOCK_OUTPUTS, min(length, -(-last // BLOCK_OUTPUTS) * BLOCK_OUTPUTS)
 
 
@@ -205,9 +208,9 @@ def imresize(
     kernel: Kernel = "bicubic",
     antialias: bool = True,
 ) -> FloatArray:
-    """The picture (H, W[, C]) resized by a factor: (ceil(H scale), ceil(W scale)[, C]), unclipped.
+    """The picture (H, W[, C]) resized by a factor to (ceil(H scale), ceil(W scale)[, C]), not clipped.
 
-    Equals imresize(picture, scale, kernel) of current MATLAB, in floating point.
+    It equals imresize(picture, scale, kernel) of current MATLAB versions for floating-point input.
 
     >>> imresize(np.ones((5, 6)), 1 / 2).shape
     (3, 3)
@@ -217,11 +220,11 @@ def imresize(
 
 
 def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
-    """Kernels (S², K, K), K odd, that enlarge `scale` times as a convolution and a pixel shuffle.
+    """Kernels (S², K, K), K odd, by which upscaling by S is a convolution and a pixel shuffle.
 
     The picture is edge-replicated by K // 2 on every side. Its correlation with kernel S y + x gives pixel
-    (y, x) of every S×S cell of the enlarged picture, which equals `resize` with border "edge"; for "nearest",
-    every pixel is repeated.
+    (y, x) of every S×S cell of the output. The output equals that of `resize` with border "edge"; for
+    "nearest", every pixel is repeated.
 
     >>> upscale_phases(2).shape, upscale_phases(3, "nearest").shape
     ((4, 5, 5), (9, 1, 1))
@@ -236,11 +239,11 @@ def upscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.fl
 
 
 def downscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.float64]:
-    """The kernel (1, K, K) that reduces `scale` times as a convolution of stride `scale`.
+    """The kernel (1, K, K) by which downscaling by S is a convolution of stride S.
 
-    The sides of the picture are multiples of S. It is edge-replicated by (K - S) // 2 on the left and top and
-    by the rest of K - S on the right and bottom. The result equals antialiased `resize` with border "edge";
-    for "nearest", it is every S-th pixel, from S // 2 on.
+    The sides of the picture must be multiples of S. It is edge-replicated by (K - S) // 2 on the left and
+    top, and by the rest of K - S on the right and bottom. The output equals that of antialiased `resize` with
+    border "edge"; for "nearest", it is every S-th pixel, starting at S // 2.
 
     >>> downscale_phases(2).shape, downscale_phases(3).shape, downscale_phases(3, "nearest").shape
     ((1, 8, 8), (1, 11, 11), (1, 3, 3))
@@ -255,7 +258,7 @@ def downscale_phases(scale: int, kind: PhaseKind = "bicubic") -> npt.NDArray[np.
 
 
 def _spread(taps: Contributions, first: int, last: int) -> npt.NDArray[np.float64]:
-    """The weights at every position from `first` to `last`: (output length, last - first + 1)."""
+    """The weights as a dense matrix (output length, last - first + 1), for positions `first` to `last`."""
     lines = np.zeros((len(taps.weights), last - first + 1))
     rows, columns = np.nonzero(taps.weights)
     lines[rows, taps.positions[rows, columns] - first] = taps.weights[rows, columns]
@@ -263,18 +266,18 @@ def _spread(taps: Contributions, first: int, last: int) -> npt.NDArray[np.float6
 
 
 def _ceil(length: float) -> int:
-    """The value rounded up, ignoring rounding errors of floats: 3 x (1/3) gives 1."""
+    """The value rounded up, with a tolerance for rounding errors: 3 x (1/3) gives 1."""
     return max(1, math.ceil(length - 1e-9))
 
 
 def _planes(picture: FloatArray) -> FloatArray:
-    """(H, W[, C]) of any type as float (C, H, W)."""
+    """A picture (H, W[, C]) of any type as float planes (C, H, W)."""
     values = picture.astype(np.result_type(picture.dtype, np.float32), copy=False)
     return values[None] if picture.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
 def _picture(planes: FloatArray, dimensions: int) -> FloatArray:
-    """(C, H, W) as (H, W) or (H, W, C)."""
+    """Planes (C, H, W) as a picture with 2 dimensions, (H, W), or 3, (H, W, C)."""
     return planes[0] if dimensions == 2 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
@@ -286,7 +289,10 @@ def _along_height(
     begin: int = 0,
     wanted: tuple[int, int] | None = None,
 ) -> FloatArray:
-    """(C, H, W), whose first row is row `begin` of the picture's `length` rows -> (C, wanted rows, W)."""
+    """Planes (C, H, W) resized vertically to (C, wanted rows, W).
+
+    begin: number of the planes' first row in the picture, which has `length` rows.
+    """
     first, last = wanted or (0, len(taps.weights))
     result = np.empty((planes.shape[0], last - first, planes.shape[2]), planes.dtype)
     for out, into, matrix in _blocks(taps, length, border, planes.dtype, (first, last)):
@@ -296,9 +302,9 @@ def _along_height(
 
 
 def _along_width(planes: FloatArray, taps: Contributions, border: Border) -> FloatArray:
-    """(C, H, W) -> (C, H, output).
+    """Planes (C, H, W) resized horizontally to (C, H, output).
 
-    In blocks of rows as well, so that a row's sums do not depend on how many rows there are.
+    Rows are processed in blocks of fixed size, too, so that the sums do not depend on the number of rows.
     """
     count, height, width = planes.shape
     result = np.empty((count, height, len(taps.weights)), planes.dtype)
@@ -324,10 +330,11 @@ def _blocks(
     dtype: npt.DTypeLike,
     wanted: tuple[int, int] | None = None,
 ) -> list[tuple[slice, slice, FloatArray]]:
-    """The weight matrix (output, length) in dense blocks: slices of outputs and of inputs, and the weights.
+    """The weight matrix (output, length) in dense blocks: (slice of outputs, slice of inputs, weights).
 
-    wanted: the outputs, from a multiple of `BLOCK_OUTPUTS` on; all of them by default. Example: halving 64
-    rows gives one block: outputs 0 to 31, inputs 0 to 63, and a 32x64 matrix with eight weights in a row.
+    wanted: the range of outputs, which begins at a multiple of `BLOCK_OUTPUTS`; by default, all outputs.
+    Example: resizing 64 rows to 32 gives one block: outputs 0 to 31, inputs 0 to 63, and a 32x64 matrix with
+    eight non-zero weights in each row.
     """
     first, last = wanted or (0, len(taps.weights))
     positions = inside(taps.positions[first:last], length, border)

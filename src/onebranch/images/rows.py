@@ -1,4 +1,4 @@
-"""Pictures as rows, from the top: what the rows hold, and the protocol of those who return them."""
+"""Pictures as a sequence of rows, from the top: the layout of rows, and the protocol of their readers."""
 
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
@@ -12,7 +12,7 @@ from onebranch.images.samples import Samples
 
 @dataclass(frozen=True)
 class Layout:
-    """What rows hold: (count, width, channels + alpha) samples, alpha last and not premultiplied.
+    """The layout of rows of samples (count, width, channels + alpha); alpha is last and not premultiplied.
 
     channels: 1 (grey) or 3 (RGB). depth: "uint8", "uint16" or "float32" (0 is black, 1 is white).
     """
@@ -25,15 +25,15 @@ class Layout:
 
     @property
     def bands(self) -> int:
-        """Samples of a pixel."""
+        """Number of samples per pixel."""
         return self.channels + self.alpha
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a picture before its rows; see `Picture` for the fields.
+    """What is known of a picture before its rows are read. See `Picture` for the fields.
 
-    decoder_bytes: bytes that its decoder holds at one time, without the rows that it returns.
+    decoder_bytes: estimated bytes that the decoder holds, without the rows that it returns.
     """
 
     layout: Layout
@@ -44,14 +44,14 @@ class Header:
 
 
 class Reader(Protocol):
-    """A picture that is read once, from top to bottom, in bounded memory. A context manager."""
+    """A context manager that reads a picture once, from top to bottom, in bounded memory."""
 
     @property
     def header(self) -> Header:
-        """What is known before the first row."""
+        """What is known of the picture before its first row is read."""
 
     def read(self, count: int) -> Samples:
-        """The next rows (at most `count`, W, bands); none at the end. Raises OnebranchError if damaged."""
+        """The next rows (N, W, bands), N <= count; N is 0 at the end. OnebranchError if they are damaged."""
 
     def close(self) -> None:
         """Release files and memory."""
@@ -62,7 +62,7 @@ class Reader(Protocol):
 
 
 class ClosedAtExit:
-    """A context manager that is closed at the end of `with`: the base of all readers."""
+    """The base class of all readers: a context manager that calls `close` at its end."""
 
     def close(self) -> None:
         """See `Reader.close`."""
@@ -76,7 +76,7 @@ class ClosedAtExit:
 
 
 class WithoutAlpha(ClosedAtExit):
-    """The rows of another reader without their last band: a `Reader`."""
+    """A `Reader` of the rows of another reader without their last band."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -93,7 +93,7 @@ class WithoutAlpha(ClosedAtExit):
 
 
 class ArrayReader(ClosedAtExit):
-    """The rows of samples (H, W, bands) that are in memory: a `Reader`."""
+    """A `Reader` of samples (H, W, bands) in memory."""
 
     def __init__(self, samples: Samples, header: Header) -> None:
         self.header = header
@@ -110,12 +110,12 @@ class ArrayReader(ClosedAtExit):
 
 
 def read_exactly(reader: Reader, count: int) -> Samples:
-    """The next `count` rows (count, W, bands); a reader may give them in several parts."""
+    """The next `count` rows (count, W, bands), joined if the reader returns them in several parts."""
     layout = reader.header.layout
     parts = []
     while count > 0:
         parts.append(reader.read(count))
-        assert len(parts[-1]), "a reader gives as many rows as its header says, or raises an error"
+        assert len(parts[-1]), "a reader returns as many rows as its header states, or raises an error"
         count -= len(parts[-1])
     if len(parts) == 1:
         return parts[0]

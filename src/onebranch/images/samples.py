@@ -1,24 +1,24 @@
-"""Samples: their types, the value of white in each, and conversion from one to another."""
+"""Sample types: the value of white in each, and conversion between them."""
 
 import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.generic]
-"""uint8, uint16, or float32 with 0 as black and 1 as white."""
+"""An array of uint8, uint16, or float32 with 0 as black and 1 as white."""
 
 WHITE_LEVELS = {"uint8": 255, "uint16": 65535, "float32": 1}
-"""The types of samples, called depths, and the value of white in each."""
+"""The value of white for each sample type (called depth)."""
 
 DEPTH_IN_WORDS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "32-bit floats"}
 
 VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
-"""libvips' names of our depths."""
+"""The libvips format for each depth."""
 
 DEPTHS_BY_VIPS_FORMAT = {name: depth for depth, name in VIPS_FORMATS.items()}
 
 
 def as_depth(samples: Samples, depth: str) -> Samples:
-    """Samples of any depth as another one ("uint8", "uint16", "float32"), clipped and rounded half up.
+    """Samples converted to a depth ("uint8", "uint16", "float32"), clipped and rounded half up.
 
     >>> as_depth(np.array([0, 128, 65535], np.uint16), "uint8").tolist()
     [0, 0, 255]

@@ -1,4 +1,4 @@
-"""Writing pictures to files that appear complete or not at all, row by row if they are large."""
+"""Atomic writing of picture files: a file appears complete or not at all. Large ones are written by rows."""
 
 import itertools
 from collections.abc import Callable
@@ -27,55 +27,55 @@ if TYPE_CHECKING:
     from onebranch.images.animation import Animation
 
 ANIMATION_FORMATS = ("GIF", "WebP")
-"""The formats in which animations are written."""
+"""The formats in which animations can be written."""
 
 MAX_COLLECTED_BYTES = 64 << 20
-"""Pictures up to this size are collected and encoded at the end; larger ones row by row."""
+"""Pictures with at most this many bytes are encoded at the end; larger ones are encoded by rows."""
 
 ENCODER_ROWS = 1000
 """Number of rows that libvips holds in its buffers while it encodes (measured)."""
 
 WHOLE_PICTURE_FACTORS = {"WebP": 6, "WebP lossless": 9, "GIF": 5, "AVIF": 13}
-"""Formats whose encoders need the whole picture, and their memory as a multiple of its bytes (measured)."""
+"""The formats whose encoders need the whole picture, with their memory per byte of it (measured)."""
 
 ENCODER_BYTES = {"AVIF": 20_000_000}
 """Bytes that an encoder needs even for the smallest picture (measured)."""
 
 MAX_BMP_BYTES = 2**32 - 1
-"""Largest BMP file: its header stores the file size in 32 bits."""
+"""Bytes of the largest BMP file: its header stores the file size in 32 bits."""
 
 BMP_PALETTE_BYTES = 2048
-"""Upper bound for the headers and the palette of a BMP."""
+"""Upper bound of the bytes of a BMP's headers and palette."""
 
 DISK_PROBE_BYTES = 1 << 16
-"""Number of bytes written to a file to find out whether the disk is full."""
+"""Number of bytes that are written to find out whether the disk is full."""
 
 
 def check_target(path: Path | str, header: Header, encoding: Encoding = DEFAULT_ENCODING) -> tuple[str, ...]:
-    """What would be lost when the picture is written, one line each; checked before any work.
+    """Notes about what is lost if the picture is written to that file, one line each.
 
-    Raises OnebranchError if the file cannot be written: the format is unknown, cannot hold pictures of this
-    size, has no transparency (a picture with alpha counts as transparent), or does not support the encoding.
+    Raises OnebranchError if the format is unknown, cannot hold pictures of this size, has no transparency (a
+    picture with alpha counts as transparent), or does not support the encoding.
     """
     path, layout = Path(path), header.layout
     file_format = format_of_name(path)
     name = file_format.name
     if max(layout.height, layout.width) > file_format.max_side:
         raise OnebranchError(
-            f"cannot write '{path}': {name} holds at most {file_format.max_side} pixels a side,"
+            f"cannot write '{path}': {name} is limited to {file_format.max_side} pixels per side,"
             f" not {layout.width}x{layout.height}; choose PNG or TIFF"
         )
     if name == "BMP" and bmp_row_bytes(layout) * layout.height + BMP_PALETTE_BYTES > MAX_BMP_BYTES:
-        raise OnebranchError(f"cannot write '{path}': a BMP file ends at 4 GB; choose PNG or TIFF")
+        raise OnebranchError(f"cannot write '{path}': BMP is limited to files of 4 GB; choose PNG or TIFF")
     if layout.alpha and not file_format.alpha:
         raise OnebranchError(f"cannot write '{path}': {name} has no transparency; choose PNG, WebP or TIFF")
     if encoding.lossless and name == "JPEG":
-        raise OnebranchError(f"cannot write '{path}' without loss: JPEG always has some; choose PNG or WebP")
+        raise OnebranchError(f"cannot write '{path}' losslessly: JPEG is always lossy; choose PNG or WebP")
     return losses(header, file_format, encoding)
 
 
 def bytes_for_writing(path: Path | str, header: Header, encoding: Encoding = DEFAULT_ENCODING) -> int:
-    """Estimated bytes that a `Writer` takes, without the rows that it is given."""
+    """The estimated bytes that a `Writer` needs, without the rows that it is given."""
     layout, name = header.layout, format_of_name(Path(path)).name
     row = layout.width * layout.bands * np.dtype(layout.depth).itemsize
     if name not in WHOLE_PICTURE_FACTORS:
@@ -95,12 +95,12 @@ def write(
     lossless: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a picture in the format of the path's suffix, atomically: the complete file appears, or nothing.
+    """Write a picture atomically, in the format of the path's suffix.
 
-    encoding: or its quality and lossless alone. Samples deeper than the format holds are rounded; alpha that
-    is fully opaque is left out in formats without alpha. An existing file is an error unless `overwrite`.
-    Raises OnebranchError that says what is wrong before any work is done (`check_target`), or that the disk
-    is full.
+    encoding: how it is encoded; quality and lossless are a short form of it. Samples that are deeper than the
+    format can hold are rounded; fully opaque alpha is left out in formats without alpha. An existing file is
+    an error unless `overwrite` is set. Raises OnebranchError before any work is done if the picture cannot be
+    written (`check_target`), and later if the disk is full.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -117,10 +117,10 @@ def write(
 
 
 class _RowEncoder(Protocol):
-    """Where the rows of a `Writer` go."""
+    """Encodes the rows of a `Writer`."""
 
     def write(self, rows: Samples) -> None:
-        """The next rows of `encoder_layout`, which must not change afterwards."""
+        """Take the next rows, in `encoder_layout`. The array must not change afterwards."""
 
     def close(self) -> None:
         """Finish the file."""
@@ -130,12 +130,12 @@ class _RowEncoder(Protocol):
 
 
 class Writer:
-    """A picture file that is written row by row, in bounded memory, and appears when it is closed.
+    """Writes a picture file by rows, in bounded memory. The file appears when the writer is closed.
 
-    A context manager: after an exception nothing is left behind. Raises OnebranchError where `check_target`
-    raises it, if the name is taken and not `overwrite`, there is no such folder, or the disk is full. WebP,
-    AVIF and GIF are encoded in memory as a whole. attributes: of the finished file; by default those of a new
-    file.
+    It is a context manager; after an exception, nothing is left behind. WebP, AVIF and GIF are encoded in
+    memory as a whole. attributes: those of the finished file; by default those of a new file. Raises the
+    errors of `check_target`, and OnebranchError if the file exists and `overwrite` is not set, the folder
+    does not exist, or the disk is full.
     """
 
     def __init__(
@@ -160,17 +160,17 @@ class Writer:
         self._encoder: _RowEncoder | None = None
 
     def write(self, rows: Samples) -> None:
-        """The next rows (N, W, bands) of the header's layout, which must not change afterwards."""
+        """Write the next rows (N, W, bands) in the header's layout. The array must not change afterwards."""
         layout = self._layout
         assert rows.shape[1:] == (layout.width, self._header.layout.bands), "rows must fit the header"
         self._missing_rows -= len(rows)
-        assert self._missing_rows >= 0, "there are no more rows than the header says"
+        assert self._missing_rows >= 0, "there are at most as many rows as the header states"
         if self._encoder is None:
             self._encoder = self._open_encoder(len(rows))
         self._encoder.write(np.ascontiguousarray(as_depth(rows[..., : layout.bands], layout.depth)))
 
     def close(self) -> None:
-        """Finish the file and give it its name. Raises OnebranchError if rows are missing."""
+        """Finish the file and rename it to its path. Raises OnebranchError if rows are missing."""
         try:
             if self._missing_rows:
                 raise OnebranchError(f"cannot write '{self._path}': {self._missing_rows} rows are missing")
@@ -192,7 +192,7 @@ class Writer:
         _save_temporary(image, self._header, self._format, self._encoding, self._path, self._temporary)
 
     def _open_encoder(self, first_rows: int) -> _RowEncoder:
-        """The encoder of a picture of which so many rows came first."""
+        """The encoder for the picture. first_rows: number of rows of the first call of `write`."""
         layout = self._layout
         if self._format.name in PLAIN_ENCODERS:
             density = written_metadata(self._header, self._encoding).density
@@ -213,7 +213,7 @@ class Writer:
 
 
 class _CollectedRows:
-    """Rows that are collected, and encoded from memory at the end."""
+    """An encoder that collects all rows and encodes them at the end."""
 
     def __init__(self, save_image: Callable[[VipsImage], None]) -> None:
         self._save_image = save_image
@@ -224,7 +224,7 @@ class _CollectedRows:
 
     def close(self) -> None:
         samples = self._rows[0] if len(self._rows) == 1 else np.concatenate(self._rows)
-        self._rows = [samples]  # libvips does not keep them alive
+        self._rows = [samples]  # the image does not keep them alive
         self._save_image(of_memory(samples))
 
     def abandon(self) -> None:
@@ -232,7 +232,7 @@ class _CollectedRows:
 
 
 class _PlainFile:
-    """The encoder of a format that libvips does not write."""
+    """The encoder for a format that libvips does not write."""
 
     def __init__(
         self, path: Path, file_format: Format, colours: OutputColours, density: Density | None
@@ -264,17 +264,17 @@ def write_animation(
     overwrite: bool = False,
     attributes: FileAttributes | None = None,
 ) -> None:
-    """Write the frames as an animated GIF or WebP, with their timing; errors as in `write`.
+    """Write an animated GIF or WebP. Raises the errors of `write`.
 
-    GIF stores delays in hundredths of a second, so they are rounded, without accumulating the error. In WebP,
-    equal consecutive frames become one frame with the sum of their delays, and delays of up to 10 ms become
-    100 ms, because browsers show such frames for 100 ms in any case.
+    GIF stores delays in hundredths of a second, so they are rounded such that errors do not accumulate. In
+    WebP, equal consecutive frames become one frame with the sum of their delays, and delays of up to 10 ms
+    become 100 ms, which is how long browsers show such frames.
     """
     path = Path(path)
     file_format, first = format_of_name(path), animation.frames[0]
     if file_format.name not in ANIMATION_FORMATS:
         raise OnebranchError(
-            f"cannot write '{path}': {file_format.name} holds no animation; choose WebP or GIF"
+            f"cannot write '{path}': {file_format.name} cannot hold an animation; choose WebP or GIF"
         )
     check_target(path, first.header, encoding)
     check_writable(path, overwrite)
@@ -292,7 +292,7 @@ def write_animation(
 
 
 def _rounded_delays(delays: tuple[int, ...]) -> tuple[int, ...]:
-    """Delays in multiples of 10 ms, such that no frame begins more than 5 ms too early or too late.
+    """The delays rounded to multiples of 10 ms so that no frame begins more than 5 ms early or late.
 
     >>> _rounded_delays((33, 33, 33, 100))
     (30, 40, 30, 100)
@@ -304,7 +304,7 @@ def _rounded_delays(delays: tuple[int, ...]) -> tuple[int, ...]:
 def _save_temporary(
     image: VipsImage, header: Header, file_format: Format, encoding: Encoding, path: Path, temporary: Path
 ) -> None:
-    """Save under the temporary name; errors name the path."""
+    """Save the image to the temporary file. Error messages name the final path."""
     try:
         save(image, header, file_format, encoding, temporary)
     except pyvips.Error as error:
@@ -313,6 +313,6 @@ def _save_temporary(
 
 
 def _raise_if_disk_full(path: Path) -> None:
-    """Write a little more, which raises the OSError of a full disk: libvips does not report it."""
+    """Write some more bytes, which raises OSError if the disk is full. (libvips does not report it.)"""
     with path.open("ab") as file:
         file.write(bytes(DISK_PROBE_BYTES))

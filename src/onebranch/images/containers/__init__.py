@@ -1,5 +1,5 @@
-"""File containers, one module each: their chunks, directories and segments, read and edited byte by byte.
+"""Parsers and editors of the bytes of picture files (chunks, directories, segments), one module per format.
 
-Everything that is known about a container's bytes is here. What is kept, changed or dropped is decided in
-`images.metadata`; samples are decoded in `images.decoders`.
+All knowledge about the byte layout of a container is here. `images.metadata` decides what is kept, changed or
+dropped; `images.decoders` decodes the samples.
 """

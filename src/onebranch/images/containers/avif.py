@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 SEARCHED_BYTES = 1 << 16
-"""Number of bytes that are searched for the properties of the pictures."""
+"""Number of bytes at the start of the file in which the boxes with picture properties are searched."""
 
 _SIZE = re.compile(rb"\0\0\0\x14ispe.{4}(.{8})", re.DOTALL)
 """The box of a picture's width and height (ISO 23008-12, 6.5.3)."""
@@ -15,14 +15,16 @@ _GAIN_MAP = re.compile(rb"infe.{8}tmap", re.DOTALL)
 """The entry of a gain map in the list of pictures (ISO 23008-12, 6.6.2.4)."""
 
 _CODEC = re.compile(rb"av1C\x81.(.)", re.DOTALL)
-"""AV1's configuration; 0x40 in its third byte: more than 8 bits."""
+"""The AV1 configuration record. Bit 0x40 of its third byte is set if samples have more than 8 bits."""
 
 
 @dataclass(frozen=True)
 class AvifStructure:
-    """sizes: (width, height) of every picture, tile and alpha plane. is_sequence: it is an animation.
+    """What the boxes of an AVIF file state.
 
-    has_gain_map: a picture of the kind that ISO 21496-1 defines is beside the first one.
+    sizes: (width, height) of every picture, tile and alpha plane. high_bit_depth: True if samples have more
+    than 8 bits. is_sequence: True for an animation. has_gain_map: True if the file also holds an ISO 21496-1
+    gain map.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()
@@ -46,7 +48,7 @@ class AvifStructure:
 
 
 def read_structure(file: BinaryIO) -> AvifStructure:
-    """The structure of an AVIF; what is damaged is left out."""
+    """The structure of an AVIF file; damaged parts are ignored."""
     file.seek(0)
     head = file.read(SEARCHED_BYTES)
     sizes = tuple(struct.unpack(">II", match[1]) for match in _SIZE.finditer(head))

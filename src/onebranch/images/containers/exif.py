@@ -1,7 +1,6 @@
-"""EXIF blocks (CIPA DC-008), edited in place: no byte moves, so that offsets in maker notes stay valid.
+"""EXIF blocks (CIPA DC-008), edited in place so that the offsets inside maker notes stay valid.
 
-A block is a small TIFF (TIFF 6.0), with or without "Exif" and two zeros before it. Every edit keeps its
-length.
+A block is a small TIFF (TIFF 6.0), which may have the prefix "Exif\\0\\0". Edits keep the length of a block.
 """
 
 from collections.abc import Callable
@@ -25,14 +24,14 @@ PREFIX = b"Exif\0\0"
 ORIENTATION, THUMBNAIL_OFFSET, THUMBNAIL_BYTES = 0x0112, 0x0201, 0x0202
 
 WIDTH_TAGS, HEIGHT_TAGS = (IMAGE_WIDTH, PIXEL_DIMENSIONS[0]), (IMAGE_LENGTH, PIXEL_DIMENSIONS[1])
-"""Tags of the picture's size, in the first directory and in EXIF's."""
+"""Tags of the picture's width and height: one in the first directory, one in the EXIF directory."""
 
 ENTRY_BYTES = 12
-"""Bytes of a directory entry; 2 bytes precede the first entry and 4 follow the last."""
+"""Bytes of a directory entry. A 2-byte count precedes the first entry; a 4-byte link follows the last."""
 
 
 def set_upright(exif: bytes) -> bytes:
-    """EXIF whose orientation, if it has one, is 1; a damaged block stays as it is."""
+    """The block with its orientation tag, if present, set to 1 (upright). A damaged block is unchanged."""
 
     def edit(block: _EditableExif) -> None:
         for entry in block.entries(block.first_offset):
@@ -43,7 +42,7 @@ def set_upright(exif: bytes) -> bytes:
 
 
 def set_size(exif: bytes, height: int, width: int) -> bytes:
-    """EXIF whose tags of the picture's size, if any, hold this size; a damaged block stays as it is."""
+    """The block with its size tags, if present, set to this size in pixels. A damaged block is unchanged."""
 
     def edit(block: _EditableExif) -> None:
         for directory in (block.first_offset, *block.linked(EXIF_IFD)):
@@ -57,7 +56,7 @@ def set_size(exif: bytes, height: int, width: int) -> bytes:
 
 
 def is_complete(exif: bytes) -> bool:
-    """True if the first, the EXIF and the GPS directory and all their values are in the block."""
+    """True if the block holds the first, the EXIF and the GPS directory with all their values."""
 
     def edit(block: _EditableExif) -> None:
         for directory in (block.first_offset, *block.linked(EXIF_IFD, GPS_IFD)):
@@ -68,7 +67,7 @@ def is_complete(exif: bytes) -> bool:
 
 
 def remove_location(exif: bytes) -> bytes | None:
-    """EXIF whose GPS directory is overwritten with zeros; None if the block is damaged."""
+    """The block with its GPS directory overwritten with zeros; None if the block is damaged."""
 
     def edit(block: _EditableExif) -> None:
         for entry in reversed(block.entries(block.first_offset)):
@@ -80,7 +79,7 @@ def remove_location(exif: bytes) -> bytes | None:
 
 
 def remove_thumbnail(exif: bytes) -> bytes:
-    """EXIF whose second directory, that of the thumbnail, is overwritten; a damaged block stays as it is."""
+    """The block with its thumbnail (the second directory) zeroed. A damaged block is unchanged."""
 
     def edit(block: _EditableExif) -> None:
         first = block.directory(block.first_offset)
@@ -96,7 +95,7 @@ def remove_thumbnail(exif: bytes) -> bytes:
 
 
 def _edited(exif: bytes, edit: "Callable[[_EditableExif], None]") -> bytes | None:
-    """The block after the edit; None if it is damaged."""
+    """The block after `edit`; None if the block is damaged."""
     try:
         block = _EditableExif(exif)
         edit(block)
@@ -106,9 +105,9 @@ def _edited(exif: bytes, edit: "Callable[[_EditableExif], None]") -> bytes | Non
 
 
 class _EditableExif(TiffReader):
-    """The bytes of an EXIF block; offsets count from its TIFF header.
+    """The bytes of an EXIF block, which can be overwritten. Offsets count from its TIFF header.
 
-    Raises ContainerError where it is damaged.
+    Methods raise ContainerError if the block is damaged.
     """
 
     def __init__(self, exif: bytes) -> None:
@@ -126,15 +125,15 @@ class _EditableExif(TiffReader):
         return self.directory(offset).entries
 
     def linked(self, *tags: int) -> list[int]:
-        """The offsets of the directories that these tags of the first one link to."""
+        """The offsets of the directories to which these tags of the first directory link."""
         return [self.offset_of(entry) for entry in self.entries(self.first_offset) if entry.tag in tags]
 
     def pack(self, offset: int, codes: str, *values: int) -> None:
-        """Overwrite numbers."""
+        """Overwrite the bytes at an offset with numbers, packed by `struct` codes."""
         self._overwrite(offset, self.format.pack(codes, *values))
 
     def remove_entry(self, directory: int, entry: TiffEntry) -> None:
-        """Take an entry out of its directory: those behind it move up by its length."""
+        """Remove an entry from its directory; the entries behind it move up by one entry."""
         count = len(self.entries(directory))
         end = directory + 2 + ENTRY_BYTES * count + 4
         begin = entry.position + ENTRY_BYTES
@@ -151,7 +150,7 @@ class _EditableExif(TiffReader):
         self.erase(directory, 2 + ENTRY_BYTES * len(entries) + 4)
 
     def erase(self, offset: int, length: int) -> None:
-        """Overwrite bytes with zeros, as many as are in the block."""
+        """Overwrite `length` bytes with zeros, or fewer if the block ends before that."""
         available = self._length - self._start - offset
         if available > 0:
             self._overwrite(offset, bytes(min(length, available)))

@@ -1,4 +1,4 @@
-"""GeoTIFF tags (OGC GeoTIFF 1.1), the geographic coordinates of pixels, adapted to a new size."""
+"""GeoTIFF tags (OGC GeoTIFF 1.1), which give pixels geographic coordinates, adapted to a new picture size."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -21,18 +21,18 @@ PIXEL_SCALE, TIE_POINTS, TRANSFORMATION = 33550, 33922, 34264
 """ModelPixelScale (3 numbers), ModelTiepoint (6 for each point), ModelTransformation (4x4)."""
 
 KEY_DIRECTORY = 34735
-"""Rows of four SHORT: key, location, count and value; the first row is a header."""
+"""GeoKeyDirectory: rows of four SHORT (key, location, count, value), of which the first is a header."""
 
 RASTER_TYPE_KEY, PIXEL_IS_POINT = 1025, 2
-"""GTRasterType: raster coordinates count from the first pixel's centre if it is 2, else from its corner."""
+"""GTRasterType: if it is 2, raster coordinates count from the centre of the first pixel, else its corner."""
 
 DOUBLE = 12
-"""TIFF's type of 64-bit floating point."""
+"""The TIFF field type of 64-bit floating-point numbers."""
 
 
 @dataclass(frozen=True)
 class GeoTiff:
-    """GeoTIFF tags of a picture of a size. order: of the values' bytes, "<" or ">"."""
+    """The GeoTIFF tags of a picture. order: byte order of the values, "<" or ">". Sizes are in pixels."""
 
     values: tuple[tuple[int, TiffValue], ...]
     order: str
@@ -40,10 +40,10 @@ class GeoTiff:
     width: int
 
     def resized(self, height: int, width: int) -> "GeoTiff":
-        """The tags of the same area in pixels of another size.
+        """The tags for the same geographic area after the picture was resized to height x width pixels.
 
-        Example: twice as many pixels of half the size: ModelPixelScale (10, 10, 0) becomes (5, 5, 0), and a
-        tie point at pixel corner (30, 20) moves to (60, 40).
+        Example: if both sides are doubled, a pixel covers half the length, so ModelPixelScale (10, 10, 0)
+        becomes (5, 5, 0), and a tie point at pixel corner (30, 20) moves to (60, 40).
         """
         scale = np.array([width / self.width, height / self.height])
         values = dict(self.values)
@@ -66,7 +66,7 @@ class GeoTiff:
         return replace(self, values=tuple(values.items()), height=height, width=width)
 
     def _doubles(self, values: dict[int, TiffValue], tag: int) -> "np.ndarray | None":
-        """The numbers of a tag, which may be changed; None if it has none, or not as many as it must."""
+        """The numbers of a tag in a writable array; None if the tag is missing or has a wrong length."""
         value = values.get(tag)
         length = {PIXEL_SCALE: 3, TIE_POINTS: 6, TRANSFORMATION: 16}[tag]
         if value is None or value.kind != DOUBLE or value.number % length or not value.number:
@@ -84,7 +84,7 @@ class GeoTiff:
 
 
 def geotiff_of(structure: TiffStructure) -> GeoTiff | None:
-    """The GeoTIFF tags of a TIFF's first picture; None if it has none."""
+    """The GeoTIFF tags of the first picture of a TIFF file; None if there are none."""
     width, height = (structure.integers.get(tag, 0) for tag in (IMAGE_WIDTH, IMAGE_LENGTH))
     if not structure.geotiff_values or not (width and height):
         return None

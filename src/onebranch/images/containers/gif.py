@@ -10,12 +10,12 @@ IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
 """The first byte of each kind of block."""
 
 COLOUR_TABLE = 0x80
-"""The bit that announces a colour table of 3 · 2^(n + 1) bytes, n the lowest three bits."""
+"""The flag of a colour table, which has 3 · 2^(n + 1) bytes; n is the number in the lowest three bits."""
 
 
 @dataclass(frozen=True)
 class GifStructure:
-    """Size of the canvas and number of frames. pixel_aspect: width of a pixel / height, 0 if not given."""
+    """Canvas size in pixels and number of frames. pixel_aspect: pixel width / height; 0 if not given."""
 
     width: int = 0
     height: int = 0
@@ -24,7 +24,7 @@ class GifStructure:
 
 
 def read_structure(file: BinaryIO) -> GifStructure:
-    """The structure of a GIF; what is damaged is left out."""
+    """The structure of a GIF file; damaged parts are ignored."""
     file.seek(0)
     head = file.read(13)
     if len(head) < 13:
@@ -59,7 +59,7 @@ def _colour_table_bytes(flags: int) -> int:
 
 
 def set_pixel_aspect(path: Path, aspect: int) -> None:
-    """Set the byte of a GIF's pixel aspect ratio: width / height is (aspect + 15) / 64."""
+    """Set the pixel aspect ratio in a GIF header. aspect: 1 to 255; width / height is (aspect + 15) / 64."""
     with path.open("r+b") as file:
         file.seek(12)
         file.write(bytes([aspect]))

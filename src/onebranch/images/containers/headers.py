@@ -1,4 +1,4 @@
-"""Sizes from the headers of formats that need no further parsing: BMP, ICO and TGA."""
+"""Picture sizes from the headers of BMP, ICO and TGA files, of which nothing else needs to be parsed."""
 
 import struct
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from onebranch.images.containers.png import SIGNATURE
 
 @dataclass(frozen=True)
 class HeaderStructure:
-    """Size of the largest picture, number of pictures, and BMP's pixels per metre, 0 if not given."""
+    """Size of the largest picture, number of pictures, and pixels per metre (BMP only; 0 if not given)."""
 
     width: int = 0
     height: int = 0
@@ -18,7 +18,7 @@ class HeaderStructure:
 
 
 def read_bmp(file: BinaryIO) -> HeaderStructure:
-    """The header of a BMP, of OS/2's old kind too; what is damaged is left out."""
+    """The header of a BMP file, including the old OS/2 variant; damaged parts are ignored."""
     file.seek(14)
     head = file.read(40)
     if len(head) >= 12 and head[0] == 12:
@@ -36,7 +36,7 @@ TGA_IMAGE_TYPES, TGA_BITS = (1, 2, 3, 9, 10, 11), (8, 16, 24, 32)
 
 
 def is_tga(head: bytes) -> bool:
-    """True if a file may be a TGA, which has no signature: every field of its header has an allowed value."""
+    """True if every header field has a value that TGA allows. TGA has no signature, so this is a guess."""
     if len(head) < struct.calcsize(TGA_HEADER):
         return False
     _, map_type, image_type, _, _, map_bits, _, _, width, height, bits, _ = struct.unpack_from(
@@ -47,13 +47,13 @@ def is_tga(head: bytes) -> bool:
 
 
 def read_tga(file: BinaryIO) -> HeaderStructure:
-    """The header of a TGA."""
+    """The header of a TGA file."""
     file.seek(12)
     return HeaderStructure(*struct.unpack("<HH", file.read(4)))
 
 
 def read_ico(file: BinaryIO) -> HeaderStructure:
-    """The largest size in the directory of an ICO and in its pictures; what is damaged is left out."""
+    """The largest size stated in the directory of an ICO file or in its pictures; damage is ignored."""
     file.seek(4)
     count = int.from_bytes(file.read(2), "little")
     directory = file.read(16 * count)
@@ -65,7 +65,11 @@ def read_ico(file: BinaryIO) -> HeaderStructure:
 
 
 def _size_in_ico(file: BinaryIO, offset: int) -> tuple[int, int]:
-    """(width, height) of a picture in an ICO: a PNG, or a BMP without file header of twice the height."""
+    """(width, height) of a picture in an ICO file.
+
+    The picture is a PNG, or a BMP without its file header. Such a BMP states twice its height, because a
+    transparency mask follows the pixels.
+    """
     file.seek(offset)
     head = file.read(24)
     if len(head) < 24:

@@ -17,27 +17,27 @@ SOI = b"\xff\xd8"
 SOS, EOI, APP0, APP1, APP2, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xFE
 
 JFIF = b"JFIF\0"
-"""How the APP0 segment of JFIF begins."""
+"""The first bytes of the APP0 segment of JFIF."""
 
 MULTI_PICTURE = b"MPF\0"
-"""How the APP2 segment of a multi-picture file (CIPA DC-007) begins; a TIFF follows."""
+"""The first bytes of the APP2 segment of a multi-picture file (CIPA DC-007); a TIFF structure follows."""
 
 MULTI_PICTURE_ENTRIES = 0xB002
-"""The tag of the index of pictures."""
+"""The TIFF tag (MP Entry) that holds the index of the pictures."""
 
 PREVIEW_KINDS = (0x010001, 0x010002)
 """Kinds of pictures in a multi-picture file that are smaller copies of the first one."""
 
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
-"""How the APP2 segment of a picture with a gain map begins (ISO 21496-1)."""
+"""The first bytes of the APP2 segment of a picture with a gain map (ISO 21496-1)."""
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
-"""How the APP1 segment of XMP begins."""
+"""The first bytes of the APP1 segment of XMP."""
 
 PICTURE_START, VIDEO_START = b"\xff\xd8\xff", b"ftyp"
 
 MAX_PADDING_BYTES = 1 << 16
-"""Largest gap between two consecutive pictures in a file."""
+"""Largest gap, in bytes, between two consecutive pictures in a file."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """A marker in image data, other than restart markers and escaped bytes."""
@@ -51,7 +51,7 @@ WITHOUT_CONTENT = frozenset((0x01, *range(0xD0, 0xD9)))
 """Markers that are not followed by a length: TEM, RST0 to RST7, SOI."""
 
 MAX_SEGMENTS = 10_000
-"""Number of segments before the image data after which the search ends."""
+"""Largest number of segments that are read."""
 
 MAX_SEGMENT_BYTES = 65_533
 """Largest content of a segment: the 16-bit length includes its own two bytes."""
@@ -60,11 +60,11 @@ MOVED_BYTES = 1 << 20
 """Number of bytes of a file that are moved at a time."""
 
 ASPECT_RATIO_ONLY, PER_INCH, PER_CENTIMETRE = 0, 1, 2
-"""JFIF's units of density; without a unit only the ratio of the two numbers counts."""
+"""Units of density in JFIF. Without a unit, the two numbers state only the pixel aspect ratio."""
 
 
 class Segment(NamedTuple):
-    """A marker's last byte, and the segment's content without its length."""
+    """A segment: the last byte of its marker, and its content without the length field."""
 
     marker: int
     content: bytes
@@ -72,12 +72,13 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class JpegStructure:
-    """What a JPEG's segments before the image data say.
+    """What the segments before the image data of a JPEG file state.
 
     components: samples per pixel. sampling: horizontal and vertical sampling factors of each component.
-    multiple_scans: the image data is not in one scan, so that the decoder holds all coefficients.
-    density: JFIF's (x, y, unit), None without JFIF. comments: COM segments' contents. pictures: number in
-    the file, without previews. has_preview, has_gain_map, has_video: whether the file also holds these.
+    multiple_scans: True if the image data is split into several scans, for which the decoder must hold all
+    coefficients. density: (x, y, unit) from JFIF; None without JFIF. comments: contents of the COM segments.
+    pictures: number of pictures in the file, not counting previews. has_preview, has_gain_map, has_video:
+    True if the file also holds such content.
     """
 
     width: int = 0
@@ -99,7 +100,7 @@ class JpegStructure:
 
 
 def read_structure(file: BinaryIO) -> JpegStructure:
-    """The structure of a JPEG; what is damaged is left out."""
+    """The structure of a JPEG file; damaged parts are ignored."""
     structure = JpegStructure()
     try:
         for marker, content in segments(file):
@@ -110,7 +111,7 @@ def read_structure(file: BinaryIO) -> JpegStructure:
 
 
 def _with_trailer(structure: JpegStructure, file: BinaryIO) -> JpegStructure:
-    """The structure, completed by what follows the first picture. The file position must be after its SOS."""
+    """The structure with what follows the first picture. The file position must be after the first SOS."""
     position = file.tell()
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = _end_of_picture(content, position)
@@ -127,9 +128,10 @@ def _with_trailer(structure: JpegStructure, file: BinaryIO) -> JpegStructure:
 
 
 def _end_of_picture(content: mmap.mmap, position: int) -> int:
-    """The byte after the first EOI from the image data at `position` on; the file's end if there is none.
+    """The offset after the first EOI marker at or after `position`; the end of the file if there is none.
 
-    Segments between scans are skipped by their length, because they may hold any bytes.
+    position: an offset in image data. Segments between scans are skipped by their length, because their
+    content may look like an EOI marker.
     """
     while match := _MARKER.search(content, position):
         marker = content[match.end() - 1]
@@ -140,7 +142,7 @@ def _end_of_picture(content: mmap.mmap, position: int) -> int:
 
 
 def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> JpegStructure:
-    """The structure with what one more segment says."""
+    """The structure with the information from one more segment."""
     if marker in FRAME_HEADERS and not structure.components:
         return _with_frame(structure, marker, content)
     if marker in (APP0, APP1, APP2):
@@ -153,7 +155,7 @@ def _with_segment(structure: JpegStructure, marker: int, content: bytes) -> Jpeg
 
 
 def _with_application_segment(structure: JpegStructure, content: bytes) -> JpegStructure:
-    """The structure with what JFIF says of density, and other segments of further pictures in the file."""
+    """The structure with an APPn segment's information about density and further pictures in the file."""
     if content.startswith(JFIF) and len(content) >= 12:
         unit, x, y = struct.unpack_from(">BHH", content, 7)
         return replace(structure, density=(x, y, unit) if x and y else None)
@@ -166,10 +168,10 @@ def _with_application_segment(structure: JpegStructure, content: bytes) -> JpegS
 
 
 def _multi_picture_index(content: bytes) -> tuple[int, bool]:
-    """Pictures without previews, and True if there are previews, in a multi-picture file's index.
+    """(number of pictures that are not previews, True if there are previews) by a multi-picture index.
 
-    CIPA DC-007, 5.2.3: an entry of 16 bytes for each picture, whose first four hold its kind in their lowest
-    24 bits; 0x010001 and 0x010002 are previews.
+    The index has an entry of 16 bytes for each picture (CIPA DC-007, 5.2.3). The lowest 24 bits of its first
+    four bytes are the kind of the picture; kinds 0x010001 and 0x010002 are previews.
     """
     try:
         tiff = TiffReader(BytesIO(content))
@@ -202,7 +204,7 @@ def segments(file: BinaryIO) -> Iterator[Segment]:
 
 
 def _next_marker(file: BinaryIO) -> int:
-    """The next marker's last byte; fill bytes before it are skipped, as T.81, B.1.1.2 allows."""
+    """The last byte of the next marker; fill bytes before it are skipped (T.81, B.1.1.2)."""
     byte = file.read(1)
     while byte and byte != b"\xff":  # stray bytes, which decoders skip
         byte = file.read(1)
@@ -214,7 +216,7 @@ def _next_marker(file: BinaryIO) -> int:
 
 
 def _with_frame(structure: JpegStructure, marker: int, content: bytes) -> JpegStructure:
-    """The structure with what a frame header says (T.81, B.2.2)."""
+    """The structure with the information from a frame header (T.81, B.2.2)."""
     if len(content) < 6 or len(content) < 6 + 3 * content[5]:
         raise ContainerError("its frame header is too short")
     height, width, components = struct.unpack_from(">HHB", content, 1)
@@ -236,12 +238,15 @@ def jfif_segment(density: tuple[int, int, int]) -> bytes:
 
 
 def segment(marker: int, content: bytes) -> bytes:
-    """A complete segment; content: at most `MAX_SEGMENT_BYTES`."""
+    """A complete segment with marker and length. content: at most `MAX_SEGMENT_BYTES` bytes."""
     return struct.pack(">HH", 0xFF00 | marker, len(content) + 2) + content
 
 
 def insert_segments(path: Path, segments: list[bytes]) -> None:
-    """Insert complete segments before all others of a JPEG file; the rest moves, from its end on."""
+    """Insert complete segments before all others of a JPEG file.
+
+    The rest of the file is moved in blocks, the last block first, so that no byte is overwritten too early.
+    """
     content = b"".join(segments)
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)

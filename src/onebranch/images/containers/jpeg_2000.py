@@ -9,26 +9,27 @@ from typing import BinaryIO, NamedTuple
 SIZ, COD, COC, SOT, SOD = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93
 
 SOC = b"\xff\x4f"
-"""The marker with which a codestream begins."""
+"""The marker at the start of a codestream."""
 
 HEADER_BOX_BYTES = 4096
 """Number of bytes of a JP2 header box that are searched for the image header."""
 
 MIN_TILE_PART_BYTES = 14
-"""A tile-part has at least its SOT segment and an SOD marker."""
+"""Bytes of the smallest tile-part: an SOT segment and an SOD marker."""
 
 MAX_DECOMPOSITIONS = 32
-"""Largest number of decompositions (A.6.1)."""
+"""Largest number of wavelet decomposition levels (A.6.1)."""
 
 MAX_PRECINCT_EXPONENT = 15
-"""Precincts have sides of 2^15 where no other size is given."""
+"""By default, the sides of precincts are 2^15."""
 
 
 @dataclass(frozen=True)
 class CodingStyle:
-    """Exponents of two: sides (x, y) of code blocks, and of precincts in each resolution, the lowest first.
+    """The side lengths (x, y) of code blocks and precincts, each as its base-2 logarithm.
 
-    precincts: one pair for each of the levels + 1 resolutions.
+    levels: number of wavelet decompositions. precincts: one pair for each of the levels + 1 resolutions, the
+    lowest resolution first.
     """
 
     block: tuple[int, int]
@@ -37,7 +38,7 @@ class CodingStyle:
 
 @dataclass(frozen=True)
 class Jpeg2000Structure:
-    """Size, number of tiles, size of the largest tile, and number of components of a JPEG 2000.
+    """Size, number of tiles, size of the largest tile, and number of components of a JPEG 2000 file.
 
     styles: the coding styles of the file, its tiles and its components.
     """
@@ -52,14 +53,16 @@ class Jpeg2000Structure:
 
     @property
     def blocks(self) -> int:
-        """Largest number of code blocks and precincts of a component's tile, in any of the coding styles."""
+        """The largest number of code blocks plus precincts in one component of a tile, over all styles."""
         return max((self._blocks(style) for style in self.styles), default=0)
 
     def _blocks(self, style: CodingStyle) -> int:
-        """Code blocks and precincts, which begin at multiples of their size, so that there may be one more.
+        """Upper bound of the number of code blocks plus precincts in one component of a tile.
 
-        Example: a tile of 64x64 pixels with one level, blocks of 2^4 and precincts of 2^15 has three bands of
-        32x32 (at most 3x3 blocks and 2x2 precincts each) and one of 32x32: 3 x 13 + 13 = 52.
+        Both begin at multiples of their size, so a tile that begins between two multiples touches one more.
+        Example: a tile of 64x64 pixels with one level, blocks of 2^4 and precincts of 2^15 has three
+        high-frequency bands and one low-frequency band of 32x32. Each has at most 3x3 blocks and 2x2
+        precincts: 3 x 13 + 13 = 52.
         """
         count, levels = 0, len(style.precincts) - 1
         for resolution, precinct in enumerate(style.precincts):
@@ -80,7 +83,7 @@ class _Marker(NamedTuple):
 
 
 def read_structure(file: BinaryIO) -> Jpeg2000Structure:
-    """The structure of a JP2 file or of a bare codestream; what is damaged is left out."""
+    """The structure of a JP2 file or of a bare codestream; damaged parts are ignored."""
     start, box_size = _codestream(file)
     structure = Jpeg2000Structure(*box_size)
     if start < 0:
@@ -91,7 +94,7 @@ def read_structure(file: BinaryIO) -> Jpeg2000Structure:
 
 
 def _codestream(file: BinaryIO) -> tuple[int, tuple[int, int]]:
-    """Offset of the codestream, -1 if there is none, and the (width, height) that the header box states."""
+    """Offset of the codestream (-1 if there is none), and the (width, height) from the header box."""
     file.seek(0)
     if file.read(2) == SOC:
         return 0, (0, 0)
@@ -163,7 +166,7 @@ def _with_marker(structure: Jpeg2000Structure, code: int, content: bytes) -> Jpe
 
 
 def _with_size(structure: Jpeg2000Structure, content: bytes) -> Jpeg2000Structure:
-    """The structure with what a SIZ segment says (A.5.1); of two sizes the larger one counts."""
+    """The structure with the sizes from a SIZ segment (A.5.1), or the known size if that is larger."""
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack_from(
         ">8I", content, 2
     )
@@ -181,7 +184,11 @@ def _with_size(structure: Jpeg2000Structure, content: bytes) -> Jpeg2000Structur
 
 
 def _style(coding: bytes, has_precincts: bool) -> CodingStyle:
-    """The parameters of a COD or COC segment (A.6.1): levels, two of blocks, two others, then precincts."""
+    """The coding style from the parameters of a COD or COC segment (A.6.1).
+
+    The bytes are: levels, x and y exponent of code blocks less 2, two bytes that are not needed, and one byte
+    for the precincts of each resolution.
+    """
     resolutions = 1 + min(coding[0], MAX_DECOMPOSITIONS)
     stored = [(byte & 15, byte >> 4) for byte in coding[5 : 5 + resolutions]] if has_precincts else []
     default = [(MAX_PRECINCT_EXPONENT, MAX_PRECINCT_EXPONENT)] * (resolutions - len(stored))

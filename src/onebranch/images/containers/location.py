@@ -5,7 +5,7 @@ import re
 _LOCATION = re.compile(
     r"gps|latitude|longitude|longtitude|\bgeo:l|^(lat|lon|lng|long|lat_long)$", re.IGNORECASE
 )
-"""EXIF's GPS properties, W3C's geo vocabulary, and those of drones, including a common misspelling."""
+"""Words in EXIF's GPS properties, W3C's geo vocabulary and drone metadata, with a common misspelling."""
 
 
 def mentions_location(text: str) -> bool:

@@ -30,10 +30,13 @@ PALETTE = 3
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 
 SKIPPED_KEYWORDS = ("xml:com.adobe.xmp", "raw profile type", "exif:", "tiff:", "thumb::")
-"""Keywords, in lower case, of texts that hold metadata read elsewhere or describe the unchanged picture."""
+"""Keywords, in lower case, of texts that are not copied.
+
+They hold metadata that is read elsewhere, or describe the unchanged picture.
+"""
 
 MAX_TEXT_BYTES = 1 << 20
-"""Limit for all texts of a file together; if it is exceeded, no text is read."""
+"""Limit for the sum of all texts of a file; if it is exceeded, no text is read."""
 
 MAX_CHUNKS = 200_000
 """Number of chunks after which the search for texts ends."""
@@ -98,14 +101,14 @@ class PngStructure:
 
     @property
     def header(self) -> PngHeader | None:
-        """The header; None if the first chunk is not a valid one."""
+        """The header; None if the first chunk is not a valid IHDR chunk."""
         if not self.leading or self.leading[0].name != b"IHDR" or len(self.leading[0].content) != 13:
             return None
         return PngHeader(*struct.unpack(">IIBBBBB", self.leading[0].content))
 
     @property
     def frames(self) -> int:
-        """Frames of an APNG as its acTL chunk says; 1 for a still picture."""
+        """Number of frames of an APNG, from its acTL chunk; 1 for a still picture."""
         return max(1, int.from_bytes(self.content(b"acTL")[:4], "big"))
 
     @property
@@ -121,7 +124,7 @@ class PngStructure:
 
     @property
     def density(self) -> tuple[int, int, bool] | None:
-        """pHYs: pixels per unit in x and y, and True if the unit is the metre; None if there is none."""
+        """The pHYs chunk: pixels per unit in x and y, and True if the unit is the metre; None without it."""
         content = self.content(b"pHYs")
         if len(content) != 9:
             return None
@@ -129,12 +132,12 @@ class PngStructure:
         return (x, y, unit == 1) if x and y else None
 
     def content(self, name: bytes) -> bytes:
-        """The content of the last leading chunk of that name, b"" if there is none."""
+        """The content of the last leading chunk of that name; b"" if there is none."""
         return dict(self.leading).get(name, b"")
 
 
 def read_structure(file: BinaryIO) -> PngStructure:
-    """The structure of a PNG; damage is reported in `PngStructure.problem`."""
+    """The structure of a PNG file; damage is reported in `PngStructure.problem`."""
     leading: list[Chunk] = []
     problem, data_offset = "", 0
     try:
@@ -147,9 +150,9 @@ def read_structure(file: BinaryIO) -> PngStructure:
 
 
 def _leading_chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """The chunks before the first IDAT chunk. Raises ContainerError if they are damaged.
+    """The chunks before the first IDAT chunk; afterwards the file position is at that IDAT chunk.
 
-    The file position is then at the IDAT chunk.
+    Raises ContainerError if a chunk is damaged.
     """
     file.seek(len(SIGNATURE))
     available = MAX_LEADING_BYTES
@@ -168,7 +171,7 @@ def _leading_chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def _next_chunk(file: BinaryIO) -> tuple[bytes, int]:
-    """Name and length of the chunk that begins here."""
+    """Name and content length of the chunk at the file position."""
     start = file.read(8)
     if len(start) < 8:
         raise ContainerError(TRUNCATED)
@@ -176,7 +179,7 @@ def _next_chunk(file: BinaryIO) -> tuple[bytes, int]:
 
 
 def image_data(file: BinaryIO) -> Iterator[bytes]:
-    """The content of the consecutive IDAT chunks from here on, in pieces of at most 1 MiB.
+    """The content of the consecutive IDAT chunks at the file position, in pieces of at most 1 MiB.
 
     Raises ContainerError if a checksum is wrong or a chunk is incomplete. A missing IEND chunk is accepted.
     """
@@ -197,10 +200,10 @@ def image_data(file: BinaryIO) -> Iterator[bytes]:
 
 
 def read_texts(file: BinaryIO) -> tuple[bytes, ...]:
-    """All complete text chunks from the current chunk to the end; none if the file is damaged.
+    """All text chunks from the file position to the end, each complete; none if the file is damaged.
 
-    libvips damages texts that are not ASCII, so they are copied as bytes. Chunks with a wrong checksum, and
-    those of `SKIPPED_KEYWORDS`, are left out.
+    They are copied as bytes, because libvips damages texts that are not ASCII. Chunks with a wrong checksum
+    and chunks with `SKIPPED_KEYWORDS` are left out.
     """
     try:
         texts = tuple(_texts(file))
@@ -308,7 +311,7 @@ def _decompressed_text(name: bytes, rest: bytes) -> bytes:
 
 
 def diagnose(path: Path) -> str:
-    """The damage of a PNG that a decoder refused without giving a reason; "" if none is found."""
+    """The damage of a PNG file that a decoder refused without giving a reason; "" if none is found."""
     try:
         with path.open("rb") as file:
             structure = read_structure(file)
@@ -327,13 +330,13 @@ def diagnose(path: Path) -> str:
 def _header_problem(structure: PngStructure) -> str:
     header = structure.header
     if header is None:
-        return "its first chunk is no header"
+        return "its first chunk is not a valid header"
     if header.bit_depth not in BIT_DEPTHS.get(header.colour_type, ()):
-        return f"there is no PNG of colour type {header.colour_type} with {header.bit_depth} bits"
+        return f"PNG has no colour type {header.colour_type} with {header.bit_depth} bits"
     if not 0 < header.width < 2**31 or not 0 < header.height < 2**31:
-        return f"its header says {header.width}x{header.height} pixels"
+        return f"its header states {header.width}x{header.height} pixels"
     if header.compression or header.filtering or header.interlace > 1:
-        return "its header names a compression, filter or interlacing that there is not"
+        return "its header names an unknown compression, filter or interlacing method"
     if header.colour_type == PALETTE and not structure.content(b"PLTE"):
         return "its palette is missing"
     return ""
@@ -345,13 +348,13 @@ def ignored_colour(structure: PngStructure) -> str:
     if codes and codes != SRGB_CODES:
         primaries, transfer = codes if len(codes) == 2 else (codes[0], 0)
         return (
-            f"its colours are said by cICP codes (primaries {primaries}, transfer {transfer}),"
-            " which are left out"
+            f"its cICP colour codes (primaries {primaries}, transfer {transfer}) are left out:"
+            " its colours are processed as sRGB"
         )
     names = {chunk.name for chunk in structure.leading}
     if codes or names & {b"iCCP", b"sRGB"}:
         return ""
     gamma = int.from_bytes(structure.content(b"gAMA")[:4], "big")
     if gamma and gamma not in SRGB_GAMMA:
-        return f"its gamma of {gamma / 100000:.4g} is not sRGB's {1 / 2.2:.4g} and is left out"
+        return f"its gamma of {gamma / 100000:.4g} differs from sRGB's {1 / 2.2:.4g} and is left out"
     return ""

@@ -1,4 +1,4 @@
-"""TIFF directories (TIFF 6.0, and BigTIFF): of files, and of EXIF blocks, which are small TIFFs."""
+"""TIFF directories (TIFF 6.0 and BigTIFF) of files, and of EXIF blocks, which are small TIFFs."""
 
 import os
 import struct
@@ -19,7 +19,7 @@ X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SUB_IFDS = 282, 283, 296, 330
 PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
 
 EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
-"""Tags that link to other directories: the first two in the first directory, the last in EXIF's."""
+"""Tags that link to other directories. The first two are in the first directory, the last in EXIF's."""
 
 LINKS = (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD)
 
@@ -27,52 +27,52 @@ DESCRIPTIONS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 """ImageDescription, Make, Model, Software, DateTime, Artist, Copyright."""
 
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
-"""ModelPixelScale, ModelTiepoint, ModelTransformation, and three of keys (OGC GeoTIFF 1.1)."""
+"""ModelPixelScale, ModelTiepoint, ModelTransformation, and three tags of GeoKeys (OGC GeoTIFF 1.1)."""
 
 PIXEL_DIMENSIONS = (0xA002, 0xA003)
-"""EXIF's PixelXDimension and PixelYDimension: a TIFF has tags of its own for its size."""
+"""EXIF's PixelXDimension and PixelYDimension. They are not copied: a TIFF has its own tags for its size."""
 
 UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
-"""For each type of value, the number of bytes that are reversed together when the byte order changes."""
+"""For each field type, the number of bytes that are reversed as a unit when the byte order changes."""
 
 BIG_UNIT_BYTES = {16: 8, 17: 8, 18: 8}
-"""The same for the types that only BigTIFF has."""
+"""`UNIT_BYTES` of the field types that only BigTIFF has."""
 
 RATIONALS = (5, 10)
-"""Types of value that are two units, numerator and denominator."""
+"""Field types of two units, numerator and denominator."""
 
 UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}
-"""NumPy's types of the unsigned integers: SHORT, LONG, LONG8."""
+"""NumPy types of the unsigned integer field types SHORT, LONG and LONG8."""
 
 SHORT, LONG, IFD8 = 3, 4, 18
 
 NO_UNIT = 1
-"""The value of `RESOLUTION_UNIT` for a density without a unit, of which only the ratio counts."""
+"""The value of `RESOLUTION_UNIT` for a density without a unit, which states only the pixel aspect ratio."""
 
 PALETTE_COLOUR = 3
-"""The value of `PHOTOMETRIC` whose samples are indices into a colour map."""
+"""The value of `PHOTOMETRIC` for samples that are indices into a colour map."""
 
 JPEG_COMPRESSIONS = (6, 7)
-"""Values of `COMPRESSION` whose strips are decoded as a whole."""
+"""The values of `COMPRESSION` for JPEG, whose strips are decoded as a whole."""
 
 MAX_DIRECTORY_ENTRIES = 4096
 """A directory with more entries is treated as damaged, as in libtiff."""
 
 MAX_VALUE_BYTES = 4 << 20
-"""A larger EXIF value is treated as damage."""
+"""An EXIF value with more bytes is treated as damaged."""
 
 MAX_LIST_BYTES = 64 << 20
-"""Number of bytes up to which a list of integers is read."""
+"""Of a longer list of integers, only this many bytes are read."""
 
 MAX_EXIF_BYTES = 65_000
-"""Largest EXIF block: a JPEG segment does not hold more."""
+"""Bytes of the largest EXIF block that is made: it must fit into a JPEG segment."""
 
 
 class TiffEntry(NamedTuple):
     """An entry of a directory.
 
-    kind: type of its values. number: count of its values. inline: the bytes of the values if they fit, else
-    their offset. position: offset of the entry itself.
+    kind: field type of the values. number: number of values. inline: the bytes of the values if they fit,
+    else their offset. position: offset of the entry itself.
     """
 
     tag: int
@@ -83,7 +83,7 @@ class TiffEntry(NamedTuple):
 
     @property
     def value_bytes(self) -> int:
-        """Bytes of all values, none of type 0, which fills gaps.
+        """Number of bytes of all values; 0 for type 0, which fills gaps in a directory.
 
         Raises ContainerError for an unknown type.
         """
@@ -96,36 +96,36 @@ class TiffEntry(NamedTuple):
 
 
 class TiffDirectory(NamedTuple):
-    """The entries of a directory and the offset of the next one; 0 if there is none."""
+    """The entries of a directory, and the offset of the next directory (0 if there is none)."""
 
     entries: tuple[TiffEntry, ...]
     next_offset: int
 
     def entry(self, tag: int) -> TiffEntry | None:
-        """The first entry of that tag."""
+        """The first entry with that tag; None if there is none."""
         return next((entry for entry in self.entries if entry.tag == tag), None)
 
 
 @dataclass(frozen=True)
 class TiffFormat:
-    """Byte order ("<" or ">") and widths of a TIFF's numbers; big: BigTIFF."""
+    """Byte order ("<" or ">") and widths of the numbers of a TIFF file. big: True for BigTIFF."""
 
     order: str
     big: bool = False
 
     @property
     def offset(self) -> str:
-        """The struct code of an offset or count of values."""
+        """The `struct` code of an offset, and of the number of values of an entry."""
         return "Q" if self.big else "I"
 
     @property
     def entry_count(self) -> str:
-        """The struct code of the number of entries."""
+        """The `struct` code of the number of entries of a directory."""
         return "Q" if self.big else "H"
 
     @property
     def offset_bytes(self) -> int:
-        """Bytes of an offset, which a value may fill instead."""
+        """Bytes of an offset. Values that fit into them are stored in place of the offset."""
         return 8 if self.big else 4
 
     @property
@@ -134,7 +134,7 @@ class TiffFormat:
         return 20 if self.big else 12
 
     def pack(self, codes: str, *values: int) -> bytes:
-        """Numbers in this byte order."""
+        """The bytes of numbers in this byte order. codes: `struct` codes."""
         return struct.pack(self.order + codes, *values)
 
     def unpack(self, codes: str, content: bytes) -> tuple[int, ...]:
@@ -142,14 +142,14 @@ class TiffFormat:
         return struct.unpack(self.order + codes, content)
 
     def pack_entry(self, tag: int, kind: int, number: int, inline: bytes) -> bytes:
-        """An entry; inline: its value or its offset, filled up with zeros."""
+        """The bytes of an entry. inline: its values or their offset, which are padded with zeros."""
         return self.pack("HH" + self.offset, tag, kind, number) + inline.ljust(self.offset_bytes, b"\0")
 
 
 class TiffReader:
     """Reads directories from a file. Offsets count from `start`.
 
-    Raises ContainerError where it is damaged.
+    Methods raise ContainerError if the file is damaged.
     """
 
     def __init__(self, file: BinaryIO, start: int = 0) -> None:
@@ -161,7 +161,7 @@ class TiffReader:
             raise ContainerError("it has no TIFF header")
         (version,) = struct.unpack_from(order + "H", head, 2)
         if version not in (42, 43):
-            raise ContainerError(f"it is TIFF of the unknown version {version}")
+            raise ContainerError(f"it has the unknown TIFF version {version}")
         self.format = TiffFormat(order, version == 43)
         offset = head[8:16] if self.format.big else head[4:8]
         if len(offset) < self.format.offset_bytes:
@@ -169,7 +169,7 @@ class TiffReader:
         (self.first_offset,) = self.format.unpack(self.format.offset, offset)
 
     def directory(self, offset: int) -> TiffDirectory:
-        """The directory at an offset; a missing offset of the next one counts as 0."""
+        """The directory at an offset. If the file ends before the offset of the next directory, that is 0."""
         layout = self.format
         (count,) = layout.unpack(layout.entry_count, self.bytes_at(offset, 8 if layout.big else 2))
         if count > MAX_DIRECTORY_ENTRIES:
@@ -190,7 +190,7 @@ class TiffReader:
         return TiffEntry(tag, kind, number, content[inline : at + layout.entry_bytes], begin + at)
 
     def offset_of(self, entry: TiffEntry) -> int:
-        """Offset of the entry's values if they do not fit into it, or of the directory that it links to."""
+        """The offset that an entry holds: of its values if they do not fit into it, or of a directory."""
         return self.format.unpack(self.format.offset, entry.inline)[0]
 
     def content(self, entry: TiffEntry, max_bytes: int = MAX_VALUE_BYTES) -> bytes:
@@ -206,7 +206,7 @@ class TiffReader:
         return self.bytes_at(self.offset_of(entry), length)
 
     def integers(self, entry: TiffEntry) -> npt.NDArray[np.unsignedinteger]:
-        """The entry's unsigned integers, as many as there are in the file, in at most 64 MiB."""
+        """The entry's unsigned integers: those that the file holds, from at most 64 MiB."""
         if entry.kind not in UNSIGNED:
             return np.zeros(0, np.uint32)
         dtype = np.dtype(self.format.order + UNSIGNED[entry.kind])
@@ -218,9 +218,9 @@ class TiffReader:
         return np.frombuffer(content[: len(content) // dtype.itemsize * dtype.itemsize], dtype)
 
     def bytes_at(self, offset: int, length: int) -> bytes:
-        """Bytes at an offset; the file position is then behind them.
+        """`length` bytes at an offset; afterwards the file position is behind them.
 
-        Raises ContainerError if some are missing.
+        Raises ContainerError if the file ends too soon.
         """
         try:
             self._file.seek(self._start + offset)
@@ -237,10 +237,10 @@ class TiffStructure:
     """What a TIFF's first directory states about the picture.
 
     integers: the largest value of each tag that holds integers. pages: number of consecutive directories.
-    density: (x, y, unit) as written: pixels per unit of 2 (inch), 3 (centimetre) or 1 (none: only the ratio
-    counts). exif: an EXIF block made of the file's descriptions and linked directories.
-    sub_images: pictures that the first directory links to (SubIFDs). geotiff_values: GeoTIFF tags and their
-    values. order: of bytes, "<" or ">".
+    density: (x, y, unit) as stored: pixels per inch (unit 2) or centimetre (3); without a unit (1), only the
+    ratio of x and y has a meaning. exif: an EXIF block made of the file's descriptions and linked
+    directories. sub_images: number of pictures that the first directory links to (SubIFDs). geotiff_values:
+    GeoTIFF tags and their values. order: byte order, "<" or ">".
     """
 
     integers: Mapping[int, int]
@@ -262,7 +262,7 @@ MAX_PAGES = 10_000
 
 
 def read_structure(file: BinaryIO) -> TiffStructure:
-    """The structure of a TIFF file; what is damaged is left out."""
+    """The structure of a TIFF file; damaged parts are ignored."""
     try:
         tiff = TiffReader(file)
         first = tiff.directory(tiff.first_offset)
@@ -297,7 +297,7 @@ def _geotiff_values(tiff: TiffReader, first: TiffDirectory) -> "tuple[tuple[int,
 
 
 def _count_pages(tiff: TiffReader, directory: TiffDirectory) -> int:
-    """Directories that follow each other, the first included; a cycle or damage ends the count."""
+    """Number of consecutive directories, including the first; a cycle or damage ends the count."""
     offsets = {tiff.first_offset}
     while directory.next_offset and directory.next_offset not in offsets and len(offsets) < MAX_PAGES:
         offsets.add(directory.next_offset)
@@ -328,7 +328,7 @@ def _density(tiff: TiffReader, first: TiffDirectory) -> tuple[float, float, int]
 
 
 class TiffValue(NamedTuple):
-    """The values of a tag: their type, how many, and their bytes in the byte order of the directory."""
+    """The values of a tag: their field type, their number, and their bytes in the directory's byte order."""
 
     kind: int
     number: int
@@ -344,9 +344,9 @@ class DirectoryTree:
 
 
 def _exif_block(tiff: TiffReader) -> bytes | None:
-    """An EXIF block ("Exif" and all) of a TIFF's first picture; None if it has none or is damaged.
+    """An EXIF block, with its prefix, of the first picture of a TIFF; None if there is none or it is damaged.
 
-    libvips neither reads nor writes EXIF in TIFF.
+    It is read here because libvips neither reads nor writes EXIF in TIFF.
     """
     try:
         tree = _read_tree(tiff, tiff.first_offset, DESCRIPTIONS)
@@ -361,7 +361,7 @@ def _exif_block(tiff: TiffReader) -> bytes | None:
 
 
 def set_relative_density(path: Path, density: tuple[int, int]) -> None:
-    """Overwrite the density of a TIFF file that has one by numbers without a unit."""
+    """Replace the density of a TIFF file, which must have one, by the numbers (x, y) without a unit."""
     with path.open("r+b") as file:
         tiff = TiffReader(file)
         first = tiff.directory(tiff.first_offset)
@@ -378,9 +378,10 @@ def set_relative_density(path: Path, density: tuple[int, int]) -> None:
 
 
 def append_exif(path: Path, exif: bytes) -> None:
-    """Add an EXIF block's descriptions and directories to a TIFF that has none; nothing of a damaged block.
+    """Add the descriptions and directories of an EXIF block to a TIFF file that has none.
 
-    Nothing in the file moves; its first directory is written anew at the end.
+    Nothing in the file moves: the first directory is written again, extended, at the end of the file. Of a
+    damaged block, nothing is added.
     """
     block = exif.removeprefix(b"Exif\0\0")
     try:
@@ -394,7 +395,7 @@ def append_exif(path: Path, exif: bytes) -> None:
 
 
 def append_tree(file: BinaryIO, tiff: TiffReader, tree: DirectoryTree) -> None:
-    """Add a tree's tags, those that the file's first directory has not, to a TIFF; see `append_exif`."""
+    """Add the tags of a tree that the first directory of a TIFF file does not have; see `append_exif`."""
     layout = tiff.format
     first = tiff.directory(tiff.first_offset)
     entries = {
@@ -417,7 +418,10 @@ def append_tree(file: BinaryIO, tiff: TiffReader, tree: DirectoryTree) -> None:
 def _read_tree(
     tiff: TiffReader, offset: int, tags: tuple[int, ...] = (), links: tuple[int, ...] = (EXIF_IFD, GPS_IFD)
 ) -> DirectoryTree:
-    """A directory's values, only of `tags` if any are given, and the directories of `links`."""
+    """The directory at an offset as a tree.
+
+    tags: the tags whose values are read; all if empty. links: the tags whose directories are read.
+    """
     values: dict[int, TiffValue] = {}
     linked: dict[int, DirectoryTree] = {}
     for entry in tiff.directory(offset).entries:
@@ -436,7 +440,7 @@ def _is_copied(entry: TiffEntry, tags: tuple[int, ...]) -> bool:
 
 
 def _serialized(tree: DirectoryTree, offset: int, layout: TiffFormat) -> bytes:
-    """The bytes of a directory that will stand at `offset`: its entries, then the values behind them."""
+    """The bytes of a directory to be stored at `offset`: its entries, followed by their values."""
     count = len(tree.values) + len(tree.linked)
     head = layout.pack(layout.entry_count, count)
     behind = offset + len(head) + count * layout.entry_bytes + layout.offset_bytes
@@ -448,11 +452,11 @@ def _serialized(tree: DirectoryTree, offset: int, layout: TiffFormat) -> bytes:
 def _entries_and_values(
     tree: DirectoryTree, offset: int, layout: TiffFormat
 ) -> tuple[dict[int, bytes], bytes]:
-    """A tree's entries by tag, and the bytes that they point to, which will stand at `offset`.
+    """The entries of a tree by tag, and the bytes they point to, which are to be stored at `offset`.
 
-    Example, classic: the one value 0x010F of 6 bytes b"Maker\\0" at offset 26 gives the entry (0x010F, 2, 6,
-    26) and the bytes b"Maker\\0"; one of 4 bytes stands in its entry, and adds none. Every part begins at an
-    even offset.
+    Every value begins at an even offset. Example (classic TIFF): the tag 0x010F with the 6 bytes b"Maker\\0"
+    at offset 26 gives the entry (0x010F, 2, 6, 26) and the bytes b"Maker\\0". A value of at most 4 bytes is
+    stored in its entry and adds no bytes.
     """
     entries, values = {}, b""
     for tag in sorted([*tree.values, *tree.linked]):

@@ -1,4 +1,4 @@
-"""WebP files: size and number of frames from their RIFF chunks (WebP container specification; RFC 6386)."""
+"""WebP files: canvas size and frame count from their RIFF chunks (WebP container specification; RFC 6386)."""
 
 import os
 import struct
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_RIFF_CHUNKS = 200_000
-"""Number of chunks after which the search ends."""
+"""Largest number of chunks that are read."""
 
 
 @dataclass(frozen=True)
 class WebpStructure:
-    """Size of the canvas and number of frames."""
+    """Canvas size in pixels and number of frames."""
 
     width: int = 0
     height: int = 0
@@ -19,7 +19,7 @@ class WebpStructure:
 
 
 def read_structure(file: BinaryIO) -> WebpStructure:
-    """The structure of a WebP; what is damaged is left out."""
+    """The structure of a WebP file; damaged parts are ignored."""
     size, frames = (0, 0), 0
     file.seek(12)
     for _ in range(MAX_RIFF_CHUNKS):
@@ -35,7 +35,7 @@ def read_structure(file: BinaryIO) -> WebpStructure:
 
 
 def _size(name: bytes, start: bytes) -> tuple[int, int]:
-    """Width and height from the first ten bytes of a chunk; (0, 0) of one that has none."""
+    """Width and height from the first ten bytes of a chunk; (0, 0) if the chunk states no size."""
     if name == b"VP8X":
         return 1 + int.from_bytes(start[4:7], "little"), 1 + int.from_bytes(start[7:10], "little")
     if name == b"VP8 ":

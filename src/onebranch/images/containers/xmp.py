@@ -1,4 +1,4 @@
-"""XMP metadata (ISO 16684-1), an RDF text in XML: edited in place, everything else stays unchanged."""
+"""XMP metadata (ISO 16684-1), which is RDF in XML. Edits change nothing but the properties they concern."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from xml.parsers import expat
 from onebranch.images.containers.location import mentions_location
 
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
-"""Declarations can hide text from a search; XMP has none (ISO 16684-1, 7.2)."""
+"""XML declarations, which could hide text from a search. XMP has none (ISO 16684-1, 7.2)."""
 
 _ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
 
@@ -31,12 +31,12 @@ _BYTE_ORDER_MARKS = (
 
 
 def declares_rotation(xmp: bytes) -> bool:
-    """True if tiff:Orientation says that the picture is stored rotated or mirrored."""
+    """True if tiff:Orientation declares that the picture is stored rotated or mirrored."""
     return _ORIENTATION.search(xmp) is not None
 
 
 def set_upright(xmp: bytes) -> bytes:
-    """XMP whose tiff:Orientation, if it has one, is 1.
+    """The XMP with tiff:Orientation, if present, set to 1 (upright).
 
     >>> set_upright(b'tiff:Orientation="6"')
     b'tiff:Orientation="1"'
@@ -45,7 +45,10 @@ def set_upright(xmp: bytes) -> bytes:
 
 
 def remove_thumbnails(xmp: bytes) -> bytes:
-    """XMP without its xmp:Thumbnails elements, in one pass: a hostile file may open many and close none."""
+    """The XMP without its xmp:Thumbnails elements.
+
+    It is searched in one pass, so that a hostile file with many opening tags and no closing tag is fast, too.
+    """
     kept, position = [], 0
     for begin in re.finditer(rb"<xmp:Thumbnails\b", xmp):
         if begin.start() < position:
@@ -70,7 +73,7 @@ def is_location_property(name: str) -> bool:
 
 
 def remove_location(xmp: bytes) -> bytes | None:
-    """Remove GPS metadata from XMP; None if the text cannot be parsed, so that nothing may be left in it.
+    """The XMP without GPS metadata; None if it cannot be parsed, because it may then still hold a location.
 
     >>> remove_location(b'<a exif:GPSLatitude="51,28N" dc:title="London"/>')
     b'<a dc:title="London"/>'
@@ -79,7 +82,7 @@ def remove_location(xmp: bytes) -> bytes | None:
 
 
 def is_companion_property(name: str) -> bool:
-    """True if a property describes a gain map, a video or a depth map beside the picture in its file.
+    """True if a property describes a gain map, a video or a depth map that is stored with the picture.
 
     >>> is_companion_property("hdrgm:Version"), is_companion_property("GCamera:MotionPhoto")
     (True, True)
@@ -95,9 +98,9 @@ def is_companion_property(name: str) -> bool:
 
 
 def remove_companions(xmp: bytes) -> bytes:
-    """XMP without the properties that describe a gain map, a motion video or other pictures of the file.
+    """The XMP without the properties that describe a gain map, a video or other pictures in the file.
 
-    XMP that cannot be parsed stays as it is.
+    XMP that cannot be parsed is returned unchanged.
     """
     if not _COMPANION_WORDS.search(xmp):
         return xmp
@@ -105,7 +108,7 @@ def remove_companions(xmp: bytes) -> bytes:
 
 
 def _remove_properties(xmp: bytes, is_removed: Callable[[str], bool]) -> bytes | None:
-    """XMP without the properties whose names satisfy `is_removed`; None if it cannot be parsed."""
+    """The XMP without the properties whose names satisfy `is_removed`; None if it cannot be parsed."""
     text = _as_utf8(xmp)
     if text is None or _DECLARATION.search(text):
         return None
@@ -134,11 +137,11 @@ def _as_utf8(xmp: bytes) -> bytes | None:
 
 
 class _PropertyParser:
-    """Finds the spans of bytes [begin, end), in order, of attributes and elements that are to be removed.
+    """Finds the byte ranges [begin, end), in order, of the attributes and elements that are to be removed.
 
-    Expat gives the byte at which a tag begins; where the tag ends is found by scanning for its `>`. Example:
-    if locations are removed, of `<a exif:GPSLatitude="5"><GPS>x</GPS></a>` the spans are (2, 23), the
-    attribute with the space before it, and (24, 36), the element.
+    Expat reports the byte at which a tag begins; the end of the tag is found by scanning for its `>`.
+    Example: if locations are removed from `<a exif:GPSLatitude="5"><GPS>x</GPS></a>`, the ranges are (2, 23),
+    which is the attribute with the space before it, and (24, 36), which is the element.
     """
 
     def __init__(self, text: bytes, is_removed: Callable[[str], bool]) -> None:
@@ -151,7 +154,7 @@ class _PropertyParser:
         self._parser.EndElementHandler = self._end_element
 
     def parse(self) -> None:
-        """Fill `spans`; ExpatError or ValueError if the text is not XML."""
+        """Fill `spans`. Raises ExpatError or ValueError if the text is not XML."""
         self._parser.Parse(self._text.rstrip(b"\0 \t\r\n"), True)
 
     def _start_element(self, name: str, attributes: list[str]) -> None:
@@ -173,7 +176,7 @@ class _PropertyParser:
             self.spans.append((self._begin, end))
 
     def _end_of_tag(self, position: int) -> int:
-        """The byte after the tag that begins here; a `>` in quotes does not end it."""
+        """The offset after the tag that begins at `position`; a `>` in quotes does not end the tag."""
         quote = 0
         while position < len(self._text):
             byte = self._text[position]

@@ -1,1 +1,1 @@
-"""Decoders: files of each format become upright rows, in colours that a network processes."""
+"""Decoders: they turn picture files into upright rows of samples, in colours that a network can process."""

@@ -1,4 +1,4 @@
-"""Files of each format become readers of rows: libvips decodes what it knows, Pillow the rest."""
+"""The choice of the decoder for a file: libvips for the formats that it reads, Pillow for the others."""
 
 import os
 from dataclasses import replace
@@ -47,20 +47,23 @@ LOADERS = {
     "GIF": "gifload",
     "AVIF": "heifload",
 }
-"""libvips' operation for each format that it decodes."""
+"""The libvips operation that loads each format."""
 
 FURTHER_PICTURES = {"TIFF": "pages", "AVIF": "pictures", "JPEG": "pictures"}
-"""What the pictures in a file of a format are called; frames in all others."""
+"""The plural noun for the pictures in a file of each format; "frames" for all other formats."""
 
 MAX_VIPS_SIDE = 100_000_000
 """Largest height or width that libvips can process, in pixels."""
 
 DEFAULT_DELAY_MS = 100
-"""Milliseconds of a frame without a delay of its own."""
+"""The delay in milliseconds of a frame for which the file states none."""
 
 
 def open_file(probe: Probe, limits: Limits) -> Reader:
-    """The first frame or page of a probed file; raises OnebranchError if it is damaged or too large."""
+    """A reader of the first frame or page of a probed file.
+
+    Raises OnebranchError if the file is damaged or exceeds the limits.
+    """
     match probe.structure:
         case AvifStructure(is_sequence=True):
             return open_by_pillow(probe, limits)
@@ -92,19 +95,19 @@ def _open_by_libvips(probe: Probe, limits: Limits) -> Reader:
 
 
 def _check_header(probe: Probe, limits: Limits) -> None:
-    """Check what the header announces, before a decoder opens the file."""
+    """Check the size and memory that the header announces, before a decoder opens the file."""
     check_size(probe.path, probe.width, probe.height, limits.pixels)
     check_memory(probe.path, probe.memory, limits.memory)
 
 
 def _decoder_memory(probe: Probe, image: VipsImage) -> MemoryEstimate:
-    """The decoder's memory, by libvips' header: the file may announce something else elsewhere."""
+    """The decoder's memory for the size that libvips has read, which may differ from that of the probe."""
     depth = DEPTHS_BY_VIPS_FORMAT.get(image.format, "float32")
     return estimate_memory(probe.format.name, image.width, image.height, image.bands, depth, probe.structure)
 
 
 def _load(probe: Probe, max_pixels: int) -> VipsImage:
-    """The libvips image, decoded in order where that is possible, its size checked."""
+    """The libvips image with sequential access, after a check of its size."""
     load = getattr(pyvips.Image, LOADERS[probe.format.name])
     arguments: dict[str, Any] = {"access": "sequential", "fail_on": "error", "revalidate": True}
     name = os.fsencode(probe.path)
@@ -112,7 +115,7 @@ def _load(probe: Probe, max_pixels: int) -> VipsImage:
     check_size(probe.path, image.width, image.height, max_pixels)
     if primary := field(image, "heif-primary", 0):
         return load(name, page=primary, **arguments)
-    if probe.format.name == "TIFF":  # one huge strip is more than libvips allocates by default
+    if probe.format.name == "TIFF":  # by default, libvips refuses strips above 50 MB
         return load(name, unlimited=True, **arguments)
     return image
 
@@ -129,7 +132,7 @@ def _reader(probe: Probe, image: VipsImage, decoder_bytes: int) -> Reader:
 
 
 def _notes(probe: Probe, image: VipsImage) -> tuple[str, ...]:
-    """Notes on what is ignored in a file: colours that a PNG declares, and all pictures but the first."""
+    """Notes about ignored content: further pictures, and colours that a PNG declares without a profile."""
     notes, pictures = [], field(image, "n-pages", 1)
     if isinstance(probe.structure, PngStructure) and not probe.structure.problem:
         pictures = probe.structure.frames
@@ -145,21 +148,21 @@ def _notes(probe: Probe, image: VipsImage) -> tuple[str, ...]:
 
 
 def _lost_companions(probe: Probe) -> list[str]:
-    """Notes on content of the file that is left out and is not another picture, such as a gain map."""
+    """Notes about a gain map and a motion video, which are left out."""
     has = {"gain map": "has_gain_map", "motion video": "has_video"}
     return [f"its {what} is left out" for what, name in has.items() if getattr(probe.structure, name, False)]
 
 
 def _open_pass(path: Path, file: IO[bytes], layout: Layout) -> Reader:
-    """One pass of an interlaced PNG, as `InterlacedReader` has separated it, in the picture's colours."""
-    with decoder_errors(path, "PNG"), file:  # libvips has a handle of its own
+    """The reader of one pass of an interlaced PNG, which `InterlacedReader` has stored as a plain PNG."""
+    with decoder_errors(path, "PNG"), file:  # libvips duplicates the file descriptor
         source = pyvips.Source.new_from_descriptor(file.fileno())
         image = pyvips.Image.pngload_source(source, access="sequential", fail_on="error")
         return VipsReader(path, "PNG", decode_colours(image).image, Header(layout))
 
 
 def decode_animation(probe: Probe, limits: Limits) -> Animation:
-    """All frames of a GIF or WebP as they are shown; the limits hold for all of them together."""
+    """All frames of a GIF or WebP file, composited. The limits apply to the sum of all frames."""
     path, name = probe.path, probe.format.name
     _check_header(probe, limits)
     with decoder_errors(path, name):
@@ -180,11 +183,11 @@ def decode_animation(probe: Probe, limits: Limits) -> Animation:
 
 
 def _check_avif_sizes(path: Path, sizes: tuple[tuple[int, int], ...], max_pixels: int) -> None:
-    """The sizes in an AVIF's header: one that is too large libvips takes as 1."""
+    """Check the sizes in an AVIF header, because libvips reads a size above its limit as 1."""
     for width, height in sizes:
         if max(width, height) > MAX_VIPS_SIDE:
             raise OnebranchError(
-                f"cannot read '{path}': it says that it has {width}x{height} pixels,"
-                f" more than the {MAX_VIPS_SIDE} a side that a picture can have"
+                f"cannot read '{path}': its header states {width}x{height} pixels;"
+                f" a picture has at most {MAX_VIPS_SIDE} on a side"
             )
         check_size(path, width, height, max_pixels)

@@ -1,4 +1,4 @@
-"""Whatever decoders raise becomes an OnebranchError of one line that names the file."""
+"""Conversion of all exceptions of decoders into OnebranchError, with one line that names the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from onebranch.images.libvips import MAX_REASON_CHARACTERS, pyvips, reason
 
 @contextmanager
 def decoder_errors(path: Path, name: str) -> Iterator[None]:
-    """Raise what happens inside as OnebranchError. name: of the file's format, for the message."""
+    """A context that converts every exception to OnebranchError. name: the file's format, for messages."""
     try:
         yield
     except OnebranchError:
@@ -20,12 +20,12 @@ def decoder_errors(path: Path, name: str) -> Iterator[None]:
         raise damaged_file(path, name, _fallback_reason(path, name, error) or reason(error)) from None
     except MemoryError:
         raise OnebranchError(f"cannot read '{path}': there is not enough memory for it") from None
-    except Exception as error:  # Pillow raises whatever its parsers happen to meet
+    except Exception as error:  # Pillow's parsers raise many types
         raise damaged_file(path, name, str(error)) from None
 
 
 def _fallback_reason(path: Path, name: str, error: Exception) -> str:
-    """A reason in place of libvips' own where that is empty or hard to understand; "" elsewhere."""
+    """A reason that replaces libvips' message where that is empty or hard to understand; otherwise ""."""
     if name == "PNG" and not reason(error):
         return png.diagnose(path)
     if "samples_per_pixel not a whole number of bytes" in str(error):
@@ -36,6 +36,6 @@ def _fallback_reason(path: Path, name: str, error: Exception) -> str:
 
 
 def damaged_file(path: Path, name: str, why: str) -> OnebranchError:
-    """The error of a file that cannot be decoded (any further). why: a reason, which may be empty."""
+    """The error for a file that cannot be decoded, or not to its end. why: the reason; "" if unknown."""
     detail = f": {' '.join(why.split())[:MAX_REASON_CHARACTERS]}" if why.strip() else ""
     return OnebranchError(f"cannot read '{path}': damaged or unsupported {name} file{detail}")

@@ -1,7 +1,8 @@
-"""Interlaced PNG by rows: decoders hold such a picture as a whole, so its seven passes become plain PNGs.
+"""Decoding of interlaced PNG files by rows, in bounded memory.
 
-They are written to temporary files and decoded side by side. Every pass is filtered as a picture of its own
-(PNG specification, 8.2).
+Decoders hold an interlaced picture as a whole. Its seven passes are filtered as independent pictures (PNG
+specification, 8.2), so they are written to temporary files as plain PNGs, which are then decoded in parallel,
+row by row.
 """
 
 import struct
@@ -30,16 +31,16 @@ from onebranch.images.rows import ClosedAtExit, Header, Layout, Reader
 from onebranch.images.samples import Samples
 
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""The first column and row of each pass, and the steps across and down."""
+"""Of each pass: the first column and row, and the distance between its columns and between its rows."""
 
 PIECE_BYTES = 1 << 20
-"""Bytes of the image data that are decompressed at a time."""
+"""Largest number of bytes that are decompressed at a time."""
 
 
 class InterlacedReader(ClosedAtExit):
-    """The rows of an interlaced PNG, a `Reader`. Its passes are separated when the first row is asked for.
+    """A `Reader` of an interlaced PNG, which separates the passes when the first row is read.
 
-    open_pass: returns the reader of a plain PNG in a file without a name, of the layout that it is given.
+    open_pass: opens a plain PNG, given as a file and the layout of its rows.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class InterlacedReader(ClosedAtExit):
     def read(self, count: int) -> Samples:
         """See `Reader.read`.
 
-        Example: of row 0, columns 0, 8, 16, ... are of the first pass, 4, 12, ... of the second, 2, 6, ... of
-        the fourth, and all odd ones of the sixth; row 1 is the first row of the seventh.
+        Example: in row 0, columns 0, 8, 16, ... come from the first pass, 4, 12, ... from the second,
+        2, 6, ... from the fourth, and all odd columns from the sixth. Row 1 is the first row of the seventh.
         """
         if self._passes is None:
             self._passes = self._separate()
@@ -91,7 +92,7 @@ class InterlacedReader(ClosedAtExit):
 
 
 def size_of_pass(width: int, height: int, each: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Columns and rows of a pass of a picture.
+    """Number of columns and rows of a pass. each: an element of `PASSES`.
 
     >>> [size_of_pass(5, 5, each) for each in PASSES]
     [(1, 1), (1, 1), (2, 1), (1, 2), (3, 1), (2, 3), (5, 2)]
@@ -101,13 +102,13 @@ def size_of_pass(width: int, height: int, each: tuple[int, int, int, int]) -> tu
 
 
 def passes_of(path: Path, structure: PngStructure) -> Iterator[IO[bytes] | None]:
-    """The passes of an interlaced PNG, one after the other, as plain PNGs in temporary files.
+    """The seven passes of an interlaced PNG as plain PNGs in temporary files; None for a pass without pixels.
 
-    None for a pass without pixels. Raises ContainerError if the file is damaged or ends too soon.
+    Raises ContainerError if the file is damaged or ends too soon.
     """
     header = structure.header
     if structure.problem or header is None:
-        raise ContainerError(structure.problem or "its first chunk is no header")
+        raise ContainerError(structure.problem or "its first chunk is not a valid header")
     pixel_bits = header.bit_depth * header.stored_samples
     ihdr = structure.leading[0].content
     with path.open("rb") as file:
@@ -125,7 +126,7 @@ def passes_of(path: Path, structure: PngStructure) -> Iterator[IO[bytes] | None]
 
 
 def _plain_png(path: Path, leading: Sequence[Chunk], content: Iterator[bytes]) -> IO[bytes]:
-    """A PNG that is not interlaced, in a temporary file, its image data stored without compression."""
+    """A temporary file with a PNG that is not interlaced and whose image data is not compressed."""
     file = anonymous_temp_file(path)
     try:
         stored = zlib.compressobj(0)
@@ -143,7 +144,7 @@ def _plain_png(path: Path, leading: Sequence[Chunk], content: Iterator[bytes]) -
 
 
 class _DecompressedData:
-    """The image data of a PNG, decompressed as it is taken. Raises ContainerError if it is damaged."""
+    """The image data of a PNG, decompressed on demand. Methods raise ContainerError if it is damaged."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._compressed = image_data(file)
@@ -169,7 +170,7 @@ class _DecompressedData:
         return self._decompress(content, max_bytes)
 
     def check_rest(self) -> None:
-        """Read the rest, which checks its checksums."""
+        """Read the remaining data, which checks its checksums."""
         for _ in self._compressed:
             pass
 
@@ -177,4 +178,4 @@ class _DecompressedData:
         try:
             return self._decompressor.decompress(content, max_bytes)
         except zlib.error:
-            raise ContainerError("its compressed data is wrong") from None
+            raise ContainerError("its compressed data is damaged") from None

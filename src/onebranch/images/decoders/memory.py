@@ -1,6 +1,6 @@
-"""Decoder memory: what a decoder holds of a picture at one time, so that too much is refused before decoding.
+"""Estimates of decoder memory, by which files that need too much of it are refused before they are decoded.
 
-Most formats are decoded by rows in little memory. The bytes per pixel of the others were measured with
+Most formats are decoded by rows in little memory. For the others, the bytes per pixel were measured with
 libvips 8.18 and Pillow 13, and rounded up.
 """
 
@@ -16,31 +16,31 @@ from onebranch.images.containers.jpeg_2000 import Jpeg2000Structure
 from onebranch.images.containers.tiff import TiffStructure
 
 DEFAULT_DECODER_MEMORY = 800_000_000
-"""Bytes that decoding may take by default: with everything else the process stays below 1 GB."""
+"""Default limit in bytes. It keeps the whole process below 1 GB."""
 
 COEFFICIENT_BYTES = 2
-"""Bytes per sample of a JPEG of several scans: each scan refines all coefficients, so all are held."""
+"""Bytes per sample of a JPEG with several scans, whose decoder holds all coefficients between scans."""
 
 WHOLE_PICTURE_BYTES = {"WebP": 8, "GIF": 6, "JPEG 2000": 20, "BMP": 5, "PPM": 5, "ICO": 12, "TGA": 9}
-"""Bytes per pixel of the formats that are decoded as a whole."""
+"""Bytes per pixel for the formats whose pictures are decoded as a whole."""
 
 AVIF_BYTES = {8: 12, 16: 22}
-"""Bytes per pixel of AVIF, by the bits of the decoded samples."""
+"""Bytes per pixel for AVIF, by the bits of a decoded sample."""
 
 TILE_BYTES, TILE_COMPONENT_BYTES, CODE_BLOCK_BYTES = 6000, 1100, 450
-"""Bytes that OpenJPEG takes for each tile, for each component of a tile, and for a code block or precinct."""
+"""Bytes that OpenJPEG needs per tile, per component of a tile, and per code block or precinct."""
 
 MAX_WHOLE_STRIP_ROWS = 128
-"""Number of rows up to which libvips decodes a TIFF's strip as a whole."""
+"""The tallest strip of a TIFF file, in rows, that libvips decodes as a whole."""
 
 WHOLE_STRIPS = 2
-"""Number of strips decoded as a whole that are in memory at a time, in libvips and on the way to us."""
+"""Number of such strips in memory at a time: one in libvips, and one that is being returned."""
 
 FRAME_BYTES = 4
-"""Bytes per pixel of a decoded frame of an animation: 8 bits, RGB and alpha."""
+"""Bytes per pixel of a decoded frame of an animation, which is 8-bit RGBA."""
 
 BUFFERED_ROWS = 24
-"""Number of rows that libvips holds of formats that it decodes by rows."""
+"""Number of rows that libvips buffers for formats that it decodes by rows."""
 
 BY_ROWS = ("PNG", "JPEG", "TIFF")
 """Formats that libvips decodes by rows."""
@@ -48,7 +48,7 @@ BY_ROWS = ("PNG", "JPEG", "TIFF")
 
 @dataclass(frozen=True)
 class Limits:
-    """pixels: largest number in a header; memory: bytes that a decoder may hold at one time."""
+    """Limits for reading. pixels: largest height x width. memory: bytes that a decoder may hold."""
 
     pixels: int
     memory: int
@@ -56,18 +56,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """The bytes that a decoder holds. subject: what they are for, as in "a TIFF with strips of 64 rows"."""
+    """Estimated bytes of a decoder. subject: what needs them, such as "a TIFF with strips of 64 rows"."""
 
     bytes: int
     subject: str
 
 
 def check_memory(path: Path, estimate: MemoryEstimate, memory: int) -> None:
-    """Raise OnebranchError if decoding would hold more bytes than `memory`."""
+    """Raise OnebranchError if the decoder would hold more than `memory` bytes."""
     if estimate.bytes > memory:
         raise OnebranchError(
-            f"cannot read '{path}': {estimate.subject} takes about {estimate.bytes / 1e9:.1f} GB of memory to"
-            f" decode, more than the {memory / 1e9:.1f} GB that it may take; allow more (--memory),"
+            f"cannot read '{path}': {estimate.subject} needs about {estimate.bytes / 1e9:.1f} GB of memory to"
+            f" decode, more than the limit of {memory / 1e9:.1f} GB; raise the limit (--memory),"
             " or convert it to PNG or to TIFF in small strips"
         )
 
@@ -76,7 +76,7 @@ def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     """Raise OnebranchError if a header announces more pixels than the limit."""
     if width * height > max_pixels:
         raise OnebranchError(
-            f"cannot read '{path}': it says that it has {width}x{height} pixels,"
+            f"cannot read '{path}': its header states {width}x{height} pixels,"
             f" more than the limit of {max_pixels}; raise the limit if you trust the file"
         )
 
@@ -84,9 +84,9 @@ def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
 def estimate_memory(
     name: str, width: int, height: int, samples: int, depth: str, structure: object = None
 ) -> MemoryEstimate:
-    """The largest buffer of decoding one picture of the format `name`.
+    """The memory of the largest buffer that is needed to decode a picture of the format `name`.
 
-    samples: of a pixel; depth: their type. structure: the container's.
+    samples: number per pixel. depth: type of the samples. structure: what the container module has read.
     """
     size = f"{width}x{height} pixels"
     if name not in BY_ROWS:
@@ -108,7 +108,7 @@ def estimate_memory(
 
 
 def animation_memory(width: int, height: int, frames: int) -> MemoryEstimate:
-    """The memory of all frames of an animation, with alpha, and of their decoder."""
+    """The memory of all frames of an animation as 8-bit RGBA, and of their decoder."""
     return MemoryEstimate(
         width * height * (frames * FRAME_BYTES + WHOLE_PICTURE_BYTES["WebP"]),
         f"an animation of {frames} frames of {width}x{height} pixels",
@@ -116,10 +116,10 @@ def animation_memory(width: int, height: int, frames: int) -> MemoryEstimate:
 
 
 def _code_block_bytes(structure: Jpeg2000Structure) -> int:
-    """Bytes for tiles, code blocks and precincts beyond those of one tile in blocks of 64x64 samples.
+    """Bytes for tiles, code blocks and precincts that exceed those of one tile with blocks of 64x64 samples.
 
-    Example: 6000x6000 pixels in blocks of 4x4 samples have 2.3 million blocks and precincts in each component
-    of the tile, which take 3 GB.
+    Example: a tile of 6000x6000 pixels with blocks of 4x4 samples has 2.3 million blocks and precincts in
+    each component, which take 3 GB for three components.
     """
     tiles = (structure.tiles - 1) * (TILE_BYTES + TILE_COMPONENT_BYTES * structure.components)
     ordinary = 64 + structure.tile_width * structure.tile_height // 512
@@ -127,10 +127,10 @@ def _code_block_bytes(structure: Jpeg2000Structure) -> int:
 
 
 def _coefficient_bytes(structure: JpegStructure, width: int, height: int, samples: int) -> int:
-    """Bytes for all coefficients of a JPEG of several scans; 0 for a single scan, decoded by rows.
+    """Bytes for all coefficients of a JPEG with several scans; 0 for a single scan, which is decoded by rows.
 
-    A file whose frame header was not found may have several scans. Example: 4:2:0 has 1 + 2 / 4 samples per
-    pixel, so 1000x1000 pixels take 3 MB.
+    A file whose frame header was not found is assumed to have several scans. Example: with 4:2:0 subsampling
+    there are 1 + 2 / 4 samples per pixel, so 1000x1000 pixels take 1.5 x 2 bytes x 10^6 = 3 MB.
     """
     count = width * height * (1.5 if structure.is_420 else samples)
     return int(count * COEFFICIENT_BYTES) if structure.multiple_scans or not structure.components else 0
@@ -139,10 +139,10 @@ def _coefficient_bytes(structure: JpegStructure, width: int, height: int, sample
 def _tiff_memory(structure: TiffStructure, width: int, height: int, pixel: int) -> MemoryEstimate:
     """The memory for the largest strip, or for a row of tiles. pixel: bytes per pixel.
 
-    libvips decodes strips of few rows, of JPEG and of separate planes as a whole and holds two at a time;
-    longer ones it decodes by rows, and holds their compressed bytes (but at most twice their samples).
-    Example: a strip of 1000 RGB pixels x 64 rows counts with 2 x 192,000 bytes; one of 256 rows that is
-    compressed to 150,000 bytes with these.
+    libvips decodes a strip as a whole, and holds two, if the strip has few rows, is compressed as JPEG, or
+    holds a separate plane. It decodes other strips by rows and holds their compressed bytes (counted as at
+    most twice the bytes of their samples). Example: for strips of 64 rows of 1000 RGB pixels, the memory is
+    2 x 64 x 3000 = 384,000 bytes; for a strip of 256 rows that is compressed to 150,000 bytes, it is 150,000.
     """
     tags = structure.integers
     across, down = tags.get(tiff.TILE_WIDTH, 0), tags.get(tiff.TILE_LENGTH, 0)

@@ -1,4 +1,4 @@
-"""PGM and PPM by rows, with all their bits: Pillow reduces colours of 16 bits to 8."""
+"""Decoding of PGM and PPM files by rows. Pillow is not used, because it reduces 16-bit colours to 8 bits."""
 
 import re
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from onebranch.images.rows import ClosedAtExit, Header, Layout
 from onebranch.images.samples import WHITE_LEVELS, Samples
 
 TEXT_BYTES = 1 << 20
-"""Bytes of a text file that are converted to numbers at a time."""
+"""Number of bytes of a text file that are converted to numbers at a time."""
 
 MAX_NUMBER_BYTES = 1000
-"""A longer word is no number."""
+"""A longer word is treated as damage: numbers have at most five digits, besides leading zeros."""
 
 _COMMENT = re.compile(rb"#[^\n\r]*[\n\r]")
 
-TOO_SHORT, NO_NUMBER = "it is shorter than its header says", "it holds what is no number"
+TOO_SHORT, NO_NUMBER = "it is shorter than its header states", "it holds a word that is not a number"
 
 
 class NetpbmReader(ClosedAtExit):
-    """The rows of a PGM or PPM, a `Reader`; bitmaps (P1, P4) are left to Pillow.
+    """A `Reader` of PGM and PPM files. (Pillow reads bitmaps, P1 and P4.)
 
-    Values of white other than 255 and 65535 are stretched to the next of these. Raises OnebranchError for a
-    damaged header, and for a file that is too short or has more than `max_pixels`.
+    If the file's value of white is not 255 or 65535, samples are scaled to the next larger one of these.
+    Raises OnebranchError if the header is damaged, or the file is too short or has more than `max_pixels`.
     """
 
     def __init__(self, path: Path, structure: NetpbmStructure | None, max_pixels: int) -> None:
@@ -51,7 +51,7 @@ class NetpbmReader(ClosedAtExit):
         self._file.seek(self._structure.data_offset)
 
     def _notes(self, end: int) -> tuple[str, ...]:
-        """A note if another picture follows the first one, as netpbm allows in files of bytes."""
+        """A note if the file, in a binary format, holds further pictures after the first one."""
         with self._path.open("rb") as file:
             file.seek(end)
             is_followed = file.read(2) in KINDS
@@ -78,7 +78,7 @@ class NetpbmReader(ClosedAtExit):
         self._numbers = None
 
     def _stretched(self, values: Samples) -> Samples:
-        """Values as shares of their type's white level, rounded half up: 50 of 100 becomes 128 of 255."""
+        """Values scaled to the white level of their type, rounded half up: 50 of 100 becomes 128 of 255."""
         depth, white = self.header.layout.depth, self._structure.white
         level = WHITE_LEVELS[depth]
         if white == level:
@@ -87,7 +87,7 @@ class NetpbmReader(ClosedAtExit):
         return ((doubled + white) // (2 * white)).astype(depth)
 
     def _read_numbers(self) -> Samples:
-        """All samples of a file that is written as text."""
+        """All samples of a text file (P2, P3)."""
         layout = self.header.layout
         numbers = np.empty(layout.height * layout.width * layout.channels, np.uint16)
         filled = 0
@@ -104,13 +104,13 @@ class NetpbmReader(ClosedAtExit):
         return numbers
 
     def _words(self) -> Iterator[list[bytes]]:
-        """The words of the text, without comments, in lists of those of about `TEXT_BYTES`."""
+        """The words of the text without comments, in lists that cover about `TEXT_BYTES` of the file each."""
         rest = b""
         with self._path.open("rb") as file:
             file.seek(self._structure.data_offset)
             while content := file.read(TEXT_BYTES):
                 text = _COMMENT.sub(b"\n", rest + content)
-                text, mark, _ = text.partition(b"#")  # a comment that goes on in the next piece
+                text, mark, _ = text.partition(b"#")  # a comment that continues in the next piece
                 words = text.split()
                 is_cut = not mark and not text[-1:].isspace()
                 rest = mark or (words.pop() if words and is_cut else b"")
@@ -120,7 +120,7 @@ class NetpbmReader(ClosedAtExit):
         yield rest.partition(b"#")[0].split()
 
     def _damaged_header(self) -> NetpbmStructure:
-        """The header again, for the reason why it is damaged."""
+        """Read the damaged header again, in order to raise OnebranchError with the reason."""
         try:
             with self._path.open("rb") as file:
                 return read_header(file)

@@ -1,4 +1,4 @@
-"""Files that Pillow decodes, because libvips' wheel does not."""
+"""Decoding by Pillow, for the formats that libvips' wheel does not read."""
 
 import warnings
 from collections.abc import Callable
@@ -43,20 +43,20 @@ MODES = {
     "I": "I",
     "I;16": "I;16",
 }
-"""The mode that each of Pillow's modes is converted to."""
+"""The mode to which an image of each Pillow mode is converted."""
 
 UNCOMPRESSED = ("BMP", "PPM")
-"""The formats whose samples may be read from the file as they are."""
+"""The formats that can store their samples uncompressed, which are then read from the file by rows."""
 
 DEEP_MODES = {"I": "uint16", "I;16": "uint16"}
-"""The depth of Pillow's modes of more than 8 bits."""
+"""The depth of the Pillow modes with more than 8 bits."""
 
 LAB_BYTES = 24
-"""Per pixel, while a TIFF of 8-bit Lab is decoded."""
+"""Bytes per pixel that the decoding of a TIFF of 8-bit Lab takes."""
 
 
 def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
-    """The first picture of a file, as Pillow decodes it."""
+    """A reader of the first picture of a file, decoded by Pillow."""
     path, name = probe.path, probe.format.name
     check_size(path, probe.width, probe.height, limits.pixels)
     if name not in UNCOMPRESSED:  # an ICO is decoded as it is opened
@@ -64,7 +64,7 @@ def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
     with decoder_errors(path, name), _pillow_class(name)(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
         if image.mode not in MODES:
-            raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not known")
+            raise OnebranchError(f"cannot read '{path}': pictures of mode {image.mode} are not supported")
         mode = MODES[image.mode]
         frames = getattr(image, "n_frames", 1)
         notes = (f"only the first of {frames} frames",) if frames > 1 else ()
@@ -85,13 +85,13 @@ def open_by_pillow(probe: Probe, limits: Limits) -> Reader:
 
 
 def open_lab_tiff(path: Path, limits: Limits) -> Reader:
-    """A TIFF of 8-bit Lab, which libvips does not read."""
+    """A reader of a TIFF of 8-bit Lab, which libvips does not read."""
     with decoder_errors(path, "TIFF"), _pillow_class("TIFF")(str(path)) as image:
         check_size(path, image.width, image.height, limits.pixels)
         estimate = MemoryEstimate(image.width * image.height * LAB_BYTES, "a TIFF of 8-bit Lab")
         check_memory(path, estimate, limits.memory)
         if image.mode != "LAB":
-            raise OnebranchError(f"cannot read '{path}': this kind of Lab TIFF is not known")
+            raise OnebranchError(f"cannot read '{path}': this kind of Lab TIFF is not supported")
         coded = np.asarray(image)  # L in 255 steps; a and b as signed bytes
         values = coded.view(np.int8).astype(np.float32)
         values[..., 0] = coded[..., 0] * np.float32(100 / 255)
@@ -103,8 +103,11 @@ def open_lab_tiff(path: Path, limits: Limits) -> Reader:
 
 
 def _pillow_class(name: str) -> Callable[..., PillowImage]:
-    """Pillow's reader of a format. Called directly, it does not warn of large pictures, which we check."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files: we read or refuse them
+    """Pillow's image class of a format.
+
+    If it is called directly, Pillow does not warn about large pictures, whose size is checked here.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about unusual files
     from PIL import (
         AvifImagePlugin,
         BmpImagePlugin,
@@ -128,14 +131,14 @@ def _pillow_class(name: str) -> Callable[..., PillowImage]:
 
 
 def _layout(image: PillowImage, mode: str) -> Layout:
-    """The layout of a Pillow image that is converted to that mode."""
+    """The layout of a Pillow image after its conversion to that mode."""
     bands = len(mode) if mode.isalpha() and mode != "I" else 1
     channels = 1 if bands < 3 else 3
     return Layout(image.height, image.width, channels, bands > channels, DEEP_MODES.get(mode, "uint8"))
 
 
 def _density(probe: Probe, image: PillowImage) -> Density | None:
-    """The density by our own reading of the file, of JPEG 2000 by Pillow's."""
+    """The density from the probed structure; for JPEG 2000, the density that Pillow has read."""
     dpi = image.info.get("dpi") if probe.format.name == "JPEG 2000" else None
     if not dpi:
         return read_density(probe.structure, None)
@@ -144,7 +147,7 @@ def _density(probe: Probe, image: PillowImage) -> Density | None:
 
 
 def _profiled_reader(path: Path, samples: Samples, metadata: Metadata, notes: tuple[str, ...]) -> Reader:
-    """Decoded samples that have a profile, through which their colours may be converted."""
+    """A reader of decoded samples with an ICC profile, whose colours are converted if necessary."""
     height, width, bands = samples.shape
     image = pyvips.Image.new_from_memory(
         np.ascontiguousarray(samples).data, width, height, bands, VIPS_FORMATS[samples.dtype.name]

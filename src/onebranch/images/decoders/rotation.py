@@ -1,4 +1,4 @@
-"""Rotated and mirrored pictures, made upright by rows: in memory, or large ones through a temporary file."""
+"""Rotation of pictures to their upright orientation, in memory or, if large, through a temporary file."""
 
 import os
 from dataclasses import replace
@@ -18,22 +18,22 @@ from onebranch.images.rows import ClosedAtExit, Header, Reader
 from onebranch.images.samples import Samples
 
 BAND_BYTES = 16 << 20
-"""Bytes of rows that are transposed at a time on their way into the temporary file."""
+"""Bytes of the bands of rows that are transposed as a unit before they are stored in the temporary file."""
 
 MIRRORED = 2
-"""The EXIF orientation whose rows come in order."""
+"""The EXIF orientation that only mirrors each row, so that rows can be returned as they are decoded."""
 
 REVERSED = (3, 4, 7, 8)
-"""EXIF orientations whose first row is the last row, or column, of the file."""
+"""EXIF orientations whose first upright row is the last stored row or column."""
 
 
 def upright_reader(reader: Reader, orientation: int, path: Path) -> Reader:
-    """The upright rows of a picture that is stored with an EXIF orientation. path: for errors."""
+    """A reader of the upright rows of a picture with an EXIF orientation. path: the file, for errors."""
     return RotatedReader(reader, orientation, path) if orientation in TO_UPRIGHT else reader
 
 
 class RotatedReader(ClosedAtExit):
-    """The rows of another reader, upright. All of them are read when the first one is asked for."""
+    """A `Reader` of the upright rows of another reader, which is read completely before the first row."""
 
     def __init__(self, reader: Reader, orientation: int, path: Path) -> None:
         layout = reader.header.layout
@@ -42,7 +42,7 @@ class RotatedReader(ClosedAtExit):
         self.header: Header = replace(reader.header, layout=replace(layout, height=height, width=width))
         self._reader, self._orientation, self._path = reader, orientation, path
         self._stored = layout
-        self._next_row, self._bands = 0, list[tuple[int, int]]()  # of each band its first row and its rows
+        self._next_row, self._bands = 0, list[tuple[int, int]]()  # (first row, number of rows) of each band
         self._file: IO[bytes] | None = None
         self._upright: Samples | None = None
 
@@ -67,11 +67,11 @@ class RotatedReader(ClosedAtExit):
         return rows if orientation == 5 else np.ascontiguousarray(TO_UPRIGHT[orientation - 4](rows))
 
     def _read_all(self) -> None:
-        """Read all rows: into memory made upright, or into the temporary file as they are stored.
+        """Read all rows, either into memory, where they are made upright, or into the temporary file.
 
-        Transposed pictures are stored as bands of rows, each transposed. Example: 3x2 pixels a b c / d e f in
-        bands of one row are stored as a b c d e f; in one band of two rows as a d b e c f, so that the stored
-        columns 0 and 1, upright rows, are the piece a d b e.
+        If upright rows are stored columns, the file gets bands of rows, each of them transposed. Example: a
+        picture of 3x2 pixels has the rows a b c and d e f. Bands of one row give the file a b c d e f. One
+        band of two rows gives a d b e c f, in which the columns 0 and 1 are the contiguous piece a d b e.
         """
         stored = self._stored
         row_bytes = stored.width * self._pixel_bytes
@@ -101,7 +101,7 @@ class RotatedReader(ClosedAtExit):
         return self._samples_at(first * self._stored.width, (count, self._stored.width, self._stored.bands))
 
     def _stored_columns(self, first: int, count: int) -> Samples:
-        """Stored columns as rows (count, H, bands): one contiguous piece of every band."""
+        """`count` stored columns as rows (count, H, bands), read as one contiguous piece of every band."""
         result = np.empty((count, self._stored.height, self._stored.bands), self._stored.depth)
         for row, rows in self._bands:
             pixel = row * self._stored.width + first * rows
@@ -109,7 +109,7 @@ class RotatedReader(ClosedAtExit):
         return result
 
     def _samples_at(self, pixel: int, shape: tuple[int, int, int]) -> Samples:
-        """Samples of the temporary file, from a pixel on."""
+        """Samples of that shape, read from the temporary file at the offset of a pixel."""
         assert self._file is not None, "all rows have been read"
         samples = np.empty(shape, self._stored.depth)
         with temporary_file_errors(self._path):

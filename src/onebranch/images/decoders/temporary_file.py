@@ -1,8 +1,8 @@
-"""Temporary files for samples that are not needed in the order in which they are decoded.
+"""Temporary files for samples that are needed in another order than that in which they are decoded.
 
-The files have no name, so that nothing is left behind however the process ends. They are created in the
-folder that TMPDIR names, otherwise in the system's temporary folder. If that folder is kept in memory, set
-TMPDIR to a folder on a disk.
+The files have no name, so they disappear even if the process is killed. They are created in the folder that
+TMPDIR names, otherwise in the system's temporary folder. If that is a memory file system (tmpfs), set TMPDIR
+to a folder on a disk.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from onebranch.errors import OnebranchError
 from onebranch.images.rows import Layout
 
 MAX_IN_MEMORY_BYTES = 64 << 20
-"""Pictures with at most this many bytes of samples are held in memory, not in a temporary file."""
+"""Pictures with more bytes of samples are stored in a temporary file, others in memory."""
 
 
 def sample_bytes(layout: Layout) -> int:
-    """Bytes of all samples of a picture."""
+    """Number of bytes of all samples of a picture."""
     return layout.height * layout.width * layout.bands * np.dtype(layout.depth).itemsize
 
 
 def anonymous_temp_file(path: Path) -> IO[bytes]:
-    """A temporary file without a name, removed when it is closed. path: the picture, named in errors."""
+    """A temporary file without a name, which is deleted when it is closed. path: the picture, for errors."""
     import tempfile  # imported late: few pictures need it
 
     with temporary_file_errors(path):
@@ -40,8 +40,8 @@ def temporary_file_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise OnebranchError(
-            f"cannot read '{path}': it needs a temporary file, and {_folder()} gives none: {why};"
-            " set TMPDIR to a folder with room"
+            f"cannot read '{path}': it needs a temporary file, which cannot be created in {_folder()}:"
+            f" {why}; set TMPDIR to a folder with free space"
         ) from None
 
 
@@ -51,4 +51,4 @@ def _folder() -> str:
     try:
         return f"'{tempfile.gettempdir()}'"
     except OSError:
-        return "the system"
+        return "any temporary folder"

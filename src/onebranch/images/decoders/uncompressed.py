@@ -1,4 +1,4 @@
-"""Rows of pictures that Pillow opens: read from an uncompressed file, or taken from the decoded picture."""
+"""Readers for pictures that Pillow opens: rows of an uncompressed file, or rows of a decoded image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,15 @@ PillowImage = Any
 """A Pillow image, whose attributes differ by format."""
 
 PIXEL_BYTES = {"1;I": 1 / 8, "L": 1, "RGB": 3, "I;16B": 2}
-"""Bytes per pixel of the raw modes for which Pillow does not give the length of a row."""
+"""Bytes per pixel of the raw modes for which Pillow does not state the bytes of a row."""
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """Where the rows of an uncompressed file are.
+    """The position and format of the rows of an uncompressed file.
 
-    start: the first byte. row_bytes: of one row. mode: Pillow's raw mode. step: 1, or -1 if the last row
-    comes first.
+    start: offset of the first byte. row_bytes: number of bytes of a row. mode: Pillow's raw mode. step: 1, or
+    -1 if the file stores the bottom row first.
     """
 
     start: int
@@ -33,7 +33,7 @@ class RawRows:
 
 
 def raw_rows(image: PillowImage) -> RawRows | None:
-    """Where the rows are, from the header that Pillow has read; None if they are compressed."""
+    """The rows of an opened Pillow image in its file; None if they are compressed."""
     tiles = image.tile
     if len(tiles) != 1 or tiles[0][0] != "raw" or tuple(tiles[0][1]) != (0, 0, *image.size):
         return None
@@ -45,13 +45,13 @@ def raw_rows(image: PillowImage) -> RawRows | None:
 
 
 def samples_in_mode(image: PillowImage, mode: str) -> Samples:
-    """A Pillow image, converted to a mode, as samples (H, W, bands)."""
+    """The samples (H, W, bands) of a Pillow image after its conversion to a mode."""
     samples = np.asarray(image if image.mode == mode else image.convert(mode))
     return np.atleast_3d(samples.astype(np.uint16) if samples.dtype == np.int32 else samples)
 
 
 class RawReader(ClosedAtExit):
-    """The rows of an uncompressed file, a `Reader`. image: opened by Pillow, not loaded."""
+    """A `Reader` of an uncompressed file. image: opened by Pillow, but not loaded."""
 
     def __init__(
         self, path: Path, name: str, image: PillowImage, raw: RawRows, mode: str, header: Header
@@ -88,7 +88,7 @@ class RawReader(ClosedAtExit):
 
 
 class DecodedReader(ClosedAtExit):
-    """The rows of an image that Pillow has decoded, a `Reader`; they are converted as they are asked for."""
+    """A `Reader` of an image that Pillow has decoded; rows are converted to the mode when they are read."""
 
     def __init__(self, path: Path, name: str, image: PillowImage, mode: str, header: Header) -> None:
         self.header = header

@@ -1,4 +1,4 @@
-"""A libvips image as a reader of rows: its colours converted, its metadata collected."""
+"""A `Reader` of a libvips image, with converted colours and the metadata of its file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +22,16 @@ from onebranch.images.rows import ClosedAtExit, Header, Layout
 from onebranch.images.samples import DEPTHS_BY_VIPS_FORMAT, Samples
 
 FETCH_BYTES = 1 << 18
-"""Bytes fetched from libvips at a time; each step of a pipeline holds as many. More are slower."""
+"""Bytes that are fetched from libvips at a time. Each step of its pipeline holds as many; more is slower."""
 
 
 class VipsReader(ClosedAtExit):
-    """The rows of a libvips image, computed as they are asked for. name: of the format, for errors."""
+    """A `Reader` of a libvips image, computed on demand. name: the file's format, for errors."""
 
     def __init__(self, path: Path, name: str, image: VipsImage, header: Header) -> None:
         self.header = header
         self._path, self._name, self._next_row = path, name, 0
-        self._image = image  # libvips' region does not keep the memory alive that the image stands on
+        self._image = image  # a region does not keep its image alive
         self._region: VipsImage = pyvips.Region.new(image)
 
     def read(self, count: int) -> Samples:
@@ -56,10 +56,10 @@ class VipsReader(ClosedAtExit):
 def describe(
     path: Path, image: VipsImage, notes: tuple[str, ...] = (), structure: object = None
 ) -> tuple[VipsImage, Header]:
-    """The image in colours that a network can process, still rotated as stored, and its header.
+    """The image in colours that a network can process, not yet rotated, and its header.
 
-    The header's metadata says that the picture is upright, which the caller must make it. notes: come last in
-    the header's. structure: of the file's container, from which metadata comes that libvips does not read.
+    The metadata in the header states that the picture is upright: the caller must rotate it. notes: added to
+    those of the header. structure: what the container module has read, with metadata that libvips ignores.
     """
     image = _full_range(image)
     colours = decode_colours(image)
@@ -80,21 +80,21 @@ def describe(
 
 
 def _ignored(layout: Layout, metadata: Metadata, conversion: ColourConversion) -> tuple[str, ...]:
-    """Notes on samples and metadata whose interpretation may differ from what the author intended.
+    """Notes on samples and metadata that may be interpreted differently from the author's intention.
 
-    Browsers and most viewers rotate by EXIF alone. XMP is kept, so viewers that follow it rotate input and
-    result alike.
+    Like browsers and most viewers, onebranch rotates by EXIF only. The rotation in XMP is kept, so that
+    viewers that apply it rotate the input and the result alike.
     """
     notes = []
     if layout.depth == "float32" and not conversion and metadata.icc is None:
         notes.append("float samples without a profile are taken as sRGB")
     if metadata.xmp is not None and xmp.declares_rotation(metadata.xmp):
-        notes.append("its XMP says that it is turned, which is kept and not followed")
+        notes.append("its XMP declares a rotation, which is kept but not applied")
     return tuple(notes)
 
 
 def _full_range(image: VipsImage) -> VipsImage:
-    """AVIF of 10 or 12 bits, which libvips shifts into 16: white becomes white."""
+    """A 10- or 12-bit AVIF image, which libvips only shifts to 16 bits, scaled so that white is 65535."""
     bits = field(image, "bits-per-sample", 8)
     if image.format != "ushort" or not 8 < bits < 16 or not image.get_typeof("heif-compression"):
         return image

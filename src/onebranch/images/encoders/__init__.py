@@ -1,1 +1,1 @@
-"""Encoders: rows become files of each format, in the colours and the depth that it holds."""
+"""Encoders: they write rows of samples to picture files, in colours and a depth that the format can hold."""

@@ -1,4 +1,4 @@
-"""Metadata that libvips does not write, added to the finished file."""
+"""Addition of the metadata that libvips does not write to the file that it has written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +11,17 @@ from onebranch.images.metadata import Metadata
 
 
 def complete_file(path: Path, file_format: Format, metadata: Metadata) -> None:
-    """Add to a file that libvips has written what the metadata holds beyond that."""
+    """Add the parts of the metadata that libvips does not write to a file that it has written."""
     complete = _COMPLETIONS.get(file_format.name)
     if complete is not None:
         complete(path, metadata)
 
 
 def _complete_jpeg(path: Path, metadata: Metadata) -> None:
-    """Comments, and a JFIF header if there is a density or EXIF, before which many programs expect it."""
+    """Add the comments, and a JFIF header if there is a density or EXIF.
+
+    Many programs expect a JFIF header before EXIF.
+    """
     segments = []
     if metadata.exif is not None or metadata.density not in (None, DEFAULT_DENSITY):
         segments.append(jpeg.jfif_segment(jfif_density(metadata.density or DEFAULT_DENSITY)))

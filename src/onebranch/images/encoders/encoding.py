@@ -1,4 +1,4 @@
-"""Encoding of pictures: the options, what a file cannot hold, and the options of libvips' savers."""
+"""Encoding of pictures: the options, what a format cannot hold, and the arguments of libvips' savers."""
 
 import os
 from dataclasses import dataclass, replace
@@ -27,12 +27,12 @@ from onebranch.images.rows import Header
 from onebranch.images.samples import as_depth
 
 DEFAULT_QUALITY = {"JPEG": 95, "WebP": 95, "AVIF": 90}
-"""Qualities at which results are hard to tell from the original, even magnified."""
+"""Default qualities: their losses are hard to see, even magnified."""
 
 SUBSAMPLINGS = ("auto", "444", "420")
 
 COMPRESSIONS = ("none", "lzw", "deflate")
-"""Lossless compressions of TIFF that every reader and libvips' wheel support."""
+"""Lossless compressions of TIFF that libvips' wheel and all common readers support."""
 
 BLOCK_FORMATS = {
     "exif": ("PNG", "JPEG", "WebP", "AVIF", "TIFF"),
@@ -45,24 +45,25 @@ COMMENT_FORMATS = ("JPEG", "PNG")
 """The formats into which a JPEG's comments are written."""
 
 TIFF_STRIP_BYTES = 8 << 20
-"""Approximate size of a strip; libvips itself reads no strip above 50 MB by default."""
+"""Approximate bytes of a strip. By default, libvips itself refuses strips above 50 MB."""
 
 TIFF_STRIP_ROWS = (16, 128)
-"""Smallest and largest number of rows in a strip, which is a multiple of the smallest."""
+"""Smallest and largest number of rows in a strip; the number is a multiple of the smallest."""
 
 MAX_CLASSIC_TIFF_BYTES = 2_700_000_000
-"""A TIFF with more bytes of samples gets 64-bit offsets, since LZW can enlarge noise by half."""
+"""A TIFF with more bytes of samples gets 64-bit offsets, because LZW can enlarge noise by half."""
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How a picture is encoded. Raises OnebranchError at construction for a value that no format supports.
 
-    quality: 1 to 100, of JPEG, WebP and AVIF. lossless: WebP and AVIF. subsampling: of chroma in JPEG and
-    AVIF, "444" (none), "420" (half in both directions) or "auto" (none from quality 90 up); WebP has only the
-    second, with sharper chroma unless "420" is asked for. compression: of TIFF, "none", "lzw" or "deflate".
-    level: of PNG, 0 (fast) to 9 (small). strip: of all metadata, only the colour profile is kept.
-    strip_location: all metadata but geographic locations is kept.
+    quality: quality of JPEG, WebP and AVIF, 1 to 100. lossless: True for lossless WebP and AVIF.
+    subsampling: chroma subsampling of JPEG and AVIF: "444" (none), "420" (half the resolution in both
+    directions) or "auto" (none from quality 90 up). Lossy WebP is always 4:2:0; its chroma is sharpened
+    unless "420" is requested. compression: compression of TIFF, "none", "lzw" or "deflate". level:
+    compression level of PNG, 0 (fast) to 9 (small). strip: drop all metadata except the colour profile.
+    strip_location: drop geographic locations from the metadata.
 
     >>> Encoding(quality=90, subsampling="444").level
     1
@@ -96,7 +97,7 @@ DEFAULT_ENCODING = Encoding()
 
 
 def encode(picture: Picture, file_format: Format, encoding: Encoding) -> bytes:
-    """The bytes of a file of a format that libvips writes. pyvips.Error where it fails."""
+    """The bytes of a file in a format that libvips writes. Raises pyvips.Error if encoding fails."""
     colours = output_colours(picture.header, file_format)
     layout = encoder_layout(colours, file_format)
     samples = as_depth(picture.samples()[..., : layout.bands], layout.depth)
@@ -107,7 +108,7 @@ def encode(picture: Picture, file_format: Format, encoding: Encoding) -> bytes:
 
 
 def save(image: VipsImage, header: Header, file_format: Format, encoding: Encoding, path: Path) -> None:
-    """Write a libvips image of `encoder_layout` into a file. pyvips.Error where it fails."""
+    """Write a libvips image of `encoder_layout` to a file. Raises pyvips.Error if encoding fails."""
     metadata, colours = written_metadata(header, encoding), output_colours(header, file_format)
     exif, given = metadata.exif, metadata
     can_be_verbatim = file_format.name in verbatim_exif.VERBATIM_FORMATS
@@ -122,7 +123,7 @@ def save(image: VipsImage, header: Header, file_format: Format, encoding: Encodi
 
 
 def written_metadata(header: Header, encoding: Encoding) -> Metadata:
-    """The metadata that is written with the enhanced picture, and is true of it."""
+    """The metadata to write: with the picture's size, and without thumbnails or other pictures' metadata."""
     metadata, layout = header.metadata, header.layout
     if encoding.strip:
         return Metadata(icc=metadata.icc)
@@ -132,7 +133,7 @@ def written_metadata(header: Header, encoding: Encoding) -> Metadata:
 
 
 def losses(header: Header, file_format: Format, encoding: Encoding) -> tuple[str, ...]:
-    """What a file of that format cannot hold of the picture, one line each."""
+    """Notes, one line each, about what a file of that format cannot hold of the picture."""
     metadata = written_metadata(header, encoding)
     blocks = [name for name in BLOCK_FORMATS if getattr(metadata, name) is not None]
     lost = [name.upper() for name in blocks if file_format.name not in BLOCK_FORMATS[name]]
@@ -145,14 +146,14 @@ def losses(header: Header, file_format: Format, encoding: Encoding) -> tuple[str
     notes = [lost_density(metadata.density, file_format.name, metadata.exif)]
     if lost:
         them = "it" if len(lost) == 1 and lost[0].isupper() else "them"
-        notes.append(f"{' and '.join(lost)} left out: {file_format.name} does not hold {them}")
+        notes.append(f"{' and '.join(lost)} left out: {file_format.name} cannot hold {them}")
     return (*output_colours(header, file_format).losses, *filter(None, notes))
 
 
 def prepared(
     image: VipsImage, colours: OutputColours, metadata: Metadata, file_format: Format, encoding: Encoding
 ) -> tuple[str, dict[str, Any], VipsImage]:
-    """libvips' operation that saves, its options, and the image in the file's colours with its metadata."""
+    """The name and options of the libvips saver, and the image with the file's colours and metadata."""
     if not colours.keeps_profile:
         metadata = replace(metadata, icc=None)
     image = colours.convert(image)
@@ -162,7 +163,7 @@ def prepared(
 
 
 def _kept_blocks(metadata: Metadata) -> int:
-    """libvips' flags for the blocks that there are, so that it does not make EXIF of its own."""
+    """libvips' flags for the metadata blocks that exist, so that it does not create EXIF itself."""
     blocks = {"exif": metadata.exif, "xmp": metadata.xmp, "iptc": metadata.iptc, "icc": True}
     flags = pyvips.enums.ForeignKeep
     return sum(int(getattr(flags, name.upper())) for name, block in blocks.items() if block)
@@ -182,16 +183,16 @@ def _with_metadata(image: VipsImage, metadata: Metadata) -> VipsImage:
 
 
 def _saver(file_format: Format, image: VipsImage, encoding: Encoding) -> tuple[str, dict[str, Any]]:
-    """libvips' operation for a format, and its options for that image."""
+    """The name of the libvips saver of a format, and its options for that image."""
     name = file_format.name
     quality = {"Q": encoding.quality or DEFAULT_QUALITY.get(name)}
     subsampling = {"subsample_mode": {"444": "off", "420": "on"}.get(encoding.subsampling, "auto")}
     lossless = {"lossless": True} if encoding.lossless else {}
     savers: dict[str, tuple[str, dict[str, Any]]] = {
-        # Level 1 by default: level 2 makes files a quarter smaller and whole commands 1.6 times as slow.
+        # Level 1 is the default: at level 2, files are 25 % smaller, but commands take 1.6 times as long.
         "PNG": ("pngsave", {"compression": encoding.level, "filter": "up"}),
         "JPEG": ("jpegsave", {**quality, **subsampling}),
-        # exact: colours under full transparency are kept, too.
+        # exact: keep the colours of fully transparent pixels.
         "WebP": (
             "webpsave",
             {
@@ -200,7 +201,7 @@ def _saver(file_format: Format, image: VipsImage, encoding: Encoding) -> tuple[s
                 "smart_subsample": encoding.subsampling != "420",
             },
         ),
-        # Effort 3 takes a fifth of the time of libvips' own choice, 4, and 2 % more space.
+        # Effort 3 takes a fifth of the time of libvips' default, 4; files are 2 % larger.
         "AVIF": (
             "heifsave",
             {**quality, **lossless, **subsampling, "compression": "av1", "bitdepth": 8, "effort": 3},
@@ -212,7 +213,7 @@ def _saver(file_format: Format, image: VipsImage, encoding: Encoding) -> tuple[s
 
 
 def _tiff_options(image: VipsImage, encoding: Encoding) -> dict[str, Any]:
-    """Strips that every reader can hold; BigTIFF beyond 4 GB."""
+    """Options for strips that every reader can hold, and for BigTIFF if the file may exceed 4 GB."""
     predictor = {"float": "float", "uchar": "horizontal", "ushort": "horizontal"}.get(image.format, "none")
     if image.coding == "labq" or encoding.compression == "none":
         predictor = "none"

@@ -1,4 +1,4 @@
-"""The colours and depth of the file that a picture is written to, decided once per file."""
+"""The decision about the colours and the depth of an output file, which is made once per file."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ from onebranch.images.rows import Header, Layout
 from onebranch.images.samples import DEPTH_IN_WORDS, Samples
 
 PROFILE_FORMATS = ("PNG", "JPEG", "WebP", "TIFF", "AVIF")
-"""The formats that hold an ICC profile."""
+"""The formats that can hold an ICC profile."""
 
 RESTORING_FORMATS = {
     "Lab": ("TIFF",),
@@ -22,25 +22,26 @@ RESTORING_FORMATS = {
     "linear": PROFILE_FORMATS,
     "profile": PROFILE_FORMATS,
 }
-"""The formats that hold the colours of each kind of `ColourConversion`; any other gets sRGB."""
+"""The formats that can hold the colours of each kind of `ColourConversion`; all others get sRGB."""
 
 WITHOUT_GREY = ("WebP", "AVIF")
-"""Formats with profiles whose grey is three equal channels, for which a profile of grey is wrong."""
+"""Formats that store grey as three equal channels, so that a grey profile does not fit."""
 
 COLOURS_IN_WORDS = {"linear": "linear light", "profile": "the profile"}
-"""Kinds of `ColourConversion` in words; the other kinds are called by their names."""
+"""Kinds of `ColourConversion` in words for notes; other kinds are named as they are."""
 
 Action = Literal["keep", "restore", "encode sRGB", "profile to sRGB"]
 
 
 @dataclass(frozen=True)
 class OutputColours:
-    """How samples of a picture become those of a file.
+    """How the samples of a picture are converted to those of a file.
 
-    action: "keep" them; "restore" the file's own colours that reading has converted; "encode sRGB", where the
-    format does not hold those; or convert from the "profile to sRGB", where the format holds no profile.
-    depth: of the file's samples. row_depth: of the rows that the encoder is given. keeps_profile: the profile
-    in the picture's metadata is written. losses: what is lost, one line each.
+    action: "keep" does not change the colours; "restore" converts back to the colours of the input file;
+    "encode sRGB" writes sRGB because the format cannot hold those; "profile to sRGB" converts from the ICC
+    profile because the format cannot hold one. depth: type of the samples in the file. row_depth: type of the
+    samples that the encoder is given. keeps_profile: True if the profile in the picture's metadata is
+    written. losses: notes about what is lost, one line each.
     """
 
     header: Header
@@ -51,7 +52,7 @@ class OutputColours:
     losses: tuple[str, ...] = ()
 
     def convert(self, image: VipsImage) -> VipsImage:
-        """A libvips image of the encoder's rows in the colours and the depth of the file."""
+        """The libvips image of the encoder's rows, converted to the colours and the depth of the file."""
         if self.action == "restore":
             return self.header.conversion.restore(image, self.depth)
         if self.action == "encode sRGB":
@@ -61,7 +62,7 @@ class OutputColours:
         return image
 
     def convert_rows(self, rows: Samples) -> Samples:
-        """Rows of the encoder in the colours and the depth of the file."""
+        """The encoder's rows, converted to the colours and the depth of the file."""
         if self.action == "keep" and rows.dtype == self.depth:
             return rows
         converted = self.convert(of_memory(np.ascontiguousarray(rows))).numpy()
@@ -69,7 +70,7 @@ class OutputColours:
 
 
 def output_colours(header: Header, file_format: Format) -> OutputColours:
-    """The decision for a picture with that header and a file of that format."""
+    """The output colours for a picture with that header and a file of that format."""
     conversion, icc = header.conversion, header.metadata.icc
     own_depth = conversion.depth if conversion else header.layout.depth
     depth = own_depth if own_depth in file_format.depths else file_format.depths[-1]
@@ -85,7 +86,7 @@ def output_colours(header: Header, file_format: Format) -> OutputColours:
     losses = []
     if depth != own_depth:
         now, then = DEPTH_IN_WORDS[own_depth], DEPTH_IN_WORDS[depth]
-        losses.append(f"{now} become {then}: {file_format.name} holds no more")
+        losses.append(f"{now} become {then}: {file_format.name} cannot hold more")
     losses += _limited_colours(header.layout, file_format)
     losses += _lost_colours(header, file_format, action)
     return OutputColours(header, action, depth, row_depth, holds_profile, tuple(losses))
@@ -99,7 +100,7 @@ def encoder_layout(colours: OutputColours, file_format: Format) -> Layout:
 
 
 def _holds_profile(header: Header, file_format: Format) -> bool:
-    """True if the format holds the picture's profile."""
+    """True if the format can hold the picture's profile."""
     is_colour = header.layout.channels == 3
     return file_format.name in PROFILE_FORMATS and (is_colour or file_format.name not in WITHOUT_GREY)
 
@@ -107,27 +108,27 @@ def _holds_profile(header: Header, file_format: Format) -> bool:
 def _limited_colours(layout: Layout, file_format: Format) -> list[str]:
     if file_format.name != "GIF":
         return []
-    notes = ["colours become at most 256: GIF holds no more"] if layout.channels == 3 else []
+    notes = ["colours are reduced to 256: GIF cannot hold more"] if layout.channels == 3 else []
     return notes + (
-        ["what is half transparent becomes opaque or hidden: GIF holds no more"] if layout.alpha else []
+        ["partly transparent pixels become opaque or hidden: GIF cannot hold more"] if layout.alpha else []
     )
 
 
 def _lost_colours(header: Header, file_format: Format, action: Action) -> list[str]:
     kind, name = header.conversion.kind, file_format.name
     if kind and name not in RESTORING_FORMATS[kind]:
-        return [f"colours become sRGB: {name} does not hold {COLOURS_IN_WORDS.get(kind, kind)}"]
+        return [f"colours become sRGB: {name} cannot hold {COLOURS_IN_WORDS.get(kind, kind)}"]
     if header.metadata.icc is None or _holds_profile(header, file_format):
         return []
     if name in WITHOUT_GREY:
-        return [f"grey becomes sRGB: {name} holds no profile of grey"]
+        return [f"grey becomes sRGB: {name} cannot hold a grey profile"]
     if action == "keep":
-        return [f"its damaged colour profile is left out: {name} holds none"]
-    return [f"colours become sRGB: {name} holds no colour profile"]
+        return [f"its damaged colour profile is left out: {name} cannot hold a profile"]
+    return [f"colours become sRGB: {name} cannot hold a colour profile"]
 
 
 def _profile_to_srgb(image: VipsImage, profile: bytes | None, depth: str) -> VipsImage:
-    """Samples of a profile as sRGB; black and white as the profile says."""
+    """The image converted from an ICC profile to sRGB in that depth; alpha is unchanged."""
     channels = colour_bands(image)
     colours = image[:channels] if image.bands > channels else image
     colours = colours.copy(interpretation=image.interpretation)
@@ -136,7 +137,7 @@ def _profile_to_srgb(image: VipsImage, profile: bytes | None, depth: str) -> Vip
     if channels == 1:
         converted = converted.colourspace("grey16" if depth == "uint16" else "b-w")
     converted = converted.copy()
-    converted.remove(BLOCKS["icc"])  # sRGB, which is what no profile means
+    converted.remove(BLOCKS["icc"])  # samples without a profile are sRGB
     if image.bands == channels:
         return converted
     return converted.bandjoin(image[channels]).copy(interpretation=converted.interpretation)

@@ -1,8 +1,9 @@
-"""Rows from Python as a libvips image that is read in order.
+"""Rows from Python as a libvips image with sequential access.
 
-libvips cannot request rows from Python, but it can read a PNG from a callback. So the rows are passed as a
-stored (not compressed) PNG of one grey channel, whose width is the number of samples in a row. A float is
-passed as two samples of 16 bits: 10 RGB pixels of float32 make a row of 60. Only a few blocks are held.
+libvips cannot request rows from Python, but it can read a PNG through a callback. So the rows are encoded as
+an uncompressed PNG. It has one grey channel, and its width is the number of samples in a row. A float32 is
+passed as two samples of 16 bits, so a row of 10 RGB pixels of float32 has 60 samples. Only a few blocks are
+in memory.
 """
 
 import queue
@@ -20,20 +21,20 @@ from onebranch.images.rows import Layout
 from onebranch.images.samples import VIPS_FORMATS, Samples
 
 BLOCK_BYTES = 65535
-"""Largest stored block of Deflate (RFC 1951, 3.2.4)."""
+"""Bytes of the largest stored block of Deflate (RFC 1951, 3.2.4)."""
 
 MAX_QUEUED_PIECES = 2
-"""Largest number of pieces of rows that wait for libvips."""
+"""Largest number of pieces in the queue to libvips."""
 
 PIPED_BYTES = 1 << 20
-"""Approximate size of the piece of rows that is handed over at a time, and copied."""
+"""Approximate bytes of a piece of rows, which is copied and queued as a unit."""
 
 POLL_SECONDS = 0.1
-"""Seconds between the checks of a waiting call whether the consuming thread has ended."""
+"""While a call waits, it checks after this many seconds whether the consuming thread has ended."""
 
 
 def of_memory(samples: Samples) -> VipsImage:
-    """Samples (H, W, bands), contiguous, as a libvips image, which does not keep them alive."""
+    """Contiguous samples (H, W, bands) as a libvips image. The caller must keep the samples alive."""
     height, width, bands = samples.shape
     depth = samples.dtype.name
     image = pyvips.Image.new_from_memory(samples.data, width, height, bands, VIPS_FORMATS[depth])
@@ -41,9 +42,9 @@ def of_memory(samples: Samples) -> VipsImage:
 
 
 class Pipe:
-    """A thread that consumes a libvips image whose rows are handed over here, from the top.
+    """A thread that consumes a libvips image while its rows are written here, from the top.
 
-    consume: called in that thread with the image; what it raises is raised by `write` or `close`.
+    consume: called in that thread with the image. Its exceptions are raised by `write` or `close`.
     """
 
     def __init__(self, layout: Layout, consume: Callable[[VipsImage], None]) -> None:
@@ -54,7 +55,7 @@ class Pipe:
         self._thread.start()
 
     def write(self, rows: Samples) -> None:
-        """Hand over the next rows (N, W, bands) of the layout's depth, which must not change afterwards."""
+        """Queue the next rows (N, W, bands) in the layout's depth. The array must not change afterwards."""
         step = max(1, PIPED_BYTES // max(1, rows[0].nbytes))
         for first in range(0, len(rows), step):
             self._put(rows[first : first + step])
@@ -87,9 +88,9 @@ class Pipe:
 
     def _run(self) -> None:
         try:
-            source = pyvips.SourceCustom()  # kept here: images do not keep their source's callbacks alive
+            source = pyvips.SourceCustom()  # a local name: images do not keep their source alive
             self._consume(_image_of(self._layout, self._handed_over(), source))
-        except BaseException as problem:  # raised in the thread that writes
+        except BaseException as problem:  # `write` or `close` raises it
             self._problem = problem
 
     def _handed_over(self) -> Iterator[Samples]:
@@ -98,7 +99,7 @@ class Pipe:
 
 
 def _image_of(layout: Layout, rows: Iterator[Samples], source: Any) -> VipsImage:
-    """The libvips image that these rows make, through a custom source; to be read in order only."""
+    """The libvips image of the rows, read through a custom source with sequential access."""
     stream = _Stream(_stored_png(layout, rows))
     source.on_read(stream.read)
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True)
@@ -115,13 +116,13 @@ def _interpreted(image: VipsImage, bands: int, depth: str) -> VipsImage:
 
 
 class _Stream:
-    """An iterator of bytes, read in the portions that are asked for."""
+    """A file-like object that reads from an iterator of bytes."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts, self._part, self._position = parts, b"", 0
 
     def read(self, count: int) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most `count` bytes; b"" at the end."""
         while self._position >= len(self._part):
             part = next(self._parts, None)
             if part is None:
@@ -133,7 +134,7 @@ class _Stream:
 
 
 def _stored_png(layout: Layout, rows: Iterator[Samples]) -> Iterator[bytes]:
-    """The bytes of a PNG (PNG specification, third edition) that holds the rows as they are."""
+    """The bytes of an uncompressed PNG (PNG specification, third edition) that holds the rows."""
     samples = layout.width * layout.bands * (2 if layout.depth == "float32" else 1)
     bits = 8 if layout.depth == "uint8" else 16
     yield SIGNATURE
@@ -150,7 +151,7 @@ def _stored_png(layout: Layout, rows: Iterator[Samples]) -> Iterator[bytes]:
 
 
 def _filtered_lines(rows: Samples) -> memoryview:
-    """Every row behind its filter byte (none), with the higher byte of a sample first, as PNG has it."""
+    """The rows as PNG stores them: each behind its filter byte (0 for none), samples in big-endian order."""
     count = len(rows)
     words = np.ascontiguousarray(rows).reshape(count, -1)
     if words.dtype != np.uint8:
@@ -161,7 +162,7 @@ def _filtered_lines(rows: Samples) -> memoryview:
 
 
 def _stored_blocks(lines: memoryview) -> Iterator[bytes | memoryview]:
-    """The bytes as stored blocks of Deflate: each behind its length and the complement of that."""
+    """The bytes as stored blocks of Deflate, each behind its length and the complement of its length."""
     for first in range(0, len(lines), BLOCK_BYTES):
         block = lines[first : first + BLOCK_BYTES]
         yield pack("<BHH", 0, len(block), len(block) ^ 0xFFFF)

@@ -17,14 +17,14 @@ MAX_BMP_DENSITY = 2**31 - 1
 
 
 class Output(Protocol):
-    """A file that is written from the front."""
+    """A file that is written sequentially."""
 
     def write(self, content: "bytes | memoryview", /) -> object:
         """Write the next bytes."""
 
 
 class PlainEncoder(Protocol):
-    """A file that is being written."""
+    """An encoder that writes rows to a file without any compression."""
 
     def write(self, rows: Samples) -> None:
         """Write the next rows (N, W, C)."""
@@ -34,21 +34,21 @@ class PpmEncoder:
     """Binary PPM or PGM (netpbm's ppm(5), pgm(5)) of 8 or 16 bits."""
 
     def __init__(self, file: Output, layout: Layout, density: Density) -> None:
-        """Write the header. density is ignored, because the format cannot hold it."""
+        """Write the header. `density` is ignored, because the format cannot hold it."""
         self._file = file
         kind, white = (b"P5" if layout.channels == 1 else b"P6"), WHITE_LEVELS[layout.depth]
         file.write(kind + b"\n%d %d\n%d\n" % (layout.width, layout.height, white))
 
     def write(self, rows: Samples) -> None:
-        """See `PlainEncoder.write`. Samples of 16 bits are stored with the higher byte first."""
+        """See `PlainEncoder.write`. 16-bit samples are stored in big-endian order."""
         is_wide = rows.dtype == np.uint16
         self._file.write(np.ascontiguousarray(rows.astype(">u2") if is_wide else rows).data)
 
 
 class BmpEncoder:
-    """BMP of 8 bits (BITMAPINFOHEADER): the bottom row is stored first, and pixels as blue, green, red.
+    """8-bit BMP with a BITMAPINFOHEADER. The bottom row is stored first, and the order of channels is BGR.
 
-    density: in pixels per millimetre.
+    density: stored in pixels per metre.
     """
 
     def __init__(self, file: BinaryIO, layout: Layout, density: Density) -> None:
@@ -75,7 +75,7 @@ class BmpEncoder:
 
 
 def bmp_row_bytes(layout: Layout) -> int:
-    """Bytes of a padded row in a BMP file. Example: 5 RGB pixels take 15 bytes, padded to 16."""
+    """Bytes of a row in a BMP file, padded to a multiple of 4. Example: 5 RGB pixels (15 bytes) take 16."""
     return -(-layout.width * layout.channels // 4) * 4
 
 

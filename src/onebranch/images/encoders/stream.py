@@ -1,8 +1,8 @@
-"""Pictures that are encoded while their rows arrive, and handed over in pieces: PNG, JPEG and PPM.
+"""Encoding of PNG, JPEG and PPM while the rows arrive. The bytes of the file are sent in pieces.
 
-The pieces together are the bytes of the file that a `Writer` writes. What that file is given after libvips
-has written it (verbatim EXIF, density, texts, comments) stands before the image data, or at the very end. So
-what precedes the image data is held back, completed like a file, and sent when the image data begins.
+The sent bytes are those of the file that a `Writer` writes. After libvips has written that file, a `Writer`
+adds some metadata (verbatim EXIF, density, texts, comments), either before the image data or at the very end.
+So the bytes before the image data are collected, completed like a file, and sent when the image data begins.
 """
 
 from collections.abc import Callable
@@ -24,20 +24,20 @@ from onebranch.images.rows import Header
 from onebranch.images.samples import Samples, as_depth
 
 STREAMED_FORMATS = ("PNG", "JPEG", "PPM")
-"""The formats whose encoders need only a few rows at a time, and that are written from the front."""
+"""The formats that are written sequentially by encoders that need only a few rows at a time."""
 
 EMPTY_IMAGE_DATA = png.chunk_bytes(b"IDAT")
-"""A chunk that separates what stands before the image data of a PNG from what stands behind it."""
+"""An empty chunk that marks the position of the image data in a PNG file without image data."""
 
 Send = Callable[[bytes], None]
-"""Takes the next bytes of the file. An exception ends the encoding."""
+"""Called with the next bytes of the file. An exception aborts the encoding."""
 
 
 class StreamWriter:
-    """Encodes rows (N, W, bands) of a picture, from the top; `send` gets the bytes as they are made.
+    """Encodes the rows (N, W, bands) of a picture, from the top, and passes the bytes to `send`.
 
-    header: of the picture that is written. file_format: one of `STREAMED_FORMATS`. `send` may be called from
-    another thread, but never from two at once.
+    header: the header of the picture. file_format: one of `STREAMED_FORMATS`. send: may be called from
+    another thread, but never from two threads at once.
     """
 
     def __init__(self, header: Header, file_format: Format, encoding: Encoding, send: Send) -> None:
@@ -54,7 +54,7 @@ class StreamWriter:
             self._pipe = Pipe(self._layout, self._encode)
 
     def write(self, rows: Samples) -> None:
-        """Encode the next rows; they must not change afterwards."""
+        """Encode the next rows. The array must not change afterwards."""
         rows = as_depth(rows[..., : self._layout.bands], self._layout.depth)
         if self._pipe is None:
             self._plain.write(self._colours.convert_rows(rows))
@@ -62,12 +62,12 @@ class StreamWriter:
             self._pipe.write(rows)
 
     def close(self) -> None:
-        """Encode what is left, and hand over the last bytes."""
+        """Encode the remaining rows and send the last bytes."""
         if self._pipe is not None:
             self._pipe.close()
 
     def abandon(self) -> None:
-        """Stop; the bytes handed over so far are not a complete file."""
+        """Abort. The bytes that have been sent are not a complete file."""
         if self._pipe is not None:
             self._pipe.abandon()
 
@@ -80,7 +80,7 @@ class StreamWriter:
         def write(content: bytes) -> int:
             try:
                 self._output.write(bytes(content))
-            except BaseException as problem:  # libvips' callback cannot raise it
+            except BaseException as problem:  # an exception cannot pass through libvips
                 problems.append(problem)
                 return -1
             return len(content)
@@ -97,7 +97,7 @@ class StreamWriter:
 
 
 def _given_metadata(header: Header, encoding: Encoding) -> tuple[Metadata, Metadata, bytes | None]:
-    """The metadata that is written, what libvips is given of it, and the EXIF that replaces a placeholder."""
+    """(the metadata to write, the metadata to give to libvips, the EXIF that replaces its placeholder)."""
     metadata = written_metadata(header, encoding)
     exif = metadata.exif
     if exif is None or not verbatim_exif.can_be_verbatim(exif):
@@ -106,7 +106,7 @@ def _given_metadata(header: Header, encoding: Encoding) -> tuple[Metadata, Metad
 
 
 class _CompletedOutput:
-    """Bytes of libvips on their way to `send`, completed. given: the metadata that libvips is given."""
+    """Passes libvips' bytes to `send` and adds what libvips does not write. given: libvips' metadata."""
 
     def __init__(
         self, send: Send, file_format: Format, metadata: Metadata, given: Metadata, exif: bytes | None
@@ -133,14 +133,17 @@ class _CompletedOutput:
             del self._held[: len(self._held) - kept]
 
     def close(self) -> None:
-        """Hand over the end of the file."""
+        """Send the end of the file."""
         assert self._image_data_began, "a complete file has image data"
         if self._ending:
             assert self._held == png.IEND, "a PNG ends with IEND"
             self._send(self._ending)
 
     def _completed(self, head: bytes) -> tuple[bytes, bytes]:
-        """What stands before the image data, and for a PNG what replaces IEND."""
+        """(the completed bytes before the image data, the bytes that replace IEND in a PNG).
+
+        head: the bytes that libvips writes before the image data.
+        """
         import tempfile  # imported late: most pictures are written to files
 
         is_png = self._format.name == "PNG"
@@ -158,7 +161,7 @@ class _CompletedOutput:
 
 
 def _png_image_data(content: bytes | bytearray) -> int | None:
-    """The number of bytes before the first IDAT chunk; None if that is not yet there."""
+    """The offset of the first IDAT chunk; None if `content` ends before it."""
     offset = len(png.SIGNATURE)
     while len(content) >= offset + 8:
         if content[offset + 4 : offset + 8] == b"IDAT":
@@ -168,7 +171,7 @@ def _png_image_data(content: bytes | bytearray) -> int | None:
 
 
 def _jpeg_image_data(content: bytes | bytearray) -> int | None:
-    """The number of bytes before the first SOS segment; None if that is not yet there."""
+    """The offset of the first SOS segment; None if `content` ends before it."""
     offset = len(jpeg.SOI)
     while len(content) >= offset + 4:
         if content[offset + 1] == jpeg.SOS:
@@ -181,15 +184,15 @@ _BEGIN_OF_IMAGE_DATA: dict[str, Callable[[bytes | bytearray], int | None]] = {
     "PNG": _png_image_data,
     "JPEG": _jpeg_image_data,
 }
-"""How many bytes stand before the image data, by format."""
+"""The function that finds the offset of the image data, by format."""
 
 
 class _SendingFile:
-    """A file whose content is handed over."""
+    """A file whose content is passed to `send`."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
     def write(self, content: "bytes | memoryview") -> None:
-        """Hand over the content."""
+        """Send the bytes."""
         self._send(bytes(content))
