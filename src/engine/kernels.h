@@ -1,9 +1,10 @@
 // The kernels, written once as templates over a struct S of SIMD operations. Included by kernels_*.cpp alone.
 //
-// S has W lanes, MAX_BLOCK channels of the widest block, vectors F of float32 and I of int32, and the
-// operations used below. BFLOAT16 and BYTE_DOT say whether it has instructions for them. A multiplication and
-// an addition outside S::fma are rounded separately (-ffp-contract=off), so all sets compute the same bits,
-// except in the arithmetic kinds Fused and BFloat16.
+// S::W is the number of lanes of a vector, S::MAX_BLOCK the largest number of output channels that are
+// computed at once, S::F and S::I are vectors of float32 and int32. BFLOAT16 and BYTE_DOT tell whether the
+// instruction set has products of bfloat16 and dot products of bytes. S also has the operations used below. A
+// product and a sum outside S::fma are rounded separately (-ffp-contract=off), so all sets compute the same
+// bits, except in the arithmetic kinds Fused and BFloat16.
 #pragma once
 
 #include <cassert>
@@ -19,20 +20,21 @@
 
 #define OB_INLINE inline __attribute__((always_inline))
 #define OB_UNROLL _Pragma("GCC unroll 16")
-// Keeps the compiler from moving loads across: it would load several columns at once and spill the sums.
+// A barrier for the compiler: without it, the loads of several columns are hoisted and the sums are spilled.
 #define OB_IN_ORDER asm volatile("" ::: "memory")
 
 namespace ob {
 namespace {
 
-// The number of vectors of pixels that are computed at once with a block of `channels` channels: the sums
-// must fit the registers together with the inputs, one weight and one product.
-// Example, float32: AVX-512 has 32 registers; 8 channels of 3 vectors are 24 sums, beside 3 inputs and a
-// weight. AVX2 has 16; 4 channels of 3 vectors are 12 sums, beside 3 inputs and a weight.
+// The number of vectors of pixels that are computed at once with a block of `channels` channels. The sums
+// must fit the registers together with the inputs and one weight. Example, float32: AVX-512 has 32 registers;
+// 8 channels of 3 vectors are 24 sums, beside 3 inputs and a weight. AVX2 has 16; 4 channels of 3 vectors are
+// 12 sums, beside 3 inputs and a weight.
 template <class S, class A>
 constexpr int pixels_for(int channels) {
-    // In WebAssembly, which leaves 15 registers on x86, four channels of two vectors are 11 % faster than of
-    // three.
+    // Fewer vectors where registers are scarce: for int8 without a dot product of bytes, which needs more
+    // registers per sum, and in WebAssembly, which leaves 15 of x86's 16 registers. There, four channels of
+    // two vectors were measured 11 % faster than four channels of three.
     constexpr bool narrow = (A::INTEGER && !S::BYTE_DOT) || !HAS_FUSED_INSTRUCTIONS;
     if (S::MAX_BLOCK == 8) {
         if (A::REGISTERS > 1) return channels == 8 ? 1 : channels == 4 ? 2 : 4;
@@ -42,8 +44,8 @@ constexpr int pixels_for(int channels) {
     return channels == 4 ? 3 : channels == 2 ? 4 : 6;
 }
 
-// True if P vectors are computed at once when `cells` cells remain. Four vectors are computed as two and two,
-// not as three and one.
+// True if P vectors are computed at once when `cells` cells remain. If P is 3 and exactly four vectors
+// remain, it is false: two and two are faster than three and one.
 template <class S, int O, int P>
 constexpr bool fits(size_t cells) {
     return cells >= size_t(P) * S::W && !(O == S::MAX_BLOCK && P == 3 && cells == 4 * size_t(S::W));
@@ -51,9 +53,9 @@ constexpr bool fits(size_t cells) {
 
 // ---- arithmetic: a cell of the input times a cell of weights, added to a sum ----
 
-// The products of a tile -> its outputs, without the bias.
-// f0 = m0 + m1 + m2 +     m3 +     m4        f2 = m1 + m2 + 4 (m3 + m4)
-// f1 =      m1 - m2 + 2 (m3 - m4)            f3 = m1 - m2 + 8 (m3 - m4) + m5
+// The output transform of a Winograd tile: the products m of each frequency become the pixels f, without
+// bias. f0 = m0 + m1 + m2 +     m3 +     m4        f2 = m1 + m2 + 4 (m3 + m4) f1 =      m1 - m2 + 2 (m3 - m4)
+// f3 = m1 - m2 + 8 (m3 - m4) + m5
 template <class S>
 OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
     using F = typename S::F;
@@ -71,7 +73,8 @@ OB_INLINE void outputs_of(const typename S::F (&m)[4], typename S::F (&f)[2]) {
     f[1] = S::sub(S::sub(m[1], m[2]), m[3]);
 }
 
-// The channels of a cell of bytes in two cells of 16-bit numbers: 0 and 2, 1 and 3.
+// A cell of four bytes, widened to two cells of two 16-bit numbers: `even` holds the channels 0 and 2, `odd`
+// the channels 1 and 3.
 template <class S>
 struct Halves {
     typename S::I even, odd;
@@ -84,7 +87,9 @@ OB_INLINE Halves<S> split_bytes(typename S::I cells) {
 }
 
 // The kinds of arithmetic. A: a vector of sums. start: the initial sum. in: a vector of inputs. weight: one
-// weight in every lane. step: sum + in * weight. value: the sum in real units.
+// weight in every lane. step: sum + in * weight. value: the sum in real units. Only for Winograd: begin: the
+// initial sum of a frequency. keep and kept: store a sum to scratch memory and load it. outputs: the output
+// transform, with the bias or the multiplier.
 template <class S>
 struct Fused {
     using A = typename S::F;
@@ -145,9 +150,9 @@ struct Bf16 {
     }
 };
 
-// Bytes times signed bytes, four of each in a cell. Where there is no dot product of bytes, a cell of input
-// is split into two of 16-bit numbers, channels 0 and 2 and channels 1 and 3, and there are two cells of such
-// weights for it.
+// uint8 inputs times int8 weights, four of each in a cell. Without a dot product of bytes, each cell of
+// inputs is widened to two cells of 16-bit numbers (channels 0 and 2, channels 1 and 3), which are multiplied
+// by two cells of 16-bit weights.
 template <class S>
 struct Int8 {
     using A = std::conditional_t<S::BYTE_DOT, typename S::I, typename S::Sum16>;
@@ -200,7 +205,8 @@ struct Int16 {
     using Value = typename S::I;
 
     static OB_INLINE A begin(const Winograd &w, int channel, int frequency) {
-        // Every output contains the product of frequency 1 with the factor 1, so the start value goes there.
+        // The initial value must be added once to every output. So it is put into m1, whose coefficient is 1
+        // in all four outputs.
         return S::start16(frequency == 1 ? w.start[channel] : 0);
     }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
@@ -211,9 +217,9 @@ struct Int16 {
     static OB_INLINE void keep(int32_t *at, const A &sum) { S::store_cells(at, S::total16(sum)); }
     static OB_INLINE Value kept(const int32_t *at) { return S::load_cells(at); }
 
-    // The products of a tile -> its outputs. All are WINOGRAD_SCALE times a 32-bit number, modulo 2^32: 24 =
-    // 8 * 3, so 3 bits are shifted out, and the odd factor is divided out by multiplying by its inverse
-    // modulo 2^32.
+    // The output transform of a tile. Each output is exactly WINOGRAD_SCALE = 24 times an integer and fits 32
+    // bits (fits_integer_winograd); only intermediate sums may wrap. So an arithmetic shift by 3 divides by
+    // 8, and a multiplication by the inverse of 3 modulo 2^32 divides by 3.
     static OB_INLINE void outputs(const Winograd &w, const Value (&m)[6], int channel,
                                   typename S::F (&f)[4]) {
         using I = typename S::I;
@@ -236,10 +242,11 @@ struct Int16 {
 
 // ---- epilogue ----
 
-// O channels of one vector of pixels -> cells of a row of feature maps.
+// Stores O channels of one vector of pixels as cells of a row of feature maps.
 // Lanes: the vector's lane x is pixel `phases * (cell + x) + phase`; a cell holds 1, 2 or 4 channels of that
-// pixel. Example, 8 bits: channels 0 to 3 of a pixel are 0.2, -0.4, 1.0 and 99 with scale 0.1 and zero point
-// 10: they become 12, 6, 20 and 255, and the cell 0xff14060c.
+// pixel. For 8 bits, a value becomes round(value / scale) + zero point, clamped to 0 to 255. Example:
+// channels 0 to 3 of a pixel are 0.2, -0.4, 1.0 and 99, with scale 0.1 and zero point 10: they become 12, 6,
+// 20 and 255, and the cell 0xff14060c.
 template <class S, int O>
 OB_INLINE void store(const FeatureRow &to, const typename S::F (&f)[O], bool clamped, int channel, int phase,
                      int phases, size_t cell) {
@@ -289,8 +296,9 @@ OB_INLINE typename S::F skip_value(const FeatureRow &from, int channel, int phas
     return S::mul(S::to_float(S::sub_cells(q, S::set_cells(from.zero_point))), S::set(from.scale));
 }
 
-// What follows a convolution, on O channels of one vector of pixels: activation, the value before skips,
-// skips, store. Example: sum -2 with slope 0.25 is -0.5; a skip adds 1.5: 1.0 is stored.
+// What follows a convolution, for O channels of one vector of pixels: apply PReLU, store the result in `raw`
+// if a later skip needs it, add the skips, and store the sum in `out`. Example: the value -2 with slope 0.25
+// becomes -0.5; a skip adds 1.5, and 1.0 is stored.
 template <class S, int O>
 OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int phase, size_t cell) {
     if (e.sloped) {
@@ -306,8 +314,8 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
 
 // ---- direct convolution ----
 
-// O output channels of P vectors of pixels, the innermost loop of every direct convolution. COLUMNS: of the
-// kernel; 0: as many as the convolution says.
+// O output channels of P vectors of pixels, the innermost loop of every direct convolution. COLUMNS: the
+// number of columns of the kernel if it is known at compile time, else 0, which stands for c.columns.
 //
 // Registers: sum[o][p] holds output channel `channel + o` of the W pixels from cell `cell + p * W` on; in[p]
 // the input of these pixels, shifted by one column of the kernel; weight one cell of weights in every lane.
@@ -326,7 +334,8 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
     const int columns = COLUMNS ? COLUMNS : c.columns;
     assert(columns == c.columns && cell + size_t(P) * S::W <= c.cells && channel + O <= c.out &&
            phase < c.phases);
-    // A group's planes, one for each phase, lie one after the other; `tap` leads to the right one.
+    // tap[l] is the offset, in cells, from the first plane of a group to the plane and cell of kernel column
+    // l.
     const size_t group_stride = c.stride * c.phases;
     const ptrdiff_t *tap = c.tap[phase];
     for (int r = 0; r < c.rows; r++) {
@@ -388,8 +397,8 @@ void blocks(const Convolution &c) {
     }
 }
 
-// Kernels of 3 and of 1 columns, which most networks consist of, have a loop of known length, so that the
-// compiler unrolls it.
+// For kernels with 3 and with 1 columns, of which most networks consist, the length of the loop is known at
+// compile time, so that it is unrolled.
 template <class S, class A>
 void by_columns(const Convolution &c) {
     if (c.columns == 3) return blocks<S, A, 3>(c);
@@ -417,9 +426,9 @@ void convolve(const Convolution &c) {
 
 // ---- Winograd F(4, 3) and F(2, 3) along the row ----
 // Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in one dimension, with the
-// points 0, 1, -1, 2, -2 for F(4, 3) and 0, 1, -1 for F(2, 3).
+// points 0, 1, -1, 2, -2 and infinity for F(4, 3), and 0, 1, -1 and infinity for F(2, 3).
 
-// Planes of four phases -> a row transformed for F(4, 3), of float32 cells.
+// The input transform of F(4, 3): planes of four phases become a transformed row of float32 cells.
 // Lanes: lane x of a vector belongs to tile `cell + x`, the pixels 4 t to 4 t + 3 with t = cell + x.
 // Example: pixels -1 to 4 are 1, 2, 3, 4, 5, 6; tile 0 becomes 4 d0 - 5 d2 + d4 = -6,
 // a + b = (d4 - 4 d2) + (d3 - 4 d1) = -11, a - b = -3, e + f = (d4 - d2) + 2 (d3 - d1) = 6, e - f = -2, and
@@ -449,9 +458,10 @@ void transform_float32(const int32_t *planes, size_t stride, int channels, size_
     }
 }
 
-// Planes of two phases -> a row transformed for F(2, 3), of bfloat16 cells; the differences and sums are
-// float32 and then rounded. Lanes: lane x belongs to tile `cell + x`, two pixels of two channels. Example:
-// pixels -1 to 2 are 1, 2, 3, 4; tile 0 becomes 1 - 3 = -2, 2 + 3 = 5, 3 - 2 = 1 and 2 - 4 = -2.
+// The input transform of F(2, 3): planes of two phases become a transformed row of bfloat16 cells.
+// Differences and sums are float32 and then rounded. Lanes: lane x belongs to tile `cell + x`, two pixels of
+// two channels. Example: pixels -1 to 2 are 1, 2, 3, 4; tile 0 becomes 1 - 3 = -2, 2 + 3 = 5, 3 - 2 = 1 and 2
+// - 4 = -2.
 template <class S>
 void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using F = typename S::F;
@@ -479,8 +489,8 @@ void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t
     }
 }
 
-// Bytes of four channels -> 16-bit numbers of two channels each, exactly. See transform_float32: of inputs
-// from 0 to 255 the results lie from -2040 to 1275.
+// The transform of transform_float32 for cells of four bytes. It gives two cells of two 16-bit numbers each
+// and is exact: for inputs from 0 to 255, results are in [-2040, 1275].
 template <class S>
 void transform_int16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using I = typename S::I;
@@ -516,7 +526,7 @@ void transform_int16(const int32_t *planes, size_t stride, int groups, size_t ce
     }
 }
 
-// A row of feature maps in phases -> the transformed row that `winograd` reads.
+// The input transform of a row of feature maps in phases, for `winograd`.
 template <class S>
 void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     assert(planes && row && groups > 0 && cells > 0 && cells % S::W == 0 && stride >= cells);
@@ -527,9 +537,9 @@ void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size
     if constexpr (HAS_BFLOAT16_NETWORKS) transform_bfloat16<S>(planes, stride, groups, cells, row);
 }
 
-// O output channels of P vectors of tiles: for every frequency the products with the transformed inputs,
-// summed over three rows and all channels and kept in `scratch`; then the transform back, and the epilogue of
-// every phase.
+// O output channels of P vectors of tiles. For every frequency, the products with the transformed inputs are
+// summed over three rows and all channels and stored in `scratch`. The output transform and the epilogue of
+// every phase follow.
 //
 // Registers: sum[o][p] holds one frequency of output channel `channel + o` of W tiles; m[k] afterwards
 // frequency k.
@@ -543,7 +553,7 @@ template <class S, class A, int TILE, int O, int P>
 OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
     constexpr int FREQUENCIES = frequencies_of(TILE);
     using F = typename S::F;
-    // Cells from frequency to frequency, and from one vector of tiles to the next.
+    // The distances, in cells, from one frequency to the next and from one vector of tiles to the next.
     const size_t each = size_t(w.groups) * S::W, next = FREQUENCIES * each;
     for (int k = 0; k < FREQUENCIES; k++) {
         typename A::A sum[O][P];
@@ -570,7 +580,7 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
                 A::keep(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
         }
     }
-    // The way back: all frequencies of a tile give TILE outputs, one in each phase.
+    // The output transform: all frequencies of a tile give TILE outputs, one in each phase.
     for (int p = 0; p < P; p++) {
         F f[TILE][O];
         OB_UNROLL for (int o = 0; o < O; o++) {
@@ -635,7 +645,8 @@ void winograd(const Winograd &w) {
 
 // ---- pictures: plain loops, left to the compiler's vectorizer ----
 
-// The cases of one and of three channels have strides that the compiler knows, so that it can vectorize them.
+// For one and for three channels, the strides (in samples) are known at compile time, so that the loops are
+// vectorized. white: the value of white, 255, 65535 or 1.
 template <class T>
 OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white, float *values) {
     if (pixel == 1)
@@ -646,7 +657,7 @@ OB_INLINE void read_as(const T *from, ptrdiff_t pixel, size_t count, float white
         for (size_t x = 0; x < count; x++) values[x] = float(from[ptrdiff_t(x) * pixel]) / white;
 }
 
-// One channel of a row of samples -> float32 in [0, 1].
+// Converts one channel of a row of samples to float32 in [0, 1].
 inline void read(const PictureRow &row, int channel, size_t count, float *values) {
     ptrdiff_t at = row.channel * channel;
     if (row.type == OB_UINT8)
@@ -656,7 +667,7 @@ inline void read(const PictureRow &row, int channel, size_t count, float *values
     read_as(static_cast<const float *>(row.base) + at, row.pixel, count, 1.0f, values);
 }
 
-// Clipped to [0, 1], scaled and ready for truncation, which rounds half up. NaN becomes 0.
+// The value clipped to [0, 1], scaled, plus 0.5, so that truncation rounds it half up. NaN becomes 0.
 // Example: 0.5 with white 255 is 127.5 + 0.5, which is truncated to 128.
 OB_INLINE float rounded(float value, float white) {
     value = value > 0.0f ? value : 0.0f;
@@ -739,7 +750,7 @@ inline void scale_and_shift(float *values, float scale, float shift, size_t coun
     for (size_t x = 0; x < count; x++) values[x] = values[x] * scale + shift;
 }
 
-// Pixels in order -> planes of phases. Example, two phases: 1, 2, 3, 4, 5 becomes 1, 3, 5 and 2, 4.
+// Splits a row of pixels into planes of phases. Example, two phases: 1, 2, 3, 4, 5 become 1, 3, 5 and 2, 4.
 template <int PHASES>
 OB_INLINE void split_by(const float *values, size_t count, float *planes, size_t stride) {
     size_t whole = count / PHASES;
@@ -753,7 +764,7 @@ inline void split_phases(const float *values, size_t count, int phases, float *p
     split_by<4>(values, count, planes, stride);
 }
 
-// Planes of phases -> pixels in order, the reverse of split_by.
+// Joins planes of phases to a row of pixels, the reverse of split_by.
 template <int PHASES>
 OB_INLINE void join_by(const float *planes, size_t stride, size_t count, float *values) {
     size_t whole = count / PHASES;
@@ -777,8 +788,8 @@ inline void weighted(const float *const *rows, const float *weights, int taps, s
     }
 }
 
-// Example, two phases of three taps: rows[p][x] = w[p][0] v[x] + w[p][1] v[x + 1] + w[p][2] v[x + 2] for p =
-// 0, 1.
+// Upscaling along a row by a polyphase filter, one result row for each phase. Example, two phases of three
+// taps: rows[p][x] = w[p][0] v[x] + w[p][1] v[x + 1] + w[p][2] v[x + 2] for p = 0, 1.
 template <class S, int TAPS>
 OB_INLINE void enlarge_by(const float *values, const float *weights, int phases, int taps, size_t count,
                           float *rows, size_t apart) {
@@ -799,7 +810,8 @@ void enlarge(const float *values, const float *weights, int phases, int taps, si
     enlarge_by<S, 0>(values, weights, phases, taps, count, rows, apart);
 }
 
-// Example, stride 2, four taps: result[x] = w0 v[2 x] + w1 v[2 x + 1] + w2 v[2 x + 2] + w3 v[2 x + 3].
+// Downscaling along a row by a filter with a stride. Example, stride 2, four taps:
+// result[x] = w0 v[2 x] + w1 v[2 x + 1] + w2 v[2 x + 2] + w3 v[2 x + 3].
 inline void reduce(const float *values, const float *weights, int stride, int taps, size_t count,
                    float *result) {
     for (size_t x = 0; x < count; x++) {
@@ -809,8 +821,8 @@ inline void reduce(const float *values, const float *weights, int stride, int ta
     }
 }
 
-// Example, two phases: rows 1, 3 and 2, 4 become 1, 2, 3, 4, to which the second rows are added where there
-// are any.
+// result[PHASES x + p] = first[p][x] + second[p][x]; `second` may be null. Example, two phases: the rows 1, 3
+// and 2, 4 become 1, 2, 3, 4.
 template <int PHASES>
 OB_INLINE void interleave_by(const float *const *first, const float *const *second, size_t count,
                              float *result) {
@@ -846,7 +858,8 @@ double peak(int, double) {
 
 #else
 
-// Multiply-accumulates per second of `tile` with `group` channels in a cell, the best of many runs.
+// Multiply-accumulates per second of `tile` on one core, with `group` channels per cell; the best of many
+// runs.
 template <class S, class A>
 double peak_of(int group, double seconds) {
     constexpr int O = S::MAX_BLOCK, P = pixels_for<S, A>(O), GROUPS = 12;

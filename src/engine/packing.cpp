@@ -21,7 +21,8 @@ float weight_at(const Layer &layer, int o, int i, int r, int l) {
     return layer.weight[((size_t(o) * layer.in + i) * layer.rows + r) * layer.columns + l];
 }
 
-// The weights of output o for the channels of group g, as one cell.
+// The weights of output o for the channels of group g, as one cell. (A group is the set of 1, 2 or 4 channels
+// that share a cell.)
 // Example, 8 bits: the weights 1, -2, 0, 3 of channels 0 to 3 are the cell 0x0300fe01. Channels and outputs
 // beyond the layer's own have the weight 0.
 int32_t weight_cell(const PackedLayer &packed, int o, int g, int r, int l) {
@@ -56,9 +57,10 @@ void split_weights(int32_t cell, int32_t *to) {
     }
 }
 
-// The order in which `tile` reads: block of output channels, row of the kernel, group, column, output channel
-// of the block. Example: 12 outputs in blocks of 8 and 4; 3x3 kernel, 2 groups: 3 * 2 * 3 * 8 = 144 cells of
-// the first block, then 72 of the second.
+// Packs the weights in the order in which the direct kernel (tile() in kernels.h) reads them: block of at
+// most max_block output channels, row of the kernel, group, column, output channel of the block. Example: 12
+// outputs in blocks of 8 and 4, a 3x3 kernel and 2 groups: 3 * 2 * 3 * 8 = 144 cells of the first block, then
+// 72 of the second.
 void pack_direct(PackedLayer &packed, const KernelSet &set) {
     const Layer &layer = *packed.layer;
     const bool split = layer.integer && !set.byte_dot;
@@ -83,7 +85,8 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
     }
 }
 
-// The weights of a row of three taps for F(tile, 3), in double precision and rounded once.
+// The weights of a row of three taps for F(tile, 3), computed in double precision and rounded to float32 (and
+// from there to bfloat16, where cells are bfloat16).
 // Example, tile 4: the taps 1, 2, 3 give 1/4, -1, -1/3, 17/24, 3/8, 3. Tile 2: 1, 3, 1, 3.
 void winograd_weights(const double (&g)[3], int tile, float (&u)[MAX_FREQUENCIES]) {
     if (tile == 2) {
@@ -121,8 +124,9 @@ void winograd_cells(const PackedLayer &packed, int tile, int o, int g, int r,
     }
 }
 
-// The order in which `multiply` reads: block of output channels, frequency, row of the kernel, group, output
-// channel of the block. All frequencies of a cell are computed together, hence the strided stores.
+// Packs the weights in the order in which the Winograd kernel (multiply() in kernels.h) reads them: block of
+// output channels, frequency, row of the kernel, group, output channel of the block. All frequencies of a
+// cell are computed together, hence the strided stores.
 void pack_winograd(PackedLayer &packed, int tile, int max_block) {
     const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile));
     packed.weights = Buffer<int32_t>(uint64_t(packed.out) * frequencies * rows * groups);
@@ -143,8 +147,8 @@ void pack_winograd(PackedLayer &packed, int tile, int max_block) {
     }
 }
 
-// WINOGRAD_SCALE times the weights of a row of three taps for F(4, 3): whole numbers of at most 24 * 127 =
-// 3048. Example: taps 1, 2, 3 give 6, -24, -8, 17, 9, 72.
+// WINOGRAD_SCALE times the weights of a row of three taps for F(4, 3): integers of magnitude at most
+// 24 * 128 = 3072, which fit 16 bits. Example: taps 1, 2, 3 give 6, -24, -8, 17, 9, 72.
 void integer_winograd_weights(const int (&g)[3], int (&u)[6]) {
     u[0] = 6 * g[0];
     u[1] = -4 * (g[0] + g[1] + g[2]);
@@ -185,6 +189,7 @@ void pack_integer_winograd(PackedLayer &packed, int max_block) {
 }
 
 // True if WINOGRAD_SCALE times every accumulator fits 32 bits, so that the scale can be divided out exactly.
+// Inputs are bytes from 0 to 255.
 bool fits_integer_winograd(const Layer &layer) {
     const size_t each = layer.integer_weight.size() / size_t(layer.out);
     for (size_t o = 0; o < size_t(layer.out); o++) {
@@ -195,13 +200,15 @@ bool fits_integer_winograd(const Layer &layer) {
     return true;
 }
 
-// Measured: below these widths the transforms cost more than they save.
+// Winograd is for 3x3 kernels. With fewer channels than these, the transforms cost more than they save
+// (measured).
 bool fits_winograd(const Layer &layer) {
     return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
 }
 
-// An int8 network's head is computed in floats: every product and sum rounded (Strict), so that all
-// instruction sets quantize it to the same bytes. Its other layers are integers until the multiplier.
+// Packs one layer: chooses its arithmetic and orders its weights. The head of an int8 network is computed in
+// floats, and every product and sum is rounded (Strict), so that all instruction sets quantize it to the same
+// bytes. The other layers accumulate exactly in int32, and use floats from the multiplier on.
 PackedLayer pack(const Description &network, size_t index, int phases, const KernelSet &set) {
     const Layer &layer = network.layers[index];
     const bool head = index == 0, tail = index + 1 == network.layers.size();
@@ -230,12 +237,12 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
         pack_direct(packed, set);
     packed.start = Buffer<int32_t>(uint64_t(packed.out));
     if (!packed.start.data()) return packed;
-    // Integer Winograd computes WINOGRAD_SCALE times the sums, so they also begin with as many times the
-    // start.
-    const uint32_t unit = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
+    // The initial values of the sums. Direct kernels begin with them; float Winograd adds `bias` after the
+    // output transform instead. The sums of integer Winograd are scaled by WINOGRAD_SCALE, and so are these.
+    const uint32_t scale = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
     for (int o = 0; o < layer.out; o++) {
         if (layer.integer)
-            packed.start[o] = int32_t(unit * uint32_t(layer.start[o]));
+            packed.start[o] = int32_t(scale * uint32_t(layer.start[o]));
         else
             std::memcpy(&packed.start[o], &layer.bias[o], 4);
     }
@@ -249,9 +256,10 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
     return packed;
 }
 
-// As many phases as a Winograd tile has outputs; one where no layer runs by Winograd.
-// Even a layer that does not run by Winograd reads and writes rows in phases, so that all layers share one
-// layout.
+// The number of phases of a row: as many as a Winograd tile has outputs, that is 4 for F(4, 3) and 2 for
+// F(2, 3), which bfloat16 needs because its mantissa is too short for F(4, 3). It is 1 for int8 with
+// instructions for dot products of bytes, where no layer runs by Winograd. Even a layer that does not run by
+// Winograd reads and writes rows in phases, so that all layers share one layout.
 int phases_of(const Description &network, const KernelSet &set) {
     if (network.precision == Precision::BFloat16) return 2;
     return network.precision == Precision::Int8 && set.byte_dot ? 1 : 4;

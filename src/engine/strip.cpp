@@ -8,8 +8,9 @@
 namespace ob {
 namespace {
 
-// Pixels beyond a row's end that a kernel reads as zeros: half a kernel, and the rest of a tile.
-constexpr int CELLS_READ_BEYOND_END = MAX_COLUMNS / 2 + 4;
+// Pixels beyond a row's end that must be zero because a kernel may read them: the radius of the widest
+// kernel, and the up to 4 pixels of a Winograd tile that begins inside the row.
+constexpr int PIXELS_READ_BEYOND_END = MAX_COLUMNS / 2 + 4;
 
 // A cell of four bytes that stand for 0 in a layer's output. Example: zero point 10 gives 0x0a0a0a0a.
 int32_t zero_cell(const Layer &layer) { return int32_t(0x01010101u * uint32_t(layer.output.zero_point)); }
@@ -77,7 +78,7 @@ void Strip::State::allocate() {
     for (int64_t p = 0; p < network.phases; p++) {
         size_t first = size_t((span - p + network.phases - 1) / network.phases);
         edges[p] = {first,
-                    std::min(cells, first + size_t(CELLS_READ_BEYOND_END) / size_t(network.phases) + 1)};
+                    std::min(cells, first + size_t(PIXELS_READ_BEYOND_END) / size_t(network.phases) + 1)};
     }
     schedule_layers();
     for (size_t k = 0; k < stages.size() && complete; k++) allocate_stage(k);
@@ -86,8 +87,8 @@ void Strip::State::allocate() {
 
 // Sets the rows that every layer computes, and by how many steps each layer and the result lag behind the
 // input.
-// Example: three 3x3 layers for rows [20, 40) of 100, no residual: the tail computes [20, 40), the block [19,
-// 41), the head [18, 42), and rows [17, 43) of the picture are read.
+// Example: three 3x3 layers for rows [20, 40) of a picture of 100 rows: the tail computes rows [20, 40), the
+// block [19, 41) and the head [18, 42), from rows [17, 43) of the picture.
 void Strip::State::schedule_layers() {
     stages.resize(network.layers.size());
     Interval need = reduced_reach(description, rows, height);
@@ -99,8 +100,8 @@ void Strip::State::schedule_layers() {
     int behind = 0;
     for (size_t k = 0; k < stages.size(); k++)
         stages[k].lag = behind += network.layers[k].layer->row_radius();
-    // Row y of the result is computed as soon as the last row that it reads is there. If the network reduces
-    // the picture, y is the first of the input rows that the result's row replaces.
+    // Row y of the result is computed as soon as the last row that it depends on is available. If the network
+    // reduces by s, row r of the result is made of the input rows s r to s r + s - 1, and y is s r.
     Interval reach = resampling_reach(description, interpolated > 0);
     int reduces = description.reduces();
     int pad = description.reduction.present && !description.reduction.average ? description.reduction.pad : 0;
@@ -115,9 +116,9 @@ void Strip::State::allocate_stage(size_t k) {
     const bool last = k + 1 == stages.size(), next_winograd = !last && network.layers[k + 1].winograd;
     const uint64_t row_size =
         uint64_t(packed.out / per_cell(packed.out_cell)) * uint64_t(network.phases) * stride;
-    // A ring holds the rows that one step reads. The next layer reads as many as its kernel has. A skip's
-    // target lags behind by the difference of both lags, and adds the row that was computed so many steps
-    // ago. Example: lags 1 and 4: 4 rows.
+    // A ring holds the rows that one step reads. The next layer reads as many rows as its kernel has. A skip
+    // from this layer (lag a) to a later one (lag b) adds the row that this layer has computed b - a steps
+    // ago, so b - a + 1 rows are kept. Example: a = 1 and b = 4: 4 rows.
     int depth = 1, skip_depth = 0;
     if (!last && !next_winograd) depth = network.layers[k + 1].layer->rows;
     if (last && description.reduces() == 1) depth = lag - stage.lag + 1;
@@ -139,12 +140,13 @@ void Strip::State::allocate_stage(size_t k) {
 // The number of cells of a transformed row that a layer reads.
 uint64_t Strip::State::transformed_size(const PackedLayer &layer) const {
     const int halves =
-        layer.arithmetic == Arithmetic::Int16 ? 2 : 1;  // a cell of bytes becomes two of 16-bit numbers
+        layer.arithmetic == Arithmetic::Int16 ? 2 : 1;  // a cell of 4 bytes becomes 2 cells of 16-bit numbers
     return uint64_t(layer.groups * halves * frequencies_of(network.phases)) * cells;
 }
 
-// Allocates the row that a layer reads above and below the picture. It holds the zero of the layer's input,
-// transformed if the layer runs by Winograd.
+// Allocates the row that a layer reads above and below the picture. It holds 0 as the layer's input encodes
+// it (int8: the zero point), transformed if the layer runs by Winograd. Float layers that run by Winograd
+// need none: for them, a null pointer stands for a row of zeros (see Winograd::row).
 void Strip::State::allocate_zeros(size_t k) {
     const PackedLayer &packed = network.layers[k];
     const uint64_t size = uint64_t(packed.groups) * uint64_t(network.phases) * stride;
@@ -229,9 +231,9 @@ void Strip::State::fill_margins(int plane, int64_t y) {
     }
 }
 
-// Sets the cells beyond the end of row y, which whole vectors have overwritten, back to the layer's zero.
-// Example: a row of 10 pixels in four phases: phase 0 holds the pixels 0, 4 and 8, phase 2 the pixels 2 and
-// 6. Its cell 2 would be pixel 10, which the next layer must read as zero.
+// Whole vectors write beyond the end of row y. This sets those cells back to the layer's zero (int8: the zero
+// point). Example: a row of 10 pixels in four phases (see phases in kernel_set.h): phase 0 holds the pixels
+// 0, 4 and 8, phase 2 the pixels 2 and 6. Cell 2 of phase 2 would be pixel 10, which must be read as zero.
 void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, int32_t zero) {
     const int phases = network.phases;
     size_t groups = size_t(channels / per_cell(cell));
@@ -241,6 +243,9 @@ void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, i
             for (size_t k = edges[p].first; k < edges[p].second; k++) plane[k] = zero;
 }
 
+// Fills in what follows the convolution of row y: scales, activation, output rows and skips. Outputs of the
+// head and of layers with skips may exceed the range in which rounding is exact, so they are clamped first;
+// for all other layers, check_sums (description.cpp) refuses networks with such outputs.
 void Strip::State::set_epilogue(size_t index, int64_t y, Epilogue &e, FeatureRow *skips) {
     const PackedLayer &packed = network.layers[index];
     const Layer &layer = *packed.layer;
@@ -285,7 +290,8 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         w.arithmetic = packed.arithmetic;
         w.groups = packed.groups * (packed.arithmetic == Arithmetic::Int16 ? 2 : 1);
         w.out = packed.out;
-        // Rows outside the picture are the transformed row of zeros.
+        // Rows outside the picture: the transformed row of the zero point (int8), or null, which stands for a
+        // row of zeros (float; see Winograd::row).
         for (int r = 0; r < 3; r++)
             w.row[r] = inside(y + r - 1) ? stages[index - 1].transformed.row(y + r - 1) : stage.zeros.data();
         w.weights = packed.weights.data();
@@ -357,8 +363,9 @@ bool Strip::complete() const { return state_->complete; }
 
 int64_t Strip::steps() const { return state_->rows.end + state_->lag - state_->source_rows.begin; }
 
-// Example: layers of the lags 1, 2 and 3, rows from 0 on. In step 5, row 5 of the picture is read, the head
-// computes row 4, the block row 3, the tail row 2, and row 2 of the result is written.
+// Example: layers with the lags 1, 2 and 3, in a strip that reads from row 0. In step 5, it reads row 5 of
+// the picture; the head computes row 4, the block row 3 and the tail row 2; and row 2 of the result is
+// written.
 void Strip::step(const Samples &source, int64_t first_source_row, const Samples &target,
                  int64_t first_target_row) {
     State &s = *state_;
