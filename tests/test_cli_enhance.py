@@ -382,7 +382,7 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
         (["in", "--memory", "lots"], "is not a size of memory"),
         (["in", "--precision", "fp16"], "unknown precision 'fp16'; valid: fp32, bf16, int8"),
         (["in", "-o", ""], "the name of the output folder is empty"),
-        (["in", "-o", "in/sand.png/x"], "is no folder"),
+        (["in", "-o", "in/sand.png/x"], "is not a folder"),
         (["in", "--compare", "x.png"], "names a picture"),
         ([], "there is no picture to enhance"),
     ],

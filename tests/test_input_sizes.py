@@ -228,7 +228,7 @@ def test_the_python_interface_takes_sizes() -> None:
     assert heights_and_widths(report.check.sizes) == {(601, 8), (602, 7)}
     assert onebranch.verify(original, merged, input_sizes=[(603, 2)]).check is not None
     for wrong in ((0, 8), (8,), (1, 2, 3, 4)):
-        with pytest.raises(OnebranchError, match="is no input size"):
+        with pytest.raises(OnebranchError, match="is not an input size"):
             onebranch.merge(original, input_sizes=[wrong])
     with pytest.raises(OnebranchError, match="input_sizes"):
         onebranch.verify("photo-x2", "photo-x2", input_sizes=[(8, 8)])

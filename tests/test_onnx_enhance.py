@@ -418,7 +418,7 @@ REFUSED = [
     (of_a_batch, "its input 'x' takes 4 pictures at once; it must take one"),
     (half_fixed, "only one side of its input 'x' is fixed"),
     (oblong, "the graph scales rows and columns differently"),
-    (classifier, "its output 'y' has 2 axes where a picture has four|its output 'y' is no picture"),
+    (classifier, "its output 'y' has 2 axes where a picture has four|its output 'y' is not a picture"),
     (with_control_flow, "If 'y' chooses what to compute while it runs"),
 ]
 
@@ -433,7 +433,7 @@ def test_what_cannot_run_is_refused_by_name(
     facts = json.loads(run("info", "--json", path).output)
     assert not facts["runs"]
     assert facts["refusal"]
-    assert "it cannot run: " in run("info", path).output
+    assert "this model cannot run: " in run("info", path).output
 
 
 def test_a_failing_run_is_one_line(file) -> None:

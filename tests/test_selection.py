@@ -190,7 +190,7 @@ def test_a_missing_engine_is_reported_once(run: CommandLine, folder: Path, no_en
     done = run("enhance", folder / "in", "-o", folder / "out", *words)
     assert done.code == 0
     assert done.errors == ""
-    assert done.output.count(f"  not in the engine: {GONE}\n") == 1
+    assert done.output.count(f"  the engine was not used: {GONE}\n") == 1
     assert "2 pictures enhanced" in done.output and "merged in onnxruntime, fp32" in done.output
     asked = ("--runtime", "onnxruntime", "--overwrite")
     assert GONE not in run("enhance", folder / "in", "-o", folder / "out", *words, *asked).output

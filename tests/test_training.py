@@ -398,7 +398,7 @@ def test_ambiguous_partners_are_refused(tmp_path):
     chosen = source(tmp_path / "hr", tmp_path / "lr", suffix="x2")
     assert len(load_pairs(chosen, spec, tmp_path / "cache", 8)) == 1
     Image.new("RGB", (16, 16)).save(tmp_path / "lr" / "ax2.bmp")
-    with pytest.raises(OnebranchError, match="could be the partner as well"):
+    with pytest.raises(OnebranchError, match="is a second partner"):
         load_pairs(chosen, spec, tmp_path / "cache", 8)
 
 

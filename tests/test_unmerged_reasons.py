@@ -88,7 +88,7 @@ ONNX_REASONS: dict[str, tuple[Build, str]] = {
     "Pad by negative numbers": (operation("Pad", [0, 0, -1, -1, 0, 0, -1, -1]), "it crops"),
     "Pad by reflection": (
         operation("Pad", [0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"),
-        "it pads with numbers of the picture (mode 'reflect')",
+        "it pads with the picture's own pixels (mode 'reflect')",
     ),
     "Mean": (joined("Mean"), "it averages several values"),
     "ReduceMean of pixels": (operation("ReduceMean", [2, 3]), WHOLE_PICTURE),
@@ -116,7 +116,7 @@ ONNX_REASONS: dict[str, tuple[Build, str]] = {
     "GridSample": (operation("GridSample", np.zeros((1, 9, 9, 2), F)), "it moves and interpolates pixels"),
     "Add of every pixel": (operation("Add", np.ones((64, 64), F)), "is not one number for each channel"),
     "Add of a mean": (mean_added, BROADCAST),
-    "Mul by a gate of the picture's size": (size_gate, "numbers made for the picture's size"),
+    "Mul by a gate of the picture's size": (size_gate, "a tensor whose shape depends on the picture's size"),
     "Concat with a constant": (
         lambda d: d.add("Concat", ["a", d.normal("more", 1, 2, 64, 64)], "op", axis=1),
         "it joins a value and a constant",
@@ -225,12 +225,12 @@ def test_unmerged_operations_of_a_module_have_their_reasons() -> None:
         ("stack", "it joins values along a new axis"): lambda a: torch.stack([a, a], 1).sum(1),
         ("repeat", "it repeats the picture"): lambda a: a.repeat(1, 1, 2, 1),
         ("einsum", MATRIX): lambda a: torch.einsum("nchw,cd->ndhw", a, torch.ones(8, 8)),
-        ("mul", "numbers made for the picture's size"): lambda a: a * torch.ones_like(a),
+        ("mul", "a tensor whose shape depends on the picture's size"): lambda a: a * torch.ones_like(a),
         ("where", "it selects numbers by a mask"): lambda a: torch.where(
             torch.arange(a.shape[3]) > 3, a, torch.zeros(())
         ),
-        ("lerp", "it interpolates between two values"): lambda a: torch.lerp(a, a + 1, 0.3),
-        ("conv3d", "it moves along 1 or 3 axes"): lambda a: functional.conv3d(
+        ("lerp", "lerp is not merged"): lambda a: torch.lerp(a, a + 1, 0.3),
+        ("conv3d", "it is a 1-D or 3-D convolution"): lambda a: functional.conv3d(
             a[:, :, None], torch.ones(8, 8, 1, 1, 1)
         ).squeeze(2),
         ("unbind", SELECTED): lambda a: torch.stack(a.unbind(1)[::-1], 1),

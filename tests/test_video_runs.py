@@ -488,7 +488,7 @@ def test_one_clip_on_the_command_line(tmp_path: Path, run: CommandLine) -> None:
         (["--codec", "h266"], "did you mean 'h265'"),
         (["--codec", "prores", "--crf", "3"], "no constant rate factor"),
         (["--crf", "99"], "crf must be 0 to 51"),
-        (["--from", "x"], "is no time"),
+        (["--from", "x"], "is not a time"),
         (["--from", "3", "--to", "2"], "must end after its start"),
         (["--drop", "sound"], "unknown kind"),
         (["--on-interrupt", "x"], "unknown action"),
@@ -496,7 +496,9 @@ def test_one_clip_on_the_command_line(tmp_path: Path, run: CommandLine) -> None:
     for words, reason in refusals:
         outcome = run("enhance", source, "-o", tmp_path / "y.mkv", *words)
         assert outcome.code and reason in outcome.errors and outcome.errors.count("\n") == 1, outcome.errors
-    assert "holds no prores" in run("enhance", source, "-o", tmp_path / "y.mp4", "--codec", "prores").errors
+    assert (
+        "cannot hold prores" in run("enhance", source, "-o", tmp_path / "y.mp4", "--codec", "prores").errors
+    )
     assert "names no container" in run.refused("enhance", source, "-o", tmp_path / "y.png")
 
 

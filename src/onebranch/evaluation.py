@@ -98,7 +98,7 @@ def evaluate(
     enlarged; `scale` pixels of border are cropped. Downscale: compared with the bicubic reduction; with
     `then`, a model that enlarges, the picture is reduced, rounded, enlarged again and compared with itself.
     Denoise: Gaussian noise of `sigma` grey levels in float, neither clipped nor rounded, seeded by the
-    picture's index; no border is cropped. Several pictures are scored at the same time; threads: of all of
+    picture's index; no border is cropped. Several pictures are scored at the same time; threads: for all of
     them together, None for all cores.
 
     Raises OnebranchError for options that do not fit the model, folders without pictures and pictures that

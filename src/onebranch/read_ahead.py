@@ -12,7 +12,7 @@ QUEUE_POLL_SECONDS = 0.2
 
 
 class ReadAhead(Generic[Item]):
-    """The items of an iterable, which a thread reads ahead; a context manager. length: of the queue.
+    """The items of an iterable, which a thread reads ahead; a context manager. length: that of the queue.
 
     An exception of the iterable is raised by the iteration.
     """

@@ -53,7 +53,7 @@ class NetworkProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The comparison of whole networks on crops of a photograph, with the original in float64 as reference.
 
     sizes: height and width of the crops. Errors are relative to the largest output (at least 1).
-    float64_error: of the merged network with its float32 weights, computed in float64. runtime_error,
+    float64_error: error of the merged network with its float32 weights, computed in float64. runtime_error,
     unmerged_error: of the merged and the original network in `runtime`, in float32.
     """
 

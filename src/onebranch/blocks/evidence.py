@@ -19,11 +19,14 @@ from onebranch.spec.branch import Branch
 from onebranch.spec.network import BlockSpec, NetworkSpec, block_macs, block_parameters
 
 Parts = Mapping[str, Sequence[Part]]
-"""The branches of every merged block, by the block's name."""
+"""The branches of every block after the merge, by the block's name; unchanged blocks are included."""
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Branches that became one convolution (`into`, as text), and the proof that it equals their sum."""
+    """Branches that became one convolution, and the proof that it equals their sum.
+
+    into: the convolution in the grammar of branches.
+    """
 
     branches: tuple[str, ...]
     into: str
@@ -31,7 +34,10 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class BlockReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One block: branches, parameters and MACs per pixel before and after, and its merged groups."""
+    """A block before and after the merge: branches, parameters and MACs per output pixel of the block.
+
+    groups: its merged groups.
+    """
 
     name: str
     before: tuple[str, ...]
@@ -50,10 +56,10 @@ def prove_network(
 ) -> tuple[BlockReport, ...]:
     """The report of every block.
 
-    spec: the original's spec. before, after: the weights of the original and of the merged network. parts:
-    the branches of every merged block. progress: called with the name of the block, and the share of the
-    proofs. Raises OnebranchError that names the block and the part of the proof that fails; tensors that are
-    not merged must be equal bit for bit in both.
+    spec: the spec of the original. before, after: the weights of the original and of the merged network.
+    parts: the branches of every block after the merge. progress: called with the name of the block, and the
+    completed share of the proofs. It is also checked that all other tensors are bit-identical. Raises
+    OnebranchError that names the block and the part of the proof that fails.
     """
     _check_untouched("resampling layer", within(before, "resample"), within(after, "resample"))
     reports = []
@@ -138,7 +144,7 @@ def _proven(
 
 
 def _map(branch: Branch, tensors: Weights, width: int) -> Map:
-    """The branch as a map on pictures, computed step by step by its definition."""
+    """The branch as a function of pictures, computed step by step by its definition."""
 
     def run(pictures: Floats) -> Floats:
         return run_branch(branch, tensors, pictures, width)

@@ -72,7 +72,7 @@ def merged_parts(
 ) -> tuple[Part, ...]:
     """The branches of the merged block; each merged one takes the position of its group's first branch.
 
-    tensors: of the block, by names such as branches.0.0.weight. groups: branches by index.
+    tensors: tensors of the block, by names such as branches.0.0.weight. groups: branches by index.
     """
     merged = [_merged_part(name, block, inputs, tensors, sorted(group)) for group in groups]
     touched = {n for group in groups for n in group}

@@ -1,4 +1,4 @@
-"""The merge plan: selection (which branches), schedule (how many per block), grouping (into how many)."""
+"""The merge plan: which branches are selected, how many per block are merged, and which become one branch."""
 
 import hashlib
 import re
@@ -22,25 +22,26 @@ GROUPINGS = ("one", "every:J", "size", "type")
 
 
 class MergePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The branches of each block that are merged, and into how many; by default, each block into one
-    convolution.
+    """Which branches of each block are merged, and in which groups; by default, all branches of a block
+    become one convolution.
 
     select: gives an ordered list of branches. "all"; "random:M:SEED": M random ones; "kernel:3x3": those that
     contain a convolution of this size; "convs:2": those with this number of convolutions; "name:0,identity":
     by index or by text. identity: whether identity branches may be selected.
 
     schedule: the number M_p of branches that are taken from the list in block p of P. "all"; "same:M";
-    "growing:M": round(M p / P); "shrinking:M": round(M P / p), halves rounded up; "kernel:3x3" or "convs:2":
-    the number of the block's branches with this kernel size or number of convolutions. If M_p is larger than
-    the list, the whole list is taken.
+    "growing:M": round(M p / P); "shrinking:M": round(M P / p); in both, M is the number in the last block, p
+    counts from 1 to P, and halves are rounded up. "kernel:3x3" or "convs:2": the number of the block's
+    branches with this kernel size or number of convolutions. If M_p is larger than the list, the whole list
+    is taken.
 
     group: the branches that become one. "one": all; "every:J": each J in turn; "size": those of equal merged
-    kernel size; "type": conv branches into one, identity branches into another.
+    kernel size; "type": identity branches become one, and all others become one.
 
     head_and_tail: whether head and tail are merged too. The schedule counts only the P blocks between them;
     in head and tail, all selected branches are taken.
 
-    Raises OnebranchError for a text that is not one of these forms; the message names the nearest valid one.
+    Raises OnebranchError for any other text; for an unknown word, the message names the most similar one.
 
     Source: US 2025/0259275 A1, claims 7 and 15, paragraphs 104, 105, 122-124, 132, 137.
 
@@ -70,7 +71,7 @@ _ARGUMENT_PATTERNS = {
     "convs": r":\d{1,9}",
     "name": r":.+",
 }
-"""For the first word of each text: the pattern of the rest; kernel sides are odd, counts begin at 1."""
+"""The pattern of the rest of a text, by its first word. Kernel sides are odd; M and J begin at 1, N at 0."""
 
 
 def _check(key: str, text: str, syntaxes: Sequence[str]) -> None:
@@ -86,7 +87,8 @@ def _check(key: str, text: str, syntaxes: Sequence[str]) -> None:
 def read(path: Path) -> MergePlan:
     """The plan in a TOML file.
 
-    Raises OnebranchError for a file that cannot be read, and for unknown keys, with the nearest valid one.
+    Raises OnebranchError for a file that cannot be read, and for an unknown key (it names the most similar
+    one).
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +108,7 @@ RENAMED_KEYS = {"ends": "head_and_tail"}
 
 
 def current_keys(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan that is stored in a model file, its keys of version 0.1 translated.
+    """The table of a plan from a model file, with the keys of version 0.1 renamed.
 
     >>> current_keys({"group": "size", "ends": False})
     {'group': 'size', 'head_and_tail': False}
@@ -136,7 +138,10 @@ def _is_single(group: Sequence[Branch]) -> bool:
 
 
 def selected(plan: MergePlan, branches: Sequence[Branch], position: int) -> list[int]:
-    """Indices of the selected branches of the block at `position` (0 is the head), in order.
+    """Indices of the selected branches of the block at `position` (0 is the head).
+
+    They are in the order in which the schedule takes them: that of the block; a random one for "random"; that
+    of the list for "name".
 
     >>> from onebranch.spec.branch import parse
     >>> block = [parse(text) for text in ("3x3", "1x1 3x3", "identity", "5x5")]
@@ -156,7 +161,7 @@ def selected(plan: MergePlan, branches: Sequence[Branch], position: int) -> list
 
 
 def _named(plan: MergePlan, branches: Sequence[Branch], allowed: Sequence[int]) -> list[int]:
-    """The allowed branches that a selection by name lists, in the order of the list, without duplicates."""
+    """The allowed branches that a selection by name contains, in its order, without duplicates."""
     named = [n for name in _names(plan.select) for n in allowed if name in (str(n), str(branches[n]))]
     return list(dict.fromkeys(named))
 
@@ -197,7 +202,9 @@ def _kernel(text: str) -> tuple[int, int]:
 
 
 def taken(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: int) -> list[int]:
-    """Indices of the branches merged in block `position`: 0 the head, 1..`blocks`, `blocks` + 1 the tail.
+    """Indices of the branches that are merged in the block at a position.
+
+    position: 0 for the head, 1 to `blocks` (the number of blocks), `blocks` + 1 for the tail.
 
     >>> from onebranch.spec.branch import parse
     >>> block = [parse("3x3")] * 4
@@ -210,7 +217,7 @@ def taken(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: in
     word, _, rest = plan.schedule.partition(":")
     if word == "all":
         return listed
-    # The count is that of the whole block, even if the selection leaves some of the counted branches out.
+    # All branches of the block are counted, including those that are not selected.
     if word in ("kernel", "convs"):
         return listed[: sum(_matches(word, rest, branch) for branch in branches)]
     numerator, denominator = {

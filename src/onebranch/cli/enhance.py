@@ -76,15 +76,25 @@ batch_options = option_group(
         "file_format",
         help="Format of all results, such as png or jpg [default: each picture's own].",
     ),
-    click.option("--resume", is_flag=True, help="Skip pictures already completed by a run with --resume."),
     click.option(
-        "--shard", help="Enhance only this part of the pictures, such as 1/4; four runs then do all of them."
+        "--resume",
+        is_flag=True,
+        help="Record completed pictures in the output folder, and skip those that are recorded there.",
     ),
-    click.option("--jobs", type=int, help="Pictures at a time [default: number of cores, at most 8]."),
+    click.option(
+        "--shard",
+        help="Enhance only one of N parts of the pictures, written I/N; the runs 1/4 to 4/4 together enhance"
+        " all of them.",
+    ),
+    click.option(
+        "--jobs",
+        type=int,
+        help="Number of pictures enhanced at the same time [default: number of cores, at most 8].",
+    ),
     click.option(
         "--compare",
         "comparisons",
-        help="Also write input and result side by side: into a folder, or for one picture a file (clips have"
+        help="Folder (for one picture also a file) for comparisons: input and result side by side (clips have"
         " --preview instead).",
     ),
 )
@@ -131,7 +141,10 @@ model_options = option_group(
         "--height", type=int, help="Height of the result in pixels; alone it keeps the proportions."
     ),
     click.option(
-        "--chroma", default="bicubic", show_default=True, help="Resizing of chroma: bicubic or bilinear."
+        "--chroma",
+        default="bicubic",
+        show_default=True,
+        help="Interpolation of chroma for luma models: bicubic or bilinear.",
     ),
     click.option(
         "--wrap", is_flag=True, help="The picture is a seamless texture that continues on the opposite side."
@@ -139,17 +152,20 @@ model_options = option_group(
     click.option(
         "--self-ensemble",
         is_flag=True,
-        help="Mean over eight flips and rotations; takes eight times as long.",
+        help="Average the results for eight flips and rotations of the picture; takes eight times as long.",
     ),
     click.option(
         "--strength",
         type=float,
         default=1.0,
         show_default=True,
-        help="Share of the network's result, 0 to 1; the rest is plain interpolation.",
+        help="Blend the network's result (1) with the plainly resized picture (0).",
     ),
     click.option(
-        "--tile", type=int, default=0, help="Edge of tiles in pixels; 0: by the memory limit [default: 0]."
+        "--tile",
+        type=int,
+        default=0,
+        help="Side length of tiles in pixels of the input; 0: chosen by the memory limit [default: 0].",
     ),
     click.option(
         "--memory",
@@ -193,11 +209,16 @@ file_options = option_group(
     click.option("--keep-times", is_flag=True, help="Keep the modification times of the pictures."),
     MAX_PIXELS_OPTION,
     click.option(
-        "--quality", type=int, help="Quality of JPEG, WebP and AVIF, 1 to 100 [default: 95, 95, 90]."
+        "--quality",
+        type=int,
+        help="Quality of JPEG, WebP and AVIF, 1 to 100 [default: JPEG and WebP 95, AVIF 90].",
     ),
     click.option("--lossless", is_flag=True, help="Write lossless WebP and AVIF."),
     click.option(
-        "--subsampling", default="auto", show_default=True, help="Chroma of JPEG and AVIF: 444, 420 or auto."
+        "--subsampling",
+        default="auto",
+        show_default=True,
+        help="Chroma of JPEG and AVIF: 444, 420, or auto (444 from quality 90 up).",
     ),
     click.option(
         "--compression", default="deflate", show_default=True, help="TIFF compression: none, lzw or deflate."
@@ -248,12 +269,14 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Enhance pictures and clips, or all in a folder: upscale, downscale or denoise, by the model.
+    """Enhance pictures, clips or whole folders. The model determines whether they are upscaled, downscaled or
+    denoised.
 
-    Without --model: restore-x2 up to twice the size, photo-x4 up to four times, a chain of models beyond.
-    Sizes in between (--scale, --width, --height) are reached by resampling after the model. Models of luma
-    (colour y) interpolate chroma; a denoising one leaves it as it is. Any ONNX file with one picture (1, C,
-    H, W) from 0 to 1 as its input and one as its output, luma or RGB, can be the model.
+    Without --model, the scale factor selects it: restore-x2 up to 2, photo-x4 up to 4, and several models one
+    after the other above 4. Sizes in between (--scale, --width, --height) are reached by resampling after the
+    model. Luma models (colour y) process brightness only: chroma is interpolated, or unchanged if the size
+    is. --model can also be any ONNX file with one input and one output of shape (1, C, H, W), luma (C = 1) or
+    RGB (C = 3), with values in [0, 1].
 
     Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
     take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 --precision int8 suits
@@ -263,7 +286,7 @@ def command(
     that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2
     if nothing was started, 130 after Ctrl-C or SIGTERM.
     """
-    # Set before numpy is imported: for its small products, more BLAS threads would only busy-wait.
+    # Set before numpy is imported, which is used for small products only: more BLAS threads would busy-wait.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     to_stdout = out == STANDARD_STREAM
     if to_stdout:
@@ -373,7 +396,7 @@ def _paths(pictures: Sequence[str], listing: str | None) -> list[str]:
         return list(pictures)
     paths = [*pictures, *_read_list(listing)]
     if listing == STANDARD_STREAM and STANDARD_STREAM in paths:
-        raise OnebranchError("standard input is the list (--list -), so that it cannot be a picture (-) too")
+        raise OnebranchError("standard input is the list (--list -), so it cannot also be a picture (-)")
     return paths
 
 
@@ -410,4 +433,4 @@ def _print_why_no_engine(runtime: str, model: str | None) -> None:
     from onebranch.runtime.selection import engine_missing
 
     if not (model and is_third_party_file(model)) and (reason := engine_missing(runtime)):
-        click.echo(f"  not in the engine: {reason}")
+        click.echo(f"  the engine was not used: {reason}")

@@ -103,7 +103,7 @@ def _check_output(files: Sequence[str]) -> None:
 
 
 def _suffix(source: str, file_format: str | None) -> str:
-    """The suffix of the result: of the format asked for, else of the picture's format, else PNG."""
+    """The suffix of the result: that of the requested format, else of the picture's format, else of PNG."""
     from onebranch.enhancer.names import Naming
     from onebranch.images.formats import FORMAT_BY_SUFFIX
     from onebranch.images.probe import probe

@@ -1,4 +1,4 @@
-"""The table of `onebranch evaluate --degraded`."""
+"""`onebranch evaluate --degraded`: the scores of a model on degraded pictures, as a table or JSON."""
 
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,10 @@ def _table(evaluation: "DegradedEvaluation") -> "Table":
     baseline = "the degraded input" if "none" in by_resampler else "Lanczos"
     table = Table(
         title=f"{evaluation.model} on {evaluation.data}: gain in PSNR of Y over {baseline}, in dB",
-        caption=f"in brackets: the picture with the smallest gain; mean {evaluation.gain:+.2f},"
-        f" smallest of all {evaluation.worst_gain:+.2f}",
+        caption="in brackets: the smallest gain of a picture; over all columns and rows: mean"
+        f" {evaluation.gain:+.2f}, smallest {evaluation.worst_gain:+.2f}",
     )
-    table.add_column("reduced by" if baseline == "Lanczos" else "")
+    table.add_column("downscaled with" if baseline == "Lanczos" else "")
     for one in next(iter(by_resampler.values())):
         table.add_column(one.treatment, justify="right")
     for resampler, classes in by_resampler.items():

@@ -77,7 +77,7 @@ def _print_foreign(path: str, input_size: "InputSize | None", as_json: bool) -> 
     console = Console()
     console.print(_values(facts["name"], shown_facts(facts)))
     if facts["refusal"]:
-        console.print(f"it cannot run: {facts['refusal']}", highlight=False, markup=False)
+        console.print(f"this model cannot run: {facts['refusal']}", highlight=False, markup=False)
 
 
 def _print_merge(console: "Console", model: "Model") -> None:
@@ -121,7 +121,7 @@ def _blocks(spec: "NetworkSpec") -> "Table":
 
 
 def _measures(model: "Model") -> dict[str, Any]:
-    """Numbers that are computed from spec and weights."""
+    """Numbers that are computed from the spec and the weights."""
     from onebranch.graph.analysis.halo import halo
     from onebranch.lowering.floats import lower
     from onebranch.model.file import fingerprint
@@ -148,9 +148,10 @@ def _facts(model: "Model") -> dict[str, Any]:
 
 
 def _choices(model: "Model") -> dict[str, dict[str, Any]]:
-    """The runtime of `auto` in every precision, the reason, and the engine's measured speed on this machine.
+    """For every precision: the runtime that "auto" selects, the reason, and the measured speed of the engine.
 
-    runtime: None if there is none; the reason then says what to do. ms_per_megapixel: see `runtime.speed`.
+    runtime: None if no runtime is available; the reason then says what to do. ms_per_megapixel: if the
+    runtime is the engine, its time on one core of this machine; see `runtime.speed`.
     """
     from onebranch.errors import OnebranchError
     from onebranch.runtime.selection import PRECISIONS, chosen

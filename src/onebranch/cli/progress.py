@@ -12,7 +12,7 @@ DELAY_SECONDS = 0.7
 
 
 class ProgressLine:
-    """A line at the bottom of the terminal, on stderr; nothing if that is no terminal. A context manager.
+    """A context manager with a line at the bottom of the terminal (stderr); nothing without a terminal.
 
     It shows the current step and, once a share is known, a bar and the time left; else the time so far.
     Thread-safe.

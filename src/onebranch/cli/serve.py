@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "ONEBRANCH_TOKEN"
 
 
 def _unit_text(unit: str) -> str:
-    """The unit of a limit for its help; empty for numbers of things, which the help names itself."""
+    """The text ", in UNIT" for the help of a limit; empty for counts, whose help names what is counted."""
     return f", in {unit}" if unit in ("bytes", "pixels", "seconds") else ""
 
 
@@ -43,7 +43,7 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="TCP port; 0: any free."
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), help="Pictures at the same time [default: one per core]."
+    "--workers", type=click.IntRange(1, 256), help="Number of concurrent pictures [default: one per core]."
 )
 @click.option(
     "--token-file",
@@ -55,9 +55,9 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
     "hosts",
     multiple=True,
     help="Name that clients may use in the Host header, repeatable [default: this machine's loopback names if"
-    " --host is one of them, else any].",
+    " --host is one of them; otherwise every name is accepted].",
 )
-@click.option("--trusted-proxy", help="Address of a proxy whose X-Forwarded-For is believed [default: none].")
+@click.option("--trusted-proxy", help="Address of a proxy whose X-Forwarded-For is trusted [default: none].")
 @_limit_options
 def command(
     host: str,
@@ -70,13 +70,15 @@ def command(
 ) -> None:
     """Serve a page and an HTTP interface that enhances pictures.
 
-    Only this machine can connect unless --host says otherwise. Every picture is decoded and enhanced in a
-    process of its own with limited rights, memory and time. SIGTERM finishes what was accepted.
+    Only this machine can connect, unless --host is another address. Every picture is decoded and enhanced in
+    its own process with limited rights, memory and time. On SIGTERM, accepted requests are completed before
+    the service exits.
     """
     from onebranch.extras import require
 
     require("serve", "serving")
-    # Set before the processes of the pictures start: their threads would only reserve address space.
+    # Inherited by the worker processes, whose address space is limited: threads of BLAS and arenas of malloc
+    # would fill it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     from onebranch.runtime.cores import cores
@@ -91,7 +93,7 @@ def command(
 
 
 def _token(file: Path | None) -> str:
-    """The token in the file, else in the environment. Raises OnebranchError if the file holds none."""
+    """The token from the file, or from the environment. Raises OnebranchError if the file has none."""
     if file is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
     try:

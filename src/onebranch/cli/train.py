@@ -1,4 +1,4 @@
-"""`onebranch train`: a network from a config and a folder of pictures."""
+"""`onebranch train`: train a network by a config and a folder of pictures."""
 
 import os
 import sys
@@ -10,14 +10,17 @@ import click
 @click.command("train")
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run [runs/NAME]."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of checkpoints and results [default: runs/NAME].",
 )
 @click.option("--restart", is_flag=True, help="Start over even if the folder holds a checkpoint.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors and the result's path.")
+@click.option("--quiet", is_flag=True, help="Print only errors and the path of the trained model.")
 def command(config: Path, out: Path | None, restart: bool, quiet: bool) -> None:
-    """Train the network that CONFIG (TOML) describes; a stopped run resumes from its last checkpoint.
+    """Train the network that CONFIG (TOML) describes. A stopped run resumes from its last checkpoint.
 
-    Several processes: torchrun --nproc-per-node N -m onebranch train CONFIG.
+    To train in several processes, such as one for each GPU: torchrun --nproc-per-node N -m onebranch train
+    CONFIG.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads must not busy-wait
     from onebranch.extras import require

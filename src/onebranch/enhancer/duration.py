@@ -12,22 +12,22 @@ from onebranch.enhancer.single_file import EnhancementPreview
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
 
-PIECE_PIXELS = 256
+PIECE_SIDE_PIXELS = 256
 """Largest height and width of the timed piece, in pixels."""
 
-MIN_SECONDS = 0.3
-"""The piece is processed up to three times, until the total time exceeds this."""
+ENOUGH_SECONDS = 0.3
+"""The piece is processed up to three times, until the total time reaches this."""
 
 
 class DurationEstimator:
-    """Estimates the seconds that networks take. Each combination of networks and scale is timed once."""
+    """Estimates the seconds that networks take. A combination of networks and scale is timed only once."""
 
     def __init__(self, enhancer: Enhancer) -> None:
         self._enhancer = enhancer
         self._seconds_per_pixel: dict[tuple[tuple[str, ...], float], float | None] = {}
 
     def seconds(self, preview: EnhancementPreview) -> float | None:
-        """The estimated seconds for a picture on all cores; None if the networks cannot run on the piece.
+        """The estimated seconds for all frames of a picture; None if the networks cannot run on the piece.
 
         Example: a piece of 256x256 pixels that takes 0.5 s gives 8 s for 1024x1024 pixels.
         """
@@ -44,7 +44,7 @@ class DurationEstimator:
         options = self._enhancer.options
         if options.width is not None or options.height is not None:
             options = replace(options, width=None, height=None, scale=factor)
-        height, width = (min(PIECE_PIXELS, side) for side in size)
+        height, width = (min(PIECE_SIDE_PIXELS, side) for side in size)
         values = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         try:
             enhancer = Enhancer(replace(options, threads=None) if self._enhancer.concurrency > 1 else options)
@@ -56,7 +56,7 @@ class DurationEstimator:
 def _times(enhancer: Enhancer, picture: Picture) -> Iterable[float]:
     """The seconds of one to three runs. The first run includes opening and warming up the runtime."""
     times: list[float] = []
-    while len(times) < 3 and sum(times) < MIN_SECONDS:
+    while len(times) < 3 and sum(times) < ENOUGH_SECONDS:
         begin = time.perf_counter()
         enhancer.enhance(picture)
         times.append(time.perf_counter() - begin)

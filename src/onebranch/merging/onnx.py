@@ -226,7 +226,7 @@ def _stored_record(merged: onnx.ModelProto) -> tuple[Rules, tuple[InputSize, ...
 
 
 def _translated(stored: dict[str, Any]) -> dict[str, Any]:
-    """A record of onebranch 0.1: it holds no version, and lists unmerged operations under "left"."""
+    """A record of onebranch 0.1, which has no version and lists unmerged operations under "left"."""
 
     def renamed(part: dict[str, Any]) -> dict[str, Any]:
         return {"unmerged" if key == "left" else key: value for key, value in part.items()}

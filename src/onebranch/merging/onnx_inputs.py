@@ -27,7 +27,7 @@ TRIED_SIZES = ((64, 64), (48, 80), (33, 47), (97, 31), (128, 96), (224, 224), (2
 
 
 class CheckInputs:
-    """Random inputs of a model, always the same: of the named sizes, or else of sizes on which it runs.
+    """Random inputs of a model, always the same, with the given sizes or else with sizes on which it runs.
 
     named: sizes of pictures, for the dimensions that the model leaves open. Iterating gives lists of arrays,
     one for each input.

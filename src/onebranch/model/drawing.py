@@ -625,7 +625,7 @@ def _columns_width(columns: Sequence[NetworkColumn]) -> float:
 def _draw_columns(
     columns: Sequence[NetworkColumn], x: float, top: float, tops: Sequence[list[float]]
 ) -> list[str]:
-    """The columns side by side, the first one's left edge at x. tops: of the rows of each column."""
+    """The columns side by side, the first one's left edge at x. tops: tops of the rows of each column."""
     shapes: list[str] = []
     for column, each in zip(columns, tops, strict=True):
         left, right = column.sides

@@ -46,7 +46,7 @@ InputShapes = Mapping[str, tuple[int, int, int]]
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The pictures that were tested, and the largest difference.
 
-    heights, widths: of the first input; every height is combined with every width for which there is an
+    heights, widths: sizes of the first input; every height is combined with every width for which there is an
     output. complete: True if these are all sizes from 1 to 2r + 1 + s, False for the listed subset (large
     r). combinations: 0 for a full basis, otherwise the number of random pictures for each size. pictures: in
     total. error: the largest difference, relative to `largest`, the largest absolute value in the original.
@@ -76,7 +76,7 @@ class AffineRegion(msgspec.Struct, frozen=True):
     merged, stored: the replacement before rounding, and with its stored weights. shapes: gives the shapes of
     the inputs for a height and width of the first one, or None if there is no output of this size. weights:
     pairs of merged and stored weights, by name. macs: of original and replacement together, for one pixel.
-    seed: of the random signs.
+    seed: seed of the random signs.
     """
 
     original: Original

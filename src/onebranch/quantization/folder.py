@@ -36,7 +36,7 @@ def quantize(
     is compared. report: called with the current step and the completed share, which ends at 1. The new
     model runs in integers in precision "int8", and in floats otherwise.
 
-    Raises OnebranchError if the network cannot run in integers, if a folder holds no readable pictures, if
+    Raises OnebranchError if the network cannot run in integers, if a folder has no readable pictures, if
     `data` and `calibrate` are the same folder, or if `sigma` or `then` is given without `data`.
 
     >>> import tempfile

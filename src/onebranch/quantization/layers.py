@@ -175,7 +175,7 @@ class _LayerInput:
 
     exact: (C, H, W) float32. value: the same in the integer network, uint8; both are the picture before the
     head. exact_kept, kept: the outputs of all earlier layers before their skips, which later skips may add.
-    weight: of the picture's squared errors.
+    weight: weight of the picture's squared errors.
     """
 
     exact: Floats

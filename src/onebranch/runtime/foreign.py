@@ -94,7 +94,7 @@ class ForeignRuntime:
         if output.shape != expected:
             raise OnebranchError(
                 f"{self.model.path} gives an output of shape {output.shape} for one of {picture.shape}, where"
-                f" {expected} was expected; it is no network of one scale"
+                f" {expected} was expected; it is not a network with one scale"
             )
         return np.asarray(output, np.float32)
 
@@ -179,7 +179,7 @@ class ForeignRuntime:
 
 
 def _odd_multiples(multiple: int) -> tuple[int, int]:
-    """A height and a width of at least 36 pixels, or near it, that are no multiples of twice this number."""
+    """A height and a width of at least 36 pixels, or near it, that are not multiples of twice this number."""
     odd = 36 // multiple | 1
     return multiple * odd, multiple * (odd + 2)
 

@@ -125,7 +125,7 @@ def memory_limit(limit: int | None) -> int:
 
 
 def _free() -> Iterator[int]:
-    """Upper bounds of the free bytes: of the machine, the kernel's estimate, the control group; 16 GiB."""
+    """Upper bounds of the free bytes: the machine, the kernel's estimate, the control group, 16 GiB."""
     with suppress(OSError, ValueError, AttributeError):
         yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):

@@ -34,7 +34,7 @@ RETRY_STATUSES = (429, 503)
 class Problem(Exception):
     """A refusal: its HTTP status, its reason (one word, counted by the metrics), and what is wrong.
 
-    headers: of the response, beside Content-Type and Retry-After.
+    headers: headers of the response besides Content-Type and Retry-After.
     """
 
     status: int

@@ -38,7 +38,7 @@ RIGHTS_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14 | 1 << 15
 
 
 def limit_resources(memory: int, cpu_seconds: int, file_bytes: int) -> None:
-    """Limit this process. memory: bytes of address space beside what it has now; file_bytes: of one file."""
+    """Limit this process. memory: further bytes of address space. file_bytes: limit of one file."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     _lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + memory)
     _lower(resource.RLIMIT_CPU, cpu_seconds)

@@ -24,7 +24,7 @@ class RunProgress:
     """The progress of a run, which a checkpoint holds beside its tensors.
 
     step: steps done. frozen: True if BN is frozen. threads, prelu: the choices made by timing, on which the
-    last bits of results depend. config: the resolved config. psnr: of the last validation, in dB.
+    last bits of results depend. config: the resolved config. psnr: that of the last validation, in dB.
     core_seconds: processor time of the run so far.
     """
 

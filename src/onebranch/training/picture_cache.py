@@ -1,7 +1,8 @@
-"""Decoded training pictures in one memory-mapped file, so that each is decoded once.
+"""Decoded training pictures in one memory-mapped file, so that each is decoded only once.
 
-The smaller half of an upscaling or downscaling pair is made here, from the whole picture, by the bicubic of
-`images.resize`, rounded to 8 bits, unless there are paired pictures or degradations are drawn with each crop.
+For upscaling and downscaling, the low-quality picture of a pair is stored, too: the partner file if there is
+one, else the bicubic reduction of the whole picture by `images.resize`, rounded to 8 bits. With
+`data.degradation`, low-quality pictures are made for each crop instead (`training.crops`).
 """
 
 import hashlib
@@ -26,26 +27,27 @@ from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
 
 RgbPicture = np.ndarray
-"""uint8 RGB pictures (H, W, 3)."""
+"""A uint8 RGB picture (H, W, 3)."""
 
 CACHE_VERSION = 2
 
 PARTNER_SUFFIXES = ("", "x{scale}", "_x{scale}", "_LR", "_lr", "_LQ", "_lq", "_lrx{scale}", "_LRBI_x{scale}")
-"""Suffixes that common data sets add to a picture's name for its low-quality partner."""
+"""Suffixes by which common data sets distinguish the name of a low-quality partner from its picture's."""
 
 MAX_PICTURES_AHEAD = 16
 """Pictures that are being decoded, or are decoded and not yet written, at most."""
 
 NAMES_SHOWN = 10
-"""Largest number of faulty pictures that a message names; the others are counted."""
+"""Largest number of unusable pictures that a message names; the others are counted."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures by index and their low-quality halves: smaller by `scale`, or degraded in a paired folder.
+    """Pictures and their low-quality partners, which are smaller by `scale`, by index.
 
-    `low` is None where the degradation is drawn with the crop. `too_small` counts pictures that were left out
-    because they are smaller than a patch, `unreadable` names those that could not be read.
+    low: None if low-quality pictures are made for each crop (noise, or `data.degradation`). too_small: number
+    of pictures that were left out because they are smaller than a patch. unreadable: errors of the pictures
+    that could not be read.
     """
 
     names: tuple[str, ...]
@@ -61,7 +63,11 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSource:
-    """The source of pairs: a folder, the folder of partners or None, and the suffix of their names."""
+    """The source of pairs. partners: the folder of low-quality partners, or None.
+
+    suffix: that of the partners' names; None to detect it. makes_low: low-quality pictures are computed and
+    cached. skips_errors: pictures that cannot be read are left out.
+    """
 
     folder: str
     partners: str | None
@@ -108,7 +114,7 @@ def load_pairs(source: PairSource, spec: NetworkSpec, cache: Path, patch_size: i
 
 
 def _read_index(target: Path, index_path: Path) -> dict[str, Any] | None:
-    """The index of pictures that were decoded before; None where it or they are absent or damaged."""
+    """The index of the cached pictures; None if the index or the data file is missing or has a wrong size."""
     try:
         index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
         sizes = [height * width * 3 for entry in index["pictures"] for _, height, width in entry["halves"]]
@@ -125,7 +131,9 @@ def _key(paths: list[Path], partners: list[Path] | None, settings: list[Any]) ->
 
 
 def find_partners(paths: Sequence[Path], source: PairSource, scale: int) -> list[Path]:
-    """The low-quality partner of every picture: the same relative name with one suffix, any format.
+    """The low-quality partner of every picture: the same relative path, with one suffix common to all names.
+
+    The file format may differ.
 
     The suffix is `source.suffix`, or the one of `PARTNER_SUFFIXES` under which every picture has exactly one
     partner. Raises OnebranchError where partners are missing, or where two suffixes or formats fit.
@@ -155,7 +163,7 @@ def _usual_suffixes(scale: int) -> tuple[str, ...]:
 def _only(candidates: list[Path]) -> Path:
     if len(candidates) > 1:
         raise OnebranchError(
-            f"{candidates[0]}: '{candidates[1].name}' could be the partner as well; keep one of them"
+            f"{candidates[0]}: '{candidates[1].name}' is a second partner of the same picture; remove one"
         )
     return candidates[0]
 
@@ -183,14 +191,14 @@ def rgb_bytes(path: Path) -> RgbPicture:
 
 
 def reduced(picture: RgbPicture, scale: int) -> RgbPicture:
-    """The low-quality half: the picture reduced by `images.resize`, bicubic, rounded to 8 bits."""
+    """The picture reduced bicubically by `images.resize`, rounded to 8 bits."""
     small = imresize(picture.astype(np.float32) / np.float32(255), 1 / scale)
     return as_depth(small, "uint8")
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """The decoded halves of one picture, or the error that prevented it."""
+    """A decoded picture and, if stored, its low-quality partner; or the error that made it unusable."""
 
     name: str
     halves: tuple[RgbPicture, ...] = ()
@@ -205,7 +213,7 @@ def _decode(
     target: Path,
     index_path: Path,
 ) -> None:
-    """Decode into one flat file and its index, each written under a temporary name first."""
+    """Decode all pictures into one flat file and write its index, both atomically."""
 
     def decoded(number: int) -> _Decoded:
         partner = partners[number] if partners else None
@@ -241,7 +249,9 @@ def _in_order(pool: ThreadPoolExecutor, decoded: Callable[[int], _Decoded], coun
 
 
 def _write_halves(file: BinaryIO, pictures: Iterable[_Decoded]) -> dict[str, Any]:
-    """Write all halves one after the other; returns the index: their offsets and sizes, and the errors."""
+    """Write all pictures one after the other. Returns the index with [offset in bytes, height, width] of each
+    picture, and the errors.
+    """
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     offset = 0
@@ -259,7 +269,7 @@ def _write_halves(file: BinaryIO, pictures: Iterable[_Decoded]) -> dict[str, Any
 
 
 def _halves(path: Path, partner: Path | None, spec: NetworkSpec, makes_low: bool) -> tuple[RgbPicture, ...]:
-    """The picture cut to a multiple of the scale, and its low-quality half where that is stored."""
+    """The picture, cropped to a multiple of the scale, and its low-quality partner if that is stored."""
     scale = 1 if spec.task == "denoise" else spec.scale
     high = rgb_bytes(path)
     high = high[: high.shape[0] // scale * scale, : high.shape[1] // scale * scale]
@@ -284,7 +294,7 @@ def _refuse_errors(errors: list[str], source: PairSource) -> None:
 
 
 def _check_partners(pairs: Pairs, spec: NetworkSpec) -> None:
-    """Raise OnebranchError if a stored low-quality half does not have the size that the spec requires."""
+    """Raise OnebranchError if a stored partner does not have the size that the spec requires."""
     if pairs.low is not None:
         for name, high, low in zip(pairs.names, pairs.high, pairs.low, strict=True):
             _check_partner(high, low, spec, name)

@@ -114,7 +114,7 @@ def choose_codec(container: Container, source: PixelFormat, requested: str | Non
     """
     if requested is not None and requested not in container.codecs:
         raise OnebranchError(
-            f"{container.name} ({container.suffixes[0]}) holds no {requested};"
+            f"{container.name} ({container.suffixes[0]}) cannot hold {requested};"
             f" write {containers_with(requested)}, or choose {' or '.join(container.codecs)}"
         )
     candidates = container.codecs if requested is None else (requested,)

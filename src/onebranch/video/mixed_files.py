@@ -31,7 +31,7 @@ UNRECORDED_OPTIONS = ("resume", "on_interrupt")
 
 @dataclass(frozen=True)
 class MixedFiles:
-    """Enhances pictures and clips. suffix: of the results of clips, such as ".mkv"; empty: the clip's own."""
+    """Enhances pictures and clips. suffix: suffix of clips' results, such as ".mkv"; "" keeps the clip's."""
 
     video: VideoOptions
     suffix: str = ""

@@ -40,7 +40,7 @@ class VideoOptions:
     """How clips are enhanced. Raises OnebranchError at construction for invalid options.
 
     codec: "h264", "h265", "av1", "vp9", "prores" or "ffv1"; None: by the container and the pixel format. crf:
-    constant rate factor, 0 is the best quality. preset: of the encoder. deinterlace: make interlaced frames
+    constant rate factor, 0 is the best quality. preset: the encoder's. deinterlace: make interlaced frames
     progressive. start, end: the part to enhance, in seconds from the clip's beginning. frames: enhance at
     most this many. preview: enhance this many seconds, and write them as a split screen beside the original.
     resume: continue an interrupted run. drop: kinds of streams to leave out, of `STREAM_KINDS`. on_interrupt:
@@ -116,7 +116,9 @@ def parse_time(text: str) -> float:
     (90.0, 90.5, 90.0)
     """
     if not re.fullmatch(r"(\d{1,4}:)?(\d{1,4}:)?\d{1,7}(\.\d{1,9})?", text):
-        raise OnebranchError(f"'{text}' is no time; write seconds or [hours:]minutes:seconds, such as 1:30")
+        raise OnebranchError(
+            f"'{text}' is not a time; write seconds or [hours:]minutes:seconds, such as 1:30"
+        )
     seconds = 0.0
     for part in text.split(":"):
         seconds = 60 * seconds + float(part)

@@ -24,7 +24,7 @@ def queue_length(frame_bytes: int) -> int:
 
 
 class WriteBehind(Generic[Item]):
-    """Calls a function for every item, in order, in a thread; a context manager. length: of the queue.
+    """Calls a function for every item, in order, in a thread; a context manager. length: that of the queue.
 
     When the context ends without an exception, all items have been written. An exception of the function is
     raised by the next `put`, or when the context ends.

@@ -42,7 +42,7 @@ SITING_BY_ELEMENTS = {(1, 1): "topleft", (2, 1): "left", (2, 2): "center", (1, 2
 class ClipProbe:
     """The picture stream of a clip.
 
-    index: of the stream in the file. codec: FFmpeg's name. time_base: seconds of a tick of timestamps. start:
+    index: that of the stream. codec: FFmpeg's name. time_base: seconds of a tick of timestamps. start:
     timestamp of the file's start, in seconds. duration: seconds; 0 if unknown. frames: their number,
     estimated if the file does not state it; 0 if unknown. rate: average frames/s. aspect: sample aspect
     ratio; None if unknown. display_matrix: nine numbers that rotate and mirror the frames for display; empty:
@@ -87,7 +87,7 @@ def opened(path: Path) -> Iterator["InputContainer"]:
 
 
 def probe_clip(path: Path) -> ClipProbe:
-    """The facts of a clip. Raises OnebranchError if the file cannot be read or holds no picture stream."""
+    """The facts of a clip. Raises OnebranchError if the file cannot be read or has no picture stream."""
     with opened(path) as container:
         stream = picture_stream(container, path)
         siting = _chroma_siting(stream)
@@ -119,7 +119,7 @@ def picture_stream(container: "InputContainer", path: Path) -> "VideoStream":
 
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
-        raise OnebranchError(f"'{path}' holds no video; it has {_stream_words(container)}")
+        raise OnebranchError(f"'{path}' has no video stream; it has {_stream_words(container)}")
     preferred = [stream for stream in streams if stream.disposition & Disposition.default]
     stream = (preferred or streams)[0]
     if stream.codec_context is None:

@@ -1,4 +1,4 @@
-"""YUV4MPEG2: uncompressed clips on standard input and output, so that any program can be on either side.
+"""YUV4MPEG2: uncompressed clips on standard input and output, in order to connect any two programs.
 
 A stream is a header line, and for every frame a line that begins with FRAME and its planes. Example of a
 header: YUV4MPEG2 W960 H540 F24000:1001 Ip A1:1 C420mpeg2 XCOLORRANGE=LIMITED. Source: the manual page
@@ -51,7 +51,7 @@ class Y4mHeader:
 
 
 def parse_header(line: bytes) -> Y4mHeader:
-    """The header of a stream. Raises OnebranchError if it is none, or states what is not read.
+    """The header of a stream. Raises OnebranchError if the line is not a header of a supported format.
 
     >>> header = parse_header(b"YUV4MPEG2 W16 H8 F30000:1001 C420p10")
     >>> header.layout.pixel_format.name, header.rate
@@ -76,7 +76,7 @@ def parse_header(line: bytes) -> Y4mHeader:
         raise OnebranchError(f"the Y4M stream has the frame rate {rate} and the sample aspect ratio {aspect}")
     if not all(1 <= side <= MAX_FRAME_SIDE for side in size):
         raise OnebranchError(
-            f"the Y4M stream has frames of {size[1]}x{size[0]} pixels; 1 to {MAX_FRAME_SIDE} are read"
+            f"the Y4M stream has frames of {size[1]}x{size[0]} pixels; sides must be 1 to {MAX_FRAME_SIDE}"
         )
     tags = ColourTags(full_range, UNSPECIFIED, UNSPECIFIED, UNSPECIFIED, SITINGS.get(colour_space, "left"))
     layout = FrameLayout(size, pixel_format, complete_tags(tags, *size))
@@ -116,7 +116,7 @@ def colour_space(pixel_format: PixelFormat, siting: str) -> str:
     """
     with_alpha = PixelFormat("yuv", 8, alpha=True)
     if pixel_format.model == "rgb" or (pixel_format.alpha and pixel_format != with_alpha):
-        raise OnebranchError(f"Y4M holds no {pixel_format.words}; write a file, such as .mkv")
+        raise OnebranchError(f"Y4M cannot hold {pixel_format.words}; write a file such as .mkv")
     bits = "" if pixel_format.depth == 8 else f"{pixel_format.depth}"
     if pixel_format.model == "grey":
         return f"mono{bits}"
@@ -129,7 +129,7 @@ def colour_space(pixel_format: PixelFormat, siting: str) -> str:
 
 
 def header_line(header: Y4mHeader) -> bytes:
-    """The header of a stream as bytes. Raises OnebranchError as `colour_space`.
+    """The header of a stream as bytes. Raises the errors of `colour_space`.
 
     >>> header_line(parse_header(b"YUV4MPEG2 W16 H8 F25:1 Ip A1:1 C420mpeg2 XCOLORRANGE=LIMITED"))
     b'YUV4MPEG2 W16 H8 F25:1 Ip A1:1 C420mpeg2 XCOLORRANGE=LIMITED\\n'
@@ -189,7 +189,7 @@ class Y4mWriter:
         file.write(header_line(header))
 
     def write(self, planes: Planes) -> None:
-        """Write a frame; a program that reads the stream can show it at once."""
+        """Write one frame and flush the stream, so that its reader gets the frame at once."""
         self._file.write(b"FRAME\n")
         for plane in planes:
             little_endian = plane.dtype.newbyteorder("<")

@@ -185,7 +185,7 @@ def _summarize(
 def _output_picture(state: AnalysisState, output: str) -> SymbolicTensor:
     tensor = state.tensor(output)
     if len(tensor.axes) != 4 or tensor.axes[0] or not is_constant_axis(tensor.axes[1]):
-        raise OnebranchError(f"its output '{output}' is no picture (1, C, H, W)")
+        raise OnebranchError(f"its output '{output}' is not a picture (1, C, H, W)")
     return tensor
 
 

@@ -312,7 +312,7 @@ def _slice_position(bound: SymbolicSize, size: SymbolicSize) -> SymbolicSize:
 def _depth_to_space(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     tensor, factor = state.tensor(node.inputs[0]), int_attribute(node, "blocksize", 1)
     if len(tensor.axes) != 4 or not is_constant_axis(tensor.axes[1]):
-        raise UnsupportedOperationError("its input is no picture")
+        raise UnsupportedOperationError("its input is not a picture")
     channels = axis_length(tensor.axes[1]) // factor**2
     for index in (2, 3):
         tensor = _change_axis(
@@ -324,7 +324,7 @@ def _depth_to_space(node: Node, state: AnalysisState) -> list[AnalysisValue]:
 def _space_to_depth(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     tensor, factor = state.tensor(node.inputs[0]), int_attribute(node, "blocksize", 1)
     if len(tensor.axes) != 4 or not is_constant_axis(tensor.axes[1]):
-        raise UnsupportedOperationError("its input is no picture")
+        raise UnsupportedOperationError("its input is not a picture")
     channels = axis_length(tensor.axes[1]) * factor**2
     share = Fraction(1, factor)
     for index in (2, 3):
@@ -436,7 +436,7 @@ def _edge_filled(node: Node, state: AnalysisState) -> list[AnalysisValue]:
     tensor, multiple = state.tensor(node.inputs[0]), int_attribute(node, "multiple", 1)
     for size in tensor.shape[2:]:
         if floor_with_multiple(size)[0].constant_term % multiple:
-            raise OnebranchError(f"EdgeFill '{node.outputs[0]}' fills a picture that is no multiple")
+            raise OnebranchError(f"EdgeFill '{node.outputs[0]}' fills a picture whose size is not a multiple")
         state.floored(size * Fraction(1, multiple))
     return [tensor]
 

@@ -129,7 +129,7 @@ def as_symbolic_values(array: np.ndarray) -> SymbolicValues:
     for index in np.ndindex(array.shape):
         number = array[index].item()
         if isinstance(number, float) and not np.isfinite(number):
-            raise UnsupportedOperationError(f"{number} is no size")
+            raise UnsupportedOperationError(f"{number} is not a size")
         values[index] = as_size(Fraction(number))
     return SymbolicValues(values, array.dtype.kind in "iub")
 

@@ -60,7 +60,7 @@ class SymbolicTensor:
         field = self.receptive_fields[factor]
         size = self.input_size[factor == COLUMNS] * field.scale + field.extra
         if size.number is not None and size.number.denominator != 1:
-            raise UndeterminedSizeError(f"{size.number} {factor} are no whole number")
+            raise UndeterminedSizeError(f"{size.number} {factor} is not an integer")
         return size
 
     def with_axis(self, index: int, axis: Axis) -> SymbolicTensor:

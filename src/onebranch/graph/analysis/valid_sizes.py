@@ -77,8 +77,8 @@ def as_input_size(numbers: Sequence[int]) -> InputSize:
     if len(numbers) not in (2, 3) or not all(isinstance(number, int) and number > 0 for number in numbers):
         shown = "x".join(map(str, numbers))
         raise OnebranchError(
-            f"'{shown}' is no input size; it must be height x width, such as 48x96, or channels x height x"
-            " width, such as 3x48x96, each at least 1"
+            f"'{shown}' is not an input size; it must be height x width, such as 48x96, or channels x height"
+            " x width, such as 3x48x96, each at least 1"
         )
     return InputSize(numbers[-2], numbers[-1], numbers[0] if len(numbers) == 3 else None)
 

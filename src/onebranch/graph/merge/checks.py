@@ -91,7 +91,7 @@ def transposed(
     if any(stride != 1 for stride in strides):
         raise NotLinear(f"a transposed convolution of stride {max(strides)} is not a convolution")
     if any(more):
-        raise NotLinear("its output padding adds rows that are no convolution")
+        raise NotLinear("its output padding adds rows that no convolution computes")
     i, o, k, l = weight.shape
     rotated = weight[:, :, ::-1, ::-1].reshape(groups, i // groups, o, k, l).swapaxes(1, 2)
     rows, columns = (dilation * (taps - 1) for dilation, taps in zip(dilations, (k, l), strict=True))

@@ -76,7 +76,7 @@ def _parse(file: Path) -> onnx.ModelProto:
             f"{file} is not a whole ONNX file: it is damaged, or of another format"
         ) from None
     if not model.ir_version or not model.graph.output:
-        raise OnebranchError(f"{file} is not an ONNX file: it holds no graph with an output")
+        raise OnebranchError(f"{file} is not an ONNX file: it has no graph with an output")
     return model
 
 
@@ -135,7 +135,7 @@ def _load(tensor: TensorProto, folder: Path) -> None:
         offset, length = int(facts.get("offset", 0)), int(facts.get("length", _bytes_of(tensor)))
     except ValueError:
         raise OnebranchError(
-            f"the position of the tensor '{tensor.name}' in '{data_file.name}' is no number"
+            f"the position of the tensor '{tensor.name}' in '{data_file.name}' is not a number"
         ) from None
     try:
         if offset < 0 or length != _bytes_of(tensor) or offset + length > data_file.stat().st_size:

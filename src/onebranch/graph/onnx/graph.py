@@ -71,7 +71,7 @@ def interface_of(model: onnx.ModelProto) -> tuple[dict[str, Value], dict[str, Va
     inputs = [value for value in model.graph.input if value.name not in stored]
     for value in (*inputs, *model.graph.output):
         if not value.type.HasField("tensor_type"):
-            raise OnebranchError(f"'{value.name}' is no array but a {value.type.WhichOneof('value')}")
+            raise OnebranchError(f"'{value.name}' is not an array but a {value.type.WhichOneof('value')}")
     return (
         {value.name: value_of(value) for value in inputs},
         {value.name: value_of(value) for value in model.graph.output},

@@ -30,7 +30,7 @@ COMPUTING_ONNX_OPERATIONS = {
     **dict.fromkeys(("DFT", "STFT"), "it is a Fourier transform"),
     "GridSample": "it moves and interpolates pixels",
 }
-"""Operators that compute a linear function in a way that is no convolution, with the reason."""
+"""Operators that compute a linear function which is not a 2-D convolution, with the reason."""
 
 MOVING_ONNX_OPERATIONS = {
     "Slice": "it crops or subsamples the picture or the batch, not only the channels",
@@ -48,9 +48,10 @@ MOVING_ONNX_OPERATIONS = {
     "ReverseSequence": "it reverses the order of rows or columns",
     **dict.fromkeys(("ScatterND", "ScatterElements", "Scatter"), "it overwrites single numbers"),
     **dict.fromkeys(("Cast", "CastLike"), "it converts numbers to another type"),
-    "Pad": "it pads with numbers of the picture",
+    "Pad": "it pads with the picture's own pixels",
     **dict.fromkeys(
-        ("Add", "Sub", "Mul", "Div"), "it combines a value with numbers made for the picture's size"
+        ("Add", "Sub", "Mul", "Div"),
+        "it combines a value with a tensor whose shape depends on the picture's size",
     ),
 }
 """Operators that move, select or convert numbers in a way that is not merged, with the reason."""

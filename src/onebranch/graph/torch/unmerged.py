@@ -1,7 +1,7 @@
-"""Reasons for linear operations of a traced PyTorch module that no rule reads.
+"""Why linear operations of a traced PyTorch module are not merged, if no merge rule covers them.
 
-An operation that computes is always given a reason. One that only moves numbers is given one where it reads
-or is read by a linear operation that the merge understands, because it separates it from its neighbours.
+Operations that compute are always reported. Operations that only move numbers are reported only next to a
+linear operation that a rule covers, because there they prevent a merge.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from onebranch.graph.merge.checks import BROADCAST, MATRIX_PRODUCT
 from onebranch.graph.torch.functional import short_name
 from onebranch.graph.torch.values import Reading, TracedValues
 
-_PADDING = "it pads with numbers of the picture"
+_PADDING = "it pads with the picture's own pixels"
 _MOVED = "it rearranges the picture's pixels"
 _AXIS = "it selects rows, columns, pixels or pictures"
 
@@ -30,23 +30,24 @@ COMPUTING_ATEN_OPERATIONS = {
     **dict.fromkeys(
         ("adaptive_avg_pool2d", "_adaptive_avg_pool2d"), "its windows depend on the picture's size"
     ),
-    "mean": "it averages over an axis or over everything, whose size may vary",
+    "mean": "it averages over a length that depends on the picture's size",
     **dict.fromkeys(("sum", "cumsum"), "it sums over an axis or over everything"),
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "linear"), MATRIX_PRODUCT),
     **dict.fromkeys(
-        ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"), "it moves along 1 or 3 axes, not 2"
+        ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"),
+        "it is a 1-D or 3-D convolution, not a 2-D one",
     ),
     **dict.fromkeys(("im2col", "col2im"), "it cuts the picture into overlapping windows, or adds them up"),
     **dict.fromkeys(("grid_sampler", "grid_sampler_2d"), "it moves and interpolates pixels"),
     **dict.fromkeys(("fft_rfft2", "fft_irfft2", "fft_fft2", "fft_ifft2"), "it is a Fourier transform"),
-    "lerp": "it interpolates between two values; products with constants and a sum would be merged",
+    "lerp": "lerp is not merged; a * (1 - w) + b * w with a constant w is",
     **dict.fromkeys(
         ("addcdiv", "addcmul"), "it is a sum and a product at once; written as two operations it is merged"
     ),
     "diff": "it subtracts neighbouring pixels",
     **dict.fromkeys(("alpha_dropout", "native_dropout"), "this kind of dropout is not understood"),
 }
-"""Operations that compute a linear function in a way that is no convolution, with the reason."""
+"""Operations that compute a linear function which is not a 2-D convolution, with the reason."""
 
 MOVING_ATEN_OPERATIONS = {
     **dict.fromkeys(("reflection_pad2d", "replication_pad2d", "_pad_circular"), _PADDING),
@@ -77,10 +78,13 @@ MOVING_ATEN_OPERATIONS = {
     **dict.fromkeys(("to", "_to_copy"), "it converts numbers to another type"),
     **dict.fromkeys(
         ("add", "sub", "rsub", "mul", "div", "true_divide"),
-        "it combines a value with numbers made for the picture's size",
+        "it combines a value with a tensor whose shape depends on the picture's size",
     ),
 }
-"""Operations that move, select or convert numbers in a way that is not merged, with the reason."""
+"""Operations that are reported only next to a linear operation that a rule covers, with the reason.
+
+They move, select or convert numbers, or combine them with constants.
+"""
 
 _ATEN_OPERATIONS_OF_ONE_VALUE = frozenset(
     (
@@ -89,7 +93,7 @@ _ATEN_OPERATIONS_OF_ONE_VALUE = frozenset(
         *("grid_sampler", "grid_sampler_2d"),
     )
 )
-"""Operations that are linear only if all but one of their inputs do not depend on the picture's numbers."""
+"""Operations that are linear only if exactly one of their inputs depends on the picture's pixels."""
 
 _FACTORS = {"addmm": (1, 2), "baddbmm": (1, 2), "addcmul": (1, 2)}
 """Positions of arguments that are multiplied: at most one may depend on the picture."""
@@ -108,7 +112,7 @@ def reasons_without_rule(
     explained: Collection[Node],
     values: TracedValues,
 ) -> Iterator[tuple[Node, str]]:
-    """Linear operations that are neither read nor explained yet, each with its reason."""
+    """Linear operations that neither have a reading nor an explanation yet, each with its reason."""
     linear = {*readings, *(value for reading in readings.values() for _, read in reading for value in read)}
     dependent = _dependent_on_numbers(nodes)
     known = {*readings, *explained, *values.absorbed, *values.constants}
@@ -129,7 +133,7 @@ def _adds_values(node: Node, dependent: Collection[Node]) -> bool:
 
 
 def _is_linear(node: Node, dependent: Collection[Node]) -> bool:
-    """True if the operation is a linear function of one value, or of values that it joins or adds."""
+    """True if the operation is a linear function of its inputs that depend on the picture."""
     name = short_name(node)
     if name not in COMPUTING_ATEN_OPERATIONS and name not in MOVING_ATEN_OPERATIONS:
         return False
@@ -143,7 +147,7 @@ def _is_linear(node: Node, dependent: Collection[Node]) -> bool:
 
 
 def _dependent_operands(arguments: Iterable[object], dependent: Collection[Node]) -> list[Node]:
-    """The arguments that depend on the picture, lists of arguments included, each as often as it is given."""
+    """The arguments, including those in lists, that depend on the picture, with repetitions."""
     operands: list[Node] = []
     for argument in arguments:
         if isinstance(argument, list | tuple):
@@ -158,7 +162,7 @@ def _argument(node: Node, index: int) -> object:
 
 
 def _dependent_on_numbers(nodes: Collection[Node]) -> set[Node]:
-    """Values that depend on the numbers of an input, and not only on its size."""
+    """The values that depend on the elements of an input, not only on its shape."""
     dependent: set[Node] = set()
     for node in nodes:
         if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor):

@@ -135,7 +135,7 @@ def _pad(node: Node, values: TracedValues) -> Reading:
     if rank(x) != 4:
         return []
     if mode != "constant":
-        raise NotLinear(f"it pads with numbers of the picture (mode '{mode}')")
+        raise NotLinear(f"it pads with the picture's own pixels (mode '{mode}')")
     return [(Pad(_padding_of(pads), _pad_value(value)), (x,))]
 
 
