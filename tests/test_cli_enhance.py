@@ -289,8 +289,8 @@ def test_standard_input_keeps_its_format_in_a_folder(model: Path, folder: Path, 
         (b"", ["in/sand.png", "-o", "-", "--name", "x{suffix}"], b"--name cannot be used with standard"),
         (b"", ["-", "-", "-o", "out"], b"can be one picture only"),
         (b"", ["in/bad.png", "-o", "-"], b"bad.png"),
-        (b"in/sand.png", ["-", "--list", "-", "-o", "out"], b"is the list (--list -), so that it cannot be"),
-        (b"in/sand.png\n-\n", ["--list", "-", "-o", "out"], b"is the list (--list -), so that it cannot be"),
+        (b"in/sand.png", ["-", "--list", "-", "-o", "out"], b"is the list (--list -), so it cannot also be"),
+        (b"in/sand.png\n-\n", ["--list", "-", "-o", "out"], b"is the list (--list -), so it cannot also be"),
     ],
 )
 def test_wrong_standard_streams_are_one_line(

@@ -56,7 +56,7 @@ def test_pillow_reads_the_same(tmp_path, mode):
         (b"P5 0 1 255 ", "0x1 pixels"),
         (b"P5 2 -1 255 ab", "its header is invalid"),
         (b"P5 2 1 255", "its header is invalid"),
-        (b"P2 2 1 255 7 x", "word that is not a number"),
+        (b"P2 2 1 255 7 x", "a word that is not a number"),
         (b"P2 2 2 255 7 77777777", "shorter"),
         (b"P5 99999 99999 255 ab", "more than the limit"),
     ],

@@ -100,7 +100,7 @@ def test_damage_further_down_leaves_nothing(tmp_path, streaming):
     [
         ("in.png", Encoding(), "is the picture itself"),
         ("taken.png", Encoding(), "it exists"),
-        ("it.jpg", Encoding(lossless=True), "JPEG always has some"),
+        ("it.jpg", Encoding(lossless=True), "JPEG is always lossy"),
         ("it.xyz", Encoding(), "unknown suffix"),
     ],
 )
