@@ -56,8 +56,8 @@ slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECOND
 soak: $(VENV)/dev.stamp ## the slow tests with new random inputs and a long fuzzing time (SOAK_SECONDS)
 	HYPOTHESIS_PROFILE=soak ONEBRANCH_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS) -o timeout=0
 
-readme: $(VENV)/dev.stamp ## run the commands of the README and of the Start page
-	$(BIN)/python scripts/run_readme.py README.md docs/start.md
+readme: $(VENV)/dev.stamp ## run the commands of the README, of the Start page and of the guides in one folder
+	$(BIN)/python scripts/run_readme.py README.md docs/start.md docs/guides/enhance.md docs/guides/run-anywhere.md docs/guides/train.md
 
 docs: $(VENV)/dev.stamp ## the documentation site, into build/site; a warning is an error
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees -b html docs build/site

@@ -1,4 +1,4 @@
-"""Run the commands of a Markdown file, in order, in one scratch folder, and stop at the first that fails.
+"""Run the commands of Markdown files, in order, in one scratch folder, and stop at the first that fails.
 
 Every fenced block marked `sh` or `python` is run with the virtual environment's programs first on PATH. The
 scratch folder holds `photograph.png` (the demo's) and `pictures/` (the tests' crops), and keeps what earlier
@@ -96,10 +96,10 @@ def check(document: Path, folder: Path) -> int:
 
 
 def main(documents: list[str]) -> None:
-    """Run every document in a scratch folder of its own; a document without commands is an error."""
-    for name in documents:
-        with tempfile.TemporaryDirectory(prefix="onebranch-readme-") as scratch:
-            copy_pictures(Path(scratch))
+    """Run all documents in the same scratch folder; a document without commands is an error."""
+    with tempfile.TemporaryDirectory(prefix="onebranch-readme-") as scratch:
+        copy_pictures(Path(scratch))
+        for name in documents:
             if not check(Path(name), Path(scratch)):
                 sys.exit(f"{name}: no ```sh or ```python block was run")
 

@@ -225,8 +225,19 @@ def test_a_dry_run_says_what_would_happen_and_makes_nothing(
     assert done.code == 1 and "bad.png" in done.errors
     assert f"64x72 -> 128x144, would become {Path('out/deep/sand.jpg')}" in done.output
     assert re.search(r"small in \w+, fp32; (about \d+|under 1) ms in the network; about \d+ MB", done.output)
-    assert "2 pictures would be enhanced; " in done.output and "1 failed" in done.output
+    assert "2 pictures would be enhanced; " in done.output and "1 would fail" in done.output
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_dry_run_says_which_results_exist(run: CommandLine, model: Path, folder: Path) -> None:
+    (folder / "out").mkdir()
+    for name in ("sand.png", "fence.png"):
+        (folder / "out" / name).write_bytes(b"a result")
+    words = ("enhance", "in/sand.png", "in/fence.png", "-o", "out", "-m", model, "--dry-run")
+    done = run(*words)
+    refused = "2 would be refused: results exist (--overwrite replaces them)"
+    assert done.code == 1 and done.output.splitlines()[-1] == f"0 pictures would be enhanced; {refused}"
+    assert "2 pictures would be enhanced" in run(*words, "--overwrite").output
 
 
 def test_lists_name_pictures(
@@ -380,7 +391,7 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
         (["in", "--subsampling", "422"], "unknown chroma subsampling '422'"),
         (["in", "--level", "10"], "level 10 is out of range"),
         (["in", "--memory", "lots"], "is not a size of memory"),
-        (["in", "--precision", "fp16"], "unknown precision 'fp16'; valid: fp32, bf16, int8"),
+        (["in", "--precision", "fp16"], "unknown precision 'fp16'; valid: auto, fp32, bf16, int8"),
         (["in", "-o", ""], "the name of the output folder is empty"),
         (["in", "-o", "in/sand.png/x"], "is not a folder"),
         (["in", "--compare", "x.png"], "names a picture"),

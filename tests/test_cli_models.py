@@ -59,7 +59,10 @@ def test_models_lists_every_shipped_model(
 
 
 def test_info_says_everything(run: CommandLine, model: Path) -> None:
-    done = run("info", model)
+    short = run("info", model).output
+    assert len(short.splitlines()) < 25 and "upscale x2 on luma" in short and "--all" in short
+    assert "merged and proven" in short and "unit impulse" not in short and "batch_norm_frozen" not in short
+    done = run("info", "--all", model)
     assert done.code == 0
     expected = ["small: upscale x2 on luma", "blocks.0", "3x3*2 bn 1x1", "prelu", "batch_norm_frozen"]
     expected += ["select all", "unit impulse", "37.1", "fp32", fingerprint(MODEL)]
@@ -118,3 +121,18 @@ def test_half_the_size_is_the_halving_models_work() -> None:
     from onebranch.enhancer.options import models_for
 
     assert models_for(0.5) == ["shrink-x2"] and models_for(0.6) == ["restore-x2"]
+
+
+def test_merging_a_merged_model_says_in_one_line_that_there_is_nothing_to_merge(
+    run: CommandLine, tmp_path: Path
+) -> None:
+    out = tmp_path / "again.safetensors"
+    done = run("merge", "photo-x2", "-o", out)
+    assert done.code == 0
+    first, second = done.output.splitlines()
+    assert first == "Nothing to merge in this model; an unchanged copy is written."
+    assert second == f"{out}: {out.stat().st_size:,} bytes"
+    assert (
+        "under this plan"
+        in run("merge", "photo-x2", "-o", tmp_path / "b.safetensors", "--group", "size").output
+    )

@@ -1,12 +1,15 @@
 """The README runner: it runs what it should, says what it does not run, and fails loudly."""
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "run_readme.py"
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "run_readme.py"
 
 GOOD = """
 Some text.
@@ -73,3 +76,17 @@ def test_a_document_that_runs_nothing_is_an_error(tmp_path, text):
     done = run(tmp_path, text)
     assert done.returncode == 1
     assert "no ```sh or ```python block was run" in done.stderr
+
+
+def test_no_two_commands_of_the_readme_and_the_guides_write_the_same_file() -> None:
+    """So all of them run in order in one folder. A result that exists is not replaced without --overwrite."""
+    documents = [ROOT / "README.md", ROOT / "docs" / "start.md", *sorted((ROOT / "docs/guides").glob("*.md"))]
+    text = "\n".join(
+        block
+        for document in documents
+        for block in re.findall(r"^```(?:sh|python)\n(.*?)^```$", document.read_text("utf-8"), re.M | re.S)
+    )
+    written = re.findall(r" -o ([^-\s]\S*)| > (\S+)|write_picture\(\w+, \"([^\"]+)\"", text)
+    names = Counter("".join(groups) for groups in written)
+    assert len(names) > 40
+    assert [name for name, count in names.items() if count > 1] == []

@@ -134,9 +134,9 @@ def test_a_named_runtime_is_taken() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(OnebranchError, match="unknown precision 'int4'; valid: fp32, bf16, int8"):
+    with pytest.raises(OnebranchError, match="unknown precision 'int4'; valid: auto, fp32, bf16, int8"):
         chosen(MERGED, "auto", "int4")
-    with pytest.raises(OnebranchError, match="unknown precision 'fp16'; valid: fp32, bf16, int8"):
+    with pytest.raises(OnebranchError, match="unknown precision 'fp16'; valid: auto, fp32, bf16, int8"):
         Options(precision="fp16")
     with pytest.raises(OnebranchError, match="unknown runtime 'engin'; did you mean 'engine'"):
         Options(runtime="engin")
@@ -276,6 +276,21 @@ def test_fast_is_fp32_where_int8_is_slower(timings: dict[str, float]) -> None:
     enhancer = Enhancer(Options(scale=2, precision="fast"))
     assert [stage.model.name for stage in enhancer.stages_for((8, 8))] == ["restore-x2"]
     assert enhancer.precisions_for((8, 8)) == ["fp32"]
+
+
+def test_auto_is_int8_for_quantized_files_and_fp32_for_all_others(
+    monkeypatch: pytest.MonkeyPatch, no_openvino: None
+) -> None:
+    quantized, plain = load("photo-x2-int8"), load("photo-x2")
+    expected = "fp32" if engine_library.available() else "int8"
+    assert Options().precision == "auto"
+    assert chosen(quantized, "auto", "auto").precision == expected
+    assert chosen(plain, "auto", "auto").precision == "fp32"
+    assert resolve_precision(quantized, "auto", "onnxruntime") == "fp32"
+    assert resolve_precision(quantized, "auto", "openvino") == "fp32"  # not installed
+    assert resolve_precision(quantized, "fp32") == "fp32"
+    assert Enhancer(Options(model="photo-x2-int8")).precisions_for((8, 8)) == [expected]
+    assert Enhancer(Options(scale=2)).precisions_for((8, 8)) == ["fp32"]
 
 
 @built

@@ -28,6 +28,7 @@ from onebranch.training.crops import Crops
 from onebranch.training.degradation import Degradation, degrade
 from onebranch.training.ema import estimate_statistics
 from onebranch.training.example_config import example
+from onebranch.training.log import Log
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective
@@ -530,3 +531,14 @@ def test_a_stored_config_of_version_0_1_is_translated():
         "training": {"ema_decay": 0.9, "steps": 3},
         "name": "x",
     }
+
+
+def test_a_line_of_a_run_names_only_what_is_measured(tmp_path, capsys):
+    with Log(tmp_path / "log.jsonl", 100, 0, writes=True, shown=True) as log:
+        log.record(0, psnr=30.0, core_seconds=0.0)
+        rates = {"steps_per_second": 5.0, "megapixels_per_second": 1.0, "gigapixels": 0.001}
+        log.record(10, loss=0.5, psnr=31.0, **rates)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "step 0/100  validation 30.000 dB"
+    assert second.startswith("step 10/100  loss 0.50000  validation 31.000 dB  5.0/s")
+    assert second.endswith("0 min left")

@@ -20,7 +20,7 @@ def test_a_merged_model_is_read_with_the_keys_of_today_and_verifies(run):
     assert "ends" in merged.merge["plan"]
     assert record_of(merged).plan == onebranch.MergePlan(group="type", head_and_tail=False)
     assert "verified" in run("verify", FILES / "branches.safetensors", FILES / "merged.safetensors").output
-    words = run("info", FILES / "merged.safetensors").output.split()
+    words = run("info", "--all", FILES / "merged.safetensors").output.split()
     assert "head_and_tail False" in " ".join(words)
 
 

@@ -154,7 +154,7 @@ def evaluate_degraded(
     data: str | os.PathLike[str],
     *,
     runtime: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: int | None = None,
     progress: Callable[[str], None] = lambda name: None,
 ) -> DegradedEvaluation:

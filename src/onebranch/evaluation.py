@@ -88,7 +88,7 @@ def evaluate(
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
     runtime: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: int | None = None,
     progress: PictureProgress = no_progress,
 ) -> Evaluation:

@@ -85,7 +85,7 @@ def run_integer_network(
 def integer_layers(
     spec: NetworkSpec, weights: Mapping[str, Floats], record: QuantizationRecord
 ) -> tuple[IntegerLayer, ...]:
-    """Blocks and tail in integers. Raises OnebranchError where an accumulator or a value could overflow."""
+    """Blocks and tail in integers. Raises OnebranchError if an accumulator or a value could overflow."""
     quantization = quantization_of(record, spec)
     _check_head(spec, within(weights, "head"), _present(quantization.layers[0].output))
     layers = []
@@ -232,7 +232,7 @@ def _present(params: QuantParams | None) -> QuantParams:
 
 
 def _check_accumulators(integers: IntegerLayer, layer: QuantizedLayer, input_q: QuantParams) -> None:
-    """Raise OnebranchError unless every partial sum fits 32 bits, whatever the order of the additions."""
+    """Raise OnebranchError unless every partial sum fits 32 bits for every order of the additions."""
     magnitudes = np.abs(integers.weight).sum((1, 2, 3))
     start = np.abs(integers.bias - input_q.zero_point * integers.weight.sum((1, 2, 3)))
     if (largest := int((MAX_LEVEL * magnitudes + start).max())) > MAX_ACCUMULATOR:
@@ -243,7 +243,7 @@ def _check_accumulators(integers: IntegerLayer, layer: QuantizedLayer, input_q: 
 
 
 def _check_head(spec: NetworkSpec, tensors: Mapping[str, Floats], output_q: QuantParams) -> None:
-    """Raise OnebranchError where the head's values for pictures in [-1, 1] could be too large to round."""
+    """Raise OnebranchError if the head's values for pictures in [-1, 1] could be too large to round."""
     weight, bias = convolution_of(tensors)
     values = np.abs(weight).sum((1, 2, 3)) + np.abs(bias)
     _check_rounded("head", values * _largest_factors(slopes_of(spec.head, tensors)), output_q.scale)
@@ -255,7 +255,7 @@ def _check_head(spec: NetworkSpec, tensors: Mapping[str, Floats], output_q: Quan
 #   already in units of the output's scale (unit 1.0): 392.5 < 2**30, accepted.
 #   With a skip that adds at most 4.0 in real units, and output scale 0.01: (392.5 + 4.0) / 0.01 = 39650.
 def _check_values(integers: IntegerLayer, layer: QuantizedLayer, input_q: QuantParams, added: float) -> None:
-    """Raise OnebranchError where the layer's values for inputs of 0 to 255 could be too large to round.
+    """Raise OnebranchError if the layer's values for inputs of 0 to 255 could be too large to round.
 
     added: the largest sum of the skips that end at this layer, in real units; 0 where none does.
     """

@@ -45,7 +45,7 @@ def merge_network(spec: NetworkSpec, weights: Weights, plan: MergePlan) -> Merge
     """The network after merging by the plan: an ordinary network whose spec has fewer branches.
 
     weights: float32, by the names of the model file. Tensors that are not merged stay as they are, bit for
-    bit. Raises OnebranchError where BN statistics are missing or unusable, or the plan does not fit.
+    bit. Raises OnebranchError if BN statistics are missing or unusable, or the plan does not fit.
     """
     groups = groups_by_block(plan, spec)
     parts = {
@@ -113,7 +113,7 @@ def in_float64(tensors: Weights) -> dict[str, Floats]:
 
 
 def check_statistics(block_name: str, branch: Branch, tensors: Weights) -> None:
-    """Raise OnebranchError where a tensor of a branch is missing or not finite, or a variance is negative."""
+    """Raise OnebranchError if a tensor of a branch is missing or not finite, or a variance is negative."""
     for index, step in enumerate(branch.steps):
         for key in tensor_names(step):
             what = "batch normalization" if isinstance(step, BatchNorm) else f"'{step}'"

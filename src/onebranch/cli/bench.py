@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onebranch import strict_json
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 
 if TYPE_CHECKING:
     from onebranch.bench import BenchSettings, Measurement
@@ -96,7 +96,8 @@ def _print_rows(rows: "Sequence[Measurement]", settings: "BenchSettings") -> Non
     from rich.table import Table
 
     height, width = settings.size
-    title = f"{width}x{height} input, {settings.threads} thread(s), medians of {settings.rounds} rounds"
+    threads, rounds = counted_noun(settings.threads, "thread"), counted_noun(settings.rounds, "round")
+    title = f"{width}x{height} input, {threads}, medians of {rounds}"
     table = Table(title=title)
     for heading in ("model", "runtime", "precision"):
         table.add_column(heading, no_wrap=True)

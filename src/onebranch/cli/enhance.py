@@ -279,8 +279,8 @@ def command(
     RGB (C = 3), with values in [0, 1].
 
     Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
-    take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 --precision int8 suits
-    strongly compressed clips. With --format y4m, standard input and output are uncompressed clips.
+    take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 suits strongly
+    compressed clips. With --format y4m, standard input and output are uncompressed clips.
 
     A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', or - for standard input. Pictures
     that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2

@@ -8,6 +8,7 @@ from onebranch import strict_json
 from onebranch.cli.enhance_screen import Screen
 from onebranch.enhancer.batch import Done, Failed, Outcome, Previewed, Skipped
 from onebranch.enhancer.folders import Summary
+from onebranch.errors import counted_noun
 
 MIN_SHOWN_SECONDS = 0.001
 """Shorter times are shown as "under 1 ms"."""
@@ -86,23 +87,38 @@ def lines_of(outcome: Done | Previewed | Skipped) -> Iterator[str]:
 
 def summary_lines(summary: Summary, seconds: float) -> Iterator[str]:
     """The lines about all pictures; a note about several of them is counted."""
-    results: list[Done] | list[Previewed] = summary.previewed or summary.done
-    if summary.previewed:
+    results: list[Done] | list[Previewed] = summary.previewed if summary.is_preview else summary.done
+    if summary.is_preview:
         parts = [f"{count_files(results)} would be enhanced", *_times(summary.previewed)]
     else:
         parts = [f"{count_files(results)} enhanced in {format_duration(seconds)}"]
     if results:
         parts.append(_networks(results))
-    if summary.skipped:
-        parts.append(f"{len(summary.skipped)} done before")
-    if summary.failed:
-        parts.append(f"{len(summary.failed)} failed")
-    yield "; ".join(parts)
+    yield "; ".join((*parts, *(_preview_rest(summary) if summary.is_preview else _rest(summary))))
     if len(summary.results) > 1:
         notes = Counter(note for result in results for note in result.preview.notes)
         for note, count in notes.items():
             noun = count_pictures(count) if not any(r.preview.is_clip for r in results) else f"{count} files"
             yield f"  {noun}: {note}"
+
+
+def _rest(summary: Summary) -> Iterator[str]:
+    """The numbers of pictures that were not enhanced."""
+    if summary.skipped:
+        yield f"{len(summary.skipped)} done before"
+    if summary.failed:
+        yield f"{len(summary.failed)} failed"
+
+
+def _preview_rest(summary: Summary) -> Iterator[str]:
+    """The numbers of pictures that a run would not enhance, and why."""
+    if summary.skipped:
+        yield f"{len(summary.skipped)} would be skipped: done before"
+    existing = sum(failure.target_exists for failure in summary.failed)
+    if existing:
+        yield f"{existing} would be refused: results exist (--overwrite replaces them)"
+    if len(summary.failed) > existing:
+        yield f"{len(summary.failed) - existing} would fail"
 
 
 def _times(previewed: Sequence[Previewed]) -> Iterator[str]:
@@ -150,7 +166,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 def count_files(results: Sequence[Done | Previewed]) -> str:
     """The number of pictures and of clips in words, such as '2 pictures and 1 clip'."""
     clips = sum(result.preview.is_clip for result in results)
-    words = f"{clips} clip{'' if clips == 1 else 's'}"
+    words = counted_noun(clips, "clip")
     if clips == len(results) and clips:
         return words
     pictures = count_pictures(len(results) - clips)
@@ -163,7 +179,7 @@ def count_pictures(count: int) -> str:
     >>> count_pictures(1), count_pictures(2)
     ('1 picture', '2 pictures')
     """
-    return f"{count} picture{'' if count == 1 else 's'}"
+    return counted_noun(count, "picture")
 
 
 def format_estimate(seconds: float) -> str:

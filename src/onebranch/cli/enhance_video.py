@@ -22,7 +22,7 @@ Y4M = "y4m"
 """The name of the format of uncompressed streams."""
 
 DEFAULT_PREVIEW_SECONDS = 5.0
-"""Length of a preview unless another one is given."""
+"""Default length of a preview, in seconds."""
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 @click.command("info")
 @click.argument("model")
 @INPUT_SIZE_OPTION
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
-    """Show the content of MODEL (a shipped name or a file) and which runtime --runtime auto selects for it.
+@click.option("--all", "everything", is_flag=True, help="Print blocks, proof, all scores and recipe.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(model: str, input_size: "InputSize | None", everything: bool, as_json: bool) -> None:
+    """Describe MODEL (a shipped name or a file) and show which runtime --runtime auto selects for it.
 
-    A model of onebranch: its blocks, training recipe, merge plan, proof, quantization and scores. Any other
-    ONNX file, and PyTorch weights: inputs, outputs, scale, halo, the multiple that sizes must have,
-    operations, parameters, and whether it can run.
+    A model of onebranch: what it is for, its size, quality, loss in int8, merge and training, each in a line;
+    with --all its blocks, merge plan, proof, quantization, scores and training recipe. Any other ONNX file,
+    and PyTorch weights: inputs, outputs, scale, halo (the input pixels around a tile that it depends on), the
+    multiple that sizes must have, operations, parameters, and whether it can run. The speed of the engine is
+    measured on this machine, which takes a moment.
     """
     from onebranch.errors import OnebranchError
     from onebranch.model.catalogue import find, load
@@ -46,11 +49,13 @@ def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
     from rich.console import Console
 
     console = Console()
+    if not everything:
+        _print_short(console, loaded)
+        return
     console.print(f"[bold]{loaded.name}[/bold]: {_summary(loaded.spec)}", highlight=False)
     console.print(_blocks(loaded.spec))
     console.print(_values("cost and halo", _measures(loaded)))
-    runtimes = {**_choice_texts(_choices(loaded)), "fast": "{precision}: {reason}".format(**_fast(loaded))}
-    console.print(_values("runtime that --runtime auto selects", runtimes))
+    console.print(_runtimes(loaded))
     record = loaded.quantization or {}
     quantization = {key: record[key] for key in ("calibration", "loss") if record.get(key)}
     if loaded.merge:
@@ -59,6 +64,16 @@ def command(model: str, input_size: "InputSize | None", as_json: bool) -> None:
     for title, values in tables.items():
         if values:
             console.print(_values(title, values))
+
+
+def _print_short(console: "Console", model: "Model") -> None:
+    from onebranch.cli.model_summary import summary_lines
+
+    console.print(f"[bold]{model.name or 'model'}[/bold]", highlight=False)
+    for topic, text in summary_lines(model):
+        console.print(f"{topic:<10} {text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(_runtimes(model))
+    console.print("--all prints the blocks, the proof, all scores and the training recipe", highlight=False)
 
 
 def _print_foreign(path: str, input_size: "InputSize | None", as_json: bool) -> None:
@@ -93,9 +108,9 @@ def _print_merge(console: "Console", model: "Model") -> None:
 
 
 def _summary(spec: "NetworkSpec") -> str:
-    colour = "luma (BT.601 studio range / 255)" if spec.colour == "y" else "RGB"
-    size = {"upscale": f" x{spec.scale}", "downscale": f" 1/{spec.scale} by {spec.downsampling}"}
-    words = [f"{spec.task}{size.get(spec.task, '')} on {colour}", f"picture residual {spec.residual}"]
+    from onebranch.cli.model_summary import task_words
+
+    words = [task_words(spec), f"picture residual {spec.residual}"]
     words += [f"skip {s.source} -> {s.target} ({s.join})" for s in spec.skips]
     return ", ".join(words)
 
@@ -169,6 +184,12 @@ def _choices(model: "Model") -> dict[str, dict[str, Any]]:
         except OnebranchError as error:
             choices[precision] = {"runtime": None, "reason": str(error)}
     return choices
+
+
+def _runtimes(model: "Model") -> "Table":
+    """The runtime for each precision, and the precision that "fast" stands for, as a table."""
+    texts = {**_choice_texts(_choices(model)), "fast": "{precision}: {reason}".format(**_fast(model))}
+    return _values("runtime that --runtime auto selects", texts)
 
 
 def _fast(model: "Model") -> dict[str, str]:

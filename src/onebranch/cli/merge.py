@@ -174,6 +174,7 @@ def _merge_own_file(
     """Merge a model of onebranch. It is written unchanged if there was nothing to merge."""
     from rich.console import Console
 
+    from onebranch.blocks.plan import MergePlan
     from onebranch.blocks.plan import read as read_plan
     from onebranch.cli.progress import ProgressLine
     from onebranch.cli.proof import print_record
@@ -184,8 +185,10 @@ def _merge_own_file(
         merged, report = merge_model(model, read_plan(plan) if plan else options, line.update)
     if as_json:
         click.echo(strict_json.dumps(report.as_json(), indent=2))
-    else:
+    elif report.changed:
         print_record(Console(), report.record)
-        if report.changed:
-            click.echo(report.summary())
+        click.echo(report.summary())
+    else:
+        where = "under this plan" if plan or options != MergePlan() else "in this model"
+        click.echo(f"Nothing to merge {where}; an unchanged copy is written.")
     write(merged, out, overwrite)

@@ -73,7 +73,7 @@ def _speed_words(name: str, models: "Models") -> str:
 
 
 def _milliseconds(model: "Model | None", precision: str) -> float | None:
-    """Milliseconds of one core per megapixel of the result; None where the engine cannot run the model."""
+    """Milliseconds of one core per megapixel of the result; None if the engine cannot run the model."""
     from onebranch.errors import OnebranchError
     from onebranch.runtime.speed import milliseconds_per_megapixel
 

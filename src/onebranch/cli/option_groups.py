@@ -96,9 +96,10 @@ runtime_options = option_group(
     ),
     click.option(
         "--precision",
-        default="fp32",
+        default="auto",
         show_default=True,
-        help="Precision of the network: fp32, bf16, int8, or fast: the fastest whose loss the model records.",
+        help="Precision of the network: fp32, bf16, int8; auto: int8 for quantized model files, else fp32; or"
+        " fast: the fastest whose loss the model records.",
     ),
     click.option("--threads", type=int, help="Threads per picture [default: its share of the cores]."),
 )

@@ -1,4 +1,4 @@
-"""The progress of a command on a terminal: what it does, how much is done, and the time left."""
+"""The progress of a command on a terminal: the current step, the completed share, and the time left."""
 
 import sys
 import threading

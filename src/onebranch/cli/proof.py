@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from onebranch.errors import counted_noun
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -82,7 +84,8 @@ def graph_words(report: "GraphReport") -> list[str]:
     proofs = [done.proof for done in report.merged]
     radius = max(max(proof.radius) for proof in proofs)
     parts = {
-        "Structure": f"{len(proofs)} values, all local, shift-equivariant and affine; radius up to {radius}",
+        "Structure": f"{counted_noun(len(proofs), 'value')}, all local, shift-equivariant and affine;"
+        f" radius up to {radius}",
         "Basis": _basis(report.merged),
         "Rounding": f"{sum(proof.rounding.weights for proof in proofs):,} stored weights are the rounding of"
         f" the float64 merge; float32 error {max(proof.rounding.error for proof in proofs):.1e}"
@@ -118,7 +121,7 @@ def _optimality(report: "GraphReport") -> str:
     others = sum(not region.optimal for region in report.regions)
     if not others:
         return "the cheapest in every region"
-    return f"the cheapest in all but {others} regions, the best that was found in those"
+    return f"the cheapest in all but {counted_noun(others, 'region')}; there, the best that was found"
 
 
 def words(record: "Record") -> list[str]:
@@ -135,7 +138,8 @@ def words(record: "Record") -> list[str]:
     basis = max(proof.basis.error for proof in proofs)
     rounding = max(proof.rounding.error for proof in proofs)
     parts = {
-        "Structure": f"{len(proofs)} regions, all local, shift-equivariant and affine; radius up to {radius}",
+        "Structure": f"{counted_noun(len(proofs), 'region')}, all local, shift-equivariant and affine;"
+        f" radius up to {radius}",
         "Basis": f"zero and every unit impulse of pictures of {_sizes(proofs)}: {pictures:,} pictures,"
         f" largest difference {basis:.1e} of the largest value (at most 1e-12)",
         "Rounding": f"{weights:,} stored weights are the float32 rounding of the float64 merge; float32 error"
@@ -158,7 +162,7 @@ def _sizes(proofs: "Sequence[Proof]") -> str:
 
 
 def counted(branches: tuple[str, ...]) -> str:
-    """The branches, one a line, equal ones counted.
+    """The branches, one per line; equal branches are counted.
 
     >>> counted(("3x3 bn", "3x3 bn", "identity"))
     '2 of 3x3 bn\\nidentity'

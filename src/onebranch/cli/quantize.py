@@ -48,7 +48,7 @@ def command(
     from rich.console import Console
 
     from onebranch.cli.progress import ProgressLine
-    from onebranch.errors import OnebranchError
+    from onebranch.errors import OnebranchError, counted_noun
     from onebranch.model.file import write
     from onebranch.quantization.folder import quantize
 
@@ -69,7 +69,8 @@ def command(
     used = (quantized.quantization or {})["calibration"]["crops"]
     if used < RELIABLE_PICTURES:
         click.echo(
-            f"calibrated on {used} pictures; {RELIABLE_PICTURES} or more give reliable ranges",
+            f"calibrated on {counted_noun(used, 'picture')};"
+            f" {RELIABLE_PICTURES} or more give reliable ranges",
             err=True,
         )
     Console().print(_table(quantized))

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,10 +72,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that was not enhanced, with the reason in one line."""
+    """A picture that was not enhanced, with the reason in one line.
+
+    target_exists: in a dry run, True if a run would refuse the picture because its result exists.
+    """
 
     job: Job
     reason: str
+    target_exists: bool = False
 
 
 Outcome = Done | Previewed | Skipped | Failed
@@ -275,7 +279,8 @@ def preview_outcomes(
             previewed = preview(job.source, job.target, enhancer, file_options)
             yield Previewed(job, previewed, None if previewed.is_clip else estimator.seconds(previewed))
         except OnebranchError as error:
-            yield _failed(job, error)
+            exists = not file_options.overwrite and job.target.exists()
+            yield replace(_failed(job, error), target_exists=exists)
         except OSError as error:
             yield Failed(job, _system_error(job, error))
 

@@ -78,10 +78,14 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of every picture, in order. left_out: messages about inputs that were left out."""
+    """The outcome of every picture, in order.
+
+    left_out: messages about inputs that were left out. is_preview: True for a dry run.
+    """
 
     results: tuple[Outcome, ...]
     left_out: tuple[str, ...] = ()
+    is_preview: bool = False
 
     @property
     def done(self) -> list[Done]:
@@ -171,7 +175,7 @@ def preview_files(
         folder = Path(out).parent if work.into_file else Path(out)
         records = Records(folder, fingerprint(options, file_options.encoding, settings))
     outcomes = preview_outcomes(work.jobs, work.enhancer, file_options, records, preview)
-    return _summary(work, outcomes, observer)
+    return replace(_summary(work, outcomes, observer), is_preview=True)
 
 
 def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver) -> Summary:

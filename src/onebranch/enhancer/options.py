@@ -66,7 +66,7 @@ class Options:
     width: int | None = None
     height: int | None = None
     runtime: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int | None = None
     tile: int = 0
     chroma: Kernel = "bicubic"
@@ -100,8 +100,8 @@ class Options:
             return
         if self.model is None or isinstance(self.model, Model) or not is_third_party_file(self.model):
             raise OnebranchError(
-                "an input size is for ONNX files (--model FILE.onnx) and PyTorch weights; onebranch's models run"
-                " on every size"
+                "an input size is for ONNX files (--model FILE.onnx) and PyTorch weights; onebranch's models"
+                " run on every size"
             )
         from onebranch.graph.analysis.valid_sizes import as_input_size  # imported late: only for these files
 

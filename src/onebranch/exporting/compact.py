@@ -9,7 +9,7 @@ from onebranch import strict_json
 from onebranch.algebra.conv import Conv, pad
 from onebranch.algebra.definition import correlate, zero_pad
 from onebranch.algebra.network import pixel_shuffle, run_network
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.exporting.comparison import Comparison, Exported, float_comparison, random_picture
 from onebranch.model.file import Model
 from onebranch.progress import StepProgress, no_progress
@@ -120,7 +120,7 @@ def _reason_of_network(spec: NetworkSpec) -> str:
     if spec.task == "downscale":
         return "it reduces pictures; Compact enlarges them or keeps their size"
     if spec.skips:
-        return f"it has {len(spec.skips)} feature skip(s)"
+        return f"it has {counted_noun(len(spec.skips), 'feature skip')}"
     if spec.residual != "nearest" and not (spec.task == "denoise" and spec.residual == "bicubic"):
         return f"its picture residual is '{spec.residual}' where Compact adds the nearest-neighbour picture"
     return ""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.images.picture import Picture
 
 
@@ -22,6 +22,7 @@ class Animation:
         """Check the number of delays."""
         if not self.frames or len(self.frames) != len(self.delays):
             raise OnebranchError(
-                f"{len(self.frames)} frames and {len(self.delays)} delays do not form an animation;"
+                f"{counted_noun(len(self.frames), 'frame')} and {counted_noun(len(self.delays), 'delay')}"
+                " do not form an animation;"
                 " it must have at least one frame, and one delay for each"
             )

@@ -173,7 +173,7 @@ class Writer:
         """Finish the file and rename it to its path. Raises OnebranchError if rows are missing."""
         try:
             if self._missing_rows:
-                raise OnebranchError(f"cannot write '{self._path}': {self._missing_rows} rows are missing")
+                raise OnebranchError(f"cannot write '{self._path}': rows are missing: {self._missing_rows}")
             assert self._encoder is not None, "a picture has rows"
             self._encoder.close()
             if self._attributes is not None:

@@ -101,7 +101,7 @@ class _Chain:
 # 3x3" the first step has radius 0: the picture is padded by a Pad node of 1, which other branches of the
 # block with the same radius share.
 def _branch(builder: Builder, chain: _Chain, tensors: Tensors, padded: dict[tuple[int, int], str]) -> str:
-    """A branch, padded once: by its first step where that has the branch's radius, else by a Pad node."""
+    """A branch that is padded once: by its first step if that has the branch's radius, else by a Pad node."""
     branch = chain.branch
     first_radius = branch.steps[0].radius if branch.steps[0].radius == branch.radius else (0, 0)
     rest = branch.radius if first_radius == (0, 0) else (0, 0)
@@ -125,7 +125,7 @@ def _step(
     pads: tuple[int, ...],
     channels: int,
 ) -> str:
-    """One step of a chain. parameters: its tensors. channels: those of its input."""
+    """One step of a chain. parameters: its tensors. channels: number of its input channels."""
     if isinstance(step, Identity):
         return value
     if isinstance(step, BatchNorm):

@@ -102,7 +102,7 @@ def merge(model: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     whole models are compared; by default sizes on which the model runs are found. progress: for every kind of
     model, a function that is called with the current step, as text, and the completed share, from 0 to 1.
 
-    Raises OnebranchError where the model cannot be read, where an option does not fit the kind of model, or
+    Raises OnebranchError if the model cannot be read, if an option does not fit the kind of model, or
     where a proof fails: then there is no result.
 
     >>> import torch

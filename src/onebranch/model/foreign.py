@@ -1,4 +1,4 @@
-"""Third-party networks, ONNX files or PyTorch weights: one picture in, one out, and their analysis."""
+"""Third-party networks (ONNX files, PyTorch weights) with one picture in and one out, and their analysis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof of one region, that is of branches that one convolution replaces: structure, basis, rounding."""
+"""The proof of one region, which is a set of branches that one convolution replaces."""
 
 from collections.abc import Sequence
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.images.colour import luma
 from onebranch.images.folders import find_pictures
 from onebranch.images.reading import read
@@ -29,7 +29,7 @@ MAX_NOISE_LEVELS = 50.0
 """The strongest noise that a denoising network is calibrated on: standard deviation in grey levels of 255."""
 
 HELD_OUT_INTERVAL = 4
-"""One of this many pictures is held out; the loss is measured on these if no other folder is given."""
+"""Every picture of this number is held out; without another folder, the loss is measured on those."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,8 @@ def held_out(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
     """
     if len(crops) < HELD_OUT_INTERVAL:
         raise OnebranchError(
-            f"{len(crops)} picture(s) leave none to measure the loss on; calibrate on at least"
-            f" {HELD_OUT_INTERVAL}, or name another folder with --evaluate"
+            f"{counted_noun(len(crops), 'picture')} would leave none to measure the loss on; calibrate on at"
+            f" least {HELD_OUT_INTERVAL}, or name another folder with --evaluate"
         )
     measured = list(crops[HELD_OUT_INTERVAL - 1 :: HELD_OUT_INTERVAL])
     return [crop for k, crop in enumerate(crops) if k % HELD_OUT_INTERVAL != HELD_OUT_INTERVAL - 1], measured

@@ -173,7 +173,7 @@ def importances(model: Model, crops: Sequence[Crop], progress: StepProgress = no
 class _LayerInput:
     """The input of a layer for one picture, in the float and in the integer network.
 
-    exact: (C, H, W) float32. value: the same in the integer network, uint8; both are the picture before the
+    exact: (C, H, W) float32. value: the same in the integer network, uint8. Both are the picture before the
     head. exact_kept, kept: the outputs of all earlier layers before their skips, which later skips may add.
     weight: weight of the picture's squared errors.
     """

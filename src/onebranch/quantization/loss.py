@@ -12,6 +12,7 @@ from onebranch.algebra.network import run_network
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.stage import ArrayStage
+from onebranch.errors import counted_noun
 from onebranch.evaluation import Evaluation, PictureProgress, evaluate, measure, no_progress
 from onebranch.graph.analysis.halo import halo
 from onebranch.images.picture import Picture
@@ -55,7 +56,7 @@ class Loss:
     def summary(self) -> str:
         """One line."""
         return (
-            f"{self.data}, {self.pictures} pictures: {self.floats:.3f} dB in floats,"
+            f"{self.data}, {counted_noun(self.pictures, 'picture')}: {self.floats:.3f} dB in floats,"
             f" {self.integers:.3f} dB in 8 bits, a loss of {self.decibels:.3f} dB"
         )
 
@@ -100,7 +101,7 @@ def loss_on_folder(
     called with the name of each picture, and the share of both measurements.
     """
     first, second = part_of(progress, 0, 0.5), part_of(progress, 0.5, 1)
-    floats = evaluate(model, data, sigma=sigma, then=then, progress=first)
+    floats = evaluate(model, data, precision="fp32", sigma=sigma, then=then, progress=first)
     integers = integer_scores(quantized, data, sigma=sigma, then=then, progress=second)
     score = "psnr_y" if model.colour == "y" else "psnr_rgb"
     means = [getattr(evaluation.mean.scores, score) for evaluation in (floats, integers)]

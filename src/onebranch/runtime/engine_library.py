@@ -103,7 +103,7 @@ def _loaded(file: Path) -> tuple[ctypes.CDLL | None, str]:
 
 
 def available() -> str:
-    """The reason why the engine cannot be used, in one line; empty if it can."""
+    """The reason why the engine cannot be used, in one line; empty if it can be used."""
     return _loaded(path())[1]
 
 

@@ -21,6 +21,9 @@ PRECISIONS = ("fp32", "bf16", "int8")
 FAST = "fast"
 """Stands for the fastest precision whose loss the model file records; see `fast_choice`."""
 
+AUTO = "auto"
+"""Stands for int8 for a quantized model file, and for fp32 for any other; see `resolve_precision`."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -72,7 +75,7 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Runt
     Otherwise `auto` is ONNX Runtime for fp32, and OpenVINO, if installed, for bf16 and int8. Raises
     OnebranchError for an unknown name, for a runtime that is not installed or lacks the precision, for
     `engine` if it does not support the network, and for int8 without a record of quantization. precision: one
-    of `PRECISIONS`, or "fast", which `resolve_precision` resolves.
+    of `PRECISIONS`, or "auto" or "fast", which `resolve_precision` resolves.
     """
     check_precision(precision)
     name = known(runtime)
@@ -91,7 +94,13 @@ def chosen(model: Model, runtime: str = "auto", precision: str = "fp32") -> Runt
 
 
 def resolve_precision(model: Model, precision: str, runtime: str = "auto") -> str:
-    """The precision itself; for "fast", the one that `fast_choice` takes."""
+    """The precision itself; for "fast", the one that `fast_choice` takes.
+
+    For "auto", it is int8 if the file is a quantized one (it has a record of quantization) and a runtime here
+    runs it in int8; otherwise it is fp32.
+    """
+    if precision == AUTO:
+        return "int8" if model.quantization is not None and _runs_int8(model, runtime) else "fp32"
     return fast_choice(model, runtime).precision if precision == FAST else precision
 
 
@@ -124,6 +133,14 @@ def fast_choice(model: Model, runtime: str = "auto") -> FastChoice:
     fastest = min(speeds, key=lambda precision: speeds[precision])
     times = ", ".join(f"{precision} {speed:.1f}" for precision, speed in speeds.items())
     return FastChoice(fastest, f"the fastest here, in ms per megapixel of the input on one core: {times}")
+
+
+def _runs_int8(model: Model, runtime: str) -> bool:
+    """True if the runtime, which may be "auto", can run this quantized model in int8 here."""
+    if runtime in ("auto", "engine") and not engine_refusal(model, "int8"):
+        return True
+    other = "openvino" if runtime == "auto" else runtime
+    return other != "engine" and "int8" in RUNTIMES[other].precisions and installed(other)
 
 
 def without_record(model: Model) -> str:
@@ -195,7 +212,7 @@ def check_available(runtime: str, precision: str) -> None:
     if runtime == "auto":
         return
     entry = RUNTIMES[runtime]
-    if precision != FAST and precision not in entry.precisions:
+    if precision not in (AUTO, FAST, *entry.precisions):
         others = ", ".join(name for name, other in RUNTIMES.items() if precision in other.precisions)
         raise OnebranchError(
             f"runtime '{runtime}' computes in {', '.join(entry.precisions)}, not in {precision}; {others} can"
@@ -210,8 +227,10 @@ def check_available(runtime: str, precision: str) -> None:
 
 def check_precision(precision: str) -> None:
     """Raise OnebranchError, which lists the valid ones, for an unknown precision."""
-    if precision not in (*PRECISIONS, FAST):
-        raise OnebranchError(f"unknown precision '{precision}'; valid: {', '.join(PRECISIONS)}, {FAST}")
+    if precision not in (AUTO, *PRECISIONS, FAST):
+        raise OnebranchError(
+            f"unknown precision '{precision}'; valid: {AUTO}, {', '.join(PRECISIONS)}, {FAST}"
+        )
 
 
 def check_threads(threads: int | None) -> None:
@@ -256,7 +275,7 @@ def open_foreign(
         raise OnebranchError(
             f"runtime '{name}' does not run ONNX files such as {model.path}; use onnxruntime"
         )
-    if precision not in ("fp32", FAST):
+    if precision not in (AUTO, "fp32", FAST):
         raise OnebranchError(
             f"{model.path} is an ONNX file, which runs unchanged, not in {precision}; omit --precision"
         )

@@ -8,7 +8,7 @@ from onebranch.serve.problems import Problem
 
 
 class Admission:
-    """Counts what was accepted and is not finished. workers: pictures that are enhanced at the same time."""
+    """Counts requests that are accepted and not finished. workers: number of concurrent pictures."""
 
     def __init__(self, limits: ServiceLimits, workers: int) -> None:
         self._limits, self.workers = limits, workers
@@ -32,10 +32,10 @@ class Admission:
             raise Problem(
                 429,
                 "client_requests",
-                f"{self._limits.client_requests} pictures of this client are being processed; wait for one",
+                f"the limit of pictures per client ({self._limits.client_requests}) is reached; wait for one",
             )
         if self.accepted >= self.workers + self._limits.queue:
-            raise Problem(503, "queue", f"{self.accepted} pictures are being processed or wait; try again")
+            raise Problem(503, "queue", f"the queue is full (pictures in it: {self.accepted}); try again")
 
     @property
     def waiting(self) -> int:

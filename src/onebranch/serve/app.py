@@ -62,7 +62,9 @@ class Parameters(BaseModel):
     scale: float | None = Field(None, gt=0, le=MAX_SCALE, description="Scale factor of both sides.")
     width: int | None = Field(None, ge=1, le=MAX_SIDE_PIXELS, description="Width of the result in pixels.")
     height: int | None = Field(None, ge=1, le=MAX_SIDE_PIXELS, description="Height of the result in pixels.")
-    precision: Literal["fp32", "int8", "fast"] = Field("fp32", description="Precision of the network.")
+    precision: Literal["auto", "fp32", "int8", "fast"] = Field(
+        "auto", description="Precision of the network; auto: int8 for quantized models, else fp32."
+    )
     wrap: bool = Field(False, description="The picture is a seamless texture.")
     self_ensemble: bool = Field(False, description="Mean over eight flips and rotations.")
     quality: int | None = Field(None, ge=1, le=100, description="Quality of JPEG, WebP and AVIF.")
@@ -123,7 +125,7 @@ class ProblemDetails(BaseModel):
 
 
 class JobDescription(BaseModel):
-    """One job. progress: from 0 to 1. result: the path of the result, once it is done."""
+    """One job. progress: from 0 to 1. result: the path of the result, after it is done."""
 
     id: str
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -249,7 +251,7 @@ def _add_handlers(app: FastAPI) -> None:
 
 
 def _methods_of(app: FastAPI, request: Request) -> list[str]:
-    """The methods of all routes with the path of the request; none for a path of the page."""
+    """The methods of all routes that match the path of the request; empty for a path of the page."""
     matching = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
     methods = {method for route in matching for method in getattr(route, "methods", None) or ()}
     return sorted(methods)

@@ -101,7 +101,11 @@ class Jobs:
         """Raise `Problem` if no further job can be kept."""
         self.remove_expired()
         if len(self._jobs) >= self._limits.jobs:
-            raise Problem(503, "jobs", f"{len(self._jobs)} jobs are kept; delete some, or try again later")
+            raise Problem(
+                503,
+                "jobs",
+                f"the limit of kept jobs ({len(self._jobs)}) is reached; delete some, or try again later",
+            )
         if sum(job.size for job in self._jobs.values()) >= self._limits.stored_bytes:
             raise Problem(503, "stored_bytes", "the results that are kept fill the storage; delete some")
 

@@ -11,7 +11,7 @@ LOGGER = logging.getLogger("onebranch.serve")
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; fields of its own are in `record.fields`."""
+    """A log record as one line of JSON, with the additional fields in `record.fields`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""

@@ -19,7 +19,7 @@ MAX_RANGES = 50
 
 
 def accepted_formats(accept: str) -> tuple[str, ...]:
-    """The names of the formats that the client likes best; empty if it likes all equally well.
+    """The names of the formats that the client prefers; empty if it has no preference.
 
     Raises `Problem` (406) if no format that is written is accepted.
 

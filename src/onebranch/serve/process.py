@@ -84,7 +84,7 @@ class WorkerProcess:
             raise self._broken() from None
 
     async def data(self) -> AsyncIterator[bytes]:
-        """The bytes of the result; empty for each report of progress. Raises `Problem` for a failure."""
+        """The pieces of the result, and b"" for each report of progress. Raises `Problem` if it fails."""
         while True:
             kind, content = await self._message()
             if kind == RESULT_END:

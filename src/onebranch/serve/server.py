@@ -16,7 +16,7 @@ KEEP_ALIVE_SECONDS = 5
 
 
 def serve(settings: Settings, host: str, port: int, trusted_proxy: str | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; then finish what was accepted. A second signal ends at once.
+    """Serve until SIGTERM or Ctrl-C, then complete accepted requests. A second signal exits at once.
 
     trusted_proxy: address whose X-Forwarded-For is believed.
     """
@@ -48,7 +48,7 @@ def serve(settings: Settings, host: str, port: int, trusted_proxy: str | None = 
 
 
 class _DrainingServer(uvicorn.Server):
-    """Finishes what was accepted before it closes its connections."""
+    """A server that completes accepted requests before it closes its connections."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)

@@ -144,7 +144,7 @@ class Service:
                     await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def close(self) -> None:
-        """Cancel what is left."""
+        """Cancel the remaining jobs."""
         for job in self.jobs.unfinished:
             await self.jobs.delete(job.name)
 

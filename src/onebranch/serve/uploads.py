@@ -14,7 +14,7 @@ from onebranch.serve.problems import Problem
 Finished = TypeVar("Finished")
 
 BODY_TYPES = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
-"""How the Content-Type of a picture begins (the last one is curl's); what it really is, its bytes say."""
+"""Accepted beginnings of the Content-Type (the last one is curl's). The format is recognized by content."""
 
 
 def check_announced(request: Request, limits: ServiceLimits) -> None:
@@ -30,7 +30,7 @@ def check_announced(request: Request, limits: ServiceLimits) -> None:
 
 
 async def store_body(request: Request, path: Path, limits: ServiceLimits) -> int:
-    """Write the body to a file; its size. Raises `Problem` if it is too large, too slow or empty."""
+    """Write the body to a file. Returns its size. Raises `Problem` if it is too large, slow or empty."""
     size = 0
     try:
         async with asyncio.timeout(limits.body_seconds):

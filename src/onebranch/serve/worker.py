@@ -79,7 +79,7 @@ class PictureTask:
 
 
 def work(task: PictureTask, connection: Connection) -> None:
-    """Enhance one picture, and send its messages through the connection. Runs in a process of its own."""
+    """Enhance one picture and send messages through the connection. This runs in a separate process."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the service decides when this process ends
         signal.signal(number, signal.SIG_IGN)
     log_stream, messages = _separate_log(), Messages(connection)
@@ -266,7 +266,7 @@ class _Sender:
             self._messages.send(PROGRESS, f"{share:.4f}".encode())
 
     def end(self) -> None:
-        """Send what is left."""
+        """Send the remaining bytes."""
         if self._held:
             self._messages.send(RESULT_DATA, self._held)
         self._messages.send(RESULT_END)

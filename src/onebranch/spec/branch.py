@@ -145,7 +145,7 @@ class Branch:
     def channels(self, inputs: int, outputs: int) -> tuple[int, ...]:
         """Channels after every step, for a block from `inputs` to `outputs` channels.
 
-        Raises OnebranchError where the groups do not divide the channels, or the chain does not end with
+        Raises OnebranchError if the groups do not divide the channels, or the chain does not end with
         `outputs` channels.
         """
         widths: list[int] = []

@@ -67,7 +67,7 @@ class Skip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole network. Raises OnebranchError at construction where its shapes do not fit.
+    """The whole network. Raises OnebranchError at construction if its shapes do not fit.
 
     `scale` is 1 for denoise. Upscale: the tail's width is C * scale^2 (C = 1 for "y", 3 for "rgb"), then
     pixel shuffle. Downscale: `downsampling` is the layer after the tail; with "average" the tail's width is
@@ -124,7 +124,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return zip(self.names, self.all_blocks, self.input_widths, strict=True)
 
     def resampling_shape(self) -> tuple[int, int, int, int] | None:
-        """(O, I, K, L) of the downsampling layer's weight; None where the layer has no weight.
+        """(O, I, K, L) of the downsampling layer's weight; None if the layer has no weight.
 
         Convolution: kernel scale + 2, stride scale, one pixel of zero padding, so that every output pixel
         depends on its scale x scale input pixels and one more on each side. Unshuffle: 3x3 after pixel

@@ -85,7 +85,7 @@ def quantization_of(record: Mapping[str, Any] | Quantization, spec: NetworkSpec)
 
 
 def reason_against(spec: NetworkSpec) -> str:
-    """Why a network cannot run in integers, in one line; empty where it can.
+    """Why a network cannot run in integers, in one line; empty if it can.
 
     >>> from onebranch.spec.shorthand import NetworkShorthand, expand
     >>> reason_against(expand(NetworkShorthand(task="denoise", branches=("3x3",))))

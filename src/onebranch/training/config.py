@@ -54,7 +54,7 @@ LossName = Literal["l1", "charbonnier", "mse"]
 
 
 class TrainingStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A later part of the run with settings of its own; a setting that is left out stays as it was."""
+    """A later part of the run with its own settings. Settings that it does not name keep their values."""
 
     start_fraction: float
     """Fraction of the steps after which the stage begins."""
@@ -91,7 +91,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     bn_freeze_fraction: float = 0.2
     """Last fraction of the steps during which BN uses its population statistics; 0: never frozen."""
     forward: Literal["auto", "branches", "merged"] = "auto"
-    """How blocks run: as branches, with merged kernels, or merged as soon as that is defined."""
+    """How blocks run: as branches, with merged kernels, or with these as soon as they are defined."""
     prelu: Literal["auto", "native", "relu"] = "auto"
     """PReLU as PyTorch's own operation or written with two ReLUs; auto: the faster one here."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"

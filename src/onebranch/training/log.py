@@ -11,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from onebranch.errors import OnebranchError
 
+WORD_ORDER = ("loss", "psnr", "rate", "pixels")
+"""The order of the values in a line; those that are not measured yet are left out."""
+
 
 class Log:
     """Appends records to `log.jsonl` and shows them: a live display on a terminal, else occasional lines.
@@ -26,7 +29,8 @@ class Log:
             _keep_until(path, first)
         self.file = path.open("a", encoding="utf-8")
         self.console = Console(file=sys.stderr)
-        self.words = {"loss": "-", "psnr": "-", "rate": "-", "pixels": ""}
+        self.words: dict[str, str] = {}
+        self.steps_per_second: float | None = None
         self.last_line = 0.0
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -55,15 +59,15 @@ class Log:
         except OSError as error:
             raise OnebranchError(f"{self.path}: cannot write the log: {error.strerror}") from None
         if "loss" in values:
+            self.steps_per_second = values["steps_per_second"]
             self.words |= {
-                "loss": f"{values['loss']:.5f}",
+                "loss": f"loss {values['loss']:.5f}",
                 "rate": f"{values['steps_per_second']:.1f}/s",
                 "pixels": f"{values['megapixels_per_second']:.2f} Mpx/s  {values['gigapixels']:.3f} Gpx",
             }
         if "psnr" in values:
-            self.words["psnr"] = f"{values['psnr']:.3f} dB"
-        words = f"loss {self.words['loss']}  validation {self.words['psnr']}  {self.words['rate']}"
-        words += f"  {self.words['pixels']}"
+            self.words["psnr"] = f"validation {values['psnr']:.3f} dB"
+        words = "  ".join(self.words[key] for key in WORD_ORDER if key in self.words)
         self.progress.update(self.bar, completed=step, words=words)
         self._line(step, words, values)
 
@@ -72,12 +76,11 @@ class Log:
         due = "psnr" in values or time.monotonic() - self.last_line > 30
         if self.shown and not self.console.is_terminal and due:
             self.last_line = time.monotonic()
-            left = (
-                (self.steps - step) / max(float(self.words["rate"].rstrip("/s") or 1), 1e-9)
-                if (self.words["rate"] != "-")
-                else 0
-            )
-            self.console.print(f"step {step}/{self.steps}  {words}  {left / 60:.0f} min left", soft_wrap=True)
+            left = ""
+            if self.steps_per_second is not None:
+                seconds = (self.steps - step) / max(self.steps_per_second, 1e-9)
+                left = f"  {seconds / 60:.0f} min left"
+            self.console.print(f"step {step}/{self.steps}  {words}{left}", soft_wrap=True)
 
     def print(self, text: str) -> None:
         """Print one line for the user."""

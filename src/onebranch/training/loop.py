@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from onebranch.atomic_files import remove_leftovers
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.model import file
 from onebranch.nn.block import PRELU_COMPUTATIONS
 from onebranch.nn.network import weights_of
@@ -57,7 +57,7 @@ class TrainingRun:
         return self.out / "checkpoint.safetensors"
 
     def statistics_inputs(self) -> Iterator[Tensor]:
-        """Fixed batches for population statistics: those of the steps after the last step."""
+        """Fixed batches for population statistics: those of the steps that would follow the last one."""
         options = self.config.training
         for index in range(STATISTICS_BATCHES):
             inputs, _ = self.crops.batch(options.steps + index, range(options.batch_size))
@@ -306,6 +306,6 @@ def _greeting(run: TrainingRun, state: State) -> str:
     skipped = f" ({pairs.too_small} smaller than a patch left out)" if pairs.too_small else ""
     skipped += f" ({len(pairs.unreadable)} unreadable left out)" if pairs.unreadable else ""
     return (
-        f"{run.config.name}: {count:,} parameters, {len(pairs)} pictures{skipped},"
+        f"{run.config.name}: {count:,} parameters, {counted_noun(len(pairs), 'picture')}{skipped},"
         f" on {run.process.device}, {start}"
     )

@@ -32,7 +32,7 @@ class Teacher:
 class Objective:
     """The loss of a batch; for downscale with a restorer, also the loss after enlarging again.
 
-    restorer: an upscaler that stays as it is. A restorer that learns is part of the trained network.
+    restorer: a fixed upscaler. (A restorer that learns is part of the trained network.)
     """
 
     options: Training
@@ -80,7 +80,7 @@ class Objective:
         return outputs[..., inner, inner], labels[..., inner, inner]
 
     def restorer_of(self, runner: Callable[[Tensor], Tensor]) -> Network | None:
-        """The upscaler that enlarges the results of a network again; None where there is none."""
+        """The upscaler that enlarges the results of a downscaling network; None if there is none."""
         return _network(runner).restorer if self.options.restorer_learns else self.restorer
 
 
@@ -126,7 +126,7 @@ def _network(runner: Callable[[Tensor], Tensor]) -> Network:
 
 
 def objective_of(config: Config, process: Process) -> Objective:
-    """The config's objective with its other networks loaded. Raises OnebranchError where one does not fit."""
+    """The config's objective with its other networks loaded. Raises OnebranchError if one does not fit."""
     training = config.training
     wanted = "upscale", config.spec.scale, config.spec.colour
     restorer = None
@@ -143,7 +143,7 @@ def objective_of(config: Config, process: Process) -> Objective:
 def _frozen_network(
     key: str, name: str | None, wanted: tuple[str, int, str], process: Process
 ) -> Network | None:
-    """The network in a model that has the wanted task, scale and colour; None where none is named."""
+    """The network of a model with the wanted task, scale and colour; None if no model is named."""
     if not name:
         return None
     return model_for(key, name, wanted).to(process.device, process.dtype).requires_grad_(False)

@@ -136,7 +136,7 @@ def find_partners(paths: Sequence[Path], source: PairSource, scale: int) -> list
     The file format may differ.
 
     The suffix is `source.suffix`, or the one of `PARTNER_SUFFIXES` under which every picture has exactly one
-    partner. Raises OnebranchError where partners are missing, or where two suffixes or formats fit.
+    partner. Raises OnebranchError if partners are missing, or if two suffixes or formats fit.
     """
     assert source.partners
     folder, paired = Path(source.folder), Path(source.partners)

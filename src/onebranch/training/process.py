@@ -65,7 +65,7 @@ class Process:
 
 
 def join(options: Training) -> Process:
-    """Join the group of processes. Raises OnebranchError where a GPU is asked for and there is none."""
+    """Join the process group. Raises OnebranchError if a GPU is requested but not available."""
     _keep_freed_memory()
     rank, world_size = 0, int(os.environ.get("WORLD_SIZE", "1"))
     device = _device(options)

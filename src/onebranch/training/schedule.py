@@ -91,7 +91,7 @@ def _stages(options: Training) -> tuple[SchedulePart, ...]:
 
 
 def _cosines(options: Training) -> tuple[Cosine, ...]:
-    """The first cosine begins after the warm-up; every stage with a learning rate of its own begins one."""
+    """The first cosine begins after the warm-up; every stage with its own learning rate begins one."""
     restarts = [
         (round(stage.start_fraction * options.steps), stage.learning_rate)
         for stage in options.stages

@@ -50,7 +50,7 @@ class State:
         return self.core_seconds + time.process_time() - self.began
 
     def set_mode(self, mode: Mode) -> None:
-        """Choose how both networks run forward. Raises OnebranchError where `merged` is not defined yet."""
+        """Choose how both networks run forward. Raises OnebranchError if `merged` is not defined yet."""
         self.network.set_mode(mode)
         self.average.set_mode(mode)
 
@@ -82,7 +82,7 @@ def initialize_from(network: Network, model: file.Model) -> tuple[str, ...]:
     """Copy a model's weights into a network of the same spec; returns the names that were not copied.
 
     A network of another scale or task may differ in its tail and resampling layer, which then keep their
-    initial weights. Raises OnebranchError where anything else differs.
+    initial weights. Raises OnebranchError if anything else differs.
     """
     ours = network.state_dict()
     wanted = {n for n in ours if not n.endswith("num_batches_tracked")}

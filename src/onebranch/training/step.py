@@ -53,7 +53,7 @@ class OptimizationStep:
     def run(self, inputs: Tensor, labels: Tensor, learning_rate: float, checkpoint: Path) -> None:
         """Update the weights and their average for one batch.
 
-        Raises OnebranchError where the loss or the gradient is not finite: on the CPU before any weight
+        Raises OnebranchError if the loss or the gradient is not finite: on the CPU before any weight
         changes, on a GPU at the latest when the mean loss is taken, before a checkpoint is written.
         """
         state = self.state
@@ -67,7 +67,7 @@ class OptimizationStep:
         state.step += 1
 
     def mean_loss(self, checkpoint: Path) -> float:
-        """The mean loss since the last call. Raises OnebranchError where it is not finite."""
+        """The mean loss since the last call. Raises OnebranchError if it is not finite."""
         self.check_finite(checkpoint)
         mean = float(self.loss_sum) / max(1, self.summed_steps)
         self.loss_sum.zero_()
@@ -82,7 +82,7 @@ class OptimizationStep:
     def _compute(
         self, inputs: Tensor, labels: Tensor, share: float | Tensor, checkpoint: Path | None
     ) -> None:
-        """The step itself; the loss is checked first if `checkpoint` is given, which waits for the device."""
+        """Run one step. If `checkpoint` is given, the loss is checked first, which waits for the device."""
         state = self.state
         state.optimizer.zero_grad(set_to_none=True)
         with self.process.autocast():
@@ -105,7 +105,7 @@ class OptimizationStep:
             self._replay(inputs, labels)
 
     def _compute_aside(self, inputs: Tensor, labels: Tensor) -> None:
-        """A step on a stream of its own, as CUDA requires before a capture."""
+        """A step on a separate stream, as CUDA requires before a capture."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -27,7 +27,7 @@ MINIMUM_SIDE = 3
 
 
 def validation_pairs(data: Data, spec: NetworkSpec) -> Pairs | None:
-    """The pictures to validate on; None where the config names none."""
+    """The pictures for validation; None if the config names none."""
     if not data.validation:
         return None
     pairs = load_pairs(validation_source(data, spec), spec, Path(data.cache), MINIMUM_SIDE)

@@ -18,12 +18,12 @@ LOCATION_WORDS = ("location", "gps", "xyz", "latitude", "longitude")
 """Words in the names of metadata that state where a clip was recorded, such as "location-eng"."""
 
 STREAM_METADATA = ("language", "filename", "mimetype")
-"""Metadata of streams that are kept by a strip, too: players choose streams by them."""
+"""Stream metadata that is kept even if metadata is stripped: players select streams by it."""
 
 
 @dataclass(frozen=True)
 class MetadataFilter:
-    """What is left out. strip: everything but `STREAM_METADATA`. strip_location: where it was recorded."""
+    """Which metadata is removed. strip: all but `STREAM_METADATA`. strip_location: the location."""
 
     strip: bool = False
     strip_location: bool = False

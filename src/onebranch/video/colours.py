@@ -50,7 +50,7 @@ class ColourTags:
 
 
 def complete_tags(tags: ColourTags, height: int, width: int) -> ColourTags:
-    """The tags with what is unspecified guessed from the size of the input, as players guess it.
+    """The tags, with unspecified ones guessed from the size of the input, as players guess them.
 
     Enlarging a clip would change a player's guess, so results are tagged with the guess for the input.
 

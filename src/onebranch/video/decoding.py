@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MAX_FAILED_READS = 100
-"""Reads that may fail one after the other before the rest of a file is given up."""
+"""Largest number of consecutive failed reads; after that, the rest of the file is skipped."""
 
 SEEK_MARGIN_SECONDS = 2.0
 """How long before the wanted frame decoding starts, so that filters have its predecessors."""
@@ -44,7 +44,7 @@ class ClipPart:
 
 
 def part_of(probe: ClipProbe, options: VideoOptions) -> ClipPart:
-    """The part of the clip that the options ask for; a preview without a start is taken from the middle."""
+    """The part of the clip that the options select. A preview without a start is taken from the middle."""
     start, end = options.start, options.end
     if options.preview is not None:
         if start is None:
@@ -137,7 +137,7 @@ class ClipReader:
             container.seek(0)
 
     def _decoded(self, container: "InputContainer") -> Iterator["VideoFrame"]:
-        """The frames that can be decoded; what is damaged is counted."""
+        """The frames that can be decoded; damaged packets are counted."""
         import av
 
         stream: Any = container.streams[self.probe.index]

@@ -89,7 +89,7 @@ class ClipEncoding:
 
     @property
     def quicktime_tag(self) -> str:
-        """The codec's tag in MP4 and QuickTime files; empty: FFmpeg's default."""
+        """The codec's tag in MP4 and QuickTime files; empty for FFmpeg's default."""
         if self.codec == "prores" and self.target.chroma == (1, 1):
             return "ap4h"
         return QUICKTIME_TAGS.get(self.codec, "")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options, Size, requested_factor
 from onebranch.model.catalogue import DOWNSCALING_MODEL, quantized_name
+from onebranch.runtime.selection import AUTO, FAST
 from onebranch.video.decoding import DecodedFrame
 from onebranch.video.plane_enhancer import FrameLayout, PlaneEnhancer
 from onebranch.video.planes import Planes
@@ -24,13 +25,11 @@ def clip_options(options: Options, size: Size) -> Options:
         return options
     factor = requested_factor(options, size)
     if factor > 4:
-        return replace(options, precision="fast" if options.precision == "fp32" else options.precision)
+        return replace(options, precision=FAST if options.precision == AUTO else options.precision)
     model = CLIP_MODEL if factor <= 2 else CLIP_MODEL_X4
     if factor <= 0.5:
         model = quantized_name(DOWNSCALING_MODEL)
-    return replace(
-        options, model=model, precision="int8" if options.precision == "fp32" else options.precision
-    )
+    return replace(options, model=model)
 
 
 class FrameEnhancer:

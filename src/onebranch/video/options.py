@@ -1,4 +1,4 @@
-"""The options of clips: how they are encoded, which part is enhanced, and what is left after an interrupt."""
+"""The options of clips: encoding, the part that is enhanced, and what an interrupt leaves."""
 
 import re
 from dataclasses import dataclass

@@ -193,7 +193,7 @@ class PlaneEnhancer:
 
 
 def _engine_luma(stages: list[Stage], native: bool) -> LumaFunction | None:
-    """The engine's function for 8-bit limited-range luma, which is its input as it is; None without one."""
+    """The engine's function for 8-bit limited-range luma, which needs no conversion; None if unavailable."""
     from onebranch.enhancer.engine_stage import EngineStage
 
     stage = stages[0]

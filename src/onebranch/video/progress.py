@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from onebranch.errors import counted_noun
+
 
 @dataclass(frozen=True)
 class ClipProgress:
@@ -34,13 +36,13 @@ class ClipProgress:
         >>> ClipProgress(120, 1500, 24.0, 3_400_000).words()
         '120/1500 frames, 24.0 frames/s, 0:58 left, 3.4 MB'
         """
-        count = f"{self.frames}/{self.total}" if self.total else f"{self.frames}"
+        count = f"{self.frames}/{self.total} frames" if self.total else counted_noun(self.frames, "frame")
         left = ""
         if self.seconds_left is not None:
             minutes, seconds = divmod(round(self.seconds_left), 60)
             hours, minutes = divmod(minutes, 60)
             left = f", {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
-        return f"{count} frames, {self.rate:.1f} frames/s{left}, {self.size / 1e6:.1f} MB"
+        return f"{count}, {self.rate:.1f} frames/s{left}, {self.size / 1e6:.1f} MB"
 
 
 ReportProgress = Callable[[Path, ClipProgress], None]

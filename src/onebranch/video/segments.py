@@ -1,6 +1,6 @@
 """Segments: the encoded frames of a run, in short Matroska files that survive a killed process.
 
-Every segment has an encoder of its own and begins with a key frame, so that a run that continues after the
+Every segment has its own encoder and begins with a key frame, so that a run that continues after the
 last complete segment writes the same segments as a run without interruption. Matroska rounds timestamps to
 milliseconds; the exact ones are in a JSON file beside each segment, whose existence marks it as complete.
 """

@@ -24,7 +24,7 @@ from onebranch.enhancer.single_file import (
     Progress,
     no_progress,
 )
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.extras import require
 from onebranch.images.attributes import attributes_of
 from onebranch.read_ahead import ReadAhead
@@ -197,7 +197,7 @@ class ClipTask:
             raise OnebranchError(f"there is no frame of '{self.probe.path}' in that part (--from, --to)")
 
     def _interrupted(self, folder: SegmentFolder, writer: SegmentWriter, problems: Counter[str]) -> str:
-        """What is left after an interrupt, in words."""
+        """A message about what an interrupt leaves."""
         action = self.video.on_interrupt
         if action == "join":
             writer.finish(dict(problems))
@@ -209,8 +209,8 @@ class ClipTask:
             return "nothing is left"
         if action == "join":
             self._join(folder, writer)
-            return f"'{self.target}' holds the first {frames} frames"
-        return f"{frames} frames are kept in '{folder.path}'; continue with --resume"
+            return f"'{self.target}' holds the first {counted_noun(frames, 'frame')}"
+        return f"{counted_noun(frames, 'frame')} kept in '{folder.path}'; continue with --resume"
 
     def _join(self, folder: SegmentFolder, writer: SegmentWriter) -> None:
         with atomic_path(self.target, self.file_options.overwrite) as temporary:

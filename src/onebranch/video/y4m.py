@@ -157,7 +157,7 @@ class Y4mReader:
         self.header = parse_header(line)
 
     def frames(self) -> Iterator[Planes]:
-        """The planes of every frame. Raises OnebranchError where the stream is damaged or cut off."""
+        """The planes of every frame. Raises OnebranchError if the stream is damaged or cut off."""
         number = 0
         while line := self._file.readline(MAX_LINE_BYTES):
             if not line.startswith(b"FRAME") or not line.endswith(b"\n"):

@@ -29,7 +29,7 @@ from onebranch.graph.analysis.symbolic_tensor import (
 from onebranch.graph.operations import Graph, Node
 
 FixedSize = tuple[int | None, int | None]
-"""The only height and width in pixels on which a graph runs; None where the size is open."""
+"""The only height and width in pixels on which a graph runs; None if the size is open."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _output_picture(state: AnalysisState, output: str) -> SymbolicTensor:
 
 
 def _halo_in_cells(tensor: SymbolicTensor, multiple: int) -> Padding | None:
-    """Pixels needed around a cell of `multiple` pixels, in whole cells; None if the tensor is global."""
+    """Pixels that are needed around a cell of `multiple` pixels, in whole cells; None if it is global."""
     if tensor.is_global:
         return None
     return Padding(

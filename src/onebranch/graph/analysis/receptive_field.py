@@ -93,7 +93,7 @@ def windowed(
 
 
 def shuffled(field: AxisReceptiveField, factor: int) -> AxisReceptiveField:
-    """After a pixel shuffle: pixel y is taken from pixel floor(y / factor)."""
+    """The axis after a pixel shuffle: output pixel y depends on input pixel floor(y / factor)."""
     return _from_valid_range(
         field.scale * factor, field.first_valid * factor, field.valid_end * factor, field.extra * factor
     )

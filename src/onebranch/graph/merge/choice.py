@@ -61,7 +61,7 @@ def penalized(order: Order, macs_per_convolution: int) -> Order:
 
 @dataclass(frozen=True)
 class Materialized:
-    """A value that is computed: from its affine form in `sources`, or (None) by its own operation."""
+    """A value that is computed from its affine form in `sources`, or by its operation if that is None."""
 
     value: str
     sources: Sources | None
@@ -289,7 +289,7 @@ class _ChoiceSearch:
     def _materialized(
         self, step: Step, reads: Mapping[str, Sources], sources: Sources
     ) -> tuple[Materialized, Cost] | None:
-        """The materialization of the step's value and its cost; None where there is no exact one."""
+        """The materialization of the step's value and its cost; None if there is no exact one."""
         if all(read == {name} for name, read in reads.items()):
             return Materialized(step.value, None), cost_of_step(step, self.planes)
         try:

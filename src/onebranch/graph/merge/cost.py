@@ -47,7 +47,7 @@ class Cost:
 
 
 def cost_of_step(step: Step, planes: Mapping[str, Plane]) -> Cost:
-    """The cost of an operation that is kept as it is."""
+    """The cost of an unchanged operation."""
     if isinstance(step.operation, Pass):
         return Cost()
     result = planes[step.value]
@@ -87,7 +87,7 @@ def _macs_per_number(operation: Linear, inputs: int) -> int:
 def cost_of_form(affine_form: AffineForm, value: str, planes: Mapping[str, Plane]) -> Cost:
     """The cost of a value that is computed from its affine form: a convolution of every source, then sums.
 
-    A source that is added as it is costs the addition only. The constant is part of the first convolution.
+    An unchanged source costs only the addition. The constant is part of the first convolution.
     A border map does not count as an operation: otherwise a forced merge, which minimizes operations, would
     never use one.
     """

@@ -109,7 +109,7 @@ def _radius(windows: Sequence[Window]) -> int:
 
 
 def _shapes(affine_form: AffineForm, planes: Mapping[str, Plane]) -> Callable[[int, int], InputShapes | None]:
-    """A function from the size of one source to the shapes of all; None where the outputs differ in size."""
+    """A function from the size of one source to the shapes of all; None if the outputs differ in size."""
     names = dict.fromkeys(key.value for key in affine_form.terms)
     base = max(names, key=lambda name: max(_strides(affine_form, name)))
 

@@ -212,7 +212,7 @@ def runnable_content(model: onnx.ModelProto) -> bytes | None:
     """The model's content in the form that runtimes need; None if its file can be used as it is.
 
     Dimensions of 0 and -1 are replaced by open ones. Weights are removed from the inputs, because runtimes
-    do not optimize weights that a caller may replace. A model too large for one message is left as it is.
+    do not optimize weights that a caller may replace. A model too large for one message is unchanged.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     has_listed_weights = any(value.name in weights for value in model.graph.input)

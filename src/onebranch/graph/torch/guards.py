@@ -15,7 +15,7 @@ from onebranch.errors import OnebranchError
 
 
 class Guards(torch.nn.Module):
-    """Raises OnebranchError where a trace does not hold for its inputs. It can be pickled and copied.
+    """Raises OnebranchError if a trace does not hold for its inputs. It can be pickled and copied.
 
     conditions: pairs of a Python expression in `args` (the flat inputs) and the same in the inputs' names.
     batch_of_one: True if a batch of one is checked as if it were a batch of two.

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.images.animation import Animation
 from onebranch.images.containers import png
 from onebranch.images.containers.avif import AvifStructure
@@ -141,7 +141,7 @@ def _notes(probe: Probe, image: VipsImage) -> tuple[str, ...]:
         case JpegStructure():
             pictures = probe.structure.pictures - probe.structure.has_gain_map
         case TiffStructure(sub_images=count) if count:
-            notes.append(f"its {count} sub-images are left out")
+            notes.append(f"{counted_noun(count, 'sub-image')} left out")
     if pictures > 1:
         notes.append(f"only the first of {pictures} {FURTHER_PICTURES.get(probe.format.name, 'frames')}")
     return (*notes, *_lost_companions(probe))

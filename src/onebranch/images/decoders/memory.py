@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onebranch.errors import OnebranchError
+from onebranch.errors import OnebranchError, counted_noun
 from onebranch.images.containers import tiff
 from onebranch.images.containers.jpeg import JpegStructure
 from onebranch.images.containers.jpeg_2000 import Jpeg2000Structure
@@ -157,4 +157,4 @@ def _tiff_memory(structure: TiffStructure, width: int, height: int, pixel: int) 
         size = WHOLE_STRIPS * strip
     else:
         size = min(tags.get(tiff.STRIP_BYTE_COUNTS, 0), 2 * strip)
-    return MemoryEstimate(size, f"a TIFF with strips of {rows} rows")
+    return MemoryEstimate(size, f"a TIFF with strips of {counted_noun(rows, 'row')}")
