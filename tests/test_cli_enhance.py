@@ -174,7 +174,9 @@ def test_runtime_torch_gives_the_same_picture(
 
 
 def test_a_denoising_models_help_says_what_happens_to_chroma(run: CommandLine) -> None:
-    assert "leaves it as it is" in " ".join(run("enhance", "--help").output.split())
+    assert "chroma is interpolated, or unchanged if the size is" in " ".join(
+        run("enhance", "--help").output.split()
+    )
 
 
 def test_the_default_model_is_restore_x2(

@@ -121,8 +121,8 @@ def _blocks(spec: "NetworkSpec") -> "Table":
     from onebranch.spec.network import block_macs, block_parameters
 
     table = Table()
-    for heading in ("block", "channels", "branches", "activation", "parameters", "MACs a pixel"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "MACs a pixel") else "left")
+    for heading in ("block", "channels", "branches", "activation", "parameters", "MACs per pixel"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "MACs per pixel") else "left")
     for name, block, inputs in spec.walk():
         table.add_row(
             name,
@@ -218,6 +218,7 @@ def _choice_text(choice: dict[str, Any], base: float | None) -> str:
 def _values(title: str, values: dict[str, Any]) -> "Table":
     """Nested values as a table of two columns: the keys and the value."""
     from rich.table import Table
+    from rich.text import Text  # plain text: brackets in a value are not markup
 
     from onebranch.cli.words import leaves
 
@@ -225,7 +226,7 @@ def _values(title: str, values: dict[str, Any]) -> "Table":
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for path, value in leaves(values):
-        table.add_row(" ".join(path), _text(value))
+        table.add_row(Text(" ".join(path)), Text(_text(value)))
     return table
 
 

@@ -24,7 +24,7 @@ def print_record(console: "Console", record: "Record") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("block", "before", "after"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("parameters", "MACs a pixel", "basis"):
+    for heading in ("parameters", "MACs per pixel", "basis"):
         table.add_column(heading, justify="right", no_wrap=True)
     for block in record.blocks:
         errors = [group.proof.basis.error for group in block.groups]

@@ -109,7 +109,7 @@ class Options:
 
     def _check_size(self) -> None:
         if self.scale is not None and (self.width is not None or self.height is not None):
-            raise OnebranchError("scale cannot be combined with width or height; give one or the other")
+            raise OnebranchError("scale and width or height contradict each other; give one or the other")
         if self.scale is not None and not 0 < self.scale <= MAX_SCALE:
             raise OnebranchError(f"scale must be above 0 and at most {MAX_SCALE}, not {self.scale:g}")
         for name, pixels in (("width", self.width), ("height", self.height)):

@@ -50,7 +50,7 @@ class Report:
         pictures = sum(proof.basis.pictures for proof in self.proofs)
         return (
             f"{before} branches to {after}, {self.parameters[0]:,} parameters to {self.parameters[1]:,},"
-            f" {self.macs[0]:,} MACs a pixel to {self.macs[1]:,}; proven on {pictures:,} basis pictures,"
+            f" {self.macs[0]:,} MACs per pixel to {self.macs[1]:,}; proven on {pictures:,} basis pictures,"
             f" largest difference {self.worst_basis_error:.1e}"
         )
 

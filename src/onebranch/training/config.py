@@ -39,7 +39,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     on_error: Literal["stop", "skip"] = "stop"
     """What to do with pictures that cannot be read: stop and name all of them, or leave them out."""
     patch_size: int = 32
-    """Side of a crop in pixels of the smaller half (input for upscaling, label for downscaling)."""
+    """Side of a crop in pixels of the low-resolution picture (input for upscaling, label for downscaling)."""
     augment: bool = True
     """Random flips and quarter turns."""
     sigma: tuple[float, float] = (0.0, 50.0)
@@ -70,7 +70,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     steps: int = 100_000
     pixels: str | None = None
-    """Length of the run in pixels of the smaller half, such as "15G", instead of `steps`."""
+    """Length of the run in pixels of the low-resolution picture, such as "15G", instead of `steps`."""
     batch_size: int = 16
     """Crops per step, over all processes."""
     optimizer: Literal["adam", "muon", "sgd"] = "adam"
@@ -170,7 +170,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def steps_for(pixels: int, config: Config) -> int:
-    """The smallest number of steps that uses at least `pixels` pixels of the smaller halves."""
+    """The smallest number of steps that uses at least `pixels` pixels of the low-resolution pictures."""
     options = config.training
     starts = [0.0, *(stage.start_fraction for stage in options.stages), 1.0]
     sizes = [options.batch_size]

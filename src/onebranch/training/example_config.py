@@ -75,7 +75,7 @@ augment = true            # flips and turns
 cache = ".cache/onebranch"          # decoded pictures, made once (relative to where you run it)
 
 [training]
-steps = 150_000           # or, instead, pixels = "2.5G": the smaller halves' pixels of the whole run
+steps = 150_000           # or, instead, pixels = "2.5G": low-resolution pixels of the run
 batch_size = 16           # crops per step, over all processes
 optimizer = "adam"        # adam, muon (for the kernels, Adam for the rest) or sgd
 learning_rate = 2e-3

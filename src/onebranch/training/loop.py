@@ -185,7 +185,7 @@ def _must_freeze(state: State, options: Training) -> bool:
 
 
 def _record(run: TrainingRun, step: OptimizationStep, log: logs.Log, progress: _Progress) -> None:
-    """Log the mean loss and the speed of the last steps; pixels are those of the smaller halves."""
+    """Log the mean loss and the speed of the last steps; pixels are those of the low-resolution pictures."""
     loss, number = step.mean_loss(run.checkpoint), step.state.step
     seconds = max(time.monotonic() - progress.recorded, 1e-9)
     pixels = run.schedule.pixels(number) - run.schedule.pixels(progress.step)

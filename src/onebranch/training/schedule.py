@@ -68,7 +68,7 @@ class Schedule:
         return options.final_learning_rate + (cosine.highest - options.final_learning_rate) * half
 
     def pixels(self, step: int) -> int:
-        """Pixels of the smaller halves that have been used after `step` steps, over all processes."""
+        """Low-resolution pixels that have been used after `step` steps, over all processes."""
         crops = sum(
             stage.settings.batch_size * max(0, min(step, stage.end) - stage.first) for stage in self.stages
         )

@@ -23,7 +23,7 @@ VALIDATION_SIGMA = 25.0
 
 
 MINIMUM_SIDE = 3
-"""Shortest side of a validation picture, in pixels of its smaller half: one pixel inside the border."""
+"""Shortest side of a validation picture, in low-resolution pixels: one pixel inside the border."""
 
 
 def validation_pairs(data: Data, spec: NetworkSpec) -> Pairs | None:
