@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -316,10 +317,11 @@ def test_a_full_queue_and_full_storage() -> None:
         assert service.ask("POST", "/v1/jobs", png()).reason == "jobs"
         for name in names:
             service.ask("DELETE", f"/v1/jobs/{name}")
-    with running("--max-stored-bytes", 1, "--max-result-seconds", 2) as service:
+    with running("--max-stored-bytes", 8000, "--max-result-seconds", 2) as service:
         name = service.ask("POST", "/v1/jobs", png()).json()["id"]
-        service.finished_job(name)
-        assert service.ask("POST", "/v1/jobs", png()).reason == "stored_bytes"
+        assert service.finished_job(name)["state"] == "done"
+        second = service.finished_job(service.ask("POST", "/v1/jobs", png()).json()["id"])
+        assert second["problem"]["reason"] == "stored_bytes"
         time.sleep(2.2)
         assert service.ask("GET", f"/v1/jobs/{name}").reason == "no_job"
 
@@ -357,7 +359,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         assert "10 passed" in done.stdout
-        assert not service.logged(level="error")
+        assert not service.logged(message="mistake of the service")
 
 
 @pytest.mark.slow
@@ -382,6 +384,56 @@ def test_sigterm_finishes_what_was_accepted() -> None:
         assert service.finished_job(name)["state"] == "done"
         assert service.ask("GET", f"/v1/jobs/{name}/result").status == 200
         assert service.process.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_deleting_a_job_while_it_is_fetched_is_no_mistake_of_the_service() -> None:
+    with running("--workers", 1) as service:
+        statuses = []
+        for _ in range(6):
+            name = service.ask("POST", "/v1/jobs?model=photo-x2", png()).json()["id"]
+            service.finished_job(name)
+            requests = [("GET", "/result"), ("DELETE", ""), ("GET", "/result"), ("DELETE", "")]
+            with ThreadPoolExecutor(4) as pool:
+                ask = [pool.submit(service.ask, way, f"/v1/jobs/{name}{end}") for way, end in requests]
+                statuses += [each.result().status for each in ask]
+        assert set(statuses) <= {200, 204, 404}
+        assert not service.logged(message="mistake of the service")
+
+
+def test_ranges_of_results(service: RunningService) -> None:
+    name = service.ask("POST", "/v1/jobs?model=photo-x2", png()).json()["id"]
+    service.finished_job(name)
+    part = service.ask("GET", f"/v1/jobs/{name}/result", range="bytes=1-3")
+    assert (part.status, part.body) == (206, b"PNG")
+    for given, status in {"bytes=99999999-": 416, "bytes=5-2": 400, "words=0-": 400}.items():
+        refused = service.ask("GET", f"/v1/jobs/{name}/result", range=given)
+        assert (refused.status, refused.reason) == (status, "range")
+    service.ask("DELETE", f"/v1/jobs/{name}")
+
+
+def test_two_lengths_of_a_body_are_refused(service: RunningService) -> None:
+    """What follows the body must not be taken for another request by a proxy or by the service."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        )
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"two_lengths" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.slow
+def test_one_client_cannot_take_all_connections() -> None:
+    with running("--max-client-connections", 3) as service:
+        held = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(3)]
+        with pytest.raises(OSError):
+            service.ask("GET", "/healthz")
+        for connection in held:
+            connection.close()
+        time.sleep(0.2)
+        assert service.ask("GET", "/healthz").status == 200
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onebranch import strict_json
 from onebranch.enhancer.options import MAX_SCALE, Options, OptionValues
@@ -210,6 +210,23 @@ def _mount_page(app: FastAPI, folder: Path) -> None:
     app.mount("/", _PageFiles(directory=folder, html=True))
 
 
+class _StoredResult(FileResponse):
+    """The file of a result; a wrong Range, and a file that was deleted meanwhile, are problems."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+
+        async def checked_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                raise Problem(message["status"], "range", "there are no such bytes in the result (Range)")
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, checked_send)
+        except (RuntimeError, FileNotFoundError):
+            raise Problem(404, "no_job", "the job was deleted meanwhile") from None
+
+
 class _PageFiles(StaticFiles):
     """The files of the page, with a policy that lets a browser run them and nothing else."""
 
@@ -336,7 +353,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/jobs/{name}/result",
-        responses={**RESULT, **problems(404, 409)},
+        responses={**RESULT, **problems(404, 409, 416)},
         response_class=Response,
         summary="The result of a job",
     )
@@ -347,7 +364,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
             why = f"the job is {job.state}" if job.state in FINAL else "the job is not finished"
             raise Problem(409, "not_finished", f"{why}; see /v1/jobs/{job.name}")
         job.collected = True
-        return FileResponse(job.result, media_type=MEDIA_TYPES[job.facts.format])
+        return _StoredResult(job.result, media_type=MEDIA_TYPES[job.facts.format])
 
     @app.delete("/v1/jobs/{name}", status_code=204, responses=problems(404), summary="Cancel a job")
     async def cancel(name: str) -> Response:

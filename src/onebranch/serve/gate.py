@@ -62,6 +62,7 @@ class Gate:
     async def _checked(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             self._check_size(scope)
+            self._check_length(Headers(scope=scope))
             self._check_host(Headers(scope=scope))
             self._check_token(scope["path"], Headers(scope=scope))
             _check_site(scope["method"], Headers(scope=scope))
@@ -77,6 +78,12 @@ class Gate:
         size += sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._limits.header_bytes:
             raise Problem(431, "header_bytes", f"the header is larger than {self._limits.header_bytes} bytes")
+
+    def _check_length(self, headers: Headers) -> None:
+        """A proxy might go by the other one of the two, and take a part of the body for a further request."""
+        if "content-length" in headers and "transfer-encoding" in headers:
+            closing = (("Connection", "close"),)
+            raise Problem(400, "two_lengths", "send Content-Length or Transfer-Encoding, not both", closing)
 
     def _check_host(self, headers: Headers) -> None:
         host = headers.get("host", "").rsplit("@", 1)[-1]
@@ -96,6 +103,9 @@ class Gate:
         """An answer is ended, or a mistake of the service is reported, without details."""
         if isinstance(error, TimeoutError) and answer.status:
             scope["failure"] = "client_slow"
+            return
+        if isinstance(error.__cause__, Problem) and answer.status:  # found after the answer has begun
+            scope["failure"] = error.__cause__.reason
             return
         LOGGER.error("mistake of the service", exc_info=error, extra={"fields": {"request": answer.number}})
         scope["failure"] = "internal"

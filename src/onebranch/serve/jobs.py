@@ -106,8 +106,24 @@ class Jobs:
                 "jobs",
                 f"the limit of kept jobs ({len(self._jobs)}) is reached; delete some, or try again later",
             )
-        if sum(job.size for job in self._jobs.values()) >= self._limits.stored_bytes:
-            raise Problem(503, "stored_bytes", "the results that are kept fill the storage; delete some")
+        if self._stored >= self._limits.stored_bytes:
+            raise self._storage_full()
+
+    @property
+    def _stored(self) -> int:
+        """Bytes of all results, unfinished ones included."""
+        return sum(job.size for job in self._jobs.values())
+
+    def _storage_full(self) -> Problem:
+        return Problem(503, "stored_bytes", "the results that are kept fill the storage; delete some")
+
+    def note_stored(self, job: PictureJob, count: int) -> None:
+        """Count bytes of a result that is being made. Raises `Problem` if the storage is full."""
+        job.size += count
+        if self._stored > self._limits.stored_bytes:
+            self.remove_expired()
+            if self._stored > self._limits.stored_bytes:
+                raise self._storage_full()
 
     def add(self, folder: Path, run: Callable[[PictureJob], Any]) -> PictureJob:
         """Start a job. run: a coroutine function that does the work and leaves the file `job.result`."""
@@ -132,6 +148,7 @@ class Jobs:
             job.update(FAILED)
         finally:
             if job.state != DONE:
+                job.size = 0
                 shutil.rmtree(job.folder, ignore_errors=True)
 
     def find(self, name: str) -> PictureJob:

@@ -39,6 +39,9 @@ class ServiceLimits:
     stored_bytes: int = _limit(4_000_000_000, "Results of jobs that are kept", "bytes", "503, Retry-After")
     result_seconds: int = _limit(600, "Time for which a finished job is kept", "seconds", "404")
     connections: int = _limit(500, "Open connections", "connections", "connection closed")
+    client_connections: int = _limit(
+        100, "Open connections of one client address", "connections", "connection closed"
+    )
     header_seconds: int = _limit(
         10, "Time until the header of a request has arrived", "seconds", "connection closed"
     )

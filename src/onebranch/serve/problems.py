@@ -14,6 +14,7 @@ TITLES = {
     409: "Not finished",
     413: "Too large",
     415: "Not a picture that is read",
+    416: "No such bytes",
     422: "Cannot be processed",
     429: "Too many requests",
     431: "Header too large",

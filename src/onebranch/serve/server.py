@@ -10,7 +10,7 @@ from onebranch.serve.app import create_app
 from onebranch.serve.limits import ServiceLimits
 from onebranch.serve.logs import log, set_up
 from onebranch.serve.process import end_processes
-from onebranch.serve.service import Service, Settings
+from onebranch.serve.service import Service, Settings, client_of_address
 
 KEEP_ALIVE_SECONDS = 5
 
@@ -26,7 +26,7 @@ def serve(settings: Settings, host: str, port: int, trusted_proxy: str | None = 
         app,
         host,
         port,
-        http=_protocol(settings.limits),
+        http=_protocol(settings.limits, trusted_proxy),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -81,16 +81,28 @@ class _DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _protocol(limits: ServiceLimits) -> type[asyncio.Protocol]:
-    """HTTP/1.1 with a limit of connections, which also closes those that send no complete header in time."""
+def _protocol(limits: ServiceLimits, trusted_proxy: str | None) -> type[asyncio.Protocol]:
+    """HTTP/1.1 with limits of connections, which also closes those that send no complete header in time.
+
+    trusted_proxy: the address that has no limit of its own, because it connects for many clients.
+    """
 
     class LimitedProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._idle_since = self.loop.time()
             self._timer = self.loop.call_later(limits.header_seconds, self._check_idle)
-            if len(self.connections) > limits.connections:
+            if len(self.connections) > limits.connections or self._has_too_many():
                 transport.abort()
+
+        def _has_too_many(self) -> bool:
+            """Whether this connection's client has more than its share."""
+            if self.client is None or self.client[0] == trusted_proxy:
+                return False
+            client = client_of_address(self.client[0])
+            others = (each.client for each in self.connections if isinstance(each, H11Protocol))
+            count = sum(other is not None and client_of_address(other[0]) == client for other in others)
+            return count > limits.client_connections
 
         def on_response_complete(self) -> None:
             self._idle_since = self.loop.time()

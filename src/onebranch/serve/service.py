@@ -108,6 +108,7 @@ class Service:
                 with job.result.open("xb") as file:
                     async for piece in worker.data():
                         file.write(piece)
+                        self.jobs.note_stored(job, len(piece))
                         if not piece:
                             job.update(progress=worker.progress)
         for path in job.folder.iterdir():
@@ -169,8 +170,16 @@ def _removed_after_failure(folder: Path) -> Iterator[None]:
 
 
 def client_of(request: Request) -> str:
-    """The client whose requests are counted together: its IPv4 address, or the /64 network of an IPv6 one."""
-    host = request.client.host if request.client else "unknown"
+    """The client whose requests are counted together; see `client_of_address`."""
+    return client_of_address(request.client.host if request.client else "unknown")
+
+
+def client_of_address(host: str) -> str:
+    """The client of an address: the IPv4 address, or the /64 network of an IPv6 one.
+
+    >>> client_of_address("192.0.2.7"), client_of_address("2001:db8::7")
+    ('192.0.2.7', '2001:db8::/64')
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
