@@ -246,7 +246,7 @@ def test_what_is_no_network_is_refused_in_one_line(run, tmp_path):
     assert "an ONNX file; choose a name that ends in .onnx" in run.refused(
         "merge", tmp_path / "list.pth", "-o", tmp_path / "a.safetensors"
     )
-    assert "holds PyTorch weights, which enhance, info and merge accept" in run.refused(
+    assert "holds PyTorch weights, which enhance, info, merge and quantize accept" in run.refused(
         "export", tmp_path / "list.pth", "-o", tmp_path / "a.onnx"
     )
 

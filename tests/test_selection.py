@@ -333,7 +333,7 @@ def test_speeds_are_kept_by_processor_version_and_spec(
 
     timings["fp32"] = 5.0
     assert speed.kept_speeds(load("photo-x4-int8"), ("fp32",)) == {"fp32": 5.0}
-    monkeypatch.setattr(speed, "version", lambda name: "9.9")
+    monkeypatch.setattr(speed, "installed_version", lambda name: "9.9")
     assert kept() == 5.0
     timings["fp32"] = 6.0
     monkeypatch.setattr(speed, "processor_name", lambda: "another processor")

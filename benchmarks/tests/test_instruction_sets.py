@@ -69,6 +69,7 @@ def test_each_set_has_its_goals(shape, instructions, expected):
 
 @engine
 @openvino
+@pytest.mark.slow
 def test_every_set_of_the_machine_runs_in_miniature(monkeypatch):
     monkeypatch.setattr(sets, "instruction_sets", lambda: engine_library.instruction_sets()[-2:])
     rows = compare(["4 x 16"], (), SetSettings((16, 24), rounds=1, pacing=QUICK))

@@ -50,6 +50,16 @@ def store(name: str, content: bytes) -> None:
         write_atomically(folder / name, _digest(content) + content, overwrite=True)
 
 
+def installed_version(package: str) -> str:
+    """The version of an installed package, for names of cached files; empty if it has no metadata."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def _digest(content: bytes) -> bytes:
     import hashlib  # imported late: it loads OpenSSL, which enhancing does not need
 

@@ -99,8 +99,8 @@ def load(name: str | os.PathLike[str]) -> Model:
         )
     if path.suffix.lower() in PYTORCH_SUFFIXES:
         raise OnebranchError(
-            f"{path} holds PyTorch weights, which enhance, info and merge accept; this needs a model of"
-            " onebranch"
+            f"{path} holds PyTorch weights, which enhance, info, merge and quantize accept; this needs a"
+            " model of onebranch"
         )
     return read(path)
 

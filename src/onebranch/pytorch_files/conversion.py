@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import helper
 
 from onebranch.errors import OnebranchError
-from onebranch.user_cache import read_cached, store
+from onebranch.user_cache import installed_version, read_cached, store
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +47,7 @@ def converted(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """
     file = Path(path)
     digest = _digest(file)
-    name = f"{digest}-{version('onebranch')}-{version('spandrel')}.onnx"
+    name = f"{digest}-{installed_version('onebranch')}-{installed_version('spandrel')}.onnx"
     if (model := _parsed(read_cached(name))) is not None:
         return model
     from onebranch.pytorch_files.reading import read_pytorch

@@ -4,7 +4,6 @@ import json
 import platform
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_library import instruction_sets, path
 from onebranch.runtime.engine_network import describe
 from onebranch.spec.network import NetworkSpec, to_json
-from onebranch.user_cache import read_cached, store
+from onebranch.user_cache import installed_version, read_cached, store
 
 EDGE_PIXELS = 128
 """Edge of the picture that is timed: a few milliseconds of work."""
@@ -79,7 +78,7 @@ def _cache_name(spec: NetworkSpec) -> str:
     import hashlib  # imported late: it loads OpenSSL, which enhancing does not need
 
     library = path().stat()
-    facts = [processor_name(), instruction_sets()[0], version("onebranch"), to_json(spec)]
+    facts = [processor_name(), instruction_sets()[0], installed_version("onebranch"), to_json(spec)]
     facts += [str(library.st_size), str(library.st_mtime_ns)]
     return f"speed-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()}.json"
 
