@@ -328,7 +328,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
         ("it.webp", (1, 16384), "WebP is limited to 16383"),
         ("it.pgn", (1, 1), "unknown suffix '.pgn'; did you mean '.p"),
         ("it", (1, 1), "no suffix that states its format"),
-        ("i\0t.png", (1, 1), "cannot hold NUL"),
+        ("i\0t.png", (1, 1), "cannot contain NUL"),
         ("none/it.png", (1, 1), "there is no folder"),
     ],
 )

@@ -197,7 +197,7 @@ def test_odd_pictures_are_done_or_refused_in_one_line(shared_data: Path, tmp_pat
 
 @pytest.mark.parametrize(("source", "out"), [("a\0b.png", "out"), ("a.png", "o\0ut"), ("a.png", "o\0.png")])
 def test_names_that_no_system_allows_are_refused(source: str, out: str) -> None:
-    with pytest.raises(OnebranchError, match="cannot hold NUL"):
+    with pytest.raises(OnebranchError, match="cannot contain NUL"):
         enhance_files([source], out, Options())
 
 

@@ -149,7 +149,7 @@ def test_missing_rows_are_reported(tmp_path, monkeypatch, suffix, given, held):
     writer = Writer(tmp_path / f"it{suffix}", found.header)
     if given:
         writer.write(found.samples()[:given])
-    with pytest.raises(OnebranchError, match=f"{37 - given} rows are missing"):
+    with pytest.raises(OnebranchError, match=f"rows are missing: {37 - given}"):
         writer.close()
     assert list(tmp_path.iterdir()) == []
 

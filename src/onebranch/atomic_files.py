@@ -28,7 +28,7 @@ def check_writable(path: Path, overwrite: bool = False, *, folder_will_exist: bo
     missing (unless `folder_will_exist`: the caller creates it later).
     """
     if "\0" in str(path):
-        raise OnebranchError(f"cannot write '{path}': a name cannot hold NUL")
+        raise OnebranchError(f"cannot write '{path}': names cannot contain NUL")
     if path.is_dir():
         raise OnebranchError(f"cannot write '{path}': it is a folder")
     if not overwrite and os.path.lexists(path):
