@@ -47,7 +47,7 @@ def converted(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """
     file = Path(path)
     digest = _digest(file)
-    name = f"{digest}-{installed_version('onebranch')}-{installed_version('spandrel')}.onnx"
+    name = cache_name(digest)
     if (model := _parsed(read_cached(name))) is not None:
         return model
     from onebranch.pytorch_files.reading import read_pytorch
@@ -55,6 +55,11 @@ def converted(path: str | os.PathLike[str]) -> onnx.ModelProto:
     model = convert(read_pytorch(file), digest)
     store(name, model.SerializeToString(deterministic=True))
     return model
+
+
+def cache_name(digest: str) -> str:
+    """The name of the cached conversion of the file with this digest."""
+    return f"{digest}-{installed_version('onebranch')}-{installed_version('spandrel')}.onnx"
 
 
 def convert(network: PytorchNetwork, digest: str) -> onnx.ModelProto:
