@@ -53,7 +53,7 @@ MAX_GZIP_BYTES, MAX_BROTLI_BYTES = 130_000, 89_000
 def sources() -> list[str]:
     """Names of the engine's files that the module is compiled from."""
     names = sorted(path.name for path in ENGINE.glob("*.cpp"))
-    return [name for name in names if not name.startswith("kernels_") or name in KERNELS]
+    return [n for n in names if not n.startswith(("kernels_", "program")) or n in KERNELS]
 
 
 def build(module: Path) -> None:

@@ -27,6 +27,7 @@ from onebranch.errors import OnebranchError
 from onebranch.exporting.files import export
 from onebranch.graph.onnx.file import write
 from onebranch.images.picture import Picture
+from onebranch.images.reading import read as read_picture
 from onebranch.images.writing import write as write_picture
 from onebranch.model.foreign import ForeignModel, read_foreign
 from onebranch.runtime import memory
@@ -182,8 +183,11 @@ def test_a_whole_picture_network_is_refused_by_name_beyond_the_memory(file) -> N
 
 def test_a_tile_beyond_the_memory_names_the_way_out(file) -> None:
     with pytest.raises(OnebranchError, match=r"for 206x20 pixels, and 1 MB are .*; choose a smaller --tile"):
-        enhance(photograph(400, 400), file("edsr"), threads=1, tile=200, memory=1 << 20)
-    enhance(photograph(400, 400), file("edsr"), threads=1, tile=16, memory=1 << 20)
+        enhance(
+            photograph(400, 400), file("edsr"), threads=1, tile=200, memory=1 << 20, runtime="onnxruntime"
+        )
+    enhance(photograph(400, 400), file("edsr"), threads=1, tile=16, memory=1 << 20, runtime="onnxruntime")
+    enhance(photograph(400, 400), file("edsr"), threads=1, tile=200, memory=1 << 20)  # in the engine
 
 
 def test_half_of_the_free_memory_is_taken_by_default(monkeypatch: pytest.MonkeyPatch, file) -> None:
@@ -452,7 +456,20 @@ def test_the_command_line(file, run: CommandLine, crops: Path, tmp_path: Path) -
     done = run("enhance", crops / "sand.png", "-o", out, "-m", file("edsr"), "--threads", 1, "--memory", "1G")
     assert done.code == 0, done.errors
     assert "64x72 -> 128x144" in done.output
-    assert "x in onnxruntime, the file's own precision" in done.output
+    assert "x in engine, the file's own precision" in done.output
+    other = run(
+        "enhance",
+        crops / "sand.png",
+        "-o",
+        tmp_path / "c.png",
+        "-m",
+        file("edsr"),
+        "--runtime",
+        "onnxruntime",
+    )
+    assert "x in onnxruntime, the file's own precision" in other.output
+    difference = read_picture(tmp_path / "c.png").pixels.astype(int) - read_picture(out).pixels
+    assert np.abs(difference).max() <= 1  # levels: a rounding of float32
     write_picture(Picture(np.zeros((1500, 1500, 3), np.uint8)), tmp_path / "large.png")
     words = ("enhance", tmp_path / "large.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
     assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "160M").errors

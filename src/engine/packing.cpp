@@ -276,4 +276,26 @@ Network::Network(Description &&given, const KernelSet *set)
     }
 }
 
+#if !defined(__wasm__)
+bool is_faster_by_winograd(const Layer &layer) { return fits_winograd(layer); }
+
+PackedLayer pack_float(const Layer &layer, bool winograd, const KernelSet &set) {
+    PackedLayer packed;
+    packed.layer = &layer;
+    packed.winograd = winograd;
+    packed.groups = layer.in;
+    packed.out = layer.out;
+    if (winograd)
+        pack_winograd(packed, MAX_PHASES, set.max_block);
+    else
+        pack_direct(packed, set);
+    packed.start = Buffer<int32_t>(uint64_t(layer.out));
+    if (packed.start.data()) std::memcpy(packed.start.data(), layer.bias.data(), layer.bias.size() * 4);
+    packed.bias = layer.bias;
+    packed.slope = layer.slope;
+    packed.sloped = std::any_of(layer.slope.begin(), layer.slope.end(), [](float s) { return s != 1.0f; });
+    return packed;
+}
+#endif
+
 }  // namespace ob

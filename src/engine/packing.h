@@ -36,4 +36,11 @@ struct Network {
     Network(Description &&description, const KernelSet *kernels);
 };
 
+#if !defined(__wasm__)
+// A float32 layer of a program; its weights and start are null where there was not enough memory.
+PackedLayer pack_float(const Layer &layer, bool winograd, const KernelSet &set);
+// Whether a layer of these dimensions is faster by Winograd.
+bool is_faster_by_winograd(const Layer &layer);
+#endif
+
 }  // namespace ob

@@ -32,6 +32,7 @@ def foreign_facts(model: ForeignModel) -> dict[str, Any]:
         "properties": dict(model.properties),
         "runs": not model.refusal,
         "refusal": model.refusal,
+        **({} if model.refusal else _runtime(model)),
     }
 
 
@@ -71,6 +72,14 @@ def _analysis_facts(model: ForeignModel, analysis: GraphAnalysis) -> dict[str, A
         return facts | {"halo": "the whole picture", "whole": list(analysis.whole_picture_reasons)}
     facts["halo"] = vars(analysis.halo)
     return facts | ({"memory_of_a_tile": _memory(model, analysis)} if not model.refusal else {})
+
+
+def _runtime(model: ForeignModel) -> dict[str, str]:
+    """The runtime that `--runtime auto` chooses, and why it is not the engine where it is not."""
+    from onebranch.runtime.selection import chosen_for_foreign
+
+    choice = chosen_for_foreign(model)
+    return {"runtime": choice.runtime, "reason": choice.reason}
 
 
 def _memory(model: ForeignModel, analysis: GraphAnalysis) -> str:

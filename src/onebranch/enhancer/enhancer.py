@@ -21,7 +21,7 @@ from onebranch.enhancer.options import (
     requested_size,
 )
 from onebranch.enhancer.row_pipeline import RowPipeline, build_pipeline, receptive_radius, sizes_along
-from onebranch.enhancer.stage import ArrayStage, GraphStage, Stage, scale_of
+from onebranch.enhancer.stage import ArrayStage, GraphStage, ModelDescription, Stage, scale_of
 from onebranch.enhancer.steps import Rows
 from onebranch.enhancer.streaming import all_rows, enhanced_rows
 from onebranch.enhancer.strength import StrengthStage
@@ -36,6 +36,7 @@ from onebranch.model.file import Model
 from onebranch.model.third_party import is_third_party_file, require_reader
 from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
+from onebranch.runtime.protocol import Runtime
 from onebranch.runtime.selection import (
     FAST,
     RuntimeChoice,
@@ -221,7 +222,7 @@ class Enhancer:
         network = open_foreign(
             third_party, options.runtime, options.threads, options.memory, options.precision
         )
-        return self._adapted(ArrayStage(third_party, network, options.chroma))
+        return self._adapted(_stage_around(third_party, network, options))
 
     def _adapted(self, stage: Stage) -> Stage:
         """The stage, wrapped in a self-ensemble, a strength, or both, as the options request."""
@@ -234,6 +235,17 @@ def _channels(samples: Samples) -> tuple[int, bool]:
     """The number of channels without alpha, and True if there is alpha."""
     bands = samples.shape[2]
     return (1 if bands < 3 else 3), bands in (2, 4)
+
+
+def _stage_around(model: ModelDescription, network: Runtime, options: Options) -> Stage:
+    """The stage of a third-party network in its runtime."""
+    if network.name != "engine":
+        return ArrayStage(model, network, options.chroma)
+    from onebranch.enhancer.program_stage import ProgramStage  # imported late: it may not be built
+    from onebranch.runtime.program import ProgramRuntime
+
+    assert isinstance(network, ProgramRuntime), "the engine runs third-party networks as programs"
+    return ProgramStage(model, network, options.chroma)
 
 
 def stage_of(model: Model, choice: RuntimeChoice, options: Options) -> Stage:

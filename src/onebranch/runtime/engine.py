@@ -15,6 +15,7 @@ from onebranch.graph.analysis.halo import halo
 from onebranch.images.resize import Kernel
 from onebranch.images.samples import Samples
 from onebranch.lowering.floats import lower
+from onebranch.lowering.program import PROGRAM_SIGNATURE
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
 from onebranch.runtime.engine_library import (
@@ -22,9 +23,10 @@ from onebranch.runtime.engine_library import (
     MESSAGE_BYTES,
     SAMPLE_TYPES,
     CancellationCallback,
+    EngineFunctions,
     PictureFormat,
+    functions_for,
     instruction_sets,
-    library,
 )
 from onebranch.runtime.engine_network import NETWORK_SIGNATURE, describe
 
@@ -32,31 +34,32 @@ from onebranch.runtime.engine_network import NETWORK_SIGNATURE, describe
 class Engine:
     """A network that is loaded into the engine.
 
-    description: the bytes that `engine_network.describe` returns. threads: None takes every core that this
-    process may use. instructions: one of `instruction_sets()`; None takes the best. Raises OnebranchError for
-    an invalid description and for an unknown instruction set.
+    description: the bytes that `engine_network.describe` or `Program.packed` returns. threads: None takes
+    every core that this process may use. instructions: one of `instruction_sets()`; None takes the best.
+    Raises OnebranchError for an invalid description and for an unknown instruction set.
     """
 
     def __init__(
         self, description: bytes, threads: int | None = None, instructions: str | None = None
     ) -> None:
-        functions = library()
+        self._functions = functions = functions_for(description)
         self.threads = threads or cores()
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         chosen = None if instructions is None else instructions.encode()
-        self._network = functions.ob_open(description, len(description), chosen, message, MESSAGE_BYTES)
+        self._network = functions.open(description, len(description), chosen, message, MESSAGE_BYTES)
         if not self._network:
             raise OnebranchError(f"the engine cannot take this network: {message.value.decode()}")
-        (self._channels,) = struct.unpack_from("<i", description, len(NETWORK_SIGNATURE) + 8)
+        # The third number of a description, the first one of a program.
+        offset = 0 if description.startswith(PROGRAM_SIGNATURE) else 8
+        (self._channels,) = struct.unpack_from("<i", description, len(NETWORK_SIGNATURE) + offset)
         self.instructions = instructions or instruction_sets()[0]
-        self._close = weakref.finalize(self, functions.ob_close, self._network)
+        self._close = weakref.finalize(self, functions.close, self._network)
         self._close.atexit = False  # another thread may still be running it
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels of the result for a picture of that size."""
-        functions = library()
-        output_height: int = functions.ob_output_height(self._network, height)
-        output_width: int = functions.ob_output_width(self._network, width)
+        output_height: int = self._functions.output_height(self._network, height)
+        output_width: int = self._functions.output_width(self._network, width)
         return output_height, output_width
 
     def run(
@@ -105,7 +108,7 @@ class Engine:
         )
 
         def call(cancellation: object, message: "ctypes.Array[ctypes.c_char]") -> int:
-            done: int = library().ob_run(
+            done: int = self._functions.run(
                 self._network,
                 ctypes.byref(layout),
                 samples.ctypes.data,
@@ -152,7 +155,7 @@ class Engine:
 
     def peak(self, precision: int, seconds: float) -> float:
         """Measured multiply-adds per second of one thread. precision: 0 float32, 1 bfloat16, 2 int8."""
-        rate: float = library().ob_peak(self._network, precision, seconds)
+        rate: float = self._functions.peak(self._network, precision, seconds)
         return rate
 
 
@@ -161,8 +164,8 @@ class Stream:
 
     def __init__(self, engine: Engine, layout: PictureFormat, channels: int) -> None:
         self._engine, self._format, self._channels = engine, layout, channels
-        functions, message = library(), ctypes.create_string_buffer(MESSAGE_BYTES)
-        self._stream = functions.ob_stream_open(
+        functions, message = engine._functions, ctypes.create_string_buffer(MESSAGE_BYTES)
+        self._stream = functions.stream_open(
             engine._network, ctypes.byref(layout), engine.threads, message, MESSAGE_BYTES
         )
         if not self._stream:
@@ -193,17 +196,17 @@ class Stream:
             raise OnebranchError(
                 f"rows of shape {rows.shape} of {rows.dtype.name} where the stream takes {expected}"
             )
-        functions = library()
+        functions = self._engine._functions
         count = rows.shape[0]
         if self.taken + count > layout.height:
             raise OnebranchError(f"{self.taken + count} rows for a stream whose picture has {layout.height}")
-        ready = functions.ob_stream_ready
+        ready = functions.stream_ready
         new_rows = ready(self._stream, self.taken + count) - ready(self._stream, self.taken)
         output_width = self._engine.output_size(1, layout.width)[1]
         result = np.empty((new_rows, output_width, self._channels), self._types[layout.target])
 
         def call(cancellation: object, message: "ctypes.Array[ctypes.c_char]") -> int:
-            done: int = functions.ob_stream_push(
+            done: int = functions.stream_push(
                 self._stream,
                 rows.ctypes.data,
                 count,
@@ -224,9 +227,9 @@ class Stream:
         return result
 
 
-def _close_stream(functions: ctypes.CDLL, stream: int, engine: Engine) -> None:
+def _close_stream(functions: EngineFunctions, stream: int, engine: Engine) -> None:
     """Closes a stream. The argument `engine` keeps its network alive until then."""
-    functions.ob_stream_close(stream)
+    functions.stream_close(stream)
 
 
 def _interruptible(call: Callable[[object, "ctypes.Array[ctypes.c_char]"], int]) -> None:

@@ -8,8 +8,10 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from onebranch.errors import OnebranchError
+from onebranch.lowering.program import PROGRAM_SIGNATURE
 
 INTERFACE_VERSION = 2
 """Version of the C interface: OB_VERSION."""
@@ -66,7 +68,29 @@ FUNCTIONS = {
     "ob_stream_close": (None, (_POINTER,)),
     "ob_peak": (ctypes.c_double, (_POINTER, _INT, ctypes.c_double)),
 }
-"""Every C function: its result type and its argument types."""
+"""Every C function for networks: its result type and its argument types."""
+
+PROGRAM_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    name.replace("ob_", "ob_program_", 1): types
+    for name, types in FUNCTIONS.items()
+    if name not in ("ob_version", "ob_instruction_sets")
+}
+"""The functions of onebranch_program.h, each with the types of its counterpart for networks."""
+PROGRAM_FUNCTIONS["ob_program_unary"] = (
+    _INT,
+    (_TEXT, _INT, _POINTER, ctypes.c_float, ctypes.c_float, _BYTE_COUNT, _POINTER),
+)
+
+
+class EngineFunctions:
+    """The C functions for networks, or for programs: `open`, `close`, `run`, `stream_push`, ..."""
+
+    def __init__(self, loaded: ctypes.CDLL, prefix: str) -> None:
+        self._loaded, self._prefix = loaded, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        """The function `name` after the prefix."""
+        return getattr(self._loaded, self._prefix + name)
 
 
 def path() -> Path:
@@ -89,9 +113,10 @@ def _loaded(file: Path) -> tuple[ctypes.CDLL | None, str]:
         )
     try:
         loaded = ctypes.CDLL(str(file))
-        for name, (result, arguments) in FUNCTIONS.items():
-            function = getattr(loaded, name)
-            function.restype, function.argtypes = result, arguments
+        for name, (result, arguments) in (FUNCTIONS | PROGRAM_FUNCTIONS).items():
+            if name in FUNCTIONS or hasattr(loaded, name):
+                function = getattr(loaded, name)
+                function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
         return None, f"the native engine cannot be loaded: {str(error).splitlines()[0]}"
     if loaded.ob_version() != INTERFACE_VERSION:
@@ -113,6 +138,23 @@ def library() -> ctypes.CDLL:
     if loaded is None:
         raise OnebranchError(f"runtime 'engine' is not installed: {reason}; use --runtime onnxruntime")
     return loaded
+
+
+def functions_for(network: bytes) -> EngineFunctions:
+    """The functions for a program or for the description of a network, by its first bytes."""
+    if not network.startswith(PROGRAM_SIGNATURE):
+        return EngineFunctions(library(), "ob_")
+    if reason := programs_available():
+        raise OnebranchError(f"{reason}; use --runtime onnxruntime")
+    return EngineFunctions(library(), "ob_program_")
+
+
+def programs_available() -> str:
+    """The reason why the engine runs no programs, in one line; empty if it does."""
+    if reason := available():
+        return reason
+    missing = not hasattr(library(), "ob_program_open")
+    return "the engine was built before it ran programs; install onebranch again" if missing else ""
 
 
 def instruction_sets() -> list[str]:

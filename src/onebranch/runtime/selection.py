@@ -264,21 +264,47 @@ def open_foreign(
     memory: int | None = None,
     precision: str = "fp32",
 ) -> Runtime:
-    """A third-party ONNX model, loaded into ONNX Runtime.
+    """A third-party ONNX model, loaded into the runtime that `chosen_for_foreign` returns.
 
-    memory: limit in bytes; None: half of the free memory. Raises OnebranchError for a number of threads out
-    of range, for a network that cannot run, and for another runtime or precision.
+    memory: limit in bytes for ONNX Runtime; None: half of the free memory. Raises OnebranchError for a number
+    of threads out of range, for a network that cannot run, and for another runtime or precision.
     """
     check_threads(threads)
+    if chosen_for_foreign(model, name, precision).runtime == "engine":
+        from onebranch.runtime.program import ProgramRuntime
+
+        return ProgramRuntime(model, threads)
+    from onebranch.runtime.foreign import ForeignRuntime
+
+    return ForeignRuntime(model, threads, memory)
+
+
+def chosen_for_foreign(
+    model: "ForeignModel", runtime: str = "auto", precision: str = "fp32"
+) -> RuntimeChoice:
+    """The runtime for a third-party ONNX model: the engine where it takes the network, else ONNX Runtime.
+
+    Raises OnebranchError for another runtime or precision, and for `engine` if it does not take the network.
+    """
     check_precision(precision)
-    if known(name) not in ("auto", "onnxruntime"):
+    if known(runtime) not in ("auto", "engine", "onnxruntime"):
         raise OnebranchError(
-            f"runtime '{name}' does not run ONNX files such as {model.path}; use onnxruntime"
+            f"runtime '{runtime}' does not run ONNX files such as {model.path}; use engine or onnxruntime"
         )
     if precision not in (AUTO, "fp32", FAST):
         raise OnebranchError(
             f"{model.path} is an ONNX file, which runs unchanged, not in {precision}; omit --precision"
         )
-    from onebranch.runtime.foreign import ForeignRuntime
+    if runtime == "onnxruntime":
+        return RuntimeChoice(runtime, "fp32", "requested")
+    from onebranch.runtime.program import program_refusal
 
-    return ForeignRuntime(model, threads, memory)
+    reason = program_refusal(model)
+    if not reason:
+        return RuntimeChoice("engine", "fp32", "the engine supports this network")
+    if runtime == "engine":
+        model.usable()
+        raise OnebranchError(
+            f"runtime 'engine' cannot run {model.path}: {reason}; --runtime auto chooses another"
+        )
+    return RuntimeChoice("onnxruntime", "fp32", f"not the engine: {reason}")

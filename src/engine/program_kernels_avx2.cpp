@@ -1,0 +1,8 @@
+// The operations of programs on single samples for AVX2.
+#include "program_kernels.h"
+
+namespace ob {
+
+ProgramKernels avx2_program_kernels() { return PROGRAM_KERNELS; }
+
+}  // namespace ob

@@ -1,0 +1,173 @@
+"""Networks as programs of the native engine, and as ONNX files, for tests."""
+
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from benchmarks.published_networks import DistillationBlock, Imdn, WithResidual, conv, plain
+from onebranch.graph.analysis.graph_analysis import analyze
+from onebranch.graph.onnx.graph import graph_of
+from onebranch.lowering.program import Program
+from onebranch.lowering.program_compiler import compile_graph
+from onebranch.runtime.engine import Engine
+
+
+class LocalBlock(DistillationBlock):
+    """A block of IMDN without its attention, which needs the whole picture."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        rest, parts = features, []
+        for step in self.steps:
+            value = nn.functional.leaky_relu(step(rest), 0.05)
+            parts.append(value[:, : self.kept])
+            rest = value[:, self.kept :]
+        result: Tensor = self.fusion(torch.cat([*parts, self.last(rest)], 1)) + features
+        return result
+
+
+class LocalImdn(Imdn):
+    """IMDN without its global part, of two blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(LocalBlock() for _ in range(2))
+        self.gather = nn.Sequential(conv(2 * 64, 64, 1), nn.LeakyReLU(0.05), conv(64, 64))
+
+
+class Dncnn(nn.Module):
+    """DnCNN (Zhang et al., 2017), merged: the noise is subtracted from the picture."""
+
+    def __init__(self, width: int = 16, depth: int = 3) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(1, width), nn.ReLU()]
+        for _ in range(depth):
+            layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        self.noise = nn.Sequential(*layers, conv(width, 1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 1, H, W) -> the same."""
+        result: Tensor = picture - self.noise(picture)
+        return result
+
+
+class Abpn(nn.Module):
+    """ABPN (Du et al., 2021): the repeated picture is added before the pixel shuffle, then clipped."""
+
+    def __init__(self, width: int = 28, depth: int = 3, scale: int = 3) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(3, width), nn.ReLU()]
+        for _ in range(depth):
+            layers += [conv(width, width), nn.ReLU()]
+        self.body = nn.Sequential(*layers, conv(width, 3 * scale**2), nn.ReLU(), conv(27, 27))
+        self.scale = scale
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, 3 H, 3 W)."""
+        repeated = torch.cat([picture[:, c : c + 1] for c in range(3) for _ in range(self.scale**2)], 1)
+        shuffled = nn.functional.pixel_shuffle(self.body(picture) + repeated, self.scale)
+        return torch.clamp(shuffled, 0, 1)
+
+
+class Mixed(nn.Module):
+    """Depthwise, grouped, dilated and asymmetric convolutions, activations, slices, a bicubic residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 12, (3, 5), padding=(1, 2))
+        self.depth = nn.Conv2d(12, 12, 3, padding=2, dilation=2, groups=12)
+        self.group = nn.Conv2d(12, 12, 3, padding=1, groups=3)
+        self.edge = nn.Sequential(nn.ReplicationPad2d((2, 0, 1, 1)), nn.Conv2d(12, 8, 3))
+        self.last = nn.Conv2d(8, 27, 1)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, 3 H, 3 W)."""
+        features = nn.functional.hardswish(self.head(picture))
+        gates = torch.sigmoid(features[:, :1]) * 2
+        features = torch.tanh(self.depth(features)) * gates - self.group(nn.functional.silu(features))
+        features = torch.cat([features[:, 6:], 1 - features[:, :6]], 1)
+        features = nn.functional.leaky_relu(self.edge(features), 0.1)
+        enlarged = nn.functional.interpolate(picture, scale_factor=3, mode="bicubic", align_corners=False)
+        smooth = nn.functional.interpolate(picture, scale_factor=3, mode="bilinear", align_corners=False)
+        result: Tensor = nn.functional.pixel_shuffle(self.last(features), 3) + enlarged - 0.5 * smooth
+        return result
+
+
+class TwoShuffles(nn.Module):
+    """x4 by two pixel shuffles, one after the other, and the nearest pixel; PReLU between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(1, 8), nn.PReLU(8), conv(8, 16))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 1, H, W) -> (N, 1, 4 H, 4 W)."""
+        shuffled = nn.functional.pixel_shuffle(self.body(picture), 2)
+        enlarged = nn.functional.interpolate(picture, scale_factor=2, mode="nearest")
+        twice = nn.functional.pixel_shuffle(torch.relu(shuffled) + enlarged, 2)
+        result: Tensor = twice + nn.functional.interpolate(picture, scale_factor=4, mode="nearest")
+        return result
+
+
+NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
+    "compact-24x8": (3, lambda: WithResidual(plain(3, 24, 8))),
+    "dncnn": (1, Dncnn),
+    "abpn": (3, Abpn),
+    "imdn-local": (3, LocalImdn),
+    "mixed": (3, Mixed),
+    "two-shuffles": (1, TwoShuffles),
+}
+"""Channels of the picture and the network, beside those of benchmarks/published_networks.py."""
+
+
+def exported(module: nn.Module, channels: int) -> onnx.ModelProto:
+    """A network with normal weights as an ONNX model of open size."""
+    torch.manual_seed(0)
+    for buffer in module.modules():
+        if isinstance(buffer, nn.BatchNorm2d):
+            buffer.running_mean.normal_(0, 0.1)  # type: ignore[union-attr, operator]
+            buffer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+    file = io.BytesIO()
+    sizes = {"x": {2: "height", 3: "width"}, "y": {2: "tall", 3: "wide"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older exporter takes a tenth of the time, and warns of itself
+        torch.onnx.export(
+            module.eval(),
+            (torch.rand(1, channels, 8, 9),),
+            file,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes=sizes,
+            opset_version=17,
+            dynamo=False,
+        )
+    return onnx.load_from_string(file.getvalue())
+
+
+def program_of(model: onnx.ModelProto) -> Program:
+    """The program of an ONNX model."""
+    graph = graph_of(model)
+    return compile_graph(graph, analyze(graph))
+
+
+def expected(model: onnx.ModelProto, picture: np.ndarray) -> np.ndarray:
+    """ONNX Runtime's output (C, H', W') for a picture (C, H, W)."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (name,) = (value.name for value in model.graph.input)
+    output: np.ndarray = session.run(None, {name: picture[None]})[0][0]
+    return output
+
+
+def streamed(engine: Engine, picture: np.ndarray, rows: int) -> np.ndarray:
+    """The engine's output for a picture (C, H, W) that is passed some rows at a time."""
+    channels, height, width = picture.shape
+    stream = engine.stream(height, width, channels, "float32", "float32")
+    pixels = np.ascontiguousarray(picture.transpose(1, 2, 0))
+    parts = [stream.push(pixels[first : first + rows]) for first in range(0, height, rows)]
+    return np.concatenate(parts).transpose(2, 0, 1)
