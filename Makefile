@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 
 WORKERS ?= 2
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 1800
 LOAD_SECONDS ?= 600
 PORT ?= 8000
