@@ -14,7 +14,7 @@ import pytest
 
 from network_specs import random_model
 from onebranch.atomic_files import temporary_name
-from onebranch.enhancer import batch, folders
+from onebranch.enhancer import batch, folders, manifest
 from onebranch.enhancer.batch import Batch, Done, MemoryBudget, number_of_jobs
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.folders import BatchObserver, BatchOptions, Summary, enhance_files, preview_files
@@ -304,6 +304,15 @@ def test_other_options_and_other_weights_are_no_longer_done(
     ]
     without_effect = Options(model=MODEL, threads=2, memory=10**9, tile=64)
     assert sorts(enhance_files([source], out, without_effect, batch=RESUME)) == ["Skipped"]
+
+
+def test_automatic_precision_is_recorded_as_what_it_stands_for() -> None:
+    def recorded(model: str | None, precision: str) -> str:
+        return manifest.fingerprint(Options(model=model, precision=precision), Encoding())
+
+    for model in (None, "restore-x2"):
+        assert recorded(model, "auto") == recorded(model, "fp32") != recorded(model, "int8")
+    assert recorded("restore-x2-int8", "auto") != recorded("restore-x2-int8", "fp32")
 
 
 def test_copied_folders_count_by_their_content(pictures: Path, tmp_path: Path) -> None:

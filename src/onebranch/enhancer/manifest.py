@@ -19,8 +19,9 @@ from onebranch.enhancer.jobs import Job, Shard
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import Encoding
-from onebranch.model.catalogue import CATALOGUE, find
+from onebranch.model.catalogue import CATALOGUE, find, load
 from onebranch.model.file import Model
+from onebranch.runtime.selection import AUTO
 
 WITHOUT_EFFECT = ("model", "threads", "memory", "tile")
 """Options that the fingerprint omits: they do not affect results. (Models are hashed separately.)"""
@@ -140,11 +141,22 @@ def fingerprint(options: Options, encoding: Encoding, settings: str = "") -> str
     settings: a text that represents further settings that affect results.
     """
     effective = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
+    if options.precision == AUTO and not _is_quantized(options.model):
+        effective["precision"] = "fp32"  # what "auto" stands for, and what older versions recorded
     text = strict_json.dumps([effective, vars(encoding)], sort_keys=True) + settings
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for content in _contents(options.model):
         digest.update(content)
     return digest.hexdigest()
+
+
+def _is_quantized(model: str | os.PathLike[str] | Model | None) -> bool:
+    """True for a model with a record of quantization; False for other files, ONNX files among them."""
+    if isinstance(model, Model):
+        return model.quantization is not None
+    with suppress(OnebranchError):
+        return model is not None and load(model).quantization is not None
+    return False
 
 
 def _contents(model: str | os.PathLike[str] | Model | None) -> Iterator[bytes]:
