@@ -1,9 +1,11 @@
 """No model ends in a traceback: damaged ONNX files and damaged PyTorch modules merge, or fail with one line.
 
-A few are tried in the usual tests. `make slow` tries 1,000 files and 60 modules of fixed seeds (a module
-takes a second to trace), `make soak` 10,000 files and 2,000 modules of new seeds. The counts are printed.
+A few are tried in the usual tests. `make slow` tries 1,000 files, 600 mutants of ten traced modules, and 60
+modules that are traced themselves, all of fixed seeds. `make soak` tries 10,000 files, 10,000 mutants and
+2,000 modules of new seeds. The counts are printed.
 """
 
+import itertools
 import os
 import resource
 import time
@@ -17,13 +19,15 @@ import pytest
 import torch
 
 import onebranch
+import traced_mutations
 from onebranch.errors import OnebranchError
 from onnx_networks import NETWORKS
 
 SOAKS = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 
-FEW_FILES, FEW_MODULES = 150, 4
+FEW_FILES, FEW_MODULES, FEW_MUTANTS = 150, 4, 12
 MANY_FILES, MANY_MODULES = (10_000, 2_000) if SOAKS else (1_000, 60)
+MUTANTS, TRACED_STRUCTURES = (5_000 if SOAKS else 300), 10
 
 CONSTANTS = (-1, 0, 1, 2, 3, 7, 1 << 31, -(1 << 40))
 """Numbers that replace attributes and sizes."""
@@ -214,6 +218,15 @@ def test_no_odd_module_ends_in_a_traceback():
     assert modules(FEW_MODULES).total() == FEW_MODULES
 
 
+def mutants(first: int, count: int, structures: int) -> Counter[str]:
+    seeds = itertools.islice(itertools.count(first_seed() + first), count)
+    return traced_mutations.outcomes(traced_mutations.originals(structures), seeds)
+
+
+def test_no_mutant_of_a_traced_module_ends_in_a_traceback():
+    assert mutants(0, FEW_MUTANTS, 1).total() == FEW_MUTANTS
+
+
 @pytest.fixture
 def limited_memory() -> Iterator[None]:
     """At most 6 GiB of addresses more: a damaged file may declare a value of any size."""
@@ -229,6 +242,15 @@ def limited_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("limited_memory")
 def test_no_damaged_file_of_many_ends_in_a_traceback():
     assert len(files(MANY_FILES)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.usefixtures("limited_memory")
+@pytest.mark.parametrize("first", [0, 10_000 if SOAKS else 1_000])
+def test_no_mutant_of_many_ends_in_a_traceback(first):
+    counts = mutants(first, MUTANTS, TRACED_STRUCTURES)
+    assert counts["merged"] > MUTANTS / 5 and counts["unmerged"]
 
 
 @pytest.mark.slow
