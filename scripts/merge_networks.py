@@ -1,28 +1,46 @@
-"""Merges networks of timm, torchvision and spandrel, as modules and as ONNX files, and prints a table.
+"""Merges networks of timm, torchvision and spandrel, as modules and as ONNX files, and prints two tables.
 
 They are small configurations with random weights and statistics, of architectures that no test of onebranch
-uses. Every network runs in a process of its own:
+uses. Every network runs in a process of its own, one after the other, in one thread:
 
     pip install --no-deps timm==1.0.31 spandrel==0.4.2 spandrel_extra_arches==0.2.0 torchvision==0.28.0
-    python scripts/merge_networks.py            # all, a Markdown table
+    python scripts/merge_networks.py            # all, as Markdown
+    python scripts/merge_networks.py --write    # all, into docs/reference/merged-networks.md
     python scripts/merge_networks.py NAFNet     # the networks of these names
     python scripts/merge_networks.py --json NAFNet   # one network, its results as JSON
+
+`--results FOLDER` keeps the results of every network in a folder, and takes those that are already there, so
+that a run can be continued.
 """
 
 import importlib
 import importlib.metadata
 import json
+import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from marked_tables import replace_tables
 
-TIME_LIMIT_SECONDS = 1200
-"""After this time a network counts as failed."""
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference" / "merged-networks.md"
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+TIME_LIMIT_SECONDS = 180
+"""Processor time of both routes together; a network that takes longer is skipped, and the table says so."""
+
+MAX_REASONS = 3
+"""The number of kinds of reasons that the second table lists for each route of a network."""
 
 PICTURES = (64, 64), (96, 64)
 """Sizes at which every network runs."""
@@ -34,17 +52,17 @@ CLASSIFIERS = {
     ),
     "timm": (
         *("tinynet_e", "semnasnet_075", "inception_next_atto", "edgenext_xx_small", "gernet_s", "dla46_c"),
-        "convnext_atto",
+        *("convnext_atto", "iformer_t", "lcnetv2_small", "repghostnet_058"),
     ),
 }
-"""Classifiers by package, each with ten classes."""
+"""Classifiers by package, each with ten classes. timm converts the last three of its own too."""
 
 RESTORERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "NAFNet": ("spandrel", "NAFNet.__arch.NAFNet_arch", {"enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]}),
     "RCAN": ("spandrel", "RCAN.__arch.rcan_arch", {"n_resgroups": 1, "n_resblocks": 2, "n_feats": 16}),
     "MoESR": ("spandrel", "MoESR.__arch.MoESR", {"dim": 16, "n_blocks": 1, "n_block": 1}),
-    "SeemoRe": ("spandrel", "SeemoRe.__arch.seemore_arch", {"num_layers": 1, "embedding_dim": 16}),
-    "FBCNN": ("spandrel", "FBCNN.__arch.FBCNN", {"nc": [8, 8, 16, 16], "nb": 1}),
+    "SeemoRe": ("spandrel", "SeemoRe.__arch.seemore_arch", {"num_layers": 1, "embedding_dim": 36}),
+    "FBCNN": ("spandrel", "FBCNN.__arch.FBCNN", {"nc": [8, 8, 16, 512], "nb": 1}),
     "KBNet_s": (
         "spandrel",
         "KBNet.__arch.kbnet_s",
@@ -81,6 +99,10 @@ RESTORERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Picture-to-picture networks: package, module and options."""
 
 
+MASKED = ("FFCResNetGenerator",)
+"""Networks that take a mask of one channel too; it is the first channel of the picture here."""
+
+
 def networks() -> Iterator[tuple[str, str, Callable[[], Any]]]:
     """Name, package and builder of every network."""
     for package, names in CLASSIFIERS.items():
@@ -104,7 +126,11 @@ def _restorer(package: str, module: str, name: str, options: dict[str, Any]) -> 
         from foreign import Picture
 
         found = importlib.import_module(f"{package}.architectures.{module}")
-        return Picture(getattr(found, name)(**options))
+        network = getattr(found, name)(**options)
+        if name in MASKED:
+            forward = network.forward
+            network.forward = lambda picture: forward(picture, picture[:, :1])
+        return Picture(network)
 
     return build
 
@@ -122,7 +148,7 @@ def define_torchvision_operations() -> None:
 
 
 def results(build: Callable[[], Any]) -> dict[str, Any]:
-    """The results of both routes, as JSON values."""
+    """The results of both routes, as JSON values, and the convolutions after the authors' own conversion."""
     define_torchvision_operations()
     import torch
 
@@ -133,17 +159,36 @@ def results(build: Callable[[], Any]) -> dict[str, Any]:
     with torch.no_grad():
         outputs = [module(_picture(size)) for size in PICTURES]
     return {
-        "module": _safely(lambda: _merged_module(module, outputs)),
-        "onnx": _safely(lambda: _merged_file(network, module, outputs)),
+        "module": _timed(lambda: _merged_module(module, outputs)),
+        "onnx": _timed(lambda: _merged_file(network, module, outputs)),
+        "authors": _authors_convolutions(module),
     }
 
 
-def _safely(merge: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result, or the error in one line."""
+def _timed(merge: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result with its seconds of processor time, or the error in one line."""
+    began = time.process_time()
     try:
-        return merge()
+        return {**merge(), "seconds": time.process_time() - began}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+
+
+def _authors_convolutions(module: Any) -> int | None:
+    """The convolutions that run after timm's conversion; None for a network without one."""
+    import torch
+    from timm.utils.model import reparameterize_model
+
+    conversions = ("fuse", "reparameterize", "switch_to_deploy")
+    if not any(hasattr(part, name) for part in module.modules() for name in conversions):
+        return None
+    converted, runs = reparameterize_model(module), Counter[str]()
+    for part in converted.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(lambda *_: runs.update(["convolution"]))
+    with torch.no_grad():
+        converted(_picture(PICTURES[0]))
+    return runs["convolution"]
 
 
 def _picture(size: tuple[int, int]) -> Any:
@@ -167,7 +212,7 @@ def _merged_module(module: Any, outputs: list[Any]) -> dict[str, Any]:
         "macs": report.macs,
         "error": max(errors) if errors else "no size runs",
         "size_limits": report.size_limits,
-        "unmerged": len(report.unmerged),
+        "unmerged": _kinds(entry.reason for entry in report.unmerged),
     }
 
 
@@ -210,32 +255,81 @@ def _merged_file(network: Any, module: Any, outputs: list[Any]) -> dict[str, Any
         "macs": report.macs,
         "error": _error(torch.from_numpy(made), outputs[0]),
         "size_limits": report.size_limits,
-        "unmerged": len(report.unmerged),
+        "unmerged": _kinds(entry.reason for entry in report.unmerged),
     }
 
 
+def _kinds(reasons: Iterable[str]) -> dict[str, int]:
+    """The kinds of reasons with their numbers, most frequent first; names and numbers are left out.
+
+    >>> _kinds(["'a' is also read elsewhere", "'b' is also read elsewhere"])
+    {"'...' is also read elsewhere": 2}
+    """
+    unnamed = (re.sub(r"'[^']*'", "'...'", reason) for reason in reasons)
+    counts = Counter(re.sub(r"\d[\d,.]*", "N", reason) for reason in unnamed)
+    return dict(counts.most_common())
+
+
 def main() -> None:
-    """Run the networks that are named, or all, and print the table."""
-    wanted = [name for name in sys.argv[1:] if name != "--json"]
+    """Run the networks that are named, or all, and print or write the tables."""
+    words = sys.argv[1:]
+    folder = None
+    if "--results" in words:
+        place = words.index("--results")
+        folder = Path(words[place + 1])
+        del words[place : place + 2]
+    wanted = [name for name in words if not name.startswith("--")]
     chosen = [entry for entry in networks() if not wanted or entry[0] in wanted]
     if "--json" in sys.argv:
         print(json.dumps(results(chosen[0][2])))
         return
-    print("| network | package | module: convolutions | parameters | error | file: convolutions | error |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    rows, reasons = [RESULT_HEADING], [REASON_HEADING]
     for name, package, _ in chosen:
-        version = importlib.metadata.version(package)
-        print(_row(name, f"{package} {version}", _in_subprocess(name)), flush=True)
+        result = _kept(name, folder)
+        rows.append(_row(name, f"{package} {importlib.metadata.version(package)}", result))
+        reasons += _reason_rows(name, result)
+        print(rows[-1], file=sys.stderr, flush=True)
+    tables = {"networks": "\n".join(rows), "reasons": "\n".join(reasons)}
+    if "--write" in sys.argv:
+        replace_tables(PAGE, tables)
+    else:
+        print("\n\n".join(tables.values()))
+
+
+RESULT_HEADING = """\
+| network | package | convolutions of the module | difference | seconds | of the file | difference | seconds |
+| --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+REASON_HEADING = """\
+| network | route | unmerged | most frequent reasons |
+| --- | --- | --- | --- |"""
+
+
+def _kept(name: str, folder: Path | None) -> dict[str, Any]:
+    """The results in the folder, or new ones, which are put there."""
+    if folder is None:
+        return _in_subprocess(name)
+    path = folder / f"{name}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(_in_subprocess(name)))
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
 
 
 def _in_subprocess(name: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--json", name]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIME_LIMIT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": "no result in time"}
+    limit = (TIME_LIMIT_SECONDS, TIME_LIMIT_SECONDS + 5)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, limit),
+    )
+    if done.returncode == -signal.SIGXCPU:
+        return {"error": f"skipped: it takes more than {TIME_LIMIT_SECONDS} seconds"}
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -244,20 +338,33 @@ def _in_subprocess(name: str) -> dict[str, Any]:
 
 def _row(name: str, package: str, result: dict[str, Any]) -> str:
     if "error" in result:
-        return f"| {name} | {package} | {result['error']} | | | | |"
-    module, file = result["module"], result["onnx"]
-    cells = [name, package, *_cells(module, 3), *_cells(file, 2)]
-    return "| " + " | ".join(cells) + " |"
+        return f"| {name} | {package} | {result['error']} | | | | | |"
+    cells = [*_cells(result["module"], result["authors"]), *_cells(result["onnx"], None)]
+    return "| " + " | ".join((name, package, *cells)) + " |"
 
 
-def _cells(result: dict[str, Any], count: int) -> list[str]:
-    """Convolutions, parameters (if three cells are wanted) and error; or the message in the first cell."""
+def _cells(result: dict[str, Any], authors: int | None) -> list[str]:
+    """Convolutions, difference and seconds; or the message in the first cell."""
     if "convolutions" not in result:
-        return [str(result["error"]), *[""] * (count - 1)]
-    arrows = [f"{before:,} -> {after:,}" for before, after in (result["convolutions"], result["parameters"])]
-    limit = " (its size is fixed)" if result["size_limits"] else ""
+        return [str(result["error"]), "", ""]
+    before, after = result["convolutions"]
+    counts = f"{before:,} -> {after:,}"
+    counts += "" if authors is None else f" (authors' conversion: {authors:,})"
+    counts += " (its size is fixed)" if result["size_limits"] else ""
     error = result["error"] if isinstance(result["error"], str) else f"{result['error']:.0e}"
-    return [arrows[0] + limit, *arrows[1 : count - 1], error]
+    return [counts, error, f"{result['seconds']:.0f}"]
+
+
+def _reason_rows(name: str, result: dict[str, Any]) -> Iterator[str]:
+    """A row for each route that has a result."""
+    for route, words in (("module", "module"), ("onnx", "file")):
+        kinds = result.get(route, {}).get("unmerged")
+        if kinds is None:
+            continue
+        first = list(kinds.items())[:MAX_REASONS]
+        rest = sum(kinds.values()) - sum(count for _, count in first)
+        texts = [f"{count} x {kind}" for kind, count in first] + ([f"{rest} others"] if rest else [])
+        yield f"| {name} | {words} | {sum(kinds.values())} | {'<br>'.join(texts)} |"
 
 
 if __name__ == "__main__":
