@@ -90,5 +90,5 @@ def test_a_manifest_writes_into_no_other_file(pictures: Path, tmp_path: Path) ->
     assert other.read_text() == "precious"
     (out / "onebranch.jsonl").unlink()
     os.mkfifo(out / "onebranch.jsonl")
-    with pytest.raises(OnebranchError, match="no file"):
+    with pytest.raises(OnebranchError, match="not a regular file"):
         enhance_files([pictures], out, OPTIONS, batch=BatchOptions(resume=True))
