@@ -110,10 +110,11 @@ OB_INLINE double exp_of_negative(double x) {
     q = q * r + 1.0 / 6;
     q = q * r + 0.5;
     const double e = 1.0 + (r + r * r * q);
-    // The last bits of `shifted` are n, in two's complement.
-    int64_t bits;
+    // The last bits of `shifted` are n, in two's complement. They are unsigned, because the shift drops the
+    // upper ones.
+    uint64_t bits;
     std::memcpy(&bits, &shifted, 8);
-    const int64_t scale_bits = (bits + 1023) << 52;
+    const uint64_t scale_bits = (bits + 1023) << 52;
     double scale;
     std::memcpy(&scale, &scale_bits, 8);
     return e * scale;
