@@ -212,7 +212,7 @@ def test_unmerged_operations_of_a_module_have_their_reasons() -> None:
         ("pad", "it crops"): lambda a: functional.pad(a, (-1, -1, 0, 0)),
         ("pad", "mode 'replicate'"): lambda a: functional.pad(a, (1, 1, 1, 1), mode="replicate"),
         ("mean", WHOLE_PICTURE): lambda a: a.mean((2, 3), keepdim=True),
-        ("mean", "over everything"): lambda a: a + a.mean(),
+        ("mean", "over a length that depends"): lambda a: a + a.mean(),
         ("add", BROADCAST): lambda a: a + a.mean(),
         ("sum", "it sums over an axis"): lambda a: a.sum((2, 3), keepdim=True),
         ("cumsum", "it sums over an axis"): lambda a: a.cumsum(2),
