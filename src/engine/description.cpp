@@ -15,7 +15,8 @@
 #include "description.h"
 
 #include <cmath>
-#include <cstring>
+
+#include "reader.h"
 
 namespace ob {
 namespace {
@@ -24,75 +25,15 @@ constexpr int32_t MAX_LAYERS = 1024, MAX_SKIPS = 4096, MAX_CHANNELS = 4096;
 constexpr int32_t MAX_KERNEL_SIZE = 31, MAX_RESAMPLING_TAPS = 64;
 constexpr double MAX_ACCUMULATOR = 2147483647.0, MAX_ROUNDED_VALUE = 2147483000.0;
 
-// Every read is checked against the bytes that are left, and every number against its range. A count is
-// checked before memory is allocated for it.
-class Reader {
-  public:
-    Reader(const uint8_t *bytes, size_t size) : at_(bytes), left_(size) {}
+constexpr char DESCRIPTION_SIGNATURE[] = {'O', 'B', 'N', 'E', 'T', 0, 0, 1};
 
-    // Null, or the first problem. After it nothing is read: integers are the least that is allowed, other
-    // numbers are 0, and arrays are empty.
-    const char *error() const { return error_; }
-    void fail(const char *error) {
-        if (!error_) error_ = error;
-        left_ = 0;
-    }
-
-    int32_t integer(int64_t least, int64_t most) {
-        int32_t value = 0;
-        if (!take(&value, 1, sizeof value)) return int32_t(least);
-        if (value >= least && value <= most) return value;
-        fail("the description of the network is damaged: a number is out of range");
-        return int32_t(least);
-    }
-
-    float number() {
-        float value = 0;
-        take(&value, 1, sizeof value);
-        if (std::isfinite(value)) return value;
-        fail("the description of the network is damaged: a number is not finite");
-        return 0;
-    }
-
-    // count: 64 bits, because the largest layer that is allowed has more weights than 32 bits can count.
-    template <class T>
-    std::vector<T> numbers(uint64_t count) {
-        if (count > left_ / sizeof(T)) fail("the description of the network is truncated");
-        if (error_) return {};
-        std::vector<T> values(static_cast<size_t>(count));
-        take(values.data(), values.size(), sizeof(T));
-        if constexpr (std::is_same_v<T, float>)
-            for (float value : values)
-                if (!std::isfinite(value))
-                    fail("the description of the network is damaged: a weight is not finite");
-        return values;
-    }
-
-    void magic() {
-        static const uint8_t expected[8] = {'O', 'B', 'N', 'E', 'T', 0, 0, 1};
-        if (left_ < 8 || std::memcmp(at_, expected, 8) != 0)
-            return fail("these bytes are not a network description of this version");
-        at_ += 8;
-        left_ -= 8;
-    }
-
-    void end() {
-        if (left_) fail("the description of the network is damaged: data follows its end");
-    }
-
-  private:
-    bool take(void *into, size_t count, size_t each) {
-        if (count > left_ / each) fail("the description of the network is truncated");
-        if (error_) return false;
-        if (count) std::memcpy(into, at_, count * each);
-        at_ += count * each;
-        left_ -= count * each;
-        return true;
-    }
-
-    const uint8_t *at_;
-    size_t left_;
-    const char *error_ = nullptr;
+constexpr ReaderMessages MESSAGES = {
+    "these bytes are not a network description of this version",
+    "the description of the network is truncated",
+    "the description of the network is damaged: a number is out of range",
+    "the description of the network is damaged: a number is not finite",
+    "the description of the network is damaged: a weight is not finite",
+    "the description of the network is damaged: data follows its end",
 };
 
 Resampler read_resampler(Reader &reader, const Description &network) {
@@ -227,8 +168,8 @@ const char *check_shapes(const Description &network) {
 }  // namespace
 
 const char *parse(const uint8_t *bytes, size_t size, Description &network) {
-    Reader reader(bytes, size);
-    reader.magic();
+    Reader reader(bytes, size, MESSAGES);
+    reader.magic(DESCRIPTION_SIGNATURE);
     network.task = Task(reader.integer(0, 2));
     network.precision = Precision(reader.integer(0, 2));
     network.channels = reader.integer(1, 3);

@@ -12,7 +12,7 @@
 
 #include <algorithm>
 
-#include "program_reader.h"
+#include "reader.h"
 
 namespace ob {
 namespace {
@@ -24,8 +24,17 @@ constexpr int32_t MAX_SIDE = MAX_PHASES * (MARGIN - 1);
 // Rows of channels that all values keep: at 1,000 columns, 1 GiB.
 constexpr int64_t MAX_KEPT_ROWS = 1 << 18;
 
+constexpr ReaderMessages MESSAGES = {
+    "these bytes are not a program of this version",
+    "the program is truncated",
+    "the program is damaged: a number is out of range",
+    "the program is damaged: a number is not finite",
+    "the program is damaged: a weight is not finite",
+    "the program is damaged: data follows its end",
+};
+
 // The channels of an operand must exist, in a value that is computed before.
-Operand read_operand(ProgramReader &reader, const Program &program) {
+Operand read_operand(Reader &reader, const Program &program) {
     Operand operand;
     operand.value = reader.integer(0, int64_t(program.nodes.size()));
     const int32_t channels = program.channels_of(operand.value);
@@ -35,7 +44,7 @@ Operand read_operand(ProgramReader &reader, const Program &program) {
 }
 
 // The sizes are checked before any weight is read; every group becomes a layer of its own.
-void read_convolution(ProgramReader &reader, ProgramNode &node) {
+void read_convolution(Reader &reader, ProgramNode &node) {
     const int32_t in = node.inputs[0].count;
     node.channels = reader.integer(1, MAX_CHANNELS);
     node.groups = reader.integer(1, std::min(in, node.channels));
@@ -66,7 +75,7 @@ void read_convolution(ProgramReader &reader, ProgramNode &node) {
     for (Layer &each : node.layers) each.slope = reader.numbers<float>(uint64_t(layer.out));
 }
 
-void read_unary(ProgramReader &reader, ProgramNode &node) {
+void read_unary(Reader &reader, ProgramNode &node) {
     if (node.inputs.size() != 1) return reader.fail("the program is damaged: the number of inputs");
     node.channels = node.inputs[0].count;
     node.unary = Unary(reader.integer(0, int32_t(Unary::Last)));
@@ -74,7 +83,7 @@ void read_unary(ProgramReader &reader, ProgramNode &node) {
     node.b = reader.numbers<float>(uint64_t(node.channels));
 }
 
-void read_binary(ProgramReader &reader, ProgramNode &node) {
+void read_binary(Reader &reader, ProgramNode &node) {
     if (node.inputs.size() != 2) return reader.fail("the program is damaged: the number of inputs");
     node.channels = node.inputs[0].count;
     node.binary = Binary(reader.integer(0, int32_t(Binary::Last)));
@@ -82,7 +91,7 @@ void read_binary(ProgramReader &reader, ProgramNode &node) {
         reader.fail("the program is damaged: an operation on different numbers of channels");
 }
 
-void read_gather(ProgramReader &reader, ProgramNode &node) {
+void read_gather(Reader &reader, ProgramNode &node) {
     int64_t channels = 0;
     for (const Operand &input : node.inputs) channels += input.count;
     if (channels > MAX_CHANNELS) return reader.fail("the program is damaged: too many channels");
@@ -99,7 +108,7 @@ bool reads_rows_in_time(const Program &program, const ProgramNode &node) {
     });
 }
 
-ProgramNode read_node(ProgramReader &reader, const Program &program) {
+ProgramNode read_node(Reader &reader, const Program &program) {
     ProgramNode node;
     node.kind = NodeKind(reader.integer(0, int32_t(NodeKind::Last)));
     node.lag = reader.integer(0, MAX_LAG);
@@ -137,7 +146,7 @@ std::vector<int32_t> Program::depths() const {
 }
 
 const char *parse_program(const uint8_t *bytes, size_t size, Program &program) {
-    ProgramReader reader(bytes, size);
+    Reader reader(bytes, size, MESSAGES);
     reader.magic(PROGRAM_SIGNATURE);
     program.channels = reader.integer(1, 4);
     program.output_channels = reader.integer(program.channels, program.channels);

@@ -92,7 +92,7 @@ struct ValueRows {
     Border border = Border::Zero;
 };
 
-struct ProgramStrip::State {
+struct ProgramStrip::State : Allocator {
     const PackedProgram &packed;
     const Program &program;
     const KernelSet &kernels;
@@ -107,12 +107,8 @@ struct ProgramStrip::State {
     Buffer<int32_t> zeros, scratch;         // zeros: a row of the widest value
     Buffer<float> line, shuffled, output;   // rows of pixels
     size_t line_size = 0;
-    bool complete = true;
 
     State(const PackedProgram &packed, const ob_format &format, Interval columns, Interval rows);
-    template <class T>
-    Buffer<T> buffer_of(uint64_t count);
-    Ring make_ring(int depth, uint64_t row_size);
     void allocate();
 
     int32_t *plane(const Operand &operand, int64_t y, int channel) const;
@@ -129,21 +125,6 @@ struct ProgramStrip::State {
     void gather(const ProgramNode &node, size_t value, int64_t y);
     void emit(int64_t y, const Samples &target, int64_t first_target_row);
 };
-
-template <class T>
-Buffer<T> ProgramStrip::State::buffer_of(uint64_t count) {
-    Buffer<T> buffer(count);
-    complete = complete && buffer.data();
-    return buffer;
-}
-
-Ring ProgramStrip::State::make_ring(int depth, uint64_t row_size) {
-    Ring ring;
-    ring.depth = depth;
-    ring.row_size = size_t(row_size);
-    ring.cells = buffer_of<int32_t>(uint64_t(depth) * row_size);
-    return ring;
-}
 
 ProgramStrip::State::State(const PackedProgram &of, const ob_format &form, Interval wanted_columns,
                            Interval wanted_rows)

@@ -17,21 +17,6 @@ int32_t zero_cell(const Layer &layer) { return int32_t(0x01010101u * uint32_t(la
 
 }  // namespace
 
-template <class T>
-Buffer<T> Strip::State::buffer_of(uint64_t count) {
-    Buffer<T> buffer(count);
-    complete = complete && buffer.data();
-    return buffer;
-}
-
-Ring Strip::State::make_ring(int depth, uint64_t row_size) {
-    Ring ring;
-    ring.depth = depth;
-    ring.row_size = size_t(row_size);
-    ring.cells = buffer_of<int32_t>(uint64_t(depth) * row_size);
-    return ring;
-}
-
 FloatRing Strip::State::make_float_ring(int of_planes, int depth, int64_t of_columns) {
     FloatRing ring;
     ring.planes = of_planes;

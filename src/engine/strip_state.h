@@ -16,6 +16,26 @@ struct Ring {
     int32_t *row(int64_t y) const { return cells.data() + size_t(y % depth) * row_size; }
 };
 
+// Allocates the memory of a strip. complete: false after an allocation has failed; then nothing may be used.
+struct Allocator {
+    bool complete = true;
+
+    template <class T>
+    Buffer<T> buffer_of(uint64_t count) {
+        Buffer<T> buffer(count);
+        complete = complete && buffer.data();
+        return buffer;
+    }
+
+    Ring make_ring(int depth, uint64_t row_size) {
+        Ring ring;
+        ring.depth = depth;
+        ring.row_size = size_t(row_size);
+        ring.cells = buffer_of<int32_t>(uint64_t(depth) * row_size);
+        return ring;
+    }
+};
+
 // Rows of plain floats with a margin on both sides, by plane and row.
 struct FloatRing {
     Buffer<float> values;
@@ -36,7 +56,7 @@ struct Stage {
     Buffer<int32_t> zeros;  // a row of the input's zero
 };
 
-struct Strip::State {
+struct Strip::State : Allocator {
     const Network &network;
     const Description &description;
     const KernelSet &kernels;
@@ -57,7 +77,6 @@ struct Strip::State {
     Buffer<int32_t> scratch;
     size_t output_width = 0;  // floats of a row of `output`
     size_t phase_width = 0;   // floats of a row of `phase_rows`
-    bool complete = true;     // false: there was not enough memory, and no step may be taken
 
     State(const Network &network, const ob_format &format, Interval columns, Interval rows);
     void allocate();
@@ -66,9 +85,6 @@ struct Strip::State {
     void allocate_zeros(size_t index);
     void allocate_picture_rows();
     uint64_t transformed_size(const PackedLayer &layer) const;
-    template <class T>
-    Buffer<T> buffer_of(uint64_t count);
-    Ring make_ring(int depth, uint64_t row_size);
     FloatRing make_float_ring(int planes, int depth, int64_t columns);
     void keep_tail_row(int64_t y);
     void take(const Samples &source, int64_t first_row, int64_t y);

@@ -1,4 +1,4 @@
-// Reads the numbers of a program from untrusted bytes, as description.cpp reads those of a network.
+// Reads numbers from untrusted bytes: of a description of a network, or of a program.
 #pragma once
 
 #include <cmath>
@@ -10,11 +10,17 @@
 
 namespace ob {
 
+// What is said of damaged bytes.
+struct ReaderMessages {
+    const char *signature, *truncated, *out_of_range, *number_not_finite, *weight_not_finite, *trailing;
+};
+
 // Every read is checked against the bytes that are left, and every number against its range. A count is
 // checked before memory is allocated for it.
-class ProgramReader {
+class Reader {
   public:
-    ProgramReader(const uint8_t *bytes, size_t size) : at_(bytes), left_(size) {}
+    Reader(const uint8_t *bytes, size_t size, const ReaderMessages &messages)
+        : at_(bytes), left_(size), messages_(messages) {}
 
     // Null, or the first problem. After it nothing is read: integers are the least that is allowed, other
     // numbers are 0, and arrays are empty.
@@ -28,7 +34,7 @@ class ProgramReader {
         int32_t value = 0;
         if (!take(&value, 1, sizeof value)) return int32_t(least);
         if (value >= least && value <= most) return value;
-        fail("the program is damaged: a number is out of range");
+        fail(messages_.out_of_range);
         return int32_t(least);
     }
 
@@ -36,38 +42,37 @@ class ProgramReader {
         float value = 0;
         take(&value, 1, sizeof value);
         if (std::isfinite(value)) return value;
-        fail("the program is damaged: a number is not finite");
+        fail(messages_.number_not_finite);
         return 0;
     }
 
     // count: 64 bits, because the largest layer that is allowed has more weights than 32 bits can count.
     template <class T>
     std::vector<T> numbers(uint64_t count) {
-        if (count > left_ / sizeof(T)) fail("the program is truncated");
+        if (count > left_ / sizeof(T)) fail(messages_.truncated);
         if (error_) return {};
         std::vector<T> values(static_cast<size_t>(count));
         take(values.data(), values.size(), sizeof(T));
         if constexpr (std::is_same_v<T, float>)
             for (float value : values)
-                if (!std::isfinite(value)) fail("the program is damaged: a weight is not finite");
+                if (!std::isfinite(value)) fail(messages_.weight_not_finite);
         return values;
     }
 
     // signature: the 8 bytes that must come next.
     void magic(const char *signature) {
-        if (left_ < 8 || std::memcmp(at_, signature, 8) != 0)
-            return fail("these bytes are not a program of this version");
+        if (left_ < 8 || std::memcmp(at_, signature, 8) != 0) return fail(messages_.signature);
         at_ += 8;
         left_ -= 8;
     }
 
     void end() {
-        if (left_) fail("the program is damaged: data follows its end");
+        if (left_) fail(messages_.trailing);
     }
 
   private:
     bool take(void *into, size_t count, size_t each) {
-        if (count > left_ / each) fail("the program is truncated");
+        if (count > left_ / each) fail(messages_.truncated);
         if (error_) return false;
         if (count) std::memcpy(into, at_, count * each);
         at_ += count * each;
@@ -77,6 +82,7 @@ class ProgramReader {
 
     const uint8_t *at_;
     size_t left_;
+    const ReaderMessages &messages_;
     const char *error_ = nullptr;
 };
 
