@@ -127,10 +127,9 @@ const char *open_stream(const ob_network *network, const ob_format &format, int3
     int64_t columns = strip_for_cache(bytes_of_column(net), width);
     if (width / threads >= min_stream_strip(net))
         columns = std::min(columns, (width + threads - 1) / threads);
-    return stream->state.open(cut(width, std::max(round_up(columns, unit), unit), unit),
-                              [&](const Interval &range) {
-                                  return Strip(net, format, range, Interval{0, height});
-                              });
+    return stream->state.open(
+        cut(width, std::max(round_up(columns, unit), unit), unit),
+        [&](const Interval &range) { return Strip(net, format, range, Interval{0, height}); });
 }
 
 const char *open_network(const uint8_t *bytes, size_t size, const KernelSet *set,
@@ -165,11 +164,10 @@ const char *ob_instruction_sets(void) {
 
 ob_network *ob_open(const uint8_t *description, size_t size, const char *instructions, char *message,
                     size_t message_size) {
-    return ob::open_for<ob_network>(
-        instructions, message, message_size,
-        [&](const ob::KernelSet *set, std::unique_ptr<ob_network> &network) {
-            return ob::open_network(description, size, set, network);
-        });
+    return ob::open_for<ob_network>(instructions, message, message_size,
+                                    [&](const ob::KernelSet *set, std::unique_ptr<ob_network> &network) {
+                                        return ob::open_network(description, size, set, network);
+                                    });
 }
 
 void ob_close(ob_network *network) { delete network; }

@@ -25,12 +25,9 @@ constexpr int32_t MAX_SIDE = MAX_PHASES * (MARGIN - 1);
 constexpr int64_t MAX_KEPT_ROWS = 1 << 18;
 
 constexpr ReaderMessages MESSAGES = {
-    "these bytes are not a program of this version",
-    "the program is truncated",
-    "the program is damaged: a number is out of range",
-    "the program is damaged: a number is not finite",
-    "the program is damaged: a weight is not finite",
-    "the program is damaged: data follows its end",
+    "these bytes are not a program of this version",    "the program is truncated",
+    "the program is damaged: a number is out of range", "the program is damaged: a number is not finite",
+    "the program is damaged: a weight is not finite",   "the program is damaged: data follows its end",
 };
 
 // The channels of an operand must exist, in a value that is computed before.

@@ -62,12 +62,11 @@ const char *run_program(const PackedProgram &packed, const ob_format &format, co
                         int threads, int64_t strip, int64_t band, ob_cancellation callback) {
     if (const char *error = check_program_format(format)) return error;
     if (const char *error = check_threads(threads)) return error;
-    return run_pieces(pieces_for(packed, format, threads, strip, band), threads, callback,
-                      source_of(packed, format, input, format.height),
-                      target_of(packed, format, output, format.height * packed.program.scale),
-                      [&](const Piece &piece) {
-                          return ProgramStrip(packed, format, piece.columns, piece.rows);
-                      });
+    return run_pieces(
+        pieces_for(packed, format, threads, strip, band), threads, callback,
+        source_of(packed, format, input, format.height),
+        target_of(packed, format, output, format.height * packed.program.scale),
+        [&](const Piece &piece) { return ProgramStrip(packed, format, piece.columns, piece.rows); });
 }
 
 // Example, x2, lag 3: after 10 rows of the picture, 7 rows are complete, which are 14 rows of the result.
@@ -117,11 +116,10 @@ extern "C" {
 
 ob_program *ob_program_open(const uint8_t *bytes, size_t size, const char *instructions, char *message,
                             size_t message_size) {
-    return ob::open_for<ob_program>(
-        instructions, message, message_size,
-        [&](const ob::KernelSet *set, std::unique_ptr<ob_program> &program) {
-            return ob::open_program(bytes, size, set, program);
-        });
+    return ob::open_for<ob_program>(instructions, message, message_size,
+                                    [&](const ob::KernelSet *set, std::unique_ptr<ob_program> &program) {
+                                        return ob::open_program(bytes, size, set, program);
+                                    });
 }
 
 void ob_program_close(ob_program *program) { delete program; }
