@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+import onebranch
 from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
 from onebranch.model import file
 from onebranch.nn.block import PRELU_COMPUTATIONS
-from onebranch.nn.network import Network, load
+from onebranch.nn.network import Network, load, weights_of
 from onebranch.spec.network import convert
 from onebranch.spec.renamed_keys import translate_config
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -28,13 +30,13 @@ from onebranch.training.crops import Crops
 from onebranch.training.degradation import Degradation, degrade
 from onebranch.training.ema import estimate_statistics
 from onebranch.training.example_config import example
+from onebranch.training.initialization import initialize_from
 from onebranch.training.log import Log
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective
 from onebranch.training.picture_cache import PairSource, load_pairs, training_source
 from onebranch.training.schedule import Schedule
-from onebranch.training.state import initialize_from
 from onebranch.training.validation import validation_pairs
 
 
@@ -259,8 +261,6 @@ def test_x2_becomes_x4_by_a_fresh_tail():
     spec = expand(NetworkShorthand(**short))
     torch.manual_seed(0)
     donor = Network(spec)
-    from onebranch.nn.network import weights_of
-
     model = file.Model(spec=spec, weights=weights_of(donor))
     wider = Network(expand(NetworkShorthand(**short, scale=4)))
     left = initialize_from(wider, model)
@@ -269,6 +269,45 @@ def test_x2_becomes_x4_by_a_fresh_tail():
     other = Network(expand(NetworkShorthand(**{**short, "depth": 3})))
     with pytest.raises(OnebranchError, match=r"blocks\.2"):
         initialize_from(other, model)
+
+
+BLOCK_WITH_A_PLAIN_BRANCH = ("3x3*2 1x1", "1x1*2 3x3", "3x3", "identity")
+
+
+@pytest.mark.parametrize("head_and_tail", [("3x3",), ("3x3", "1x1")], ids=["same-ends", "branched-ends"])
+def test_branches_start_from_a_merged_model(head_and_tail):
+    """The network with branches computes what the merged model does, and trains all its branches."""
+    ends = BlockShorthand(branches=head_and_tail)
+    short = {"task": "upscale", "width": 4, "depth": 2, "branches": BLOCK_WITH_A_PLAIN_BRANCH}
+    spec = expand(NetworkShorthand(**short, head=ends, tail=ends))
+    torch.manual_seed(1)
+    trained = file.Model(spec=spec, weights=weights_of(Network(spec)))
+    merged, _ = onebranch.merge(trained)
+    assert all(len(block.branches) == 1 for block in merged.spec.all_blocks)
+    network = Network(spec)
+    assert initialize_from(network, merged) == ()
+    pictures = torch.rand(2, 1, 9, 11)
+    expected = load(merged.spec, merged.weights)(pictures)
+    torch.testing.assert_close(network(pictures), expected, atol=2e-6, rtol=0)
+    network(pictures).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("branches", "reason"),
+    [
+        (("3x3 1x1", "identity"), "no branch '3x3' to hold the merged kernel"),
+        (("3x3 bn", "3x3"), "has batch normalization here"),
+        (("1x1", "1x1*2 1x1"), "3x3 of 1 to 4 channels there and 1x1 of 1 to 4 channels here"),
+    ],
+)
+def test_a_merged_model_that_does_not_fit_is_refused(branches, reason):
+    short = {"task": "upscale", "width": 4, "depth": 1}
+    spec = expand(NetworkShorthand(**short, branches=("3x3",)))
+    merged = file.Model(spec=spec, weights=weights_of(Network(spec)))
+    network = Network(expand(NetworkShorthand(**short, branches=branches)))
+    with pytest.raises(OnebranchError, match=re.escape(reason)):
+        initialize_from(network, merged)
 
 
 def test_population_statistics_are_those_of_the_batches():

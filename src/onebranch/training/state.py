@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from onebranch.nn.network import Network
 from onebranch.spec.network import convert
 from onebranch.training import checkpoint, ema
 from onebranch.training.config import Config, Training, to_dict
+from onebranch.training.initialization import initialize_from
 from onebranch.training.objective import model_for
 from onebranch.training.optimizers import optimizer_of
 from onebranch.training.process import Process
@@ -76,30 +76,6 @@ def initial_state(config: Config, process: Process) -> State:
     optimizer = optimizer_of(network, options, process.device)
     threads = 0 if options.threads == "auto" else options.threads
     return State(network, ema.averaged_copy(network), optimizer, 0, False, threads, None, options.prelu)
-
-
-def initialize_from(network: Network, model: file.Model) -> tuple[str, ...]:
-    """Copy a model's weights into a network of the same spec; returns the names that were not copied.
-
-    A network of another scale or task may differ in its tail and resampling layer, which then keep their
-    initial weights. Raises OnebranchError if anything else differs.
-    """
-    ours = network.state_dict()
-    wanted = {n for n in ours if not n.endswith("num_batches_tracked")}
-    same_end = all(
-        getattr(network.spec, key) == getattr(model.spec, key) for key in ("task", "scale", "downsampling")
-    )
-    ends = () if same_end else ("tail.", "resample.")
-    not_copied = tuple(sorted(n for n in wanted if n.startswith(ends))) if ends else ()
-    for name in sorted(wanted - set(not_copied)):
-        if name not in model.weights or tuple(model.weights[name].shape) != tuple(ours[name].shape):
-            raise OnebranchError(
-                f"config: 'training.init_from' holds another network: '{name}' is missing or has another"
-                " shape; head and blocks must be the same"
-            )
-        ours[name] = torch.from_numpy(np.array(model.weights[name]))
-    network.load_state_dict(ours)
-    return not_copied
 
 
 def resume(state: State, path: Path, config: Config) -> None:
