@@ -50,7 +50,7 @@ _precision: Decorator = click.option(
 )
 
 
-UNTIMED = ("resumed-clip",)
+UNTIMED = ("resumed-clip", "clip-sheet")
 """Commands that measure no time."""
 
 
@@ -501,6 +501,34 @@ def resumed_clip_command(frames: int, kills: int, pictures: Path, as_json: bool)
         _print_lines(result.lines())
     if not result.is_same:
         sys.exit(1)
+
+
+@benchmarks.command("clip-sheet")
+@click.option(
+    "--pictures",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with photographs of at least 640x360 that the clip shows.",
+)
+@click.option(
+    "--frames", default=240, show_default=True, type=click.IntRange(2), help="Of the clip, 24 a second."
+)
+@click.option("--model", default="photo-x2-int8", show_default=True)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw some of the frames."
+)
+@_json
+def clip_sheet_command(pictures: Path, frames: int, model: str, output: Path | None, as_json: bool) -> None:
+    """Enhance a clip of moving photographs, compare every frame with the original view, and draw some."""
+    from benchmarks.clip_sheet import draw, measure_clip, report
+
+    sheet = measure_clip(pictures, frames, model)
+    if as_json:
+        _print_json([asdict(frame) for frame in sheet.frames])
+    else:
+        _print_lines(report(sheet))
+    if output:
+        draw(sheet, output)
 
 
 @benchmarks.command("places")

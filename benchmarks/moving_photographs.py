@@ -39,7 +39,7 @@ def make_moving_photographs(path: Path, pictures: Path, frames: int, size: tuple
         sound: Any = container.add_stream("aac", rate=SOUND_RATE, layout="mono")
         seconds = Fraction(frames, FRAME_RATE)
         tones = _tones(int(seconds * SOUND_RATE))
-        for number, picture in enumerate(_views(pictures, frames, size)):
+        for number, picture in enumerate(views(pictures, frames, size)):
             frame: Any = av.VideoFrame.from_ndarray(np.asarray(picture), "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE)
             container.mux(stream.encode(frame))
@@ -53,7 +53,7 @@ def make_moving_photographs(path: Path, pictures: Path, frames: int, size: tuple
     return path
 
 
-def _views(pictures: Path, frames: int, size: tuple[int, int]) -> Iterator["Image"]:
+def views(pictures: Path, frames: int, size: tuple[int, int]) -> Iterator["Image"]:
     """What each frame shows: a window that moves over a photograph and becomes smaller, or larger."""
     from PIL import Image
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import clip_sheet
 from benchmarks.long_clip import compare_files
 from benchmarks.moving_photographs import make_moving_photographs
 from benchmarks.places import Place, installed_bytes, report
 from clips import contents
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
+from onebranch.images.reading import read
 from onebranch.images.writing import write
 
 
@@ -36,6 +38,20 @@ def test_clips_of_photographs_move_and_have_sound(tmp_path: Path, photographs: P
     (tmp_path / "empty").mkdir()
     with pytest.raises(OnebranchError, match="no picture in"):
         make_moving_photographs(tmp_path / "none.mkv", tmp_path / "empty", 6, (24, 32))
+
+
+def test_every_frame_of_a_clip_is_compared_and_some_are_drawn(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_sheet, "SIZE", (24, 32))
+    monkeypatch.setattr(clip_sheet, "SHOT_FRAMES", 2)
+    sheet = clip_sheet.measure_clip(photographs, 3, "photo-x2-int8")
+    assert (sheet.frames_in, sheet.frames_out, len(sheet.frames)) == (3, 3, 3)
+    assert [number for number, _ in sheet.rows] == [1]
+    lines = clip_sheet.report(sheet)
+    assert lines[0] == "frames: 3 in, 3 out" and lines[1] == "times: largest difference 0.3 ms"
+    clip_sheet.draw(sheet, tmp_path / "sheet.png")
+    assert read(str(tmp_path / "sheet.png")).pixels.shape[:2] == (48 + 8 + 26, 3 * (64 + 8) + 8)
 
 
 def test_places_that_cannot_run_are_named() -> None:
