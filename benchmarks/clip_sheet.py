@@ -66,7 +66,9 @@ def measure_clip(pictures: Path, frames: int, model: str) -> ClipSheet:
     height, width = SIZE[0] * 2, SIZE[1] * 2
     measured, rows = [], []
     originals = views(pictures, frames, (height, width))
-    for number, ((start, small), (end, large), view) in enumerate(zip(before, after, originals, strict=False)):
+    for number, ((start, small), (end, large), view) in enumerate(
+        zip(before, after, originals, strict=False)
+    ):
         versions = resize(small, height, width, "bicubic"), large, np.asarray(view)
         bicubic, enhanced, original = (_luma(version) for version in versions)
         scores = psnr(bicubic, original), psnr(enhanced, original)

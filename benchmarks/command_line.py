@@ -177,7 +177,8 @@ def quality_command(size: str, rounds: int, threads: int | None, plot: Path | No
     """
     from benchmarks.configurations import threads_or_all
     from benchmarks.plots import check
-    from benchmarks.quality_speed import compare, processor_name, save_plot
+    from benchmarks.quality_plot import save_plot
+    from benchmarks.quality_speed import compare, processor_name
 
     if plot:
         check(plot)

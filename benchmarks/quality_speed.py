@@ -21,9 +21,6 @@ PLAIN_SCORES = {"OpenCV cubic": 30.24, LANCZOS: None}
 
 BITS = ("fp32", "bf16", "int8")
 
-COLOURS = {"engine": "#d9662b", "onnxruntime": "#5b8db8", "openvino": "#8f7bb8", "resize": "#7a7a7a"}
-"""Colours of the plot, by what runs the network."""
-
 
 @dataclass(frozen=True)
 class QualityRow:
@@ -162,42 +159,3 @@ def processor_name() -> str:
     except (OSError, StopIteration):
         name = platform.machine()
     return f"{name} ({instruction_sets()[0]})"
-
-
-def save_plot(rows: Sequence[QualityRow], title: str, path: Path) -> None:
-    """PSNR over milliseconds (logarithmic); published scores are hollow, our precisions joined by a line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(9, 5.2), layout="constrained")
-    for row in rows:
-        if row.psnr is not None:
-            _draw_row(axes, row, row.psnr)
-    ours = [row for row in rows if row.psnr is not None and row.runtime == "engine"]
-    for name in dict.fromkeys(row.network for row in ours):
-        line = sorted((row.milliseconds, row.psnr or 0.0) for row in ours if row.network == name)
-        axes.plot(*zip(*line, strict=True), color=COLOURS["engine"], linewidth=1)
-    for runtime, colour in COLOURS.items():
-        axes.scatter([], [], color=colour, label=runtime)
-    axes.scatter([], [], color="white", edgecolors="black", label="published score")
-    axes.set(xscale="log", xlabel="milliseconds a frame, logarithmic", ylabel="PSNR on Set14 ×2 in dB")
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
-def _draw_row(axes: Any, row: QualityRow, psnr: float) -> None:
-    """One point with its label, below it for OpenVINO."""
-    colour = COLOURS[row.runtime]
-    face = colour if row.measured else "white"
-    axes.scatter(row.milliseconds, psnr, s=46, color=face, edgecolors=colour, linewidths=1.5, zorder=3)
-    text = f"{row.network} {row.precision}" if row.runtime == "engine" else row.network
-    offset = (5, 4) if row.runtime != "openvino" else (5, -10)
-    style = {"textcoords": "offset points", "fontsize": 7.5, "color": colour}
-    axes.annotate(text.strip(), (row.milliseconds, psnr), xytext=offset, **style)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.published_networks import NETWORKS, parameter_count
-from benchmarks.quality_speed import QualityRow, compare, processor_name, save_plot
+from benchmarks.quality_plot import save_plot
+from benchmarks.quality_speed import QualityRow, compare, processor_name
 from benchmarks.tables import print_quality
 from onebranch.bench import Pacing
 
