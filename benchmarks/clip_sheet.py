@@ -44,7 +44,7 @@ class MeasuredFrame:
 class ClipSheet:
     """All measured frames, how many were in the clip and in the result, and the drawn ones.
 
-    rows: per drawn frame its number, and its pixels (H, W, 3) by bicubic, enhanced and original.
+    rows: of each drawn frame its number, and its pixels (H, W, 3): bicubic, enhanced, original.
     """
 
     frames: list[MeasuredFrame]
@@ -64,7 +64,8 @@ def measure_clip(pictures: Path, frames: int, model: str) -> ClipSheet:
         enhance_video(clip, result, model, video=VideoOptions(codec="ffv1"))
         before, after = list(_frames(clip)), list(_frames(result))
     height, width = SIZE[0] * 2, SIZE[1] * 2
-    measured, rows = [], []
+    measured: list[MeasuredFrame] = []
+    rows: list[tuple[int, tuple[np.ndarray, ...]]] = []
     originals = views(pictures, frames, (height, width))
     for number, ((start, small), (end, large), view) in enumerate(
         zip(before, after, originals, strict=False)
@@ -103,8 +104,7 @@ def report(sheet: ClipSheet) -> list[str]:
     return [
         f"frames: {sheet.frames_in} in, {sheet.frames_out} out",
         f"times: largest difference {max(shifts) * 1000:.1f} ms",
-        f"PSNR of luma over bicubic: {np.mean(gains):+.2f} dB on average; smallest {gains[worst]:+.2f} dB,"
-        f" in frame {worst}",
+        f"PSNR of luma over bicubic: mean {np.mean(gains):+.2f} dB, least {gains[worst]:+.2f} dB (frame {worst})",
         f"largest change of it from one frame to the next: {max(jumps, default=0.0):.2f} dB",
     ]
 

@@ -1,6 +1,6 @@
 """PSNR against time: our shipped x2 models in the engine, the literature's networks in other runtimes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
