@@ -104,7 +104,7 @@ def report(sheet: ClipSheet) -> list[str]:
     return [
         f"frames: {sheet.frames_in} in, {sheet.frames_out} out",
         f"times: largest difference {max(shifts) * 1000:.1f} ms",
-        f"luma PSNR over bicubic: mean {np.mean(gains):+.2f} dB, least {gains[worst]:+.2f} dB (frame {worst})",
+        f"luma PSNR over bicubic: mean {np.mean(gains):+.2f} dB, min {gains[worst]:+.2f} dB (frame {worst})",
         f"largest change of it from one frame to the next: {max(jumps, default=0.0):.2f} dB",
     ]
 

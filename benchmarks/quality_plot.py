@@ -37,9 +37,8 @@ def save_plot(rows: Sequence[QualityRow], title: str, path: Path) -> None:
     for row in shown:
         colour = COLOURS[row.runtime]
         face = colour if row.measured else "white"
-        axes.scatter(
-            row.milliseconds, row.psnr, s=46, color=face, edgecolors=colour, linewidths=1.5, zorder=3
-        )
+        point = row.milliseconds, row.psnr or 0.0
+        axes.scatter(*point, s=46, color=face, edgecolors=colour, linewidths=1.5, zorder=3)
     _describe(axes, title)
     plain = [
         f"{row.network}: {row.psnr:.2f} dB in {row.milliseconds:.1f} ms" for row in scored if row not in shown
