@@ -504,6 +504,21 @@ def resumed_clip_command(frames: int, kills: int, pictures: Path, as_json: bool)
         sys.exit(1)
 
 
+@benchmarks.command("tracing")
+@_rounds(3)
+@_json
+def tracing_command(rounds: int, as_json: bool) -> None:
+    """Processor time of tracing and merging modules of many branches, beside one plain torch.export."""
+    from benchmarks.tracing import measure, report, targets
+
+    rows = measure(rounds)
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+    else:
+        _print_lines(report(rows))
+        print_targets(targets(rows), "Goals")
+
+
 @benchmarks.command("clip-sheet")
 @click.option(
     "--pictures",

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import clip_sheet
+from benchmarks import clip_sheet, tracing
 from benchmarks.long_clip import compare_files
 from benchmarks.moving_photographs import make_moving_photographs
 from benchmarks.places import Place, installed_bytes, report
@@ -49,9 +49,24 @@ def test_every_frame_of_a_clip_is_compared_and_some_are_drawn(
     assert (sheet.frames_in, sheet.frames_out, len(sheet.frames)) == (3, 3, 3)
     assert [number for number, _ in sheet.rows] == [1]
     lines = clip_sheet.report(sheet)
-    assert lines[0] == "frames: 3 in, 3 out" and lines[1] == "times: largest difference 0.3 ms"
+    assert (
+        lines[0] == "frames: 3 in, 3 out"
+        and lines[1] == "times since the first frame: largest difference 0.3 ms"
+    )
     clip_sheet.draw(sheet, tmp_path / "sheet.png")
     assert read(str(tmp_path / "sheet.png")).pixels.shape[:2] == (48 + 8 + 26, 3 * (64 + 8) + 8)
+
+
+def test_tracing_is_compared_with_one_export() -> None:
+    rows = [tracing.TracingRow("n", 2.0, 5.0, 7.0), tracing.TracingRow("m", 2.0, 3.0, 7.0)]
+    assert [goal.met for goal in tracing.targets(rows)] == [False, True]
+    assert tracing.report(rows)[-1] == "| m | 2.0 s | 3.0 s | 1.50 | 7.0 s |"
+
+
+@pytest.mark.slow
+def test_tracing_is_measured() -> None:
+    (row,) = tracing.measure(1, {"three branches": lambda: tracing.ManyBranches(3)})
+    assert row.network == "three branches" and min(row.export, row.trace, row.merge) > 0
 
 
 def test_places_that_cannot_run_are_named() -> None:
