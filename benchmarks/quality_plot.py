@@ -30,23 +30,32 @@ def save_plot(rows: Sequence[QualityRow], title: str, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(10, 6))
     scored = [row for row in rows if row.psnr is not None]
-    shown = [row for row in scored if row.runtime != "resize"]
-    for name in dict.fromkeys(row.network for row in shown):
-        points = sorted((row.milliseconds, row.psnr) for row in shown if row.network == name)
-        axes.plot(*zip(*points, strict=True), color="#bbbbbb", linewidth=1, zorder=1)
-    for row in shown:
-        colour = COLOURS[row.runtime]
-        face = colour if row.measured else "white"
-        point = row.milliseconds, row.psnr or 0.0
-        axes.scatter(*point, s=46, color=face, edgecolors=colour, linewidths=1.5, zorder=3)
+    networks = [row for row in scored if row.runtime != "resize"]
+    _draw_points(axes, networks)
     _describe(axes, title)
-    plain = [
-        f"{row.network}: {row.psnr:.2f} dB in {row.milliseconds:.1f} ms" for row in scored if row not in shown
-    ]
-    axes.text(0.01, 0.02, "\n".join(plain), transform=axes.transAxes, fontsize=8, color="#555555")
-    _label(figure, axes, shown)
+    _list_resizing(axes, [row for row in scored if row.runtime == "resize"])
+    _label(figure, axes, networks)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     pyplot.close(figure)
+
+
+def _draw_points(axes: Any, rows: Sequence[QualityRow]) -> None:
+    """Every point, and a line through those of a network."""
+    for name in dict.fromkeys(row.network for row in rows):
+        points = sorted((row.milliseconds, row.psnr) for row in rows if row.network == name)
+        axes.plot(*zip(*points, strict=True), color="#bbbbbb", linewidth=1, zorder=1)
+    for row in rows:
+        colour = COLOURS[row.runtime]
+        face = colour if row.measured else "white"
+        axes.scatter(
+            row.milliseconds, row.psnr, s=46, color=face, edgecolors=colour, linewidths=1.5, zorder=3
+        )
+
+
+def _list_resizing(axes: Any, rows: Sequence[QualityRow]) -> None:
+    """Plain resizing as text in a corner: its points would take most of the plot's width."""
+    lines = [f"{row.network}: {row.psnr:.2f} dB in {row.milliseconds:.1f} ms" for row in rows]
+    axes.text(0.01, 0.02, "\n".join(lines), transform=axes.transAxes, fontsize=8, color="#555555")
 
 
 def _describe(axes: Any, title: str) -> None:
