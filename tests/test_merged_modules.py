@@ -15,6 +15,7 @@ from rich.console import Console
 import onebranch
 import onebranch.exporting.torch_module
 from onebranch.cli.proof import print_graph_report
+from onebranch.errors import OnebranchError
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -349,3 +350,36 @@ def test_an_original_that_is_random_is_not_blamed_on_the_merge():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     with pytest.raises(onebranch.OnebranchError, match="the original model itself gives two different"):
         onebranch.merge(model)
+
+
+class Unfinished(torch.nn.Module):
+    """Uses an attribute that it does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolution(x)
+
+
+class Branching(torch.nn.Module):
+    """Its control flow depends on data."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (torch.nn.Conv2d(4, 2, 1), "Conv2d does not run with the example inputs (Given groups=1"),
+        (
+            Unfinished(),
+            "does not run with the example inputs ('Unfinished' object has no attribute 'convolution')",
+        ),
+        (Branching(), "torch.export cannot trace Branching ("),
+    ],
+    ids=["channels", "attribute", "control flow"],
+)
+def test_a_module_that_fails_by_itself_is_told_from_one_that_cannot_be_traced(module, reason):
+    with pytest.raises(OnebranchError) as caught:
+        onebranch.merge(module.eval(), torch.rand(1, 3, 8, 8))
+    assert reason in str(caught.value)
+    assert ("control flow that depends on data" in str(caught.value)) == isinstance(module, Branching)

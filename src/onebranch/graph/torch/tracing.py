@@ -3,6 +3,7 @@
 In-place operations are replaced by functional ones. Guards check that the trace holds for its inputs.
 """
 
+import copy
 import inspect
 import logging
 import warnings
@@ -39,17 +40,17 @@ def trace(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModu
     doubled = _pytree.tree_map(_repeat_to_batch_2, example_inputs)
     try:
         traced = _traced(module, doubled)
-    except _Untraceable as error:
-        return _traced_or_refused(module, example_inputs, str(error))
+    except _Untraceable:
+        return _traced_or_refused(module, example_inputs)
     return _for_example(traced, module, example_inputs)
 
 
-def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...], reason: str) -> GraphModule:
+def _traced_or_refused(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
     """The trace with a batch of exactly this size, for a module that accepts no other."""
     try:
         return _traced(module, example_inputs)
-    except _Untraceable:
-        raise OnebranchError(reason) from None
+    except _Untraceable as error:
+        raise OnebranchError(str(error)) from None
 
 
 class _Untraceable(Exception):
@@ -170,7 +171,7 @@ def _traced(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> GraphMo
                 program = program.run_decompositions({})
                 traced = program.module()
     except Exception as error:  # torch.export raises many kinds, all of them about the module
-        raise _Untraceable(_reason(module, error)) from None
+        raise _Untraceable(_reason(module, example_inputs, error)) from None
     mutated = [*program.graph_signature.buffers_to_mutate.values()]
     if mutated:
         raise OnebranchError(
@@ -195,7 +196,7 @@ def exported_program(
             warnings.simplefilter("ignore")  # of torch.export, about its own deprecations
             return torch.export.export(module, example_inputs, dynamic_shapes=automatic)
     except Exception as error:  # torch.export raises many kinds, all of them about the module
-        raise OnebranchError(_reason(module, error)) from None
+        raise OnebranchError(_reason(module, example_inputs, error)) from None
 
 
 class _GlobalPools(TorchFunctionMode):
@@ -232,13 +233,35 @@ def _is_whole(value: torch.Tensor, window: Any) -> bool:
     return is_open and all(str(a.node.expr) == str(b.node.expr) for a, b in sides)
 
 
-def _reason(module: torch.nn.Module, error: Exception) -> str:
+def _reason(module: torch.nn.Module, example_inputs: tuple[Any, ...], error: Exception) -> str:
     """Why torch.export cannot trace the module, in one line."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    name = type(module).__name__
+    if own := _own_error(module, example_inputs):
+        return f"{name} does not run with the example inputs ({_first_line(own)}); pass inputs that it takes"
     return (
-        f"torch.export cannot trace {type(module).__name__} ({first}); control flow that depends on data, and"
+        f"torch.export cannot trace {name} ({_first_line(error)}); control flow that depends on data, and"
         " weights that are written while it runs, must be taken out"
     )
+
+
+def _own_error(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> Exception | None:
+    """The error of the module itself on these inputs; None if it runs, or if it cannot be copied for that."""
+    try:
+        copied = copy.deepcopy(module)
+    except Exception:  # whatever the module's own parts raise
+        return None
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            copied(*example_inputs)
+    except Exception as error:  # whatever the module's code raises
+        return error
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's text that is not empty, else the error's kind."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _by_parameter(module: torch.nn.Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
