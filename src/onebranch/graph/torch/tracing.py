@@ -236,19 +236,21 @@ def _is_whole(value: torch.Tensor, window: Any) -> bool:
 def _reason(module: torch.nn.Module, example_inputs: tuple[Any, ...], error: Exception) -> str:
     """Why torch.export cannot trace the module, in one line."""
     name = type(module).__name__
-    if own := _own_error(module, example_inputs):
-        return f"{name} does not run with the example inputs ({_first_line(own)}); pass inputs that it takes"
+    if failure := _error_of_running(module, example_inputs):
+        return (
+            f"{name} does not run with the example inputs ({_first_line(failure)}); pass inputs that it takes"
+        )
     return (
         f"torch.export cannot trace {name} ({_first_line(error)}); control flow that depends on data, and"
         " weights that are written while it runs, must be taken out"
     )
 
 
-def _own_error(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> Exception | None:
+def _error_of_running(module: torch.nn.Module, example_inputs: tuple[Any, ...]) -> Exception | None:
     """The error of the module itself on these inputs; None if it runs, or if it cannot be copied for that."""
     try:
         copied = copy.deepcopy(module)
-    except Exception:  # whatever the module's own parts raise
+    except Exception:  # whatever the module's parts raise
         return None
     try:
         with torch.no_grad(), warnings.catch_warnings():
