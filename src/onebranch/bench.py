@@ -18,6 +18,16 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.model import catalogue
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
+from onebranch.runtime.gpu import (
+    CPU,
+    GPU_PRECISION,
+    GPU_RUNTIMES,
+    Gpu,
+    check_device,
+    gpu_of,
+    names_gpu,
+    open_on,
+)
 from onebranch.runtime.selection import PRECISIONS, RUNTIMES, open_runtime
 
 Clock = Callable[[], float]
@@ -126,12 +136,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """size: height and width of the input in pixels. threads: number for each runtime."""
+    """How `measure` times.
+
+    size: height and width of the input in pixels. threads: number for each runtime. device: as in `Options`.
+    """
 
     size: tuple[int, int] = FRAME_SIZE
     rounds: int = 5
     threads: int = 1
     pacing: Pacing = DEFAULT_PACING
+    device: str = CPU
 
 
 def measure(
@@ -144,17 +158,23 @@ def measure(
     """Time models in runtimes and precisions (empty: all); also returns a line for each that was skipped.
 
     models: names of shipped models, or files. A shipped model runs in int8 as its quantized form. report:
-    receives one line of progress per model. Raises OnebranchError for an unknown name or file, and where
-    nothing can run.
+    receives one line of progress per model. A device "gpu" or "gpu:N" times that GPU alone, "auto" the first
+    GPU, too; a GPU whose output differs from the CPU's is skipped. Raises OnebranchError for an unknown name
+    or file, and where nothing can run.
     """
     settings = settings or BenchSettings(threads=cores())
+    check_device(settings.device)
     pairs = list(_pairs(runtimes, precisions))
+    skipped: list[str] = []
+    gpus = list(_gpus(pairs, settings.device, skipped))
+    if names_gpu(settings.device):
+        pairs = []
     loaded = [(name, catalogue.load(name)) for name in dict.fromkeys(models)]
     rows: list[Measurement] = []
-    skipped: list[str] = []
     for name, model in loaded:
         report(f"{model.name}: opening runtimes")
         opened = dict(_opened(name, model, pairs, settings, skipped))
+        opened |= dict(_opened_on_gpus(model, gpus, settings, skipped))
         report(f"{model.name}: timing {len(opened)} runtimes and precisions")
         rows += _timed_rows(model, opened, settings)
     if not rows:
@@ -198,6 +218,30 @@ def _opened(
             skipped.append(f"skipped {model.name} in {runtime} {precision}: {error}")
             continue
         yield (runtime, precision), lambda run=run: run(picture)  # type: ignore[misc]
+
+
+def _gpus(pairs: Sequence[tuple[str, str]], device: str, skipped: list[str]) -> Iterator[Gpu]:
+    """The GPU of each of the runtimes that compute on GPUs. Runtimes without one add a line to `skipped`."""
+    for runtime in GPU_RUNTIMES if device != CPU else ():
+        if (runtime, GPU_PRECISION) in pairs:
+            try:
+                yield gpu_of(device, runtime)
+            except OnebranchError as error:
+                skipped.append(f"skipped {runtime} on a GPU: {error}")
+
+
+def _opened_on_gpus(
+    model: Model, gpus: Sequence[Gpu], settings: BenchSettings, skipped: list[str]
+) -> Iterator[tuple[tuple[str, str], Callable[[], object]]]:
+    """The same as `_opened` for GPUs."""
+    picture = np.random.default_rng(0).random((1, model.spec.channels, *settings.size), np.float32)
+    for gpu in gpus:
+        try:
+            run = open_on(gpu, model, settings.threads).run
+        except OnebranchError as error:
+            skipped.append(f"skipped {model.name} in {gpu.runtime} on {gpu.name}: {error}")
+            continue
+        yield (f"{gpu.runtime} on {gpu.name}", GPU_PRECISION), lambda run=run: run(picture)  # type: ignore[misc]
 
 
 def _timed_rows(

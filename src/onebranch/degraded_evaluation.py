@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onebranch.enhancer.device import CPU_TEXT
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
@@ -26,6 +27,7 @@ from onebranch.images.samples import as_depth
 from onebranch.metrics import cropped, grey, psnr
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
+from onebranch.runtime.gpu import CPU
 
 ByteArray = npt.NDArray[np.uint8]
 """A picture (H, W, 3)."""
@@ -111,11 +113,12 @@ class DegradedClass:
 
 @dataclass(frozen=True)
 class DegradedEvaluation:
-    """A model's scores on every kind of degraded inputs."""
+    """A model's scores on every kind of degraded inputs. device: what computed it, as text."""
 
     model: str
     data: str
     classes: tuple[DegradedClass, ...]
+    device: str = CPU_TEXT
 
     @property
     def gain(self) -> float:
@@ -132,6 +135,7 @@ class DegradedEvaluation:
         return {
             "model": self.model,
             "data": self.data,
+            "device": self.device,
             "mean_gain": round(self.gain, 3),
             "worst_gain": round(self.worst_gain, 3),
             "classes": [
@@ -155,6 +159,7 @@ def evaluate_degraded(
     *,
     runtime: str = "auto",
     precision: str = "auto",
+    device: str = CPU,
     threads: int | None = None,
     progress: Callable[[str], None] = lambda name: None,
 ) -> DegradedEvaluation:
@@ -171,7 +176,7 @@ def evaluate_degraded(
         raise OnebranchError(
             "--degraded scores models that upscale or denoise; this one's task is 'downscale'"
         )
-    options = Options(model=network, runtime=runtime, precision=precision, threads=threads)
+    options = Options(model=network, runtime=runtime, precision=precision, device=device, threads=threads)
     enhancer = Enhancer(options)
     scale = network.spec.scale
     scores: dict[tuple[str, str], list[PictureScore]] = {}
@@ -180,7 +185,8 @@ def evaluate_degraded(
         for key, score in _picture_scores(path, index, scale, enhancer):
             scores.setdefault(key, []).append(score)
     classes = tuple(DegradedClass(*key, tuple(pictures)) for key, pictures in scores.items())
-    return DegradedEvaluation(network.name or "model", Path(data).name, classes)
+    devices = " then ".join(enhancer.devices_for((1, 1)))
+    return DegradedEvaluation(network.name or "model", Path(data).name, classes, devices)
 
 
 def _picture_scores(

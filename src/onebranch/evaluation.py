@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onebranch.enhancer.device import CPU_TEXT
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options
 from onebranch.errors import OnebranchError
@@ -27,6 +28,7 @@ from onebranch.metrics import Bytes, Scores, score
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model
 from onebranch.runtime.cores import cores
+from onebranch.runtime.gpu import CPU
 from onebranch.spec.network import NetworkSpec
 
 PixelFunction = Callable[[npt.NDArray[np.generic]], Bytes]
@@ -89,6 +91,7 @@ def evaluate(
     then: str | os.PathLike[str] | Model | None = None,
     runtime: str = "auto",
     precision: str = "auto",
+    device: str = CPU,
     threads: int | None = None,
     progress: PictureProgress = no_progress,
 ) -> Evaluation:
@@ -113,7 +116,9 @@ def evaluate(
     _check(models[0].spec, sigma, models[1].spec if len(models) > 1 else None)
     pictures = len(find_pictures(os.fspath(data)))  # checked before the models are opened
     concurrency = min(pictures, MAX_CONCURRENCY, threads or cores())
-    options = Options(runtime=runtime, precision=precision, threads=_share(threads, concurrency))
+    options = Options(
+        runtime=runtime, precision=precision, device=device, threads=_share(threads, concurrency)
+    )
     enhancers = [Enhancer(replace(options, model=m), concurrency) for m in models]
     runners = [_runner(enhancer) for enhancer in enhancers]
     result = measure(
@@ -130,10 +135,12 @@ def evaluate(
 
 
 def _runtimes_and_precisions(enhancers: Sequence[Enhancer]) -> str:
-    """What runs the networks, such as "engine, fp32"."""
+    """What runs the networks, such as "engine, fp32"; a device other than the CPU by default is named too."""
     runtimes = dict.fromkeys(stage.runtime for enhancer in enhancers for stage in enhancer.stages_for((1, 1)))
     precisions = dict.fromkeys(name for enhancer in enhancers for name in enhancer.precisions_for((1, 1)))
-    return f"{' then '.join(runtimes)}, {' then '.join(precisions)}"
+    devices = dict.fromkeys(name for enhancer in enhancers for name in enhancer.devices_for((1, 1)))
+    on = "" if [*devices] == [CPU_TEXT] else f", on {' then '.join(devices)}"
+    return f"{' then '.join(runtimes)}, {' then '.join(precisions)}{on}"
 
 
 def _loaded(model: str | os.PathLike[str] | Model) -> Model:

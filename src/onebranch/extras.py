@@ -6,6 +6,7 @@ from onebranch.errors import OnebranchError
 
 EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
+    "gpu": ("onnxruntime_ep_webgpu", "onnxruntime", "onnx"),
     "openvino": ("openvino", "onnx"),
     "spandrel": ("spandrel", "torch", "torchvision", "onnx", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),

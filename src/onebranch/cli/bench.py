@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onebranch import strict_json
+from onebranch.cli.option_groups import DEVICE_OPTION
 from onebranch.errors import OnebranchError, counted_noun
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ REDIRECTED_COLUMNS = 140
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of every runtime.  [default: all cores]"
 )
+@DEVICE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     models: tuple[str, ...],
@@ -51,6 +53,7 @@ def command(
     size: str,
     rounds: int,
     threads: int | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Time models in every installed runtime and precision on a random picture.
@@ -64,7 +67,7 @@ def command(
     from onebranch import bench
     from onebranch.runtime.cores import cores
 
-    settings = bench.BenchSettings(parse_size(size), rounds, threads or cores())
+    settings = bench.BenchSettings(parse_size(size), rounds, threads or cores(), device=device)
     notes = bench.busy_warning()
     with Console(stderr=True).status("starting") as status:
         rows, skipped = bench.measure(models or bench.MODELS, runtimes, precisions, settings, status.update)

@@ -315,7 +315,7 @@ def command(
         summary = request.run(output, dry_run)
     output.report.summary(summary, time.perf_counter() - begin)
     if output.verbose and summary.done:
-        _print_why_no_engine(running.runtime, network.model)
+        _print_why_no_engine(running, network.model)
     if summary.failed:
         sys.exit(1)
 
@@ -428,9 +428,10 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print_why_no_engine(runtime: str, model: str | None) -> None:
+def _print_why_no_engine(running: RuntimeArguments, model: str | None) -> None:
     from onebranch.model.third_party import is_third_party_file
     from onebranch.runtime.selection import engine_missing
 
-    if not (model and is_third_party_file(model)) and (reason := engine_missing(runtime)):
+    is_checked = running.device == "cpu" and not (model and is_third_party_file(model))
+    if is_checked and (reason := engine_missing(running.runtime)):
         click.echo(f"  the engine was not used: {reason}")

@@ -7,6 +7,7 @@ from typing import Any
 from onebranch import strict_json
 from onebranch.cli.enhance_screen import Screen
 from onebranch.enhancer.batch import Done, Failed, Outcome, Previewed, Skipped
+from onebranch.enhancer.device import CPU_TEXT
 from onebranch.enhancer.folders import Summary
 from onebranch.errors import counted_noun
 
@@ -128,11 +129,13 @@ def _times(previewed: Sequence[Previewed]) -> Iterator[str]:
 
 
 def _networks(done: Sequence[Done | Previewed]) -> str:
-    """The networks, runtimes and precisions."""
+    """The networks, runtimes, precisions and, unless it is the CPU by default, devices."""
     chains = sorted({" then ".join(result.preview.models) for result in done})
     runtimes = sorted({result.preview.runtime for result in done})
     precisions = sorted({result.preview.precision for result in done})
-    return f"{', '.join(chains)} in {', '.join(runtimes)}, {', '.join(precisions)}"
+    devices = sorted({result.preview.device for result in done} - {CPU_TEXT})
+    on = f", on {', '.join(devices)}" if devices else ""
+    return f"{', '.join(chains)} in {', '.join(runtimes)}, {', '.join(precisions)}{on}"
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "models": list(preview.models),
         "runtime": preview.runtime,
         "precision": preview.precision,
+        "device": preview.device,
         "notes": list(preview.notes),
     }
     if job.comparison is not None:

@@ -76,7 +76,15 @@ class VideoArguments:
         if sys.stdout.isatty():
             raise OnebranchError("standard output is a terminal; pipe it into a player, such as: | mpv -")
         source = sys.stdin.buffer if paths[0] == STANDARD_STREAM else Path(paths[0])
-        pipe_clip(source, sys.stdout.buffer, options, self.video_options(resume=False))
+        pipe_clip(source, sys.stdout.buffer, options, self.video_options(resume=False), _print_device)
+
+
+def _print_device(device: str) -> None:
+    """Print the device on standard error, unless it is the CPU by default."""
+    from onebranch.enhancer.device import CPU_TEXT
+
+    if device != CPU_TEXT:
+        click.echo(f"onebranch: on {device}", err=True)
 
 
 def is_y4m_pipe(out: str, file_format: str | None) -> bool:

@@ -56,7 +56,7 @@ def command(
 
         if sigma is not None or then is not None:
             raise click.UsageError("--degraded takes neither --sigma nor --then: it has its own noise levels")
-        evaluate_and_print(model, data, running.runtime, running.precision, running.threads, as_json)
+        evaluate_and_print(model, data, running, as_json)
         return
     from rich.console import Console
 
@@ -72,10 +72,11 @@ def command(
             then=then,
             runtime=running.runtime,
             precision=running.precision,
+            device=running.device,
             threads=running.threads,
             progress=line.update,
         )
-    if reason := engine_missing(running.runtime):
+    if running.device == "cpu" and (reason := engine_missing(running.runtime)):
         click.echo(f"onebranch: {reason}; this took {evaluation.ran}", err=True)
     if as_json:
         click.echo(strict_json.dumps(evaluation.as_json(), indent=2))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onebranch import strict_json
+from onebranch.cli.option_groups import RuntimeArguments
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,9 +13,7 @@ if TYPE_CHECKING:
     from onebranch.degraded_evaluation import DegradedClass, DegradedEvaluation
 
 
-def evaluate_and_print(
-    model: str, data: str, runtime: str, precision: str, threads: int | None, as_json: bool
-) -> None:
+def evaluate_and_print(model: str, data: str, running: RuntimeArguments, as_json: bool) -> None:
     """Score the model on degraded pictures and print the table, or JSON."""
     from rich.console import Console
 
@@ -22,9 +21,7 @@ def evaluate_and_print(
     from onebranch.degraded_evaluation import evaluate_degraded
 
     with ProgressLine("reading") as line:
-        evaluation = evaluate_degraded(
-            model, data, runtime=runtime, precision=precision, threads=threads, progress=line.update
-        )
+        evaluation = evaluate_degraded(model, data, **vars(running), progress=line.update)
     if as_json:
         click.echo(strict_json.dumps(evaluation.as_json(), indent=2))
     else:
@@ -35,12 +32,15 @@ def _table(evaluation: "DegradedEvaluation") -> "Table":
     """A row for every resampler and a column for every treatment: the mean gain and the smallest one."""
     from rich.table import Table
 
+    from onebranch.enhancer.device import CPU_TEXT
+
     by_resampler: dict[str, list[DegradedClass]] = {}
     for one in evaluation.classes:
         by_resampler.setdefault(one.resampler, []).append(one)
     baseline = "the degraded input" if "none" in by_resampler else "Lanczos"
+    on = "" if evaluation.device == CPU_TEXT else f", on {evaluation.device}"
     table = Table(
-        title=f"{evaluation.model} on {evaluation.data}: gain in PSNR of Y over {baseline}, in dB",
+        title=f"{evaluation.model} on {evaluation.data}{on}: gain in PSNR of Y over {baseline}, in dB",
         caption="in brackets: the smallest gain of a picture; over all columns and rows: mean"
         f" {evaluation.gain:+.2f}, smallest {evaluation.worst_gain:+.2f}",
     )

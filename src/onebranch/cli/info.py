@@ -157,7 +157,7 @@ def _facts(model: "Model") -> dict[str, Any]:
 
     spec = json.loads(to_json(model.spec))
     measured = {"name": model.name, "spec": spec, **_measures(model), "runtimes": _choices(model)}
-    measured["fast"] = _fast(model)
+    measured |= {"fast": _fast(model), "gpus": _gpus()}
     kept = {"recipe": model.recipe, "merge": model.merge, "quantization": model.quantization}
     return {**measured, **kept, "scores": model.scores}
 
@@ -189,6 +189,8 @@ def _choices(model: "Model") -> dict[str, dict[str, Any]]:
 def _runtimes(model: "Model") -> "Table":
     """The runtime for each precision, and the precision that "fast" stands for, as a table."""
     texts = {**_choice_texts(_choices(model)), "fast": "{precision}: {reason}".format(**_fast(model))}
+    if gpus := _gpus():
+        texts["--device gpu"] = gpus
     return _values("runtime that --runtime auto selects", texts)
 
 
@@ -198,6 +200,20 @@ def _fast(model: "Model") -> dict[str, str]:
 
     choice = fast_choice(model)
     return {"precision": choice.precision, "reason": choice.reason}
+
+
+def _gpus() -> str:
+    """The GPUs that ONNX Runtime lists, or why there is none; empty without the extra `gpu`."""
+    from onebranch.errors import OnebranchError
+    from onebranch.extras import missing_packages
+    from onebranch.runtime.gpu import gpus
+
+    if missing_packages("gpu"):
+        return ""
+    try:
+        return ", ".join(map(str, gpus("onnxruntime")))
+    except OnebranchError as error:
+        return str(error)
 
 
 def _choice_texts(choices: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -76,12 +76,22 @@ def option_group(name: str, group: type[Any], *options: Decorator) -> Decorator:
     return decorate
 
 
+DEVICE_OPTION = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="What computes the networks: cpu; gpu, or gpu:N for the GPU with index N; or auto: the faster one,"
+    " measured once.",
+)
+
+
 @dataclass(frozen=True)
 class RuntimeArguments:
-    """The runtime, its precision and its threads; see `Options`."""
+    """The runtime, its precision, its device and its threads; see `Options`."""
 
     runtime: str
     precision: str
+    device: str
     threads: int | None
 
 
@@ -101,5 +111,6 @@ runtime_options = option_group(
         help="Precision of the network: fp32, bf16, int8; auto: int8 for quantized model files, else fp32; or"
         " fast: the fastest whose loss the model records.",
     ),
+    DEVICE_OPTION,
     click.option("--threads", type=int, help="Threads per picture [default: its share of the cores]."),
 )

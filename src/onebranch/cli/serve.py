@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from onebranch import __version__
+from onebranch.cli.option_groups import DEVICE_OPTION
 from onebranch.errors import OnebranchError
 from onebranch.serve.limits import ServiceLimits, option_name
 
@@ -58,6 +59,7 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
     " --host is one of them; otherwise every name is accepted].",
 )
 @click.option("--trusted-proxy", help="Address of a proxy whose X-Forwarded-For is trusted [default: none].")
+@DEVICE_OPTION
 @_limit_options
 def command(
     host: str,
@@ -66,6 +68,7 @@ def command(
     token_file: Path | None,
     hosts: tuple[str, ...],
     trusted_proxy: str | None,
+    device: str,
     **limits: Any,
 ) -> None:
     """Serve a page and an HTTP interface that enhances pictures.
@@ -82,12 +85,14 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     from onebranch.runtime.cores import cores
+    from onebranch.serve.device import choose_device
     from onebranch.serve.server import serve
     from onebranch.serve.service import Settings
 
     accepted = hosts or (LOOPBACK if host in LOOPBACK else None)
+    checked_limits, token = ServiceLimits(**limits), _token(token_file)
     settings = Settings(
-        ServiceLimits(**limits), workers or cores(), _token(token_file), accepted, __version__
+        checked_limits, workers or cores(), token, accepted, __version__, *choose_device(device)
     )
     serve(settings, host, port, trusted_proxy)
 

@@ -10,6 +10,7 @@ from typing import Unpack
 
 import numpy as np
 
+from onebranch.enhancer.device import StageOpener, check_request, open_stage
 from onebranch.enhancer.ensemble import EnsembleStage
 from onebranch.enhancer.finite import may_overflow
 from onebranch.enhancer.options import (
@@ -35,6 +36,13 @@ from onebranch.model.catalogue import find, load, quantized_name
 from onebranch.model.file import Model
 from onebranch.model.third_party import is_third_party_file, require_reader
 from onebranch.runtime.cores import cores
+from onebranch.runtime.gpu import (
+    GPU_PRECISION,
+    check_model,
+    names_gpu,
+    open_foreign_on,
+    open_on,
+)
 from onebranch.runtime.memory import memory_limit
 from onebranch.runtime.protocol import Runtime
 from onebranch.runtime.selection import (
@@ -46,6 +54,7 @@ from onebranch.runtime.selection import (
     open_runtime,
     resolve_precision,
 )
+from onebranch.spec.network import to_json
 
 DEFAULT_ROW_BYTES = 1 << 29
 """Default memory limit for the rows of a picture, in bytes. More memory would not be faster."""
@@ -77,12 +86,15 @@ class Enhancer:
     """
 
     def __init__(self, options: Options, concurrency: int = 1) -> None:
-        check_available(options.runtime, options.precision)  # once, before any picture
+        _check_request(options)  # once, before any picture
+        if names_gpu(options.device) and options.precision == FAST:
+            options = replace(options, precision=GPU_PRECISION)
         if concurrency > 1 and options.threads is None:
             options = replace(options, threads=max(1, cores() // concurrency))
         self.options, self.concurrency = options, concurrency
         self._opened: dict[str, Stage] = {}
         self._versions: dict[str, str] = {}
+        self._devices: dict[str, str] = {}
         self._lock = threading.RLock()
         self._fixed = None if options.model is None else self._stage_of(options.model)
 
@@ -168,6 +180,10 @@ class Enhancer:
         models = [stage.model for stage in self.stages_for(picture) if isinstance(stage.model, Model)]
         return list(dict.fromkeys(resolve_precision(m, options.precision, options.runtime) for m in models))
 
+    def devices_for(self, picture: Size) -> list[str]:
+        """The devices of the stages for a picture of that size, each once, in the order of the stages."""
+        return list(dict.fromkeys(self._devices[stage.model.name] for stage in self.stages_for(picture)))
+
     def _all_rows(self, layout: Layout, samples: Samples) -> Samples:
         """The complete result, computed band by band."""
         pipeline = self.pipeline(layout)
@@ -208,8 +224,13 @@ class Enhancer:
             return self._third_party_stage(model)
         ours = model if isinstance(model, Model) else load(model)
         options = self.options
-        stage = stage_of(ours, chosen(ours, options.runtime, options.precision), options)
-        return self._adapted(stage)
+        opener = StageOpener(
+            lambda: stage_of(ours, chosen(ours, options.runtime, options.precision), options),
+            lambda gpu: ArrayStage(ours, open_on(gpu, ours, options.threads), options.chroma),
+            lambda: check_model(ours, options.precision, options.runtime),
+            lambda: to_json(ours.spec),
+        )
+        return self._adapted(opener)
 
     def _third_party_stage(self, model: str | os.PathLike[str]) -> Stage:
         require_reader(model, "running")
@@ -219,16 +240,40 @@ class Enhancer:
         options = self.options
         size = None if options.input_size is None else as_input_size(tuple(options.input_size))
         third_party = read_foreign(find(model), size)
-        network = open_foreign(
-            third_party, options.runtime, options.threads, options.memory, options.precision
+        arguments = options.runtime, options.threads, options.memory, options.precision
+        opener = StageOpener(
+            lambda: _stage_around(third_party, open_foreign(third_party, *arguments), options),
+            lambda gpu: ArrayStage(
+                third_party,
+                open_foreign_on(gpu, third_party, options.threads, options.memory),
+                options.chroma,
+            ),
+            lambda: None,
+            lambda: _digest(third_party.content or third_party.path.read_bytes()),
         )
-        return self._adapted(_stage_around(third_party, network, options))
+        return self._adapted(opener)
 
-    def _adapted(self, stage: Stage) -> Stage:
-        """The stage, wrapped in a self-ensemble, a strength, or both, as the options request."""
+    def _adapted(self, opener: StageOpener) -> Stage:
+        """The stage on its device, wrapped in a self-ensemble, a strength, or both, as requested."""
+        opened = open_stage(opener, self.options)
+        stage = opened.stage
+        self._devices[stage.model.name] = opened.device
         if self.options.self_ensemble:
             stage = EnsembleStage(stage, self.tile())
         return stage if self.options.strength == 1 else StrengthStage(stage, self.options.strength)
+
+
+def _check_request(options: Options) -> None:
+    """Raise OnebranchError for a runtime, precision or GPU that is named and cannot be used here."""
+    check_request(options)
+    if not names_gpu(options.device):
+        check_available(options.runtime, options.precision)
+
+
+def _digest(content: bytes) -> str:
+    import hashlib  # imported late: it loads OpenSSL, which enhancing does not need
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _channels(samples: Samples) -> tuple[int, bool]:

@@ -21,6 +21,7 @@ from onebranch.errors import OnebranchError
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.model.catalogue import CATALOGUE, find, load
 from onebranch.model.file import Model
+from onebranch.runtime.gpu import CPU
 from onebranch.runtime.selection import AUTO
 
 WITHOUT_EFFECT = ("model", "threads", "memory", "tile")
@@ -143,6 +144,8 @@ def fingerprint(options: Options, encoding: Encoding, settings: str = "") -> str
     effective = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in WITHOUT_EFFECT}
     if options.precision == AUTO and not _is_quantized(options.model):
         effective["precision"] = "fp32"  # what "auto" stands for, and what older versions recorded
+    if options.device == CPU:
+        del effective["device"]  # as older versions recorded the CPU
     text = strict_json.dumps([effective, vars(encoding)], sort_keys=True) + settings
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for content in _contents(options.model):

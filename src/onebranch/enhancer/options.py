@@ -17,6 +17,7 @@ from onebranch.model.catalogue import (
 )
 from onebranch.model.file import Model
 from onebranch.model.third_party import is_third_party_file
+from onebranch.runtime.gpu import CPU, check_device
 from onebranch.runtime.selection import check_precision, check_threads, known
 
 MAX_SCALE = 16
@@ -31,6 +32,7 @@ class OptionValues(TypedDict, total=False):
     height: int | None
     runtime: str
     precision: str
+    device: str
     threads: int | None
     tile: int
     chroma: Kernel
@@ -48,14 +50,15 @@ class Options:
     model: a shipped model's name, a file of ours, any ONNX file, PyTorch weights, or a `Model`; None: chosen
     by the scale. scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels;
     one of them keeps the proportions. runtime: "auto", "engine", "onnxruntime", "openvino" or "torch".
-    precision: "fp32", "bf16", "int8" or "fast": the quickest here whose loss the model file records. threads:
-    per picture; None: all cores. tile: edge of tiles in pixels, for runtimes that use tiles; 0: selected by
-    the memory. chroma: how models of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in
-    bytes; None: half of the free memory for a network that needs the whole picture, 512 MB for others. wrap:
-    the picture is a seamless texture that continues on the opposite side. self_ensemble: take the mean over
-    the eight flips and rotations, at eight times the work. strength: the share of the network's result, from
-    0 to 1; the rest is the picture, interpolated as chroma is. input_size: (height, width) on which an ONNX
-    file runs that leaves its size open but does not run on others.
+    precision: "fp32", "bf16", "int8" or "fast": the quickest here whose loss the model file records. device:
+    "cpu", "gpu", "gpu:N", or "auto": the faster one, by measuring. threads: per picture; None: all cores.
+    tile: edge of tiles in pixels, for runtimes that use tiles; 0: selected by the memory. chroma: how models
+    of luma resize chroma, "bicubic" or "bilinear". memory: memory limit in bytes; None: half of the free
+    memory for a network that needs the whole picture, 512 MB for others. wrap: the picture is a seamless
+    texture that continues on the opposite side. self_ensemble: take the mean over the eight flips and
+    rotations, at eight times the work. strength: the share of the network's result, from 0 to 1; the rest is
+    the picture, interpolated as chroma is. input_size: (height, width) on which an ONNX file runs that leaves
+    its size open but does not run on others.
 
     >>> Options(scale=1.5).scale
     1.5
@@ -67,6 +70,7 @@ class Options:
     height: int | None = None
     runtime: str = "auto"
     precision: str = "auto"
+    device: str = CPU
     threads: int | None = None
     tile: int = 0
     chroma: Kernel = "bicubic"
@@ -81,6 +85,7 @@ class Options:
         check_tile(self.tile)
         known(self.runtime)
         check_precision(self.precision)
+        check_device(self.device)
         check_threads(self.threads)
         self._check_chroma()
         self._check_size()

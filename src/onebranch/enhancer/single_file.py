@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict
 
 from onebranch.atomic_files import check_writable
+from onebranch.enhancer.device import CPU_TEXT
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.memory_budget import MemoryBudget
 from onebranch.enhancer.options import Size
@@ -80,7 +81,8 @@ class EnhancementPreview:
 
     before, after: sizes as (height, width). models: their names, in the order in which they run. notes: what
     is converted or lost, one line each. memory: estimated bytes of the process. frames: number of frames if
-    the result is an animation or a clip, else 1. is_clip: True if it is a clip.
+    the result is an animation or a clip, else 1. is_clip: True if it is a clip. device: what computes the
+    networks, and why, if "auto" chose it.
     """
 
     before: Size
@@ -92,6 +94,7 @@ class EnhancementPreview:
     memory: int
     frames: int = 1
     is_clip: bool = False
+    device: str = CPU_TEXT
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ class _Task:
             notes=(*(header.notes if self.frames == 1 else ()), *losses),
             memory=self._estimate_memory(header, after),
             frames=self.frames,
+            device=" then ".join(self.enhancer.devices_for(before)),
         )
 
     def _estimate_memory(self, header: Header, size: Size) -> int:

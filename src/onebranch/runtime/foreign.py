@@ -1,7 +1,8 @@
 """Third-party ONNX models in ONNX Runtime: pictures padded where they must be, outputs checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -24,8 +25,15 @@ MAX_MULTIPLE = 128
 """Beyond `MULTIPLES`, all multiples up to this one are tried on which the graph's shapes fit together."""
 
 
+class OpenedSession(Protocol):
+    """What runs the network: an `onnxruntime.InferenceSession`, or one on a GPU."""
+
+    def run(self, outputs: Sequence[str], values: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """The outputs with these names for inputs by name."""
+
+
 class ForeignRuntime:
-    """A third-party network on the CPU, with its halo.
+    """A third-party network on the CPU, or in the session that is given, with its halo.
 
     threads: None uses every core. memory: memory limit in bytes, None: half of the free memory. Raises
     OnebranchError, with the reason, for a network that cannot run.
@@ -33,7 +41,13 @@ class ForeignRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, model: ForeignModel, threads: int | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        model: ForeignModel,
+        threads: int | None = None,
+        memory: int | None = None,
+        session: OpenedSession | None = None,
+    ) -> None:
         self.model, self._memory = model, memory
         self._graph, self._analysis = model.usable()
         ((self._input, value),) = self._graph.inputs.items()
@@ -42,7 +56,7 @@ class ForeignRuntime:
         self._refused: set[tuple[int, int]] = set()
         self._estimates: dict[tuple[int, int], int] = {}
         self._sizing = Sizing(self._graph, self._analysis)
-        self._session = _opened(model, threads)
+        self._session = session or _opened(model, threads)
         self.halo = self._probed() if self._analysis.unsupported else self._sizing.halo()
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
@@ -106,7 +120,7 @@ class ForeignRuntime:
     def _computed(self, picture: np.ndarray) -> np.ndarray:
         values = np.ascontiguousarray(picture.astype(self._kind, copy=False))
         try:
-            output: np.ndarray = self._session.run([self._output], {self._input: values})[0]
+            output = self._session.run([self._output], {self._input: values})[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
             height, width = picture.shape[2:]
             why = " ".join(str(error).split())
@@ -184,14 +198,15 @@ def _odd_multiples(multiple: int) -> tuple[int, int]:
     return multiple * odd, multiple * (odd + 2)
 
 
-def _opened(model: ForeignModel, threads: int | None) -> onnxruntime.InferenceSession:
+def _opened(model: ForeignModel, threads: int | None) -> OpenedSession:
     options = session_options(threads)
     options.log_severity_level = NO_LOG
     options.enable_mem_pattern = False  # it keeps a second copy of all values for every tile size
     try:
-        return onnxruntime.InferenceSession(
+        session: OpenedSession = onnxruntime.InferenceSession(
             model.content or model.path, options, providers=["CPUExecutionProvider"]
         )
+        return session
     except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
         raise OnebranchError(
             f"ONNX Runtime cannot open {model.path}: {' '.join(str(error).split())}"

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,18 +49,24 @@ def kept_speeds(model: Model, precisions: Iterable[str]) -> dict[str, float]:
     digest is the name of the cache file; damaged files are ignored. Raises OnebranchError as
     `milliseconds_per_megapixel` does.
     """
-    name = _cache_name(model.spec)
+    return kept(
+        _cache_name(model.spec), precisions, lambda precision: milliseconds_per_megapixel(model, precision)
+    )
+
+
+def kept(name: str, kinds: Iterable[str], measure: Callable[[str], float]) -> dict[str, float]:
+    """What `measure` gives for each kind, measured once per machine. name: of the cache file.
+
+    Damaged files are ignored.
+    """
+    kinds = list(kinds)
     speeds = _MEASURED.get(name) or _kept(read_cached(name))
-    missing = {
-        precision: milliseconds_per_megapixel(model, precision)
-        for precision in precisions
-        if precision not in speeds
-    }
+    missing = {kind: measure(kind) for kind in kinds if kind not in speeds}
     if missing:
         speeds = {**speeds, **missing}
         store(name, strict_json.dumps(speeds).encode())
     _MEASURED[name] = speeds
-    return {precision: speeds[precision] for precision in precisions}
+    return {kind: speeds[kind] for kind in kinds}
 
 
 def processor_name() -> str:
@@ -75,12 +81,16 @@ def processor_name() -> str:
 
 def _cache_name(spec: NetworkSpec) -> str:
     """The name of the file that holds the speeds of networks of this spec on this machine."""
+    library = path().stat()
+    return cache_name(instruction_sets()[0], to_json(spec), str(library.st_size), str(library.st_mtime_ns))
+
+
+def cache_name(*facts: str) -> str:
+    """The name of a file of speeds that depend on these facts, the processor and onebranch's version."""
     import hashlib  # imported late: it loads OpenSSL, which enhancing does not need
 
-    library = path().stat()
-    facts = [processor_name(), instruction_sets()[0], installed_version("onebranch"), to_json(spec)]
-    facts += [str(library.st_size), str(library.st_mtime_ns)]
-    return f"speed-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()}.json"
+    text = chr(0).join([processor_name(), installed_version("onebranch"), *facts])
+    return f"speed-{hashlib.sha256(text.encode()).hexdigest()}.json"
 
 
 def _kept(content: bytes | None) -> dict[str, float]:

@@ -278,6 +278,7 @@ def _task_maker(service: Service, parameters: Parameters, request: Request) -> A
     """The function that makes the task of a request for a folder; raises `Problem` for wrong parameters."""
     options, encoding = parameters.options(), parameters.encoding()
     options["memory"], options["threads"] = service.limits.memory, service.threads
+    options["device"] = service.settings.device
     accepted = accepted_formats(request.headers.get("accept", ""))
 
     def task_for(folder: str) -> PictureTask:

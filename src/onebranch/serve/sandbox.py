@@ -24,6 +24,9 @@ NO_NEW_PRIVILEGES = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_FOLDER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 
+CONTROL_DEVICE = 1 << 15
+"""The right to control device files, which exists from ABI 5 on."""
+
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """Number of rights over files by ABI version; each is one bit, from the lowest on."""
 
@@ -37,10 +40,11 @@ RIGHTS_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14 | 1 << 15
 """Rights that a rule about a single file may grant."""
 
 
-def limit_resources(memory: int, cpu_seconds: int, file_bytes: int) -> None:
-    """Limit this process. memory: further bytes of address space. file_bytes: limit of one file."""
+def limit_resources(memory: int | None, cpu_seconds: int, file_bytes: int) -> None:
+    """Limit this process. memory: further bytes of address space, None: any. file_bytes: of one file."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-    _lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + memory)
+    if memory is not None:
+        _lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + memory)
     _lower(resource.RLIMIT_CPU, cpu_seconds)
     _lower(resource.RLIMIT_FSIZE, file_bytes)
     _lower(resource.RLIMIT_CORE, 0)
@@ -61,11 +65,12 @@ def landlock_version() -> int:
     return max(0, int(_libc().syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)))
 
 
-def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
+def confine(readable: Iterable[str], writable: Iterable[str], devices: Iterable[str] = ()) -> bool:
     """Take from this process all other files, and all TCP connections; False if the kernel cannot.
 
     readable: files and folders that may be read and whose libraries may be loaded. writable: folders in which
-    files may be read, written and made. Paths that do not exist are left out.
+    files may be read, written and made. devices: device files, or folders of them, that may be read, written
+    and controlled. Paths that do not exist are left out.
     """
     version = landlock_version()
     if not version:
@@ -79,6 +84,8 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
             _allow(rules, path, EXECUTE | READ_FILE | READ_FOLDER)
         for path in writable:
             _allow(rules, path, rights & ~EXECUTE)
+        for path in devices:
+            _allow(rules, path, rights & (READ_FILE | WRITE_FILE | READ_FOLDER | CONTROL_DEVICE))
         if _libc().prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl failed")
         _call(RESTRICT_SELF, rules, 0)

@@ -38,7 +38,7 @@ def serve(settings: Settings, host: str, port: int, trusted_proxy: str | None = 
         timeout_graceful_shutdown=settings.limits.seconds,
         h11_max_incomplete_event_size=settings.limits.header_bytes,
     )
-    log("starting", host=host, port=port, workers=settings.workers)
+    log("starting", host=host, port=port, workers=settings.workers, device=settings.device_name)
     try:
         _DrainingServer(config, service).run()
     finally:

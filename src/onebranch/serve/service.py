@@ -11,7 +11,9 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from onebranch.enhancer.device import CPU_TEXT
 from onebranch.runtime.cores import cores
+from onebranch.runtime.gpu import CPU
 from onebranch.serve.admission import Admission, Ticket
 from onebranch.serve.answer import ResultAnswer
 from onebranch.serve.jobs import RUNNING, Jobs, PictureJob
@@ -30,13 +32,18 @@ DRAIN_POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Settings:
-    """What a service is started with. workers: pictures at a time. token: "" for none. hosts: see `Gate`."""
+    """What a service is started with.
+
+    workers: pictures at a time. token: "" for none. hosts: see `Gate`. device: "cpu" or a GPU, and its name.
+    """
 
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     workers: int = 2
     token: str = ""
     hosts: tuple[str, ...] | None = None
     version: str = "0"
+    device: str = CPU
+    device_name: str = CPU_TEXT
 
 
 class Service:

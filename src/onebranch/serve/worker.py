@@ -33,6 +33,7 @@ from onebranch.images.formats import FORMATS, Format, format_of_name
 from onebranch.images.probe import Probe, probe
 from onebranch.images.reading import open_picture
 from onebranch.images.writing import ANIMATION_FORMATS
+from onebranch.runtime.gpu import CPU, names_gpu
 from onebranch.serve.limits import ServiceLimits
 from onebranch.serve.logs import LOGGER, set_up
 from onebranch.serve.problems import Problem
@@ -60,6 +61,12 @@ READABLE = (
     *("/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys/fs/cgroup", "/sys/devices/system/cpu"),
 )
 """What the process may read beside its own folder: the program, its libraries, and facts of the system."""
+
+GPU_READABLE = ("/sys", "/proc/driver/nvidia", "/etc/vulkan")
+"""What graphics drivers read: facts of devices, and where the drivers are."""
+
+GPU_DEVICES = ("/dev/dri", "/dev/kfd", "/dev/dxg")
+"""Device files, and folders of them, that graphics drivers use; those of NVIDIA are numbered."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,19 @@ class Messages:
 
 
 def _confine(task: PictureTask) -> None:
+    """Take the rights that a picture does not need. Drivers of GPUs reserve any amount of address space."""
     limits = task.limits
     tempfile.tempdir = task.folder
-    confine(READABLE, [task.folder])
+    on_gpu = names_gpu(task.options.get("device", CPU))
+    if on_gpu:
+        confine(
+            (*READABLE, *GPU_READABLE), [task.folder], (*GPU_DEVICES, *map(str, Path("/dev").glob("nvidia*")))
+        )
+    else:
+        confine(READABLE, [task.folder])
     pixels = limits.input_pixels + limits.output_pixels
     limit_resources(
-        limits.memory + ADDRESS_SPACE_MARGIN,
+        None if on_gpu else limits.memory + ADDRESS_SPACE_MARGIN,
         limits.seconds * (task.options["threads"] or 1),
         pixels * BYTES_PER_PIXEL + FILE_MARGIN_BYTES,
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.options import Options, Size, requested_factor
 from onebranch.model.catalogue import DOWNSCALING_MODEL, quantized_name
+from onebranch.runtime.gpu import names_gpu
 from onebranch.runtime.selection import AUTO, FAST
 from onebranch.video.decoding import DecodedFrame
 from onebranch.video.plane_enhancer import FrameLayout, PlaneEnhancer
@@ -18,6 +19,8 @@ CLIP_MODEL, CLIP_MODEL_X4 = "photo-x2-int8", "photo-x4-int8"
 def clip_options(options: Options, size: Size) -> Options:
     """The options with a model for clips of that size if they name none: fast ones, in 8-bit integers.
 
+    On a GPU, which computes in floats, it is the same model in floats.
+
     >>> clip_options(Options(scale=2), (1080, 1920)).model
     'photo-x2-int8'
     """
@@ -29,6 +32,8 @@ def clip_options(options: Options, size: Size) -> Options:
     model = CLIP_MODEL if factor <= 2 else CLIP_MODEL_X4
     if factor <= 0.5:
         model = quantized_name(DOWNSCALING_MODEL)
+    if names_gpu(options.device):
+        model = model.removesuffix("-int8")
     return replace(options, model=model)
 
 

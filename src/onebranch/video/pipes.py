@@ -1,6 +1,6 @@
 """Clips on standard input and output: uncompressed Y4M streams, enhanced frame by frame as they arrive."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,16 +36,23 @@ def _source(
     yield stream.header, frames
 
 
-def pipe_clip(source: BinaryIO | Path, target: BinaryIO, options: Options, video: VideoOptions) -> int:
+def pipe_clip(
+    source: BinaryIO | Path,
+    target: BinaryIO,
+    options: Options,
+    video: VideoOptions,
+    report_device: Callable[[str], None] = lambda device: None,
+) -> int:
     """Enhance a Y4M stream, or a file, into a Y4M stream; the number of frames.
 
     Every frame is written as soon as it is enhanced. A Y4M stream has a constant frame rate, which for a file
-    is its average one. Raises OnebranchError for a stream that is damaged, and BrokenPipeError if the reader
-    of `target` ends.
+    is its average one. report_device: called with the device before the first frame. Raises OnebranchError
+    for a stream that is damaged, and BrokenPipeError if the reader of `target` ends.
     """
     with _source(source, video) as (header, frames):
         size = header.layout.size
         enhancer = Enhancer(clip_options(options, size))
+        report_device(" then ".join(enhancer.devices_for(size)))
         requested = _even(enhancer.size_of_result(size), header)
         result = replace(header, layout=replace(header.layout, size=requested))
         writer = Y4mWriter(target, result)

@@ -133,6 +133,7 @@ class ClipTask:
             memory=self._estimate_memory(),
             frames=self.frames,
             is_clip=True,
+            device=" then ".join(self.enhancer.devices_for(self.probe.size)),
         )
 
     def _estimate_memory(self) -> int:
