@@ -547,20 +547,20 @@ def clip_sheet_command(pictures: Path, frames: int, model: str, output: Path | N
         draw(sheet, output)
 
 
-@benchmarks.command("places")
+@benchmarks.command("platforms")
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Picture to enhance.  [default: the demo's photograph]"
 )
 @_rounds(5)
 @_json
-def places_command(picture: Path | None, rounds: int, as_json: bool) -> None:
+def platforms_command(picture: Path | None, rounds: int, as_json: bool) -> None:
     """Compare the command line, Python, service, WebAssembly and shader: differences, bytes, milliseconds."""
-    from benchmarks.places import measure_places, report
+    from benchmarks.platforms import measure_platforms, report
     from onebranch.demo import DEMO_PHOTOGRAPH
     from onebranch.images.reading import read
 
     pixels = read(str(picture or DEMO_PHOTOGRAPH)).pixels[..., :3]
-    rows, notes = measure_places(pixels, rounds), busy_warning()
+    rows, notes = measure_platforms(pixels, rounds), busy_warning()
     if as_json:
         _print_json({"rows": [asdict(row) for row in rows], "notes": notes})
     else:

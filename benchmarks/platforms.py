@@ -1,8 +1,8 @@
-"""One picture in every place where a model runs: difference from the engine, bytes to install, milliseconds.
+"""One picture on every platform that runs models: difference from the engine, bytes to install, milliseconds.
 
-The places are the command line, Python, the service, WebAssembly in Node and in Chromium, and a shader for
-video players. What cannot run here is named with the reason. A shader enlarges luma alone, so its differences
-are those of luma; its milliseconds are left out where the only device is a software driver.
+The platforms are the command line, Python, the service, WebAssembly in Node and in Chromium, and a shader for
+video players. A platform that cannot run here is listed with the reason. A shader enlarges luma alone, so its
+differences are those of luma; its time is omitted if the only device is a software driver.
 """
 
 import base64
@@ -91,17 +91,17 @@ async ([file, precision, encoded, width, height, rounds]) => {
 
 
 @dataclass(frozen=True)
-class Place:
-    """What one place gave. problem: why it did not run, else "".
+class Platform:
+    """The measurements of one platform. problem: why it did not run, else "".
 
-    difference: the largest of a sample, in grey levels. others: how many samples differ by half a level or
-    more. size: bytes to install. milliseconds: None where they would mean nothing.
+    difference: the largest of a sample, in grey levels. differing: how many samples differ by half a level or
+    more. size: bytes to install. milliseconds: None for a software driver.
     """
 
     name: str
     precision: str
     difference: float = 0.0
-    others: int = 0
+    differing: int = 0
     samples: int = 0
     size: int = 0
     milliseconds: float | None = None
@@ -110,7 +110,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """A picture, what the native engine makes of it, and how often each place is timed. source: as PNG."""
+    """A picture, the native engine's result, and how often each platform is timed. source: as PNG."""
 
     folder: Path
     source: Path
@@ -135,8 +135,8 @@ Measured = tuple[np.ndarray, int, list[float]]
 """The samples of a result, the bytes to install, and the seconds of each round."""
 
 
-def measure_places(picture: np.ndarray, rounds: int) -> list[Place]:
-    """Every place in both precisions. picture: (H, W, 3), uint8."""
+def measure_platforms(picture: np.ndarray, rounds: int) -> list[Platform]:
+    """Measure every platform in both precisions. picture: (H, W, 3), uint8."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -146,18 +146,18 @@ def measure_places(picture: np.ndarray, rounds: int) -> list[Place]:
             engine = Engine(describe(load(model), precision), threads=1)
             expected = engine.run(picture, "uint8", "y of rgb")
             task = Task(folder, source, picture, precision, expected, rounds)
-            rows += [_place(each, task, run) for each, run in PLACES.items()]
+            rows += [_measured(each, task, run) for each, run in PLATFORMS.items()]
         rows.append(_shader(picture))
     return rows
 
 
-def _place(name: str, task: Task, run: Callable[[Task], Measured]) -> Place:
+def _measured(name: str, task: Task, run: Callable[[Task], Measured]) -> Platform:
     try:
         result, size, seconds = run(task)
     except OnebranchError as error:
-        return Place(name, task.precision, problem=str(error))
+        return Platform(name, task.precision, problem=str(error))
     distances = np.abs(result.astype(float) - task.expected)
-    return Place(
+    return Platform(
         name,
         task.precision,
         float(distances.max()),
@@ -207,8 +207,8 @@ def _running_service() -> Iterator[int]:
     assert process.stderr is not None
     try:
         for line in process.stderr:
-            if found := re.search(r'"message": "ready".*"port": (\d+)', line):
-                yield int(found[1])
+            if match := re.search(r'"message": "ready".*"port": (\d+)', line):
+                yield int(match[1])
                 return
         raise OnebranchError("the service did not start (pip install 'onebranch[serve]')")
     finally:
@@ -262,22 +262,22 @@ def _browser(task: Task) -> Measured:
     return _colours(base64.b64decode(encoded), task), _package_bytes(task.model), seconds[1:]
 
 
-PLACES: dict[str, Callable[[Task], Measured]] = {
+PLATFORMS: dict[str, Callable[[Task], Measured]] = {
     "command line": _command_line,
     "Python": _python,
     "service": _service,
     "WebAssembly, Node": _node,
     "WebAssembly, Chromium": _browser,
 }
-"""Every place that enhances a picture, by its name in the table."""
+"""The platforms that enhance a whole picture, by their names in the table."""
 
 
-def _shader(picture: np.ndarray) -> Place:
+def _shader(picture: np.ndarray) -> Platform:
     """The shader of the fp32 model, on the luma of a part of the picture, beside the engine."""
     name, precision = "mpv shader", "fp32"
     device, reason = mpv.vulkan_device()
     if reason:
-        return Place(name, precision, problem=reason)
+        return Platform(name, precision, problem=reason)
     model = load(MODELS[precision])
     height, width = SHADER_SIZE
     part = picture[:height, :width].astype(np.float64)
@@ -289,7 +289,7 @@ def _shader(picture: np.ndarray) -> Place:
     engine = Engine(describe(model, precision), threads=1)
     expected = engine.run((luma[..., None] / 255).astype(np.float32), "float32")[..., 0] * 255
     distances = np.abs(np.clip(expected, 0, 65535 / 256) - result)
-    return Place(
+    return Platform(
         f"{name} ({device})",
         precision,
         float(distances.max()),
@@ -326,24 +326,24 @@ def _package_bytes(model: str) -> int:
 
 def installed_bytes(name: str, extra: str = "") -> int:
     """The bytes of an installed distribution with everything that it requires, each counted once."""
-    found: dict[str, Distribution] = {}
-    _collect(name, extra, found)
-    return sum(_bytes_of(each) for each in found.values()) + _package_folder_bytes()
+    distributions: dict[str, Distribution] = {}
+    _collect(name, extra, distributions)
+    return sum(_bytes_of(each) for each in distributions.values()) + _package_folder_bytes()
 
 
-def _collect(name: str, extra: str, found: dict[str, Distribution]) -> None:
+def _collect(name: str, extra: str, distributions: dict[str, Distribution]) -> None:
     from packaging.requirements import Requirement
 
     try:
         each = distribution(name)
     except PackageNotFoundError:  # of another platform
         return
-    found[name.lower()] = each
+    distributions[name.lower()] = each
     for text in each.requires or ():
         requirement = Requirement(text)
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
-        if wanted and requirement.name.lower() not in found:
-            _collect(requirement.name, next(iter(requirement.extras), ""), found)
+        if wanted and requirement.name.lower() not in distributions:
+            _collect(requirement.name, next(iter(requirement.extras), ""), distributions)
 
 
 def _bytes_of(each: Distribution) -> int:
@@ -352,28 +352,28 @@ def _bytes_of(each: Distribution) -> int:
 
 
 def _package_folder_bytes() -> int:
-    """The bytes of this package itself: of an installation for developers, pip records no files."""
+    """The bytes of this package itself, because pip records no files of an editable installation."""
     folder = Path(str(onebranch.__file__)).parent
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     web = sum(len(content) for content in page_files().values())
     return sum(path.stat().st_size for path in files) + web
 
 
-def report(rows: list[Place], size: tuple[int, int]) -> list[str]:
+def report(rows: list[Platform], size: tuple[int, int]) -> list[str]:
     """The table as Markdown. size: (height, width) of the picture."""
     lines = [
         f"{size[1]}x{size[0]} pixels, {' and '.join(MODELS.values())}, one thread",
         "",
-        "| place | precision | difference, grey levels | samples that differ | to install | milliseconds |",
+        "| platform | precision | difference, grey levels | differing samples | to install | milliseconds |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     return lines + [f"| {' | '.join(_cells(row))} |" for row in rows]
 
 
-def _cells(row: Place) -> list[str]:
+def _cells(row: Platform) -> list[str]:
     if row.problem:
         return [row.name, row.precision, f"not run: {row.problem}", "–", "–", "–"]
     difference = f"{row.difference:.2f}" if row.difference % 1 else f"{row.difference:.0f}"
     size = f"{row.size / 1e6:,.1f} MB" if row.size >= 1e6 else f"{row.size / 1e3:,.0f} kB"
     time_text = "–" if row.milliseconds is None else f"{row.milliseconds:,.0f}"
-    return [row.name, row.precision, difference, f"{row.others:,} of {row.samples:,}", size, time_text]
+    return [row.name, row.precision, difference, f"{row.differing:,} of {row.samples:,}", size, time_text]

@@ -1,4 +1,4 @@
-"""The benchmark of places, and the clips that are made of photographs."""
+"""The benchmark of platforms, and the clips that are made of photographs."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from benchmarks import clip_sheet, tracing
 from benchmarks.long_clip import compare_files
 from benchmarks.moving_photographs import make_moving_photographs
-from benchmarks.places import Place, installed_bytes, report
+from benchmarks.platforms import Platform, installed_bytes, report
 from clips import contents
 from onebranch.errors import OnebranchError
 from onebranch.images.picture import Picture
@@ -69,10 +69,10 @@ def test_tracing_is_measured() -> None:
     assert row.network == "three branches" and min(row.export, row.trace, row.merge) > 0
 
 
-def test_places_that_cannot_run_are_named() -> None:
+def test_platforms_that_cannot_run_are_listed() -> None:
     rows = [
-        Place("Python", "fp32", 1.0, 2, 3000, 2_500_000, 12.3),
-        Place("mpv shader", "fp32", problem="ffmpeg is not installed"),
+        Platform("Python", "fp32", 1.0, 2, 3000, 2_500_000, 12.3),
+        Platform("mpv shader", "fp32", problem="ffmpeg is not installed"),
     ]
     lines = report(rows, (5, 7))
     assert lines[-2] == "| Python | fp32 | 1 | 2 of 3,000 | 2.5 MB | 12 |"
