@@ -359,7 +359,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         assert "10 passed" in done.stdout
-        assert not service.logged(message="mistake of the service")
+        assert not service.logged(message="internal error")
 
 
 @pytest.mark.slow
@@ -395,10 +395,10 @@ def test_deleting_a_job_while_it_is_fetched_is_no_mistake_of_the_service() -> No
             service.finished_job(name)
             requests = [("GET", "/result"), ("DELETE", ""), ("GET", "/result"), ("DELETE", "")]
             with ThreadPoolExecutor(4) as pool:
-                ask = [pool.submit(service.ask, way, f"/v1/jobs/{name}{end}") for way, end in requests]
+                ask = [pool.submit(service.ask, method, f"/v1/jobs/{name}{end}") for method, end in requests]
                 statuses += [each.result().status for each in ask]
         assert set(statuses) <= {200, 204, 404}
-        assert not service.logged(message="mistake of the service")
+        assert not service.logged(message="internal error")
 
 
 def test_ranges_of_results(service: RunningService) -> None:

@@ -1,4 +1,4 @@
-"""Who may use the service now: processes, the queue before them, and the requests of each client."""
+"""Admission control: limits on running pictures, on the queue, and on the pictures of each client."""
 
 import asyncio
 from collections import Counter
@@ -39,11 +39,11 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Accepted pictures whose process has not begun."""
+        """The number of accepted pictures whose process has not started."""
         return self.accepted - self.running
 
     def leave(self, client: str) -> None:
-        """Forget an accepted picture."""
+        """Stop counting an accepted picture."""
         self.accepted -= 1
         self._clients[client] -= 1
         if not self._clients[client]:
@@ -55,13 +55,13 @@ class Admission:
         self.running += 1
 
     def end(self) -> None:
-        """The process has ended."""
+        """Note that a process has ended, so that the next one may start."""
         self.running -= 1
         self._slots.release()
 
 
 class Ticket:
-    """One accepted picture; left when the context ends."""
+    """An accepted picture, which is counted until the context ends."""
 
     def __init__(self, admission: Admission, client: str) -> None:
         self._admission, self._client, self._has_slot = admission, client, False

@@ -23,13 +23,13 @@ from onebranch.errors import OnebranchError, nearest
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.model.catalogue import CATALOGUE
 from onebranch.page import write_page
-from onebranch.serve.answer import problem_answer
-from onebranch.serve.gate import Gate
 from onebranch.serve.jobs import DONE, FINAL
 from onebranch.serve.logs import log
+from onebranch.serve.middleware import ServiceMiddleware
 from onebranch.serve.negotiation import MEDIA_TYPES, accepted_formats
 from onebranch.serve.problems import MEDIA_TYPE, TITLES, Problem
 from onebranch.serve.process import start_fork_server
+from onebranch.serve.response import problem_response
 from onebranch.serve.service import Service, Settings
 from onebranch.serve.worker import PictureTask
 
@@ -173,7 +173,7 @@ METRICS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
-    """The application, and its service, which `Service.drain` ends."""
+    """The application and its service; `Service.drain` shuts it down gracefully."""
     service = Service(settings)
 
     @contextlib.asynccontextmanager
@@ -197,11 +197,11 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     _add_pictures(app, service)
     _add_jobs(app, service)
     _add_facts(app, service)
-    return Gate(app, service.metrics, settings.limits, settings.token, settings.hosts), service
+    return ServiceMiddleware(app, service.metrics, settings.limits, settings.token, settings.hosts), service
 
 
 def _mount_page(app: FastAPI, folder: Path) -> None:
-    """Serve the static page at `/`; without its files in this installation there is only the interface."""
+    """Serve the static page at `/`; if its files are not installed, only the HTTP interface is served."""
     try:
         write_page(folder)
     except OnebranchError as error:
@@ -211,7 +211,7 @@ def _mount_page(app: FastAPI, folder: Path) -> None:
 
 
 class _StoredResult(FileResponse):
-    """The file of a result; a wrong Range, and a file that was deleted meanwhile, are problems."""
+    """The file of a result; an invalid Range and a file that was deleted meanwhile give problem responses."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -228,23 +228,23 @@ class _StoredResult(FileResponse):
 
 
 class _PageFiles(StaticFiles):
-    """The files of the page, with a policy that lets a browser run them and nothing else."""
+    """The files of the page, with a Content-Security-Policy that allows only them."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file."""
-        answer = await super().get_response(path, scope)
-        answer.headers["Content-Security-Policy"] = PAGE_POLICY
-        answer.headers["Cache-Control"] = "no-cache"
-        return answer
+        response = await super().get_response(path, scope)
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _add_handlers(app: FastAPI) -> None:
-    """Every refusal is a problem body, whoever finds it."""
+    """Give every error response a body of problem details, whichever layer raises the error."""
 
     @app.exception_handler(Problem)
     async def refuse(request: Request, problem: Problem) -> Response:
         request.scope["failure"] = problem.reason
-        return problem_answer(problem)
+        return problem_response(problem)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_parameters(request: Request, error: RequestValidationError) -> Response:
@@ -298,14 +298,14 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
     async def enhance(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
         """Enhance the picture in the body; Accept chooses the format of the result, by default its own.
 
-        PNG, JPEG and PPM are sent while they are made. A failure after the first bytes ends the answer
-        without its last chunk; use a job to get a status instead.
+        PNG, JPEG and PPM are sent while they are encoded. After a failure, the response ends without its
+        last chunk; use a job to get a status instead.
         """
         return await service.enhance(request, _task_maker(service, parameters, request))
 
     @app.get("/v1/models", response_model=list[ModelEntry], summary="The models")
     async def models() -> list[ModelEntry]:
-        """The models that can be named."""
+        """The models that requests can name."""
         entries = [CATALOGUE[name] for name in MODEL_NAMES]
         return [
             ModelEntry(name=e.name, task=e.task, scale=e.scale, colour=e.colour, about=e.about)
@@ -323,7 +323,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         summary="Start a job",
     )
     async def start(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
-        """Enhance the picture in the body as a job. Its name is secret: who knows it may fetch the result."""
+        """Enhance the picture in the body as a job. Anyone who knows its id can fetch the result."""
         job = await service.start_job(request, _task_maker(service, parameters, request))
         return JSONResponse(job.description(), 202, {"Location": f"/v1/jobs/{job.name}"})
 

@@ -1,4 +1,4 @@
-"""Jobs: pictures that are enhanced while no client waits at the connection."""
+"""Jobs: pictures that are enhanced in the background, while no client waits on a connection."""
 
 import asyncio
 import contextlib
@@ -18,21 +18,21 @@ from onebranch.serve.process import Facts
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 
 FINAL = (DONE, FAILED, CANCELLED)
-"""States that do not change any more."""
+"""States of finished jobs."""
 
 RESULT_NAME = "stored"
 """The result's name in the folder of its job."""
 
 ID_BYTES = 16
-"""Random bytes of a job's name: whoever knows it may see and cancel the job."""
+"""Random bytes of a job's name: anyone who knows the name can see and cancel the job."""
 
 
 @dataclass
 class PictureJob:
     """One job.
 
-    facts: what its process says of the result. finished: when, in seconds of the monotonic clock. collected:
-    the result has been sent.
+    facts: what the process reports of the result. finished: time of the end, in seconds of the monotonic
+    clock. collected: True if the result has been sent.
     """
 
     name: str
@@ -53,7 +53,7 @@ class PictureJob:
         return self.folder / RESULT_NAME
 
     def update(self, state: str | None = None, progress: float | None = None) -> None:
-        """Note a change, unless the job is finished; whoever waits for one goes on."""
+        """Record a change, unless the job is finished, and wake everything that waits for changes."""
         if self.state in FINAL:
             return
         if state is not None:
@@ -78,7 +78,7 @@ class PictureJob:
         }
 
     async def changes(self, heartbeat_seconds: float) -> AsyncIterator[dict[str, Any] | None]:
-        """Its description now and after each change, until it is finished; None if nothing changes."""
+        """The description now and after each change, until the job is finished; None as a heartbeat."""
         while True:
             changed = self.changed
             yield self.description()
@@ -118,7 +118,7 @@ class Jobs:
         return Problem(503, "stored_bytes", "the results that are kept fill the storage; delete some")
 
     def note_stored(self, job: PictureJob, count: int) -> None:
-        """Count bytes of a result that is being made. Raises `Problem` if the storage is full."""
+        """Count bytes that were written of a result. Raises `Problem` if the storage is full."""
         job.size += count
         if self._stored > self._limits.stored_bytes:
             self.remove_expired()
@@ -144,7 +144,7 @@ class Jobs:
             job.update(FAILED)
         except Exception:
             LOGGER.exception("job failed")
-            job.problem = Problem(500, "internal", "the job failed by a mistake of the service")
+            job.problem = Problem(500, "internal", "the job failed with an internal error")
             job.update(FAILED)
         finally:
             if job.state != DONE:
@@ -152,14 +152,14 @@ class Jobs:
                 shutil.rmtree(job.folder, ignore_errors=True)
 
     def find(self, name: str) -> PictureJob:
-        """The job of that name. Raises `Problem` (404) if there is none, or no more."""
+        """The job of that name. Raises `Problem` (404) if there is none, or if it has expired."""
         self.remove_expired()
         if name not in self._jobs:
             raise Problem(404, "no_job", "there is no job of this name; it may have expired")
         return self._jobs[name]
 
     async def delete(self, name: str) -> None:
-        """Cancel a job that is not finished, and forget it with its result."""
+        """Cancel the job if it is not finished, and remove it with its result."""
         job = self.find(name)
         job.update(CANCELLED)
         del self._jobs[name]
@@ -170,7 +170,7 @@ class Jobs:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def remove_expired(self) -> None:
-        """Forget the jobs that have been finished for too long."""
+        """Remove the jobs whose results have expired."""
         oldest = time.monotonic() - self._limits.result_seconds
         for name, job in list(self._jobs.items()):
             if job.finished is not None and job.finished < oldest:
@@ -184,5 +184,5 @@ class Jobs:
 
     @property
     def uncollected(self) -> list[PictureJob]:
-        """The finished jobs whose result nobody has fetched or deleted."""
+        """The finished jobs whose results have not been fetched."""
         return [job for job in self._jobs.values() if job.state == DONE and not job.collected]

@@ -7,7 +7,7 @@ from onebranch.errors import OnebranchError
 
 
 def _limit(default: int, about: str, unit: str, status: str) -> Any:
-    """A field of `ServiceLimits`. status: what a request that exceeds the limit gets."""
+    """A field of `ServiceLimits`. status: HTTP status of a request that exceeds the limit."""
     return field(default=default, metadata={"about": about, "unit": unit, "status": status})
 
 

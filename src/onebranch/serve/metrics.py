@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The metrics of the service, for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -13,20 +13,20 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "onebranch_requests", "Answered requests.", ["route", "status"], registry=self.registry
+            "onebranch_requests", "Completed requests.", ["route", "status"], registry=self.registry
         )
         self.refusals = Counter(
             "onebranch_refusals", "Refused requests by reason.", ["reason"], registry=self.registry
         )
         self.failures = Counter(
             "onebranch_failures",
-            "Answers that ended before they were complete, and jobs that failed, by reason.",
+            "Responses that ended before they were complete, and jobs that failed, by reason.",
             ["reason"],
             registry=self.registry,
         )
         self.seconds = Histogram(
             "onebranch_request_seconds",
-            "Seconds until an answer was complete.",
+            "Seconds until a response was complete.",
             ["route"],
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
@@ -36,7 +36,7 @@ class Metrics:
         )
 
     def watch(self, admission: Admission) -> None:
-        """Also report how many pictures run and wait."""
+        """Also report the numbers of running and waiting pictures."""
         running = Gauge("onebranch_running", "Pictures whose process runs.", registry=self.registry)
         waiting = Gauge("onebranch_waiting", "Pictures that wait for a process.", registry=self.registry)
         running.set_function(lambda: admission.running)

@@ -1,4 +1,4 @@
-"""The process of one picture, seen from the service: started, read from without blocking, and killed.
+"""The process of one picture as the service uses it: started, read without blocking, and killed.
 
 Processes are forked from one that has imported everything (`multiprocessing`'s forkserver), which takes about
 ten milliseconds. Each has its own limits and ends with its picture, so a crash costs only that picture.
@@ -33,7 +33,7 @@ _starting = threading.Lock()
 
 @dataclass(frozen=True)
 class Facts:
-    """What a process says of its result."""
+    """What a process reports of its result."""
 
     format: str
     width: int

@@ -1,7 +1,7 @@
 """Confinement of a process: limits of memory, time and file size, and Landlock where the kernel has it.
 
-Landlock (Linux 5.13 and later) takes from a process the right to open files and, from Linux 6.7 on, TCP
-connections, except those that it lists. It needs no privileges and cannot be undone.
+By Landlock (Linux 5.13 and later), a process gives up the right to open files and, from Linux 6.7 on, TCP
+connections, except those that it lists. That needs no privileges and cannot be undone.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The HTTP server: limits on connections and headers, and an orderly end on SIGTERM."""
+"""The HTTP server: limits on connections and headers, and a graceful shutdown on SIGTERM."""
 
 import asyncio
 from types import FrameType
@@ -18,7 +18,7 @@ KEEP_ALIVE_SECONDS = 5
 def serve(settings: Settings, host: str, port: int, trusted_proxy: str | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C, then complete accepted requests. A second signal exits at once.
 
-    trusted_proxy: address whose X-Forwarded-For is believed.
+    trusted_proxy: address of a proxy whose X-Forwarded-For header is trusted.
     """
     set_up()
     app, service = create_app(settings)
@@ -57,7 +57,7 @@ class _DrainingServer(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
-        """Remember the loop, in which signals start the end."""
+        """Keep the event loop, in which signals start the shutdown."""
         self._loop = asyncio.get_running_loop()
         await super().startup()
         if self.started:
@@ -65,11 +65,11 @@ class _DrainingServer(uvicorn.Server):
             log("ready", address=addresses[0][0], port=addresses[0][1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal starts the end; the second does not wait for it."""
+        """The first signal starts a graceful shutdown; the second one exits at once."""
         if self._loop is None or self._drain is not None:
             self.should_exit = self.force_exit = True
             return
-        log("ending: finishing what was accepted", signal=sig)
+        log("shutting down: completing accepted requests", signal=sig)
         self._loop.call_soon_threadsafe(self._begin_drain)
 
     def _begin_drain(self) -> None:
@@ -82,9 +82,9 @@ class _DrainingServer(uvicorn.Server):
 
 
 def _protocol(limits: ServiceLimits, trusted_proxy: str | None) -> type[asyncio.Protocol]:
-    """HTTP/1.1 with limits of connections, which also closes those that send no complete header in time.
+    """HTTP/1.1 with a limit on connections and a time limit for headers.
 
-    trusted_proxy: the address that has no limit of its own, because it connects for many clients.
+    trusted_proxy: the address without a limit, because it connects for many clients.
     """
 
     class LimitedProtocol(H11Protocol):
@@ -96,7 +96,7 @@ def _protocol(limits: ServiceLimits, trusted_proxy: str | None) -> type[asyncio.
                 transport.abort()
 
         def _has_too_many(self) -> bool:
-            """Whether this connection's client has more than its share."""
+            """True if the client of this connection has too many connections."""
             if self.client is None or self.client[0] == trusted_proxy:
                 return False
             client = client_of_address(self.client[0])

@@ -1,4 +1,4 @@
-"""One service: how a picture passes from a request through a process to an answer or a job."""
+"""The service: the path of a picture from a request through its process to a response or a job."""
 
 import asyncio
 import contextlib
@@ -15,26 +15,27 @@ from onebranch.enhancer.device import CPU_TEXT
 from onebranch.runtime.cores import cores
 from onebranch.runtime.gpu import CPU
 from onebranch.serve.admission import Admission, Ticket
-from onebranch.serve.answer import ResultAnswer
 from onebranch.serve.jobs import RUNNING, Jobs, PictureJob
 from onebranch.serve.limits import ServiceLimits
 from onebranch.serve.metrics import Metrics
 from onebranch.serve.negotiation import MEDIA_TYPES
 from onebranch.serve.process import Facts, started
+from onebranch.serve.response import ResultResponse
 from onebranch.serve.uploads import check_announced, store_body, unless_disconnected
 from onebranch.serve.worker import INPUT_NAME, PictureTask
 
 COLLECT_SECONDS = 30.0
-"""Time for fetching the results of finished jobs after the service was asked to end."""
+"""Time in which clients can fetch the results of finished jobs during a graceful shutdown."""
 
 DRAIN_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a service is started with.
+    """The settings of a service.
 
-    workers: pictures at a time. token: "" for none. hosts: see `Gate`. device: "cpu" or a GPU, and its name.
+    workers: pictures at a time. token: "" for none. hosts: see `ServiceMiddleware`. device: "cpu" or a GPU,
+    and its name.
     """
 
     limits: ServiceLimits = field(default_factory=ServiceLimits)
@@ -59,8 +60,8 @@ class Service:
         self.threads = max(1, cores() // settings.workers)
         self.is_ready = False
 
-    async def enhance(self, request: Request, task_for: Callable[[str], PictureTask]) -> ResultAnswer:
-        """The answer that streams the result. task_for: makes the task for a folder."""
+    async def enhance(self, request: Request, task_for: Callable[[str], PictureTask]) -> ResultResponse:
+        """The response that streams the result. task_for: makes the task for a folder."""
         async with contextlib.AsyncExitStack() as resources:
             ticket = resources.enter_context(self._accept(request))
             folder = self._new_folder()
@@ -69,7 +70,7 @@ class Service:
             facts, pieces = await unless_disconnected(
                 request, self._begin(task_for(str(folder)), ticket, resources)
             )
-            return ResultAnswer(
+            return ResultResponse(
                 pieces,
                 MEDIA_TYPES[facts.format],
                 self._headers(facts),
@@ -80,9 +81,9 @@ class Service:
     async def _begin(
         self, task: PictureTask, ticket: Ticket, resources: contextlib.AsyncExitStack
     ) -> tuple[Facts, AsyncIterator[bytes]]:
-        """Wait for a free place, start the process, and wait for its first bytes.
+        """Wait for a free process slot, start the process, and wait for its first bytes.
 
-        So a picture that turns out to be damaged before those is refused with a status.
+        So a picture whose damage is found before them gets a response with an error status.
         """
         await ticket.begin()
         worker = await resources.enter_async_context(started(task))
@@ -106,7 +107,7 @@ class Service:
     async def _run_job(
         self, job: PictureJob, task: PictureTask, ticket: Ticket, resources: contextlib.AsyncExitStack
     ) -> None:
-        """Do a job; its result is `job.result`."""
+        """Run a job, which writes `job.result`."""
         async with resources:
             await ticket.begin()
             job.update(RUNNING)
@@ -142,7 +143,7 @@ class Service:
         }
 
     async def drain(self) -> None:
-        """Accept nothing more, and wait until everything accepted is finished and fetched."""
+        """Refuse new pictures, and wait until all accepted ones are finished and their results fetched."""
         self.admission.is_closing = True
         while self.admission.accepted or self.jobs.unfinished:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
@@ -157,7 +158,7 @@ class Service:
             await self.jobs.delete(job.name)
 
     def remove_files(self) -> None:
-        """Remove all pictures and results; the service has ended, even if by a second signal."""
+        """Remove all pictures and results, after the service has ended."""
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""A request's body on its way into a file, and a client that may have gone meanwhile."""
+"""Storing the body of a request in a file, and detecting that the client has disconnected."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ BODY_TYPES = ("image/", "application/octet-stream", "application/x-www-form-urle
 
 
 def check_announced(request: Request, limits: ServiceLimits) -> None:
-    """Raise `Problem` for a body that its header shows to be too large, or not to be a picture."""
+    """Raise `Problem` if the headers announce a body that is too large, or not a picture."""
     media_type = request.headers.get("content-type", BODY_TYPES[1]).strip().lower()
     if not media_type.startswith(BODY_TYPES):
         raise Problem(415, "content_type", "send the picture itself as the body, with Content-Type image/*")
@@ -54,7 +54,7 @@ def _too_large(limits: ServiceLimits) -> Problem:
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Finished]) -> Finished:
-    """The result of the work; raises ClientDisconnect, and cancels the work, if the client goes first."""
+    """The result of the work. Raises ClientDisconnect, and cancels it, if the client disconnects first."""
     async with _disconnection(request) as gone:
         task = asyncio.ensure_future(work)
         try:

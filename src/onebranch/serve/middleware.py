@@ -1,4 +1,4 @@
-"""What every request passes: its number, the host, the token, headers of the answer, one line of log."""
+"""The middleware of every request: checks of its headers, response headers, metrics and the access log."""
 
 import asyncio
 import hmac
@@ -11,17 +11,17 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onebranch.serve.answer import problem_answer
 from onebranch.serve.limits import ServiceLimits
 from onebranch.serve.logs import LOGGER, log
 from onebranch.serve.metrics import Metrics
 from onebranch.serve.problems import Problem
+from onebranch.serve.response import problem_response
 
 PUBLIC_PREFIXES = ("/v1/", "/metrics", "/openapi.json")
 """Paths that need the token; the page and the health checks do not."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Numbers of requests that are taken over from the client."""
+"""Request IDs of clients that are kept; any other request gets a new ID."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -33,11 +33,11 @@ API_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 """Content-Security-Policy of everything but the page: a browser that shows a result runs nothing in it."""
 
 STALL_SECONDS = 30.0
-"""Time in which a client must take a piece of an answer."""
+"""Time within which a client must accept a piece of a response."""
 
 
-class Gate:
-    """Wraps the application. hosts: accepted names in the Host header; None accepts all."""
+class ServiceMiddleware:
+    """ASGI middleware around the application. hosts: accepted names in the Host header; None accepts all."""
 
     def __init__(
         self, app: ASGIApp, metrics: Metrics, limits: ServiceLimits, token: str, hosts: Sequence[str] | None
@@ -46,20 +46,20 @@ class Gate:
         self._token, self._hosts = token.encode(), hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(scope, send)
+        response = _ResponseSender(scope, send)
         begin = time.perf_counter()
         try:
-            await self._checked(scope, receive, answer)
+            await self._checked(scope, receive, response)
         except Exception as error:
-            await self._failed(scope, receive, answer, error)
+            await self._failed(scope, receive, response, error)
         finally:
-            self._count(scope, answer, time.perf_counter() - begin)
+            self._count(scope, response, time.perf_counter() - begin)
 
-    async def _checked(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _checked(self, scope: Scope, receive: Receive, response: "_ResponseSender") -> None:
         try:
             self._check_size(scope)
             self._check_length(Headers(scope=scope))
@@ -67,20 +67,20 @@ class Gate:
             self._check_token(scope["path"], Headers(scope=scope))
             _check_site(scope["method"], Headers(scope=scope))
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, answer.send)
+            await problem_response(problem)(scope, receive, response.send)
             scope["failure"] = problem.reason
             return
-        await self._app(scope, receive, answer.send)
+        await self._app(scope, receive, response.send)
 
     def _check_size(self, scope: Scope) -> None:
-        """The server limits headers that arrive in parts; this counts those that arrive at once."""
+        """Check the size of the headers: the server only limits headers that arrive in several packets."""
         size = len(scope["raw_path"]) + len(scope["query_string"])
         size += sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._limits.header_bytes:
             raise Problem(431, "header_bytes", f"the header is larger than {self._limits.header_bytes} bytes")
 
     def _check_length(self, headers: Headers) -> None:
-        """A proxy might go by the other one of the two, and take a part of the body for a further request."""
+        """Refuse a request with both lengths: a proxy might use the other one (request smuggling)."""
         if "content-length" in headers and "transfer-encoding" in headers:
             closing = (("Connection", "close"),)
             raise Problem(400, "two_lengths", "send Content-Length or Transfer-Encoding, not both", closing)
@@ -89,7 +89,7 @@ class Gate:
         host = headers.get("host", "").rsplit("@", 1)[-1]
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if self._hosts is not None and name.lower() not in self._hosts:
-            raise Problem(400, "host", "this service does not answer to the name in the Host header")
+            raise Problem(400, "host", "this service does not accept the name in the Host header")
 
     def _check_token(self, path: str, headers: Headers) -> None:
         if not self._token or not path.startswith(PUBLIC_PREFIXES):
@@ -99,54 +99,56 @@ class Gate:
             challenge = (("WWW-Authenticate", "Bearer"),)
             raise Problem(401, "token", "send the header Authorization: Bearer TOKEN", challenge)
 
-    async def _failed(self, scope: Scope, receive: Receive, answer: "_Answer", error: Exception) -> None:
-        """An answer is ended, or a mistake of the service is reported, without details."""
-        if isinstance(error, TimeoutError) and answer.status:
+    async def _failed(
+        self, scope: Scope, receive: Receive, response: "_ResponseSender", error: Exception
+    ) -> None:
+        """End the response if it has begun; otherwise report an internal error, without details."""
+        if isinstance(error, TimeoutError) and response.status:
             scope["failure"] = "client_slow"
             return
-        if isinstance(error.__cause__, Problem) and answer.status:  # found after the answer has begun
+        if isinstance(error.__cause__, Problem) and response.status:  # found after the response has begun
             scope["failure"] = error.__cause__.reason
             return
-        LOGGER.error("mistake of the service", exc_info=error, extra={"fields": {"request": answer.number}})
+        LOGGER.error("internal error", exc_info=error, extra={"fields": {"request": response.request_id}})
         scope["failure"] = "internal"
-        if not answer.status:
-            problem = Problem(500, "internal", "this is a mistake of the service; its log says more")
-            await problem_answer(problem)(scope, receive, answer.send)
+        if not response.status:
+            problem = Problem(500, "internal", "an internal error; the log of the service has the details")
+            await problem_response(problem)(scope, receive, response.send)
 
-    def _count(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
+    def _count(self, scope: Scope, response: "_ResponseSender", seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(route, str(answer.status)).inc()
+        self._metrics.requests.labels(route, str(response.status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         reason = scope.get("failure", "")
         if reason:
-            counter = self._metrics.refusals if answer.status >= 400 else self._metrics.failures
+            counter = self._metrics.refusals if response.status >= 400 else self._metrics.failures
             counter.labels(reason).inc()
         client = scope.get("client")
         log(
             "request",
-            request=answer.number,
+            request=response.request_id,
             client=client[0] if client else "",
             method=scope["method"],
             path=scope["path"],
-            status=answer.status,
+            status=response.status,
             reason=reason,
-            bytes=answer.size,
+            bytes=response.size,
             seconds=round(seconds, 4),
         )
 
 
 def _check_site(method: str, headers: Headers) -> None:
-    """Raise `Problem` if a page of another site makes a browser use the service."""
+    """Raise `Problem` for a cross-site request of a browser that could change something (CSRF)."""
     if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") == "cross-site":
         raise Problem(403, "cross_site", "pages of other sites may not use this service")
 
 
-class _Answer:
-    """Sends an answer with the headers that all answers have. status: 0 until it has begun."""
+class _ResponseSender:
+    """Sends a response with the headers that all responses have. status: 0 until it has begun."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         given = Headers(scope=scope).get("x-request-id", "")
-        self.number = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         self.status, self.size = 0, 0
         self._send = send
 
@@ -155,7 +157,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.number
+            headers["X-Request-ID"] = self.request_id
             for name, value in SECURITY_HEADERS.items():
                 headers[name] = value
             headers.setdefault("Content-Security-Policy", API_POLICY)

@@ -1,4 +1,4 @@
-"""The answer to one picture: the result is sent as it is made, and its process ends with the answer."""
+"""Responses: the result of one picture, sent while it is computed, and problem details."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,11 @@ from onebranch.serve.logs import log
 from onebranch.serve.problems import Problem
 
 
-class ResultAnswer(Response):
-    """Sends pieces as they come. A failure ends the answer without its last chunk, and is counted.
+class ResultResponse(Response):
+    """Sends the pieces of a result as they arrive; after a failure, the last chunk is not sent.
 
-    finished: called with the reason of the failure, or "" when the answer was complete. resources: closed at
-    the end, whatever happens.
+    finished: called with the reason of the failure, or "" for a complete response. resources: closed at the
+    end in either case.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ResultAnswer(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         async with self._resources:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             gone = asyncio.create_task(_wait_until_gone(receive))
@@ -51,13 +51,13 @@ class ResultAnswer(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_pieces(self, send: Send) -> str:
-        """Send everything but the end; "" or the reason of a failure."""
+        """Send all pieces; the reason if that fails, else ""."""
         try:
             async for piece in self._pieces:
                 if piece:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except Problem as problem:
-            log("answer ended early", reason=problem.reason, detail=problem.detail)
+            log("response ended early", reason=problem.reason, detail=problem.detail)
             return problem.reason
         return ""
 
@@ -67,7 +67,7 @@ async def _wait_until_gone(receive: Receive) -> None:
         pass
 
 
-def problem_answer(problem: Problem) -> Response:
-    """The answer to a refused request."""
+def problem_response(problem: Problem) -> Response:
+    """The response to a refused request (RFC 9457)."""
     content: Any = strict_json.dumps(problem.body())
     return Response(content, problem.status, problem.all_headers(), "application/problem+json")
