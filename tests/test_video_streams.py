@@ -11,7 +11,7 @@ import pytest
 from clips import ClipSpec, contents, make_clip, packets, remuxed
 from onebranch.errors import OnebranchError
 from onebranch.video.containers import CONTAINERS
-from onebranch.video.streams import _plan_subtitles
+from onebranch.video.streams import _map_subtitles
 from test_video import enhance, enhanced
 
 SMALL = ClipSpec(pts=range(6), size=(32, 48))
@@ -54,10 +54,10 @@ def test_text_subtitles_are_copied_or_converted(
 
 def test_subtitles_that_a_container_cannot_hold_are_refused() -> None:
     with pytest.raises(OnebranchError, match=r"MP4 \(.mp4\) cannot hold hdmv_pgs_.* write .mkv or .ts"):
-        _plan_subtitles(2, "hdmv_pgs_subtitle", CONTAINERS["MP4"])
-    assert _plan_subtitles(2, "hdmv_pgs_subtitle", CONTAINERS["Matroska"]).action == "copy"
+        _map_subtitles(2, "hdmv_pgs_subtitle", CONTAINERS["MP4"])
+    assert _map_subtitles(2, "hdmv_pgs_subtitle", CONTAINERS["Matroska"]).action == "copy"
     with pytest.raises(OnebranchError, match=r"MPEG-TS \(.ts\) cannot hold ass subtitles"):
-        _plan_subtitles(2, "ass", CONTAINERS["MPEG-TS"])
+        _map_subtitles(2, "ass", CONTAINERS["MPEG-TS"])
 
 
 def test_attachments_chapters_metadata_and_dispositions_stay(tmp_path: Path) -> None:

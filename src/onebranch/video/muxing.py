@@ -14,7 +14,7 @@ from onebranch.video.containers import Container
 from onebranch.video.encoding import ClipEncoding, Encoder
 from onebranch.video.probe import ClipProbe, opened
 from onebranch.video.segments import ClipSegment, SegmentFolder, decoding_times
-from onebranch.video.streams import Cut, StreamCopier, StreamPlan, copy_chapters
+from onebranch.video.streams import Cut, StreamCopier, StreamMapping, copy_chapters
 from onebranch.video.timestamps import ticks_per_frame
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Muxing:
     container: Container
     encoding: ClipEncoding
     size: Size
-    plans: Sequence[StreamPlan]
+    mappings: Sequence[StreamMapping]
     cut: Cut
     chapters: bool
     kept: MetadataFilter
@@ -82,8 +82,8 @@ class Muxing:
     @property
     def _index(self) -> int:
         """The index of the picture among the streams of the result."""
-        before = [plan for plan in self.plans if plan.index < self.probe.index]
-        return sum(plan.action in ("copy", "convert") for plan in before)
+        before = [mapping for mapping in self.mappings if mapping.index < self.probe.index]
+        return sum(mapping.action in ("copy", "convert") for mapping in before)
 
     def _output(self, file: Path | io.BytesIO) -> "OutputContainer":
         import av
@@ -95,7 +95,7 @@ class Muxing:
 
     def _copier(self, source: Any, output: "OutputContainer", add_picture: Any) -> StreamCopier:
         output.metadata.update(self.kept.of_file(source.metadata))
-        copier = StreamCopier(source, output, self.plans, add_picture, self.cut, self.kept)
+        copier = StreamCopier(source, output, self.mappings, add_picture, self.cut, self.kept)
         if self.chapters:
             copy_chapters(source, output, self.cut)
         return copier

@@ -43,7 +43,7 @@ def pipe_clip(
     video: VideoOptions,
     report_device: Callable[[str], None] = lambda device: None,
 ) -> int:
-    """Enhance a Y4M stream, or a file, into a Y4M stream; the number of frames.
+    """Enhance a Y4M stream, or a file, into a Y4M stream; returns the number of frames.
 
     Every frame is written as soon as it is enhanced. A Y4M stream has a constant frame rate, which for a file
     is its average one. report_device: called with the device before the first frame. Raises OnebranchError

@@ -136,8 +136,8 @@ def nearest_format(wanted: PixelFormat, available: Iterable[PixelFormat]) -> Pix
     >>> nearest_format(PixelFormat("yuv", 8, (1, 2)), formats)
     PixelFormat(model='yuv', depth=10, chroma=(1, 2), alpha=False)
     """
-    holding = [each for each in available if _holds(each, wanted)]
-    return min(holding, key=lambda each: _bits(each, wanted), default=None)
+    fitting = [each for each in available if _holds(each, wanted)]
+    return min(fitting, key=lambda each: _bits(each, wanted), default=None)
 
 
 def _holds(held: PixelFormat, wanted: PixelFormat) -> bool:

@@ -42,7 +42,7 @@ from onebranch.video.planes import Planes
 from onebranch.video.probe import ClipProbe, opened, probe_clip
 from onebranch.video.progress import ProgressMeter, ReportProgress, report_nothing
 from onebranch.video.segments import SEGMENTS_VERSION, SegmentFolder, SegmentWriter
-from onebranch.video.streams import Cut, StreamPlan, plan_streams, stream_notes
+from onebranch.video.streams import Cut, StreamMapping, map_streams, stream_notes
 from onebranch.video.timestamps import FrameTime
 
 MAX_ENCODER_THREADS = 16
@@ -145,7 +145,7 @@ class ClipTask:
         return PROCESS_BYTES + codecs + MAX_QUEUED_FRAMES * (before + after) + 8 * after
 
     def run(self, progress: Progress, report: ReportProgress) -> tuple[int, Counter[str]]:
-        """Enhance and write; (number of frames, problems of the clip)."""
+        """Enhance and write; returns the number of frames and the problems of the clip."""
         folder = SegmentFolder(
             self.target,
             self._fingerprint(),
@@ -265,19 +265,19 @@ def _task(
     size = encoding.size_for(requested)
     part = part_of(probe, video)
     with opened(source) as opened_source:
-        plans = plan_streams(opened_source, probe.index, container, video.drop)
+        mappings = map_streams(opened_source, probe.index, container, video.drop)
     muxing = Muxing(
         probe,
         container,
         encoding,
         size,
-        plans,
+        mappings,
         _cut(probe, part),
         "chapters" not in video.drop,
         MetadataFilter(file_options.encoding.strip, file_options.encoding.strip_location),
     )
     muxing.check()
-    notes = tuple(_notes(probe, video, encoding, requested, size, plans))
+    notes = tuple(_notes(probe, video, encoding, requested, size, mappings))
     return ClipTask(probe, target, enhancer, file_options, video, part, muxing, notes)
 
 
@@ -308,7 +308,7 @@ def _notes(
     encoding: ClipEncoding,
     requested: Size,
     size: Size,
-    plans: list[StreamPlan],
+    mappings: list[StreamMapping],
 ) -> Iterator[str]:
     if probe.interlaced and not video.deinterlace:
         yield "the clip is interlaced and is enhanced as it is; --deinterlace makes it progressive first"
@@ -321,7 +321,7 @@ def _notes(
         yield f"{encoding.source.words} is written as {encoding.target.words}, which {encoding.codec} needs"
     if probe.hdr and not encoding.hdr:
         yield f"HDR10 metadata left out: the {encoding.codec} encoder writes none (h265 and av1 do)"
-    yield from stream_notes(plans)
+    yield from stream_notes(mappings)
 
 
 def _frame_bytes(layout: FrameLayout, size: Size) -> int:

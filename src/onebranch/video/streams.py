@@ -1,7 +1,7 @@
 """Streams besides the picture, copied unchanged: audio, subtitles, attachments, cover art, chapters.
 
-Text subtitles are converted where the container holds only another kind. What it cannot hold at all is
-refused before the first frame, with the containers that can.
+Text subtitles are converted if the container can hold only another kind. Streams that it cannot hold at all
+are refused before the first frame; the message names the containers that can.
 """
 
 import io
@@ -41,8 +41,8 @@ COVER_TYPES = {"mjpeg": ("image/jpeg", "cover.jpg"), "png": ("image/png", "cover
 
 
 @dataclass(frozen=True)
-class StreamPlan:
-    """What becomes of a stream. action: "picture" is the enhanced stream, "left out" comes with a reason."""
+class StreamMapping:
+    """How a stream is written. action: "picture" is the enhanced stream, "left out" comes with a reason."""
 
     index: int
     kind: str
@@ -51,71 +51,71 @@ class StreamPlan:
     reason: str = ""
 
 
-def plan_streams(
+def map_streams(
     source: "InputContainer", picture: int, container: Container, dropped: Collection[str] = ()
-) -> list[StreamPlan]:
-    """What becomes of every stream of a clip. picture: the index of the enhanced stream.
+) -> list[StreamMapping]:
+    """How every stream of a clip is written. picture: the index of the enhanced stream.
 
     dropped: kinds to leave out. Raises OnebranchError for a stream that the container cannot hold.
     """
-    plans = []
+    mappings = []
     for stream in source.streams:
         kind = _kind(stream)
         codec = _codec_name(stream)
         if stream.index == picture:
-            plans.append(StreamPlan(stream.index, kind, codec, "picture"))
+            mappings.append(StreamMapping(stream.index, kind, codec, "picture"))
         elif kind in dropped:
-            plans.append(StreamPlan(stream.index, kind, codec, "left out"))
+            mappings.append(StreamMapping(stream.index, kind, codec, "left out"))
         else:
-            plans.append(_plan(stream, kind, codec, container))
+            mappings.append(_map(stream, kind, codec, container))
     if source.chapters() and not container.chapters and "chapters" not in dropped:
         raise _refusal("chapters", "chapters", container, [c for c in CONTAINERS.values() if c.chapters])
-    return plans
+    return mappings
 
 
-def _plan(stream: Any, kind: str, codec: str, container: Container) -> StreamPlan:
+def _map(stream: Any, kind: str, codec: str, container: Container) -> StreamMapping:
     index = stream.index
     if kind == "attachments":
-        return _plan_attachment(stream, container)
+        return _map_attachment(stream, container)
     if kind == "cover":
-        return _plan_cover(index, codec, container)
+        return _map_cover(index, codec, container)
     if kind == "subtitles":
-        return _plan_subtitles(index, codec, container)
+        return _map_subtitles(index, codec, container)
     if kind == "audio":
-        return _plan_audio(stream, codec, container)
-    return StreamPlan(
+        return _map_audio(stream, codec, container)
+    return StreamMapping(
         index, kind, codec, "left out", f"stream {index} ({kind}, {codec or 'unknown'}) left out"
     )
 
 
-def _plan_attachment(stream: Any, container: Container) -> StreamPlan:
+def _map_attachment(stream: Any, container: Container) -> StreamMapping:
     if container.attachments:
-        return StreamPlan(stream.index, "attachments", "", "attach")
+        return StreamMapping(stream.index, "attachments", "", "attach")
     able = [each for each in CONTAINERS.values() if each.attachments]
     name = stream.metadata.get("filename", stream.index)
     raise _refusal("attachments", f"the attachment '{name}'", container, able)
 
 
-def _plan_audio(stream: Any, codec: str, container: Container) -> StreamPlan:
+def _map_audio(stream: Any, codec: str, container: Container) -> StreamMapping:
     if _holds(container, stream):
-        return StreamPlan(stream.index, "audio", codec, "copy")
+        return StreamMapping(stream.index, "audio", codec, "copy")
     able = [each for each in CONTAINERS.values() if _holds(each, stream)]
     raise _refusal("audio", f"{codec} audio", container, able)
 
 
-def _plan_cover(index: int, codec: str, container: Container) -> StreamPlan:
+def _map_cover(index: int, codec: str, container: Container) -> StreamMapping:
     if not container.cover_art or codec not in COVER_TYPES:
         able = [c for c in CONTAINERS.values() if c.cover_art]
         raise _refusal("cover", f"{codec} cover art", container, able)
-    return StreamPlan(index, "cover", codec, "attach" if container.attachments else "copy")
+    return StreamMapping(index, "cover", codec, "attach" if container.attachments else "copy")
 
 
-def _plan_subtitles(index: int, codec: str, container: Container) -> StreamPlan:
+def _map_subtitles(index: int, codec: str, container: Container) -> StreamMapping:
     if codec in COPIED_SUBTITLES.get(container.name, ()):
-        return StreamPlan(index, "subtitles", codec, "copy")
+        return StreamMapping(index, "subtitles", codec, "copy")
     if codec in TEXT_SUBTITLES and container.text_subtitles:
         reason = f"subtitles converted from {codec} to {container.text_subtitles}"
-        return StreamPlan(index, "subtitles", codec, "convert", reason)
+        return StreamMapping(index, "subtitles", codec, "convert", reason)
     able = [
         c
         for c in CONTAINERS.values()
@@ -161,9 +161,9 @@ def _holds(container: Container, stream: Any) -> bool:
     return True
 
 
-def stream_notes(plans: Sequence[StreamPlan]) -> list[str]:
-    """What is converted or left out, one line each."""
-    return list(dict.fromkeys(plan.reason for plan in plans if plan.reason))
+def stream_notes(mappings: Sequence[StreamMapping]) -> list[str]:
+    """Notes about streams that are converted or left out, one line each."""
+    return list(dict.fromkeys(mapping.reason for mapping in mappings if mapping.reason))
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Cut:
 
 
 class StreamCopier:
-    """Copies the streams of a plan into an output; `packets` are in the order of their times.
+    """Copies streams into an output; `packets` are in the order of their times.
 
     The streams are added in the order of the source, the picture by `add_picture`.
     """
@@ -184,7 +184,7 @@ class StreamCopier:
         self,
         source: "InputContainer",
         output: "OutputContainer",
-        plans: Sequence[StreamPlan],
+        mappings: Sequence[StreamMapping],
         add_picture: Any,
         cut: Cut,
         kept: MetadataFilter,
@@ -193,23 +193,23 @@ class StreamCopier:
         self._streams: dict[int, Any] = {}
         self._converters: dict[int, _SubtitleConverter] = {}
         attachments = []
-        for plan in plans:
-            stream: Any = source.streams[plan.index]
-            if plan.action == "picture":
+        for mapping in mappings:
+            stream: Any = source.streams[mapping.index]
+            if mapping.action == "picture":
                 copy = add_picture()
-            elif plan.action == "copy":
+            elif mapping.action == "copy":
                 copy = output.add_stream_from_template(stream, opaque=True)
-                self._streams[plan.index] = copy
-            elif plan.action == "convert":
+                self._streams[mapping.index] = copy
+            elif mapping.action == "convert":
                 converter = _SubtitleConverter(stream, output, CONVERTED_CODECS[output.format.name])
-                copy, self._converters[plan.index] = converter.stream, converter
+                copy, self._converters[mapping.index] = converter.stream, converter
             else:
-                attachments += [plan] if plan.action == "attach" else []
+                attachments += [mapping] if mapping.action == "attach" else []
                 continue
             copy.metadata.update(kept.of_stream(stream.metadata))
             copy.disposition = stream.disposition
-        for plan in attachments:
-            _attach(source, output, plan, kept)
+        for mapping in attachments:
+            _attach(source, output, mapping, kept)
 
     def packets(self) -> Iterator[tuple[float, Any]]:
         """(time in seconds, packet for the output) of all copied streams."""
@@ -296,16 +296,16 @@ class _SubtitleConverter:
 
 
 def _attach(
-    source: "InputContainer", output: "OutputContainer", plan: StreamPlan, kept: MetadataFilter
+    source: "InputContainer", output: "OutputContainer", mapping: StreamMapping, kept: MetadataFilter
 ) -> None:
     """Attach a file of the source, or its cover art."""
-    stream: Any = source.streams[plan.index]
-    if plan.kind == "attachments":
-        name = stream.metadata.get("filename", f"attachment-{plan.index}")
+    stream: Any = source.streams[mapping.index]
+    if mapping.kind == "attachments":
+        name = stream.metadata.get("filename", f"attachment-{mapping.index}")
         mime = stream.metadata.get("mimetype", "application/octet-stream")
         content = stream.data
     else:
-        mime, name = COVER_TYPES[plan.codec]
+        mime, name = COVER_TYPES[mapping.codec]
         name = stream.metadata.get("filename", name)
         content = _cover(source, stream)
     copy: Any = output.add_attachment(name, mime, content)
