@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from onebranch.blocks.plan import MergePlan, groups, groups_by_block, read, selected, taken
+from onebranch.blocks.plan import MergePlan, grouped, groups_by_block, read, scheduled, selected
 from onebranch.errors import OnebranchError
 from onebranch.spec.branch import parse
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -83,9 +83,9 @@ def test_a_smaller_random_selection_begins_a_larger_one():
 def test_schedule_says_how_many_are_taken_in_block_p(text, amounts):
     order = "name:6,5,4,3,2,1,0"
     plan = MergePlan(select=order, schedule=text)
-    found = [taken(plan, BLOCK, p, 4) for p in (1, 2, 3, 4)]
-    assert [len(indices) for indices in found] == amounts
-    assert all(indices == chosen(order)[: len(indices)] for indices in found)
+    actual = [scheduled(plan, BLOCK, p, 4) for p in (1, 2, 3, 4)]
+    assert [len(indices) for indices in actual] == amounts
+    assert all(indices == chosen(order)[: len(indices)] for indices in actual)
 
 
 def test_halves_are_rounded_upwards_exactly():
@@ -94,8 +94,8 @@ def test_halves_are_rounded_upwards_exactly():
     for count in range(1, 60):
         for position in range(1, 30):
             exact = (2 * count * position + 29) // 58
-            assert len(taken(MergePlan(schedule=f"growing:{count}"), block, position, 29)) == exact
-    assert len(taken(MergePlan(schedule="growing:3"), block, 5, 6)) == 3
+            assert len(scheduled(MergePlan(schedule=f"growing:{count}"), block, position, 29)) == exact
+    assert len(scheduled(MergePlan(schedule="growing:3"), block, 5, 6)) == 3
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_halves_are_rounded_upwards_exactly():
     ],
 )
 def test_grouping_keeps_the_order(text, expected):
-    assert groups(MergePlan(group=text), BLOCK, [6, 0, 1, 2, 4]) == expected
-    assert groups(MergePlan(group=text), BLOCK, []) == []
+    assert grouped(MergePlan(group=text), BLOCK, [6, 0, 1, 2, 4]) == expected
+    assert grouped(MergePlan(group=text), BLOCK, []) == []
 
 
 def test_head_and_tail_take_all_that_is_selected_or_nothing():
@@ -132,22 +132,22 @@ def test_without_identity_neither_kind_of_identity_is_taken():
 
 
 def test_a_counting_schedule_counts_the_whole_block_not_the_list():
-    found = groups_by_block(MergePlan(select="convs:1", schedule="kernel:1x1"), network())
-    assert found["blocks.0"] == [[3, 5, 6]]  # four have a 1x1, three are listed
+    groups = groups_by_block(MergePlan(select="convs:1", schedule="kernel:1x1"), network())
+    assert groups["blocks.0"] == [[3, 5, 6]]  # four have a 1x1, three are listed
     assert groups_by_block(MergePlan(schedule="kernel:3x3"), network())["blocks.0"] == [[0, 1]]
 
 
 def test_single_steps_alone_have_nothing_to_merge():
     plain = BlockShorthand("plain")
     short = NetworkShorthand(task="denoise", branches=(*TEXTS, "3x3 d2", "avg3x3"), head=plain, tail=plain)
-    found = groups_by_block(MergePlan(group="every:1"), expand(short))
-    assert found["blocks.0"] == [[0], [1], [4], [5], [6], [8]]  # not '3x3', not 'identity', not '3x3 d2'
+    groups = groups_by_block(MergePlan(group="every:1"), expand(short))
+    assert groups["blocks.0"] == [[0], [1], [4], [5], [6], [8]]  # not '3x3', not 'identity', not '3x3 d2'
     assert not any(groups_by_block(MergePlan(), network(branches="plain")).values())
 
 
 def test_a_network_without_blocks_has_ends():
-    found = groups_by_block(MergePlan(schedule="growing:3"), network(depth=0))
-    assert found == {"head": [[0, 1, 2, 3, 4]], "tail": [[0, 1, 2, 3, 4]]}
+    groups = groups_by_block(MergePlan(schedule="growing:3"), network(depth=0))
+    assert groups == {"head": [[0, 1, 2, 3, 4]], "tail": [[0, 1, 2, 3, 4]]}
 
 
 @pytest.mark.parametrize(

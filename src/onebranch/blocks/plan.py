@@ -1,4 +1,4 @@
-"""The merge plan: which branches are selected, how many per block are merged, and which become one branch."""
+"""The merge plan: selection of branches, schedule (how many are merged per block), grouping."""
 
 import hashlib
 import re
@@ -60,7 +60,7 @@ class MergePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         _check("select", self.select, SELECTIONS)
         _check("schedule", self.schedule, SCHEDULES)
         _check("group", self.group, GROUPINGS)
-        _names(self.select)
+        _selected_names(self.select)
 
 
 _ARGUMENT_PATTERNS = {
@@ -126,8 +126,9 @@ def groups_by_block(plan: MergePlan, spec: NetworkSpec) -> dict[str, Groups]:
     result: dict[str, Groups] = {}
     for position, (name, block, _) in enumerate(spec.walk()):
         branches = block.parsed
-        grouped = groups(plan, branches, taken(plan, branches, position, len(spec.blocks)))
-        result[name] = [group for group in grouped if not _is_single([branches[n] for n in group])]
+        scheduled_branches = scheduled(plan, branches, position, len(spec.blocks))
+        groups = grouped(plan, branches, scheduled_branches)
+        result[name] = [group for group in groups if not _is_single([branches[n] for n in group])]
     return result
 
 
@@ -156,14 +157,16 @@ def selected(plan: MergePlan, branches: Sequence[Branch], position: int) -> list
         count, seed = (int(number) for number in rest.split(":"))
         return sorted(allowed, key=lambda n: _random_sort_key(seed, position, n))[:count]
     if word == "name":
-        return _named(plan, branches, allowed)
+        return _selected_by_name(plan, branches, allowed)
     return [n for n in allowed if _matches(word, rest, branches[n])]
 
 
-def _named(plan: MergePlan, branches: Sequence[Branch], allowed: Sequence[int]) -> list[int]:
+def _selected_by_name(plan: MergePlan, branches: Sequence[Branch], allowed: Sequence[int]) -> list[int]:
     """The allowed branches that a selection by name contains, in its order, without duplicates."""
-    named = [n for name in _names(plan.select) for n in allowed if name in (str(n), str(branches[n]))]
-    return list(dict.fromkeys(named))
+    indices = [
+        n for name in _selected_names(plan.select) for n in allowed if name in (str(n), str(branches[n]))
+    ]
+    return list(dict.fromkeys(indices))
 
 
 def _random_sort_key(seed: int, position: int, index: int) -> bytes:
@@ -174,7 +177,7 @@ def _random_sort_key(seed: int, position: int, index: int) -> bytes:
     return hashlib.sha256(f"{seed}/{position}/{index}".encode()).digest()
 
 
-def _names(select: str) -> list[str]:
+def _selected_names(select: str) -> list[str]:
     """The names in a selection by name: indices, and branches in the grammar's spelling; otherwise none."""
     word, _, rest = select.partition(":")
     parts = [part.strip() for part in rest.split(",")] if word == "name" else []
@@ -185,7 +188,7 @@ def _check_names(plan: MergePlan, spec: NetworkSpec) -> None:
     blocks = [block.parsed for block in spec.all_blocks]
     texts = dict.fromkeys(str(branch) for branches in blocks for branch in branches)
     branch_count = max(len(branches) for branches in blocks)
-    for name in _names(plan.select):
+    for name in _selected_names(plan.select):
         if name not in texts and not (name.isdecimal() and int(name) < branch_count):
             raise OnebranchError(f"plan: no block has a branch '{name}'; {nearest(name, texts)}")
 
@@ -201,25 +204,25 @@ def _kernel(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def taken(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: int) -> list[int]:
-    """Indices of the branches that are merged in the block at a position.
+def scheduled(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: int) -> list[int]:
+    """Indices of the branches that the schedule merges in the block at a position.
 
     position: 0 for the head, 1 to `blocks` (the number of blocks), `blocks` + 1 for the tail.
 
     >>> from onebranch.spec.branch import parse
     >>> block = [parse("3x3")] * 4
-    >>> [len(taken(MergePlan(schedule="growing:4"), block, p, 4)) for p in (1, 2, 3, 4)]
+    >>> [len(scheduled(MergePlan(schedule="growing:4"), block, p, 4)) for p in (1, 2, 3, 4)]
     [1, 2, 3, 4]
     """
-    listed = selected(plan, branches, position)
+    selection = selected(plan, branches, position)
     if not 1 <= position <= blocks:
-        return listed if plan.head_and_tail else []
+        return selection if plan.head_and_tail else []
     word, _, rest = plan.schedule.partition(":")
     if word == "all":
-        return listed
+        return selection
     # All branches of the block are counted, including those that are not selected.
     if word in ("kernel", "convs"):
-        return listed[: sum(_matches(word, rest, branch) for branch in branches)]
+        return selection[: sum(_matches(word, rest, branch) for branch in branches)]
     numerator, denominator = {
         "same": (1, 1),
         "growing": (position, blocks),
@@ -227,26 +230,26 @@ def taken(plan: MergePlan, branches: Sequence[Branch], position: int, blocks: in
     }[word]
     # Rounded half up, in integers. Example: growing:3 in block 5 of 6: 3 * 5 / 6 = 2.5, and (2 * 3 * 5 + 6)
     # // (2 * 6) = 3.
-    return listed[: (2 * int(rest) * numerator + denominator) // (2 * denominator)]
+    return selection[: (2 * int(rest) * numerator + denominator) // (2 * denominator)]
 
 
-def groups(plan: MergePlan, branches: Sequence[Branch], chosen: Sequence[int]) -> Groups:
-    """The chosen branches in groups, each of which becomes one branch.
+def grouped(plan: MergePlan, branches: Sequence[Branch], indices: Sequence[int]) -> Groups:
+    """The branches of these indices in groups, each of which becomes one branch.
 
     >>> from onebranch.spec.branch import parse
     >>> block = [parse(text) for text in ("3x3", "1x1 3x3", "identity", "5x5")]
-    >>> groups(MergePlan(group="size"), block, [0, 1, 2, 3])
+    >>> grouped(MergePlan(group="size"), block, [0, 1, 2, 3])
     [[0, 1], [2], [3]]
-    >>> groups(MergePlan(group="every:3"), block, [0, 1, 2, 3])
+    >>> grouped(MergePlan(group="every:3"), block, [0, 1, 2, 3])
     [[0, 1, 2], [3]]
     """
     word, _, rest = plan.group.partition(":")
     if word == "one":
-        return [list(chosen)] if chosen else []
+        return [list(indices)] if indices else []
     if word == "every":
-        return [list(chosen[k : k + int(rest)]) for k in range(0, len(chosen), int(rest))]
+        return [list(indices[k : k + int(rest)]) for k in range(0, len(indices), int(rest))]
     by_key: dict[object, list[int]] = {}
-    for n in chosen:
+    for n in indices:
         key = branches[n].merged_kernel if word == "size" else branches[n].is_identity
         by_key.setdefault(key, []).append(n)
     return list(by_key.values())
