@@ -1,9 +1,11 @@
 """Contracts of the whole package: layers, light imports, names, no paths of any one machine."""
 
+import ast
 import pkgutil
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -123,5 +125,33 @@ def test_nothing_committed_names_a_machine_path():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     files = [ROOT / name.decode() for name in listed.split(b"\0") if name]
     assert Path(__file__) in files
-    own = [f for f in files if f.is_file() and f.suffix != ".png"]
-    assert [str(f) for f in own if path.search(f.read_bytes())] == []
+    texts = [f for f in files if f.is_file() and f.suffix != ".png"]
+    assert [str(f) for f in texts if path.search(f.read_bytes())] == []
+
+
+CONFIG_MODULES = (
+    "spec/network.py",
+    "spec/shorthand.py",
+    "training/config.py",
+    "training/degradation.py",
+)
+"""Modules whose classes a training config or a model file is read into."""
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("module", CONFIG_MODULES)
+def test_every_field_of_a_config_has_a_docstring(module):
+    tree = ast.parse((ROOT / "src" / "onebranch" / module).read_text(encoding="utf-8"))
+    bodies = {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
+    fields = [
+        (f"{name}.{statement.target.id}", following)
+        for name, body in bodies.items()
+        for statement, following in pairwise([*body, ast.Pass()])
+        if isinstance(statement, ast.AnnAssign)
+    ]
+    assert fields
+    assert [name for name, following in fields if not _is_docstring(following)] == []
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

@@ -40,11 +40,14 @@ BATCH_NORM_EPSILON = 1e-5
 
 
 class BlockSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One block: its branches as text, its width (output channels), its activation."""
+    """One block: branches of one input, summed, then an activation."""
 
     branches: tuple[str, ...]
+    """The branches, each in the branch grammar."""
     width: int
+    """Output channels."""
     activation: Activation = "prelu"
+    """The activation after the sum."""
 
     @property
     def parsed(self) -> tuple[Branch, ...]:
@@ -62,27 +65,37 @@ class Skip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Joins the output of block `source` (0 is the head) to that of block `target` > source."""
 
     source: int
+    """Index of the block whose output, after its activation, is joined."""
     target: int
+    """Index of the block to whose output it is joined, before the next block or the tail."""
     join: SkipJoin = "add"
+    """Addition (equal widths), or concatenation of the channels."""
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole network. Raises OnebranchError at construction if its shapes do not fit.
 
-    `scale` is 1 for denoise. Upscale: the tail's width is C * scale^2 (C = 1 for "y", 3 for "rgb"), then
-    pixel shuffle. Downscale: `downsampling` is the layer after the tail; with "average" the tail's width is
-    C.
+    Upscale: the tail's width is C * scale^2 (C = 1 for "y", 3 for "rgb"), then pixel shuffle.
     """
 
     task: Task
+    """What the network does; it determines the layer after the tail."""
     colour: Colour
+    """Channels of the network: "y" (BT.601 studio luma / 255) or "rgb", both in [0, 1]."""
     scale: int
+    """Scale factor of both sides, 2 to 4; 1 for denoise."""
     head: BlockSpec
+    """Block 0, which reads the picture."""
     blocks: tuple[BlockSpec, ...]
+    """The blocks between head and tail."""
     tail: BlockSpec
+    """The last block, without an activation."""
     skips: tuple[Skip, ...] = ()
+    """Connections between the outputs of blocks."""
     residual: Residual = "none"
+    """How the input is resized before it is added to the output; "none": it is not added."""
     downsampling: Downsampling = "none"
+    """The layer after the tail of a downscaling network; with "average" the tail's width is C."""
 
     def __post_init__(self) -> None:
         """Check the rules that types do not express."""

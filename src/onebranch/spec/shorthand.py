@@ -18,34 +18,47 @@ from onebranch.spec.presets import PRESETS, preset
 
 
 class BlockShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A block that differs from the others; omitted keys are taken from the network, `repeat` repeats it."""
+    """A block that differs from the others; None: as in the network."""
 
     branches: str | tuple[str, ...] | None = None
+    """A preset's name, or a list of branches."""
     width: int | None = None
+    """Output channels."""
     activation: Activation | None = None
+    """The activation after the block."""
     repeat: int = 1
+    """How many such blocks follow each other."""
 
 
 class NetworkShorthand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A network in a few keys. `branches` is a preset's name or a list of branches.
-
-    `depth` counts how often the preset's blocks (nearly always one) are repeated; `blocks` replaces it where
-    blocks differ. Head and tail take the preset's `head_and_tail`, or the listed branches without identities.
-    """
+    """A network in a few keys; see `spec.network.NetworkSpec` for the keys without a shorthand."""
 
     task: Task
+    """What the network does."""
     colour: Colour = "y"
+    """Channels of the network: luma, or RGB."""
     scale: int | None = None
+    """Scale factor, 2 to 4; None: 1 for denoise, else 2."""
     width: int = 16
+    """Output channels of the head and of every block."""
     depth: int = 4
+    """How often the preset's blocks (nearly always one) are repeated."""
     branches: str | tuple[str, ...] = "sesr"
+    """Branches of every block: a preset's name, or a list of branches."""
     activation: Activation = "prelu"
+    """The activation after the head and every block."""
     head: BlockShorthand | None = None
+    """The head; None: the preset's branches for head and tail, or the listed ones without identities."""
     blocks: tuple[BlockShorthand, ...] | None = None
+    """Blocks that differ from each other, in place of `depth`; None: equal blocks."""
     tail: BlockShorthand | None = None
+    """The tail; None: as for the head."""
     skips: tuple[Skip, ...] = ()
+    """Connections between the outputs of blocks."""
     residual: Residual = "none"
+    """How the input is resized before it is added to the output; none: it is not added."""
     downsampling: Downsampling | None = None
+    """Task 'downscale': the layer after the tail; None: a convolution."""
 
 
 def expand(short: NetworkShorthand) -> NetworkSpec:

@@ -59,8 +59,11 @@ class TrainingStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     start_fraction: float
     """Fraction of the steps after which the stage begins."""
     loss: LossName | None = None
+    """Loss of the stage; None: unchanged."""
     batch_size: int | None = None
+    """Crops per step of the stage, over all processes; None: unchanged."""
     ema_decay: float | None = None
+    """Decay of the averaged weights in the stage; None: unchanged."""
     learning_rate: float | None = None
     """The rate at which a new cosine begins with the stage; None: the cosine goes on."""
 
@@ -69,6 +72,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The optimization. Steps are optimizer steps; fractions are of `steps`."""
 
     steps: int = 100_000
+    """Length of the run in steps."""
     pixels: str | None = None
     """Length of the run in pixels of the low-resolution picture, such as "15G", instead of `steps`."""
     batch_size: int = 16
@@ -82,6 +86,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     final_learning_rate: float = 0.0
     """Learning rate at the end of the cosine."""
     loss: LossName = "l1"
+    """Mean absolute error, Charbonnier (epsilon 1e-3) or mean squared error."""
     loss_border: int = 0
     """Input pixels at each side of a crop that the loss leaves out: zero padding distorts them."""
     grad_clip_norm: float = 1.0
@@ -95,7 +100,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     prelu: Literal["auto", "native", "relu"] = "auto"
     """PReLU as PyTorch's own operation or written with two ReLUs; auto: the faster one here."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Type in which convolutions are computed; weights stay float32 for bfloat16."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of every process; auto: a GPU if there is one."""
     threads: int | Literal["auto"] = "auto"
     """CPU threads of a process; auto: the fastest number, found by timing a few steps."""
     workers: int | Literal["auto"] = "auto"
@@ -128,10 +135,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A whole training run."""
 
     name: str
+    """Name of the run and of the trained model."""
     seed: int = 0
+    """Determines the initial weights and all crops."""
     network: NetworkShorthand
+    """The network to train."""
     data: Data
+    """The pictures to train on."""
     training: Training = Training()
+    """The optimization."""
 
     def __post_init__(self) -> None:
         """Check the ranges that types do not express; raises OnebranchError."""

@@ -32,12 +32,15 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     detour_probability: float = 0.1
     """Probability that an input is slightly reduced and enlarged again, as is common on the web."""
     blur_probability: float = 0.2
+    """Probability that an input is blurred."""
     blur_sigma: tuple[float, float] = (0.0, 1.0)
     """Standard deviation of the Gaussian blur, in pixels of the input."""
     noise_probability: float = 0.4
+    """Probability that Gaussian noise is added to an input."""
     noise_sigma: tuple[float, float] = (0.0, 15.0)
     """Standard deviation of the noise, in 8-bit grey levels."""
     compression_probability: float = 0.75
+    """Probability that an input is compressed as JPEG or WebP."""
     quality: tuple[int, int] = (40, 98)
     """Quality of JPEG and WebP compression, 1 to 100."""
     webp_probability: float = 0.1
