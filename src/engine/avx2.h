@@ -101,7 +101,7 @@ struct Avx2 {
 
     // Two products of 16-bit numbers in each lane, added to a 32-bit sum.
     using Sum16 = I;
-    static OB_INLINE Sum16 start16(int32_t value) { return set_cells(value); }
+    static OB_INLINE Sum16 initial16(int32_t value) { return set_cells(value); }
     static OB_INLINE Sum16 dot16(Sum16 sum, I in, I weight) {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(in, weight));
     }

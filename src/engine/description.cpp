@@ -8,7 +8,7 @@
 //     int32 in, out, kernel, pad; float32 weight[out * in * kernel * kernel], bias[out]
 //   each layer: int32 in, out, rows, columns, integer (0 or 1);
 //     integer 0: float32 weight[out * in * rows * columns], bias[out]
-//     integer 1: int8 weight[out * in * rows * columns], int32 start[out], float32 multiplier[out]
+//     integer 1: int8 weight[out * in * rows * columns], int32 initial_sums[out], float32 multiplier[out]
 //     float32 slope[out]
 //     precision int8: float32 scale, inverse, int32 zero_point of the output, the same of the raw output
 //   each skip: int32 source, target
@@ -82,18 +82,19 @@ QuantParams read_quant_params(Reader &reader) {
     return params;
 }
 
-// No accumulator may leave 32 bits, nor any value that is rounded without having been clamped.
-// Example: weights 100 and -50, start 1000: at most 255 * 150 + 1000 = 39,250.
+// Accumulators, and values that are rounded without having been clamped, must fit 32 bits.
+// Example: weights 100 and -50, initial sum 1000: at most 255 * 150 + 1000 = 39,250.
 const char *check_sums(const Layer &layer, bool tail) {
-    size_t each = layer.integer_weight.size() / size_t(layer.out);
+    size_t weights_per_output = layer.integer_weight.size() / size_t(layer.out);
     for (size_t o = 0; o < size_t(layer.out); o++) {
-        double sum = std::fabs(double(layer.start[o]));
-        for (size_t k = 0; k < each; k++) sum += 255.0 * std::abs(int(layer.integer_weight[o * each + k]));
+        double sum = std::fabs(double(layer.initial_sums[o]));
+        for (size_t k = 0; k < weights_per_output; k++)
+            sum += 255.0 * std::abs(int(layer.integer_weight[o * weights_per_output + k]));
         if (sum > MAX_ACCUMULATOR)
-            return ("a layer is too large for int8: its accumulators leave 32 bits; use another precision");
-        double most =
+            return "a layer is too large for int8: its accumulators leave 32 bits; use another precision";
+        double largest_value =
             sum * std::fabs(double(layer.multiplier[o])) * std::fmax(1.0, std::fabs(double(layer.slope[o])));
-        if (!tail && layer.sources.empty() && most * layer.output.inverse > MAX_ROUNDED_VALUE)
+        if (!tail && layer.sources.empty() && largest_value * layer.output.inverse > MAX_ROUNDED_VALUE)
             return "a layer's values are too large for int8; use another precision";
     }
     return nullptr;
@@ -115,7 +116,7 @@ Layer read_layer(Reader &reader, const Description &network, bool head, bool tai
         uint64_t(layer.out) * uint64_t(layer.in) * uint64_t(layer.rows) * uint64_t(layer.columns);
     if (layer.integer) {
         layer.integer_weight = reader.numbers<int8_t>(count);
-        layer.start = reader.numbers<int32_t>(layer.out);
+        layer.initial_sums = reader.numbers<int32_t>(layer.out);
         layer.multiplier = reader.numbers<float>(layer.out);
     } else {
         layer.weight = reader.numbers<float>(count);

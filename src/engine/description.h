@@ -24,11 +24,11 @@ struct Layer {
     // True in int8 networks, except in the head: products are summed exactly, then the multiplier is applied.
     bool integer = false;
     std::vector<int8_t> integer_weight;
-    std::vector<int32_t> start;
+    std::vector<int32_t> initial_sums;  // the bias, less what the input's zero point adds
     std::vector<float> multiplier;
     // int8: of the output that the next layer reads, and of the output before skips are added.
     QuantParams output, raw;
-    bool keeps_raw = false;        // another skip reads the value before the skips: it is stored too
+    bool keeps_raw = false;        // skips start and end here: the output before skips is stored too
     std::vector<int32_t> sources;  // layers whose raw output is added to this one's
 
     int32_t row_radius() const { return rows / 2; }
@@ -64,8 +64,8 @@ struct Description {
     int32_t reduces() const { return task == Task::Downscale ? scale : 1; }
 };
 
-// Reads a description into `network`. Returns null, or what is wrong in one line, which is valid forever: the
-// bytes must be exactly one valid description.
+// Reads a description into `network`. The bytes must be exactly one valid description. Returns null, or what
+// is wrong: one line in static storage.
 const char *parse(const uint8_t *bytes, size_t size, Description &network);
 
 }  // namespace ob

@@ -58,14 +58,17 @@ int64_t unit_of(const Network &network) { return 4 * network.description.reduces
 // each read by a layer that runs by Winograd, take 5 * 16 * 4 * 7 = 2240 bytes. Strips that fit the cache
 // then have 2^22 / 2240 = 1872 columns, rounded down to 1856.
 size_t bytes_of_column(const Network &network) {
-    size_t each = 0;
+    size_t bytes = 0;
     for (size_t k = 0; k + 1 < network.layers.size(); k++) {
         const PackedLayer &packed = network.layers[k];
-        size_t bytes = packed.out_cell == Cell::Float32 ? 4 : packed.out_cell == Cell::BFloat16 ? 2 : 1;
+        size_t sample_bytes = packed.out_cell == Cell::Float32    ? 4
+                              : packed.out_cell == Cell::BFloat16 ? 2
+                                                                  : 1;
         bool transformed = network.layers[k + 1].winograd;
-        each += size_t(packed.out) * bytes * (transformed ? 7 : size_t(network.layers[k + 1].layer->rows));
+        bytes +=
+            size_t(packed.out) * sample_bytes * (transformed ? 7 : size_t(network.layers[k + 1].layer->rows));
     }
-    return each;
+    return bytes;
 }
 
 // Columns of the narrowest strip into which a stream is cut to use its threads. Two neighbouring strips both
@@ -102,8 +105,8 @@ int64_t rows_ready(const ob_stream &stream, int64_t rows) {
     const int64_t height = stream.state.format.height;
     if (rows >= height) return output_side(stream.network, height);
     int64_t lag = stream.state.strips[0].steps() - round_up(height, d.reduces());
-    int64_t made = std::max<int64_t>(0, rows - lag);
-    return d.reduces() > 1 ? (made + d.scale - 1) / d.scale : made * d.enlarges();
+    int64_t complete = std::max<int64_t>(0, rows - lag);
+    return d.reduces() > 1 ? (complete + d.scale - 1) / d.scale : complete * d.enlarges();
 }
 
 const char *push(ob_stream &stream, const void *input, int64_t count, int64_t input_plane, void *output,

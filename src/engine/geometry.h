@@ -30,8 +30,8 @@ Interval needed_columns(const Network &network, Interval wanted, int64_t width);
 // The rows of the input that `wanted` rows of the result depend on.
 Interval needed_rows(const Network &network, Interval wanted, int64_t height);
 // Input positions that resizing reads around one position: before it (negative) and after it.
-Interval resampling_reach(const Description &network, bool chroma);
+Interval resampling_halo(const Description &network, bool chroma);
 // The columns of the tail's output that `wanted` columns of the result depend on; rows likewise.
-Interval reduced_reach(const Description &network, Interval wanted, int64_t size);
+Interval needed_of_tail(const Description &network, Interval wanted, int64_t size);
 
 }  // namespace ob

@@ -14,9 +14,9 @@
 
 namespace ob {
 
-// What every build has except that for WebAssembly, of which each byte is downloaded: networks in bfloat16,
-// and instructions that multiply and add with one rounding. Without these, Strict arithmetic is Fused
-// arithmetic.
+// The build for WebAssembly, which every visitor downloads, leaves out networks in bfloat16, and WebAssembly
+// has no fused multiply-add. All other builds have both. Without fused multiply-add, Fused and Strict
+// arithmetic are the same.
 #if defined(__wasm__)
 constexpr bool HAS_BFLOAT16_NETWORKS = false, HAS_FUSED_INSTRUCTIONS = false;
 #else
@@ -27,8 +27,8 @@ constexpr int MAX_PHASES = 4;
 constexpr int MAX_COLUMNS = 31;  // of a kernel
 constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map
 
-// The number of products of a Winograd tile with `tile` outputs and three taps.
-constexpr int frequencies_of(int tile) { return tile + 2; }
+// The number of products of a Winograd tile with `tile_size` outputs and three taps.
+constexpr int frequencies_of(int tile_size) { return tile_size + 2; }
 constexpr int MAX_FREQUENCIES = frequencies_of(MAX_PHASES);
 
 // The integer weights of F(4, 3) are the rational weights times this factor, and so are the sums, which are
@@ -59,8 +59,9 @@ struct Epilogue {
     int phases = 1;
 };
 
-// Int8: sums of products of bytes. Int16: of 16-bit numbers that stand for bytes, by Winograd; see
-// transform_int16.
+// Fused: a product and a sum are rounded once, where the instruction set can. Strict: both are rounded.
+// Int8: products of bytes. Int16: products of the 16-bit numbers into which Winograd's input transform turns
+// bytes; see transform_int16.
 enum class Arithmetic { Fused, Strict, BFloat16, Int8, Int16 };
 
 // One row of a convolution.
@@ -72,7 +73,7 @@ struct Convolution {
     size_t stride = 0;                            // cells from plane to plane
     ptrdiff_t tap[MAX_PHASES][MAX_COLUMNS] = {};  // from a group's first plane and the cell
     const int32_t *weights = nullptr;  // [block of channels][row][group][column][channel of the block]
-    const int32_t *start = nullptr;    // [out]: float32 or int32
+    const int32_t *start = nullptr;    // [out]: initial sums, float32 or int32
     size_t cells = 0;                  // to compute, rounded up to whole vectors
     Epilogue epilogue;
 };
@@ -128,11 +129,11 @@ struct KernelSet {
 
     // sum = weight[k] * rows[k] over all k, in order.
     void (*weighted)(const float *const *rows, const float *weights, int taps, size_t count, float *sum);
-    // Resampling along a row (see Resampler): enlarge writes one row for each phase, `apart` floats apart;
-    // reduce writes one row. Output 0 multiplies values[0] by weights[0]. Both may write up to a vector
-    // beyond `count`.
+    // Resampling along a row (see Resampler): enlarge writes one row for each phase, `row_stride` floats
+    // apart; reduce writes one row. Output 0 multiplies values[0] by weights[0]. Both may write up to a
+    // vector beyond `count`.
     void (*enlarge)(const float *values, const float *weights, int phases, int taps, size_t count,
-                    float *rows, size_t apart);
+                    float *rows, size_t row_stride);
     void (*reduce)(const float *values, const float *weights, int stride, int taps, size_t count,
                    float *result);
     // result[s x + p] = first[p][x] + second[p][x], where there is a second.
@@ -142,11 +143,11 @@ struct KernelSet {
     double (*peak)(int precision, double seconds);
 };
 
-// Example: 7 channels are left and blocks have at most 4: the blocks are 4, 2 and 1.
-// The number of output channels of the next block if `left` remain; packing and kernels both use it.
-inline int block_of(int left, int max_block) {
+// The number of output channels of the next block if `remaining` channels are left; packing and kernels both
+// use it. Example: 7 channels in blocks of at most 4 are blocks of 4, 2 and 1.
+inline int block_of(int remaining, int max_block) {
     int block = max_block;
-    while (block > left) block /= 2;
+    while (block > remaining) block /= 2;
     return block;
 }
 

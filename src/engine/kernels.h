@@ -53,9 +53,11 @@ constexpr bool fits(size_t cells) {
 
 // ---- arithmetic: a cell of the input times a cell of weights, added to a sum ----
 
-// The output transform of a Winograd tile: the products m of each frequency become the pixels f, without
-// bias. f0 = m0 + m1 + m2 +     m3 +     m4        f2 = m1 + m2 + 4 (m3 + m4) f1 =      m1 - m2 + 2 (m3 - m4)
-// f3 = m1 - m2 + 8 (m3 - m4) + m5
+// The output transform of a Winograd tile: the sums m of the frequencies become the pixels f, without bias.
+//   f0 = m0 + m1 + m2 + m3 + m4
+//   f1 = m1 - m2 + 2 (m3 - m4)
+//   f2 = m1 + m2 + 4 (m3 + m4)
+//   f3 = m1 - m2 + 8 (m3 - m4) + m5
 template <class S>
 OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
     using F = typename S::F;
@@ -67,6 +69,7 @@ OB_INLINE void outputs_of(const typename S::F (&m)[6], typename S::F (&f)[4]) {
     f[3] = S::add(S::add(difference, S::mul(S::set(8.0f), outer_difference)), m[5]);
 }
 
+// The same for F(2, 3): f0 = m0 + m1 + m2 and f1 = m1 - m2 - m3.
 template <class S>
 OB_INLINE void outputs_of(const typename S::F (&m)[4], typename S::F (&f)[2]) {
     f[0] = S::add(S::add(m[0], m[1]), m[2]);
@@ -86,17 +89,17 @@ OB_INLINE Halves<S> split_bytes(typename S::I cells) {
     return {S::even_bytes(cells), S::odd_bytes(cells)};
 }
 
-// The kinds of arithmetic. A: a vector of sums. start: the initial sum. in: a vector of inputs. weight: one
-// weight in every lane. step: sum + in * weight. value: the sum in real units. Only for Winograd: begin: the
-// initial sum of a frequency. keep and kept: store a sum to scratch memory and load it. outputs: the output
-// transform, with the bias or the multiplier.
+// The kinds of arithmetic. A: a vector of sums. initial: the initial sum, of a whole convolution or of one
+// frequency of Winograd. in: a vector of inputs. weight: one weight in every lane. step: sum + in * weight.
+// value: the sum in real units. Only for Winograd: spill and reload: store a sum to scratch memory and load
+// it. outputs: the output transform, with the bias or the multiplier.
 template <class S>
 struct Fused {
     using A = typename S::F;
     using Value = typename S::F;
     static constexpr int WEIGHT_CELLS = 1, REGISTERS = 1;
     static constexpr bool INTEGER = false;
-    static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
+    static OB_INLINE A initial(int32_t bits) { return S::set(S::as_float(bits)); }
     static OB_INLINE typename S::F in(const int32_t *at) {
         return S::load(reinterpret_cast<const float *>(at));
     }
@@ -105,9 +108,9 @@ struct Fused {
     }
     static OB_INLINE A step(A sum, typename S::F in, typename S::F weight) { return S::fma(in, weight, sum); }
     static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
-    static OB_INLINE A begin(const Winograd &, int, int) { return S::set(0.0f); }
-    static OB_INLINE void keep(int32_t *at, A sum) { S::store(reinterpret_cast<float *>(at), sum); }
-    static OB_INLINE Value kept(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
+    static OB_INLINE A initial(const Winograd &, int, int) { return S::set(0.0f); }
+    static OB_INLINE void spill(int32_t *at, A sum) { S::store(reinterpret_cast<float *>(at), sum); }
+    static OB_INLINE Value reload(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
     template <int FREQUENCIES, int TILE>
     static OB_INLINE void outputs(const Winograd &w, const Value (&m)[FREQUENCIES], int channel,
                                   typename S::F (&f)[TILE]) {
@@ -131,16 +134,16 @@ struct Bf16 {
     using Value = typename S::F;
     static constexpr int WEIGHT_CELLS = 1, REGISTERS = 1;
     static constexpr bool INTEGER = false;
-    static OB_INLINE A start(int32_t bits) { return S::set(S::as_float(bits)); }
+    static OB_INLINE A initial(int32_t bits) { return S::set(S::as_float(bits)); }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
     static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
     static OB_INLINE A step(A sum, typename S::I in, typename S::I weight) {
         return S::dot_bfloat16(sum, in, weight);
     }
     static OB_INLINE typename S::F value(A sum, const float *, int) { return sum; }
-    static OB_INLINE A begin(const Winograd &, int, int) { return S::set(0.0f); }
-    static OB_INLINE void keep(int32_t *at, A sum) { S::store(reinterpret_cast<float *>(at), sum); }
-    static OB_INLINE Value kept(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
+    static OB_INLINE A initial(const Winograd &, int, int) { return S::set(0.0f); }
+    static OB_INLINE void spill(int32_t *at, A sum) { S::store(reinterpret_cast<float *>(at), sum); }
+    static OB_INLINE Value reload(const int32_t *at) { return S::load(reinterpret_cast<const float *>(at)); }
     template <int FREQUENCIES, int TILE>
     static OB_INLINE void outputs(const Winograd &w, const Value (&m)[FREQUENCIES], int channel,
                                   typename S::F (&f)[TILE]) {
@@ -161,11 +164,11 @@ struct Int8 {
     static constexpr int REGISTERS = sizeof(A) / sizeof(typename S::I);
     static constexpr bool INTEGER = true;
 
-    static OB_INLINE A start(int32_t bits) {
+    static OB_INLINE A initial(int32_t bits) {
         if constexpr (S::BYTE_DOT)
             return S::set_cells(bits);
         else
-            return S::start16(bits);
+            return S::initial16(bits);
     }
     static OB_INLINE auto in(const int32_t *at) {
         if constexpr (S::BYTE_DOT)
@@ -204,18 +207,18 @@ struct Int16 {
     static constexpr bool INTEGER = true;
     using Value = typename S::I;
 
-    static OB_INLINE A begin(const Winograd &w, int channel, int frequency) {
+    static OB_INLINE A initial(const Winograd &w, int channel, int frequency) {
         // The initial value must be added once to every output. So it is put into m1, whose coefficient is 1
         // in all four outputs.
-        return S::start16(frequency == 1 ? w.start[channel] : 0);
+        return S::initial16(frequency == 1 ? w.start[channel] : 0);
     }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
     static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
     static OB_INLINE A step(const A &sum, typename S::I in, typename S::I weight) {
         return S::dot16(sum, in, weight);
     }
-    static OB_INLINE void keep(int32_t *at, const A &sum) { S::store_cells(at, S::total16(sum)); }
-    static OB_INLINE Value kept(const int32_t *at) { return S::load_cells(at); }
+    static OB_INLINE void spill(int32_t *at, const A &sum) { S::store_cells(at, S::total16(sum)); }
+    static OB_INLINE Value reload(const int32_t *at) { return S::load_cells(at); }
 
     // The output transform of a tile. Each output is exactly WINOGRAD_SCALE = 24 times an integer and fits 32
     // bits (fits_integer_winograd); only intermediate sums may wrap. So an arithmetic shift by 3 divides by
@@ -326,10 +329,11 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
 // at pixel -1, lane 0 of sum[0][0] grows by 10 - 40 + 0 + 120 = 90. After 3 * 4 * 3 such steps the sums are
 // complete: 4 channels of 16 pixels.
 template <class S, class A, int O, int P, int COLUMNS>
-OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, int phase, size_t cell) {
+OB_INLINE void direct_microkernel(const Convolution &c, const int32_t *weights, int channel, int phase,
+                                  size_t cell) {
     typename A::A sum[O][P];
     OB_UNROLL for (int o = 0; o < O; o++) {
-        OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::start(c.start[channel + o]);
+        OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::initial(c.start[channel + o]);
     }
     const int columns = COLUMNS ? COLUMNS : c.columns;
     assert(columns == c.columns && cell + size_t(P) * S::W <= c.cells && channel + O <= c.out &&
@@ -363,17 +367,18 @@ OB_INLINE void tile(const Convolution &c, const int32_t *weights, int channel, i
 
 // O output channels of a whole row: P vectors at once, then two, then one.
 template <class S, class A, int O, int COLUMNS>
-void block(const Convolution &c, const int32_t *weights, int channel) {
+void direct_block(const Convolution &c, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S, A>(O);
     for (int phase = 0; phase < c.phases; phase++) {
         size_t cell = 0;
         for (; fits<S, O, P>(c.cells - cell); cell += P * S::W)
-            tile<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
+            direct_microkernel<S, A, O, P, COLUMNS>(c, weights, channel, phase, cell);
         if constexpr (O == S::MAX_BLOCK && P > 2) {
             for (; cell + 2 * S::W <= c.cells; cell += 2 * S::W)
-                tile<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
+                direct_microkernel<S, A, O, 2, COLUMNS>(c, weights, channel, phase, cell);
         }
-        for (; cell < c.cells; cell += S::W) tile<S, A, O, 1, COLUMNS>(c, weights, channel, phase, cell);
+        for (; cell < c.cells; cell += S::W)
+            direct_microkernel<S, A, O, 1, COLUMNS>(c, weights, channel, phase, cell);
     }
 }
 
@@ -381,18 +386,18 @@ void block(const Convolution &c, const int32_t *weights, int channel) {
 // that. Example: 19 channels with MAX_BLOCK = 8 are 8, 8, 2 and 1.
 // The weights of a block follow those of the block before it.
 template <class S, class A, int COLUMNS>
-void blocks(const Convolution &c) {
+void direct_blocks(const Convolution &c) {
     const int32_t *weights = c.weights;
-    const size_t each = size_t(c.rows) * c.groups * c.columns * A::WEIGHT_CELLS;
+    const size_t weights_per_channel = size_t(c.rows) * c.groups * c.columns * A::WEIGHT_CELLS;
     for (int channel = 0; channel < c.out;) {
         int width = block_of(c.out - channel, S::MAX_BLOCK);
         if constexpr (S::MAX_BLOCK == 8) {
-            if (width == 8) block<S, A, 8, COLUMNS>(c, weights, channel);
+            if (width == 8) direct_block<S, A, 8, COLUMNS>(c, weights, channel);
         }
-        if (width == 4) block<S, A, 4, COLUMNS>(c, weights, channel);
-        if (width == 2) block<S, A, 2, COLUMNS>(c, weights, channel);
-        if (width == 1) block<S, A, 1, COLUMNS>(c, weights, channel);
-        weights += each * width;
+        if (width == 4) direct_block<S, A, 4, COLUMNS>(c, weights, channel);
+        if (width == 2) direct_block<S, A, 2, COLUMNS>(c, weights, channel);
+        if (width == 1) direct_block<S, A, 1, COLUMNS>(c, weights, channel);
+        weights += weights_per_channel * width;
         channel += width;
     }
 }
@@ -400,10 +405,10 @@ void blocks(const Convolution &c) {
 // For kernels with 3 and with 1 columns, of which most networks consist, the length of the loop is known at
 // compile time, so that it is unrolled.
 template <class S, class A>
-void by_columns(const Convolution &c) {
-    if (c.columns == 3) return blocks<S, A, 3>(c);
-    if (c.columns == 1) return blocks<S, A, 1>(c);
-    blocks<S, A, 0>(c);
+void direct_by_columns(const Convolution &c) {
+    if (c.columns == 3) return direct_blocks<S, A, 3>(c);
+    if (c.columns == 1) return direct_blocks<S, A, 1>(c);
+    direct_blocks<S, A, 0>(c);
 }
 
 // One row of a direct convolution; see Convolution in kernel_set.h for the layout.
@@ -413,14 +418,14 @@ void convolve(const Convolution &c) {
     assert(c.phases >= 1 && c.phases <= MAX_PHASES && c.cells > 0 && c.cells % S::W == 0);
     assert(c.row && c.weights && c.start && c.epilogue.out.base && c.stride >= c.cells);
     switch (c.arithmetic) {
-        case Arithmetic::Fused: return by_columns<S, Fused<S>>(c);
+        case Arithmetic::Fused: return direct_by_columns<S, Fused<S>>(c);
         case Arithmetic::Strict:
-            return by_columns<S, std::conditional_t<HAS_FUSED_INSTRUCTIONS, Strict<S>, Fused<S>>>(c);
+            return direct_by_columns<S, std::conditional_t<HAS_FUSED_INSTRUCTIONS, Strict<S>, Fused<S>>>(c);
         case Arithmetic::BFloat16:
-            if constexpr (HAS_BFLOAT16_NETWORKS) by_columns<S, Bf16<S>>(c);
+            if constexpr (HAS_BFLOAT16_NETWORKS) direct_by_columns<S, Bf16<S>>(c);
             return;
         case Arithmetic::Int16: return;  // by Winograd alone
-        case Arithmetic::Int8: return by_columns<S, Int8<S>>(c);
+        case Arithmetic::Int8: return direct_by_columns<S, Int8<S>>(c);
     }
 }
 
@@ -437,7 +442,7 @@ template <class S>
 void transform_float32(const int32_t *planes, size_t stride, int channels, size_t cells, int32_t *row) {
     using F = typename S::F;
     const F two = S::set(2.0f), four = S::set(4.0f), five = S::set(5.0f);
-    const size_t each = size_t(channels) * S::W;
+    const size_t frequency_stride = size_t(channels) * S::W;
     for (size_t cell = 0; cell < cells; cell += S::W) {
         float *to = reinterpret_cast<float *>(row) + cell * frequencies_of(4) * channels;
         for (int c = 0; c < channels; c++) {
@@ -449,11 +454,11 @@ void transform_float32(const int32_t *planes, size_t stride, int channels, size_
             F e = S::sub(d4, d2), f = S::mul(two, S::sub(d3, d1));
             float *out = to + size_t(c) * S::W;
             S::store(out, S::add(S::sub(S::mul(four, d0), S::mul(five, d2)), d4));
-            S::store(out + each, S::add(a, b));
-            S::store(out + 2 * each, S::sub(a, b));
-            S::store(out + 3 * each, S::add(e, f));
-            S::store(out + 4 * each, S::sub(e, f));
-            S::store(out + 5 * each, S::add(S::sub(S::mul(four, d1), S::mul(five, d3)), d5));
+            S::store(out + frequency_stride, S::add(a, b));
+            S::store(out + 2 * frequency_stride, S::sub(a, b));
+            S::store(out + 3 * frequency_stride, S::add(e, f));
+            S::store(out + 4 * frequency_stride, S::sub(e, f));
+            S::store(out + 5 * frequency_stride, S::add(S::sub(S::mul(four, d1), S::mul(five, d3)), d5));
         }
     }
 }
@@ -465,7 +470,7 @@ void transform_float32(const int32_t *planes, size_t stride, int channels, size_
 template <class S>
 void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using F = typename S::F;
-    const size_t each = size_t(groups) * S::W;
+    const size_t frequency_stride = size_t(groups) * S::W;
     for (size_t cell = 0; cell < cells; cell += S::W) {
         int32_t *to = row + cell * frequencies_of(2) * groups;
         for (int g = 0; g < groups; g++) {
@@ -480,10 +485,11 @@ void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t
             }
             int32_t *out = to + size_t(g) * S::W;
             S::store_cells(out, S::pack_bfloat16(S::sub(low[0], low[2]), S::sub(high[0], high[2])));
-            S::store_cells(out + each, S::pack_bfloat16(S::add(low[1], low[2]), S::add(high[1], high[2])));
-            S::store_cells(out + 2 * each,
+            S::store_cells(out + frequency_stride,
+                           S::pack_bfloat16(S::add(low[1], low[2]), S::add(high[1], high[2])));
+            S::store_cells(out + 2 * frequency_stride,
                            S::pack_bfloat16(S::sub(low[2], low[1]), S::sub(high[2], high[1])));
-            S::store_cells(out + 3 * each,
+            S::store_cells(out + 3 * frequency_stride,
                            S::pack_bfloat16(S::sub(low[1], low[3]), S::sub(high[1], high[3])));
         }
     }
@@ -494,7 +500,7 @@ void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t
 template <class S>
 void transform_int16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using I = typename S::I;
-    const size_t each = size_t(2 * groups) * S::W;
+    const size_t frequency_stride = size_t(2 * groups) * S::W;
     for (size_t cell = 0; cell < cells; cell += S::W) {
         int32_t *to = row + cell * frequencies_of(4) * size_t(2 * groups);
         for (int g = 0; g < groups; g++) {
@@ -515,12 +521,12 @@ void transform_int16(const int32_t *planes, size_t stride, int groups, size_t ce
                 // 4 d0 - 5 d2 + d4 and 4 d1 - 5 d3 + d5
                 S::store_cells(
                     out, S::add16(S::sub16(S::template shift_left16<2>(x[0]), S::add16(four2, x[2])), x[4]));
-                S::store_cells(out + each, S::add16(a, b));
-                S::store_cells(out + 2 * each, S::sub16(a, b));
-                S::store_cells(out + 3 * each, S::add16(e, f));
-                S::store_cells(out + 4 * each, S::sub16(e, f));
+                S::store_cells(out + frequency_stride, S::add16(a, b));
+                S::store_cells(out + 2 * frequency_stride, S::sub16(a, b));
+                S::store_cells(out + 3 * frequency_stride, S::add16(e, f));
+                S::store_cells(out + 4 * frequency_stride, S::sub16(e, f));
                 const I five3 = S::add16(S::template shift_left16<2>(x[3]), x[3]);
-                S::store_cells(out + 5 * each, S::add16(S::sub16(four1, five3), x[5]));
+                S::store_cells(out + 5 * frequency_stride, S::add16(S::sub16(four1, five3), x[5]));
             }
         }
     }
@@ -550,25 +556,26 @@ void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size
 // 102 - 18) / 24 = 14 = 1 + 4 + 9, output 1 (264 - 24 + 2 * (102 + 18)) / 24 = 20, output 2 (264 + 24 + 4 *
 // (102 - 18)) / 24 = 26 and output 3 (264 - 24 + 8 * (102 + 18) - 432) / 24 = 32.
 template <class S, class A, int TILE, int O, int P>
-OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
+OB_INLINE void winograd_microkernel(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
     constexpr int FREQUENCIES = frequencies_of(TILE);
     using F = typename S::F;
     // The distances, in cells, from one frequency to the next and from one vector of tiles to the next.
-    const size_t each = size_t(w.groups) * S::W, next = FREQUENCIES * each;
+    const size_t frequency_stride = size_t(w.groups) * S::W;
+    const size_t vector_stride = FREQUENCIES * frequency_stride;
     for (int k = 0; k < FREQUENCIES; k++) {
         typename A::A sum[O][P];
         OB_UNROLL for (int o = 0; o < O; o++) {
-            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::begin(w, channel + o, k);
+            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::initial(w, channel + o, k);
         }
         for (int r = 0; r < 3; r++) {
             if (!w.row[r]) {
                 weights += size_t(w.groups) * O;
                 continue;
             }
-            const int32_t *at = w.row[r] + cell * FREQUENCIES * w.groups + k * each;
+            const int32_t *at = w.row[r] + cell * FREQUENCIES * w.groups + k * frequency_stride;
             for (int g = 0; g < w.groups; g++, at += S::W, weights += O) {
                 decltype(A::in(at)) in[P];
-                OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * next);
+                OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * vector_stride);
                 OB_UNROLL for (int o = 0; o < O; o++) {
                     auto weight = A::weight(weights + o);
                     OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
@@ -577,7 +584,7 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
         }
         OB_UNROLL for (int o = 0; o < O; o++) {
             OB_UNROLL for (int p = 0; p < P; p++)
-                A::keep(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
+                A::spill(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
         }
     }
     // The output transform: all frequencies of a tile give TILE outputs, one in each phase.
@@ -585,11 +592,11 @@ OB_INLINE void multiply(const Winograd &w, const int32_t *weights, int channel, 
         F f[TILE][O];
         OB_UNROLL for (int o = 0; o < O; o++) {
             typename A::Value m[FREQUENCIES];
-            F made[TILE];
+            F outputs[TILE];
             OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] =
-                A::kept(w.scratch + ((size_t(k) * O + o) * P + p) * S::W);
-            A::outputs(w, m, channel + o, made);
-            OB_UNROLL for (int phase = 0; phase < TILE; phase++) f[phase][o] = made[phase];
+                A::reload(w.scratch + ((size_t(k) * O + o) * P + p) * S::W);
+            A::outputs(w, m, channel + o, outputs);
+            OB_UNROLL for (int phase = 0; phase < TILE; phase++) f[phase][o] = outputs[phase];
         }
         OB_UNROLL for (int phase = 0; phase < TILE; phase++)
             finish<S, O>(w.epilogue, f[phase], channel, phase, cell + size_t(p) * S::W);
@@ -603,15 +610,15 @@ void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
     constexpr int P = pixels_for<S, A>(O) > 4 ? 4 : pixels_for<S, A>(O);
     size_t cell = 0;
     for (; fits<S, O, P>(w.cells - cell); cell += P * S::W)
-        multiply<S, A, TILE, O, P>(w, weights, channel, cell);
+        winograd_microkernel<S, A, TILE, O, P>(w, weights, channel, cell);
     if constexpr (O == S::MAX_BLOCK && P > 2) {
         for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W)
-            multiply<S, A, TILE, O, 2>(w, weights, channel, cell);
+            winograd_microkernel<S, A, TILE, O, 2>(w, weights, channel, cell);
     }
-    for (; cell < w.cells; cell += S::W) multiply<S, A, TILE, O, 1>(w, weights, channel, cell);
+    for (; cell < w.cells; cell += S::W) winograd_microkernel<S, A, TILE, O, 1>(w, weights, channel, cell);
 }
 
-// All output channels of a row, in the blocks of `blocks`.
+// All output channels of a row, in the blocks of `direct_blocks`.
 template <class S, class A, int TILE>
 void winograd_blocks(const Winograd &w) {
     const int32_t *weights = w.weights;
@@ -792,22 +799,22 @@ inline void weighted(const float *const *rows, const float *weights, int taps, s
 // taps: rows[p][x] = w[p][0] v[x] + w[p][1] v[x + 1] + w[p][2] v[x + 2] for p = 0, 1.
 template <class S, int TAPS>
 OB_INLINE void enlarge_by(const float *values, const float *weights, int phases, int taps, size_t count,
-                          float *rows, size_t apart) {
+                          float *rows, size_t row_stride) {
     const int n = TAPS ? TAPS : taps;
     for (int p = 0; p < phases; p++)
         for (size_t x = 0; x < count; x += S::W) {
             typename S::F sum = S::mul(S::load(values + x), S::set(weights[p * n]));
             for (int k = 1; k < n; k++)
                 sum = S::add(sum, S::mul(S::load(values + x + k), S::set(weights[p * n + k])));
-            S::store(rows + p * apart + x, sum);
+            S::store(rows + p * row_stride + x, sum);
         }
 }
 
 template <class S>
 void enlarge(const float *values, const float *weights, int phases, int taps, size_t count, float *rows,
-             size_t apart) {
-    if (taps == 5) return enlarge_by<S, 5>(values, weights, phases, taps, count, rows, apart);
-    enlarge_by<S, 0>(values, weights, phases, taps, count, rows, apart);
+             size_t row_stride) {
+    if (taps == 5) return enlarge_by<S, 5>(values, weights, phases, taps, count, rows, row_stride);
+    enlarge_by<S, 0>(values, weights, phases, taps, count, rows, row_stride);
 }
 
 // Downscaling along a row by a filter with a stride. Example, stride 2, four taps:
@@ -858,10 +865,9 @@ double peak(int, double) {
 
 #else
 
-// Multiply-accumulates per second of `tile` on one core, with `group` channels per cell; the best of many
-// runs.
+// Multiply-accumulates per second of `direct_microkernel` on one core; the best of many runs.
 template <class S, class A>
-double peak_of(int group, double seconds) {
+double peak_of(int channels_per_cell, double seconds) {
     constexpr int O = S::MAX_BLOCK, P = pixels_for<S, A>(O), GROUPS = 12;
     alignas(64) static thread_local int32_t cells[GROUPS * (P * S::W + 2 * MARGIN)];
     alignas(64) static thread_local int32_t weights[GROUPS * 9 * O * 2], out[O * P * S::W], start[O];
@@ -882,11 +888,11 @@ double peak_of(int group, double seconds) {
     c.epilogue.out.base = out;
     c.epilogue.out.stride = P * S::W;
     using Clock = std::chrono::steady_clock;
-    double macs = double(O) * P * S::W * group * GROUPS * 9, best = 0;
+    double macs = double(O) * P * S::W * channels_per_cell * GROUPS * 9, best = 0;
     auto end = Clock::now() + std::chrono::duration<double>(seconds);
     do {
         auto begin = Clock::now();
-        for (int k = 0; k < 200; k++) tile<S, A, O, P, 3>(c, weights, 0, 0, 0);
+        for (int k = 0; k < 200; k++) direct_microkernel<S, A, O, P, 3>(c, weights, 0, 0, 0);
         double rate = 200 * macs / std::chrono::duration<double>(Clock::now() - begin).count();
         best = rate > best ? rate : best;
     } while (Clock::now() < end);

@@ -70,7 +70,7 @@ struct Neon {
     // cell. Example: input 200 and weight 3: (200 - 128) * 3 + 128 * 3 = 600 = 200 * 3.
     struct Weight {
         int8x16_t bytes;
-        I owed;
+        I correction;
     };
     static OB_INLINE I byte_input(I cells) {
         return vreinterpretq_s32_u8(veorq_u8(vreinterpretq_u8_s32(cells), vdupq_n_u8(0x80)));
@@ -82,7 +82,7 @@ struct Neon {
     }
     static OB_INLINE I dot_bytes(I sum, I in, const Weight &weight) {
         int8x16_t a = vreinterpretq_s8_s32(in);
-        sum = vaddq_s32(sum, weight.owed);
+        sum = vaddq_s32(sum, weight.correction);
 #if defined(__ARM_FEATURE_DOTPROD)
         sum = vdotq_s32(sum, a, weight.bytes);
 #endif
@@ -95,7 +95,7 @@ struct Neon {
     struct Sum16 {
         I low, high;
     };
-    static OB_INLINE Sum16 start16(int32_t value) {
+    static OB_INLINE Sum16 initial16(int32_t value) {
         const int32_t first[4] = {value, 0, value, 0};
         return {vld1q_s32(first), vld1q_s32(first)};
     }

@@ -27,16 +27,16 @@ float weight_at(const Layer &layer, int o, int i, int r, int l) {
 // beyond the layer's own have the weight 0.
 int32_t weight_cell(const PackedLayer &packed, int o, int g, int r, int l) {
     const Layer &layer = *packed.layer;
-    int each = per_cell(packed.in_cell);
+    int channels_per_cell = per_cell(packed.in_cell);
     uint32_t cell = 0;
     if (o >= layer.out) return 0;
-    for (int k = 0; k < each; k++) {
-        int i = g * each + k;
+    for (int k = 0; k < channels_per_cell; k++) {
+        int i = g * channels_per_cell + k;
         if (i >= layer.in) continue;
-        if (each == 1) {
+        if (channels_per_cell == 1) {
             float value = weight_at(layer, o, i, r, l);
             std::memcpy(&cell, &value, 4);
-        } else if (each == 2) {
+        } else if (channels_per_cell == 2) {
             cell |= uint32_t(to_bfloat16(weight_at(layer, o, i, r, l))) << (16 * k);
         } else {
             int8_t value =
@@ -57,16 +57,17 @@ void split_weights(int32_t cell, int32_t *to) {
     }
 }
 
-// Packs the weights in the order in which the direct kernel (tile() in kernels.h) reads them: block of at
-// most max_block output channels, row of the kernel, group, column, output channel of the block. Example: 12
-// outputs in blocks of 8 and 4, a 3x3 kernel and 2 groups: 3 * 2 * 3 * 8 = 144 cells of the first block, then
-// 72 of the second.
+// Packs the weights in the order in which the direct kernel (direct_microkernel in kernels.h) reads them:
+// block of at most max_block output channels, row of the kernel, group, column, output channel of the block.
+// Example: 12 outputs in blocks of 8 and 4, a 3x3 kernel and 2 groups: 3 * 2 * 3 * 8 = 144 cells of the first
+// block, then 72 of the second.
 void pack_direct(PackedLayer &packed, const KernelSet &set) {
     const Layer &layer = *packed.layer;
     const bool split = layer.integer && !set.byte_dot;
-    const size_t each = split ? 2 : 1;
-    packed.weights = Buffer<int32_t>(uint64_t(each) * uint64_t(packed.out) * uint64_t(layer.rows) *
-                                     uint64_t(packed.groups) * uint64_t(layer.columns));
+    const size_t cells_per_weight = split ? 2 : 1;
+    packed.weights =
+        Buffer<int32_t>(uint64_t(cells_per_weight) * uint64_t(packed.out) * uint64_t(layer.rows) *
+                        uint64_t(packed.groups) * uint64_t(layer.columns));
     int32_t *to = packed.weights.data();
     if (!to) return;
     for (int first = 0; first < packed.out;) {
@@ -74,7 +75,7 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
         for (int r = 0; r < layer.rows; r++)
             for (int g = 0; g < packed.groups; g++)
                 for (int l = 0; l < layer.columns; l++)
-                    for (int o = 0; o < width; o++, to += each) {
+                    for (int o = 0; o < width; o++, to += cells_per_weight) {
                         const int32_t cell = weight_cell(packed, first + o, g, r, l);
                         if (split)
                             split_weights(cell, to);
@@ -85,11 +86,11 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
     }
 }
 
-// The weights of a row of three taps for F(tile, 3), computed in double precision and rounded to float32 (and
-// from there to bfloat16, where cells are bfloat16).
-// Example, tile 4: the taps 1, 2, 3 give 1/4, -1, -1/3, 17/24, 3/8, 3. Tile 2: 1, 3, 1, 3.
-void winograd_weights(const double (&g)[3], int tile, float (&u)[MAX_FREQUENCIES]) {
-    if (tile == 2) {
+// The weights of a row of three taps for F(tile_size, 3), computed in double precision and rounded to float32
+// (and from there to bfloat16, where cells are bfloat16). Example: with a tile of 4, the taps 1, 2, 3 give
+// 1/4, -1, -1/3, 17/24, 3/8, 3; with a tile of 2, 1, 3, 1, 3.
+void winograd_weights(const double (&g)[3], int tile_size, float (&u)[MAX_FREQUENCIES]) {
+    if (tile_size == 2) {
         u[0] = float(g[0]);
         u[1] = float((g[0] + g[1] + g[2]) / 2);
         u[2] = float((g[0] - g[1] + g[2]) / 2);
@@ -105,18 +106,18 @@ void winograd_weights(const double (&g)[3], int tile, float (&u)[MAX_FREQUENCIES
 }
 
 // The weights of output o for the channels of group g at every frequency, as cells.
-void winograd_cells(const PackedLayer &packed, int tile, int o, int g, int r,
+void winograd_cells(const PackedLayer &packed, int tile_size, int o, int g, int r,
                     uint32_t (&cells)[MAX_FREQUENCIES]) {
     const Layer &layer = *packed.layer;
-    int each = per_cell(packed.in_cell);
+    int channels_per_cell = per_cell(packed.in_cell);
     std::fill_n(cells, MAX_FREQUENCIES, 0u);
-    for (int k = 0; k < each && g * each + k < layer.in && o < layer.out; k++) {
+    for (int k = 0; k < channels_per_cell && g * channels_per_cell + k < layer.in && o < layer.out; k++) {
         double taps[3];
         float u[MAX_FREQUENCIES];
-        for (int l = 0; l < 3; l++) taps[l] = weight_at(layer, o, g * each + k, r, l);
-        winograd_weights(taps, tile, u);
-        for (int f = 0; f < frequencies_of(tile); f++) {
-            if (each == 1)
+        for (int l = 0; l < 3; l++) taps[l] = weight_at(layer, o, g * channels_per_cell + k, r, l);
+        winograd_weights(taps, tile_size, u);
+        for (int f = 0; f < frequencies_of(tile_size); f++) {
+            if (channels_per_cell == 1)
                 std::memcpy(&cells[f], &u[f], 4);
             else
                 cells[f] |= uint32_t(to_bfloat16(u[f])) << (16 * k);
@@ -124,11 +125,12 @@ void winograd_cells(const PackedLayer &packed, int tile, int o, int g, int r,
     }
 }
 
-// Packs the weights in the order in which the Winograd kernel (multiply() in kernels.h) reads them: block of
+// Packs the weights in the order in which the Winograd kernel (winograd_microkernel in
+// kernels.h) reads them: block of
 // output channels, frequency, row of the kernel, group, output channel of the block. All frequencies of a
 // cell are computed together, hence the strided stores.
-void pack_winograd(PackedLayer &packed, int tile, int max_block) {
-    const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile));
+void pack_winograd(PackedLayer &packed, int tile_size, int max_block) {
+    const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile_size));
     packed.weights = Buffer<int32_t>(uint64_t(packed.out) * frequencies * rows * groups);
     int32_t *to = packed.weights.data();
     if (!to) return;
@@ -138,7 +140,7 @@ void pack_winograd(PackedLayer &packed, int tile, int max_block) {
             for (size_t g = 0; g < groups; g++)
                 for (size_t o = 0; o < width; o++) {
                     uint32_t cells[MAX_FREQUENCIES];
-                    winograd_cells(packed, tile, first + int(o), int(g), int(r), cells);
+                    winograd_cells(packed, tile_size, first + int(o), int(g), int(r), cells);
                     for (size_t f = 0; f < frequencies; f++)
                         to[((f * rows + r) * groups + g) * width + o] = int32_t(cells[f]);
                 }
@@ -191,11 +193,12 @@ void pack_integer_winograd(PackedLayer &packed, int max_block) {
 // True if WINOGRAD_SCALE times every accumulator fits 32 bits, so that the scale can be divided out exactly.
 // Inputs are bytes from 0 to 255.
 bool fits_integer_winograd(const Layer &layer) {
-    const size_t each = layer.integer_weight.size() / size_t(layer.out);
+    const size_t weights_per_output = layer.integer_weight.size() / size_t(layer.out);
     for (size_t o = 0; o < size_t(layer.out); o++) {
-        int64_t most = std::abs(int64_t(layer.start[o]));
-        for (size_t k = 0; k < each; k++) most += 255 * std::abs(int(layer.integer_weight[o * each + k]));
-        if (most * WINOGRAD_SCALE > INT32_MAX) return false;
+        int64_t largest_sum = std::abs(int64_t(layer.initial_sums[o]));
+        for (size_t k = 0; k < weights_per_output; k++)
+            largest_sum += 255 * std::abs(int(layer.integer_weight[o * weights_per_output + k]));
+        if (largest_sum * WINOGRAD_SCALE > INT32_MAX) return false;
     }
     return true;
 }
@@ -242,7 +245,7 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
     const uint32_t scale = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
     for (int o = 0; o < layer.out; o++) {
         if (layer.integer)
-            packed.start[o] = int32_t(scale * uint32_t(layer.start[o]));
+            packed.start[o] = int32_t(scale * uint32_t(layer.initial_sums[o]));
         else
             std::memcpy(&packed.start[o], &layer.bias[o], 4);
     }

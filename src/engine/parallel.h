@@ -1,6 +1,6 @@
 // Tasks on several threads, with cancellation, and the only place where exceptions are caught.
 //
-// The engine's own functions return null or an error, a line that is valid forever, and throw nothing. The
+// The engine's own functions throw nothing; they return null or an error, one line in static storage. The
 // C++ library may throw std::bad_alloc and std::system_error. A build without exceptions, as for WebAssembly,
 // has one thread and no clock: where the C++ library would throw, it ends the program.
 #pragma once
@@ -81,7 +81,7 @@ const char *parallel(size_t count, int threads, Cancellation &cancellation, Func
     auto work = [&](bool caller) {
         const char *error = attempt([&]() -> const char * {
             for (size_t k; (k = next++) < count;)
-                if (const char *of_task = function(k, caller)) return of_task;
+                if (const char *task_error = function(k, caller)) return task_error;
             return nullptr;
         });
         if (!error) return;
@@ -89,7 +89,7 @@ const char *parallel(size_t count, int threads, Cancellation &cancellation, Func
         if (!failure) failure = error;
         next = count;
     };
-    auto beside = [&] {
+    auto work_in_thread = [&] {
         work(false);
         std::lock_guard<std::mutex> guard(lock);
         running--;
@@ -100,7 +100,7 @@ const char *parallel(size_t count, int threads, Cancellation &cancellation, Func
     for (size_t k = 1; k < wanted; k++) {
         std::lock_guard<std::mutex> guard(lock);
         try {
-            others.emplace_back(beside);
+            others.emplace_back(work_in_thread);
             running++;
         } catch (const std::system_error &) {
             break;  // fewer threads do the same work

@@ -67,11 +67,12 @@ inline Samples samples(void *base, int type, int64_t width, int64_t rows, int ch
 // Example: cut(100, 48, 4) = [0, 36), [36, 72), [72, 100).
 inline std::vector<Interval> cut(int64_t size, int64_t largest, int64_t unit) {
     int64_t pieces = std::max<int64_t>(1, (size + largest - 1) / largest);
-    int64_t each = std::max(unit, round_up((size + pieces - 1) / pieces, unit));
-    if (each > largest && largest >= unit) each = largest / unit * unit;
-    std::vector<Interval> pieces_of_size;
-    for (int64_t at = 0; at < size; at += each) pieces_of_size.push_back({at, std::min(size, at + each)});
-    return pieces_of_size;
+    int64_t piece_size = std::max(unit, round_up((size + pieces - 1) / pieces, unit));
+    if (piece_size > largest && largest >= unit) piece_size = largest / unit * unit;
+    std::vector<Interval> result;
+    for (int64_t begin = 0; begin < size; begin += piece_size)
+        result.push_back({begin, std::min(size, begin + piece_size)});
+    return result;
 }
 
 // Columns of the widest strip whose rows stay in the cache, and at least MIN_STRIP_COLUMNS, because
@@ -120,13 +121,14 @@ const char *run_pieces(const std::vector<Piece> &pieces, int threads, ob_cancell
     });
 }
 
-// The rows of a picture that a stream has taken and given, and the steps that its strips have done.
+// A stream of one picture: the rows of the picture that it has read and the rows of the result that it has
+// written, and the steps that each of its strips has done.
 template <class AnyStrip>
 struct StreamState {
     ob_format format;
     int threads;
     std::vector<AnyStrip> strips;
-    int64_t taken = 0, given = 0, steps_done = 0;
+    int64_t rows_read = 0, rows_written = 0, steps_done = 0;
 
     // Opens a strip for each range of columns. make: a strip for a range.
     template <class Make>
@@ -139,7 +141,7 @@ struct StreamState {
     }
 
     const char *check(int64_t count) const {
-        if (count >= 0 && count <= format.height - taken) return nullptr;
+        if (count >= 0 && count <= format.height - rows_read) return nullptr;
         return "the stream is passed more rows than its picture has";
     }
 
@@ -149,7 +151,7 @@ struct StreamState {
     const char *push(int64_t count, const Samples &source, const Samples &target, ob_cancellation callback,
                      Ready ready) {
         // With the last row of the picture, the steps that finish the result are due as well.
-        const int64_t first = taken, rows = taken + count, begin = steps_done;
+        const int64_t first = rows_read, rows = rows_read + count, begin = steps_done;
         const int64_t until = rows >= format.height ? strips[0].steps() : rows;
         Cancellation cancellation(callback);
         // A thread takes longer to start than a few rows take to compute.
@@ -157,20 +159,20 @@ struct StreamState {
         const auto work = [&](size_t k, bool caller) -> const char * {
             for (int64_t step = begin; step < until; step++) {
                 if (cancellation.requested(caller)) return CANCELLED;
-                strips[k].step(source, first, target, given);
+                strips[k].step(source, first, target, rows_written);
             }
             return nullptr;
         };
         if (const char *error = parallel(strips.size(), used, cancellation, work)) return error;
         steps_done = until;
-        taken = rows;
-        given = ready(rows);
+        rows_read = rows;
+        rows_written = ready(rows);
         return nullptr;
     }
 };
 
-// Opens something for an instruction set; null, with the reason in `message`. open: null or an error, from
-// the set and what is opened.
+// Opens a network or a program for an instruction set; null, with the reason in `message`, if that fails.
+// open: takes the kernels and what it has to open, and returns null or an error.
 template <class Opened, class Open>
 Opened *open_for(const char *instructions, char *message, size_t message_size, Open open) {
     std::unique_ptr<Opened> opened;

@@ -83,7 +83,7 @@ struct Portable {
 
     // Two products of 16-bit numbers in each lane, added to a 32-bit sum.
     using Sum16 = I;
-    static OB_INLINE Sum16 start16(int32_t value) { return set_cells(value); }
+    static OB_INLINE Sum16 initial16(int32_t value) { return set_cells(value); }
 #if defined(__SSE2__)
     static OB_INLINE Sum16 dot16(Sum16 sum, I in, I weight) {
         return sum + (I)_mm_madd_epi16((__m128i)in, (__m128i)weight);  // every x86-64 processor has it

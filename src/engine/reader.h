@@ -10,7 +10,7 @@
 
 namespace ob {
 
-// What is said of damaged bytes.
+// Error messages for damaged bytes, each one line.
 struct ReaderMessages {
     const char *signature, *truncated, *out_of_range, *number_not_finite, *weight_not_finite, *trailing;
 };
@@ -22,20 +22,20 @@ class Reader {
     Reader(const uint8_t *bytes, size_t size, const ReaderMessages &messages)
         : at_(bytes), left_(size), messages_(messages) {}
 
-    // Null, or the first problem. After it nothing is read: integers are the least that is allowed, other
-    // numbers are 0, and arrays are empty.
+    // Null, or the first problem. After it nothing is read: integers are their minimum, other numbers
+    // are 0, and arrays are empty.
     const char *error() const { return error_; }
     void fail(const char *error) {
         if (!error_) error_ = error;
         left_ = 0;
     }
 
-    int32_t integer(int64_t least, int64_t most) {
+    int32_t integer(int64_t minimum, int64_t maximum) {
         int32_t value = 0;
-        if (!take(&value, 1, sizeof value)) return int32_t(least);
-        if (value >= least && value <= most) return value;
+        if (!take(&value, 1, sizeof value)) return int32_t(minimum);
+        if (value >= minimum && value <= maximum) return value;
         fail(messages_.out_of_range);
-        return int32_t(least);
+        return int32_t(minimum);
     }
 
     float number() {
@@ -71,12 +71,12 @@ class Reader {
     }
 
   private:
-    bool take(void *into, size_t count, size_t each) {
-        if (count > left_ / each) fail(messages_.truncated);
+    bool take(void *into, size_t count, size_t item_size) {
+        if (count > left_ / item_size) fail(messages_.truncated);
         if (error_) return false;
-        if (count) std::memcpy(into, at_, count * each);
-        at_ += count * each;
-        left_ -= count * each;
+        if (count) std::memcpy(into, at_, count * item_size);
+        at_ += count * item_size;
+        left_ -= count * item_size;
         return true;
     }
 

@@ -55,7 +55,7 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
     int scale = description.enlarges(), channels = description.channels;
     size_t count = size_t(columns.size());
     // The tail's row in the order of the pixels.
-    const Stage &last = stages.back();
+    const LayerRows &last = layer_rows.back();
     size_t tail_stride = size_t(round_up(buffer.size(), 64)) + 2 * MARGIN;
     const float *features[4 * 4 * 3];
     int64_t skipped = columns.begin - buffer.begin;
@@ -81,7 +81,7 @@ void Strip::State::emit_rows(int64_t y, const Samples &target, int64_t first_row
             kernels.interleave(features + (c * scale + dy) * scale,
                                description.has_residual ? resized : nullptr, scale, count, channel_rows[c]);
         }
-        for (int c = 0; c < interpolated; c++) {
+        for (int c = 0; c < chroma_planes; c++) {
             resize_plane(description.chroma, channels + c, y, dy, resized);
             kernels.interleave(resized, nullptr, scale, count, channel_rows[channels + c]);
         }
@@ -133,7 +133,7 @@ void Strip::State::emit_reduced(int64_t y, const Samples &target, int64_t first_
             kernels.interleave(&network_row, resized, 1, count, to);
         }
     }
-    for (int c = 0; c < interpolated; c++) {
+    for (int c = 0; c < chroma_planes; c++) {
         resize_plane(description.chroma, channels + c, y, 0, resized);
         kernels.interleave(resized, nullptr, 1, count, channel_rows[channels + c]);
     }

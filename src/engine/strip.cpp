@@ -26,11 +26,12 @@ FloatRing Strip::State::make_float_ring(int of_planes, int depth, int64_t of_col
     return ring;
 }
 
-Strip::State::State(const Network &net, const ob_format &form, Interval wanted_columns, Interval wanted_rows)
-    : network(net),
-      description(net.description),
-      kernels(*net.kernels),
-      format(form),
+Strip::State::State(const Network &of_network, const ob_format &of_picture, Interval wanted_columns,
+                    Interval wanted_rows)
+    : network(of_network),
+      description(of_network.description),
+      kernels(*of_network.kernels),
+      format(of_picture),
       columns(wanted_columns),
       rows(wanted_rows) {
     int reduces = description.reduces();
@@ -39,7 +40,7 @@ Strip::State::State(const Network &net, const ob_format &form, Interval wanted_c
     buffer = needed_columns(network, columns, width);
     source_rows = needed_rows(network, rows, height);
     picture_channels = format.colour == OB_OWN ? description.channels : format.colour == OB_Y_OF_RGB ? 3 : 1;
-    interpolated = format.colour == OB_Y_OF_RGB ? 2 : 0;
+    chroma_planes = format.colour == OB_Y_OF_RGB ? 2 : 0;
     allocate();
 }
 
@@ -66,7 +67,7 @@ void Strip::State::allocate() {
                     std::min(cells, first + size_t(PIXELS_READ_BEYOND_END) / size_t(network.phases) + 1)};
     }
     schedule_layers();
-    for (size_t k = 0; k < stages.size() && complete; k++) allocate_stage(k);
+    for (size_t k = 0; k < layer_rows.size() && complete; k++) allocate_layer(k);
     if (complete) allocate_picture_rows();
 }
 
@@ -75,30 +76,30 @@ void Strip::State::allocate() {
 // Example: three 3x3 layers for rows [20, 40) of a picture of 100 rows: the tail computes rows [20, 40), the
 // block [19, 41) and the head [18, 42), from rows [17, 43) of the picture.
 void Strip::State::schedule_layers() {
-    stages.resize(network.layers.size());
-    Interval need = reduced_reach(description, rows, height);
-    for (size_t k = stages.size(); k-- > 0;) {
-        stages[k].rows = need;
+    layer_rows.resize(network.layers.size());
+    Interval need = needed_of_tail(description, rows, height);
+    for (size_t k = layer_rows.size(); k-- > 0;) {
+        layer_rows[k].rows = need;
         int radius = network.layers[k].layer->row_radius();
         need = clipped({need.begin - radius, need.end + radius}, height);
     }
-    int behind = 0;
-    for (size_t k = 0; k < stages.size(); k++)
-        stages[k].lag = behind += network.layers[k].layer->row_radius();
+    int sum_of_radii = 0;
+    for (size_t k = 0; k < layer_rows.size(); k++)
+        layer_rows[k].lag = sum_of_radii += network.layers[k].layer->row_radius();
     // Row y of the result is computed as soon as the last row that it depends on is available. If the network
     // reduces by s, row r of the result is made of the input rows s r to s r + s - 1, and y is s r.
-    Interval reach = resampling_reach(description, interpolated > 0);
+    Interval halo = resampling_halo(description, chroma_planes > 0);
     int reduces = description.reduces();
     int pad = description.reduction.present && !description.reduction.average ? description.reduction.pad : 0;
-    lag = std::max(network.lag + reduces - 1 + pad, std::max(int(reach.end), reduces - 1));
+    lag = std::max(network.lag + reduces - 1 + pad, std::max(int(halo.end), reduces - 1));
 }
 
 // Allocates the rings of one layer, with as many rows as the next layer, the result and the skips that start
 // at this layer read in one step.
-void Strip::State::allocate_stage(size_t k) {
+void Strip::State::allocate_layer(size_t k) {
     const PackedLayer &packed = network.layers[k];
-    Stage &stage = stages[k];
-    const bool last = k + 1 == stages.size(), next_winograd = !last && network.layers[k + 1].winograd;
+    LayerRows &kept = layer_rows[k];
+    const bool last = k + 1 == layer_rows.size(), next_winograd = !last && network.layers[k + 1].winograd;
     const uint64_t row_size =
         uint64_t(packed.out / per_cell(packed.out_cell)) * uint64_t(network.phases) * stride;
     // A ring holds the rows that one step reads. The next layer reads as many rows as its kernel has. A skip
@@ -106,20 +107,20 @@ void Strip::State::allocate_stage(size_t k) {
     // ago, so b - a + 1 rows are kept. Example: a = 1 and b = 4: 4 rows.
     int depth = 1, skip_depth = 0;
     if (!last && !next_winograd) depth = network.layers[k + 1].layer->rows;
-    if (last && description.reduces() == 1) depth = lag - stage.lag + 1;
-    for (size_t j = k + 1; j < stages.size(); j++)
+    if (last && description.reduces() == 1) depth = lag - kept.lag + 1;
+    for (size_t j = k + 1; j < layer_rows.size(); j++)
         for (int32_t source : network.layers[j].layer->sources)
-            if (size_t(source) == k) skip_depth = std::max(skip_depth, stages[j].lag - stage.lag + 1);
+            if (size_t(source) == k) skip_depth = std::max(skip_depth, layer_rows[j].lag - kept.lag + 1);
     if (skip_depth && packed.layer->keeps_raw)
-        stage.raw = make_ring(skip_depth, row_size);
+        kept.raw = make_ring(skip_depth, row_size);
     else
         depth = std::max(depth, skip_depth);
-    stage.out = make_ring(depth, row_size);
-    if (next_winograd) stage.transformed = make_ring(3, transformed_size(network.layers[k + 1]));
+    kept.out = make_ring(depth, row_size);
+    if (next_winograd) kept.transformed = make_ring(3, transformed_size(network.layers[k + 1]));
     if (!complete) return;
     if (!packed.winograd || packed.in_cell == Cell::Int8) allocate_zeros(k);
     if (packed.out_cell == Cell::Int8)
-        std::fill_n(stage.out.cells.data(), size_t(depth) * stage.out.row_size, zero_cell(*packed.layer));
+        std::fill_n(kept.out.cells.data(), size_t(depth) * kept.out.row_size, zero_cell(*packed.layer));
 }
 
 // The number of cells of a transformed row that a layer reads.
@@ -140,12 +141,12 @@ void Strip::State::allocate_zeros(size_t k) {
     const bool quantized = packed.in_cell == Cell::Int8;
     std::fill_n(zeros.data(), size_t(size), quantized ? zero_cell(description.layers[k - 1]) : 0);
     if (packed.winograd) {
-        stages[k].zeros = buffer_of<int32_t>(transformed_size(packed));
+        layer_rows[k].zeros = buffer_of<int32_t>(transformed_size(packed));
         if (!complete) return;
         kernels.transform(packed.in_cell, zeros.data() + MARGIN, stride, packed.groups, cells,
-                          stages[k].zeros.data());
+                          layer_rows[k].zeros.data());
     } else {
-        stages[k].zeros = std::move(zeros);
+        layer_rows[k].zeros = std::move(zeros);
     }
 }
 
@@ -153,11 +154,11 @@ void Strip::State::allocate_zeros(size_t k) {
 // after the tail.
 void Strip::State::allocate_picture_rows() {
     int64_t span = buffer.size();
-    Interval reach = resampling_reach(description, interpolated > 0);
+    Interval halo = resampling_halo(description, chroma_planes > 0);
     head_rows = make_ring(network.layers[0].layer->rows,
                           uint64_t(description.channels) * uint64_t(network.phases) * stride);
-    int kept = lag + 1 - int(reach.begin);
-    planes = make_float_ring(description.channels + interpolated, kept, span);
+    int depth = lag + 1 - int(halo.begin);
+    planes = make_float_ring(description.channels + chroma_planes, depth, span);
     const PackedLayer &last = network.layers.back();
     tail = buffer_of<float>(uint64_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
     int reduces = description.reduces();
@@ -171,7 +172,7 @@ void Strip::State::allocate_picture_rows() {
 }
 
 // Converts row y of the picture and stores it in the rings.
-void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
+void Strip::State::read_row(const Samples &source, int64_t first_row, int64_t y) {
     // Rows that pad the picture to a multiple of the scale repeat its last row.
     int64_t from = std::min(y, format.height - 1) - first_row;
     size_t sample = format.source == OB_UINT8 ? 1 : format.source == OB_UINT16 ? 2 : 4;
@@ -183,7 +184,7 @@ void Strip::State::take(const Samples &source, int64_t first_row, int64_t y) {
     row.pixel = source.pixel;
     row.channel = source.channel;
     float *rows_of[3] = {};
-    int all = description.channels + interpolated;
+    int all = description.channels + chroma_planes;
     for (int c = 0; c < all; c++) rows_of[c] = planes.row(c, y);
     for (int c = 0; c < picture_channels; c++) kernels.read(row, c, size_t(count), rows_of[c]);
     if (format.colour == OB_Y_OF_RGB) kernels.to_ycbcr(rows_of[0], rows_of[1], rows_of[2], size_t(count));
@@ -234,8 +235,8 @@ void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, i
 void Strip::State::set_epilogue(size_t index, int64_t y, Epilogue &e, FeatureRow *skips) {
     const PackedLayer &packed = network.layers[index];
     const Layer &layer = *packed.layer;
-    Stage &stage = stages[index];
-    auto target = [&](Ring &ring, const QuantParams &params, Cell cell) {
+    LayerRows &kept = layer_rows[index];
+    auto row_of = [&](Ring &ring, const QuantParams &params, Cell cell) {
         FeatureRow t;
         t.base = ring.row(y) + MARGIN;
         t.stride = stride;
@@ -250,23 +251,23 @@ void Strip::State::set_epilogue(size_t index, int64_t y, Epilogue &e, FeatureRow
     e.sloped = packed.sloped;
     e.clamped = packed.out_cell == Cell::Int8 && (index == 0 || !layer.sources.empty());
     e.phases = network.phases;
-    e.out = target(stage.out, layer.output, packed.out_cell);
+    e.out = row_of(kept.out, layer.output, packed.out_cell);
     if (layer.keeps_raw) {
         e.keeps_raw = true;
-        e.raw = target(stage.raw, layer.raw, packed.out_cell);
+        e.raw = row_of(kept.raw, layer.raw, packed.out_cell);
     }
     e.skips = skips;
     for (int32_t source : layer.sources) {
         const Layer &from = description.layers[size_t(source)];
-        Ring &ring = from.keeps_raw ? stages[size_t(source)].raw : stages[size_t(source)].out;
-        skips[e.skip_count++] = target(ring, from.keeps_raw ? from.raw : from.output, packed.out_cell);
+        Ring &ring = from.keeps_raw ? layer_rows[size_t(source)].raw : layer_rows[size_t(source)].out;
+        skips[e.skip_count++] = row_of(ring, from.keeps_raw ? from.raw : from.output, packed.out_cell);
     }
 }
 
 void Strip::State::run_layer(size_t index, int64_t y) {
     const PackedLayer &packed = network.layers[index];
     const Layer &layer = *packed.layer;
-    Stage &stage = stages[index];
+    LayerRows &kept = layer_rows[index];
     std::vector<FeatureRow> skips(layer.sources.size());
     int radius = layer.row_radius();
     auto inside = [&](int64_t row) { return row >= 0 && row < height; };
@@ -278,7 +279,8 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         // Rows outside the picture: the transformed row of the zero point (int8), or null, which stands for a
         // row of zeros (float; see Winograd::row).
         for (int r = 0; r < 3; r++)
-            w.row[r] = inside(y + r - 1) ? stages[index - 1].transformed.row(y + r - 1) : stage.zeros.data();
+            w.row[r] =
+                inside(y + r - 1) ? layer_rows[index - 1].transformed.row(y + r - 1) : kept.zeros.data();
         w.weights = packed.weights.data();
         w.bias = packed.bias.data();
         w.start = packed.start.data();
@@ -288,9 +290,9 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         kernels.winograd(w);
     } else {
         const int32_t *source[MAX_COLUMNS];
-        Ring &from = index ? stages[index - 1].out : head_rows;
+        Ring &from = index ? layer_rows[index - 1].out : head_rows;
         for (int r = 0; r < layer.rows; r++)
-            source[r] = (inside(y + r - radius) ? from.row(y + r - radius) : stage.zeros.data()) + MARGIN;
+            source[r] = (inside(y + r - radius) ? from.row(y + r - radius) : kept.zeros.data()) + MARGIN;
         Convolution c;
         c.arithmetic = packed.arithmetic;
         c.out = packed.out;
@@ -315,19 +317,19 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         set_epilogue(index, y, c.epilogue, skips.data());
         kernels.convolve(c);
     }
-    if (index + 1 == stages.size()) return;
+    if (index + 1 == layer_rows.size()) return;
     int32_t zero = packed.out_cell == Cell::Int8 ? zero_cell(layer) : 0;
-    clear_edges(stage.out, y, packed.out, packed.out_cell, zero);
-    if (stage.transformed.depth)
-        kernels.transform(packed.out_cell, stage.out.row(y) + MARGIN, stride,
-                          packed.out / per_cell(packed.out_cell), cells, stage.transformed.row(y));
+    clear_edges(kept.out, y, packed.out, packed.out_cell, zero);
+    if (kept.transformed.depth)
+        kernels.transform(packed.out_cell, kept.out.row(y) + MARGIN, stride,
+                          packed.out / per_cell(packed.out_cell), cells, kept.transformed.row(y));
 }
 
 // Stores row y of the tail's output for the reduction in later steps: pixels in order, zeros beyond the ends.
-void Strip::State::keep_tail_row(int64_t y) {
+void Strip::State::store_tail_row(int64_t y) {
     const size_t span = size_t(buffer.size());
     for (int o = 0; o < network.layers.back().layer->out; o++) {
-        const float *from = reinterpret_cast<const float *>(stages.back().out.row(y) + MARGIN) +
+        const float *from = reinterpret_cast<const float *>(layer_rows.back().out.row(y) + MARGIN) +
                             size_t(o) * network.phases * stride;
         float *to = tail_rows.row(o, y);
         if (network.phases == 1)
@@ -355,14 +357,14 @@ void Strip::step(const Samples &source, int64_t first_source_row, const Samples 
                  int64_t first_target_row) {
     State &s = *state_;
     int64_t now = s.source_rows.begin + s.step++;
-    if (now < s.source_rows.end) s.take(source, first_source_row, now);
+    if (now < s.source_rows.end) s.read_row(source, first_source_row, now);
     bool reduces = s.description.reduces() > 1;
-    for (size_t k = 0; k < s.stages.size(); k++) {
+    for (size_t k = 0; k < s.layer_rows.size(); k++) {
         // In order: layer k reads rows that layer k - 1 has computed in this step and the steps before.
-        int64_t y = now - s.stages[k].lag;
-        if (y < s.stages[k].rows.begin || y >= s.stages[k].rows.end) continue;
+        int64_t y = now - s.layer_rows[k].lag;
+        if (y < s.layer_rows[k].rows.begin || y >= s.layer_rows[k].rows.end) continue;
         s.run_layer(k, y);
-        if (reduces && k + 1 == s.stages.size()) s.keep_tail_row(y);
+        if (reduces && k + 1 == s.layer_rows.size()) s.store_tail_row(y);
     }
     int64_t y = now - s.lag;
     if (y < s.rows.begin || y >= s.rows.end) return;

@@ -47,7 +47,7 @@ struct FloatRing {
 };
 
 // The rows that one layer keeps.
-struct Stage {
+struct LayerRows {
     Interval rows;          // of its output that are computed
     int lag = 0;            // behind the input
     Ring out;               // read by the next layer, unless that reads `transformed`
@@ -66,10 +66,11 @@ struct Strip::State : Allocator {
     Interval buffer, source_rows;  // columns and rows that are read
     int64_t step = 0;
     int lag = 0;                                  // of the result behind the input
-    int picture_channels, interpolated;           // planes of chroma
+    int picture_channels;                         // of the picture's samples
+    int chroma_planes;                            // that are interpolated: 0 or 2
     size_t cells = 0, stride = 0;                 // of a plane
     std::pair<size_t, size_t> edges[MAX_PHASES];  // of a plane of each phase: cells beyond the row's end
-    std::vector<Stage> stages;
+    std::vector<LayerRows> layer_rows;
     Ring head_rows;       // the network's channels as the head reads them
     FloatRing planes;     // the network's channels and chroma; the margins repeat the edges
     FloatRing tail_rows;  // of networks that reduce
@@ -81,13 +82,13 @@ struct Strip::State : Allocator {
     State(const Network &network, const ob_format &format, Interval columns, Interval rows);
     void allocate();
     void schedule_layers();
-    void allocate_stage(size_t index);
+    void allocate_layer(size_t index);
     void allocate_zeros(size_t index);
     void allocate_picture_rows();
     uint64_t transformed_size(const PackedLayer &layer) const;
     FloatRing make_float_ring(int planes, int depth, int64_t columns);
-    void keep_tail_row(int64_t y);
-    void take(const Samples &source, int64_t first_row, int64_t y);
+    void store_tail_row(int64_t y);
+    void read_row(const Samples &source, int64_t first_row, int64_t y);
     void fill_margins(int plane, int64_t y);
     void run_layer(size_t index, int64_t y);
     void set_epilogue(size_t index, int64_t y, Epilogue &epilogue, FeatureRow *skips);

@@ -1,5 +1,5 @@
-// What the C++ library calls where it fails, in the build for WebAssembly: the program ends there. Its own
-// versions print, for which the module would have to import functions of an operating system.
+// Replacements, in the build for WebAssembly, for what the C++ library calls when it fails: they trap. The
+// library's own versions print, and printing would need imports from an operating system.
 #if defined(__wasm__)
 
 #include <cstdlib>

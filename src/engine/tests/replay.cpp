@@ -1,6 +1,7 @@
 // Runs recorded cases with every set of instructions that this machine has, or with those named, and
-// compares. No Python is needed, so that the engine can be tested under an emulator. Usage: replay CASES [SET
-// ...]
+// compares. No Python is needed, so that the engine can be tested under an emulator.
+//
+//   replay CASES [SET ...]
 //
 // The file of cases, little-endian: 8 bytes "OBCASES\1", int32 count, then each case:
 //   int32 size of the name, the name; int64 size of the description, the description
@@ -68,33 +69,33 @@ Bytes content(const char *path) {
 }
 
 Case read_case(Reader &reader) {
-    Case found;
+    Case result;
     Bytes name = reader.bytes<int32_t>();
-    found.name.assign(name.begin(), name.end());
-    found.description = reader.bytes<int64_t>();
-    found.format.height = reader.number<int64_t>();
-    found.format.width = reader.number<int64_t>();
-    found.format.source = reader.number<int32_t>();
-    found.format.target = reader.number<int32_t>();
-    found.format.colour = reader.number<int32_t>();
-    found.format.planar = reader.number<int32_t>();
-    found.tolerance = reader.number<double>();
-    found.input = reader.bytes<int64_t>();
-    found.expected = reader.bytes<int64_t>();
-    return found;
+    result.name.assign(name.begin(), name.end());
+    result.description = reader.bytes<int64_t>();
+    result.format.height = reader.number<int64_t>();
+    result.format.width = reader.number<int64_t>();
+    result.format.source = reader.number<int32_t>();
+    result.format.target = reader.number<int32_t>();
+    result.format.colour = reader.number<int32_t>();
+    result.format.planar = reader.number<int32_t>();
+    result.tolerance = reader.number<double>();
+    result.input = reader.bytes<int64_t>();
+    result.expected = reader.bytes<int64_t>();
+    return result;
 }
 
 std::vector<Case> read_cases(const char *path) {
     Bytes bytes = content(path);
     Reader reader(bytes);
     if (std::memcmp(reader.take(8), "OBCASES\1", 8) != 0)
-        throw std::runtime_error("this is no file of cases");
+        throw std::runtime_error("this is not a file of cases");
     std::vector<Case> cases(size_t(reader.number<int32_t>()));
-    for (Case &each : cases) each = read_case(reader);
+    for (Case &entry : cases) entry = read_case(reader);
     return cases;
 }
 
-// ---- ways to run one ----
+// ---- running a case: a whole picture, and a stream of rows ----
 
 struct Closer {
     void operator()(ob_network *network) const { ob_close(network); }
@@ -110,7 +111,7 @@ std::unique_ptr<ob_network, Closer> open(const Case &given, const std::string &s
     return std::unique_ptr<ob_network, Closer>(network);
 }
 
-Bytes whole(const ob_network *network, const Case &given, int threads, int64_t strip, int64_t band) {
+Bytes run_whole(const ob_network *network, const Case &given, int threads, int64_t strip, int64_t band) {
     Bytes output(given.expected.size());
     if (!ob_run(network, &given.format, given.input.data(), output.data(), threads, strip, band, nullptr,
                 message, sizeof message))
@@ -119,45 +120,45 @@ Bytes whole(const ob_network *network, const Case &given, int threads, int64_t s
 }
 
 // In pushes of 1, 2, 3, 1, 2 ... rows.
-Bytes streamed(const ob_network *network, const Case &given) {
+Bytes run_stream(const ob_network *network, const Case &given) {
     const ob_format &format = given.format;
     std::unique_ptr<ob_stream, Closer> stream(ob_stream_open(network, &format, 2, message, sizeof message));
     if (!stream) throw std::runtime_error(message);
     Bytes output(given.expected.size());
-    int64_t tall = ob_output_height(network, format.height), planes = 1;
-    size_t taken_bytes = given.input.size() / size_t(format.height),
-           made_bytes = output.size() / size_t(tall);
+    int64_t output_height = ob_output_height(network, format.height), planes = 1;
+    size_t input_row_bytes = given.input.size() / size_t(format.height),
+           output_row_bytes = output.size() / size_t(output_height);
     if (format.planar) {
         const size_t sizes[] = {1, 2, 4};
-        planes = int64_t(taken_bytes / (size_t(format.width) * sizes[format.source]));
+        planes = int64_t(input_row_bytes / (size_t(format.width) * sizes[format.source]));
     }
-    int64_t made = 0;
-    for (int64_t taken = 0, step = 1; taken < format.height; step = step % 3 + 1) {
-        int64_t count = std::min(step, format.height - taken);
-        const uint8_t *from = given.input.data() + size_t(taken) * (taken_bytes / size_t(planes));
-        uint8_t *to = output.data() + size_t(made) * (made_bytes / size_t(planes));
-        if (!ob_stream_push(stream.get(), from, count, format.height, to, tall, nullptr, message,
+    int64_t rows_written = 0;
+    for (int64_t rows_read = 0, step = 1; rows_read < format.height; step = step % 3 + 1) {
+        int64_t count = std::min(step, format.height - rows_read);
+        const uint8_t *from = given.input.data() + size_t(rows_read) * (input_row_bytes / size_t(planes));
+        uint8_t *to = output.data() + size_t(rows_written) * (output_row_bytes / size_t(planes));
+        if (!ob_stream_push(stream.get(), from, count, format.height, to, output_height, nullptr, message,
                             sizeof message))
             throw std::runtime_error(message);
-        taken += count;
-        made = ob_stream_ready(stream.get(), taken);
+        rows_read += count;
+        rows_written = ob_stream_ready(stream.get(), rows_read);
     }
-    if (made != tall) throw std::runtime_error("the stream gave too few rows");
+    if (rows_written != output_height) throw std::runtime_error("the stream gave too few rows");
     return output;
 }
 
 // ---- comparing ----
 
 double largest_difference(const Bytes &a, const Bytes &b) {
-    double most = 0;
+    double largest = 0;
     for (size_t at = 0; at + 4 <= a.size(); at += 4) {
         float x, y;
         std::memcpy(&x, &a[at], 4);
         std::memcpy(&y, &b[at], 4);
         double difference = std::fabs(double(x) - double(y));
-        most = difference <= most ? most : std::isnan(difference) ? INFINITY : difference;
+        largest = difference <= largest ? largest : std::isnan(difference) ? INFINITY : difference;
     }
-    return most;
+    return largest;
 }
 
 void compare(const Case &given, const Bytes &output) {
@@ -183,21 +184,21 @@ void same(const Bytes &output, const Bytes &first, const char *how) {
 
 void check(const Case &given, const std::string &set) {
     auto network = open(given, set);
-    Bytes first = whole(network.get(), given, 1, 0, 0);
+    Bytes first = run_whole(network.get(), given, 1, 0, 0);
     compare(given, first);
-    same(whole(network.get(), given, 3, 0, 0), first, "the number of threads");
-    same(whole(network.get(), given, 2, 8, 3), first, "the size of the pieces");
-    same(streamed(network.get(), given), first, "whether rows are streamed");
+    same(run_whole(network.get(), given, 3, 0, 0), first, "the number of threads");
+    same(run_whole(network.get(), given, 2, 8, 3), first, "the size of the pieces");
+    same(run_stream(network.get(), given), first, "whether rows are streamed");
 }
 
 int replay(const std::vector<Case> &cases, const std::string &set) {
     int failed = 0;
-    for (const Case &each : cases) {
+    for (const Case &entry : cases) {
         try {
-            check(each, set);
+            check(entry, set);
         } catch (const std::exception &error) {
             failed++;
-            std::printf("%s: %s: %s\n", set.c_str(), each.name.c_str(), error.what());
+            std::printf("%s: %s: %s\n", set.c_str(), entry.name.c_str(), error.what());
         }
     }
     std::printf("%s: %zu passed, %d failed\n", set.c_str(), cases.size() - size_t(failed), failed);
