@@ -122,6 +122,6 @@ def draw(sheet: ClipSheet, path: Path) -> None:
         pen.text((GAP + column * (width + GAP), 5), heading, "black", ImageFont.load_default(15))
     for row, (_, versions) in enumerate(sheet.rows):
         for column, pixels in enumerate(versions):
-            place = GAP + column * (width + GAP), HEADING + row * (height + GAP)
-            drawn.paste(Image.fromarray(pixels), place)
+            corner = GAP + column * (width + GAP), HEADING + row * (height + GAP)
+            drawn.paste(Image.fromarray(pixels), corner)
     drawn.save(path)

@@ -20,7 +20,7 @@ from onebranch.runtime.selection import PRECISIONS, engine_refusal
 Run = Callable[[np.ndarray], Any]
 """Runs a network on pictures (1, C, H, W), float32, C-contiguous."""
 
-Form = Literal["unmerged", "merged"]
+Structure = Literal["unmerged", "merged"]
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Configuration:
 
     label: str
     runtime: str
-    form: Form
+    structure: Structure
     precision: str
     modules: tuple[str, ...]
     open: Callable[[Model, int], Run]
 
     def model_for(self, network: Network) -> Model | None:
         """The form of the network that is run; None if the network has no such form."""
-        if self.form == "unmerged":
+        if self.structure == "unmerged":
             return network.unmerged
         return network.quantized if self.precision == "int8" else network.merged
 
     def unsupported_reason(self, network: Network) -> str:
         """Why the network is not measured in this configuration, in one line; empty if it is."""
         model = self.model_for(network)
-        if model is None and self.form == "unmerged":
+        if model is None and self.structure == "unmerged":
             return "it costs the same as another network"
         if model is None:
             return "this network cannot be quantized"
@@ -126,9 +126,9 @@ _PACKAGES = {
 
 
 def _entry(
-    label: str, runtime: str, form: Form, precision: str, open: Callable[[Model, int], Run]
+    label: str, runtime: str, structure: Structure, precision: str, open: Callable[[Model, int], Run]
 ) -> Configuration:
-    return Configuration(label, runtime, form, precision, _PACKAGES[runtime], open)
+    return Configuration(label, runtime, structure, precision, _PACKAGES[runtime], open)
 
 
 CONFIGURATIONS: dict[str, Configuration] = {

@@ -36,7 +36,7 @@ class InferenceRow:
     description: str
     label: str
     runtime: str
-    form: str
+    structure: str
     precision: str
     seconds: tuple[float, ...]
     megapixels: float
@@ -199,7 +199,7 @@ def _row(
         description=net.description,
         label=configuration.label,
         runtime=configuration.runtime,
-        form=configuration.form,
+        structure=configuration.structure,
         precision=configuration.precision,
         seconds=tuple(times),
         megapixels=pixels * model.spec.scale**2 / median(times) / 1e6,

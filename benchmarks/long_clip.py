@@ -130,5 +130,5 @@ def _sound(path: Path) -> Iterator[tuple[Fraction, bytes]]:
     with av.open(path) as container:
         for packet in container.demux(audio=0):
             if packet.size:
-                found: Any = packet
-                yield found.pts * found.time_base, bytes(found)
+                untyped: Any = packet
+                yield untyped.pts * untyped.time_base, bytes(untyped)

@@ -78,7 +78,7 @@ def _draw(panel: Any, rows: Sequence[InferenceRow]) -> None:
     times = [row.milliseconds for row in rows]
     bars = panel.barh(range(len(rows)), times, height=0.74, color=[BAR_COLOURS[row.runtime] for row in rows])
     for bar, row in zip(bars, rows, strict=True):
-        bar.set_alpha(UNMERGED_OPACITY if row.form == "unmerged" else 1)
+        bar.set_alpha(UNMERGED_OPACITY if row.structure == "unmerged" else 1)
     panel.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
     panel.invert_yaxis()
     panel.margins(y=0.01)

@@ -71,7 +71,7 @@ def _ours(frame: np.ndarray, threads: int, note: Callable[[str], None]) -> Candi
     from onebranch.runtime.engine import EngineRuntime
 
     names = [n for n, e in CATALOGUE.items() if (e.task, e.scale, e.colour) == ("upscale", 2, "y")]
-    found: Candidates = {}
+    candidates: Candidates = {}
     for name in (n for n in names if not n.endswith(("-int8", "-branches")) and CATALOGUE[n].path.exists()):
         for precision in BITS:
             model = load(quantized_name(name) if precision == "int8" else name)
@@ -81,8 +81,8 @@ def _ours(frame: np.ndarray, threads: int, note: Callable[[str], None]) -> Candi
             except OnebranchError as error:
                 note(f"{name} in {precision} is skipped: {error}")
                 continue
-            found[name, "engine", precision] = _bound(run, frame[:, :1]), score and score["psnr_y"], True
-    return found
+            candidates[name, "engine", precision] = _bound(run, frame[:, :1]), score and score["psnr_y"], True
+    return candidates
 
 
 def _bound(run: Callable[[np.ndarray], object], pictures: np.ndarray) -> Run:
@@ -97,15 +97,15 @@ def _published(
     size = frame.shape[2], frame.shape[3]
     content = exported(network, size).SerializeToString()
     pictures = np.ascontiguousarray(frame[:, : network.channels])
-    found: Candidates = {}
+    candidates: Candidates = {}
     for runtime, opened in (("onnxruntime", _in_onnxruntime), ("openvino", _in_openvino)):
         try:
             run = opened(content, threads)
         except ImportError:
             note(f"{runtime} is not installed")
             continue
-        found[network.name, runtime, "fp32"] = _bound(run, pictures), network.set14_psnr, False
-    return found
+        candidates[network.name, runtime, "fp32"] = _bound(run, pictures), network.set14_psnr, False
+    return candidates
 
 
 def _in_onnxruntime(content: bytes, threads: int) -> Callable[[np.ndarray], object]:

@@ -54,26 +54,30 @@ def compare(
         for name, branches in NETWORKS.items():
             candidates[f"{name} old"] = TrainingStep(branches, "merged", batch, patches[0], "relu", _OneByOne)
             for mode in ("merged", "branches"):
-                for form in PRELU_COMPUTATIONS:
-                    candidates[f"{name} {mode} {form}"] = TrainingStep(
-                        branches, mode, batch, patches[1], form
+                for computation in PRELU_COMPUTATIONS:
+                    candidates[f"{name} {mode} {computation}"] = TrainingStep(
+                        branches, mode, batch, patches[1], computation
                     )
         seconds = time_interleaved(candidates, rounds, ONE_RUN_EACH)
     finally:
         torch.set_num_threads(threads)
     pixels = batch * patches[0] ** 2, batch * patches[1] ** 2
-    form = min(PRELU_COMPUTATIONS, key=lambda form: median(seconds[f"plain 3x3 merged {form}"]))
-    return [_row(name, seconds, pixels, form) for name in NETWORKS]
+    computation = min(
+        PRELU_COMPUTATIONS, key=lambda computation: median(seconds[f"plain 3x3 merged {computation}"])
+    )
+    return [_row(name, seconds, pixels, computation) for name in NETWORKS]
 
 
-def _row(name: str, seconds: dict[str, list[float]], pixels: tuple[int, int], form: str) -> TrainingStepRow:
+def _row(
+    name: str, seconds: dict[str, list[float]], pixels: tuple[int, int], computation: str
+) -> TrainingStepRow:
     old, merged, branches, plain = (
         seconds[key]
         for key in (
             f"{name} old",
-            f"{name} merged {form}",
-            f"{name} branches {form}",
-            f"plain 3x3 merged {form}",
+            f"{name} merged {computation}",
+            f"{name} branches {computation}",
+            f"plain 3x3 merged {computation}",
         )
     )
     return TrainingStepRow(

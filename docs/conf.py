@@ -87,7 +87,7 @@ def _cell(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text in which Markdown sees no markup; backticks keep their meaning."""
+    """Text whose Markdown characters are escaped; backticks keep their meaning."""
     pieces = text.split("`")
     for index in range(0, len(pieces), 2):
         for character in "\\*_[]<>{}$":

@@ -62,8 +62,8 @@ def check_engine() -> str:
     picture = np.random.default_rng(0).random((1, 1, 40, 50), np.float32)
     expected = OnnxRuntime(model, 1).run(picture)
     for name in instruction_sets():
-        found = EngineRuntime(model, 1, instructions=name).run(picture)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+        result = EngineRuntime(model, 1, instructions=name).run(picture)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
     assert enhanced_by() == "engine"
     return f"the engine agrees with ONNX Runtime in {', '.join(instruction_sets())}"
 

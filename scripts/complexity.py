@@ -36,8 +36,8 @@ def main() -> int:
         for complexity, name, line in complexities(path)
     ]
     above = sorted((row for row in rows if row[0] > MAX_COMPLEXITY), reverse=True)
-    for complexity, place, name in above:
-        print(f"{complexity:3} {place} {name}")
+    for complexity, location, name in above:
+        print(f"{complexity:3} {location} {name}")
     print(
         f"{len(above)} of {len(rows)} functions are above {MAX_COMPLEXITY} (at most {MAX_FUNCTIONS_ABOVE});"
         f" the largest complexity is {max(rows)[0]}"

@@ -54,23 +54,23 @@ def _assigned(statement: ast.stmt) -> Iterator[str]:
 
 def modules_by_name(package: Path) -> dict[str, dict[Path, str]]:
     """For every name the modules that define it, each with the kind of the definition."""
-    found: dict[str, dict[Path, str]] = defaultdict(dict)
+    modules: dict[str, dict[Path, str]] = defaultdict(dict)
     for path in sorted(package.rglob("*.py")):
         for kind, name in defined_names(path.read_text(encoding="utf-8")):
             if name not in IGNORED:
-                found[name][path.relative_to(package)] = kind
-    return found
+                modules[name][path.relative_to(package)] = kind
+    return modules
 
 
-def duplicates(found: dict[str, dict[Path, str]]) -> dict[str, list[Path]]:
+def duplicates(modules: dict[str, dict[Path, str]]) -> dict[str, list[Path]]:
     """Names that two or more modules define."""
-    return {name: list(paths) for name, paths in found.items() if len(paths) > 1}
+    return {name: list(paths) for name, paths in modules.items() if len(paths) > 1}
 
 
-def classes_twice_in_a_folder(found: dict[str, dict[Path, str]]) -> list[tuple[str, str]]:
+def classes_twice_in_a_folder(modules: dict[str, dict[Path, str]]) -> list[tuple[str, str]]:
     """Top-level folder and name of each public class that two modules of that folder define."""
     twice = []
-    for name, kinds in found.items():
+    for name, kinds in modules.items():
         folders = [path.parts[0] for path, kind in kinds.items() if kind == "class" and len(path.parts) > 1]
         twice += [(folder, name) for folder in dict.fromkeys(folders) if folders.count(folder) > 1]
     return sorted(pair for pair in twice if not pair[1].startswith("_"))
@@ -83,8 +83,8 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="print every duplicate name with its modules")
     arguments = parser.parse_args()
-    found = modules_by_name(PACKAGE)
-    names, classes = duplicates(found), classes_twice_in_a_folder(found)
+    modules = modules_by_name(PACKAGE)
+    names, classes = duplicates(modules), classes_twice_in_a_folder(modules)
     if arguments.list or len(names) > MAX_DUPLICATES:
         for name, paths in sorted(names.items()):
             print(f"{name}: {', '.join(map(str, paths))}")

@@ -10,8 +10,8 @@ def replace_tables(path: Path, tables: Mapping[str, str]) -> None:
     """Replace each table of the page; exits with a message if the page has not exactly one place for it."""
     page = path.read_text(encoding="utf-8")
     for name, table in tables.items():
-        found = re.findall(rf"<!-- {name} -->\n.*?<!-- end -->", page, re.DOTALL)
-        if len(found) != 1:
+        matches = re.findall(rf"<!-- {name} -->\n.*?<!-- end -->", page, re.DOTALL)
+        if len(matches) != 1:
             sys.exit(f"{path} has no place for the table '{name}'")
-        page = page.replace(found[0], f"<!-- {name} -->\n{table}\n<!-- end -->")
+        page = page.replace(matches[0], f"<!-- {name} -->\n{table}\n<!-- end -->")
     path.write_text(page, encoding="utf-8")

@@ -125,8 +125,8 @@ def _restorer(package: str, module: str, name: str, options: dict[str, Any]) -> 
     def build() -> Any:
         from foreign import Picture
 
-        found = importlib.import_module(f"{package}.architectures.{module}")
-        network = getattr(found, name)(**options)
+        architecture = importlib.import_module(f"{package}.architectures.{module}")
+        network = getattr(architecture, name)(**options)
         if name in MASKED:
             forward = network.forward
             network.forward = lambda picture: forward(picture, picture[:, :1])
@@ -275,9 +275,9 @@ def main() -> None:
     words = sys.argv[1:]
     folder = None
     if "--results" in words:
-        place = words.index("--results")
-        folder = Path(words[place + 1])
-        del words[place : place + 2]
+        index = words.index("--results")
+        folder = Path(words[index + 1])
+        del words[index : index + 2]
     wanted = [name for name in words if not name.startswith("--")]
     chosen = [entry for entry in networks() if not wanted or entry[0] in wanted]
     if "--json" in sys.argv:

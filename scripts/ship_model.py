@@ -69,9 +69,9 @@ def measured(model: Model, data: Path) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for options in SCORES[model.spec.task]:
         rest = {key: value for key, value in options.items() if key != "data"}
-        found = evaluate(model, data / options["data"], **rest)
+        evaluation = evaluate(model, data / options["data"], **rest)
         name = " ".join([options["data"], *(f"{key} {value}" for key, value in rest.items())])
-        scores[name] = entry_of(found)
+        scores[name] = entry_of(evaluation)
         print(name, scores[name])
     if model.name.startswith("restore"):
         scores |= {f"degraded {name}": degraded_entry(model, data / name) for name in DEGRADED_SETS}
@@ -94,12 +94,12 @@ def degraded_entry(model: Model, folder: Path, precision: str = "fp32") -> dict[
     return entry
 
 
-def entry_of(found: Evaluation) -> dict[str, Any]:
+def entry_of(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation's means for the model file."""
-    mean = found.mean
-    entry = {"method": found.method, **rounded(asdict(mean.scores))}
+    mean = evaluation.mean
+    entry = {"method": evaluation.method, **rounded(asdict(mean.scores))}
     if mean.baseline:
-        entry["baseline"] = {"method": found.baseline, **rounded(asdict(mean.baseline))}
+        entry["baseline"] = {"method": evaluation.baseline, **rounded(asdict(mean.baseline))}
     return entry
 
 

@@ -51,15 +51,15 @@ def main() -> None:
 
 def scores(model: Model, data: Path) -> dict[str, Any]:
     """Mean scores in integers on the task's sets, and the baseline's, by what was measured."""
-    found = {}
+    entries = {}
     for options in SCORES[model.spec.task]:
         rest = {key: value for key, value in options.items() if key != "data"}
         name = " ".join([options["data"], *(f"{key} {value}" for key, value in rest.items())])
-        found[name] = entry_of(integer_scores(model, data / options["data"], **rest))
-        print(name, found[name])
+        entries[name] = entry_of(integer_scores(model, data / options["data"], **rest))
+        print(name, entries[name])
     if model.name.startswith("restore"):
-        found |= {f"degraded {name}": degraded_entry(model, data / name, "int8") for name in DEGRADED_SETS}
-    return found
+        entries |= {f"degraded {name}": degraded_entry(model, data / name, "int8") for name in DEGRADED_SETS}
+    return entries
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Print coined words in names, docstrings and messages of the package, and hold their number.
+"""Print coined words in names, docstrings, messages and documentation, and hold their number.
 
     python scripts/words.py [--list]
 
 The project writes the field's terms (see "Words" in ARCHITECTURE.md). This finds the words that can be found
-without false alarms. Exits with 1 if there are more than `MAX_FINDINGS`. Lower the bound whenever it falls.
+without false alarms: names in Python, phrases in texts and in Markdown. Exits with 1 if
+there are more than `MAX_FINDINGS`. Lower the bound whenever it falls.
 """
 
 import argparse
@@ -11,13 +12,20 @@ import ast
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 MAX_FINDINGS = 0
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "src" / "onebranch"
+
+Find = Callable[[str], Iterator[tuple[int, str, str]]]
+"""Line, word and suggestion of each finding in a text."""
+
+PYTHON_FOLDERS = ("src/onebranch", "tests", "scripts", "benchmarks", "examples", "docs")
+
+NOT_READ = ("words.py", "test_scripts.py", "CHANGELOG.md")
+"""Files that name the words themselves."""
 
 WHOLE_NAMES = {
     "found": "a name of what was found",
@@ -80,16 +88,25 @@ PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 def findings(source: str) -> Iterator[tuple[int, str, str]]:
     """Line, word and suggestion of every coined word in a module.
 
-    >>> list(findings("MOST = 3\\ndef look(found): 'What the network sees.'"))[0]
+    >>> min(findings("MOST = 3\\ndef look(found): 'What the network sees.'"))
     (1, 'MOST', 'a constant with its unit or meaning')
     """
     for node in ast.walk(ast.parse(source)):
         for name in _defined(node):
             yield from ((node.lineno, name, advice) for advice in _advice_on_name(name))  # type: ignore[attr-defined]
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            for pattern, advice in PHRASES.items():
-                for match in re.finditer(pattern, node.value, re.IGNORECASE):
-                    yield node.lineno, match[0], advice
+            yield from ((node.lineno, word, advice) for _, word, advice in text_findings(node.value))
+
+
+def text_findings(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line, word and suggestion of every coined phrase in a text.
+
+    >>> list(text_findings("Sizes.\\nWhat the network sees."))
+    [(2, 'sees', 'analysis')]
+    """
+    for pattern, advice in PHRASES.items():
+        for match in re.finditer(pattern, text, re.IGNORECASE):
+            yield text.count("\n", 0, match.start()) + 1, match[0], advice
 
 
 def _defined(node: ast.AST) -> Iterator[str]:
@@ -112,6 +129,16 @@ def _advice_on_name(name: str) -> Iterator[str]:
             yield NAME_PARTS[part.lower()]
 
 
+def _files() -> Iterator[tuple[Path, Find]]:
+    """Every file that is checked, with the function that finds words in it."""
+    kinds: tuple[tuple[Find, Iterable[Path]], ...] = (
+        (findings, (path for folder in PYTHON_FOLDERS for path in (ROOT / folder).rglob("*.py"))),
+        (text_findings, (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))),
+    )
+    for find, paths in kinds:
+        yield from ((path, find) for path in sorted(paths) if path.name not in NOT_READ)
+
+
 def main() -> int:
     """Print the findings, or their number by word; the exit code."""
     parser = argparse.ArgumentParser(
@@ -121,12 +148,12 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = [
         (f"{path.relative_to(ROOT)}:{line}", word, advice)
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for line, word, advice in findings(path.read_text(encoding="utf-8"))
+        for path, find in _files()
+        for line, word, advice in find(path.read_text(encoding="utf-8"))
     ]
     if arguments.list:
-        for place, word, advice in rows:
-            print(f"{place}: {word} (write: {advice})")
+        for location, word, advice in rows:
+            print(f"{location}: {word} (write: {advice})")
     elif len(rows) > MAX_FINDINGS:
         for word, count in Counter(word.lower() for _, word, _ in rows).most_common():
             print(f"{count:5} {word}")

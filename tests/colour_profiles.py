@@ -66,11 +66,11 @@ def linear(values: np.ndarray, transfer: tuple[float, ...]) -> np.ndarray:
 def lab_of_rgb(rgb: np.ndarray, name: str, clipped: bool = False) -> np.ndarray:
     """CIE Lab of encoded RGB (..., 3) of a space. clipped: clip to the gamut of sRGB first."""
     space = SPACES[name]
-    found = linear(rgb, space.transfer) @ space.matrix.T
+    xyz = linear(rgb, space.transfer) @ space.matrix.T
     if clipped:
         srgb = SPACES["sRGB"].matrix
-        found = np.clip(found @ np.linalg.inv(srgb).T, 0, 1) @ srgb.T
-    return lab_of_xyz(found)
+        xyz = np.clip(xyz @ np.linalg.inv(srgb).T, 0, 1) @ srgb.T
+    return lab_of_xyz(xyz)
 
 
 def lab_of_grey(grey: np.ndarray, name: str) -> np.ndarray:

@@ -77,8 +77,8 @@ class _Counting(TorchDispatchMode):
     def _convolution(self, args: Any, result: Tensor) -> None:
         weight, bias, transposed = args[1], args[2], args[6]
         self.work.convolutions.append(Convolution(weight.detach(), None if bias is None else bias.detach()))
-        places = args[0] if transposed else result
-        self.work.macs += places.numel() * weight[0].numel()
+        positions = args[0] if transposed else result
+        self.work.macs += positions.numel() * weight[0].numel()
 
 
 def counted(module: nn.Module, *inputs: Tensor) -> Work:

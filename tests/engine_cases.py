@@ -137,15 +137,15 @@ def _sized(content: bytes) -> bytes:
 
 def cases() -> list[bytes]:
     """All of them; the same on every machine."""
-    found = [one for index in range(len(NETWORKS)) for size in SIZES for one in defined(index, size)]
-    return found + [one for index in range(len(NETWORKS)) for one in converted(index, (7, 23))]
+    recorded = [one for index in range(len(NETWORKS)) for size in SIZES for one in defined(index, size)]
+    return recorded + [one for index in range(len(NETWORKS)) for one in converted(index, (7, 23))]
 
 
 def write(path: Path) -> int:
     """Writes the file; returns the number of cases."""
-    found = cases()
-    path.write_bytes(MAGIC + struct.pack("<i", len(found)) + b"".join(found))
-    return len(found)
+    recorded = cases()
+    path.write_bytes(MAGIC + struct.pack("<i", len(recorded)) + b"".join(recorded))
+    return len(recorded)
 
 
 if __name__ == "__main__":

@@ -168,9 +168,9 @@ def measure(case: Case, folder: Path) -> Measured:
     colours = (after.colours * weight).reshape(boxes).mean(axis=(1, 3)) / np.maximum(opacity, 1e-9)
     clipped = bool(case.profile or case.mode in ("CMYK", "Lab")) and not after.icc and after.mode != "Lab"
     expected = lab(before.colours, before.mode, case.profile, clipped)
-    found = lab(colours, after.mode, case.kept_profile)
+    actual = lab(colours, after.mode, case.kept_profile)
     seen = np.minimum(before.opacity, opacity[..., 0])
-    differences = delta_e(expected, found)
+    differences = delta_e(expected, actual)
     return Measured(
         before,
         after,
@@ -186,8 +186,8 @@ def lab(colours: np.ndarray, mode: str, name: str, clipped: bool = False) -> np.
         return lab_of_rgb(colours, name if name in SPACES else "sRGB", clipped)
     if mode == "grey":
         return lab_of_grey(colours, name)
-    found = colours if mode == "Lab" else lab_of_cmyk(colours)
-    return in_srgb(found) if clipped else found
+    converted = colours if mode == "Lab" else lab_of_cmyk(colours)
+    return in_srgb(converted) if clipped else converted
 
 
 def in_srgb(values: np.ndarray) -> np.ndarray:
@@ -228,11 +228,11 @@ def tables() -> dict[str, str]:
 
 
 def _table(name: str) -> str:
-    found = {(case.row, case.column): case for case in cases() if case.table == name}
-    rows, columns = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    by_cell = {(case.row, case.column): case for case in cases() if case.table == name}
+    rows, columns = (list(dict.fromkeys(key[i] for key in by_cell)) for i in (0, 1))
     lines = [f"| {HEADS[name]} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in rows:
-        cells = [_cell(found[row, column]) if (row, column) in found else "" for column in columns]
+        cells = [_cell(by_cell[row, column]) if (row, column) in by_cell else "" for column in columns]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -254,8 +254,8 @@ def _cell(case: Case) -> str:
         changes.append(case.kept_mode)
     if case.kept_depth != case.depth:
         changes.append(NAMES[case.kept_depth])
-    told = f" ({', '.join(changes)})" if changes else ""
-    return f"{measured(case).difference:.1f}{told}"
+    suffix = f" ({', '.join(changes)})" if changes else ""
+    return f"{measured(case).difference:.1f}{suffix}"
 
 
 def write_source(case: Case, path: Path) -> None:
@@ -404,16 +404,16 @@ def tiff_tags(content: bytes) -> dict[int, tuple[int, ...]]:
     """The values of the first directory's whole numbers and bytes."""
     (first,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, first)
-    found = {}
-    for place in range(first + 2, first + 2 + 12 * count, 12):
-        tag, kind, number = struct.unpack_from("<HHI", content, place)
+    tags = {}
+    for offset in range(first + 2, first + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from("<HHI", content, offset)
         letter = {1: "B", 3: "H", 4: "I", 7: "B"}.get(kind)
         if letter is None:
             continue
-        form = f"<{number}{letter}"
-        at = place + 8 if struct.calcsize(form) <= 4 else struct.unpack_from("<I", content, place + 8)[0]
-        found[tag] = struct.unpack_from(form, content, at)
-    return found
+        layout = f"<{number}{letter}"
+        at = offset + 8 if struct.calcsize(layout) <= 4 else struct.unpack_from("<I", content, offset + 8)[0]
+        tags[tag] = struct.unpack_from(layout, content, at)
+    return tags
 
 
 def turned(picture: Decoded) -> Decoded:
@@ -445,17 +445,17 @@ NAMES = {"uint8": "8 bits", "uint16": "16 bits", "float32": "32-bit float"}
 
 
 def _depths() -> list[Case]:
-    found = []
+    matrix = []
     for mode in ("grey", "RGB"):
         for depth in WHITE:
             for alpha in (False, True):
                 row = f"{mode}, {NAMES[depth]}{', transparent' if alpha else ''}"
                 source = "TIFF" if depth == "float32" else "PNG"
                 targets = [name for name in SUFFIX if name in TRANSPARENT or not alpha]
-                found += [
+                matrix += [
                     Case("depths", row, target, source, target, mode, depth, alpha) for target in targets
                 ]
-    return found
+    return matrix
 
 
 RGB_COLUMNS = {
@@ -474,16 +474,20 @@ RGB_COLUMNS = {
 
 
 def _profiles() -> list[Case]:
-    found = []
+    matrix = []
     for name in (*SPACES, *GREY):
         mode = "grey" if name in GREY else "RGB"
-        for column, (form, depth, alpha) in RGB_COLUMNS.items():
-            source = "PNG" if mode == "grey" and form in COLOURED else form  # because the format has no grey
+        for column, (file_format, depth, alpha) in RGB_COLUMNS.items():
+            source = (
+                "PNG" if mode == "grey" and file_format in COLOURED else file_format
+            )  # because the format has no grey
             lossless = column.endswith("lossless")
-            found.append(
-                Case("profiles", name, column, source, form, mode, depth, alpha, name, lossless=lossless)
+            matrix.append(
+                Case(
+                    "profiles", name, column, source, file_format, mode, depth, alpha, name, lossless=lossless
+                )
             )
-    return found
+    return matrix
 
 
 UNPROFILED = {
@@ -546,7 +550,7 @@ def _turns() -> list[Case]:
         ("TIFF float, linear", "TIFF", "float32", "linear", False),
     )
     return [
-        Case("turns", str(turn), column, form, form, "RGB", depth, alpha, name, turn)
+        Case("turns", str(turn), column, file_format, file_format, "RGB", depth, alpha, name, turn)
         for turn in range(1, 9)
-        for column, form, depth, name, alpha in columns
+        for column, file_format, depth, name, alpha in columns
     ]

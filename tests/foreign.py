@@ -69,8 +69,8 @@ def from_spandrel(module: str, name: str, **options: Any) -> Callable[[], nn.Mod
     """A builder of the class `name` in a module of spandrel's architectures."""
 
     def build() -> nn.Module:
-        found = importlib.import_module(f"spandrel.architectures.{module}")
-        return Picture(getattr(found, name)(**options))
+        architecture = importlib.import_module(f"spandrel.architectures.{module}")
+        return Picture(getattr(architecture, name)(**options))
 
     return build
 

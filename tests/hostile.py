@@ -58,18 +58,18 @@ def cut(content: bytes, chance: random.Random) -> bytes:
 def spliced(content: bytes, chance: random.Random) -> bytes:
     """The file with a piece of another or the same file inserted, or written over it."""
     other = chance.choice((content, seeds()[chance.choice(sorted(seeds()))]))
-    place, start = chance.randrange(len(content) + 1), chance.randrange(len(other) + 1)
+    offset, start = chance.randrange(len(content) + 1), chance.randrange(len(other) + 1)
     piece = other[start : start + chance.randrange(1, 2000)]
-    return content[:place] + piece + content[place + chance.choice((0, len(piece))) :]
+    return content[:offset] + piece + content[offset + chance.choice((0, len(piece))) :]
 
 
 def overwritten(content: bytes, chance: random.Random) -> bytes:
     """The file with a field near the start, or near the end (TIFF's directory), set to an extreme value."""
     field = chance.choice(EXTREMES)
-    place = chance.randrange(min(len(content), 300) + 1)
+    offset = chance.randrange(min(len(content), 300) + 1)
     if chance.random() < 0.3:
-        place = len(content) - place
-    return content[:place] + field + content[place + len(field) :]
+        offset = len(content) - offset
+    return content[:offset] + field + content[offset + len(field) :]
 
 
 def resized(content: bytes, chance: random.Random) -> bytes:
@@ -88,14 +88,14 @@ SIZE = (47, 33)
 
 def checksums_mended(content: bytes) -> bytes:
     """A PNG whose checksums are corrected, up to the first chunk that cannot be parsed."""
-    result, place = bytearray(content), 8
-    while place + 12 <= len(result):
-        (length,) = struct.unpack_from(">I", result, place)
-        end = place + 8 + length
+    result, offset = bytearray(content), 8
+    while offset + 12 <= len(result):
+        (length,) = struct.unpack_from(">I", result, offset)
+        end = offset + 8 + length
         if end + 4 > len(result):
             break
-        struct.pack_into(">I", result, end, zlib.crc32(result[place + 4 : end]))
-        place = end + 4
+        struct.pack_into(">I", result, end, zlib.crc32(result[offset + 4 : end]))
+        offset = end + 4
     return bytes(result)
 
 
@@ -171,9 +171,9 @@ def _by_pillow() -> dict[str, bytes]:
     }
 
 
-def _saved(image: Image.Image, form: str, **options: object) -> bytes:
+def _saved(image: Image.Image, file_format: str, **options: object) -> bytes:
     file = io.BytesIO()
-    image.save(file, form, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 

@@ -21,8 +21,8 @@ STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 def tensors(layer: nn.Module) -> dict[str, Tensor]:
     """The weight, bias and statistics that a convolution or a batch normalization has."""
-    own = {name: getattr(layer, name, None) for name in STATISTICS}
-    return {name: value.detach() for name, value in own.items() if value is not None}
+    values = {name: getattr(layer, name, None) for name in STATISTICS}
+    return {name: value.detach() for name, value in values.items() if value is not None}
 
 
 def convolution(inputs: int, outputs: int, kernel: int | tuple[int, int], **options: object) -> nn.Conv2d:

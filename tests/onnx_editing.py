@@ -31,7 +31,7 @@ class Edge(NamedTuple):
     """A use of a value: the index of the operation that reads it, the index of the input, the name."""
 
     reader: int
-    place: int
+    input_index: int
     value: str
 
 
@@ -76,18 +76,18 @@ class Edit:
         given = {key: value for key, value in attributes.items() if value is not None}
         node.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
 
-    def insert(self, place: int, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+    def insert(self, index: int, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Insert an operation before that index; returns its name, which is also its output's name."""
         outputs = attributes.pop("outputs", [name])
         domain = attributes.pop("domain", None)
         node = helper.make_node(kind, list(inputs), outputs, name=name, domain=domain, **attributes)
-        self.graph.node.insert(place, node)
+        self.graph.node.insert(index, node)
         return name
 
     def on_edge(self, edge: Edge, kind: str, *others: str, name: str = "slipped", **attributes: Any) -> str:
         """Insert an operation, whose inputs are the value and `others`, between a value and a reader."""
         self.insert(edge.reader, kind, [edge.value, *others], name, **attributes)
-        self.graph.node[edge.reader + 1].input[edge.place] = name
+        self.graph.node[edge.reader + 1].input[edge.input_index] = name
         return name
 
     def chain_on_edge(self, edge: Edge, steps: Sequence[tuple[str, Sequence[str], dict[str, Any]]]) -> None:
@@ -103,7 +103,7 @@ class Edit:
             read = [words.get(source, source) for source in inputs]
             self.insert(current.reader, kind, read, name, **attributes)
             current, value = current._replace(reader=current.reader + 1), name
-        self.graph.node[current.reader].input[edge.place] = value
+        self.graph.node[current.reader].input[edge.input_index] = value
 
     def replace_reads(self, value: str, other: str, after: int = 0) -> None:
         """Make every operation from that index on read `other` instead of `value`."""
@@ -159,9 +159,9 @@ def edges(model: onnx.ModelProto, ranks: Sequence[int] = (3, 4, 5)) -> Iterator[
     """Every use of a feature map of one of these ranks."""
     known = shapes(model)
     for number, node in enumerate(model.graph.node):
-        for place, value in enumerate(node.input):
+        for index, value in enumerate(node.input):
             if len(known.get(value, ())) in ranks:
-                yield Edge(number, place, value)
+                yield Edge(number, index, value)
 
 
 def _lengths(value: onnx.ValueInfoProto, size: tuple[int, int, int]) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ OUTSIDE = Expectation(outside=("slipped",))
 NAMED = Expectation(outside=("slipped",), named=("slipped",))
 
 
-def _place(model: onnx.ModelProto, edge: Edge) -> str:
+def _edge_name(model: onnx.ModelProto, edge: Edge) -> str:
     return f"{edge.value} to {model.graph.node[edge.reader].name}"
 
 
@@ -49,7 +49,7 @@ def slipped(
             if not readers or model.graph.node[edge.reader].op_type in readers:
                 edit = Edit(model)
                 edit.chain_on_edge(edge, steps(edit, known[edge.value]))
-                yield _place(model, edge), edit.done(), expectation
+                yield _edge_name(model, edge), edit.done(), expectation
 
     return make
 
@@ -300,11 +300,11 @@ def rewired(kinds: tuple[str, ...]) -> Maker:
         for number, node in enumerate(model.graph.node):
             before = [n for other in list(model.graph.node)[:number] for n in other.output]
             candidates = [value.name for value in model.graph.input] + before
-            for place, value in enumerate(node.input if node.op_type in kinds else []):
+            for index, value in enumerate(node.input if node.op_type in kinds else []):
                 for other in candidates:
                     if other != value and value in known and known.get(other) == known[value]:
                         edit = Edit(model)
-                        edit.graph.node[number].input[place] = other
+                        edit.graph.node[number].input[index] = other
                         yield f"{node.name} reads {other} for {value}", edit.done(), FREE
 
     return make
@@ -348,7 +348,7 @@ def _of(expectation: Expectation, name: str) -> Expectation:
 
 def with_constant(
     kind: str,
-    place: int,
+    index: int,
     changes: Callable[[np.ndarray], Iterable[np.ndarray]],
     expectation: Expectation = FREE,
     **attributes: Any,
@@ -358,11 +358,11 @@ def with_constant(
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         constants = Edit(model).constants()
         for node in model.graph.node:
-            if node.op_type == kind and len(node.input) > place and node.input[place] in constants:
-                for number, value in enumerate(changes(constants[node.input[place]].copy())):
+            if node.op_type == kind and len(node.input) > index and node.input[index] in constants:
+                for number, value in enumerate(changes(constants[node.input[index]].copy())):
                     edit = Edit(model)
                     edit.constant(f"changed{number}", value)
-                    edit.node(node.name).input[place] = f"changed{number}"
+                    edit.node(node.name).input[index] = f"changed{number}"
                     edit.set(node.name, **attributes)
                     yield f"{node.name} {number}", edit.done(), _of(expectation, node.name)
 
@@ -540,9 +540,9 @@ def made_weight(make_nodes: Callable[[Edit, np.ndarray], Steps], expectation: Ex
         for node in model.graph.node:
             weight = _weight(model, node)
             if node.op_type == "Conv" and weight.size:
-                edit, place = Edit(model), Edit(model).index(node.name)
+                edit, reader = Edit(model), Edit(model).index(node.name)
                 steps = make_nodes(edit, weight)
-                edit.chain_on_edge(Edge(place, 1, node.input[1]), steps)
+                edit.chain_on_edge(Edge(reader, 1, node.input[1]), steps)
                 yield node.name, edit.done(), _of(expectation, node.name)
 
     return make
@@ -615,19 +615,19 @@ def _turned_weight(edit: Edit, weight: np.ndarray) -> Steps:
     return [("Transpose", ["$"], {"perm": order})]
 
 
-def from_outside(places: Sequence[int], kind: str, default: bool) -> Maker:
+def from_outside(indices: Sequence[int], kind: str, default: bool) -> Maker:
     """A weight, bias or statistic is an input of the graph; with `default` it has a default value."""
 
     def make(model: onnx.ModelProto) -> Iterator[Made]:
         constants = Edit(model).constants()
         for node in model.graph.node:
-            for place in places:
-                if node.op_type == kind and len(node.input) > place and node.input[place] in constants:
-                    name, edit = node.input[place], Edit(model)
+            for index in indices:
+                if node.op_type == kind and len(node.input) > index and node.input[index] in constants:
+                    name, edit = node.input[index], Edit(model)
                     edit.add_input(name, constants[name].shape)
                     if not default:
                         edit.drop_constant(name)
-                    yield f"{node.name} {place}", edit.done(), FREE
+                    yield f"{node.name} {index}", edit.done(), FREE
 
     return make
 
@@ -749,7 +749,7 @@ def padding_moved(model: onnx.ModelProto) -> Iterator[Made]:
         for edge in [edge for edge in edges(model) if edge.value == pad.output[0]]:
             for padded in _reached(model, model.graph.node[edge.reader]):
                 edit = Edit(model)
-                edit.graph.node[edge.reader].input[edge.place] = pad.input[0]
+                edit.graph.node[edge.reader].input[edge.input_index] = pad.input[0]
                 extra = {"count_include_pad": 1} if padded.op_type == "AveragePool" else {}
                 edit.set(padded.name, pads=[1, 1, 1, 1], **extra)
                 yield f"{pad.name} moved to {padded.name}", edit.done(), FREE
@@ -781,7 +781,7 @@ def padded_after_bias(padded: dict[str, Any]) -> Maker:
                 )
                 edit.chain_on_edge(edge, [("Conv", ["_", "one", "bias"], {}), second])
                 expectation = Expectation(apart=(("slipped0", "slipped"),), named=("border", "zero padding"))
-                yield _place(model, edge), edit.done(), expectation
+                yield _edge_name(model, edge), edit.done(), expectation
 
     return make
 
@@ -805,7 +805,7 @@ def padded_with_its_bias(bias: float, filling: float) -> Maker:
                 ]
                 edit.chain_on_edge(edge, steps)
                 apart = () if bias == filling else (("slipped0", "slipped"),)
-                yield _place(model, edge), edit.done(), Expectation(apart=apart)
+                yield _edge_name(model, edge), edit.done(), Expectation(apart=apart)
 
     return make
 
@@ -821,7 +821,7 @@ def normalized_then_padded(model: onnx.ModelProto) -> Iterator[Made]:
             parts = [edit.constant(f"slipped.{k}", _random((width,)) ** 2 + 0.2) for k in range(4)]
             edit.on_edge(edge, "BatchNormalization", *parts)
             apart = Expectation(apart=(("slipped", node.name),), named=("border", "zero padding"))
-            yield _place(model, edge), edit.done(), apart
+            yield _edge_name(model, edge), edit.done(), apart
 
 
 def transposed_changes(present: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -1431,5 +1431,5 @@ def single(name: str) -> OnnxVariant:
 def variants(kind: str, seed: int = 1) -> Iterator[OnnxVariant]:
     """Every variant of that kind, of every network, in a fixed order."""
     for number, (network, build) in enumerate(NETWORKS.items()):
-        for place, model, expectation in MUTATIONS[kind](build(seed + number)):
-            yield OnnxVariant(f"{kind}, {network}: {place}", model, expectation)
+        for description, model, expectation in MUTATIONS[kind](build(seed + number)):
+            yield OnnxVariant(f"{kind}, {network}: {description}", model, expectation)

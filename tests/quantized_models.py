@@ -59,11 +59,11 @@ def crude_record(model: Model, seed: int = 0, tightness: float = 0.8) -> dict[st
     """The record of the ranges of all values for one random picture, narrowed so that some values clip."""
     spec = model.spec
     picture = np.random.default_rng(seed).random((1, spec.channels, 12, 13))
-    found = run_layers(
+    outputs = run_layers(
         spec, model.weights, filled(picture, spec.scale) if spec.task == "downscale" else picture
     )
     layers: list[dict[str, Any]] = []
-    for index, ((own, joined), name) in enumerate(zip(found, spec.names, strict=True)):
+    for index, ((raw, joined), name) in enumerate(zip(outputs, spec.names, strict=True)):
         layer: dict[str, Any] = {"name": name}
         if index > 0:
             weight = within(model.weights, name)["branches.0.0.weight"]
@@ -71,7 +71,7 @@ def crude_record(model: Model, seed: int = 0, tightness: float = 0.8) -> dict[st
         if index < len(spec.names) - 1:
             layer["output"] = _range(joined, tightness)
         if needs_raw(spec, index):
-            layer["raw"] = _range(own, tightness)
+            layer["raw"] = _range(raw, tightness)
         layers.append(layer)
     return {"version": 1, "layers": layers}
 

@@ -31,9 +31,9 @@ STARTING = 120.0
 
 @dataclass(frozen=True)
 class Answer:
-    """The outcome of a file. fault: "" or the fault; told: the answer of the task."""
+    """A worker's report on a file. outcome: the words of the task; None after a fault. fault: its text."""
 
-    told: Any
+    outcome: Any
     fault: str
     seconds: float
     megabytes: int
@@ -67,7 +67,7 @@ class Worker:
             faults.append(f"it took {answer['megabytes']} MB")
         if words := self._words():
             faults.append(f"it printed {words}")
-        return Answer(answer["told"], "; ".join(faults), spent, answer["megabytes"])
+        return Answer(answer["outcome"], "; ".join(faults), spent, answer["megabytes"])
 
     def _running(self) -> Any:
         if self._process is None:
@@ -166,16 +166,16 @@ def whole(path: str) -> list[str]:
     """Read in one piece; the result in the words of the table of odd files."""
     from onebranch.images.reading import read
 
-    found = read(path)
+    decoded = read(path)
     return [
         "read",
-        f"{found.width}x{found.height}",
-        "grey" if found.channels == 1 else "RGB",
-        "-" if found.alpha is None else "alpha",
-        found.conversion.depth or found.pixels.dtype.name,
-        str(len(found.metadata.icc or b"")),
-        found.conversion.kind or "-",
-        "; ".join(found.notes) or "-",
+        f"{decoded.width}x{decoded.height}",
+        "grey" if decoded.channels == 1 else "RGB",
+        "-" if decoded.alpha is None else "alpha",
+        decoded.conversion.depth or decoded.pixels.dtype.name,
+        str(len(decoded.metadata.icc or b"")),
+        decoded.conversion.kind or "-",
+        "; ".join(decoded.notes) or "-",
     ]
 
 
@@ -230,33 +230,33 @@ TASKS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-def told_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
-    """Runs a task on one file: its answer or the refusal; any other exception is a fault."""
+def outcome_of(task: Callable[[str], list[str]], path: str) -> dict[str, Any]:
+    """Run a task on one file: its words or the refusal; any other exception is a fault."""
     from onebranch.errors import OnebranchError
 
     forget_peak()
-    told, fault = None, ""
+    outcome, fault = None, ""
     try:
-        told = task(path)
+        outcome = task(path)
     except OnebranchError as error:
-        told = ["refused", str(error).replace(f"'{path}'", "'FILE'")]
+        outcome = ["refused", str(error).replace(f"'{path}'", "'FILE'")]
         text = str(error)
         if r"\n" in text or not text.strip() or len(text) > 400 + len(path):  # the message escapes line ends
             fault = f"the refusal is not one line: {str(error)!r}"
     except BaseException as error:
         fault = f"{type(error).__name__}: {error}"
-    return {"told": told, "fault": fault, "megabytes": peak()}
+    return {"outcome": outcome, "fault": fault, "megabytes": peak()}
 
 
 def main() -> None:
     import onebranch.images.decoders.decoding
-    import onebranch.images.reading  # noqa: F401 - the time of importing is nobody's fault
+    import onebranch.images.reading  # noqa: F401 - imported before the first file is timed
 
     limit_memory()
     print("ready", flush=True)
     task = TASKS[sys.argv[1]]
     for line in sys.stdin.buffer:
-        print(json.dumps(told_of(task, os.fsdecode(line.rstrip(b"\n")))), flush=True)
+        print(json.dumps(outcome_of(task, os.fsdecode(line.rstrip(b"\n")))), flush=True)
 
 
 if __name__ == "__main__":

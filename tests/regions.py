@@ -30,8 +30,8 @@ def region(texts: Sequence[str], inputs: int, width: int, seed: int = 0) -> Regi
     branches = [parse(text) for text in texts]
     tensors = [random_tensors(branch, inputs, width, rng) for branch in branches]
     pairs = list(zip(branches, tensors, strict=True))
-    merged = total([collapse(branch, own, np.zeros(1), inputs, width) for branch, own in pairs])
-    maps = tuple(_run(branch, own, width) for branch, own in pairs)
+    merged = total([collapse(branch, values, np.zeros(1), inputs, width) for branch, values in pairs])
+    maps = tuple(_run(branch, values, width) for branch, values in pairs)
     return Region(maps, merged, rounded(merged), structure(branches))
 
 

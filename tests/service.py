@@ -136,11 +136,11 @@ class RunningService:
 
 def children(pid: int) -> list[int]:
     """The child processes of a process."""
-    found: list[int] = []
+    identifiers: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         with suppress(OSError):
-            found += map(int, (thread / "children").read_text().split())
-    return found
+            identifiers += map(int, (thread / "children").read_text().split())
+    return identifiers
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def _port(service: RunningService) -> int:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and service.process.poll() is None:
         for line in list(service.lines):
-            if found := re.search(r'"message": "ready".*"port": (\d+)', line):
-                return int(found[1])
+            if match := re.search(r'"message": "ready".*"port": (\d+)', line):
+                return int(match[1])
         time.sleep(0.05)
     raise AssertionError(f"the service did not start: {service.lines}")

@@ -22,8 +22,8 @@ def test_a_file_that_announces_too_much_is_refused_before_it_is_decoded(tmp_path
             path.write_bytes(content())
             answer = worker.ask(path)
             assert not answer.fault, (name, answer)
-            assert answer.told[0] == "refused", (name, answer)
-            assert "of memory to decode, more than" in answer.told[1], (name, answer)
+            assert answer.outcome[0] == "refused", (name, answer)
+            assert "of memory to decode, more than" in answer.outcome[1], (name, answer)
             assert answer.megabytes < MEGABYTES, (name, answer)
 
 

@@ -61,7 +61,7 @@ def sorts(summary: Summary) -> list[str]:
 
 def test_any_number_at_a_time_gives_the_same_in_the_same_order(pictures: Path, tmp_path: Path) -> None:
     (pictures / "3.png").write_bytes(b"no picture")
-    found = {}
+    outcomes = {}
     for count in (1, 2, 5, 99):
         out, shown = tmp_path / f"out{count}", []
         summary = enhance_files(
@@ -73,9 +73,9 @@ def test_any_number_at_a_time_gives_the_same_in_the_same_order(pictures: Path, t
         )
         assert [result.job.source.name for result in shown] == [f"{n}.png" for n in range(7)]
         assert sorts(summary) == ["Done"] * 3 + ["Failed"] + ["Done"] * 3
-        found[count] = content(out)
-    assert len(found[1]) == 6
-    assert found[1] == found[2] == found[5] == found[99]
+        outcomes[count] = content(out)
+    assert len(outcomes[1]) == 6
+    assert outcomes[1] == outcomes[2] == outcomes[5] == outcomes[99]
 
 
 def test_as_many_at_a_time_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,10 +42,10 @@ def test_circular_links_are_no_error(pictures: Path, tmp_path: Path) -> None:
     assert "fault in onebranch" not in failed.reason
 
 
-@pytest.mark.parametrize("place", ["in/0.png", "out/0.png", "in/../in/0.png"])
-def test_a_comparison_replaces_no_file(pictures: Path, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("target", ["in/0.png", "out/0.png", "in/../in/0.png"])
+def test_a_comparison_replaces_no_file(pictures: Path, tmp_path: Path, target: str) -> None:
     before = {path.name: path.read_bytes() for path in pictures.iterdir()}
-    batch = BatchOptions(comparisons=tmp_path / place)
+    batch = BatchOptions(comparisons=tmp_path / target)
     with pytest.raises(OnebranchError):
         enhance_files(
             [pictures / "0.png"], tmp_path / "out/0.png", OPTIONS, FileOptions(overwrite=True), batch=batch

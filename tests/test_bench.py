@@ -78,16 +78,16 @@ def test_a_model_is_timed_in_every_precision_of_the_engine(monkeypatch, capsys):
     run = CommandLine(monkeypatch, capsys)
     outcome = run("bench", "photo-x2", *SMALL, "--runtime", "engine", "--runtime", "onnxruntime", "--json")
     assert outcome.code == 0, outcome.errors
-    told = json.loads(outcome.output)
-    assert set(told) == {"size", "rounds", "threads", "rows", "notes"}
-    assert (told["size"], told["rounds"], told["threads"]) == ([12, 16], 1, 1)
-    pairs = [(row["runtime"], row["precision"]) for row in told["rows"]]
+    values = json.loads(outcome.output)
+    assert set(values) == {"size", "rounds", "threads", "rows", "notes"}
+    assert (values["size"], values["rounds"], values["threads"]) == ([12, 16], 1, 1)
+    pairs = [(row["runtime"], row["precision"]) for row in values["rows"]]
     assert pairs == [("onnxruntime", "fp32"), ("engine", "fp32"), ("engine", "bf16"), ("engine", "int8")]
-    for row in told["rows"]:
+    for row in values["rows"]:
         (seconds,) = row["seconds"]
         assert row["milliseconds"] == pytest.approx(1e3 * seconds)
         assert row["megapixels"] == pytest.approx(4 * 12 * 16 / seconds / 1e6)
-        assert row["speedup"] == pytest.approx(told["rows"][0]["seconds"][0] / seconds)
+        assert row["speedup"] == pytest.approx(values["rows"][0]["seconds"][0] / seconds)
 
 
 def test_the_command_prints_a_table(monkeypatch, capsys):

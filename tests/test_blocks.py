@@ -53,8 +53,8 @@ def assert_equal(original: Model, other: Model, height: int = 6, width: int = 5)
     """The two networks' outputs in float64 differ by no more than the rounding of the weights to float32."""
     pictures = np.random.default_rng(1).random((2, original.spec.channels, height, width))
     expected = run_network(original.spec, original.weights, pictures)
-    found = run_network(other.spec, other.weights, pictures)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+    actual = run_network(other.spec, other.weights, pictures)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.parametrize(("select", "group"), list(itertools.product(SELECTIONS, GROUPINGS)))

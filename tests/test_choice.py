@@ -142,7 +142,7 @@ def series_parallel(seed: int, length: int) -> Region:
     return s.steps, s.planes, frozenset(required)
 
 
-def cost_of(region: Region, chosen: frozenset[str], forms: AffineForms) -> Cost:
+def cost_of(region: Region, chosen: frozenset[str], affine_forms: AffineForms) -> Cost:
     """The cost of a region where these values are materialized. Raises Inexact where that is impossible."""
     steps, planes, _ = region
     total = Cost()
@@ -150,11 +150,11 @@ def cost_of(region: Region, chosen: frozenset[str], forms: AffineForms) -> Cost:
         reads = [source(name, chosen, steps) for name in step.inputs]
         sources = frozenset[str]().union(*reads)
         if step.value not in chosen:
-            forms.of(step.value, sources)
-        elif all(found == {name} for found, name in zip(reads, step.inputs, strict=True)):
+            affine_forms.of(step.value, sources)
+        elif all(values == {name} for values, name in zip(reads, step.inputs, strict=True)):
             total += cost_of_step(step, planes)
         else:
-            total += cost_of_form(forms.final(step.value, sources), step.value, planes)
+            total += cost_of_form(affine_forms.final(step.value, sources), step.value, planes)
     return total
 
 
@@ -166,14 +166,14 @@ def source(value: str, chosen: frozenset[str], steps: Sequence[Step]) -> frozens
     return frozenset[str]().union(*(source(name, chosen, steps) for name in inputs[value]))
 
 
-def possible(region: Region, forms: AffineForms) -> Iterator[Cost]:
+def possible(region: Region, affine_forms: AffineForms) -> Iterator[Cost]:
     """The cost of every set of materialized values that can be computed."""
     steps, _, required = region
     free = [step.value for step in steps if step.value not in required]
     for count in range(len(free) + 1):
         for some in itertools.combinations(free, count):
             try:
-                yield cost_of(region, required | frozenset(some), forms)
+                yield cost_of(region, required | frozenset(some), affine_forms)
             except Inexact:
                 continue
 
@@ -181,13 +181,13 @@ def possible(region: Region, forms: AffineForms) -> Iterator[Cost]:
 def hold(region: Region, order: Order, border_maps: bool) -> Choice:
     """Compare the choice with all others; returns it."""
     steps, planes, required = region
-    found = choose(steps, planes, required, AffineForms(steps, planes, border_maps), order)
+    choice = choose(steps, planes, required, AffineForms(steps, planes, border_maps), order)
     others = list(possible(region, AffineForms(steps, planes, border_maps)))
-    assert found.optimal
-    assert order(found.cost) == min(map(order, others)), f"{found.cost} of {len(others)} costs"
-    chosen = frozenset(entry.value for entry in found.materialized)
-    assert cost_of(region, chosen, AffineForms(steps, planes, border_maps)) == found.cost
-    return found
+    assert choice.optimal
+    assert order(choice.cost) == min(map(order, others)), f"{choice.cost} of {len(others)} costs"
+    chosen = frozenset(entry.value for entry in choice.materialized)
+    assert cost_of(region, chosen, AffineForms(steps, planes, border_maps)) == choice.cost
+    return choice
 
 
 ORDERS: Mapping[str, Order] = {"cheapest": cheapest, "fewest": fewest}
@@ -224,22 +224,22 @@ def test_what_the_narrow_search_cuts_off_is_not_the_cheapest(narrow, seed, borde
 def test_a_search_cut_short_says_so_and_is_valid(seed):
     region = series_parallel(seed, MAX_OPERATIONS)
     steps, planes, required = region
-    found = choose(steps, planes, required, AffineForms(steps, planes, True), states=1)
+    choice = choose(steps, planes, required, AffineForms(steps, planes, True), states=1)
     best = min(cheapest(cost) for cost in possible(region, AffineForms(steps, planes, True)))
-    assert cheapest(found.cost) >= best
-    assert cheapest(found.cost) == best or not found.optimal
-    chosen = frozenset(entry.value for entry in found.materialized)
+    assert cheapest(choice.cost) >= best
+    assert cheapest(choice.cost) == best or not choice.optimal
+    chosen = frozenset(entry.value for entry in choice.materialized)
     assert required <= chosen
-    assert cost_of(region, chosen, AffineForms(steps, planes, True)) == found.cost
+    assert cost_of(region, chosen, AffineForms(steps, planes, True)) == choice.cost
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_many_regions_are_merged_as_cheaply_as_any_choice_allows(order):
-    found = [
+    choices = [
         hold(series_parallel(seed, MAX_OPERATIONS), ORDERS[order], bool(seed % 2)) for seed in range(1500)
     ]
-    assert sum(len(entry.materialized) > 1 for entry in found) > 100
+    assert sum(len(entry.materialized) > 1 for entry in choices) > 100
 
 
 def test_chains_are_merged_partially_where_that_is_best():
@@ -247,11 +247,11 @@ def test_chains_are_merged_partially_where_that_is_best():
     s = Sketch(0, 16)
     for side, width in ((3, 16), (3, 16), (1, 8), (1, 16)):
         last = s.convolve(s.steps[-1].value if s.steps else "x", width, side, False, False)
-    forms = AffineForms(s.steps, s.planes, False)
-    found = choose(s.steps, s.planes, frozenset((last,)), forms)
-    materialized = {entry.value: entry.sources for entry in found.materialized}
+    affine_forms = AffineForms(s.steps, s.planes, False)
+    choice = choose(s.steps, s.planes, frozenset((last,)), affine_forms)
+    materialized = {entry.value: entry.sources for entry in choice.materialized}
     assert materialized == {"v0": None, "v2": frozenset(("v0",)), "v3": None}
-    assert found.cost.macs == SIDE**2 * (16 * 16 * 9 + 16 * 8 * 9 + 8 * 16)
+    assert choice.cost.macs == SIDE**2 * (16 * 16 * 9 + 16 * 8 * 9 + 8 * 16)
 
 
 def test_the_regions_that_are_tried_are_worth_it():
@@ -260,6 +260,6 @@ def test_the_regions_that_are_tried_are_worth_it():
     for seed in range(60):
         region = series_parallel(seed, MAX_OPERATIONS)
         steps, planes, required = region
-        found = choose(steps, planes, required, AffineForms(steps, planes, False))
-        partial += len(required) < len(found.materialized) < len(steps)
+        choice = choose(steps, planes, required, AffineForms(steps, planes, False))
+        partial += len(required) < len(choice.materialized) < len(steps)
     assert partial > 15

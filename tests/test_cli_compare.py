@@ -32,9 +32,9 @@ def test_scores_are_printed(run, pictures):
 
 
 def test_json_says_the_same(run, pictures):
-    found = json.loads(run("compare", "a.png", "b.png", "--json", "--border", "2").output)
-    assert found["psnr_y"] == pytest.approx(metrics.score(pictures[1], pictures[0], 2).psnr_y)
-    assert (found["width"], found["height"], found["equal"], found["picture"]) == (80, 60, False, None)
+    values = json.loads(run("compare", "a.png", "b.png", "--json", "--border", "2").output)
+    assert values["psnr_y"] == pytest.approx(metrics.score(pictures[1], pictures[0], 2).psnr_y)
+    assert (values["width"], values["height"], values["equal"], values["picture"]) == (80, 60, False, None)
     equal = json.loads(run("compare", "a.png", "a.png", "--json").output)
     assert (equal["equal"], equal["psnr_y"], equal["ssim_y"]) == (True, None, 1.0)
 

@@ -205,7 +205,7 @@ def test_json_is_all_that_stdout_gets(run: CommandLine, model: Path, folder: Pat
         assert done.code == 1
         *pictures, last = [json.loads(line) for line in done.output.splitlines()]
         status = "previewed" if words == ("--dry-run",) else "done"
-        assert [found["status"] for found in pictures] == ["failed", status, status]
+        assert [entry["status"] for entry in pictures] == ["failed", status, status]
         assert pictures[0]["reason"] in done.errors and done.errors.count("\n") == 1
         sand = pictures[2]
         assert (sand["picture"], sand["result"]) == (str(Path("in/sand.png")), str(Path("out/sand.png")))
@@ -343,11 +343,11 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
     exif.get_ifd(0x8825)[1] = "N"  # of the place
     Image.fromarray(pixels).save(tmp_path / "in.jpg", exif=exif, quality=95)
 
-    def told(name: str) -> tuple[bool, bool]:
+    def kept_tags(name: str) -> tuple[bool, bool]:
         """Whether the file holds the name of the maker, and the location."""
         with Image.open(tmp_path / name) as image:
-            found = image.getexif()
-            return 0x010F in found, 1 in found.get_ifd(0x8825)
+            tags = image.getexif()
+            return 0x010F in tags, 1 in tags.get_ifd(0x8825)
 
     def made(name: str, *words: object) -> bytes:
         done = run("enhance", tmp_path / "in.jpg", "-o", tmp_path / name, "-m", model, "--threads", 1, *words)
@@ -361,7 +361,7 @@ def test_encoding_and_options_reach_the_file(run: CommandLine, model: Path, tmp_
             assert image.info["compression"] == name
     assert len(made("9.png", "--level", 9)) < len(made("0.png", "--level", 0))
     made("kept.jpg"), made("nowhere.jpg", "--strip-location"), made("bare.jpg", "--strip")
-    assert [told(f"{name}.jpg") for name in ("kept", "nowhere", "bare")] == [
+    assert [kept_tags(f"{name}.jpg") for name in ("kept", "nowhere", "bare")] == [
         (True, True),
         (True, False),
         (False, False),

@@ -86,13 +86,18 @@ def test_evaluate_prints_every_score(run: CommandLine, model: Path, crops: Path,
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "sand.png").write_bytes((crops / "sand.png").read_bytes())
-    found = evaluate(MODEL, folder, threads=1)
+    evaluation = evaluate(MODEL, folder, threads=1)
     done = run("evaluate", "--model", model, "--data", folder, "--threads", 1)
     assert done.code == 0, done.errors
-    for word in (f"{found.mean.scores.psnr_y:.2f}", f"{found.mean.baseline.psnr_y:.2f}", "mean", "bicubic"):
+    for word in (
+        f"{evaluation.mean.scores.psnr_y:.2f}",
+        f"{evaluation.mean.baseline.psnr_y:.2f}",
+        "mean",
+        "bicubic",
+    ):
         assert word in done.output
     values = json.loads(run("evaluate", "-m", model, "-d", folder, "--threads", 1, "--json").output)
-    assert values == {**found.as_json(), "model": "small"}
+    assert values == {**evaluation.as_json(), "model": "small"}
     assert "sigma is for denoising" in run.refused("evaluate", "-m", model, "-d", folder, "--sigma", 25)
     assert "does not exist" in run.refused("evaluate", "-m", model, "-d", tmp_path / "absent")
 

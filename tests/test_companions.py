@@ -138,12 +138,12 @@ def test_further_pictures_of_other_containers_are_reported(tmp_path):
 def test_what_can_be_read_is_found_in_folders(tmp_path, name, mode, options):
     image = Image.fromarray(PIXELS).convert(mode)
     image.save(tmp_path / name, **options)
-    (found,) = find_pictures(tmp_path)
-    picture = read(found)
+    (source,) = find_pictures(tmp_path)
+    picture = read(source)
     if name != "in.mpo":
         expected = np.atleast_3d(np.asarray(image.convert("L") if mode == "1" else image))
         np.testing.assert_array_equal(picture.samples(), expected)
-    enhance_file(found, tmp_path / "out.png", ENHANCER, FileOptions())
+    enhance_file(source, tmp_path / "out.png", ENHANCER, FileOptions())
     with Image.open(tmp_path / "out.png") as result:
         assert result.size == (60, 40)
 

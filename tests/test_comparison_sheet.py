@@ -135,14 +135,14 @@ def test_cells_find_the_detail_without_the_whole_picture():
 
 def test_the_input_is_shown_at_the_size_of_the_result():
     small, large = noise(40, 64), noise(80, 128, seed=1)
-    found = compare(Picture(small), Picture(large), "result")
+    comparison = compare(Picture(small), Picture(large), "result")
     bicubic = np.floor(np.clip(resize(small.astype(np.float32), 80, 128), 0, 255) + 0.5)
     size, width = (80, 128), 640
     detail_map = DetailMap(size, width)
     detail_map.add(large.astype(np.float32))
     square = detail_map.most_detailed(80)
     left, right = (
-        found.pixels[-16 - width : -16, at : at + width][4::8, 4::8] for at in (16, 32 + width)
+        comparison.pixels[-16 - width : -16, at : at + width][4::8, 4::8] for at in (16, 32 + width)
     )  # a detail of 80 pixels, each repeated 8 times
     inside = slice(1, -1)  # the frame covers the border
     for seen, whole in ((left, bicubic), (right, large)):

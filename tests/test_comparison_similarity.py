@@ -37,20 +37,22 @@ def test_numbers_are_those_of_whole_pictures(monkeypatch, channels, height, bord
         levels, "COMPARISON_BAND_PIXELS", 1
     )  # bands of 32 rows: windows reach over their borders
     one, other = pair(height, 90, channels)
-    found = compared(Picture(one), Picture(other), border)
+    comparison = compared(Picture(one), Picture(other), border)
     expected = metrics.score(other, one, border)
-    assert found.psnr_y == pytest.approx(expected.psnr_y, rel=1e-12)
-    assert found.ssim_y == pytest.approx(expected.ssim_y, rel=1e-12)
-    assert (found.psnr_rgb is None) == (channels == 1)
+    assert comparison.psnr_y == pytest.approx(expected.psnr_y, rel=1e-12)
+    assert comparison.ssim_y == pytest.approx(expected.ssim_y, rel=1e-12)
+    assert (comparison.psnr_rgb is None) == (channels == 1)
     if channels == 3:
-        assert found.psnr_rgb == pytest.approx(expected.psnr_rgb, rel=1e-12)
+        assert comparison.psnr_rgb == pytest.approx(expected.psnr_rgb, rel=1e-12)
         planes = [[metrics.cropped(a, border)[..., c] for a in (one, other)] for c in range(3)]
-        assert found.ssim_rgb == pytest.approx(np.mean([metrics.ssim(*both) for both in planes]), rel=1e-12)
+        assert comparison.ssim_rgb == pytest.approx(
+            np.mean([metrics.ssim(*both) for both in planes]), rel=1e-12
+        )
     difference = np.abs(one.astype(int) - other).max(2)
     inner = metrics.cropped(difference, border)
-    assert found.largest == inner.max()
-    assert difference[found.position[1], found.position[0]] == inner.max()
-    assert found.different == np.mean(inner > 0)
+    assert comparison.largest == inner.max()
+    assert difference[comparison.position[1], comparison.position[0]] == inner.max()
+    assert comparison.different == np.mean(inner > 0)
 
 
 def test_depth_changes_nothing():
@@ -65,19 +67,19 @@ def test_depth_changes_nothing():
 
 def test_what_16_bits_alone_show_is_measured():
     samples = np.full((16, 16, 3), 30000, np.uint16)
-    found = compared(Picture(samples), Picture(samples + np.uint16(1)))
-    assert found.different == 1
-    assert found.largest == pytest.approx(1 / 257, rel=1e-2)
-    assert found.psnr_rgb == pytest.approx(20 * math.log10(65535), rel=1e-3)
+    comparison = compared(Picture(samples), Picture(samples + np.uint16(1)))
+    assert comparison.different == 1
+    assert comparison.largest == pytest.approx(1 / 257, rel=1e-2)
+    assert comparison.psnr_rgb == pytest.approx(20 * math.log10(65535), rel=1e-3)
 
 
 def test_equal_pictures_are_equal_in_any_depth():
     one, _ = pair(20, 30)
     for other in (one, one.astype(np.uint16) * np.uint16(257), one.astype(np.float32) / 255):
-        found = compared(Picture(one), Picture(other))
-        assert found.equal
-        assert math.isinf(found.psnr_y)
-        assert found.as_json()["psnr_y"] is None
+        comparison = compared(Picture(one), Picture(other))
+        assert comparison.equal
+        assert math.isinf(comparison.psnr_y)
+        assert comparison.as_json()["psnr_y"] is None
 
 
 def test_equal_profiles_are_no_matter_and_different_ones_mean_srgb():
@@ -102,19 +104,19 @@ def test_hidden_colours_do_not_count_and_transparency_does():
     assert opaque.equal
     assert opaque.psnr_alpha == math.inf
     grey = np.full((20, 20, 3), 128, np.uint8)
-    found = compared(Picture(grey, hidden), Picture(grey))
-    assert found.largest == 0
-    assert found.different == 1  # invisible over grey, but not equal
-    assert found.psnr_alpha == 0
+    comparison = compared(Picture(grey, hidden), Picture(grey))
+    assert comparison.largest == 0
+    assert comparison.different == 1  # invisible over grey, but not equal
+    assert comparison.psnr_alpha == 0
 
 
 def test_the_smaller_one_is_enlarged_and_rounded_as_a_file_would_be():
     small, _ = pair(20, 30)
     large, _ = pair(60, 90)
     bicubic = np.floor(np.clip(resize(small.astype(np.float32), 60, 90), 0, 255) + 0.5).astype(np.uint8)
-    found = compared(Picture(small), Picture(large))
-    assert found.psnr_y == pytest.approx(metrics.score(large, bicubic).psnr_y, rel=1e-12)
-    assert found.notes == ("'one' is enlarged bicubically from 30x20",)
+    comparison = compared(Picture(small), Picture(large))
+    assert comparison.psnr_y == pytest.approx(metrics.score(large, bicubic).psnr_y, rel=1e-12)
+    assert comparison.notes == ("'one' is enlarged bicubically from 30x20",)
 
 
 @pytest.mark.parametrize("sizes", [((20, 30), (40, 61)), ((20, 30), (40, 90)), ((30, 20), (20, 30))])
@@ -125,17 +127,17 @@ def test_sizes_that_do_not_fit_are_refused(sizes):
 
 def test_grey_beside_colour_is_measured_as_rgb():
     grey, _ = pair(20, 20, 1)
-    found = compared(Picture(grey), Picture(np.repeat(grey, 3, axis=2)))
-    assert found.equal
-    assert found.psnr_rgb == math.inf
+    comparison = compared(Picture(grey), Picture(np.repeat(grey, 3, axis=2)))
+    assert comparison.equal
+    assert comparison.psnr_rgb == math.inf
 
 
 def test_small_pictures_have_no_ssim():
     one, other = pair(10, 40)
-    found = compared(Picture(one), Picture(other))
-    assert found.ssim_y is None
-    assert found.ssim_rgb is None
-    assert found.psnr_y > 10
+    comparison = compared(Picture(one), Picture(other))
+    assert comparison.ssim_y is None
+    assert comparison.ssim_rgb is None
+    assert comparison.psnr_y > 10
 
 
 @pytest.mark.parametrize("border", [-1, 10, 99])
@@ -150,17 +152,17 @@ def test_the_map_shows_a_single_pixel_and_magnifies_it():
     other = one.copy()
     other[200, 900] ^= 128
     sources = of_picture(Picture(one), "one"), of_picture(Picture(other), "other")
-    found, sheet = measure_and_draw(*sources)
-    assert found.position == (900, 200)
+    comparison, sheet = measure_and_draw(*sources)
+    assert comparison.position == (900, 200)
     whole = sheet.pixels[72 : 72 + 120, -16 - 480 : -16].reshape(-1, 3).astype(int)
     detail = sheet.pixels[-200 - 480 : -124, -16 - 476 : -20].reshape(-1, 3).astype(int)
-    assert found.different == 1 / (300 * 1200)
+    assert comparison.different == 1 / (300 * 1200)
     assert whole.sum(1).max() > 600, "a bright dot on the map"
     dark = np.abs(detail - map_colours(np.zeros((1, 1, 1), np.float32), 1)[0, 0]).sum(1) == 0
     assert dark.mean() > 0.9
     assert detail.sum(1).max() > 600
     numbers, elsewhere = measure_and_draw(*sources, at=(5, 5))
-    assert numbers == found
+    assert numbers == comparison
     assert not np.array_equal(sheet.pixels, elsewhere.pixels)
     with pytest.raises(OnebranchError, match="outside"):
         measure_and_draw(*sources, at=(1200, 5))

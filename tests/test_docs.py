@@ -47,8 +47,8 @@ def test_named_source_files_exist(document):
     """A path in backticks, such as `spec/branch.py` or `scripts/run_readme.py`, is one of ours."""
     text = document.read_text(encoding="utf-8")
     for path in re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.(?:py|cpp|h|sh|toml|txt))?)`", text):
-        places = (ROOT, PACKAGE, ROOT / "src", document.parent)
-        assert any((place / path).exists() for place in places), path
+        folders = (ROOT, PACKAGE, ROOT / "src", document.parent)
+        assert any((folder / path).exists() for folder in folders), path
 
 
 def commands_in(document: Path) -> list[list[str]]:

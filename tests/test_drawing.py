@@ -145,10 +145,10 @@ def test_equal_blocks_are_drawn_once_unless_a_skip_needs_them():
 def test_groups_cover_every_block_once(length):
     for keys in ("aaaaaa", "ababab", "abcabc", "aabbaa"):
         for end in range(-1, length):
-            found = groups(keys[:length], {end})
-            covered = [k for start, period, repeat in found for k in range(start, start + period * repeat)]
+            actual = groups(keys[:length], {end})
+            covered = [k for start, period, repeat in actual for k in range(start, start + period * repeat)]
             assert covered == list(range(length))
-            last = [start + period * repeat - 1 for start, period, repeat in found]
+            last = [start + period * repeat - 1 for start, period, repeat in actual]
             assert end < 0 or end in last
 
 

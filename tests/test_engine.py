@@ -54,10 +54,10 @@ def test_float32_is_the_definition(
 ) -> None:
     model, picture = model_of(spec, seed), picture_of(spec, size, seed)
     expected = run_network(spec, model.weights, picture.astype(np.float64))
-    found = EngineRuntime(model, 1, instructions=instructions).run(picture)
-    assert found.shape == expected.shape
+    actual = EngineRuntime(model, 1, instructions=instructions).run(picture)
+    assert actual.shape == expected.shape
     limit = TOLERANCE * max(1.0, largest_value(spec, model, picture))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=limit)
 
 
 @pytest.mark.parametrize("instructions", SETS)
@@ -79,8 +79,8 @@ def test_int8_is_the_integer_reference_bit_for_bit(
     model = quantized(model_of(spec, seed), seed)
     picture = picture_of(spec, size, seed)
     expected = run_integer_network(spec, model.weights, model.quantization, picture)
-    found = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
-    np.testing.assert_array_equal(found, expected)
+    actual = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("instructions", SETS)
@@ -96,8 +96,8 @@ def test_int8_is_exact_where_a_scaled_accumulator_leaves_32_bits(units: int, ins
     model = replace(model, weights={**model.weights, **bias})
     picture = picture_of(spec, (5, 21), 0)
     expected = run_integer_network(spec, model.weights, model.quantization, picture)
-    found = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
-    np.testing.assert_array_equal(found, expected)
+    actual = EngineRuntime(model, 1, "int8", instructions=instructions).run(picture)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -107,9 +107,9 @@ def test_int8_with_its_last_layers_is_the_reference_but_for_their_rounding(
 ) -> None:
     model, picture = quantized(model_of(spec, seed), seed), picture_of(spec, size, seed)
     expected = run_integer_network(spec, model.weights, model.quantization, picture)
-    found = EngineRuntime(model, 1, "int8").run(picture)
+    actual = EngineRuntime(model, 1, "int8").run(picture)
     np.testing.assert_allclose(
-        found, expected, rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        actual, expected, rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(expected).max()))
     )
 
 
@@ -121,10 +121,10 @@ def test_bfloat16_is_near_the_definition(
 ) -> None:
     model, picture = model_of(spec, seed), picture_of(spec, size, seed)
     expected = run_network(spec, model.weights, picture.astype(np.float64))
-    found = EngineRuntime(model, 1, "bf16", instructions=instructions).run(picture)
+    actual = EngineRuntime(model, 1, "bf16", instructions=instructions).run(picture)
     layers = 2 * len(spec.all_blocks)
     limit = layers * BF16 * max(1.0, largest_value(spec, model, picture))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=limit)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -188,14 +188,14 @@ def test_pictures_are_converted_as_the_definition_does(
     stage = ArrayStage(model, EngineRuntime(model, 1), chroma)
     expected = stage.pixels(channels, source, "float32")(picture)
     engine = Engine(describe(model, "fp32", chroma), 1)
-    found = engine.run(picture, target, COLOURS[spec.colour, channels])
-    assert found.dtype == target and found.shape == expected.shape
+    actual = engine.run(picture, target, COLOURS[spec.colour, channels])
+    assert actual.dtype == target and actual.shape == expected.shape
     if target == "float32":
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=limit)
     else:
         white = np.iinfo(target).max
-        off = np.abs(found.astype(float) - np.clip(expected, 0, 1) * white)
+        off = np.abs(actual.astype(float) - np.clip(expected, 0, 1) * white)
         assert off.max() <= 0.5 + white * TOLERANCE * max(1.0, float(np.abs(expected).max()))
 
 
@@ -206,11 +206,11 @@ def test_shipped_models_run(name: str, precision: str, instructions: str) -> Non
     model = load(name)
     picture = picture_of(model.spec, (37, 70), 0)
     expected = run_network(model.spec, model.weights, picture.astype(np.float64))
-    found = EngineRuntime(model, 2, precision, instructions=instructions).run(picture)
+    actual = EngineRuntime(model, 2, precision, instructions=instructions).run(picture)
     if precision == "fp32":
-        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
     else:  # noise is the hardest picture; photographs are scored by `onebranch evaluate`
-        assert np.sqrt(np.mean((found - expected) ** 2)) < BF16
+        assert np.sqrt(np.mean((actual - expected) ** 2)) < BF16
 
 
 @pytest.mark.parametrize("width", [8, 32, 64])
@@ -265,7 +265,7 @@ def test_int8_needs_a_record() -> None:
 @settings(deadline=None, max_examples=400)
 @given(seed=seeds, data=st.data())
 def test_damaged_descriptions_are_refused_or_run_within_bounds(seed: int, data: st.DataObject) -> None:
-    """Run under AddressSanitizer too, which sees what goes out of bounds."""
+    """Run under AddressSanitizer too, which reports accesses out of bounds."""
     precision = data.draw(st.sampled_from(("fp32", "bf16", "int8")))
     description = bytearray(describe(quantized(model_of(data.draw(specs()), seed), seed), precision))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -367,13 +367,13 @@ def test_threads_take_turns_with_a_stream() -> None:
     rows = np.random.default_rng(0).integers(0, 256, (16, 40, 3)).astype(np.uint8)
     expected = engine.run(np.concatenate([rows] * 60), "uint8", "y of rgb")
     stream = engine.stream(16 * 60, 40, 3, "uint8", "uint8", "y of rgb")
-    found: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
     refused: list[OnebranchError] = []
 
     def push() -> None:
         try:
             while True:
-                found.append(stream.push(rows))
+                outputs.append(stream.push(rows))
         except OnebranchError as error:
             refused.append(error)
 
@@ -383,7 +383,7 @@ def test_threads_take_turns_with_a_stream() -> None:
     for thread in threads:
         thread.join()
     assert [str(error) for error in refused] == ["976 rows for a stream whose picture has 960"] * 3
-    assert sum(len(part) for part in found) == len(expected)
+    assert sum(len(part) for part in outputs) == len(expected)
 
 
 LEAVING = """
@@ -444,10 +444,10 @@ def test_many_threads_may_run_one_network() -> None:
     runtime = EngineRuntime(load("photo-x2"), 2)
     pictures = [np.random.default_rng(k).random((1, 1, 40, 50), np.float32) for k in range(8)]
     expected = [runtime.run(picture) for picture in pictures]
-    found: dict[int, np.ndarray] = {}
+    outputs: dict[int, np.ndarray] = {}
 
     def work(k: int) -> None:
-        found[k] = runtime.run(pictures[k])
+        outputs[k] = runtime.run(pictures[k])
 
     workers = [threading.Thread(target=work, args=(k,)) for k in range(8)]
     for worker in workers:
@@ -455,7 +455,7 @@ def test_many_threads_may_run_one_network() -> None:
     for worker in workers:
         worker.join()
     for k, result in enumerate(expected):
-        np.testing.assert_array_equal(found[k], result)
+        np.testing.assert_array_equal(outputs[k], result)
 
 
 @settings(deadline=None, max_examples=60)
@@ -475,5 +475,5 @@ def test_alpha_is_interpolated_as_the_definition_does(size, seed, task, chroma, 
     model = model_of(small(task=name, scale=scale, tail=tail, **facts), seed)
     alpha = as_depth(np.random.default_rng(seed).random((*size, 1), np.float32), depth)
     expected = ArrayStage(model, EngineRuntime(model, 1), chroma).alpha(depth, "float32")(alpha)
-    found = EngineStage(model, chroma, 1).alpha(depth, "float32")(alpha)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    actual = EngineStage(model, chroma, 1).alpha(depth, "float32")(alpha)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)

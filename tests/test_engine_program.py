@@ -214,10 +214,10 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
     # The first 256 numbers hold the header and the first nodes; their weights are changed seldom.
     for _ in range(int(random.integers(1, 4))):
         limit = 64 if random.random() < 0.5 else len(changed) // 4 - 1
-        place = 4 * int(random.integers(2, limit))
+        offset = 4 * int(random.integers(2, limit))
         number = random.choice([0, 1, 2, 3, 4, 5, 31, 60, 61, -1, 2**31 - 1, -(2**31), 4096, 16384])
         value = int(number) if random.random() < 0.8 else int(random.integers(-(2**31), 2**31))
-        changed[place : place + 4] = int(value).to_bytes(4, "little", signed=True)
+        changed[offset : offset + 4] = int(value).to_bytes(4, "little", signed=True)
     return bytes(changed)
 
 
@@ -245,7 +245,7 @@ def test_random_bytes_and_truncated_programs_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "number", "reason"),
+    ("index", "number", "reason"),
     [
         (2, 5, "out of range"),  # channels of the picture
         (4, 9, "out of range"),  # the scale
@@ -256,9 +256,9 @@ def test_random_bytes_and_truncated_programs_are_refused() -> None:
         ),  # the lag of the first node: the next ones run too early
     ],
 )
-def test_the_engine_says_what_is_wrong(place: int, number: int, reason: str) -> None:
+def test_the_engine_says_what_is_wrong(index: int, number: int, reason: str) -> None:
     content = bytearray(_small_program().packed())
-    content[4 * place : 4 * place + 4] = number.to_bytes(4, "little")
+    content[4 * index : 4 * index + 4] = number.to_bytes(4, "little")
     with pytest.raises(OnebranchError, match=reason):
         Engine(bytes(content), threads=1)
 

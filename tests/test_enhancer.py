@@ -175,8 +175,8 @@ def test_alpha_is_interpolated_and_clipped(options: dict) -> None:
     result = enhance(Picture(picture.pixels, alpha), model, threads=1)
     assert result.alpha.dtype == np.uint8
     assert_rounded_from(result.alpha, interpolated(model, alpha[..., None] / 255.0)[..., 0])
-    reach = Enhancer(Options(model=model)).pipeline(picture.header.layout).radius
-    seen = Picture(hidden_filled(picture.pixels, alpha, reach))
+    radius = Enhancer(Options(model=model)).pipeline(picture.header.layout).radius
+    seen = Picture(hidden_filled(picture.pixels, alpha, radius))
     np.testing.assert_array_equal(result.pixels, enhance(seen, model, threads=1).pixels)
 
 
@@ -214,9 +214,9 @@ def test_a_size_that_is_asked_for_is_resampled_from_the_unrounded_result() -> No
 def test_the_models_own_scale_is_not_resampled() -> None:
     model = calm_model("rgb", task="downscale", scale=2)
     picture = picture_of(3)  # 45 x 38: half of it, rounded up, is 23 x 19
-    asked, own = enhance(picture, model, scale=0.5, threads=1), enhance(picture, model, threads=1)
-    np.testing.assert_array_equal(asked.pixels, own.pixels)
-    assert own.pixels.shape == (23, 19, 3)
+    asked, automatic = enhance(picture, model, scale=0.5, threads=1), enhance(picture, model, threads=1)
+    np.testing.assert_array_equal(asked.pixels, automatic.pixels)
+    assert automatic.pixels.shape == (23, 19, 3)
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_options_that_contradict_are_refused(options: dict, message: str) -> Non
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.floats(0.01, 16))
 def test_sizes_round_half_up_and_never_vanish(height: int, width: int, scale: float) -> None:
-    found = requested_size(Options(scale=scale), (height, width), (1, 1), Fraction(0))
-    for pixels, wanted in zip(found, (height * scale, width * scale), strict=True):
+    actual = requested_size(Options(scale=scale), (height, width), (1, 1), Fraction(0))
+    for pixels, wanted in zip(actual, (height * scale, width * scale), strict=True):
         assert pixels >= 1
         assert pixels == 1 or abs(pixels - wanted) <= 0.5 + 1e-6

@@ -56,27 +56,29 @@ def assert_close(actual: Scores, expected: Scores) -> None:
 
 
 def test_upscaling_is_scored_on_bicubic_inputs(folder: Path) -> None:
-    found = evaluate(UPSCALE, folder, threads=1)
-    assert [row.name for row in found.rows] == ["grey", "houses", "sand"]
-    for row in found.rows:
+    evaluation = evaluate(UPSCALE, folder, threads=1)
+    assert [row.name for row in evaluation.rows] == ["grey", "houses", "sand"]
+    for row in evaluation.rows:
         picture = read(folder / f"{row.name}.png").pixels
         high = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         low = bicubic(high, 1 / 2)
         assert_close(row.scores, score(enhanced(low, UPSCALE), high, 2))
         assert_close(row.baseline, score(bicubic(low, 2), high, 2))
-    assert found.mean.scores.psnr_y == pytest.approx(np.mean([row.scores.psnr_y for row in found.rows]))
+    assert evaluation.mean.scores.psnr_y == pytest.approx(
+        np.mean([row.scores.psnr_y for row in evaluation.rows])
+    )
 
 
 def test_denoising_is_scored_on_seeded_float_noise(folder: Path) -> None:
-    found = evaluate(DENOISE, folder, sigma=40, threads=1)
-    for index, row in enumerate(found.rows):
+    evaluation = evaluate(DENOISE, folder, sigma=40, threads=1)
+    for index, row in enumerate(evaluation.rows):
         picture = read(folder / f"{row.name}.png").pixels
         noisy = picture / 255 + np.random.default_rng(index).normal(0, 40 / 255, picture.shape)
         assert (noisy < 0).any() or (noisy > 1).any()  # or clipping would not be seen
         result = eight_bits(enhanced(noisy.astype(np.float32), DENOISE))
         assert_close(row.scores, score(result, picture, 0))
         assert_close(row.baseline, score(eight_bits(noisy), picture, 0))
-    assert evaluate(DENOISE, folder, sigma=40, threads=1) == found
+    assert evaluate(DENOISE, folder, sigma=40, threads=1) == evaluation
 
 
 def test_shrinking_is_scored_against_bicubic(folder: Path) -> None:
@@ -88,9 +90,11 @@ def test_shrinking_is_scored_against_bicubic(folder: Path) -> None:
 
 
 def test_pairs_are_scored_with_eight_bits_between_them(folder: Path) -> None:
-    found = evaluate(replace(DOWNSCALE, name="down"), folder, then=replace(UPSCALE, name="up"), threads=1)
-    assert found.model == "down then up"
-    for row in found.rows:
+    evaluation = evaluate(
+        replace(DOWNSCALE, name="down"), folder, then=replace(UPSCALE, name="up"), threads=1
+    )
+    assert evaluation.model == "down then up"
+    for row in evaluation.rows:
         picture = read(folder / f"{row.name}.png").pixels
         high = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         assert_close(row.scores, score(enhanced(enhanced(high, DOWNSCALE), UPSCALE), high, 2))
@@ -107,8 +111,8 @@ def test_pictures_are_scored_at_the_same_time(folder: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(evaluation, "score", scored)
     (folder / "sand.png").unlink()  # two pictures for two threads
-    found = evaluate(UPSCALE, folder, threads=2, progress=lambda name, share: shares.append((name, share)))
-    assert found.rows == expected.rows[:2]
+    result = evaluate(UPSCALE, folder, threads=2, progress=lambda name, share: shares.append((name, share)))
+    assert result.rows == expected.rows[:2]
     assert shares == [("grey", 0.5), ("houses", 1.0)]
 
 

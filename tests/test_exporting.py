@@ -137,9 +137,12 @@ def test_spandrel_loads_and_runs_compact_files(options: dict) -> None:
 
     torchvision_placeholder.install()
     model = random_model(plain(**options))
-    found = export_compact(model).comparisons
-    assert [one.runtime for one in found] == ["the layout's definition", "spandrel, as RealESRGAN Compact,"]
-    assert all(one.error <= one.bound for one in found)
+    comparisons = export_compact(model).comparisons
+    assert [one.runtime for one in comparisons] == [
+        "the layout's definition",
+        "spandrel, as RealESRGAN Compact,",
+    ]
+    assert all(one.error <= one.bound for one in comparisons)
 
 
 def test_a_compact_file_that_is_off_is_not_written(tmp_path, monkeypatch) -> None:

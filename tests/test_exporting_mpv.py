@@ -75,8 +75,8 @@ def test_the_header_names_the_model_its_licence_and_its_digest() -> None:
     assert "// photo-x2: " in header
     assert "// Licence: Apache-2.0" in header
     assert f"// SHA-256 of the weights: {fingerprint(model)}" in header
-    own = random_model(spec(), name="photo-x2")
-    assert "// Licence: that of the model" in shader_text(own)
+    unlisted = random_model(spec(), name="photo-x2")
+    assert "// Licence: that of the model" in shader_text(unlisted)
 
 
 def test_a_name_cannot_add_directives() -> None:

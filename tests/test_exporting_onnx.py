@@ -115,13 +115,15 @@ def test_the_file_holds_integers() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_openvino_is_asked_where_installed(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert [found.runtime for found in export_onnx(QUANTIZED, precision).comparisons] == ["onnxruntime"]
+    assert [comparison.runtime for comparison in export_onnx(QUANTIZED, precision).comparisons] == [
+        "onnxruntime"
+    ]
     monkeypatch.undo()
     pytest.importorskip("openvino", reason="OpenVINO is not installed: exported files were not run there")
-    found = export_onnx(QUANTIZED, precision).comparisons
+    comparison = export_onnx(QUANTIZED, precision).comparisons
     skipped = precision == "int8" and int8_saturates()
-    assert [one.runtime for one in found] == ["onnxruntime"] + ["openvino"] * (not skipped)
-    assert all(one.error <= one.bound for one in found)
+    assert [one.runtime for one in comparison] == ["onnxruntime"] + ["openvino"] * (not skipped)
+    assert all(one.error <= one.bound for one in comparison)
 
 
 @pytest.mark.parametrize(("precision", "change"), [("fp32", 1e-3), ("fp16", 1e-2), ("int8", 3 / 255)])
@@ -151,10 +153,10 @@ def test_the_message_of_an_8_bit_file_names_saturation() -> None:
     expected = np.zeros((1, 3, 20, 20))
     actual = expected.copy()
     actual[0, 1, 3, :2] = 2.4 / 255
-    found = integer_comparison("onnxruntime", actual, expected, "processors without VNNI")
-    assert found.error == 2 / 400
+    comparison = integer_comparison("onnxruntime", actual, expected, "processors without VNNI")
+    assert comparison.error == 2 / 400
     with pytest.raises(OnebranchError, match=r"off by up to 2 grey levels.*5\.0e-03 in onn.*without VNNI"):
-        found.checked("int8 ONNX")
+        comparison.checked("int8 ONNX")
     actual[0, 1, 3, :2] = 1.4 / 255
     assert integer_comparison("onnxruntime", actual, expected).checked("int8 ONNX").error == 0
     actual[0] = np.nan

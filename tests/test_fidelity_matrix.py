@@ -16,21 +16,21 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "pictures
 
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_what_comes_out_is_what_went_in(case):
-    found = measured(case)
-    before, after = found.before, found.after
+    measurement = measured(case)
+    before, after = measurement.before, measurement.after
     height, width = before.samples.shape[:2]
     assert after.samples.shape[:2] == (2 * height, 2 * width)
     assert (before.mode, before.depth, before.alpha) == (case.shown_mode, case.depth, case.alpha)
     assert (after.mode, after.depth, after.alpha) == (case.kept_mode, case.kept_depth, case.alpha)
     assert after.orientation == 1
     assert after.icc == expected_profile(case)
-    assert found.difference < case.limit
+    assert measurement.difference < case.limit
     hard = (
         0.05 if case.target == "GIF" else 0.02 if case.mode == "palette" else 0.01
     )  # edges that come in or out
-    assert found.alpha < hard
+    assert measurement.alpha < hard
     for word, differs in (("become", case.kept_depth != case.depth), ("sRGB", turns_srgb(case))):
-        assert any(word in note for note in found.notes) or not differs
+        assert any(word in note for note in measurement.notes) or not differs
 
 
 def expected_profile(case: Case) -> bytes | None:

@@ -220,19 +220,19 @@ def test_palette_and_one_bit_become_what_they_show(tmp_path, mode):
 def test_first_frame_of_an_animation_with_a_note(tmp_path):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "green", "blue")]
     frames[0].save(tmp_path / "it.gif", save_all=True, append_images=frames[1:])
-    found = read(tmp_path / "it.gif")
-    assert found.pixels.shape == (10, 20, 3)
-    assert np.all(found.pixels == (255, 0, 0))
-    assert found.notes == ("only the first of 3 frames",)
+    decoded = read(tmp_path / "it.gif")
+    assert decoded.pixels.shape == (10, 20, 3)
+    assert np.all(decoded.pixels == (255, 0, 0))
+    assert decoded.notes == ("only the first of 3 frames",)
 
 
 @pytest.mark.fast
 def test_cmyk_becomes_srgb_with_a_note(tmp_path):
     Image.new("CMYK", (8, 6), (0, 0, 0, 0)).save(tmp_path / "it.jpg")
-    found = read(tmp_path / "it.jpg")
-    assert found.pixels.shape == (6, 8, 3)
-    assert as_depth(found.pixels, "uint8").min() >= 250
-    assert found.notes == ("CMYK converted to sRGB by a common press profile",)
+    decoded = read(tmp_path / "it.jpg")
+    assert decoded.pixels.shape == (6, 8, 3)
+    assert as_depth(decoded.pixels, "uint8").min() >= 250
+    assert decoded.notes == ("CMYK converted to sRGB by a common press profile",)
 
 
 @pytest.mark.fast
@@ -505,11 +505,11 @@ SHAPES = {  # height, width, channels, depth, alpha: of what its name says
 @pytest.mark.parametrize("number", SHAPES)
 def test_odd_files_are_read_as_what_they_are(shared_data, number):
     (path,) = (shared_data / "odd").glob(f"{number}_*")
-    found = read(path)
+    decoded = read(path)
     height, width, channels, depth, alpha = SHAPES[number]
-    assert found.pixels.shape == (height, width, channels)
-    assert found.pixels.dtype == depth
-    assert (found.alpha is not None) == alpha
+    assert decoded.pixels.shape == (height, width, channels)
+    assert decoded.pixels.dtype == depth
+    assert (decoded.alpha is not None) == alpha
 
 
 def test_lab_shows_what_the_same_photograph_in_rgb_shows(shared_data):
@@ -538,6 +538,6 @@ def test_samples_of_the_other_order_of_bytes_are_the_same_picture(tmp_path, suff
     pixels = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 999
     swapped = pixels.astype(pixels.dtype.newbyteorder())
     write(Picture(swapped, swapped[..., 0]), tmp_path / f"it{suffix}")
-    found = read(tmp_path / f"it{suffix}")
-    np.testing.assert_array_equal(found.pixels, pixels)
-    np.testing.assert_array_equal(found.alpha, pixels[..., 0])
+    decoded = read(tmp_path / f"it{suffix}")
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+    np.testing.assert_array_equal(decoded.alpha, pixels[..., 0])

@@ -254,7 +254,7 @@ def test_names_that_differ_only_in_their_unicode_form(
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    names = [unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD")]
+    names = [unicodedata.normalize(normal_form, "caf\u00e9.png") for normal_form in ("NFC", "NFD")]
     for seed, name in enumerate(names):
         if (folder / name).exists():
             pytest.skip("this file system does not keep such names apart")

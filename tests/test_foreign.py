@@ -53,11 +53,11 @@ def run(session: onnxruntime.InferenceSession, picture: torch.Tensor) -> np.ndar
     return session.run(None, {session.get_inputs()[0].name: picture.numpy()})[0]
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray) -> None:
     """Within TOLERANCE of the largest value."""
-    assert found.shape == expected.shape
+    assert actual.shape == expected.shape
     assert np.isfinite(expected).all()
-    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(actual - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 def outputs(module: nn.Module, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
@@ -90,8 +90,8 @@ def test_modules_stay_equal_and_cost_no_more(name):
     expected = outputs(module, sizes)
     stored = {key: value.clone() for key, value in module.state_dict().items()}
     merged, report = onebranch.merge(module, network.example())
-    for found, wanted in zip(outputs(merged, sizes), expected, strict=True):
-        assert_close(found, wanted)
+    for actual, wanted in zip(outputs(merged, sizes), expected, strict=True):
+        assert_close(actual, wanted)
     assert all(torch.equal(value, stored[key]) for key, value in module.state_dict().items())
     before, after = (counted(each, network.example()) for each in (module, merged))
     assert_no_more(after, before)
@@ -195,8 +195,8 @@ def test_span_as_it_evaluates_is_not_traced():
     expected = outputs(module, network.sizes)
     with pytest.raises(OnebranchError, match=r"cannot trace .*weights"):
         onebranch.merge(module, network.example())
-    for found, wanted in zip(outputs(module, network.sizes), expected, strict=True):
-        assert (found == wanted).all()
+    for actual, wanted in zip(outputs(module, network.sizes), expected, strict=True):
+        assert (actual == wanted).all()
 
 
 def test_a_network_in_training_mode_is_refused_by_name():

@@ -38,9 +38,9 @@ def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def convolution(rng, draw) -> Convolve:
     kernel = draw(st.sampled_from([(1, 1), (3, 3), (1, 3), (2, 2), (5, 1)]))
     dilations = draw(st.sampled_from([(1, 1), (1, 1), (2, 3)]))
-    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    extent = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
     pads = draw(
-        st.sampled_from([(0, 0, 0, 0), (reach[0] // 2, reach[1] // 2) * 2, (1, 0, 0, 2), tuple(reach) * 2])
+        st.sampled_from([(0, 0, 0, 0), (extent[0] // 2, extent[1] // 2) * 2, (1, 0, 0, 2), tuple(extent) * 2])
     )
     groups = draw(st.sampled_from([1, 1, 2, CHANNELS]))
     weight = numbers(rng, CHANNELS, CHANNELS // groups, *kernel)
@@ -104,21 +104,21 @@ def graphs(draw) -> list[Step]:
 
 
 def form_of(steps: list[Step], value: str) -> AffineForm:
-    forms = {"x": source("x", CHANNELS)}
+    affine_forms = {"x": source("x", CHANNELS)}
     for step in steps:
-        forms[step.value] = apply(step.operation, [forms[name] for name in step.inputs])
-    return without_border(forms[value])
+        affine_forms[step.value] = apply(step.operation, [affine_forms[name] for name in step.inputs])
+    return without_border(affine_forms[value])
 
 
 @given(graphs(), st.integers(0, 100))
 def test_what_has_a_form_equals_it_at_every_size(steps, seed):
     value = steps[-1].value
     try:
-        form = form_of(steps, value)
+        affine_form = form_of(steps, value)
     except Inexact:
         return
     rng = np.random.default_rng(seed)
-    replacement = written(form, value, ())
+    replacement = written(affine_form, value, ())
     for height, width in SIZES:
         picture = {"x": rng.normal(0, 1, (2, CHANNELS, height, width))}
         try:
@@ -127,10 +127,10 @@ def test_what_has_a_form_equals_it_at_every_size(steps, seed):
             continue  # the graph itself does not run at this size: broadcasting, or no pixel to fill
         if any(array.size == 0 for array in met.values()) or not uniform(steps, met):
             continue
-        found = run(replacement, picture, value)[value]
+        actual = run(replacement, picture, value)[value]
         largest = max(np.abs(array).max() for array in met.values())
-        assert found.shape == met[value].shape
-        assert np.abs(found - met[value]).max() <= 1e-12 * largest
+        assert actual.shape == met[value].shape
+        assert np.abs(actual - met[value]).max() <= 1e-12 * largest
 
 
 def uniform(steps: list[Step], met: dict[str, np.ndarray]) -> bool:
@@ -141,18 +141,18 @@ def uniform(steps: list[Step], met: dict[str, np.ndarray]) -> bool:
 
 def test_the_search_for_forms_finds_many():
     """The property above would test nothing if most graphs had no form."""
-    found = []
+    successes = []
 
     @given(graphs())
     def count(steps):
         try:
             form_of(steps, steps[-1].value)
-            found.append(True)
+            successes.append(True)
         except Inexact:
-            found.append(False)
+            successes.append(False)
 
     count()
-    assert sum(found) > 0.4 * len(found) > 10
+    assert sum(successes) > 0.4 * len(successes) > 10
 
 
 WINDOWS = [
@@ -165,11 +165,11 @@ WINDOWS = [
 ]
 
 
-def reads(own: Window, length: int) -> list[set[int]]:
+def reads(of: Window, length: int) -> list[set[int]]:
     """For every output pixel, the set of input pixels that it reads, without those beyond the ends."""
-    count = (length + own.slack) // own.stride + 1
+    count = (length + of.slack) // of.stride + 1
     return [
-        {p for i in range(own.taps) if 0 <= (p := y * own.stride + own.first + own.step * i) < length}
+        {p for i in range(of.taps) if 0 <= (p := y * of.stride + of.first + of.step * i) < length}
         for y in range(count)
     ]
 
@@ -181,7 +181,7 @@ def test_windows_read_what_their_arithmetic_says(length):
         for outer in WINDOWS:
             if outer.before or outer.after or not middle:
                 continue
-            expected = [set().union(*(middle[y] for y in places)) for places in reads(outer, len(middle))]
+            expected = [set().union(*(middle[y] for y in rows)) for rows in reads(outer, len(middle))]
             given = reads(after(outer, inner), length)
             assert len(given) == len(expected)
             assert all(wide >= exact for wide, exact in zip(given, expected, strict=True))
@@ -226,13 +226,13 @@ def test_a_bias_before_zero_padding_needs_a_border_map_and_is_exact_with_it():
             ("a",),
         ),
     ]
-    form = form_of(steps, "b")
-    assert form.needs_border_map
-    replacement = written(form, "b", ())
+    affine_form = form_of(steps, "b")
+    assert affine_form.needs_border_map
+    replacement = written(affine_form, "b", ())
     for height, width in ((1, 1), (1, 7), (3, 3), (5, 5)):
         picture = {"x": rng.normal(0, 1, (1, CHANNELS, height, width))}
-        expected, found = run(steps, picture, "b")["b"], run(replacement, picture, "b")["b"]
-        assert np.abs(expected - found).max() < 1e-12
+        expected, actual = run(steps, picture, "b")["b"], run(replacement, picture, "b")["b"]
+        assert np.abs(expected - actual).max() < 1e-12
 
 
 def test_two_padded_convolutions_are_not_one():
@@ -260,5 +260,5 @@ def test_the_definition_of_convolution_agrees_with_an_independent_one():
                         v, u = 2 * y + k - 1, 2 * x + l - 1
                         if 0 <= v < 5 and 0 <= u < 5:
                             scipy_like[0, o, y, x] += weight[o, 0, k, l] * picture[0, o, v, u]
-    found = compute(Convolve(weight, None, 2, (2, 2), (1, 1), Padding.uniform(1)), [picture])
-    assert np.abs(found - scipy_like).max() < 1e-14
+    actual = compute(Convolve(weight, None, 2, (2, 2), (1, 1), Padding.uniform(1)), [picture])
+    assert np.abs(actual - scipy_like).max() < 1e-14

@@ -39,16 +39,16 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(int(rng.integers(1, 9))):
         if not changed:
             break
-        place, length = int(rng.integers(len(changed))), int(rng.integers(1, 64))
+        offset, length = int(rng.integers(len(changed))), int(rng.integers(1, 64))
         match int(rng.integers(6)):
             case 0 | 1 | 2:
-                changed[place] = int(rng.integers(256))
+                changed[offset] = int(rng.integers(256))
             case 3:
-                del changed[place : place + length]
+                del changed[offset : offset + length]
             case 4:
-                changed[place:place] = changed[place : place + length]
+                changed[offset:offset] = changed[offset : offset + length]
             case _:
-                del changed[max(place, len(changed) // 8) :]
+                del changed[max(offset, len(changed) // 8) :]
     return bytes(changed)
 
 

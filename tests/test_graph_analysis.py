@@ -65,8 +65,8 @@ def measured(runtime: ForeignRuntime) -> Padding:
     In whole cells of `multiple` pixels, around the output pixels of a cell in the middle.
     """
     known, run = runtime.halo, as_picture(runtime)
-    reach = max(known.top, known.bottom, known.left, known.right)
-    middle = -(-(reach + known.multiple) // known.multiple) * known.multiple
+    widest = max(known.top, known.bottom, known.left, known.right)
+    middle = -(-(widest + known.multiple) // known.multiple) * known.multiple
     end = middle + known.multiple
     picture = picture_of(runtime, *(2 * middle + known.multiple,) * 2)
     base, sides = run(picture), []

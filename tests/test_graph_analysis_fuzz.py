@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 WIDTH = 4
 """Channels of every value."""
 
-LARGEST = 9
+MAX_GROWTH = 9
 """Output pixels for one input pixel, along an axis, that a network may have within it."""
 
 Choose = np.random.Generator
@@ -105,10 +105,12 @@ def resize(d: Growing) -> None:
         0.25,
     ]  # for others, ONNX Runtime rounds positions to float32: 5e-5 of a pixel at pixel 400
     scale = float(d.choose.choice([*exact, 1.5, 3] if mode == "nearest" else exact))
-    places = ("half_pixel", "asymmetric", "pytorch_half_pixel")[d.number(0, 2)]
-    own = {"antialias": 1} if mode != "nearest" and places == "half_pixel" and d.number(0, 1) else {}
+    coordinates = ("half_pixel", "asymmetric", "pytorch_half_pixel")[d.number(0, 2)]
+    antialiasing = (
+        {"antialias": 1} if mode != "nearest" and coordinates == "half_pixel" and d.number(0, 1) else {}
+    )
     scales = d.constant(f"n{len(d.constants)}", np.array([1, 1, scale, scale], np.float32))
-    d.then("Resize", "", scales, mode=mode, coordinate_transformation_mode=places, **own)
+    d.then("Resize", "", scales, mode=mode, coordinate_transformation_mode=coordinates, **antialiasing)
     d.scale *= scale
 
 
@@ -156,7 +158,7 @@ def random_network(seed: int) -> onnx.ModelProto:
     random = np.random.default_rng(seed)
     d = Growing(random)
     for _ in range(d.number(1, 6)):
-        steps = [s for s in STEPS if s not in (transpose, shuffle, resize) or d.scale < LARGEST / 3]
+        steps = [s for s in STEPS if s not in (transpose, shuffle, resize) or d.scale < MAX_GROWTH / 3]
         steps[d.number(0, len(steps) - 1)](d)
     d.conv(d.value, "tail", 3, 1)
     for axis in (2, 3):
@@ -174,20 +176,20 @@ def missing_pixels(d: Growing, axis: int) -> int:
         analyze(graph_of(d.model(d.value, opset=19, version=8)))
     except OnebranchError as error:
         word = "rows" if axis == 2 else "columns"
-        found = re.search(rf"times the picture's {word} ([+-]\d+)", str(error))
-        return -int(found[1]) if found else 0
+        match = re.search(rf"times the picture's {word} ([+-]\d+)", str(error))
+        return -int(match[1]) if match else 0
     return 0
 
 
 def check(seed: int, path: Path) -> GraphAnalysis:
     """Raise AssertionError unless tiles equal the whole."""
     write(random_network(seed), path, overwrite=True)
-    found = read_foreign(path)
-    assert found.refusal == ""
-    analysis = found.usable()[1]
+    model = read_foreign(path)
+    assert model.refusal == ""
+    analysis = model.usable()[1]
     assert analysis.unsupported == ""
     assert analysis.halo is not None
-    runtime = ForeignRuntime(found, threads=1)
+    runtime = ForeignRuntime(model, threads=1)
     random = np.random.default_rng(seed)
     height, width = (int(random.integers(1, 90)) for _ in range(2))
     picture = random.random((height, width, 3), np.float32)

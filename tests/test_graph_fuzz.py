@@ -91,8 +91,8 @@ def test_many_random_graphs(fuzz_seconds):
     @given(PROGRAMS, SEEDS, st.integers(0, 2**15), st.sampled_from(OPTIONS))
     @settings(max_examples=50, derandomize=False, database=None, suppress_health_check=QUIET)
     def try_some(program, number, also, options):
-        found = hold(onnx_variant(program, number, also), options)
-        outcomes[found] = outcomes.get(found, 0) + 1
+        outcome = hold(onnx_variant(program, number, also), options)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     until(fuzz_seconds, try_some)
     assert outcomes["merged"] > outcomes.get("refused", 0) + outcomes.get("broken", 0), outcomes

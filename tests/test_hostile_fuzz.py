@@ -42,7 +42,7 @@ def test_every_seed_is_a_valid_picture(tmp_path):
         for name, content in seeds().items():
             path.write_bytes(content)
             answer = worker.ask(path)
-            assert (answer.told, answer.fault) == (["read"], ""), name
+            assert (answer.outcome, answer.fault) == (["read"], ""), name
 
 
 @pytest.mark.fast
@@ -65,7 +65,7 @@ def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, fuzz_seconds
             path.write_bytes(content)
             answer = worker.ask(path)
             path.unlink()
-            outcomes["fault" if answer.fault else answer.told[0]] += 1
+            outcomes["fault" if answer.fault else answer.outcome[0]] += 1
             if answer.fault:
                 faults.append(f"case {number} ({name}): {answer.fault}")
     print(f"\n{outcomes.total()} damaged pictures: {dict(outcomes)}")

@@ -172,7 +172,7 @@ def test_the_report_says_that_and_why_the_size_is_fixed(run: CommandLine, file, 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_torchscript_export_that_fixed_its_size_is_told_so() -> None:
+def test_a_torchscript_export_that_fixed_its_size_gets_a_note() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: its exporter was not tried")
 
     class Shuffle(torch.nn.Module):

@@ -64,8 +64,8 @@ def test_head_and_tail_by_hand() -> None:
     # head: 2 x - 0.5, leaky: -0.5, 0, 0.125 (half a step: to even 0), 0.375 (1.5: to 2), 1.5, 200 -> 255
     # in steps above the zero point: -0.5 * 0.1 / 0.25 = -0.2 -> 0; 0; 0; 2; 6; 245
     # tail: 6 levels of 0.5 times the step of 0.25, bias 0.5 in units of 0.125 is 4
-    found = outputs(spec, weights, record, [0, 0.25, 0.3125, 0.4375, 1, 100])
-    assert found == [(6 * q + 4) * 0.125 for q in (0, 0, 0, 2, 6, 245)]
+    actual = outputs(spec, weights, record, [0, 0.25, 0.3125, 0.4375, 1, 100])
+    assert actual == [(6 * q + 4) * 0.125 for q in (0, 0, 0, 2, 6, 245)]
 
 
 def test_zero_padding_is_the_zero_point_and_the_sums_are_integers() -> None:
@@ -80,8 +80,8 @@ def test_zero_padding_is_the_zero_point_and_the_sums_are_integers() -> None:
         ],
     }
     column = np.array([5, -7, 127], F).reshape(1, 3, 1)
-    found = run_integer(spec, weights, record, column)[0, :, 0]
-    assert found.tolist() == [-2 * 5 + 3 * -7, 5 + 14 + 3 * 127, -7 - 254]
+    actual = run_integer(spec, weights, record, column)[0, :, 0]
+    assert actual.tolist() == [-2 * 5 + 3 * -7, 5 + 14 + 3 * 127, -7 - 254]
 
 
 def replace_tail(spec: NetworkSpec, kernel: str) -> NetworkSpec:
@@ -132,14 +132,14 @@ def pixel_by_pixel(model: Model, picture: np.ndarray) -> np.ndarray:
     """The integer network as it is defined, in Python integers and float32 scalars."""
     spec, layers, kept, value = model.spec, model.quantization["layers"], [], None
     for index, (name, block, inputs) in enumerate(spec.walk()):
-        tensors, own = within(model.weights, name), layers[index]
+        tensors, record = within(model.weights, name), layers[index]
         weight = tensors["branches.0.0.weight"]
         bias = tensors.get("branches.0.0.bias", np.zeros(block.width, F))
         slopes = {"relu": 0, "leaky_relu": LEAKY_SLOPE, "none": 1}.get(block.activation)
         slopes = tensors["activation.weight"] if slopes is None else [F(slopes)] * block.width
         skips = [skip for skip in spec.skips if skip.target == index]
         rows, columns = picture.shape[1:]
-        result = np.zeros((block.width, rows, columns), F if "output" not in own else np.uint8)
+        result = np.zeros((block.width, rows, columns), F if "output" not in record else np.uint8)
         raw = np.zeros((block.width, rows, columns), np.uint8)
         for o, y, x in np.ndindex(*result.shape):
             if index == 0:
@@ -148,33 +148,33 @@ def pixel_by_pixel(model: Model, picture: np.ndarray) -> np.ndarray:
                     v, u = y + k - weight.shape[2] // 2, x + l - weight.shape[3] // 2
                     if 0 <= v < rows and 0 <= u < columns:
                         f = F(f + F(picture[i, v, u] * weight[o, i, k, l]))
-                factor = F(1 / own["output"]["scale"])
+                factor = F(1 / record["output"]["scale"])
             else:
-                read, unit = layers[index - 1]["output"], own["weight_scales"][o]
+                read, unit = layers[index - 1]["output"], record["weight_scales"][o]
                 total = round(float(bias[o]) / (read["scale"] * unit))
                 for i, k, l in np.ndindex(*weight.shape[1:]):
                     v, u = y + k - weight.shape[2] // 2, x + l - weight.shape[3] // 2
                     if 0 <= v < rows and 0 <= u < columns:
                         level = max(-127, min(127, round(float(weight[o, i, k, l]) / unit)))
                         total += level * (int(value[i, v, u]) - read["zero_point"])
-                plain = "output" not in own or skips
+                plain = "output" not in record or skips
                 f = F(
                     F(total)
-                    * F(read["scale"] * unit if plain else read["scale"] * unit / own["output"]["scale"])
+                    * F(read["scale"] * unit if plain else read["scale"] * unit / record["output"]["scale"])
                 )
-                factor = F(1 / own["output"]["scale"]) if skips else F(1)
+                factor = F(1 / record["output"]["scale"]) if skips else F(1)
             f = F(f * slopes[o]) if f < 0 else f
-            if "output" not in own:
+            if "output" not in record:
                 result[o, y, x] = f
                 continue
-            if "raw" in own:
-                raw[o, y, x] = eight_bits(F(f * F(1 / own["raw"]["scale"])), own["raw"])
+            if "raw" in record:
+                raw[o, y, x] = eight_bits(F(f * F(1 / record["raw"]["scale"])), record["raw"])
             for skip in skips:
                 source, meaning = kept[skip.source]
                 f = F(f + F(F(int(source[o, y, x]) - meaning["zero_point"]) * F(meaning["scale"])))
-            result[o, y, x] = eight_bits(F(f * factor), own["output"])
+            result[o, y, x] = eight_bits(F(f * factor), record["output"])
         value = result
-        kept.append((raw, own["raw"]) if "raw" in own else (result, own.get("output")))
+        kept.append((raw, record["raw"]) if "raw" in record else (result, record.get("output")))
     return value
 
 
@@ -188,9 +188,9 @@ def eight_bits(units: np.float32, to: dict) -> int:
 def test_arrays_equal_the_loop_over_pixels(spec: NetworkSpec, seed: int, height: int, width: int) -> None:
     model = random_quantized(spec, seed)
     picture = np.random.default_rng(seed).random((spec.channels, height, width)).astype(F)
-    found = run_integer(spec, model.weights, model.quantization, picture)
-    assert found.dtype == F
-    assert np.array_equal(found, pixel_by_pixel(model, picture))
+    actual = run_integer(spec, model.weights, model.quantization, picture)
+    assert actual.dtype == F
+    assert np.array_equal(actual, pixel_by_pixel(model, picture))
 
 
 def error_bound(model: Model) -> float:
@@ -225,8 +225,8 @@ def test_the_error_is_rounding_and_nothing_else(spec: NetworkSpec, seed: int) ->
     picture = np.random.default_rng(seed).random((1, spec.channels, 12, 13))
     picture = filled(picture, spec.scale) if spec.task == "downscale" else picture
     *_, (_, exact) = run_layers(spec, model.weights, picture)
-    found = run_integer(spec, model.weights, model.quantization, picture[0].astype(F))
-    assert np.abs(found - exact[0]).max() <= error_bound(model) + 1e-4
+    actual = run_integer(spec, model.weights, model.quantization, picture[0].astype(F))
+    assert np.abs(actual - exact[0]).max() <= error_bound(model) + 1e-4
 
 
 @given(integer_specs(), st.integers(0, 2**32 - 1))
@@ -235,13 +235,13 @@ def test_after_the_tail_it_is_the_float_network(spec: NetworkSpec, seed: int) ->
     """The float network with the integer tail's output in the place of its own."""
     model = random_quantized(spec, seed)
     pictures = np.random.default_rng(seed).random((2, spec.channels, 5, 6)).astype(F)
-    found = run_integer_network(spec, model.weights, model.quantization, pictures)
+    actual = run_integer_network(spec, model.weights, model.quantization, pictures)
     exact = run_network(spec, model.weights, pictures)
-    assert found.shape == exact.shape and found.dtype == F
+    assert actual.shape == exact.shape and actual.dtype == F
     silent = {n: v * F(0) if n.startswith("tail.") else v for n, v in model.weights.items()}
     quiet = replace(model, weights=silent)
-    found = run_integer_network(spec, quiet.weights, quiet.quantization, pictures)
-    assert np.array_equal(found, run_network(spec, quiet.weights, pictures))
+    actual = run_integer_network(spec, quiet.weights, quiet.quantization, pictures)
+    assert np.array_equal(actual, run_network(spec, quiet.weights, pictures))
 
 
 @pytest.mark.parametrize("factor", [1e-8, 1e-9])

@@ -30,8 +30,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(*paths: str, recursive: bool = False, results: tuple[str, ...] = ()) -> list[str]:
-    sources = sources_of(paths, recursive, [Path(place) for place in results])
+def pictures_of(*paths: str, recursive: bool = False, results: tuple[str, ...] = ()) -> list[str]:
+    sources = sources_of(paths, recursive, [Path(folder) for folder in results])
     return [source.path.as_posix() for source in sources.pictures]
 
 
@@ -43,9 +43,9 @@ def targets(sources: list[str], naming: Naming, **values: object) -> list[str]:
 
 
 def test_folders_are_searched_as_deep_as_is_asked(tree: Path) -> None:
-    assert found("in") == ["in/a.jpg", "in/b.PNG"]
+    assert pictures_of("in") == ["in/a.jpg", "in/b.PNG"]
     everything = ["in/a.jpg", "in/b.PNG", "in/deep/c.ico", "in/deep/er/d.jp2"]
-    assert found("in", recursive=True) == everything
+    assert pictures_of("in", recursive=True) == everything
     jobs = jobs_for(sources_of(["in"], recursive=True).pictures, Path("out"))
     names = [job.target.as_posix() for job in jobs]
     assert names == ["out/a.jpg", "out/b.PNG", "out/deep/c.png", "out/deep/er/d.png"]
@@ -64,13 +64,13 @@ def test_folders_are_searched_as_deep_as_is_asked(tree: Path) -> None:
     ],
 )
 def test_patterns_that_the_shell_left_alone(tree: Path, pattern: str, names: list[str]) -> None:
-    assert found(pattern) == names
-    assert found(str(tree / pattern)) == [str(tree / name) for name in names]
+    assert pictures_of(pattern) == names
+    assert pictures_of(str(tree / pattern)) == [str(tree / name) for name in names]
 
 
 def test_a_file_of_that_very_name_wins_over_the_pattern(tree: Path) -> None:
     (tree / "in" / "[a].jpg").touch()
-    assert found("in/[a].jpg") == ["in/[a].jpg"]
+    assert pictures_of("in/[a].jpg") == ["in/[a].jpg"]
 
 
 def test_a_pattern_mirrors_what_it_has_found_in_folders_only_if_asked(tree: Path) -> None:
@@ -82,21 +82,21 @@ def test_a_pattern_mirrors_what_it_has_found_in_folders_only_if_asked(tree: Path
 @pytest.mark.parametrize("wrong", ["in/*.webp", "none/*.png", "in/?"])
 def test_a_pattern_that_fits_nothing_is_an_error(tree: Path, wrong: str) -> None:
     with pytest.raises(OnebranchError, match="none that matches this pattern"):
-        found(wrong)
+        pictures_of(wrong)
 
 
 def test_what_is_named_is_taken_once_and_as_it_is(tree: Path) -> None:
-    assert found("in/note.txt", "in/a.jpg", "in", "absent.png") == [
+    assert pictures_of("in/note.txt", "in/a.jpg", "in", "absent.png") == [
         "in/note.txt",
         "in/a.jpg",
         "in/b.PNG",
         "absent.png",
     ]
     with pytest.raises(OnebranchError, match="a picture's name is empty"):
-        found("")
+        pictures_of("")
     (tree / "empty").mkdir()
     with pytest.raises(OnebranchError, match="no picture in 'empty'"):
-        found("in", "empty")
+        pictures_of("in", "empty")
 
 
 def test_links_that_lead_out_are_left_out_with_a_note(tree: Path) -> None:
@@ -116,16 +116,16 @@ def test_links_that_lead_out_are_left_out_with_a_note(tree: Path) -> None:
         deep = sources_of(paths, recursive=True)
         assert [s.path.name for s in deep.pictures] == ["a.jpg", "b.PNG", "c.ico", "d.jp2", "inside.png"]
         assert deep.left_out == ("2 links lead out of 'in': left out, 'in/else' is the first", broken)
-    assert found("in/out.png") == ["in/out.png"]  # it was named
+    assert pictures_of("in/out.png") == ["in/out.png"]  # it was named
 
 
 def test_results_below_the_pictures_are_not_enhanced_again(tree: Path) -> None:
     (tree / "in" / "big").mkdir()
     (tree / "in" / "big" / "a.jpg").touch()
-    assert "in/big/a.jpg" in found("in", recursive=True)
-    assert "in/big/a.jpg" not in found("in", recursive=True, results=("in/big",))
-    assert "in/big/a.jpg" not in found("in/**", results=("in/../in/big",))
-    assert found("in/big", recursive=True, results=("in/big",)) == ["in/big/a.jpg"]
+    assert "in/big/a.jpg" in pictures_of("in", recursive=True)
+    assert "in/big/a.jpg" not in pictures_of("in", recursive=True, results=("in/big",))
+    assert "in/big/a.jpg" not in pictures_of("in/**", results=("in/../in/big",))
+    assert pictures_of("in/big", recursive=True, results=("in/big",)) == ["in/big/a.jpg"]
 
 
 def test_results_beside_the_pictures_are_not_enhanced_again(tree: Path) -> None:
@@ -160,7 +160,7 @@ def test_names_by_a_template() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "form", "words"),
+    ("template", "suffix", "words"),
     [
         ("{name}{suffix}", None, "unknown field '{name}'"),
         ("{stme}{suffix}", None, "did you mean 'stem'"),
@@ -179,9 +179,9 @@ def test_names_by_a_template() -> None:
         (None, "jp2", "unknown format 'jp2'"),
     ],
 )
-def test_wrong_names_are_one_line(template: str | None, form: str | None, words: str) -> None:
+def test_wrong_names_are_one_line(template: str | None, suffix: str | None, words: str) -> None:
     with pytest.raises(OnebranchError, match=words):
-        Naming(template, form)
+        Naming(template, suffix)
 
 
 def test_every_field_is_explained() -> None:

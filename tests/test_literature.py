@@ -106,9 +106,9 @@ def stored(block: nn.Module) -> dict[str, np.ndarray]:
 def as_module(kernel: Kernel, inputs: int) -> nn.Conv2d:
     """The convolution of that kernel, padded by its radius with zeros."""
     weight = torch.from_numpy(kernel["weight"])
-    outputs, own, *sides = weight.shape
+    outputs, group_inputs, *sides = weight.shape
     padding = [side // 2 for side in sides]
-    module = nn.Conv2d(inputs, outputs, sides, padding=padding, groups=inputs // own)
+    module = nn.Conv2d(inputs, outputs, sides, padding=padding, groups=inputs // group_inputs)
     bias = torch.zeros(outputs) if kernel["bias"] is None else torch.from_numpy(kernel["bias"])
     module.load_state_dict({"weight": weight, "bias": bias})
     return module
@@ -122,20 +122,20 @@ def assert_same_kernels(merged: nn.Module, planned: Sequence[Kernel], inputs: in
     ran = counted(merged, torch.zeros(1, inputs, 9, 11))
     assert len(ran.convolutions) == len(planned)
     assert ran.normalizations == 0
-    for found, expected in zip(ran.convolutions, planned, strict=True):
-        assert_rounded_alike(found.weight.numpy(), expected["weight"])
+    for actual, expected in zip(ran.convolutions, planned, strict=True):
+        assert_rounded_alike(actual.weight.numpy(), expected["weight"])
         none = np.zeros(len(expected["weight"]), np.float32)
-        bias = none if found.bias is None else found.bias.numpy()
+        bias = none if actual.bias is None else actual.bias.numpy()
         assert_rounded_alike(bias, none if expected["bias"] is None else expected["bias"])
 
 
-def assert_rounded_alike(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_rounded_alike(actual: np.ndarray, expected: np.ndarray) -> None:
     """At most one unit in the last place apart."""
-    assert found.shape == expected.shape
-    assert found.dtype == expected.dtype == np.float32
-    last = np.spacing(np.maximum(np.abs(found), np.abs(expected)))
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype == np.float32
+    last = np.spacing(np.maximum(np.abs(actual), np.abs(expected)))
     rounding = 1e-13 * np.abs(expected).max()
-    assert (np.abs(found - expected) <= last + rounding).all()
+    assert (np.abs(actual - expected) <= last + rounding).all()
 
 
 def assert_same_outputs(original: nn.Module, merged: nn.Module, inputs: int) -> None:
@@ -144,15 +144,15 @@ def assert_same_outputs(original: nn.Module, merged: nn.Module, inputs: int) -> 
     for size in SIZES:
         pictures = torch.randn(2, inputs, *size, generator=generator)
         with torch.no_grad():
-            expected, found = original(pictures), merged(pictures)
-        assert_close(found, expected, size)
+            expected, actual = original(pictures), merged(pictures)
+        assert_close(actual, expected, size)
 
 
-def assert_close(found: Tensor, expected: Tensor, size: tuple[int, int]) -> None:
+def assert_close(actual: Tensor, expected: Tensor, size: tuple[int, int]) -> None:
     """Equal shapes, and differences within TOLERANCE of the largest value."""
-    assert found.shape == expected.shape, size
+    assert actual.shape == expected.shape, size
     assert torch.isfinite(expected).all(), size
-    error = float((found - expected).abs().max() / expected.abs().max())
+    error = float((actual - expected).abs().max() / expected.abs().max())
     assert error <= TOLERANCE, (size, error)
 
 

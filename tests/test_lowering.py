@@ -139,7 +139,7 @@ def measured_halo(spec: NetworkSpec, seed: int) -> tuple[int, int, int, int]:
     picture = np.random.default_rng(seed).random((1, spec.channels, side, side))
     base = run_network(spec, model.weights, picture)
     middle = cells // 2
-    reach = []
+    sides = []
     for axis in (0, 1):
         before = after = 0
         for pixel in range(side):
@@ -150,17 +150,17 @@ def measured_halo(spec: NetworkSpec, seed: int) -> tuple[int, int, int, int]:
             if lines.max() > 1e-13:
                 before = max(before, middle * multiple - pixel)
                 after = max(after, pixel - (middle + 1) * multiple + 1)
-        reach += [before, after]
-    return tuple(reach)
+        sides += [before, after]
+    return tuple(sides)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(network_specs(), st.integers(0, 9))
 def test_halo_covers_what_the_network_needs(spec: NetworkSpec, seed: int) -> None:
-    found = halo(lower(spec, random_model(spec).weights))
+    actual = halo(lower(spec, random_model(spec).weights))
     needed = measured_halo(spec, seed)
     assert all(
-        f >= n for f, n in zip((found.top, found.bottom, found.left, found.right), needed, strict=True)
+        f >= n for f, n in zip((actual.top, actual.bottom, actual.left, actual.right), needed, strict=True)
     )
 
 
@@ -180,8 +180,8 @@ def test_halo_covers_what_the_network_needs(spec: NetworkSpec, seed: int) -> Non
 )
 def test_halo_is_exact(options: dict, expected: tuple[int, int, int, int]) -> None:
     spec = spec_of(**options)
-    found = halo(lower(spec, random_model(spec).weights))
-    assert (found.top, found.bottom, found.left, found.right) == expected
+    actual = halo(lower(spec, random_model(spec).weights))
+    assert (actual.top, actual.bottom, actual.left, actual.right) == expected
     assert measured_halo(spec, 3) == expected
 
 

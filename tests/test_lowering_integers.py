@@ -50,9 +50,9 @@ def power(scale: float) -> float:
     return 2.0 ** math.ceil(math.log2(scale))
 
 
-def to_power(own: dict) -> dict:
+def to_power(params: dict) -> dict:
     """A range whose scale is a power of two, its zero point where it was."""
-    return {"scale": power(own["scale"]), "zero_point": own["zero_point"]}
+    return {"scale": power(params["scale"]), "zero_point": params["zero_point"]}
 
 
 def record_of(model: Model) -> Quantization:

@@ -378,7 +378,7 @@ class Branching(torch.nn.Module):
     ],
     ids=["channels", "attribute", "control flow"],
 )
-def test_a_module_that_fails_by_itself_is_told_from_one_that_cannot_be_traced(module, reason):
+def test_a_module_that_fails_by_itself_is_distinguished_from_one_that_cannot_be_traced(module, reason):
     with pytest.raises(OnebranchError) as caught:
         onebranch.merge(module.eval(), torch.rand(1, 3, 8, 8))
     assert reason in str(caught.value)

@@ -121,9 +121,9 @@ def test_two_routes_agree_on_the_shipped_network(branches):
     lowered = lower(by_plan.spec, by_plan.weights).constants
     weights = sorted((w for w in lowered.values() if w.ndim == 4), key=np.sum)
     graph = {t.name: numpy_helper.to_array(t) for t in by_graph.graph.initializer}
-    found = sorted((w for w in graph.values() if w.ndim == 4), key=np.sum)
-    assert report.convolutions[1] == len(weights) == len(found)
-    for expected, given in zip(weights, found, strict=True):
+    actual = sorted((w for w in graph.values() if w.ndim == 4), key=np.sum)
+    assert report.convolutions[1] == len(weights) == len(actual)
+    for expected, given in zip(weights, actual, strict=True):
         assert np.abs(expected - given).max() <= 1e-6 * np.abs(expected).max()
 
 

@@ -37,7 +37,7 @@ EXACT = [".jpg", ".png", ".webp", ".avif"]
 
 THUMBNAIL = b"\xff\xd8\xff\xe0 the old picture, small \xff\xd9"
 NOTE = b"MakerNote\0" + bytes(range(100, 160))
-PLACE = (51, 1, 28, 1, 38991, 1000)
+LOCATION = (51, 1, 28, 1, 38991, 1000)
 """Degrees, minutes and seconds north, as numerators and denominators."""
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -49,7 +49,7 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.
 <xmp:Thumbnails><rdf:Alt><rdf:li><xmpGImg:image>/9j/4AAQ</xmpGImg:image></rdf:li></rdf:Alt></xmp:Thumbnails>
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
-PLACES = (b"51,28", b"0,0.0738W", b"0.00123", b"51.4774", b"GPS", b"GpsL")
+LOCATION_PARTS = (b"51,28", b"0,0.0738W", b"0.00123", b"51.4774", b"GPS", b"GpsL")
 """The part of XMP that holds a location."""
 
 
@@ -77,7 +77,7 @@ def block(order="<", orientation=6, size=(20, 30)):
         0xA003: number(4, size[0]),
         0xFDE8: (2, 12, b"Owner: Jane\0"),
     }
-    place = {1: (2, 2, b"N\0"), 2: (5, 3, struct.pack(order + "6I", *PLACE))}
+    location = {1: (2, 2, b"N\0"), 2: (5, 3, struct.pack(order + "6I", *LOCATION))}
     first = {
         0x010F: (2, 10, b"The Maker\0"),
         0x0112: number(3, orientation),
@@ -86,7 +86,7 @@ def block(order="<", orientation=6, size=(20, 30)):
         0xC4A5: (7, 14, b"PrintIM\x000300\0\0"),
     }
     at = [8]
-    for content in (directory(order, 0, first), directory(order, 0, details), directory(order, 0, place)):
+    for content in (directory(order, 0, first), directory(order, 0, details), directory(order, 0, location)):
         at.append(at[-1] + len(content))
     first[0x8769], first[0x8825] = number(4, at[1]), number(4, at[2])
     second = directory(order, at[3], {0x0201: number(4, 0), 0x0202: number(4, len(THUMBNAIL))})
@@ -97,7 +97,7 @@ def block(order="<", orientation=6, size=(20, 30)):
     parts = (
         directory(order, 8, first, at[3]),
         directory(order, at[1], details),
-        directory(order, at[2], place),
+        directory(order, at[2], location),
     )
     return b"Exif\0\0" + head + b"".join(parts) + second + THUMBNAIL
 
@@ -118,8 +118,8 @@ def raw_exif(path):
 def test_makers_notes_and_private_tags_stay_where_they_are(tmp_path, suffix, order):
     exif = block(order, orientation=1)
     written(tmp_path / f"it{suffix}", exif=exif)
-    found = raw_exif(tmp_path / f"it{suffix}")
-    assert found.index(NOTE) == exif.index(NOTE) - 6
+    actual = raw_exif(tmp_path / f"it{suffix}")
+    assert actual.index(NOTE) == exif.index(NOTE) - 6
     with Image.open(tmp_path / f"it{suffix}") as image:
         image.load()
         tags = image.getexif()
@@ -182,9 +182,9 @@ def test_stripped_files_have_the_profile_and_nothing_else(tmp_path, suffix):
 def test_no_byte_of_the_location_is_left_and_all_else_is(tmp_path, suffix, order):
     content = written(tmp_path / f"it{suffix}", Encoding(strip_location=True), exif=block(order, 1), xmp=XMP)
     for sign in "<>":
-        assert struct.pack(sign + "6I", *PLACE) not in content
-        assert struct.pack(sign + "II", *PLACE[4:]) not in content
-    assert not any(place in content for place in PLACES)
+        assert struct.pack(sign + "6I", *LOCATION) not in content
+        assert struct.pack(sign + "II", *LOCATION[4:]) not in content
+    assert not any(part in content for part in LOCATION_PARTS)
     with Image.open(tmp_path / f"it{suffix}") as image:
         tags = image.getexif()
         assert not tags.get_ifd(0x8825)
@@ -192,19 +192,19 @@ def test_no_byte_of_the_location_is_left_and_all_else_is(tmp_path, suffix, order
         assert tags[0x010F] == "The Maker"
         assert tags.get_ifd(0x8769)[0x8827] == 200
     assert NOTE in content
-    found = read(tmp_path / f"it{suffix}").metadata.xmp
-    assert not any(place in found for place in PLACES)
-    assert b'exif:ISOSpeed="200"' in found
-    assert b"<dc:creator>Jane</dc:creator>" in found
+    xmp = read(tmp_path / f"it{suffix}").metadata.xmp
+    assert not any(part in xmp for part in LOCATION_PARTS)
+    assert b'exif:ISOSpeed="200"' in xmp
+    assert b"<dc:creator>Jane</dc:creator>" in xmp
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_location_is_kept_unless_it_is_removed(tmp_path, suffix):
     """Otherwise the test above would prove nothing."""
     content = written(tmp_path / f"it{suffix}", exif=block("<", 1), xmp=XMP)
-    assert struct.pack("<6I", *PLACE) in content
-    assert all(place in read(tmp_path / f"it{suffix}").metadata.xmp for place in PLACES)
-    assert all(place in content for place in PLACES) or suffix == ".png"  # where XMP is compressed
+    assert struct.pack("<6I", *LOCATION) in content
+    assert all(part in read(tmp_path / f"it{suffix}").metadata.xmp for part in LOCATION_PARTS)
+    assert all(part in content for part in LOCATION_PARTS) or suffix == ".png"  # where XMP is compressed
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -213,19 +213,19 @@ def test_a_location_that_is_stored_twice_is_removed_twice(order):
     head = exif.index(struct.pack(order + "HH", 0xC4A5, 7))
     link = exif.index(struct.pack(order + "HH", 0x8825, 4))
     twice = exif[:head] + exif[link : link + 12] + exif[head + 12 :]
-    found = without_location(Metadata(exif=twice)).exif
-    assert struct.pack(order + "H", 0x8825) not in found
-    assert struct.pack(order + "6I", *PLACE) not in found
+    cleaned = without_location(Metadata(exif=twice)).exif
+    assert struct.pack(order + "H", 0x8825) not in cleaned
+    assert struct.pack(order + "6I", *LOCATION) not in cleaned
 
 
 def test_xmp_says_upright():
-    for form in (
+    for notation in (
         b'tiff:Orientation="%d"',
         b"tiff:Orientation = '%d'",
         b"<tiff:Orientation>%d</tiff:Orientation>",
     ):
         for number in range(1, 9):
-            assert xmp_packet.set_upright(form % number) == form % 1
+            assert xmp_packet.set_upright(notation % number) == notation % 1
     assert (
         xmp_packet.set_upright(b'exif:Orientation="60" tiff:Orientation="9"')
         == b'exif:Orientation="60" tiff:Orientation="9"'
@@ -264,8 +264,8 @@ def test_edits_keep_the_length_and_never_fail(edit):
             for at in rng.integers(0, len(whole), rng.integers(0, 4)):
                 damaged[at] = rng.integers(256)
             given = bytes(damaged[: rng.integers(0, len(whole) + 1)])
-            found = edit(given)
-            assert found is None or len(found) == len(given)
+            edited = edit(given)
+            assert edited is None or len(edited) == len(given)
 
 
 def test_whole_blocks_are_distinguished_from_broken_ones():
@@ -321,8 +321,8 @@ def test_resolution_is_kept_and_none_is_72(tmp_path, suffix):
             density = None if inch == (72, 72) else Density(inch[0] / 25.4, inch[1] / 25.4)
             picture = Picture(PIXELS, metadata=Metadata(exif=exif, density=density))
             write(picture, tmp_path / f"it{suffix}", overwrite=True)
-            found = read(tmp_path / f"it{suffix}").metadata.density or DEFAULT_DENSITY
-            assert (found.x, found.y) == pytest.approx((inch[0] / 25.4, inch[1] / 25.4), rel=0.01)
+            actual = read(tmp_path / f"it{suffix}").metadata.density or DEFAULT_DENSITY
+            assert (actual.x, actual.y) == pytest.approx((inch[0] / 25.4, inch[1] / 25.4), rel=0.01)
             with Image.open(tmp_path / f"it{suffix}") as image:
                 assert round(float(image.info.get("dpi", (72, 72))[0])) == inch[0]
 
@@ -372,11 +372,11 @@ def test_texts_of_a_png_are_kept_again_and_again(tmp_path):
             image.verify()
         assert said(tmp_path / f"{turn + 1}.png") == SAID
     assert (tmp_path / "2.png").read_bytes().count(b"zTXtComment") == 1
-    found = read(tmp_path / "0.png")
-    write(found, tmp_path / "bare.png", encoding=Encoding(strip=True))
+    decoded = read(tmp_path / "0.png")
+    write(decoded, tmp_path / "bare.png", encoding=Encoding(strip=True))
     assert said(tmp_path / "bare.png") == {}
     assert any(
-        "texts of the PNG left out" in word for word in check_target(tmp_path / "it.jpg", found.header)
+        "texts of the PNG left out" in word for word in check_target(tmp_path / "it.jpg", decoded.header)
     )
 
 
@@ -411,10 +411,10 @@ def test_every_kind_of_jpeg_holds_exif_and_stays_readable(tmp_path, mode):
     image = Image.fromarray(PIXELS).convert(mode)
     image.save(tmp_path / "in.jpg", exif=block(">", 8), dpi=(300, 300))
     enhance_file(tmp_path / "in.jpg", tmp_path / "out.jpg", ENHANCER, FileOptions())
-    with Image.open(tmp_path / "out.jpg") as found:
-        found.load()
-        assert (found.mode, found.size) == (mode, (40, 60))
-        assert found.getexif()[0x010F] == "The Maker"
+    with Image.open(tmp_path / "out.jpg") as result:
+        result.load()
+        assert (result.mode, result.size) == (mode, (40, 60))
+        assert result.getexif()[0x010F] == "The Maker"
     assert raw_exif(tmp_path / "out.jpg").index(NOTE) == block(">").index(NOTE) - 6
     assert read(tmp_path / "out.jpg").conversion.kind == ("CMYK" if mode == "CMYK" else "")
 

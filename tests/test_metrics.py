@@ -85,26 +85,26 @@ def test_equal_pictures_are_perfect(channels):
 @pytest.mark.fast
 def test_colour_is_scored_on_unrounded_and_on_rounded_luma():
     picture, reference = noisy_pair(40, 33, 3)
-    found = score(picture, reference, 4)
+    scores = score(picture, reference, 4)
     inside = np.s_[4:-4, 4:-4]
     weights = np.array([65.481, 128.553, 24.966]) / 255
     y, reference_y = (16 + a[inside].astype(float) @ weights for a in (picture, reference))
-    assert found.psnr_y == pytest.approx(psnr(y, reference_y), abs=1e-9)
-    assert found.ssim_y == pytest.approx(ssim(y, reference_y), abs=1e-12)
-    assert found.psnr_y_rounded == pytest.approx(psnr(y.round(), reference_y.round()), abs=1e-9)
-    assert found.ssim_y_rounded == pytest.approx(ssim(y.round(), reference_y.round()), abs=1e-12)
-    assert found.psnr_rgb == psnr(picture[inside], reference[inside])
-    assert found.psnr_y != found.psnr_y_rounded
+    assert scores.psnr_y == pytest.approx(psnr(y, reference_y), abs=1e-9)
+    assert scores.ssim_y == pytest.approx(ssim(y, reference_y), abs=1e-12)
+    assert scores.psnr_y_rounded == pytest.approx(psnr(y.round(), reference_y.round()), abs=1e-9)
+    assert scores.ssim_y_rounded == pytest.approx(ssim(y.round(), reference_y.round()), abs=1e-12)
+    assert scores.psnr_rgb == psnr(picture[inside], reference[inside])
+    assert scores.psnr_y != scores.psnr_y_rounded
 
 
 @pytest.mark.fast
 def test_grey_is_scored_on_its_own_values():
     picture, reference = noisy_pair(30, 21, 1)
-    found = score(picture, reference, 3)
-    own = psnr(picture[3:-3, 3:-3], reference[3:-3, 3:-3])
-    assert (found.psnr_y, found.psnr_y_rounded, found.psnr_rgb) == (own, own, own)
+    scores = score(picture, reference, 3)
+    psnr_grey = psnr(picture[3:-3, 3:-3], reference[3:-3, 3:-3])
+    assert (scores.psnr_y, scores.psnr_y_rounded, scores.psnr_rgb) == (psnr_grey, psnr_grey, psnr_grey)
     as_colour = score(picture.repeat(3, 2), reference.repeat(3, 2), 3)
-    assert as_colour.psnr_y - own == pytest.approx(20 * math.log10(255 / 219), abs=1e-6)
+    assert as_colour.psnr_y - psnr_grey == pytest.approx(20 * math.log10(255 / 219), abs=1e-6)
 
 
 @pytest.mark.fast
@@ -151,12 +151,12 @@ def test_bicubic_rows_come_out_right(shared_data, which, scale):
     scores = list(bicubic_scores(shared_data / "val" / which, scale))
     assert len(scores) == {"set5": 5, "set14": 14}[which]
     for kind in ("psnr_y", "psnr_y_rounded"):
-        mean = np.mean([getattr(found, kind) for found in scores])
+        mean = np.mean([getattr(entry, kind) for entry in scores])
         assert mean == pytest.approx(BICUBIC[which, scale], abs=0.03), kind
 
 
 def test_bicubic_ssim_comes_out_right(shared_data):
     """0.9299 in the field's tables: unrounded Y gives 0.9305, rounded 0.9295."""
     scores = list(bicubic_scores(shared_data / "val" / "set5", 2))
-    assert np.mean([found.ssim_y for found in scores]) == pytest.approx(0.9299, abs=0.0007)
-    assert np.mean([found.ssim_y_rounded for found in scores]) == pytest.approx(0.9299, abs=0.0005)
+    assert np.mean([entry.ssim_y for entry in scores]) == pytest.approx(0.9299, abs=0.0007)
+    assert np.mean([entry.ssim_y_rounded for entry in scores]) == pytest.approx(0.9299, abs=0.0005)

@@ -185,9 +185,9 @@ def _header(model: Model) -> int:
 @given(st.data())
 def test_any_damage_is_read_right_or_refused(tmp_path_factory, data) -> None:
     content = bytearray(to_bytes(example()))
-    place = data.draw(st.integers(0, min(len(content) - 1, _header(example()) + 16)))
-    content[place] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.sampled_from([len(content), len(content) // 2, place]))
+    offset = data.draw(st.integers(0, min(len(content) - 1, _header(example()) + 16)))
+    content[offset] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([len(content), len(content) // 2, offset]))
     path = tmp_path_factory.mktemp("damage") / "damaged.safetensors"
     path.write_bytes(content[:cut])
     with contextlib.suppress(OnebranchError):
@@ -212,13 +212,13 @@ def test_a_record_of_quantization_travels_with_the_model(tmp_path) -> None:
 def edited(record: dict, path: str, value: object) -> dict:
     """A copy of the record with the value at a path such as "layers.1.name" replaced; None removes it."""
     copy = json.loads(json.dumps(record))
-    place, (*keys, last) = copy, [int(k) if k.isdigit() else k for k in path.split(".")]
+    parent, (*keys, last) = copy, [int(k) if k.isdigit() else k for k in path.split(".")]
     for key in keys:
-        place = place[key]
+        parent = parent[key]
     if value is None:
-        del place[last]
+        del parent[last]
     else:
-        place[last] = value
+        parent[last] = value
     return copy
 
 

@@ -301,8 +301,8 @@ def test_the_judge_catches_a_merge_that_overlooks_the_mutation(kind):
     """For every variant, this wrong merge returns the unmutated network."""
     caught = []
     for number, (network, build) in enumerate(NETWORKS.items()):
-        for place, model, _ in itertools.islice(onnx_mutations.MUTATIONS[kind](build(1 + number)), 4):
-            variant = OnnxVariant(f"{network}: {place}", model, Expectation())
+        for description, model, _ in itertools.islice(onnx_mutations.MUTATIONS[kind](build(1 + number)), 4):
+            variant = OnnxVariant(f"{network}: {description}", model, Expectation())
             overlooked = judge(variant, lambda model, b=build, n=number: (b(1 + n), REPORT))
             caught.append(bool(overlooked.faults) and overlooked.outcome != "broken")
     assert sum(caught) > len(caught) / 3, f"{sum(caught)} of {len(caught)}"

@@ -54,7 +54,7 @@ def test_the_table_names_every_odd_file(shared_data):
 def test_odd_files_end_as_the_table_says(shared_data, reading, number):
     answer = reading.ask(odd_file(shared_data, number))
     assert answer.fault == ""
-    assert [cell.removeprefix("cannot read 'FILE': ") for cell in answer.told] == OUTCOMES[number]
+    assert [cell.removeprefix("cannot read 'FILE': ") for cell in answer.outcome] == OUTCOMES[number]
 
 
 @pytest.mark.parametrize("number", [number for number, row in OUTCOMES.items() if row[0] == "refused"])
@@ -76,10 +76,10 @@ def test_odd_files_are_enhanced_to_the_same_kind_or_refused(shared_data, enhanci
     assert answer.fault == ""
     what, *columns = OUTCOMES[number]
     if what == "refused":
-        assert answer.told == ["refused", f"cannot read 'FILE': {columns[0]}"]
+        assert answer.outcome == ["refused", f"cannot read 'FILE': {columns[0]}"]
     else:
         width, height = map(int, columns[0].split("x"))
-        assert answer.told == ["enhanced", f"{2 * width}x{2 * height}", *columns[1:4]]
+        assert answer.outcome == ["enhanced", f"{2 * width}x{2 * height}", *columns[1:4]]
 
 
 def test_every_file_that_is_read_as_it_is_has_a_judge_or_a_reason():
@@ -92,31 +92,31 @@ def test_every_file_that_is_read_as_it_is_has_a_judge_or_a_reason():
 def test_other_decoders_read_the_same_samples(shared_data, number):
     judge, mean, most = TRUTH[number][:3]
     path = odd_file(shared_data, number)
-    found = read(path)
-    theirs = JUDGES[judge](path, found)
-    ours = found.pixels if theirs.shape[2] == found.channels else found.samples()
+    decoded = read(path)
+    theirs = JUDGES[judge](path, decoded)
+    ours = decoded.pixels if theirs.shape[2] == decoded.channels else decoded.samples()
     assert theirs.shape == ours.shape
     assert theirs.dtype == ours.dtype
-    shown = ... if found.alpha is None else found.alpha > 0
+    shown = ... if decoded.alpha is None else decoded.alpha > 0
     difference = np.abs(theirs.astype(int) - ours)[shown]
     assert difference.max(initial=0) <= int(most)
     assert difference.size == 0 or difference.mean() <= float(mean)
 
 
-def by_pillow(path: Path, found: Picture) -> np.ndarray:
+def by_pillow(path: Path, decoded: Picture) -> np.ndarray:
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image)
-        if found.pixels.dtype == np.uint16:
+        if decoded.pixels.dtype == np.uint16:
             return np.asarray(upright).astype(np.uint16)[..., None]
-        mode = ("L" if found.channels == 1 else "RGB") + ("" if found.alpha is None else "A")
+        mode = ("L" if decoded.channels == 1 else "RGB") + ("" if decoded.alpha is None else "A")
         return np.atleast_3d(np.asarray(upright.convert(mode)))
 
 
-def by_opencv(path: Path, found: Picture) -> np.ndarray:
+def by_opencv(path: Path, decoded: Picture) -> np.ndarray:
     cv2 = pytest.importorskip("cv2")
     samples = np.atleast_3d(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-    if found.channels == 1:  # grey with alpha comes as BGRA
-        return samples[..., :: 3 if found.alpha is not None else 1][..., :2]
+    if decoded.channels == 1:  # grey with alpha comes as BGRA
+        return samples[..., :: 3 if decoded.alpha is not None else 1][..., :2]
     return samples[..., [2, 1, 0, 3][: samples.shape[2]]]
 
 
@@ -126,9 +126,9 @@ JUDGES = {"Pillow": by_pillow, "OpenCV": by_opencv}
 def test_alpha_that_is_multiplied_in_is_divided_out(shared_data):
     """Pillow divides too, in 8 bits; multiplied in again its colours and ours must be near."""
     path = odd_file(shared_data, "098")
-    found = read(path)
+    decoded = read(path)
     theirs = by_eight_bits(path)
-    ours = found.samples() / 257
+    ours = decoded.samples() / 257
     np.testing.assert_allclose(ours[..., 3], theirs[..., 3], atol=1)
     multiplied = [samples[..., :3] * samples[..., 3:] / 255 for samples in (ours, theirs)]
     assert ours[..., 3].max() > 128
@@ -144,14 +144,14 @@ def by_eight_bits(path: Path) -> np.ndarray:
 def test_colours_through_profiles_are_those_of_pillow(shared_data, number):
     """Both use Little CMS: ours converts through Lab in float, Pillow's straight to sRGB in 8 bits."""
     path = odd_file(shared_data, number)
-    found = read(path)
+    decoded = read(path)
     with Image.open(path) as image:
         given = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
         colours = image.convert("RGB") if image.mode == "RGBA" else image
         theirs = ImageCms.profileToProfile(
             colours, given, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
         )
-    difference = np.abs(np.asarray(theirs) - 255.0 * found.pixels.clip(0, 1))
+    difference = np.abs(np.asarray(theirs) - 255.0 * decoded.pixels.clip(0, 1))
     assert difference.mean() < 1
 
 

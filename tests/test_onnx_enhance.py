@@ -102,12 +102,12 @@ def test_the_route_is_the_definition(tmp_path: Path) -> None:
     """The stage of an ONNX file is the numpy stage around the same network."""
     model = random_model(calm_model(task="upscale", scale=2).spec)
     export(model, tmp_path / "x.onnx")
-    found = read_foreign(tmp_path / "x.onnx")
-    foreign = ArrayStage(found, ForeignRuntime(found, threads=1))
-    own = ArrayStage(model, open_runtime(model, threads=1))
-    assert foreign.halo == own.halo
+    third_party = read_foreign(tmp_path / "x.onnx")
+    foreign = ArrayStage(third_party, ForeignRuntime(third_party, threads=1))
+    native = ArrayStage(model, open_runtime(model, threads=1))
+    assert foreign.halo == native.halo
     picture = photograph(depth="float32").pixels
-    functions = (stage.pixels(3, "float32", "float32") for stage in (foreign, own))
+    functions = (stage.pixels(3, "float32", "float32") for stage in (foreign, native))
     one, two = (function(picture) for function in functions)
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-5 * max(1, np.abs(two).max()))
 
@@ -145,8 +145,8 @@ def test_float16_and_float64_files_run(file) -> None:
     for edit, kind in ((half, TensorProto.FLOAT16), (double, TensorProto.DOUBLE)):
         edit.graph.input[0].type.tensor_type.elem_type = kind
         edit.graph.output[0].type.tensor_type.elem_type = kind if edit is half else TensorProto.FLOAT
-        found = enhance(photograph(), file(edit.model), threads=1).pixels.astype(int)
-        assert np.abs(found - expected).max() <= 3
+        actual = enhance(photograph(), file(edit.model), threads=1).pixels.astype(int)
+        assert np.abs(actual - expected).max() <= 3
 
 
 def test_weights_may_be_inputs_with_a_value(file) -> None:
@@ -255,9 +255,9 @@ def test_a_fixed_size_is_run_in_tiles_of_exactly_that(name: str, file) -> None:
         sizes.append(values.shape[:2])
         return exact.run(np.ascontiguousarray(values.transpose(2, 0, 1)[None]))[0].transpose(1, 2, 0)
 
-    found = run_tiled(piece, picture, exact.halo, 512)
+    actual = run_tiled(piece, picture, exact.halo, 512)
     assert set(sizes) == {(40, 32)}
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_fixed_size_above_the_pictures_is_refused_by_name(file) -> None:
@@ -310,9 +310,9 @@ def test_an_old_softmax_goes_along_all_axes_that_follow(axis: int, file) -> None
 
 def test_exact_pieces_cover_everything_once() -> None:
     for length in range(24, 120, 4):
-        found = exact_pieces(length, 24, 3, 8, 4)
-        assert [k for piece in found for k in range(piece.first, piece.last)] == list(range(length))
-        for piece in found:
+        actual = exact_pieces(length, 24, 3, 8, 4)
+        assert [k for piece in actual for k in range(piece.first, piece.last)] == list(range(length))
+        for piece in actual:
             assert piece.end - piece.begin == 24
             assert piece.begin % 4 == 0 <= piece.begin
             assert piece.begin == 0 or piece.begin <= piece.first - 4
@@ -509,8 +509,8 @@ def test_a_foreign_model_runs_in_the_session_that_its_file_is(file) -> None:
     path = file("unet")
     picture = np.random.default_rng(0).random((1, 3, 40, 48), np.float32)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = open_foreign(read_foreign(path), threads=1).run(picture)
-    np.testing.assert_allclose(found, session.run(None, {"x": picture})[0], rtol=0, atol=1e-6)
+    actual = open_foreign(read_foreign(path), threads=1).run(picture)
+    np.testing.assert_allclose(actual, session.run(None, {"x": picture})[0], rtol=0, atol=1e-6)
 
 
 def test_pictures_below_the_minimum_size_are_padded(file) -> None:

@@ -262,9 +262,9 @@ def test_damage_anywhere_is_a_clear_error_or_harmless(tmp_path: Path) -> None:
     content = small_model(np.zeros((8, 8, 1, 1), np.float32)).SerializeToString()
     path, rng = tmp_path / "x.onnx", np.random.default_rng(0)
     refused = 0
-    for place in range(0, len(content), 3):
-        changed = content[:place] + bytes([rng.integers(256)]) + content[place + 1 :]
-        for damaged in (content[:place], changed):
+    for offset in range(0, len(content), 3):
+        changed = content[:offset] + bytes([rng.integers(256)]) + content[offset + 1 :]
+        for damaged in (content[:offset], changed):
             path.write_bytes(damaged)
             try:
                 read(path)

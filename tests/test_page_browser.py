@@ -62,11 +62,11 @@ class Visit:
         self.context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
-        self.page.on("console", self._told)
+        self.page.on("console", self._collect_problem)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.context.on("request", lambda request: self.requests.append(request.url))
 
-    def _told(self, message: Any) -> None:
+    def _collect_problem(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.problems.append(message.text)
 
@@ -388,8 +388,8 @@ def test_accessibility_and_width(browser, address, tmp_path, scheme, width):
 
 def violations(visit: Visit) -> list[str]:
     """What axe finds on the page as it is."""
-    found = visit.page.evaluate("axe.run().then(result => result.violations)")
-    return [f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}" for one in found]
+    entries = visit.page.evaluate("axe.run().then(result => result.violations)")
+    return [f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}" for one in entries]
 
 
 def test_code_that_is_not_ours_does_not_run(browser, address):

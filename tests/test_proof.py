@@ -261,7 +261,7 @@ def test_a_kernel_that_reaches_less_or_farther_than_the_branches_fails():
 
 def test_an_unknown_operation_has_no_structure():
     class Clip:
-        reach = (0, 0)
+        radius = (0, 0)
 
         def __str__(self) -> str:
             return "clip"

@@ -108,10 +108,10 @@ LAYOUTS = {
 def test_every_layout_of_pytorch_gives_the_same_network(tmp_path, layout):
     module = network("Compact")
     torch.save(LAYOUTS[layout](cloned(module)), tmp_path / layout)
-    found = read_pytorch(tmp_path / layout)
-    assert (found.architecture, found.scale, found.channels) == ("RealESRGAN Compact", 2, 3)
+    model = read_pytorch(tmp_path / layout)
+    assert (model.architecture, model.scale, model.channels) == ("RealESRGAN Compact", 2, 3)
     picture = torch.from_numpy(random_picture(9, 14))
-    assert torch.equal(found.module(picture), module(picture))
+    assert torch.equal(model.module(picture), module(picture))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])

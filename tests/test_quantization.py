@@ -118,17 +118,17 @@ def test_channels_get_all_of_the_range_they_can_have() -> None:
 @settings(max_examples=40, deadline=None)
 def test_ranges_lose_no_more_than_the_whole_range(seed: int, shift: float, spread: float) -> None:
     values = np.random.default_rng(seed).normal(shift, spread, (2, 30, 30))
-    found = best_quant_params([values], [1.0])
+    params = best_quant_params([values], [1.0])
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     whole = QuantParams((high - low) / 255, round(-low / ((high - low) / 255)))
-    errors = [float(np.square(values - rounded(values, to)).mean()) for to in (found, whole)]
+    errors = [float(np.square(values - rounded(values, to)).mean()) for to in (params, whole)]
     assert errors[0] <= errors[1] * 1.02  # a histogram stands for the values
-    assert rounded(np.zeros(1), found) == 0
+    assert rounded(np.zeros(1), params) == 0
 
 
 def test_a_range_of_nothing_but_zeros_is_a_range() -> None:
-    found = best_quant_params([np.zeros((2, 3, 3))], [1.0])
-    assert rounded(np.zeros(1), found) == 0
+    params = best_quant_params([np.zeros((2, 3, 3))], [1.0])
+    assert rounded(np.zeros(1), params) == 0
 
 
 def products_of(read: np.ndarray, wanted: np.ndarray) -> Products:
@@ -156,10 +156,13 @@ def of_layer(weight: np.ndarray, bias: np.ndarray | None, read: np.ndarray) -> n
 def test_rounded_weights_are_whole_multiples_near_the_layer(seed: int, with_bias: bool) -> None:
     weight, bias, read = a_layer(seed, with_bias)
     exact = of_layer(weight, bias, read)
-    found = rounded_weights(weight, bias, products_of(with_ones(read, bias), exact), 0.01)
-    levels = found.weight / found.scales[:, None]
+    rounded = rounded_weights(weight, bias, products_of(with_ones(read, bias), exact), 0.01)
+    levels = rounded.weight / rounded.scales[:, None]
     assert np.abs(levels - np.rint(levels)).max() < 1e-9 and np.abs(levels).max() < 127.5
-    assert np.square(of_layer(found.weight, found.bias, read) - exact).mean() < 1e-3 * np.square(exact).mean()
+    assert (
+        np.square(of_layer(rounded.weight, rounded.bias, read) - exact).mean()
+        < 1e-3 * np.square(exact).mean()
+    )
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
@@ -169,10 +172,10 @@ def test_rounding_compensates_on_correlated_inputs(with_bias: bool) -> None:
     for seed in range(20):
         weight, bias, read = a_layer(seed, with_bias)
         exact = of_layer(weight, bias, read)
-        found = rounded_weights(weight, bias, products_of(with_ones(read, bias), exact), 0.01)
+        rounded = rounded_weights(weight, bias, products_of(with_ones(read, bias), exact), 0.01)
         scales = np.abs(weight).max(1, keepdims=True) / 127
         nearest = of_layer(np.rint(weight / scales) * scales, bias, read)
-        ours = of_layer(found.weight, found.bias, read)
+        ours = of_layer(rounded.weight, rounded.bias, read)
         lost += [np.square((output - exact) / scales).mean() for output in (ours, nearest)]
     assert lost[0] < 2 / 3 * lost[1]
 
@@ -183,18 +186,18 @@ def test_the_bias_corrects_the_remaining_error() -> None:
     read = np.concatenate([rng.normal(2, 1, (8, 500)), np.ones((1, 500))])
     weight, bias = rng.normal(0, 1, (3, 8)), np.zeros(3)
     wanted = weight @ read[:-1] + np.array([[1.0], [-2.0], [3.0]])
-    found = rounded_weights(weight, bias, products_of(read, wanted), 0.01)
-    left = found.weight @ read[:-1] + found.bias[:, None] - wanted
+    rounded = rounded_weights(weight, bias, products_of(read, wanted), 0.01)
+    left = rounded.weight @ read[:-1] + rounded.bias[:, None] - wanted
     assert np.abs(left.mean(1)).max() < 1e-3
 
 
 def test_silent_channels_and_their_biases_are_kept() -> None:
     read = np.concatenate([np.zeros((4, 50)), np.ones((1, 50))])
-    found = rounded_weights(
+    rounded = rounded_weights(
         np.zeros((2, 4)), np.array([5.0, 0.0]), products_of(read, np.array([[5.0] * 50, [0.0] * 50])), 1e-3
     )
-    assert np.allclose(found.bias, [5, 0], atol=1e-2) and not found.weight.any()
-    assert np.abs(found.bias / (1e-3 * found.scales)).max() <= 2**22 * 1.01
+    assert np.allclose(rounded.bias, [5, 0], atol=1e-2) and not rounded.weight.any()
+    assert np.abs(rounded.bias / (1e-3 * rounded.scales)).max() <= 2**22 * 1.01
 
 
 @given(integer_specs(deepest=2), st.integers(0, 2**32 - 1))
@@ -203,22 +206,22 @@ def test_every_kind_of_network_is_quantized(spec: NetworkSpec, seed: int) -> Non
     """Better than cutting the tail's output to its mean: the loss is small against the signal."""
     model = random_model(spec, seed)
     crops = smooth_crops(spec, 3)
-    found = quantize(model, crops)
-    assert found.quantization["weights"] == fingerprint(found)
+    quantized = quantize(model, crops)
+    assert quantized.quantization["weights"] == fingerprint(quantized)
     for crop in crops:
         picture = filled(crop.given[None], spec.scale) if spec.task == "downscale" else crop.given[None]
         exact = run_network(spec, model.weights, picture)
-        integer = run_integer_network(spec, found.weights, found.quantization, picture)
+        integer = run_integer_network(spec, quantized.weights, quantized.quantization, picture)
         assert integer.shape == exact.shape
         assert np.square(integer - exact).mean() <= 0.01 * np.square(exact).mean() + 1e-6
 
 
 def test_integer_weights_follow_from_the_stored_floats() -> None:
     spec = expand(NetworkShorthand(task="upscale", width=4, depth=1, branches=("3x3",)))
-    found = quantize(random_model(spec), smooth_crops(spec, 3))
-    for index, layer in enumerate(integer_layers(spec, found.weights, found.quantization), start=1):
-        stored = found.weights[f"{spec.names[index]}.branches.0.0.weight"]
-        scales = np.array(found.quantization["layers"][index]["weight_scales"])[:, None, None, None]
+    quantized = quantize(random_model(spec), smooth_crops(spec, 3))
+    for index, layer in enumerate(integer_layers(spec, quantized.weights, quantized.quantization), start=1):
+        stored = quantized.weights[f"{spec.names[index]}.branches.0.0.weight"]
+        scales = np.array(quantized.quantization["layers"][index]["weight_scales"])[:, None, None, None]
         assert np.abs(stored / scales - layer.weight).max() < 1e-4
 
 
@@ -229,17 +232,17 @@ def test_a_file_that_version_0_1_quantized_is_read_and_runs_as_before() -> None:
     assert record.calibration["data"] == "waves" and record.loss["loss_db"] == -0.0003
     assert plain_record(record) == model.quantization
     picture = np.linspace(0, 1, 35, dtype=F).reshape(1, 1, 5, 7)
-    found = run_integer_network(model.spec, model.weights, model.quantization, picture)
-    assert found.dtype == F and hashlib.sha256(found.tobytes()).hexdigest() == OUTPUT_OF_0_1
+    actual = run_integer_network(model.spec, model.weights, model.quantization, picture)
+    assert actual.dtype == F and hashlib.sha256(actual.tobytes()).hexdigest() == OUTPUT_OF_0_1
 
 
 def test_quantizing_is_deterministic_and_travels_in_the_file(tmp_path) -> None:
     spec = expand(NetworkShorthand(task="denoise", colour="rgb", width=4, depth=1, branches=("3x3",)))
     model, crops = random_model(spec, name="noise"), smooth_crops(spec, 4)
-    found = quantize(model, crops)
-    assert to_bytes(found) == to_bytes(quantize(model, crops))
-    (tmp_path / "noise.safetensors").write_bytes(to_bytes(found))
-    assert read(tmp_path / "noise.safetensors").quantization == found.quantization
+    quantized = quantize(model, crops)
+    assert to_bytes(quantized) == to_bytes(quantize(model, crops))
+    (tmp_path / "noise.safetensors").write_bytes(to_bytes(quantized))
+    assert read(tmp_path / "noise.safetensors").quantization == quantized.quantization
 
 
 def test_unmerged_networks_are_refused_with_advice_to_merge() -> None:
@@ -311,12 +314,12 @@ def test_the_command_writes_what_runs_and_says_what_it_lost(tmp_path, run: Comma
     save(small(), tmp_path / "calm.safetensors")
     arguments = ["quantize", tmp_path / "calm.safetensors", "--calibrate", folder, "-o", out]
     done = run(*arguments)
-    found = read(out)
-    loss = found.quantization["loss"]
+    quantized = read(out)
+    loss = quantized.quantization["loss"]
     assert loss["data"] == "crops of pictures that were not used for calibration" and loss["pictures"] == 1
     assert loss["loss_db"] == pytest.approx(loss["psnr_float"] - loss["psnr_int8"], abs=2e-4)
-    assert found.quantization["calibration"]["crops"] == 5
-    assert found.quantization["calibration"]["data"] == "set"
+    assert quantized.quantization["calibration"]["crops"] == 5
+    assert quantized.quantization["calibration"]["data"] == "set"
     assert all(name in done.output for name in ("head", "blocks.1", "tail")) and "a loss of" in done.output
     assert "exists; choose another name" in run.refused(*arguments)
 
@@ -373,15 +376,15 @@ def test_a_smooth_gradient_gets_no_bands(name: str, ends: tuple[float, float]) -
     ramp = np.round(np.linspace(*ends, 256) * 65535) / 65535
     picture = np.broadcast_to(ramp, (1, 1, 16, 256)).astype(F)
     exact = run_network(model.spec, model.weights, picture)[0, 0] * 255
-    found = run_integer_network(model.spec, quantized.weights, quantized.quantization, picture)[0, 0] * 255
+    actual = run_integer_network(model.spec, quantized.weights, quantized.quantization, picture)[0, 0] * 255
     row = len(exact) // 2
-    exact, found = exact[row, 16:-16], found[row, 16:-16]
-    assert np.abs(found - exact).max() < 1.25
-    assert np.abs(running_mean(found) - running_mean(exact)).max() < 0.35
+    exact, actual = exact[row, 16:-16], actual[row, 16:-16]
+    assert np.abs(actual - exact).max() < 1.25
+    assert np.abs(running_mean(actual) - running_mean(exact)).max() < 0.35
     steepest = np.abs(np.diff(running_mean(exact))).max()
-    assert np.abs(np.diff(running_mean(found))).max() < steepest + 0.1
-    assert longest_run(found) <= 3
-    bands = np.round(found)  # what an 8-bit tail would give
+    assert np.abs(np.diff(running_mean(actual))).max() < steepest + 0.1
+    assert longest_run(actual) <= 3
+    bands = np.round(actual)  # what an 8-bit tail would give
     assert longest_run(bands) > 3 or steepest > 0.3
 
 

@@ -86,11 +86,11 @@ def saved(tmp_path: Path, model: onnx.ModelProto) -> Path:
 def test_a_chain_becomes_a_model_that_equals_the_file(tmp_path, model):
     import onnxruntime
 
-    found = as_model(saved(tmp_path, model))
-    picture = np.random.default_rng(1).random((1, found.spec.channels, 21, 34), np.float32)
+    actual = as_model(saved(tmp_path, model))
+    picture = np.random.default_rng(1).random((1, actual.spec.channels, 21, 34), np.float32)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"input": picture})[0]
-    output = open_runtime(found, "auto").run(picture)
+    output = open_runtime(actual, "auto").run(picture)
     np.testing.assert_allclose(output, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 

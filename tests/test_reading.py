@@ -111,9 +111,9 @@ def test_interlaced_pictures_take_their_route(shared_data, tmp_path, monkeypatch
     image.pngsave(str(tmp_path / "it.png"), interlace=True)
     expected = read(tmp_path / "it.png")
     monkeypatch.setattr(decoding, "MAX_IN_MEMORY_BYTES", 0)
-    found = read(tmp_path / "it.png")
-    assert found.conversion == expected.conversion and found.conversion.kind == "profile"
-    np.testing.assert_array_equal(found.samples(), expected.samples())
+    decoded = read(tmp_path / "it.png")
+    assert decoded.conversion == expected.conversion and decoded.conversion.kind == "profile"
+    np.testing.assert_array_equal(decoded.samples(), expected.samples())
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_an_uncompressed_picture_that_is_cut_is_reported(tmp_path):
         read(path)
 
 
-WHOLE = {
+WHOLE_DECODES = {
     "it.webp": (lambda image, path: image.webpsave(path), "a WebP picture of 400x300 pixels"),
     "it.avif": (lambda image, path: image.heifsave(path, compression="av1", effort=0), "an AVIF picture"),
     "it.gif": (lambda image, path: image.gifsave(path), "a GIF picture"),
@@ -221,9 +221,9 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", WHOLE_DECODES)
 def test_what_is_decoded_as_a_whole_is_held_against_the_memory(tmp_path, name):
-    make, words = WHOLE[name]
+    make, words = WHOLE_DECODES[name]
     image = pyvips.Image.new_from_array(noise(300, 400, 3))
     make(image, str(tmp_path / name))
     with pytest.raises(OnebranchError, match=rf"cannot read .*{words}.* needs about 0.0 GB .*--memory"):
@@ -273,8 +273,8 @@ def test_lab_of_srgb_colours_is_that_of_a_profile():
     """The formulas against libvips' sRGB profile through Little CMS."""
     image = pyvips.Image.new_from_array(noise(16, 16, 3), interpretation="srgb")
     expected = image.icc_import(input_profile="srgb", pcs="lab", intent="relative")
-    found = srgb_to_lab(to_float(image))
-    difference = found.dE00(expected)
+    actual = srgb_to_lab(to_float(image))
+    difference = actual.dE00(expected)
     assert difference.avg() < 0.02
     assert difference.max() < 0.2  # in the dark, where the profile's curve is a table
 
@@ -302,11 +302,11 @@ def test_frames_come_with_their_timing(tmp_path):
     path = tmp_path / "it.gif"
     frames = [Image.new("RGB", (12, 10), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[50, 120, 80], loop=0)
-    found = read_animation(path)
+    decoded = read_animation(path)
     assert probe(path).frames == 3
-    assert found.delays == (50, 120, 80)
-    assert found.loop == 0
-    shown = [tuple(frame.pixels[5, 5].tolist()) for frame in found.frames]
+    assert decoded.delays == (50, 120, 80)
+    assert decoded.loop == 0
+    shown = [tuple(frame.pixels[5, 5].tolist()) for frame in decoded.frames]
     assert shown == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     with pytest.raises(OnebranchError, match="12x30 pixels, more than the limit of 300"):
         read_animation(path, max_pixels=300)
@@ -324,12 +324,12 @@ def test_an_avif_that_lies_about_its_size_is_refused(tmp_path, capfd):
     path = tmp_path / "it.avif"
     Image.fromarray(noise(33, 47, 3)).save(path)
     sound = path.read_bytes()
-    place = sound.index(b"ispe") + 8
+    offset = sound.index(b"ispe") + 8
     for width, words in (
         (2**31 - 1, "2147483647x33 pixels; a picture has at most 100000000"),
         (5000, "limit of 9999"),
     ):
-        path.write_bytes(sound[:place] + width.to_bytes(4, "big") + sound[place + 4 :])
+        path.write_bytes(sound[:offset] + width.to_bytes(4, "big") + sound[offset + 4 :])
         with pytest.raises(OnebranchError, match=words):
             read(path, max_pixels=9999)
     assert capfd.readouterr() == ("", "")
@@ -397,24 +397,28 @@ def test_what_is_no_profile_is_damaged():
 
 def test_the_permuting_profile_takes_a_route_and_comes_back(shared_data):
     (path,) = (shared_data / "odd").glob("034_*")
-    found = read(path)
-    assert (found.conversion.kind, found.conversion.depth, found.metadata.icc) == ("profile", "uint8", None)
-    back = found.conversion.restore(vips(found.samples()), "uint8")
+    decoded = read(path)
+    assert (decoded.conversion.kind, decoded.conversion.depth, decoded.metadata.icc) == (
+        "profile",
+        "uint8",
+        None,
+    )
+    back = decoded.conversion.restore(vips(decoded.samples()), "uint8")
     with Image.open(path) as image:
         original = np.asarray(image).astype(int)
     seen = original[..., 3] > 0
     difference = np.abs(back.numpy().astype(int) - original)[seen]
     assert difference.max() <= 5
     assert difference.mean() < 0.5
-    assert back.get("icc-profile-data") == found.conversion.profile
+    assert back.get("icc-profile-data") == decoded.conversion.profile
 
 
 @pytest.mark.parametrize("number", ["037", "103"])
 def test_cmyk_comes_back_as_the_same_colours(shared_data, number):
     (path,) = (shared_data / "odd").glob(f"{number}_*")
-    found = read(path)
+    decoded = read(path)
     original = pyvips.Image.new_from_file(str(path))
-    back = found.conversion.restore(vips(found.samples()), "uint8")
+    back = decoded.conversion.restore(vips(decoded.samples()), "uint8")
     assert (back.interpretation, back.bands) == ("cmyk", 4)
     lab = [image.icc_import(embedded=True, pcs="lab", intent="relative") for image in (original, back)]
     assert lab[0].dE00(lab[1]).avg() < 1
@@ -423,19 +427,19 @@ def test_cmyk_comes_back_as_the_same_colours(shared_data, number):
 @pytest.mark.parametrize(("depth", "error"), [("uint8", 1e-6), ("uint16", 1e-3), ("float32", 1e-4)])
 def test_lab_is_written_as_lab_and_read_the_same(shared_data, tmp_path, depth, error):
     (path,) = (shared_data / "odd").glob("101_*")
-    found = read(path)
-    image = found.conversion.restore(vips(found.samples()), depth)
+    decoded = read(path)
+    image = decoded.conversion.restore(vips(decoded.samples()), depth)
     image.tiffsave(str(tmp_path / "it.tif"))
     again = read(tmp_path / "it.tif")
     assert again.conversion.kind == "Lab"
     assert again.conversion.depth == depth
-    assert np.abs(again.pixels - found.pixels).max() <= error
+    assert np.abs(again.pixels - decoded.pixels).max() <= error
 
 
 def test_a_format_without_these_colours_gets_srgb(shared_data):
     (path,) = (shared_data / "odd").glob("037_*")
-    found = read(path)
-    back = output_colours(found.header, FORMATS["PNG"]).convert(vips(found.samples()))
+    decoded = read(path)
+    back = output_colours(decoded.header, FORMATS["PNG"]).convert(vips(decoded.samples()))
     assert (back.interpretation, back.bands) == ("srgb", 3)
     assert not back.get_typeof("icc-profile-data")
 

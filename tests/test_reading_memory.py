@@ -33,5 +33,5 @@ def test_rows_take_less_memory_than_the_picture(tmp_path, name):
     with Worker("in_order") as worker:
         answer = worker.ask(tmp_path / name, seconds=120)
     (tmp_path / name).unlink()
-    assert (answer.told, answer.fault) == (["read"], "")
+    assert (answer.outcome, answer.fault) == (["read"], "")
     assert answer.megabytes < SAMPLES

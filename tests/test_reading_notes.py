@@ -56,9 +56,9 @@ def gamma(value: int) -> tuple[bytes, bytes]:
     ],
 )
 def test_colours_that_a_png_says_without_a_profile(tmp_path, chunks, notes):
-    found = read(png_with(tmp_path / "it.png", *chunks))
-    assert found.notes == notes
-    np.testing.assert_array_equal(found.pixels, PIXELS)
+    decoded = read(png_with(tmp_path / "it.png", *chunks))
+    assert decoded.notes == notes
+    np.testing.assert_array_equal(decoded.pixels, PIXELS)
 
 
 def test_a_profile_goes_before_gamma(tmp_path):
@@ -71,18 +71,18 @@ def test_xmp_alone_rotates_nothing(tmp_path, orientation, said):
     words = PngImagePlugin.PngInfo()
     words.add_itxt("XML:com.adobe.xmp", f'<x:xmpmeta tiff:Orientation="{orientation}"/>')
     Image.fromarray(PIXELS).save(tmp_path / "it.png", pnginfo=words)
-    found = read(tmp_path / "it.png")
-    np.testing.assert_array_equal(found.pixels, PIXELS)
-    assert f'tiff:Orientation="{orientation}"'.encode() in found.metadata.xmp
-    assert (found.notes == ("its XMP declares a rotation, which is kept but not applied",)) == said
+    decoded = read(tmp_path / "it.png")
+    np.testing.assert_array_equal(decoded.pixels, PIXELS)
+    assert f'tiff:Orientation="{orientation}"'.encode() in decoded.metadata.xmp
+    assert (decoded.notes == ("its XMP declares a rotation, which is kept but not applied",)) == said
 
 
 def test_float_samples_without_a_profile_are_reported(tmp_path):
     samples = np.linspace(-0.5, 1.5, 99, dtype=np.float32).reshape(9, 11, 1)
     pyvips.Image.new_from_array(samples).tiffsave(str(tmp_path / "it.tif"))
-    found = read(tmp_path / "it.tif")
-    np.testing.assert_array_equal(found.pixels, samples)
-    assert found.notes == ("float samples without a profile are taken as sRGB",)
+    decoded = read(tmp_path / "it.tif")
+    np.testing.assert_array_equal(decoded.pixels, samples)
+    assert decoded.notes == ("float samples without a profile are taken as sRGB",)
 
 
 def header(*fields: int) -> tuple[bytes, bytes]:
@@ -134,9 +134,9 @@ def test_associated_alpha_of_a_tiff_is_divided_out(tmp_path, depth):
     image = pyvips.Image.new_from_array(stored, interpretation=spaces[depth])
     image.tiffsave(str(tmp_path / "it.tif"), premultiply=False)
     content = bytearray((tmp_path / "it.tif").read_bytes())
-    place = content.index(struct.pack("<HHIHH", 338, 3, 1, 2, 0))  # ExtraSamples: 2, not associated
-    content[place + 8] = 1
+    offset = content.index(struct.pack("<HHIHH", 338, 3, 1, 2, 0))  # ExtraSamples: 2, not associated
+    content[offset + 8] = 1
     (tmp_path / "it.tif").write_bytes(content)
-    found = read(tmp_path / "it.tif")
-    np.testing.assert_array_equal(found.alpha, alpha[..., 0])
-    np.testing.assert_allclose(found.pixels.astype(float), colours, atol=3)
+    decoded = read(tmp_path / "it.tif")
+    np.testing.assert_array_equal(decoded.alpha, alpha[..., 0])
+    np.testing.assert_allclose(decoded.pixels.astype(float), colours, atol=3)

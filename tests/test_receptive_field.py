@@ -73,13 +73,13 @@ def window(taps: int, dilation: int, stride: int, before: int, after: int, up: b
 def spread(taps: int, dilation: int, stride: int, before: int, after: int, output_padding: int) -> Law:
     def definition(line: Line) -> Line:
         count = (len(line) - 1) * stride + output_padding + dilation * (taps - 1) + 1 - before - after
-        found: list[list[Any]] = [[] for _ in range(count)]
+        contributions: list[list[Any]] = [[] for _ in range(count)]
         for i, pixel in enumerate(line):
             for j in range(taps):
                 y = i * stride - before + dilation * j
                 if 0 <= y < count:
-                    found[y].append((j, pixel))
-        return [hash(("spread", *sorted(pixels))) for pixels in found]
+                    contributions[y].append((j, pixel))
+        return [hash(("spread", *sorted(pixels))) for pixels in contributions]
 
     name = f"spread {taps} {dilation} {stride} {before} {after} {output_padding}"
     law = partial(
@@ -112,15 +112,15 @@ def coarser(factor: int) -> Law:
 
 
 def resizing(scale: Fraction, shift: Fraction, radius: int) -> Law:
-    def taps(place: Fraction) -> tuple[int, int]:
-        return floor(place - radius) + 1, ceil(place + radius) - 1
+    def taps(position: Fraction) -> tuple[int, int]:
+        return floor(position - radius) + 1, ceil(position + radius) - 1
 
     def definition(line: Line) -> Line:
         result = []
         for y in range(floor(len(line) * scale)):
-            place = (y + shift) / scale - shift
-            low, high = taps(place)
-            result.append(hash(("resized", place - low, *(read(line, i) for i in range(low, high + 1)))))
+            position = (y + shift) / scale - shift
+            low, high = taps(position)
+            result.append(hash(("resized", position - low, *(read(line, i) for i in range(low, high + 1)))))
         return result
 
     return Law(f"resized {scale} {shift} {radius}", lambda r: resized(r, scale, shift, taps), definition)

@@ -41,11 +41,13 @@ def slow_matrix(length, output, scale, kernel, antialias, border):
     for x in range(1, output + 1):
         u = x / scale + 0.5 * (1 - 1 / scale)
         left = math.floor(u - width / stretch / 2)
-        places = [left + p for p in range(math.ceil(width / stretch) + 2)]
-        weights = [stretch * shape(stretch * (u - place)) for place in places]
+        positions = [left + p for p in range(math.ceil(width / stretch) + 2)]
+        weights = [stretch * shape(stretch * (u - position)) for position in positions]
         mirror = [*range(1, length + 1), *range(length, 0, -1)]
-        for place, weight in zip(places, weights, strict=True):
-            held = min(max(place, 1), length) if border == "edge" else mirror[(place - 1) % (2 * length)]
+        for position, weight in zip(positions, weights, strict=True):
+            held = (
+                min(max(position, 1), length) if border == "edge" else mirror[(position - 1) % (2 * length)]
+            )
             matrix[x - 1, held - 1] += weight / sum(weights)
     return matrix
 
@@ -168,8 +170,8 @@ def test_downscale_phases_are_the_reduction(scale, size, kind):
     (kernel,) = downscale_phases(scale, kind)
     reduced = correlated(picture, kernel, scale, (kernel.shape[0] - scale) // 2)
     if kind == "nearest":
-        places = [math.floor((i + 0.5) * scale) for i in range(max(size))]
-        expected = picture[np.ix_(places[: size[0]], places[: size[1]])]
+        positions = [math.floor((i + 0.5) * scale) for i in range(max(size))]
+        expected = picture[np.ix_(positions[: size[0]], positions[: size[1]])]
     else:
         expected = resize(picture, *size, border="edge", kernel=kind)
     np.testing.assert_allclose(reduced, expected, **EXACT)

@@ -96,10 +96,10 @@ def test_any_cut_into_rows_gives_the_same_samples(name, size, channels, depth, a
     enhancer = Enhancer(Options(model=MODELS[name], scale=scale, threads=1))
     whole = enhancer.enhance(picture).samples()
     pipeline = enhancer.pipeline(picture.header.layout)
-    places = (
+    rows = (
         st.lists(st.integers(1, len(whole) - 1), unique=True, max_size=4) if len(whole) > 1 else st.just([])
     )
-    cuts = sorted(data.draw(places))
+    cuts = sorted(data.draw(rows))
     np.testing.assert_array_equal(by_rows(pipeline, picture, cuts), whole)
 
 
@@ -126,8 +126,8 @@ def test_tiles_of_onnx_runtime_give_the_same_8_bit_samples(name: str, tile: int)
         whole = Enhancer(replace(options, tile=512)).enhance(picture).samples()
         tiled = Enhancer(replace(options, tile=tile))
         parts = list(enhanced_rows(Given(picture, 7), tiled.pipeline(picture.header.layout), 1 << 18))
-        found = np.concatenate(parts)
-        assert np.abs(found.astype(np.float64) - whole.astype(np.float64)).max() <= bound
+        actual = np.concatenate(parts)
+        assert np.abs(actual.astype(np.float64) - whole.astype(np.float64)).max() <= bound
 
 
 def test_chains_of_models_stream_too() -> None:
@@ -136,16 +136,16 @@ def test_chains_of_models_stream_too() -> None:
     assert len(enhancer.stages_for((90, 33))) == 2
     whole = enhancer.enhance(picture).samples()
     assert whole.shape == (630, 231, 4)
-    found = list(enhanced_rows(Given(picture, 90), enhancer.pipeline(picture.header.layout), 1 << 20))
-    assert len(found) > 3
-    np.testing.assert_array_equal(np.concatenate(found), whole)
+    actual = list(enhanced_rows(Given(picture, 90), enhancer.pipeline(picture.header.layout), 1 << 20))
+    assert len(actual) > 3
+    np.testing.assert_array_equal(np.concatenate(actual), whole)
 
 
 def test_bands_are_smaller_where_there_is_less_memory() -> None:
     layout = picture_of(2000, 500, 3, "uint8", alpha=False).header.layout
     pipeline = Enhancer(Options(model=MODELS["x2"])).pipeline(layout)
     heights = [[band.last - band.first for band in pipeline.bands(memory)] for memory in (1 << 22, 1 << 27)]
-    assert all(sum(found) == 4000 for found in heights)
+    assert all(sum(bands) == 4000 for bands in heights)
     assert max(heights[0]) < max(heights[1])
     assert max(heights[0]) * pipeline.bytes_of_row() <= 1 << 22
 
@@ -154,24 +154,24 @@ def test_bands_are_smaller_where_there_is_less_memory() -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
-def test_hidden_colours_are_the_weighted_mean_of_visible_ones_in_reach(height, width, reach, seed) -> None:
+def test_hidden_colours_are_the_weighted_mean_of_visible_ones_in_reach(height, width, radius, seed) -> None:
     rng = np.random.default_rng(seed)
     pixels = rng.random((height, width, 3), np.float32)
     alpha = np.where(rng.random((height, width)) < 0.6, 0, rng.random((height, width))).astype(np.float32)
-    found = fill_transparent(pixels, alpha, reach)
+    actual = fill_transparent(pixels, alpha, radius)
     for y in range(height):
         for x in range(width):
             near = [
-                (alpha[v, u] * (reach + 1 - abs(v - y)) * (reach + 1 - abs(u - x)), pixels[v, u])
-                for v in range(max(0, y - reach), min(height, y + reach + 1))
-                for u in range(max(0, x - reach), min(width, x + reach + 1))
+                (alpha[v, u] * (radius + 1 - abs(v - y)) * (radius + 1 - abs(u - x)), pixels[v, u])
+                for v in range(max(0, y - radius), min(height, y + radius + 1))
+                for u in range(max(0, x - radius), min(width, x + radius + 1))
             ]
             total = sum(weight for weight, _ in near)
             if alpha[y, x] > 0 or total == 0:
-                assert (found[y, x] == pixels[y, x]).all()
+                assert (actual[y, x] == pixels[y, x]).all()
             else:
                 expected = sum(weight * colour.astype(np.float64) for weight, colour in near) / total
-                np.testing.assert_allclose(found[y, x], expected, rtol=0, atol=1e-6)
+                np.testing.assert_allclose(actual[y, x], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -197,15 +197,17 @@ def test_colours_under_full_transparency_never_show(name: str) -> None:
 def test_a_texture_is_enhanced_as_if_it_went_on(name: str, scale: float | None) -> None:
     picture = picture_of(36, 24, 3, "uint8", alpha=True)
     enhancer = Enhancer(Options(model=MODELS[name], wrap=True, scale=scale, threads=1))
-    found = enhancer.enhance(picture).samples()
+    actual = enhancer.enhance(picture).samples()
     rolled = np.roll(picture.samples(), (12, 6), (0, 1))
     moved = enhancer.enhance(picture.with_samples(rolled)).samples()
     if scale is None:
-        own = len(found) // 36 if len(found) >= 36 else Fraction(len(found), 36)
-        np.testing.assert_array_equal(moved, np.roll(found, (int(12 * own), int(6 * own)), (0, 1)))
+        scale_of_result = len(actual) // 36 if len(actual) >= 36 else Fraction(len(actual), 36)
+        np.testing.assert_array_equal(
+            moved, np.roll(actual, (int(12 * scale_of_result), int(6 * scale_of_result)), (0, 1))
+        )
     plain = Enhancer(Options(model=MODELS[name], scale=scale, threads=1)).enhance(picture).samples()
-    assert found.shape == plain.shape
-    assert (found != plain).any()
+    assert actual.shape == plain.shape
+    assert (actual != plain).any()
 
 
 # ---- the self-ensemble ----
@@ -228,13 +230,13 @@ def test_the_mean_of_orientations_is_that_of_the_eight_pictures() -> None:
 def test_a_self_ensemble_does_not_depend_on_how_the_picture_lies(name: str, size: tuple[int, int]) -> None:
     picture = picture_of(*size, 3, "float32", alpha=False)
     enhancer = Enhancer(Options(model=MODELS[name], self_ensemble=True, threads=1))
-    found = enhancer.enhance(picture).pixels
+    actual = enhancer.enhance(picture).pixels
     if size == (24, 18) or MODELS[name].spec.task != "downscale":
         turned = enhancer.enhance(replace(picture, pixels=np.rot90(picture.pixels).copy())).pixels
-        np.testing.assert_allclose(np.rot90(turned, -1), found, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(np.rot90(turned, -1), actual, rtol=0, atol=1e-6)
     plain = enhance(picture, MODELS[name], threads=1).pixels
-    assert found.shape == plain.shape
-    assert np.abs(found - plain).max() > 1e-4
+    assert actual.shape == plain.shape
+    assert np.abs(actual - plain).max() > 1e-4
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -32,9 +32,9 @@ def test_a_name_in_two_modules_is_a_duplicate_and_a_class_only_within_its_folder
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = modules_by_name(tmp_path)
-    assert sorted(duplicates(found)) == ["LIMIT", "Row", "_Own"]
-    assert classes_twice_in_a_folder(found) == [("a", "Row")]
+    modules = modules_by_name(tmp_path)
+    assert sorted(duplicates(modules)) == ["LIMIT", "Row", "_Own"]
+    assert classes_twice_in_a_folder(modules) == [("a", "Row")]
 
 
 def test_radon_counts_boolean_operators_and_comprehensions(tmp_path):

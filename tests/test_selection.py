@@ -78,9 +78,9 @@ def test_auto_falls_back_to_onnxruntime_for_floats_and_says_why(no_engine: None)
 
 @built
 def test_a_network_that_the_engine_does_not_support_goes_to_onnxruntime() -> None:
-    found = chosen(UNMERGED)
-    assert (found.runtime, found.precision) == ("onnxruntime", "fp32")
-    assert "head is not one convolution (onebranch merge" in found.reason
+    actual = chosen(UNMERGED)
+    assert (actual.runtime, actual.precision) == ("onnxruntime", "fp32")
+    assert "head is not one convolution (onebranch merge" in actual.reason
     with pytest.raises(OnebranchError, match="'engine' cannot run unmerged in fp32: head is not one conv"):
         chosen(UNMERGED, "engine")
 

@@ -50,13 +50,13 @@ def streaming(monkeypatch):
 @pytest.mark.parametrize("depth", list(WHITE_LEVELS))
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
 def test_a_streamed_file_holds_what_enhancing_gives(tmp_path, streaming, suffix, depth, channels, alpha):
-    found = picture(depth, channels, alpha)
-    write(found, tmp_path / "in.tif")
+    original = picture(depth, channels, alpha)
+    write(original, tmp_path / "in.tif")
     enhancer = Enhancer(SAME)
     with open_picture(tmp_path / "in.tif") as reader:
         assert len(list(enhancer.rows(reader))) > 3
     enhance_file(tmp_path / "in.tif", tmp_path / f"out{suffix}", enhancer, FileOptions())
-    write(enhance(found, "photo-x2", threads=1), tmp_path / f"whole{suffix}")
+    write(enhance(original, "photo-x2", threads=1), tmp_path / f"whole{suffix}")
     got, expected = read(tmp_path / f"out{suffix}"), read(tmp_path / f"whole{suffix}")
     np.testing.assert_array_equal(got.samples(), expected.samples())
     assert got.header == replace(expected.header, metadata=got.metadata)
@@ -139,8 +139,8 @@ def test_what_decoders_hold_is_reported_by_the_preview(tmp_path):
 
 
 def test_losses_are_reported_by_the_preview(tmp_path):
-    found = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
-    write(found, tmp_path / "in.tif")
+    original = replace(picture("uint16", 3, False), metadata=Metadata(icc=profile("p3")))
+    write(original, tmp_path / "in.tif")
     previewed = preview_file(tmp_path / "in.tif", tmp_path / "none" / "it.bmp", Enhancer(SAME), FileOptions())
     assert previewed.after == (150, 86)
     assert previewed.notes == (

@@ -37,7 +37,7 @@ def any_picture(rng: np.random.Generator) -> Picture:
 
 def any_options(rng: np.random.Generator) -> dict[str, object]:
     """Options that a user may combine, right or wrong."""
-    found: dict[str, object] = {
+    options: dict[str, object] = {
         "model": MODELS[rng.integers(len(MODELS))],
         "threads": int(rng.integers(1, 4)),
         "wrap": bool(rng.random() < 0.2),
@@ -47,10 +47,10 @@ def any_options(rng: np.random.Generator) -> dict[str, object]:
         "precision": str(rng.choice(["fp32", "fp32", "fp32", "bf16", "int8"])),
     }
     if rng.random() < 0.3:
-        found["scale"] = float(rng.choice([0.25, 0.5, 0.7, 1, 1.5, 2, 3, 6]))
+        options["scale"] = float(rng.choice([0.25, 0.5, 0.7, 1, 1.5, 2, 3, 6]))
     elif rng.random() < 0.3:
-        found["width"] = int(rng.integers(1, 200))
-    return found
+        options["width"] = int(rng.integers(1, 200))
+    return options
 
 
 def made(source: Path, target: Path, options: dict[str, object]) -> np.ndarray | str:

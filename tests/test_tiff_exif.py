@@ -26,8 +26,8 @@ def block(order: str) -> bytes:
     exif[0x010F], exif[0x8298], exif[0x0112] = "Maker & Co", "Me", 1
     details = exif.get_ifd(0x8769)
     details[0x9003], details[0x927C], details[0x829A], details[0xA002] = TAKEN, NOTE, 0.25, 999
-    place = exif.get_ifd(0x8825)
-    place[1], place[2], place[3], place[4] = "N", (51.0, 28.0, 38.25), "W", (0.0, 7.0, 39.5)
+    location = exif.get_ifd(0x8825)
+    location[1], location[2], location[3], location[4] = "N", (51.0, 28.0, 38.25), "W", (0.0, 7.0, 39.5)
     return exif.tobytes()
 
 
@@ -59,10 +59,10 @@ def test_a_block_goes_into_a_tiff_and_comes_out_again(tmp_path, kind, order):
         assert image.getexif()[0x010F] == "Maker & Co"
         assert kind == "big" or described(image.getexif()) == expected  # Pillow follows no links in BigTIFF
         np.testing.assert_array_equal(np.asarray(image), PIXELS)
-    found = read(tmp_path / "it.tif")
-    np.testing.assert_array_equal(found.pixels, PIXELS)
+    decoded = read(tmp_path / "it.tif")
+    np.testing.assert_array_equal(decoded.pixels, PIXELS)
     again = Image.Exif()
-    again.load(found.metadata.exif)
+    again.load(decoded.metadata.exif)
     assert described(again) == expected
     assert 0xA002 not in again.get_ifd(0x8769)
 
@@ -88,8 +88,8 @@ def test_a_place_that_was_taken_out_is_not_in_the_file(tmp_path):
 
 
 def test_stripped_files_hold_none(tmp_path):
-    found = Picture(PIXELS, metadata=Metadata(exif=block("<")))
-    write(found, tmp_path / "it.tif", encoding=Encoding(strip=True))
+    original = Picture(PIXELS, metadata=Metadata(exif=block("<")))
+    write(original, tmp_path / "it.tif", encoding=Encoding(strip=True))
     assert probe(tmp_path / "it.tif").structure.exif is None
 
 
@@ -106,8 +106,8 @@ def test_damaged_directories_give_none(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(300):
         damaged = bytearray(content)
-        for place in rng.integers(len(content) - 900, len(content), 3):
-            damaged[place] = rng.integers(256)
+        for offset in rng.integers(len(content) - 900, len(content), 3):
+            damaged[offset] = rng.integers(256)
         length = rng.integers(len(content) - 400, len(content) + 1)
         (tmp_path / "bad.tif").write_bytes(bytes(damaged[:length]))
         exif = probe(tmp_path / "bad.tif").structure.exif

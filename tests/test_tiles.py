@@ -35,9 +35,9 @@ def as_picture(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray]
     st.sampled_from([1, 2, 3, 4]),
 )
 def test_pieces_cover_everything_once(length: int, tile: int, before: int, after: int, multiple: int) -> None:
-    found = pieces(length, tile, before, after, multiple)
-    assert [pixel for piece in found for pixel in range(piece.first, piece.last)] == list(range(length))
-    for piece in found:
+    actual = pieces(length, tile, before, after, multiple)
+    assert [pixel for piece in actual for pixel in range(piece.first, piece.last)] == list(range(length))
+    for piece in actual:
         assert piece.first % multiple == piece.begin % multiple == 0
         assert piece.begin <= max(0, piece.first - before)
         assert piece.end >= min(length, piece.last + after)

@@ -208,8 +208,8 @@ def test_exports_are_understood_and_run(name: str, export: Callable, tmp_path: P
     module = module_of(case)
     channels = 1 if name == "fsrcnn" else 3
     write(export(module, torch.rand(1, channels, 24, 32)), tmp_path / "x.onnx")
-    found = read_foreign(tmp_path / "x.onnx")
-    analysis = found.usable()[1]
+    model = read_foreign(tmp_path / "x.onnx")
+    analysis = model.usable()[1]
     assert analysis.unsupported == ""
     assert (analysis.scale, analysis.multiple, analysis.halo) == (
         Fraction(case.scale),
@@ -217,7 +217,7 @@ def test_exports_are_understood_and_run(name: str, export: Callable, tmp_path: P
         case.halo,
     )
 
-    runtime = ForeignRuntime(found, threads=1)
+    runtime = ForeignRuntime(model, threads=1)
     height, width = 60, 84
     picture = np.random.default_rng(0).random((height, width, channels), np.float32)
 

@@ -534,18 +534,18 @@ def test_validation_pictures_too_small_to_score_are_left_out(pictures, tmp_path)
     assert np.isfinite(model.recipe["validation_psnr"])
 
 
-def test_both_ways_to_compute_prelu_are_equal_to_the_last_bit():
+def test_both_computations_of_prelu_are_equal_to_the_last_bit():
     torch.manual_seed(0)
     spec = expand(NetworkShorthand(task="upscale", width=4, depth=2, branches="plain"))
     network, picture = Network(spec), torch.randn(2, 1, 9, 7)
     outputs = []
-    for form in PRELU_COMPUTATIONS:
-        network.set_prelu(form)
+    for computation in PRELU_COMPUTATIONS:
+        network.set_prelu(computation)
         outputs.append(network(picture))
     assert torch.equal(outputs[0], outputs[1])
 
 
-def test_the_loss_leaves_out_the_border_it_is_told_to(pictures, tmp_path):
+def test_the_loss_ignores_the_border_of_the_config(pictures, tmp_path):
     config = settings(pictures, tmp_path, loss_border=2)
     objective = Objective(config.training, None)
     labels = torch.zeros(1, 1, 16, 16)

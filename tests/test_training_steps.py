@@ -226,7 +226,7 @@ def test_a_captured_step_computes_what_a_plain_one_does(pictures, tmp_path, monk
         np.testing.assert_allclose(results[1][1][name], value, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
-def test_a_captured_step_that_diverges_is_told_before_a_checkpoint(pictures, tmp_path, monkeypatch):
+def test_a_captured_step_that_diverges_is_reported_before_a_checkpoint(pictures, tmp_path, monkeypatch):
     config = settings(pictures, tmp_path, optimizer="muon")
     process = join(config.training)
     monkeypatch.setattr(steps, "captured", lambda operations: operations)

@@ -70,8 +70,8 @@ def test_a_merged_model_is_of_the_same_kind_and_gives_the_same_output(pair):
     for size in ((1, 1), (1, 6), (5, 2), (9, 13)):
         picture = np.random.default_rng(0).random((1, 1, *size), np.float32)
         expected = run_network(original.spec, original.weights, picture.astype(np.float64))
-        found = OnnxRuntime(merged, 1).run(picture)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+        actual = OnnxRuntime(merged, 1).run(picture)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 def test_the_record_says_what_was_done(pair):
@@ -125,8 +125,8 @@ def test_a_merged_weight_that_is_one_float_off_is_found(pair, tensor):
     with pytest.raises(OnebranchError, match="the merged model's weights are not those of the proof"):
         verify(original, spoiled)
     forged = resealed(spoiled, msgspec.structs.replace(record_of(merged), merged=fingerprint(spoiled)))
-    place = tensor.split(".branches")[0].split(".activation")[0]
-    with pytest.raises(OnebranchError, match=rf"{place}.*(rounding|must not change)"):
+    region = tensor.split(".branches")[0].split(".activation")[0]
+    with pytest.raises(OnebranchError, match=rf"{region}.*(rounding|must not change)"):
         verify(original, forged)
 
 

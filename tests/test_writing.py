@@ -28,14 +28,14 @@ from onebranch.images.samples import WHITE_LEVELS, as_depth
 from onebranch.images.writing import Writer, bytes_for_writing, check_target, write
 
 SIZE = (37, 21)
-SUFFIX = {name: form.suffixes[0] for name, form in FORMATS.items()}
+SUFFIX = {name: file_format.suffixes[0] for name, file_format in FORMATS.items()}
 
 CASES = [
     (name, depth, channels, alpha)
-    for name, form in FORMATS.items()
+    for name, file_format in FORMATS.items()
     for depth in WHITE_LEVELS
     for channels in (1, 3)
-    for alpha in ((False, True) if form.alpha else (False,))
+    for alpha in ((False, True) if file_format.alpha else (False,))
 ]
 
 ROUTES = {
@@ -48,22 +48,22 @@ ROUTES = {
 
 
 def picture(channels=3, depth="uint8", alpha=False, size=SIZE, seed=0):
-    """Noise, of which a part is transparent."""
+    """Noise, partly transparent if it has alpha."""
     values = np.random.default_rng(seed).random((*size, channels + 1))
     samples = as_depth(values.astype(np.float32), depth)
     return Picture(samples[..., :channels].copy(), samples[..., channels].copy() if alpha else None)
 
 
-def write_by_rows(found, path, cuts, encoding=None):
-    samples = found.samples()
-    with Writer(path, found.header, encoding or Encoding()) as writer:
+def write_by_rows(original, path, cuts, encoding=None):
+    samples = original.samples()
+    with Writer(path, original.header, encoding or Encoding()) as writer:
         for rows in np.split(samples, cuts):
             writer.write(rows)
 
 
 @pytest.fixture
 def piped(monkeypatch):
-    """Nothing is collected: rows go to the encoder as they come."""
+    """Rows are piped to the encoder as they come, whatever the size of the picture."""
     monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", 0)
     monkeypatch.setattr("onebranch.images.encoders.pipe.PIPED_BYTES", 500)
 
@@ -79,30 +79,30 @@ def no_thread_left():
 
 @pytest.mark.parametrize(("name", "depth", "channels", "alpha"), CASES)
 def test_any_cut_gives_the_same_file(tmp_path, monkeypatch, name, depth, channels, alpha):
-    found = picture(channels, depth, alpha)
+    original = picture(channels, depth, alpha)
     if not FORMATS[name].alpha:
-        found = replace(found, alpha=None)
+        original = replace(original, alpha=None)
     suffix = SUFFIX[name]
-    write(found, tmp_path / f"whole{suffix}")
+    write(original, tmp_path / f"whole{suffix}")
     expected = (tmp_path / f"whole{suffix}").read_bytes()
     for held in (writing.MAX_COLLECTED_BYTES, 0):
         monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
         for number, cuts in enumerate(([1], [20, 21, 36], list(range(1, SIZE[0])))):
             path = tmp_path / f"{held}-{number}{suffix}"
-            write_by_rows(found, path, cuts)
+            write_by_rows(original, path, cuts)
             assert path.read_bytes() == expected
 
 
-WITH_ALPHA = [(name, alpha) for name, form in FORMATS.items() for alpha in {False, form.alpha}]
+WITH_ALPHA = [(name, alpha) for name, file_format in FORMATS.items() for alpha in {False, file_format.alpha}]
 
 
 @pytest.mark.parametrize("kind", list(ROUTES))
 @pytest.mark.parametrize(("name", "alpha"), WITH_ALPHA)
 def test_any_cut_gives_the_same_file_on_every_route(tmp_path, piped, name, kind, alpha):
-    found = replace(picture(3, "float32", alpha), conversion=ROUTES[kind])
+    original = replace(picture(3, "float32", alpha), conversion=ROUTES[kind])
     path, whole = tmp_path / f"rows{SUFFIX[name]}", tmp_path / f"whole{SUFFIX[name]}"
-    write(found, whole)
-    write_by_rows(found, path, [1, 5, 6, 30])
+    write(original, whole)
+    write_by_rows(original, path, [1, 5, 6, 30])
     assert path.read_bytes() == whole.read_bytes()
 
 
@@ -120,18 +120,18 @@ class StopError(Exception):
     """An error of the code that produces the rows."""
 
 
-WAYS = [".png", ".tif", ".jpg", ".webp", ".gif", ".bmp", ".ppm"]
+SUFFIXES = [".png", ".tif", ".jpg", ".webp", ".gif", ".bmp", ".ppm"]
 
 
 @pytest.mark.parametrize("problem", [StopError, KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("given", [0, 1, 30, 37])
-@pytest.mark.parametrize("suffix", WAYS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_nothing_is_left_when_the_producer_fails(tmp_path, piped, suffix, given, problem):
-    found = picture()
+    original = picture()
 
     def produce():
-        with Writer(tmp_path / f"it{suffix}", found.header) as writer:
-            for row in found.samples()[:given, None]:
+        with Writer(tmp_path / f"it{suffix}", original.header) as writer:
+            for row in original.samples()[:given, None]:
                 writer.write(row)
             raise problem
 
@@ -142,20 +142,20 @@ def test_nothing_is_left_when_the_producer_fails(tmp_path, piped, suffix, given,
 
 @pytest.mark.parametrize("held", [0, 1 << 20])
 @pytest.mark.parametrize("given", [0, 1, 36])
-@pytest.mark.parametrize("suffix", WAYS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_missing_rows_are_reported(tmp_path, monkeypatch, suffix, given, held):
     monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
-    found = picture()
-    writer = Writer(tmp_path / f"it{suffix}", found.header)
+    original = picture()
+    writer = Writer(tmp_path / f"it{suffix}", original.header)
     if given:
-        writer.write(found.samples()[:given])
+        writer.write(original.samples()[:given])
     with pytest.raises(OnebranchError, match=f"rows are missing: {37 - given}"):
         writer.close()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("held", [0, 1 << 20])
-def test_an_encoder_that_fails_is_told_in_one_line(tmp_path, monkeypatch, held):
+def test_an_encoder_that_fails_is_reported_in_one_line(tmp_path, monkeypatch, held):
     monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
     monkeypatch.setattr(
         encoding_module, "_tiff_options", lambda *_: {"compression": "deflate", "predictor": "float"}
@@ -177,35 +177,37 @@ def small_disk():
 
 
 @pytest.mark.parametrize("held", [0, 64 << 20])
-@pytest.mark.parametrize("suffix", [*WAYS, ".avif"])
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, small_disk, suffix, held):
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".avif"])
+def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing(
+    tmp_path, monkeypatch, small_disk, suffix, held
+):
     monkeypatch.setattr(writing, "MAX_COLLECTED_BYTES", held)
-    found = picture(size=(400, 500))
+    original = picture(size=(400, 500))
     with pytest.raises(OnebranchError, match=r"cannot write '.*': file too large") as caught:
-        write_by_rows(found, tmp_path / f"it{suffix}", range(10, 400, 10), Encoding(quality=100))
+        write_by_rows(original, tmp_path / f"it{suffix}", range(10, 400, 10), Encoding(quality=100))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_taken_before_or_meanwhile_stays_what_it_was(tmp_path, piped):
-    path, found = tmp_path / "it.png", picture()
+    path, original = tmp_path / "it.png", picture()
     path.write_text("mine")
     with pytest.raises(OnebranchError, match="it exists"):
-        Writer(path, found.header)
+        Writer(path, original.header)
     path.unlink()
-    writer = Writer(path, found.header)
-    writer.write(found.samples()[:5])
+    writer = Writer(path, original.header)
+    writer.write(original.samples()[:5])
     assert not path.exists()
-    path.write_text("somebody else's")
-    writer.write(found.samples()[5:])
+    path.write_text("another program's")
+    writer.write(original.samples()[5:])
     with pytest.raises(OnebranchError, match="it exists"):
         writer.close()
-    assert path.read_text() == "somebody else's"
+    assert path.read_text() == "another program's"
     assert list(tmp_path.iterdir()) == [path]
-    with Writer(path, found.header, overwrite=True) as writer:
-        writer.write(found.samples())
-        assert path.read_text() == "somebody else's"
-    np.testing.assert_array_equal(read(path).pixels, found.pixels)
+    with Writer(path, original.header, overwrite=True) as writer:
+        writer.write(original.samples())
+        assert path.read_text() == "another program's"
+    np.testing.assert_array_equal(read(path).pixels, original.pixels)
 
 
 def test_no_descriptor_is_left_open(tmp_path, piped):
@@ -215,7 +217,7 @@ def test_no_descriptor_is_left_open(tmp_path, piped):
 
     write(picture(), tmp_path / "first.png")
     before = opened()
-    for number, suffix in enumerate(WAYS):
+    for number, suffix in enumerate(SUFFIXES):
         write_by_rows(picture(), tmp_path / f"{number}{suffix}", [3])
         writer = Writer(tmp_path / f"{number}b{suffix}", picture().header)
         writer.write(picture().samples()[:7])
@@ -227,7 +229,7 @@ def test_no_descriptor_is_left_open(tmp_path, piped):
 
 
 def directory(path):
-    """A TIFF's version, and its first directory as numbers: {tag: (type, count, first value or place)}."""
+    """A TIFF's version, and its first directory as numbers: {tag: (type, count, first value or offset)}."""
     content = path.read_bytes()
     order = {b"II": "<", b"MM": ">"}[content[:2]]
     (version,) = struct.unpack_from(order + "H", content, 2)
@@ -235,21 +237,21 @@ def directory(path):
     (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, first)
     start, length = first + (8 if big else 2), 20 if big else 12
-    form = order + ("HHQQ" if big else "HHII")
-    entries = [struct.unpack_from(form, content, start + length * i) for i in range(count)]
+    file_format = order + ("HHQQ" if big else "HHII")
+    entries = [struct.unpack_from(file_format, content, start + length * i) for i in range(count)]
     return version, {tag: rest for tag, *rest in entries}
 
 
 def test_a_tiff_beyond_four_gigabytes_is_big(tmp_path, monkeypatch):
-    found = picture(size=(300, 21))
-    write(found, tmp_path / "small.tif")
+    original = picture(size=(300, 21))
+    write(original, tmp_path / "small.tif")
     monkeypatch.setattr(encoding_module, "MAX_CLASSIC_TIFF_BYTES", 300 * 21 * 3 - 1)
-    write(found, tmp_path / "large.tif")
+    write(original, tmp_path / "large.tif")
     for path, version in ((tmp_path / "small.tif", 42), (tmp_path / "large.tif", 43)):
         assert directory(path)[0] == version
         with Image.open(path) as image:
-            np.testing.assert_array_equal(np.asarray(image), found.pixels)
-        np.testing.assert_array_equal(read(path).pixels, found.pixels)
+            np.testing.assert_array_equal(np.asarray(image), original.pixels)
+        np.testing.assert_array_equal(read(path).pixels, original.pixels)
 
 
 @pytest.mark.parametrize(("width", "rows"), [(21, 128), (40_000, 64), (300_000, 16)])
@@ -264,36 +266,36 @@ def test_strips_of_a_tiff_are_small(tmp_path, width, rows):
 @pytest.mark.parametrize("depth", list(WHITE_LEVELS))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_compressions_of_tiff_are_lossless_everywhere(tmp_path, compression, depth, channels):
-    found = picture(channels, depth, size=(200, 30))
-    write(found, tmp_path / "it.tif", encoding=Encoding(compression=compression))
+    original = picture(channels, depth, size=(200, 30))
+    write(original, tmp_path / "it.tif", encoding=Encoding(compression=compression))
     number = directory(tmp_path / "it.tif")[1][259][2] & 0xFFFF
     assert number == {"none": 1, "lzw": 5, "deflate": 8}[compression]
-    np.testing.assert_array_equal(read(tmp_path / "it.tif").pixels, found.pixels)
-    if depth == "uint8" or channels == 1:  # Pillow has no place for the others
+    np.testing.assert_array_equal(read(tmp_path / "it.tif").pixels, original.pixels)
+    if depth == "uint8" or channels == 1:  # Pillow does not support the others
         with Image.open(tmp_path / "it.tif") as image:
-            np.testing.assert_array_equal(np.atleast_3d(np.asarray(image)), found.pixels)
+            np.testing.assert_array_equal(np.atleast_3d(np.asarray(image)), original.pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("width", [1, 2, 3, 20, 21])
 def test_bmp_is_what_pillow_reads(tmp_path, channels, width):
-    found = picture(channels, size=(9, width))
-    write(found, tmp_path / "it.bmp")
+    original = picture(channels, size=(9, width))
+    write(original, tmp_path / "it.bmp")
     with Image.open(tmp_path / "it.bmp") as image:
         assert image.mode == ("L" if channels == 1 else "RGB")
-        np.testing.assert_array_equal(np.atleast_3d(np.asarray(image)), found.pixels)
+        np.testing.assert_array_equal(np.atleast_3d(np.asarray(image)), original.pixels)
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ppm_is_what_other_decoders_read(tmp_path, depth, channels):
     cv2 = pytest.importorskip("cv2")
-    found = picture(channels, depth)
+    original = picture(channels, depth)
     path = tmp_path / ("it.pgm" if channels == 1 else "it.ppm")
-    write(found, path)
+    write(original, path)
     back = np.atleast_3d(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[..., ::-1]
     assert back.dtype == depth
-    np.testing.assert_array_equal(back, found.pixels)
+    np.testing.assert_array_equal(back, original.pixels)
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
@@ -301,14 +303,14 @@ def test_ppm_is_what_other_decoders_read(tmp_path, depth, channels):
 @pytest.mark.parametrize("alpha", [False, True])
 def test_png_is_what_other_decoders_read(tmp_path, piped, depth, channels, alpha):
     cv2 = pytest.importorskip("cv2")
-    found = picture(channels, depth, alpha)
-    write_by_rows(found, tmp_path / "it.png", [4, 11])
+    original = picture(channels, depth, alpha)
+    write_by_rows(original, tmp_path / "it.png", [4, 11])
     back = np.atleast_3d(cv2.imread(str(tmp_path / "it.png"), cv2.IMREAD_UNCHANGED))
     assert back.dtype == depth
     if alpha:
-        np.testing.assert_array_equal(back[..., 3], found.alpha)
+        np.testing.assert_array_equal(back[..., 3], original.alpha)
     colours = back[..., 2::-1]  # OpenCV has blue first, and grey with alpha as three
-    np.testing.assert_array_equal(colours[..., -found.channels :], found.pixels)
+    np.testing.assert_array_equal(colours[..., -original.channels :], original.pixels)
 
 
 def factors(path):
@@ -330,7 +332,7 @@ def factors(path):
         (Encoding(quality=100, subsampling="420"), 0x22),
     ],
 )
-def test_subsampling_is_heeded(tmp_path, encoding, luma):
+def test_subsampling_is_as_requested(tmp_path, encoding, luma):
     write(picture(), tmp_path / "it.jpg", encoding=encoding)
     assert factors(tmp_path / "it.jpg") == [luma, 0x11, 0x11]
     write(picture(1), tmp_path / "grey.jpg", encoding=encoding)
@@ -338,7 +340,7 @@ def test_subsampling_is_heeded(tmp_path, encoding, luma):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
-def test_quality_is_heeded_and_has_a_default(tmp_path, suffix):
+def test_quality_is_as_requested_and_has_a_default(tmp_path, suffix):
     def bytes_at(quality):
         path = tmp_path / f"{quality}{suffix}"
         write(picture(size=(64, 64)), path, encoding=Encoding(quality=quality), overwrite=True)
@@ -353,19 +355,19 @@ def test_quality_is_heeded_and_has_a_default(tmp_path, suffix):
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("suffix", [".webp", ".avif"])
 def test_lossless_is_exact_under_transparency_too(tmp_path, suffix, channels, alpha):
-    found = picture(channels, alpha=alpha)
+    original = picture(channels, alpha=alpha)
     if alpha:
-        found = replace(found, alpha=found.alpha // 128 * 255)
-    write(found, tmp_path / f"it{suffix}", lossless=True)
+        original = replace(original, alpha=original.alpha // 128 * 255)
+    write(original, tmp_path / f"it{suffix}", lossless=True)
     with Image.open(tmp_path / f"it{suffix}") as image:
         back = np.asarray(image)
-    expected = found.pixels if channels == 3 else np.repeat(found.pixels, 3, axis=2)
+    expected = original.pixels if channels == 3 else np.repeat(original.pixels, 3, axis=2)
     np.testing.assert_array_equal(back[..., :3], expected)
     if alpha:
-        np.testing.assert_array_equal(back[..., 3], found.alpha)
+        np.testing.assert_array_equal(back[..., 3], original.alpha)
 
 
-def test_levels_of_png_are_heeded(tmp_path):
+def test_levels_of_png_are_as_requested(tmp_path):
     smooth = np.add.outer(np.arange(200), np.arange(300)).astype(np.uint8)[..., None]
     sizes = []
     for level in (0, 1, 9):
@@ -384,13 +386,13 @@ def test_levels_of_png_are_heeded(tmp_path):
         ({"compression": "zip"}, "unknown compression of TIFF 'zip'"),
     ],
 )
-def test_what_no_encoding_has_is_refused(options, words):
+def test_invalid_encoding_options_are_refused(options, words):
     with pytest.raises(OnebranchError, match=words):
         Encoding(**options)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "GIF"])
-def test_the_sides_that_encoders_take_are_known_before_work(tmp_path, name):
+def test_the_largest_side_of_a_format_is_checked_before_work(tmp_path, name):
     """The largest side is written and read again, one more is refused."""
     side, path = FORMATS[name].max_side, tmp_path / f"it{SUFFIX[name]}"
     write(Picture(np.zeros((1, side, 3), np.uint8)), path)
@@ -406,16 +408,16 @@ def test_the_sides_that_encoders_take_are_known_before_work(tmp_path, name):
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
 @pytest.mark.parametrize("depth", list(WHITE_LEVELS))
 def test_pictures_wider_than_a_million_pass(tmp_path, piped, suffix, depth):
-    """libpng, by which rows travel too, refuses more unless it is told."""
-    found = Picture(np.random.default_rng(0).random((3, 1_000_001, 1)).astype(np.float32))
-    found = Picture(as_depth(found.pixels, depth))
-    write_by_rows(found, tmp_path / f"it{suffix}", [1])
+    """libpng refuses more by default."""
+    original = Picture(np.random.default_rng(0).random((3, 1_000_001, 1)).astype(np.float32))
+    original = Picture(as_depth(original.pixels, depth))
+    write_by_rows(original, tmp_path / f"it{suffix}", [1])
     back = read(tmp_path / f"it{suffix}").pixels
-    np.testing.assert_array_equal(back, as_depth(found.pixels, back.dtype.name))
+    np.testing.assert_array_equal(back, as_depth(original.pixels, back.dtype.name))
 
 
-def test_what_encoders_take_is_foreseen():
-    """Those that take pictures whole encode grey as RGB, and more for lossless; others take some rows."""
+def test_the_memory_of_encoders_is_predicted():
+    """Encoders of whole pictures take grey as RGB, and need more for lossless; others keep a few rows."""
 
     def bytes_for(suffix, channels=3, depth="uint8", encoding=DEFAULT_ENCODING, height=50_000):
         header = Header(Layout(height, 2000, channels, False, depth))

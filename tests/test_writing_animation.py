@@ -39,7 +39,7 @@ def seen(path):
 
 
 def moving(count, alpha):
-    """A square that wanders over a still ground, which shines through."""
+    """Frames of a square that moves over a still, partly transparent background."""
     frames = []
     for number in range(count):
         pixels = np.full((24, 32, 3), (40, 90, 140), np.uint8)
@@ -56,9 +56,9 @@ def moving(count, alpha):
 def test_frames_times_loops_and_transparency_are_kept(tmp_path, suffix, loop, alpha):
     path, frames = tmp_path / f"it{suffix}", moving(5, alpha)
     write_animation(Animation(frames, (40, 250, 1000, 20, 70), loop), path, LOSSLESS)
-    found, delays, loops = seen(path)
+    actual, delays, loops = seen(path)
     assert (delays, loops) == ([40, 250, 1000, 20, 70], loop)
-    for got, expected in zip(found, frames, strict=True):
+    for got, expected in zip(actual, frames, strict=True):
         shown = np.ones((24, 32), bool) if not alpha else expected.alpha > 0
         np.testing.assert_array_equal(got[..., 3] == 255, shown)
         assert np.abs(got[..., :3].astype(int) - expected.pixels)[shown].max() <= 8 * (suffix == ".gif")
@@ -86,9 +86,9 @@ def test_frames_with_and_without_transparency_go_together(tmp_path):
     for suffix in (".gif", ".webp"):
         write_animation(Animation(frames, (50, 50, 50)), tmp_path / f"in{suffix}", LOSSLESS)
         enhance_file(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", ENHANCER, FileOptions(LOSSLESS))
-        found, _, _ = seen(tmp_path / f"out{suffix}")
-        assert found.shape == (3, 40, 60, 4)
-        assert [int(each[20, 30, 3]) for each in found] == [255, 0, 255]
+        actual, _, _ = seen(tmp_path / f"out{suffix}")
+        assert actual.shape == (3, 40, 60, 4)
+        assert [int(each[20, 30, 3]) for each in actual] == [255, 0, 255]
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])

@@ -30,18 +30,18 @@ Build = Callable[[], nn.Module]
 class Net(nn.Module):
     """A forward function over parts: modules, parameters, or anything else."""
 
-    def __init__(self, function: Forward, place: int = -1, slip: Slip = lambda x: x, **parts: Any) -> None:
+    def __init__(self, function: Forward, position: int = -1, slip: Slip = lambda x: x, **parts: Any) -> None:
         super().__init__()
-        self.function, self.place, self.slip = function, place, slip
+        self.function, self.position, self.slip = function, position, slip
         for name, part in parts.items():
             if isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
                 self.register_buffer(name, part)
             else:
                 setattr(self, name, part)
 
-    def at(self, place: int, value: Tensor) -> Any:
+    def at(self, position: int, value: Tensor) -> Any:
         """The value, or its mutation if this is the chosen place."""
-        return self.slip(value) if place == self.place else value
+        return self.slip(value) if position == self.position else value
 
     def forward(self, x: Tensor) -> Any:
         """The output of this network."""
@@ -505,11 +505,11 @@ def _slipped(kind: str) -> Iterator[TorchVariant]:
     one_size = any(
         word in kind for word in ("size", "picture", "multiple", "batch", "layer norm", "position")
     )
-    for network, (function, places, parts) in NETWORKS.items():
-        for place in range(places):
+    for network, (function, positions, parts) in NETWORKS.items():
+        for position in range(positions):
             yield TorchVariant(
-                f"{kind}, {network}: place {place}",
-                lambda f=function, k=place, p=parts: Net(f, k, SLIPS[kind], **p()).eval(),
+                f"{kind}, {network}: place {position}",
+                lambda f=function, k=position, p=parts: Net(f, k, SLIPS[kind], **p()).eval(),
                 Expectation(one_size=one_size, jumps=kind in JUMPS),
                 sizes=SIZES[::-1] if kind in SQUARE else SIZES,
             )
@@ -1020,7 +1020,7 @@ KINDS = (*(f"{kind} slipped in" for kind in SLIPS), *SPECIALS)
 def variants(kind: str) -> Iterator[TorchVariant]:
     """Every variant of that kind, in a fixed order."""
     if kind in SPECIALS:
-        for place, build, expectation in SPECIALS[kind]:
-            yield TorchVariant(f"{kind}: {place}", build, expectation)
+        for position, build, expectation in SPECIALS[kind]:
+            yield TorchVariant(f"{kind}: {position}", build, expectation)
     else:
         yield from _slipped(kind.removesuffix(" slipped in"))

@@ -36,7 +36,7 @@ class WasmEngine:
         self._memory = memory
         self._call("_initialize")
         self._message, self._format = self._allocate(MESSAGE_BYTES), self._allocate(FORMAT_BYTES)
-        at = self._place(description)
+        at = self._write(description)
         self._network = self._call("ob_open", at, len(description), 0, self._message, MESSAGE_BYTES)
         self._call("free", at)
         if not self._network:
@@ -55,7 +55,7 @@ class WasmEngine:
         result = np.empty((channels, *size) if planar else (*size, channels), target)
         kinds = SAMPLE_TYPES[samples.dtype.name], SAMPLE_TYPES[target], COLOUR_CONVERSIONS[colour]
         self._memory.write(self._store, struct.pack("<qqiiii", height, width, *kinds, planar), self._format)
-        source, output = self._place(np.ascontiguousarray(samples).tobytes()), self._allocate(result.nbytes)
+        source, output = self._write(np.ascontiguousarray(samples).tobytes()), self._allocate(result.nbytes)
         done = self._call(
             *("ob_run", self._network, self._format, source, output, 1),
             *(pieces.get("strip", 0), pieces.get("band", 0), 0, self._message, MESSAGE_BYTES),
@@ -83,7 +83,7 @@ class WasmEngine:
         assert at, "out of memory"
         return at
 
-    def _place(self, content: bytes) -> int:
+    def _write(self, content: bytes) -> int:
         at = self._allocate(len(content))
         self._memory.write(self._store, content, at)
         return at

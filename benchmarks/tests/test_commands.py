@@ -31,10 +31,10 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_everything_is_measured_once(folder):
     lines: list[str] = []
-    found = commands.compare(folder, 1, 1, lines.append)
-    assert [row.name for row in found.rows] == ["2 JPEG pictures", "2 PNG pictures", "a JPEG of 90x60"]
-    assert [row.pictures for row in found.rows] == [2, 2, 1]
-    for row in found.rows:
+    results = commands.compare(folder, 1, 1, lines.append)
+    assert [row.name for row in results.rows] == ["2 JPEG pictures", "2 PNG pictures", "a JPEG of 90x60"]
+    assert [row.pictures for row in results.rows] == [2, 2, 1]
+    for row in results.rows:
         assert row.seconds > 0
         assert row.processor_seconds > 0
         assert set(commands.REFERENCES[:2]) <= set(row.network_seconds)
@@ -42,16 +42,16 @@ def test_everything_is_measured_once(folder):
             assert row.ratios[reference] == pytest.approx(row.seconds / seconds)
         if sys.platform == "linux":
             assert 10 < row.megabytes < 2000
-    assert found.encoded_size == (48, 80)
-    ours = [encoder.name for encoder in found.encoders if encoder.used]
+    assert results.encoded_size == (48, 80)
+    ours = [encoder.name for encoder in results.encoders if encoder.used]
     assert ours == ["JPEG, as enhance does", "PNG, as enhance does"]
-    assert all(0 <= encoder.share <= 1 and encoder.megabytes > 0 for encoder in found.encoders)
-    assert tuple(found.cold_start_steps) == STEPS
-    assert all(milliseconds > 0 for milliseconds in found.cold_start_steps.values())
-    assert [target.met for target in found.targets()] == [
-        found.rows[0].ratios["ONNX Runtime"] <= 1.25,
-        found.rows[2].ratios["ONNX Runtime"] <= 1.25,
-        found.cold_start_seconds <= 0.6,
+    assert all(0 <= encoder.share <= 1 and encoder.megabytes > 0 for encoder in results.encoders)
+    assert tuple(results.cold_start_steps) == STEPS
+    assert all(milliseconds > 0 for milliseconds in results.cold_start_steps.values())
+    assert [target.met for target in results.targets()] == [
+        results.rows[0].ratios["ONNX Runtime"] <= 1.25,
+        results.rows[2].ratios["ONNX Runtime"] <= 1.25,
+        results.cold_start_seconds <= 0.6,
     ]
     assert lines[0] == "making pictures"
     assert sum(line.startswith("round 1 of 1") for line in lines) == sum(
@@ -95,10 +95,10 @@ def test_the_command_line_prints_tables_or_json(monkeypatch, folder):
     ):
         assert words in printed
     monkeypatch.setattr(commands, "compare", lambda *_: RESULT)
-    found = json.loads(CliRunner().invoke(benchmarks, [*arguments, "--json"], catch_exceptions=False).stdout)
-    assert found["rows"][0]["ratios"] == {"ONNX Runtime": 0.5}
-    assert found["goals"][-1] == {
-        **found["goals"][-1],
+    values = json.loads(CliRunner().invoke(benchmarks, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert values["rows"][0]["ratios"] == {"ONNX Runtime": 0.5}
+    assert values["goals"][-1] == {
+        **values["goals"][-1],
         "wanted": 0.6,
         "reached": 0.3,
         "unit": "s",

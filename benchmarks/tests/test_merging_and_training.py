@@ -69,8 +69,8 @@ def test_the_command_prints_a_table_or_json(branches):
     arguments = ["merging", str(branches), "--rounds", "1", "--size", "8x8"]
     printed = CliRunner().invoke(benchmarks, arguments, catch_exceptions=False).output
     assert "24 -> 3" in printed and "1x1x8x8" in printed
-    told = CliRunner().invoke(benchmarks, [*arguments, "--json"], catch_exceptions=False).output
-    assert json.loads(told)[0]["convolutions"] == [24, 3]
+    output = CliRunner().invoke(benchmarks, [*arguments, "--json"], catch_exceptions=False).output
+    assert json.loads(output)[0]["convolutions"] == [24, 3]
 
 
 @pytest.mark.parametrize(

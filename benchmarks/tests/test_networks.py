@@ -24,7 +24,7 @@ ROW = inference.InferenceRow(
     description="",
     label="engine int8",
     runtime="engine",
-    form="merged",
+    structure="merged",
     precision="int8",
     seconds=(0.02, 0.01, 0.04),
     megapixels=100.0,
@@ -42,8 +42,8 @@ ROW = inference.InferenceRow(
 def test_the_forms_of_a_network_do_the_same_work_for_the_same_pictures(name):
     net = networks.network(name)
     assert net.quantized is not None and net.quantized.quantization is not None
-    forms = [form for form in (net.unmerged, net.merged, net.quantized) if form is not None]
-    assert len({(form.spec.task, form.spec.scale, form.spec.colour) for form in forms}) == 1
+    models = [model for model in (net.unmerged, net.merged, net.quantized) if model is not None]
+    assert len({(model.spec.task, model.spec.scale, model.spec.colour) for model in models}) == 1
     assert macs(net.merged.spec) == macs(net.quantized.spec)
     assert (net.unmerged is None) == (name == "leaky-x2")
     assert net.unmerged is None or macs(net.unmerged.spec) > macs(net.merged.spec)
@@ -160,13 +160,13 @@ def test_targets_say_what_was_reached():
         replace(ROW, network="patent", label="PyTorch, unmerged", seconds=(3.0, 1.0)),
     ]
     path = [end_to_end.EndToEndRow("engine int8", "int8", 10, 1, 1.25)]
-    found = {target.description: target for target in targets.inference_targets(rows, path)}
-    assert found["photo-x2: engine int8 over ONNX Runtime"].met
-    share = found["photo-x2: engine int8, of the int8 peak"]
+    by_description = {target.description: target for target in targets.inference_targets(rows, path)}
+    assert by_description["photo-x2: engine int8 over ONNX Runtime"].met
+    share = by_description["photo-x2: engine int8, of the int8 peak"]
     assert (share.reached, share.wanted, share.met) == (50.0, 85.0, False)
-    assert found["patent: engine int8 over PyTorch, unmerged"].reached == pytest.approx(200)
-    assert not found["end to end, engine int8, relative to OpenCV"].met
-    assert len(found) == 4
+    assert by_description["patent: engine int8 over PyTorch, unmerged"].reached == pytest.approx(200)
+    assert not by_description["end to end, engine int8, relative to OpenCV"].met
+    assert len(by_description) == 4
 
 
 def test_targets_of_scaling():
@@ -223,10 +223,10 @@ def test_a_streamed_picture_is_given_whole(chunk):
 
 @engine
 def test_memory_of_a_tall_picture_is_far_below_the_picture():
-    (found,) = scaling.memories(("int8",), 1, rows=4000, widths=(500,))
-    assert (found.rows, found.width) == (4000, 500)
-    if found.megabytes is not None:
-        assert 0 < found.megabytes < 4000 * 500 * 3 * 4 / 1e6
+    (memory,) = scaling.memories(("int8",), 1, rows=4000, widths=(500,))
+    assert (memory.rows, memory.width) == (4000, 500)
+    if memory.megabytes is not None:
+        assert 0 < memory.megabytes < 4000 * 500 * 3 * 4 / 1e6
 
 
 @engine
@@ -274,14 +274,18 @@ ARGUMENTS = [
 @engine
 def test_the_command_prints_json():
     arguments = [*ARGUMENTS, "--runtime", "onnxruntime", "--runtime", "engine", "--json"]
-    told = json.loads(CliRunner().invoke(benchmarks, arguments, catch_exceptions=False).stdout)
-    assert set(told) == {"size", "rounds", "threads", "peaks", "rows", "end_to_end", "goals", "notes"}
-    assert (told["size"], told["threads"], set(told["peaks"])) == ([12, 16], 1, {"fp32", "bf16", "int8"})
-    ran = {row["label"]: row for row in told["rows"]}
+    values = json.loads(CliRunner().invoke(benchmarks, arguments, catch_exceptions=False).stdout)
+    assert set(values) == {"size", "rounds", "threads", "peaks", "rows", "end_to_end", "goals", "notes"}
+    assert (values["size"], values["threads"], set(values["peaks"])) == (
+        [12, 16],
+        1,
+        {"fp32", "bf16", "int8"},
+    )
+    ran = {row["label"]: row for row in values["rows"]}
     assert {"ONNX Runtime, unmerged", "ONNX Runtime", "engine fp32", "engine int8"} <= set(ran)
     assert ran["ONNX Runtime"]["ratio"] == 1.0 and ran["engine int8"]["loss_db"] > 0
     assert ran["engine int8"]["milliseconds"] == pytest.approx(1e3 * ran["engine int8"]["seconds"][0])
-    assert {"description", "wanted", "reached", "unit", "at_most", "met"} == set(told["goals"][0])
+    assert {"description", "wanted", "reached", "unit", "at_most", "met"} == set(values["goals"][0])
 
 
 @engine

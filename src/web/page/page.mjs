@@ -1,4 +1,4 @@
-/** The page: settings, the queue of pictures, and what is said about them. Pictures are in a worker. */
+/** The page: settings, the queue of pictures, and their messages. Pictures are in a worker. */
 
 import { Viewer } from "./viewer.mjs";
 
