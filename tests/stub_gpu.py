@@ -19,6 +19,7 @@ class StubNetwork:
     """A network whose outputs are off by `ERROR`."""
 
     name = "onnxruntime"
+    cpu_operations: tuple[str, ...] = ()
 
     def __init__(self, network: Runtime, index: int) -> None:
         self._network, self.index = network, index

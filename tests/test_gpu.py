@@ -256,6 +256,13 @@ def test_a_third_party_network_runs_on_a_gpu(stub: None, tmp_path: Path) -> None
     assert np.abs(ours.astype(int) - cpu.astype(int)).max() <= 1
 
 
+def test_operations_that_stay_on_the_cpu_are_named(stub: None, speeds: dict[str, float], monkeypatch) -> None:
+    monkeypatch.setattr(stub_gpu.StubNetwork, "cpu_operations", ("Selu", "SpaceToDepth"))
+    assert opened().devices_for((1, 1)) == ["Stub 3000, Selu and SpaceToDepth on the CPU"]
+    (text,) = opened(device="auto").devices_for((1, 1))
+    assert text.startswith("Stub 3000, Selu and SpaceToDepth on the CPU (auto: the faster one")
+
+
 def test_evaluation_names_the_device(stub: None, folder: Path) -> None:
     scores = evaluate(MERGED, folder / "in", device="gpu", threads=1)
     assert scores.ran == "onnxruntime, fp32, on Stub 3000"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebranch.enhancer.options import Options
-from onebranch.enhancer.stage import Stage
+from onebranch.enhancer.stage import ArrayStage, ModelDescription, Stage
 from onebranch.errors import OnebranchError
-from onebranch.runtime.gpu import CPU, Gpu, check_gpu_request, gpu_of, names_gpu
+from onebranch.runtime.gpu import CPU, Gpu, GpuNetwork, check_gpu_request, gpu_of, names_gpu
 
 CPU_TEXT = "CPU"
 """The name of the CPU in reports."""
@@ -27,14 +27,15 @@ MAX_TIMED_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class StageOpener:
-    """How the stages of a network are opened.
+    """How the network of a model is opened on the CPU, as a stage, and on GPUs.
 
     check: raises OnebranchError if GPUs do not compute the network. identity: a text that stands for all that
     its speed depends on.
     """
 
+    model: ModelDescription
     on_cpu: Callable[[], Stage]
-    on_gpu: Callable[[Gpu], Stage]
+    on_gpu: Callable[[Gpu], GpuNetwork]
     check: Callable[[], None]
     identity: Callable[[], str]
 
@@ -59,7 +60,7 @@ def open_stage(opener: StageOpener, options: Options) -> StageOnDevice:
     with _advice():
         gpu = _requested_gpu(options)
         opener.check()
-        return StageOnDevice(opener.on_gpu(gpu), gpu.name)
+        return _on_gpu(opener, gpu, options)
 
 
 def check_request(options: Options) -> None:
@@ -89,20 +90,27 @@ def _automatic(opener: StageOpener, options: Options) -> StageOnDevice:
     try:
         gpu = _requested_gpu(options)
         opener.check()
-        on_gpu = opener.on_gpu(gpu)
+        on_gpu = _on_gpu(opener, gpu, options)
     except OnebranchError as error:
         return StageOnDevice(opener.on_cpu(), f"{CPU_TEXT} (auto: {error})")
     return _faster(opener, on_gpu, gpu)
 
 
-def _faster(opener: StageOpener, on_gpu: Stage, gpu: Gpu) -> StageOnDevice:
+def _on_gpu(opener: StageOpener, gpu: Gpu, options: Options) -> StageOnDevice:
+    """The stage on a GPU that agrees with the CPU; the name says which operations the CPU computes."""
+    network = opener.on_gpu(gpu)
+    rest = f", {' and '.join(network.cpu_operations)} on the CPU" if network.cpu_operations else ""
+    return StageOnDevice(ArrayStage(opener.model, network, options.chroma), f"{gpu.name}{rest}")
+
+
+def _faster(opener: StageOpener, on_gpu: StageOnDevice, gpu: Gpu) -> StageOnDevice:
     """The stage of the device that is faster here, measured once per machine."""
     from onebranch.runtime.cores import cores
     from onebranch.runtime.speed import cache_name, kept
     from onebranch.user_cache import installed_version
 
     on_cpu = opener.on_cpu()
-    stages = {CPU_TEXT: on_cpu, gpu.name: on_gpu}
+    stages = {CPU_TEXT: on_cpu, on_gpu.device: on_gpu.stage}
     versions = [installed_version(name) for name in ("onnxruntime", "onnxruntime-ep-webgpu", "torch")]
     name = cache_name(on_cpu.runtime, str(cores()), *versions, str(gpu), gpu.runtime, opener.identity())
     speeds = kept(name, stages, lambda device: _milliseconds_per_megapixel(stages[device]))

@@ -225,8 +225,9 @@ class Enhancer:
         ours = model if isinstance(model, Model) else load(model)
         options = self.options
         opener = StageOpener(
+            ours,
             lambda: stage_of(ours, chosen(ours, options.runtime, options.precision), options),
-            lambda gpu: ArrayStage(ours, open_on(gpu, ours, options.threads), options.chroma),
+            lambda gpu: open_on(gpu, ours, options.threads),
             lambda: check_model(ours, options.precision, options.runtime),
             lambda: to_json(ours.spec),
         )
@@ -242,12 +243,9 @@ class Enhancer:
         third_party = read_foreign(find(model), size)
         arguments = options.runtime, options.threads, options.memory, options.precision
         opener = StageOpener(
+            third_party,
             lambda: _stage_around(third_party, open_foreign(third_party, *arguments), options),
-            lambda gpu: ArrayStage(
-                third_party,
-                open_foreign_on(gpu, third_party, options.threads, options.memory),
-                options.chroma,
-            ),
+            lambda gpu: open_foreign_on(gpu, third_party, options.threads, options.memory),
             lambda: None,
             lambda: _digest(third_party.content or third_party.path.read_bytes()),
         )

@@ -7,6 +7,7 @@ output for a probe tile was compared with the CPU's.
 
 import importlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -72,16 +73,24 @@ GPU_PRECISION = "fp32"
 """The precision of networks on GPUs."""
 
 
+class GpuNetwork(Runtime, Protocol):
+    """A network on a GPU."""
+
+    @property
+    def cpu_operations(self) -> Sequence[str]:
+        """The kinds of operations on pictures that run on the CPU, because the GPU lacks them."""
+
+
 class GpuModule(Protocol):
     """What a module of `GPU_RUNTIMES` defines."""
 
     def gpu_names(self) -> list[str]:
         """The names of the GPUs, at least one. Raises OnebranchError, with the reason, if there is none."""
 
-    def open_on_gpu(self, model: Model, index: int) -> Runtime:
+    def open_on_gpu(self, model: Model, index: int) -> GpuNetwork:
         """A model on the GPU with that index."""
 
-    def open_foreign_on_gpu(self, model: "ForeignModel", index: int, memory: int | None) -> Runtime:
+    def open_foreign_on_gpu(self, model: "ForeignModel", index: int, memory: int | None) -> GpuNetwork:
         """A third-party model on the GPU with that index; memory: as in `selection.open_foreign`."""
 
 
@@ -146,7 +155,7 @@ def check_model(model: Model, precision: str, runtime: str = "auto") -> None:
         )
 
 
-def open_on(gpu: Gpu, model: Model, threads: int | None = None) -> Runtime:
+def open_on(gpu: Gpu, model: Model, threads: int | None = None) -> GpuNetwork:
     """A model on a GPU, compared with the CPU. threads: of the CPU.
 
     Raises OnebranchError if the GPU cannot run it, or computes something else.
@@ -159,7 +168,7 @@ def open_on(gpu: Gpu, model: Model, threads: int | None = None) -> Runtime:
 
 def open_foreign_on(
     gpu: Gpu, model: "ForeignModel", threads: int | None = None, memory: int | None = None
-) -> Runtime:
+) -> GpuNetwork:
     """A third-party model on a GPU, compared with the CPU; arguments and errors are those of `open_on`."""
     network = _module(gpu.runtime).open_foreign_on_gpu(model, gpu.index, memory)
     reference = open_foreign(model, "auto", threads, memory)

@@ -19,6 +19,7 @@ class TorchRuntime:
     """The network on a device. threads: set for the whole process; None leaves the number unchanged."""
 
     name = "torch"
+    cpu_operations: tuple[str, ...] = ()
 
     def __init__(self, model: Model, threads: int | None = None, device: str = "cpu") -> None:
         self.halo = halo(lower(model.spec, model.weights))

@@ -1,8 +1,8 @@
 """Models on GPUs of any vendor by ONNX Runtime's WebGPU plugin, the package onnxruntime-ep-webgpu.
 
-The plugin uses Vulkan on Linux, Direct3D 12 on Windows and Metal on macOS. ONNX Runtime's fallbacks to the
-CPU are switched off: of a whole session, and of single operations. Third-party networks are an exception,
-because many compute shapes, which belong on the CPU.
+The plugin uses Vulkan on Linux, Direct3D 12 on Windows and Metal on macOS. ONNX Runtime's fallback of a whole
+session to the CPU is switched off. Single operations that the plugin lacks run on the CPU: those that compute
+sizes belong there, others are reported, and a network whose convolutions would run there is refused.
 
 The plugin takes one device, and chooses the GPU itself: the one that promises the most performance. From
 version 0.5 on, an option names another one.
@@ -21,19 +21,33 @@ import onnxruntime
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.halo import halo
 from onebranch.graph.onnx.writing import to_onnx
-from onebranch.graph.prelu import prelu_as_convolutions
 from onebranch.lowering.floats import lower
 from onebranch.model.file import Model
 from onebranch.model.foreign import ForeignModel
-from onebranch.runtime.foreign import ForeignRuntime
+from onebranch.runtime.foreign import NO_LOG, ForeignRuntime
 from onebranch.runtime.onnxruntime import session_options
 from onebranch.user_cache import installed_version
 
 LIBRARY_NAME = "onebranch.webgpu"
 """The name under which this process registers the plugin."""
 
-NO_CPU_FALLBACK = "session.disable_cpu_ep_fallback"
-"""The setting with which a session is refused if one of its operations would run on the CPU."""
+RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+"""The setting with which a session records where each operation runs."""
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+SIZE_OPERATIONS = frozenset(
+    (
+        *("Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div"),
+        *("Equal", "Expand", "Floor", "Gather", "Identity", "Max", "Min"),
+        *("Mod", "Mul", "Neg", "Range", "ReduceProd", "Reshape", "Shape"),
+        *("Slice", "Squeeze", "Sub", "Unsqueeze", "Where"),
+    )
+)
+"""Operations that ONNX Runtime runs on the CPU where they compute sizes, although the plugin has them."""
+
+COSTLY_OPERATIONS = frozenset(("Conv", "FusedConv", "ConvTranspose", "MatMul", "Gemm"))
+"""Operations for which a GPU is used."""
 
 ADAPTER_INDEX, FIRST_VERSION_WITH_INDEX = "adapterIndex", (0, 5)
 """The plugin's option that selects a GPU, and the version that has it; older ones ignore it."""
@@ -57,13 +71,14 @@ NO_GPU = (
 class GpuSession:
     """An ONNX Runtime session on one GPU, of which one picture is computed at a time.
 
-    content: an ONNX file's bytes, or its path. strict: refuse operations that would run on the CPU. Raises
-    OnebranchError if the session cannot be opened.
+    content: an ONNX file's bytes, or its path. Raises OnebranchError if the session cannot be opened, or
+    convolutions or matrix products would run on the CPU.
     """
 
-    def __init__(self, content: bytes | Path, index: int, strict: bool = True) -> None:
+    def __init__(self, content: bytes | Path, index: int) -> None:
         options = session_options(None)
-        options.add_session_config_entry(NO_CPU_FALLBACK, "1" if strict else "0")
+        options.log_severity_level = NO_LOG
+        options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
         self._name, self._lock = gpu_names()[index], threading.Lock()
         selection = {ADAPTER_INDEX: str(index)} if len(gpu_names()) > 1 else {}
         try:
@@ -71,6 +86,9 @@ class GpuSession:
             self._session = onnxruntime.InferenceSession(content, options, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
             raise OnebranchError(f"{self._name} does not run the network: {_one_line(error)}") from None
+        self.cpu_operations = _operations_on_cpu(self._session)
+        if costly := COSTLY_OPERATIONS.intersection(self.cpu_operations):
+            raise OnebranchError(f"{self._name} does not run the network's {', '.join(sorted(costly))}")
 
     def run(self, outputs: Sequence[str], values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs with these names for inputs by name. Raises OnebranchError if the GPU fails."""
@@ -79,7 +97,7 @@ class GpuSession:
                 results: list[np.ndarray] = self._session.run(list(outputs), dict(values))
         except Exception as error:  # as above
             raise OnebranchError(
-                f"{self._name} failed: {_one_line(error)}; choose a smaller --tile, or --device cpu"
+                f"{self._name} failed: {_one_line(error)}; less memory is needed with a smaller --tile"
             ) from None
         return results
 
@@ -93,7 +111,8 @@ class WebgpuRuntime:
         graph = lower(model.spec, model.weights)
         self.halo = halo(graph)
         (self._input,), (self._output,) = graph.inputs, graph.outputs
-        self._session = GpuSession(to_onnx(prelu_as_convolutions(graph)), index)
+        self._session = GpuSession(to_onnx(graph), index)
+        self.cpu_operations = self._session.cpu_operations
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
@@ -101,19 +120,23 @@ class WebgpuRuntime:
         return output
 
 
+class ForeignWebgpuRuntime(ForeignRuntime):
+    """A third-party model on a GPU. memory: as `ForeignRuntime` takes it."""
+
+    def __init__(self, model: ForeignModel, index: int, memory: int | None) -> None:
+        session = GpuSession(model.content or model.path, index)
+        self.cpu_operations = session.cpu_operations
+        super().__init__(model, None, memory, session)
+
+
 def open_on_gpu(model: Model, index: int) -> WebgpuRuntime:
     """A model on the GPU with that index."""
     return WebgpuRuntime(model, index)
 
 
-def open_foreign_on_gpu(model: ForeignModel, index: int, memory: int | None) -> ForeignRuntime:
-    """A third-party model on the GPU with that index. memory: as `ForeignRuntime` takes it."""
-    content = model.content or model.path
-    try:
-        session = GpuSession(content, index)
-    except OnebranchError:
-        session = GpuSession(content, index, strict=False)
-    return ForeignRuntime(model, None, memory, session)
+def open_foreign_on_gpu(model: ForeignModel, index: int, memory: int | None) -> ForeignWebgpuRuntime:
+    """A third-party model on the GPU with that index."""
+    return ForeignWebgpuRuntime(model, index, memory)
 
 
 @cache
@@ -154,6 +177,13 @@ def _name(device: Any) -> str:
         return str(description)
     vendor = VENDORS.get(device.vendor_id) or device.vendor or "unknown"
     return f"{vendor} GPU {device.device_id:#06x}"
+
+
+def _operations_on_cpu(session: onnxruntime.InferenceSession) -> tuple[str, ...]:
+    """The kinds of operations that run on the CPU and do not compute sizes, in alphabetical order."""
+    subgraphs = session.get_provider_graph_assignment_info()
+    nodes = [node for each in subgraphs if each.ep_name == CPU_PROVIDER for node in each.get_nodes()]
+    return tuple(sorted({node.op_type for node in nodes} - SIZE_OPERATIONS))
 
 
 def _plugin_version() -> tuple[int, ...]:
