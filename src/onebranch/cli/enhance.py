@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onebranch.cli.enhance_streams import STANDARD_STREAM, stream_files
+from onebranch.cli.enhance_streams import (
+    STANDARD_STREAM,
+    check_streams,
+    has_scheme,
+    renamed_urls,
+    stream_files,
+)
 from onebranch.cli.enhance_video import VideoArguments, is_y4m_pipe, video_options
 from onebranch.cli.option_groups import (
     INPUT_SIZE_OPTION,
@@ -25,7 +31,7 @@ from onebranch.cli.option_groups import (
 from onebranch.errors import OnebranchError
 
 if TYPE_CHECKING:
-    from onebranch.enhancer.folders import BatchOptions, Summary
+    from onebranch.enhancer.folders import BatchObserver, BatchOptions, Summary
     from onebranch.enhancer.options import Options
     from onebranch.enhancer.single_file import FileOptions
     from onebranch.graph.analysis.valid_sizes import InputSize
@@ -251,6 +257,11 @@ file_options = option_group(
 @runtime_options
 @file_options
 @video_options
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Enhance on the Ray cluster with this address, such as 10.0.0.1:6379; local: this machine.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object per line for each picture, and a summary."
@@ -265,6 +276,7 @@ def command(
     running: RuntimeArguments,
     files: FileArguments,
     clips: VideoArguments,
+    cluster: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -282,9 +294,9 @@ def command(
     take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 suits strongly
     compressed clips. With --format y4m, standard input and output are uncompressed clips.
 
-    A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', or - for standard input. Pictures
-    that fail are reported, the others are enhanced. The exit code is 0 if all succeeded, 1 if some failed, 2
-    if nothing was started, 130 after Ctrl-C or SIGTERM.
+    A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', a URL such as s3://bucket/in, or -
+    for standard input; --out can be a URL, too. Pictures that fail are reported, the others are enhanced. The
+    exit code is 0 if all succeeded, 1 if some failed, 2 if nothing was started, 130 after Ctrl-C or SIGTERM.
     """
     # Set before numpy is imported, which is used for small products only: more BLAS threads would busy-wait.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -297,9 +309,10 @@ def command(
         clips.pipe(pictures, network.options(running))
         return
     paths = _paths(pictures, listing)
+    check_streams(paths, out, cluster)
     output = _Output(as_json, quiet or (to_stdout and not dry_run))
     with stream_files(paths, out, batch.file_format) as streams:
-        output.screen.rename = streams.renamed
+        output.screen.rename = renamed_urls(streams, out)
         mixed = clips.mixed_files(batch.resume, batch.file_format, output.screen.clip_progress)
         if to_stdout or mixed.suffix:
             batch = replace(batch, file_format=None)
@@ -310,6 +323,7 @@ def command(
             files.file_options(),
             replace(batch.batch_options(), other=mixed.other_files()),
             mixed,
+            cluster,
         )
         begin = time.perf_counter()
         summary = request.run(output, dry_run)
@@ -356,6 +370,7 @@ class _Request:
     files: "FileOptions"
     batch: "BatchOptions"
     mixed: "MixedFiles"
+    cluster: str | None
 
     def run(self, output: _Output, dry_run: bool) -> "Summary":
         """Enhance the pictures, or report what that would do; after an interrupt, exit with code 130."""
@@ -379,6 +394,8 @@ class _Request:
         batch, observer = self.batch, BatchObserver(started, screen.progress, finished)
         try:
             with screen, _interrupted_by_sigterm():
+                if self.cluster is not None or any(map(has_scheme, (*self.paths, self.out))):
+                    return self._run_elsewhere(observer, dry_run)
                 if dry_run:
                     return preview_files(
                         *arguments, batch=batch, observer=observer, preview=self.mixed.preview
@@ -388,6 +405,25 @@ class _Request:
             left = f"; {interrupt}" if str(interrupt) else ""
             screen.print_error(f"stopped; {count_files(done)} enhanced, none is half-written{left}")
             sys.exit(130)
+
+    def _run_elsewhere(self, observer: "BatchObserver", dry_run: bool) -> "Summary":
+        """Enhance the pictures on a cluster, or those at URLs."""
+        from onebranch.cluster.cluster_batch import enhance_on_cluster
+        from onebranch.video.progress import report_nothing
+
+        mixed = replace(self.mixed, report=report_nothing)  # a screen cannot be sent to other machines
+        return enhance_on_cluster(
+            self.paths,
+            self.out,
+            self.options,
+            self.files,
+            address=self.cluster,
+            batch=replace(self.batch, other=mixed.other_files()),
+            observer=observer,
+            enhance=mixed.enhance,
+            preview=mixed.preview,
+            dry_run=dry_run,
+        )
 
 
 def _paths(pictures: Sequence[str], listing: str | None) -> list[str]:

@@ -1,11 +1,11 @@
-"""Standard input and output of `onebranch enhance`: `-` as a picture and as the output.
+"""Standard input and output of `onebranch enhance`: `-` as a picture and as the output; and URLs as names.
 
-Both are files in a temporary folder while the picture is enhanced.
+Standard streams are files in a temporary folder while the picture is enhanced.
 """
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,35 @@ class StreamFiles:
         for path, name in self.names.items():
             text = text.replace(path, name)
         return text
+
+
+def has_scheme(text: str) -> bool:
+    """True if a name may be a URL.
+
+    >>> has_scheme("s3://bucket/in"), has_scheme("in/a.png")
+    (True, False)
+    """
+    return "://" in text
+
+
+def check_streams(paths: Sequence[str], out: str, cluster: str | None) -> None:
+    """Raise OnebranchError for standard streams together with a cluster or URLs."""
+    if STANDARD_STREAM not in (*paths, out):
+        return
+    if cluster is not None:
+        raise OnebranchError("--cluster enhances files and URLs, not standard input or output (-)")
+    if any(map(has_scheme, (*paths, out))):
+        raise OnebranchError("URLs cannot be combined with standard input or output (-)")
+
+
+def renamed_urls(streams: StreamFiles, out: str) -> Callable[[str], str]:
+    """What messages are changed by: names of standard streams and of URLs, whose paths have one slash."""
+    if not any(map(has_scheme, (*streams.paths, out))):
+        return streams.renamed
+    from onebranch.cluster.urls import with_urls
+
+    urls = tuple(text for text in (*streams.paths, out) if has_scheme(text))
+    return lambda text: with_urls(text, urls)
 
 
 @contextmanager

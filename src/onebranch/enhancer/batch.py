@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from onebranch.atomic_files import check_writable, temporary_path
 from onebranch.enhancer.enhancer import Enhancer
@@ -33,7 +33,7 @@ from onebranch.runtime.cores import cores
 from onebranch.runtime.memory import memory_limit
 
 if TYPE_CHECKING:
-    from onebranch.enhancer.manifest import Manifest, Records
+    from onebranch.enhancer.manifest import FileState, Records
 
 DEFAULT_MAX_JOBS = 8
 """Default limit of the pictures that are enhanced at the same time: each needs memory and disk bandwidth."""
@@ -124,6 +124,14 @@ class CreatedFolders:
                 folder.rmdir()
 
 
+class JobRecords(Protocol):
+    """What a batch needs of a `Manifest`."""
+
+    def has(self, job: Job, overwrite: bool) -> bool: ...
+
+    def add(self, job: Job, picture: "FileState") -> None: ...
+
+
 class Batch:
     """Enhances the pictures of jobs. An interrupt aborts the pictures in progress and leaves no partial file.
 
@@ -138,7 +146,7 @@ class Batch:
         *,
         enhance: EnhanceFile = enhance_file,
         progress: JobProgress = lambda job, share: None,
-        manifest: "Manifest | None" = None,
+        manifest: "JobRecords | None" = None,
         resume: bool = False,
     ) -> None:
         self._enhancer, self._file_options, self._enhance = enhancer, file_options, enhance
@@ -183,9 +191,9 @@ class Batch:
         try:
             return self._completed(job)
         except OnebranchError as error:
-            return _failed(job, error)
+            return failed(job, error)
         except OSError as error:
-            return Failed(job, _system_error(job, error))
+            return Failed(job, system_error(job, error))
         except Exception as error:
             text = f"'{job.source}': a fault in onebranch, {type(error).__name__}: {error}; please report it"
             return Failed(job, str(OnebranchError(text)))
@@ -280,16 +288,17 @@ def preview_outcomes(
             yield Previewed(job, previewed, None if previewed.is_clip else estimator.seconds(previewed))
         except OnebranchError as error:
             exists = not file_options.overwrite and job.target.exists()
-            yield replace(_failed(job, error), target_exists=exists)
+            yield replace(failed(job, error), target_exists=exists)
         except OSError as error:
-            yield Failed(job, _system_error(job, error))
+            yield Failed(job, system_error(job, error))
 
 
-def _system_error(job: Job, error: OSError) -> str:
+def system_error(job: Job, error: OSError) -> str:
+    """The message about an error of the operating system."""
     return f"'{job.source}' to '{job.target}': {error.strerror or error}"
 
 
-def _failed(job: Job, error: OnebranchError) -> Failed:
+def failed(job: Job, error: OnebranchError) -> Failed:
     """The failed outcome of a job, with a reason that names the picture."""
     reason = str(error)
     paths = [path for path in (job.source, job.target, job.comparison) if path is not None]

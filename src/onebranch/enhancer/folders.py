@@ -20,7 +20,13 @@ from onebranch.enhancer.batch import (
     preview_outcomes,
 )
 from onebranch.enhancer.enhancer import Enhancer
-from onebranch.enhancer.inputs import InputPicture, InputPictures, sources_of
+from onebranch.enhancer.inputs import (
+    LOCAL_FILES,
+    InputAccess,
+    InputPicture,
+    InputPictures,
+    sources_of,
+)
 from onebranch.enhancer.jobs import (
     Job,
     Shard,
@@ -150,9 +156,9 @@ def enhance_files(
     ...     [(done.preview.before, done.preview.after) for done in summary.done]
     [((8, 12), (16, 24))]
     """
-    work = _prepare(paths, out, options, file_options, batch)
+    work = prepare(paths, out, options, file_options, batch)
     with closing(_outcomes(work, Path(out), file_options, batch, observer.progress, enhance)) as outcomes:
-        return _summary(work, outcomes, observer)
+        return summary_of(work, outcomes, observer)
 
 
 def preview_files(
@@ -166,7 +172,7 @@ def preview_files(
     preview: PreviewFile = preview_file,
 ) -> Summary:
     """A dry run of `enhance_files`, with the same arguments and errors. Nothing is written."""
-    work = _prepare(paths, out, options, file_options, batch)
+    work = prepare(paths, out, options, file_options, batch)
     records = None
     if batch.resume:
         from onebranch.enhancer.manifest import Records, fingerprint
@@ -175,10 +181,10 @@ def preview_files(
         folder = Path(out).parent if work.into_file else Path(out)
         records = Records(folder, fingerprint(options, file_options.encoding, settings))
     outcomes = preview_outcomes(work.jobs, work.enhancer, file_options, records, preview)
-    return replace(_summary(work, outcomes, observer), is_preview=True)
+    return replace(summary_of(work, outcomes, observer), is_preview=True)
 
 
-def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver) -> Summary:
+def summary_of(work: "Work", outcomes: Iterable[Outcome], observer: BatchObserver) -> Summary:
     """The summary of the outcomes, each of which is also reported to the observer."""
     observer.started(len(work.jobs), work.left_out)
     results = []
@@ -188,8 +194,8 @@ def _summary(work: "_Work", outcomes: Iterable[Outcome], observer: BatchObserver
     return Summary(tuple(results), work.left_out)
 
 
-class _Work(NamedTuple):
-    """The jobs, messages about inputs that were left out, and the enhancer.
+class Work(NamedTuple):
+    """The work of a batch: the jobs, messages about inputs that were left out, and the enhancer.
 
     recorded: True if results are recorded in a manifest. into_file: True if `out` is the file of the only
     result, not a folder for results.
@@ -202,28 +208,30 @@ class _Work(NamedTuple):
     into_file: bool
 
 
-def _prepare(
+def prepare(
     paths: Iterable[PathLike],
     out: PathLike,
     options: Options,
     file_options: FileOptions,
     batch: BatchOptions,
-) -> _Work:
+    access: InputAccess = LOCAL_FILES,
+) -> Work:
     """The work of a batch, after everything has been checked that can be checked beforehand."""
     inputs = [os.fspath(path) for path in paths]
     folders = [Path(path) for path in (out, batch.comparisons) if path is not None]
     for path in (*inputs, *map(os.fspath, folders)):
         if "\0" in path:
             raise OnebranchError(f"'{path}' is not a valid name: names cannot contain NUL")
-    sources = sources_of(inputs, batch.recursive, folders, batch.other.suffixes)
+    search = access.search or sources_of
+    sources = search(inputs, batch.recursive, folders, batch.other.suffixes)
     enhancer = Enhancer(options, number_of_jobs(_requested_jobs(options, batch), len(sources.pictures)))
-    jobs = _jobs(inputs, sources, out, enhancer, file_options, batch)
+    jobs = _jobs(inputs, sources, out, enhancer, file_options, batch, access)
     _check_lossless(jobs, file_options)
     jobs = _with_comparisons(jobs, Path(out), batch)
     check_comparisons(jobs, sources.pictures)
     into_file = len(jobs) == 1 and jobs[0].target == Path(out)
     recorded = batch.resume or batch.shard is not None
-    return _Work(jobs, sources.left_out, enhancer, recorded, into_file)
+    return Work(jobs, sources.left_out, enhancer, recorded, into_file)
 
 
 def _requested_jobs(options: Options, batch: BatchOptions) -> int | None:
@@ -240,16 +248,17 @@ def _jobs(
     enhancer: Enhancer,
     file_options: FileOptions,
     batch: BatchOptions,
+    access: InputAccess,
 ) -> list[Job]:
     """The jobs, for one picture with a named result or for pictures whose results go into a folder."""
-    one = len(sources.pictures) == 1 and is_one_file(inputs, out)
+    one = len(sources.pictures) == 1 and is_one_file(inputs, out, access.is_folder)
     if one and batch.other.include(sources.pictures[0].path) and batch.naming == Naming() and not batch.shard:
         batch.other.check_target(Path(out))
         return [Job(sources.pictures[0].path, Path(out))]
     if one and batch.naming == Naming() and not (batch.resume or batch.shard):
         format_of_name(Path(out))  # an unknown suffix is an error of the command, not of a picture
         return [Job(sources.pictures[0].path, Path(out))]
-    return _jobs_into_folder(sources.pictures, out, enhancer, file_options, batch)
+    return _jobs_into_folder(sources.pictures, out, enhancer, file_options, batch, access)
 
 
 def _jobs_into_folder(
@@ -258,16 +267,25 @@ def _jobs_into_folder(
     enhancer: Enhancer,
     file_options: FileOptions,
     batch: BatchOptions,
+    access: InputAccess,
 ) -> list[Job]:
     check_folder(out)
 
     def measure(path: Path) -> Values:
-        if batch.other.include(path):
-            return batch.other.measure(path, enhancer.options)
-        return _measured_fields(path, enhancer, file_options)
+        with access.local_file(path) as file:
+            if batch.other.include(path):
+                return batch.other.measure(file, enhancer.options)
+            return _measured_fields(file, enhancer, file_options)
 
     is_measured = bool(MEASURED & batch.naming.fields)
-    jobs = jobs_for(sources, Path(out), batch.naming, measure if is_measured else None, batch.other)
+    jobs = jobs_for(
+        sources,
+        Path(out),
+        batch.naming,
+        measure if is_measured else None,
+        batch.other,
+        access.local_file,
+    )
     shard = batch.shard
     if shard is None:
         return jobs
@@ -333,7 +351,7 @@ def _comparison_file(job: Job, out: Path, folder: Path) -> Path:
 
 
 def _outcomes(
-    work: _Work,
+    work: Work,
     out: Path,
     file_options: FileOptions,
     batch: BatchOptions,
@@ -351,7 +369,7 @@ def _outcomes(
     options = fingerprint(work.enhancer.options, file_options.encoding, batch.other.settings)
     with Manifest(folder, options, batch.shard, only) as manifest:
         if batch.resume:
-            _remove_leftovers(work.jobs, folder)
+            remove_leftovers_of(work.jobs, folder)
         yield from Batch(
             work.enhancer,
             file_options,
@@ -362,7 +380,8 @@ def _outcomes(
         ).outcomes(work.jobs)
 
 
-def _remove_leftovers(jobs: Sequence[Job], out: Path) -> None:
+def remove_leftovers_of(jobs: Sequence[Job], out: Path) -> None:
+    """Remove temporary files of ended processes from the output folder and the folders of all results."""
     files = [file for job in jobs for file in (job.target, job.comparison) if file is not None]
     for folder in {out, *(file.parent for file in files)}:
         remove_leftovers(folder)

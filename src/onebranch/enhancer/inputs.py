@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -33,6 +34,30 @@ class InputPictures:
 
     pictures: tuple[InputPicture, ...]
     left_out: tuple[str, ...] = ()
+
+
+SearchInputs = Callable[[Sequence[str], bool, Sequence[Path], frozenset[str]], InputPictures]
+"""A function with the arguments of `sources_of`."""
+
+LocalFile = Callable[[Path], AbstractContextManager[Path]]
+"""Returns a context with a file of this machine that has the content of a picture."""
+
+
+@dataclass(frozen=True)
+class InputAccess:
+    """How pictures are searched and read before a batch starts; by default they are files of this machine.
+
+    search: returns the pictures of files, folders and patterns; None: `sources_of`. is_folder: True if the
+    user named a folder. local_file: gives the content of a picture.
+    """
+
+    search: SearchInputs | None = None
+    is_folder: Callable[[str], bool] = os.path.isdir
+    local_file: LocalFile = nullcontext
+
+
+LOCAL_FILES = InputAccess()
+"""Pictures are files of this machine."""
 
 
 def real_path(path: Path) -> Path:
@@ -142,7 +167,7 @@ class _Search:
         taken = [path for path in matching if self._is_taken(path)]
         files, others = _separated(taken, Path.is_file)
         self.left_out += _lines_about_links(folder, sorted(outward))
-        self.left_out += _lines_about_unread(folder, list(filter(is_unread_picture, matching)))
+        self.left_out += lines_about_unread(folder, list(filter(is_unread_picture, matching)))
         self.left_out += _lines_about_others(others)
         return [
             InputPicture(path, path.parent.relative_to(folder), discovered=True) for path in sorted(files)
@@ -184,10 +209,10 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
+def lines_about_unread(folder: Path, unread: Sequence[Path]) -> Iterator[str]:
     """One message with the number of pictures in each format that cannot be read.
 
-    >>> list(_lines_about_unread(Path("in"), [Path("in/a.heic"), Path("in/b.HEIC"), Path("in/c.jxl")]))
+    >>> list(lines_about_unread(Path("in"), [Path("in/a.heic"), Path("in/b.HEIC"), Path("in/c.jxl")]))
     ["'in': 2 .heic and 1 .jxl left out: these formats are not read; convert them to PNG or TIFF"]
     """
     counts = Counter(path.suffix.lower() for path in unread)

@@ -4,11 +4,12 @@ import os
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onebranch.atomic_files import temporary_path
-from onebranch.enhancer.inputs import InputPicture, real_path
+from onebranch.enhancer.inputs import InputPicture, LocalFile, real_path
 from onebranch.enhancer.names import Naming, Values, too_long
 from onebranch.enhancer.other_files import PICTURES_ONLY, OtherFiles
 from onebranch.errors import OnebranchError
@@ -64,9 +65,11 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(index), int(count))
 
 
-def is_one_file(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> bool:
+def is_one_file(
+    inputs: Sequence[str], out: str | os.PathLike[str], is_folder: Callable[[str], bool] = os.path.isdir
+) -> bool:
     """True if `out` is the file of a single result: there is one input file, and `out` has a suffix."""
-    one = len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    one = len(inputs) == 1 and not is_folder(inputs[0])
     return one and bool(Path(out).suffix) and not means_a_folder(out)
 
 
@@ -96,18 +99,23 @@ def jobs_for(
     naming: Naming = DEFAULT_NAMING,
     measure: Measure | None = None,
     other: OtherFiles = PICTURES_ONLY,
+    local_file: LocalFile = nullcontext,
 ) -> list[Job]:
     """The jobs for results in an output folder, in which the subfolders of the input are mirrored.
 
     Discovered pictures that are themselves results of other pictures are left out. Raises OnebranchError if
     two pictures would have the same result (ignoring case). An error that concerns only one picture is stored
-    as the `problem` of its job. other: kinds of files besides pictures.
+    as the `problem` of its job. other: kinds of files besides pictures. local_file: gives the content of a
+    GIF, whose result is another format unless it is an animation.
 
     >>> pictures = [InputPicture(Path("a/one.png")), InputPicture(Path("b/two.jp2"))]
     >>> jobs_for(pictures, Path("big"))[1].target.as_posix()
     'big/two.png'
     """
-    jobs = [_job(source, index, folder, naming, measure, other) for index, source in enumerate(sources, 1)]
+    jobs = [
+        _job(source, index, folder, naming, measure, other, local_file)
+        for index, source in enumerate(sources, 1)
+    ]
     jobs = _separate_unicode_forms(jobs)
     check_unique_targets((job.source, job.target) for job in jobs if not job.problem)
     return _without_results_as_sources(sources, jobs)
@@ -136,11 +144,17 @@ def _without_results_as_sources(sources: Sequence[InputPicture], jobs: Sequence[
 
 
 def _job(
-    source: InputPicture, index: int, folder: Path, naming: Naming, measure: Measure | None, other: OtherFiles
+    source: InputPicture,
+    index: int,
+    folder: Path,
+    naming: Naming,
+    measure: Measure | None,
+    other: OtherFiles,
+    local_file: LocalFile,
 ) -> Job:
     target_folder = folder / source.below
     try:
-        name = _name(source.path, index, naming, measure, other)
+        name = _name(source.path, index, naming, measure, other, local_file)
     except OnebranchError as error:
         return Job(source.path, target_folder / source.path.name, problem=str(error))
     if too_long(name):
@@ -152,8 +166,16 @@ def _job(
     return Job(source.path, target_folder / name)
 
 
-def _name(source: Path, index: int, naming: Naming, measure: Measure | None, other: OtherFiles) -> str:
-    animated = naming.file_format is None and source.suffix.lower() == ".gif" and _is_animation(source)
+def _name(
+    source: Path,
+    index: int,
+    naming: Naming,
+    measure: Measure | None,
+    other: OtherFiles,
+    local_file: LocalFile,
+) -> str:
+    is_gif = naming.file_format is None and source.suffix.lower() == ".gif"
+    animated = is_gif and _is_animation(source, local_file)
     values: dict[str, str | int] = {
         "stem": source.stem,
         "suffix": other.result_suffix(source)
@@ -167,10 +189,11 @@ def _name(source: Path, index: int, naming: Naming, measure: Measure | None, oth
     return naming.name(values)
 
 
-def _is_animation(source: Path) -> bool:
+def _is_animation(source: Path, local_file: LocalFile) -> bool:
     """True if the file is an animation. A file that cannot be read gives False; its job fails later."""
     try:
-        return probe(source).frames > 1
+        with local_file(source) as file:
+            return probe(file).frames > 1
     except OnebranchError:
         return False
 

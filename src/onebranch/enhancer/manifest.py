@@ -7,7 +7,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from io import FileIO
@@ -30,6 +30,12 @@ WITHOUT_EFFECT = ("model", "threads", "memory", "tile")
 CHUNK_BYTES = 1 << 20
 """Bytes of a file that are read at a time."""
 
+ManifestRecord = dict[str, Any]
+"""One line of a manifest: "picture" and "result" with the fields of `FileState`, "target" and "options"."""
+
+IsUnchanged = Callable[[Path, ManifestRecord], bool]
+"""True if a file matches the "picture" or "result" of a record."""
+
 
 @dataclass(frozen=True)
 class FileState:
@@ -45,9 +51,13 @@ class Records:
 
     def __init__(self, folder: Path, options: str) -> None:
         self._folder, self._options = folder, options
-        self._records: dict[str, list[dict[str, Any]]] = {}
+        self._records: dict[str, list[ManifestRecord]] = {}
         for record in _records(folder):
             self._records.setdefault(record["target"], []).append(record)
+
+    def of(self, target: Path) -> list[ManifestRecord]:
+        """The records of a result, the oldest first."""
+        return self._records.get(self._name(target), [])
 
     def has(self, job: Job, overwrite: bool) -> bool:
         """True if the result of a job exists and matches its record; False if it is missing or not recorded.
@@ -55,16 +65,7 @@ class Records:
         Raises OnebranchError if the recorded result is of a changed picture or other options, unless it may
         be replaced (`overwrite`).
         """
-        records = self._records.get(self._name(job.target), [])
-        of_result = [record for record in records if _is_unchanged(job.target, record["result"])]
-        same_options = [record for record in of_result if record["options"] == self._options]
-        if any(_is_unchanged(job.source, record["picture"]) for record in same_options):
-            return True
-        if overwrite or not of_result:
-            return False
-        if not same_options:
-            raise OnebranchError(other_result(job, "it was made with other options"))
-        raise OnebranchError(other_result(job, f"it was made before '{job.source}' changed"))
+        return is_recorded(self.of(job.target), job, self._options, overwrite)
 
     def _name(self, target: Path) -> str:
         return target.relative_to(self._folder).as_posix()
@@ -100,26 +101,58 @@ class Manifest(Records):
 
         Raises OnebranchError if the record cannot be written.
         """
-        record = {
-            "picture": {"path": _relative(job.source, self._folder), **vars(picture)},
-            "target": self._name(job.target),
-            "result": vars(state_of(job.target)),
-            "options": self._options,
-        }
+        self.append(
+            {
+                "picture": {"path": relative_path(job.source, self._folder), **vars(picture)},
+                "target": self._name(job.target),
+                "result": vars(state_of(job.target)),
+                "options": self._options,
+            }
+        )
+
+    def append(self, *records: ManifestRecord) -> None:
+        """Append records. Raises OnebranchError if they cannot be written."""
         try:
-            self._file.write(
-                strict_json.dumps(record).encode() + b"\n"
-            )  # one write, so that lines of several runs do not mix
+            self._file.write(as_lines(records))  # one write, so that lines of several runs do not mix
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OnebranchError(f"cannot write '{self.path}': {error.strerror}") from None
 
 
-def _relative(path: Path, folder: Path) -> str:
+def as_lines(records: Iterable[ManifestRecord]) -> bytes:
+    """The records as lines of a manifest."""
+    return b"".join(strict_json.dumps(record).encode() + b"\n" for record in records)
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """The path of a picture as it is recorded: relative to the folder, if both are on one drive."""
     try:
         return os.path.relpath(path, folder)
     except ValueError:  # on another drive
         return str(path.absolute())
+
+
+def is_recorded(
+    records: Sequence[ManifestRecord],
+    job: Job,
+    options: str,
+    overwrite: bool,
+    compare: IsUnchanged | None = None,
+) -> bool:
+    """True if the result of a job exists and matches one of the records of its name; errors of `Records.has`.
+
+    options: the fingerprint of this run. compare: True if a file matches its record; None: `is_unchanged`.
+    """
+    unchanged = compare or is_unchanged
+    of_result = [record for record in records if unchanged(job.target, record["result"])]
+    same_options = [record for record in of_result if record["options"] == options]
+    if any(unchanged(job.source, record["picture"]) for record in same_options):
+        return True
+    if overwrite or not of_result:
+        return False
+    if not same_options:
+        raise OnebranchError(other_result(job, "it was made with other options"))
+    raise OnebranchError(other_result(job, f"it was made before '{job.source}' changed"))
 
 
 def other_result(job: Job, reason: str) -> str:
@@ -174,17 +207,22 @@ def _contents(model: str | os.PathLike[str] | Model | None) -> Iterator[bytes]:
         yield from (entry.path.read_bytes() for entry in CATALOGUE.values() if entry.path.exists())
 
 
-def _records(folder: Path) -> Iterator[dict[str, Any]]:
+def _records(folder: Path) -> Iterator[ManifestRecord]:
     """The complete records of all manifests, the oldest record of each manifest first."""
     for path in filter(
         Path.is_file, sorted(folder.glob("onebranch*.jsonl"))
     ):  # pipes and devices are left out
         with suppress(OSError):
-            for line in path.read_bytes().split(b"\n"):
-                with suppress(ValueError, RecursionError):  # incomplete, or written by another program
-                    record = json.loads(line)
-                    if _is_record(record):
-                        yield record
+            yield from parse_records(path.read_bytes())
+
+
+def parse_records(content: bytes) -> Iterator[ManifestRecord]:
+    """The complete records in the content of a manifest."""
+    for line in content.split(b"\n"):
+        with suppress(ValueError, RecursionError):  # incomplete, or written by another program
+            record = json.loads(line)
+            if _is_record(record):
+                yield record
 
 
 def _is_record(record: Any) -> bool:
@@ -196,7 +234,7 @@ def _is_record(record: Any) -> bool:
     )
 
 
-def _is_unchanged(path: Path, recorded: dict[str, Any]) -> bool:
+def is_unchanged(path: Path, recorded: ManifestRecord) -> bool:
     """True if a file matches its record: by time or, if that differs (as after copying), by content."""
     try:
         status = path.stat()
