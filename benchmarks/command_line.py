@@ -178,7 +178,7 @@ def quality_command(size: str, rounds: int, threads: int | None, plot: Path | No
     from benchmarks.configurations import threads_or_all
     from benchmarks.plots import check
     from benchmarks.quality_plot import save_plot
-    from benchmarks.quality_speed import compare, processor_name
+    from benchmarks.quality_speed import compare, processor_text
 
     if plot:
         check(plot)
@@ -186,7 +186,7 @@ def quality_command(size: str, rounds: int, threads: int | None, plot: Path | No
     height, width = parse_size(size)
     count = threads_or_all(threads)
     rows = compare((height, width), rounds, count, notes.append)
-    title = f"{width}x{height} on {processor_name()}, {_threads_text(count)}, medians of {rounds} rounds"
+    title = f"{width}x{height} on {processor_text()}, {_threads_text(count)}, medians of {rounds} rounds"
     if plot:
         save_plot(rows, title, plot)
     if as_json:

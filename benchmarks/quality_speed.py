@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -147,15 +146,11 @@ def _plain_resizing(frame: np.ndarray, threads: int, note: Callable[[str], None]
     return {(name, "resize", ""): (resizing(kind), PLAIN_SCORES[name], True) for name, kind in kinds.items()}
 
 
-def processor_name() -> str:
-    """The processor's name as Linux gives it, with its widest vector instructions; else the architecture."""
+def processor_text() -> str:
+    """The processor's name, or else the architecture, with its widest vector instructions."""
     import platform
 
     from onebranch.runtime.engine_library import instruction_sets
+    from onebranch.runtime.processor import processor_name
 
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.machine()
-    return f"{name} ({instruction_sets()[0]})"
+    return f"{processor_name() or platform.machine()} ({instruction_sets()[0]})"

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-if "ONEBRANCH_CACHE" not in os.environ:  # a cache of this process, inherited by those that it starts
-    os.environ["ONEBRANCH_CACHE"] = tempfile.mkdtemp(prefix="onebranch-cache-")
-    atexit.register(shutil.rmtree, os.environ["ONEBRANCH_CACHE"], ignore_errors=True)
+for variable in ("ONEBRANCH_CACHE", "ONEBRANCH_LADDER"):
+    if variable not in os.environ:  # folders of this process, inherited by those that it starts
+        os.environ[variable] = tempfile.mkdtemp(prefix="onebranch-cache-")
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ONEBRANCH_DATA") or ROOT.parent / "shared" / "data")

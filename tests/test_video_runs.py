@@ -24,9 +24,13 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions
 from onebranch.errors import OnebranchError
 from onebranch.model.file import write as save
-from onebranch.video import segments
+from onebranch.video import encoding, segments
+from onebranch.video.colours import ColourTags
+from onebranch.video.containers import CONTAINER_BY_SUFFIX
+from onebranch.video.hdr import HdrMetadata
 from onebranch.video.options import VideoOptions
 from onebranch.video.pipes import pipe_clip
+from onebranch.video.pixel_format import PixelFormat
 from onebranch.video.single_clip import enhance_clip
 from onebranch.video.y4m import Y4mReader, Y4mWriter, parse_header
 from test_video import DOUBLE, KEEP, enhance, enhanced
@@ -80,6 +84,26 @@ def interrupted(source: Path, target: Path, frames: int, **options: Any) -> str:
             progress=Stopped(frames),
         )
     return str(stop.value)
+
+
+@pytest.mark.parametrize(("flags", "expected"), [({"avx512f"}, {"x264-params": "asm=avx2"}), ({"avx2"}, {})])
+def test_x264_is_reproducible_on_processors_with_avx512(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: dict[str, str]
+) -> None:
+    monkeypatch.setattr(encoding, "processor_flags", lambda: flags)
+    chosen = encoding.choose_encoding(
+        CONTAINER_BY_SUFFIX[".mkv"],
+        PixelFormat("yuv", 8, (2, 2)),
+        ColourTags(False, 1, 1, 1),
+        HdrMetadata(),
+        VideoOptions(codec="h264"),
+        time_base=Fraction(1, 24),
+        rate=Fraction(24),
+        aspect=None,
+        threads=1,
+    )
+    assert expected.items() <= encoding.encoder_options(chosen).items()
+    assert ("x264-params" in encoding.encoder_options(chosen)) == bool(expected)
 
 
 @pytest.mark.usefixtures("short_segments")

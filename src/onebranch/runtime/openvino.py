@@ -5,7 +5,6 @@ bf16 run the model's graph; int8 runs the quantized graph, whose 8-bit operation
 """
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from onebranch.graph.onnx.writing import to_onnx
 from onebranch.lowering.floats import INPUT, lower
 from onebranch.lowering.integers import lower_integer
 from onebranch.model.file import Model
+from onebranch.runtime.processor import processor_flags
 from onebranch.spec.quantization import quantization_of
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -64,11 +64,7 @@ def int8_saturates() -> bool:
 
     Example: 255 * 127 + 255 * 127 = 64,770 becomes 32,767. Known on Linux only; elsewhere False.
     """
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = set(text.partition("flags")[2].partition("\n")[0].split())
+    flags = processor_flags()
     return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 

@@ -1,10 +1,8 @@
 """How fast the engine runs a model on this machine: measured once, then kept in the user's cache folder."""
 
 import json
-import platform
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +11,7 @@ from onebranch.model.file import Model
 from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_library import instruction_sets, path
 from onebranch.runtime.engine_network import describe
+from onebranch.runtime.processor import processor_name
 from onebranch.spec.network import NetworkSpec, to_json
 from onebranch.user_cache import installed_version, read_cached, store
 
@@ -21,9 +20,6 @@ EDGE_PIXELS = 128
 
 ROUNDS = 5
 """The number of timed runs, of which the fastest counts."""
-
-CPU_FACTS = Path("/proc/cpuinfo")
-"""Where Linux describes the processor."""
 
 _MEASURED: dict[str, dict[str, float]] = {}
 """The speeds that this process knows, by the names of their cache files."""
@@ -67,16 +63,6 @@ def kept(name: str, kinds: Iterable[str], measure: Callable[[str], float]) -> di
         store(name, strict_json.dumps(speeds).encode())
     _MEASURED[name] = speeds
     return {kind: speeds[kind] for kind in kinds}
-
-
-def processor_name() -> str:
-    """The processor's name as the operating system gives it; empty if it gives none."""
-    try:
-        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _cache_name(spec: NetworkSpec) -> str:
