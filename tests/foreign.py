@@ -92,7 +92,7 @@ FREE = ((64, 64), (96, 64), (64, 128))
 TIMM = {
     "repvgg_a0": Network(from_timm("repvgg_a0"), FREE, slow=True),
     "mobileone_s0": Network(from_timm("mobileone_s0"), FREE, slow=True),
-    "mobileone_s1": Network(from_timm("mobileone_s1"), FREE),
+    "mobileone_s1": Network(from_timm("mobileone_s1"), FREE, slow=True),
     "repvit_m0_9": Network(from_timm("repvit_m0_9"), FREE, slow=True),
     "fastvit_t8": Network(from_timm("fastvit_t8"), FREE, slow=True),
     "repghostnet_050": Network(from_timm("repghostnet_050"), FREE, slow=True),
@@ -108,7 +108,7 @@ TIMM = {
     "mobilenetv4_conv_small": Network(from_timm("mobilenetv4_conv_small"), FREE, slow=True),
     "efficientvit_m0": Network(from_timm("efficientvit_m0"), FREE, slow=True, windowed=True),
     "swiftformer_xs": Network(from_timm("swiftformer_xs"), FREE, slow=True),
-    "starnet_s050": Network(from_timm("starnet_s050"), FREE),
+    "starnet_s050": Network(from_timm("starnet_s050"), FREE, slow=True),
     "fasternet_t0": Network(from_timm("fasternet_t0"), FREE, slow=True),
     "lcnet_050": Network(from_timm("lcnet_050"), FREE, slow=True),
     "densenet121": Network(from_timm("densenet121"), FREE, slow=True),

@@ -7,6 +7,7 @@ odd_truth.tsv names the files that Pillow or OpenCV can verify, with tolerances 
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,13 @@ def test_why_an_odd_file_is_refused_does_not_depend_on_where_it_lies(shared_data
         assert str(refused.value) == f"cannot read '{there}': {OUTCOMES[number][1]}"
 
 
-@pytest.mark.parametrize("number", OUTCOMES)
+def _slow_if_large(number: str) -> Any:
+    """The number of a file; its test is a slow one if the picture has more than four megapixels."""
+    width, height = map(int, OUTCOMES[number][1].split("x")) if OUTCOMES[number][0] == "read" else (0, 0)
+    return pytest.param(number, marks=pytest.mark.slow if width * height > 4_000_000 else [])
+
+
+@pytest.mark.parametrize("number", [_slow_if_large(number) for number in OUTCOMES])
 def test_odd_files_are_enhanced_to_the_same_kind_or_refused(shared_data, enhancing, number):
     answer = enhancing.ask(odd_file(shared_data, number), seconds=60)
     assert answer.fault == ""
