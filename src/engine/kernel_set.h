@@ -1,9 +1,10 @@
 // The kernels of one instruction set, and the arguments that they take.
 //
 // A *cell* is 32 bits of a feature map: one float32 channel, two bfloat16 channels or four 8-bit channels of
-// one pixel. A *plane* is a row of cells of one group of channels. Networks that run by Winograd keep every
-// row in *phases*, as many as a tile has outputs: with four of them, plane 4 g + p holds the pixels 4 t + p
-// of group g. So the four outputs of a tile are four vectors, and no transform needs a shuffle.
+// one pixel. A *group* is the channels that share a cell (it has nothing to do with grouped convolutions). A
+// *plane* is a row of cells of one group. Networks that run by Winograd keep every row in *phases*, as many
+// as a tile has outputs: with four of them, plane 4 g + p holds the pixels 4 t + p of group g. So the four
+// outputs of a tile are four vectors, and no transform needs a shuffle.
 //
 // Example: 8 channels of int8, 10 pixels, four phases: 2 groups, 8 planes; plane 5 (group 1, phase 1) holds
 // channels 4 to 7 of the pixels 1, 5 and 9.

@@ -465,8 +465,8 @@ void transform_float32(const int32_t *planes, size_t stride, int channels, size_
 
 // The input transform of F(2, 3): planes of two phases become a transformed row of bfloat16 cells.
 // Differences and sums are float32 and then rounded. Lanes: lane x belongs to tile `cell + x`, two pixels of
-// two channels. Example: pixels -1 to 2 are 1, 2, 3, 4; tile 0 becomes 1 - 3 = -2, 2 + 3 = 5, 3 - 2 = 1 and 2
-// - 4 = -2.
+// two channels. Example: pixels -1 to 2 are 1, 2, 3, 4; tile 0 becomes -2, 5, 1, -2, which are 1 - 3, 2 + 3,
+// 3 - 2 and 2 - 4.
 template <class S>
 void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using F = typename S::F;
@@ -496,7 +496,8 @@ void transform_bfloat16(const int32_t *planes, size_t stride, int groups, size_t
 }
 
 // The transform of transform_float32 for cells of four bytes. It gives two cells of two 16-bit numbers each
-// and is exact: for inputs from 0 to 255, results are in [-2040, 1275].
+// and is exact: for inputs from 0 to 255, results are in [-2040, 1275]. Lanes: lane x belongs to tile
+// `cell + x`; the first cell holds channels 0 and 2 of a group, the second channels 1 and 3.
 template <class S>
 void transform_int16(const int32_t *planes, size_t stride, int groups, size_t cells, int32_t *row) {
     using I = typename S::I;
