@@ -169,7 +169,7 @@ def evaluate_degraded(
     of `TREATMENTS`; noise is seeded by the picture's index. For models that keep the size, inputs are not
     reduced and the class "clean" is left out, since the input is the reference. progress: called with the
     name of each picture before it is scored. Raises OnebranchError for models that make pictures smaller, for
-    folders without pictures and for pictures of which the border leaves nothing.
+    folders without pictures, and for pictures that are smaller than the cropped borders.
     """
     network = model if isinstance(model, Model) else load(model)
     if network.spec.task == "downscale":

@@ -47,7 +47,7 @@ class OptionValues(TypedDict, total=False):
 class Options:
     """How pictures are enhanced. Raises OnebranchError at construction for invalid or contradictory options.
 
-    model: a shipped model's name, a file of ours, any ONNX file, PyTorch weights, or a `Model`; None: chosen
+    model: a shipped model's name, a model file, any ONNX file, PyTorch weights, or a `Model`; None: chosen
     by the scale. scale: factor of both sides, above 0 and at most 16. width, height: of the result in pixels;
     one of them keeps the proportions. runtime: "auto", "engine", "onnxruntime", "openvino" or "torch".
     precision: "fp32", "bf16", "int8" or "fast": the quickest here whose loss the model file records. device:

@@ -183,13 +183,18 @@ def _quantized_layers(model: Model) -> list[bytes]:
 
 
 def _integer_layer(layer: IntegerLayer, input_q: QuantParams | None) -> list[bytes]:
-    """Weight, start and multiplier; the start contains the contribution of the input's zero point."""
+    """Weight, initial sums and multiplier; the sums contain the contribution of the input's zero point."""
     zero = 0 if input_q is None else input_q.zero_point
     # sum(w * (q - zero)) + bias = sum(w * q) + (bias - zero * sum(w)): the engine multiplies the bytes as
-    # they are. Example: weights (2, -3), zero point 100, bias 10: the start is 10 - 100 * (2 - 3) = 110.
-    start = layer.bias - zero * layer.weight.sum((1, 2, 3))
+    # they are. Example: weights (2, -3), zero point 100, bias 10: the initial sum is 10 - 100 * (2 - 3), 110.
+    initial_sums = layer.bias - zero * layer.weight.sum((1, 2, 3))
     weight = np.ascontiguousarray(layer.weight, "i1").tobytes()
-    return [_shape(layer.weight, True), weight, start.astype("<i4").tobytes(), _floats(layer.multiplier)]
+    return [
+        _shape(layer.weight, True),
+        weight,
+        initial_sums.astype("<i4").tobytes(),
+        _floats(layer.multiplier),
+    ]
 
 
 def _quant_params(params: QuantParams | None, in_real_units: bool) -> bytes:

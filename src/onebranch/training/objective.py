@@ -17,7 +17,7 @@ from onebranch.training.process import Process
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network whose results, and attention, are learnt as well.
+    """A trained network whose results and attention are distilled into the network in training.
 
     The attention of features (N, C, H, W) is the mean of their squares over the channels, divided by its norm
     for each picture (Zagoruyko and Komodakis, Paying More Attention to Attention, 2017, section 3.1).
