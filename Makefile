@@ -48,7 +48,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, layers, duplicate names, comple
 	$(BIN)/python scripts/words.py
 	$(BIN)/clang-format --dry-run -Werror src/engine/*.h src/engine/*.cpp src/engine/tests/*.cpp
 
-slow: $(VENV)/dev.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
+slow: $(VENV)/cluster.stamp ## the slow tests, fuzzing for a fixed time (FUZZ_SECONDS)
 	scripts/install_ffmpeg.sh
 	ONEBRANCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist worksteal
 	scripts/docker.sh
@@ -134,6 +134,10 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt tests/foreign.txt $(ENGINE) | 
 	$(INSTALL) --no-build-isolation -e '.[train,dev,docs]'
 	$(INSTALL) --no-deps -r tests/foreign.txt
 	touch $@ $(VENV)/base.stamp $(VENV)/serve.stamp
+
+$(VENV)/cluster.stamp: tests/cluster.txt constraints.txt $(VENV)/dev.stamp
+	$(INSTALL) --no-build-isolation -e '.[cluster]' -r tests/cluster.txt
+	touch $@
 
 $(VENV)/wasm.stamp: tests/wasm.txt constraints.txt $(VENV)/dev.stamp
 	$(INSTALL) -r tests/wasm.txt

@@ -322,6 +322,46 @@ def commands_command(folder: Path, rounds: int, threads: int | None, as_json: bo
     _print_lines(notes)
 
 
+@benchmarks.command("cluster")
+@click.option("--pictures", default=24, show_default=True, type=click.IntRange(4))
+@click.option("--megapixels", default=4.0, show_default=True, type=click.FloatRange(1))
+@_json
+def cluster_command(pictures: int, megapixels: float, as_json: bool) -> None:
+    """Time `onebranch enhance --cluster` on one and two Ray nodes of one core each, with local folders.
+
+    Also prints the share of the processor time that the driver and Ray use.
+    """
+    from rich.console import Console
+
+    from benchmarks import cluster
+
+    notes = busy_warning()
+    with Console(stderr=True).status("starting") as status:
+        rows = cluster.compare(pictures, megapixels, status.update)
+    if as_json:
+        measured = [{**asdict(row), "rate": row.rate, "overhead": row.overhead} for row in rows]
+        targets = [_target_json(target) for target in cluster.goals(rows)]
+        _print_json({"megapixels": megapixels, "rows": measured, "goals": targets, "notes": notes})
+        return
+    print_table(
+        f"{pictures} JPEG files of {megapixels:g} megapixels with {cluster.MODEL}, each node on one core",
+        ("nodes", "pictures/s", "workers, CPU s", "driver", "Ray", "share of driver and Ray"),
+        [
+            (
+                str(row.nodes),
+                f"{row.rate:.2f}",
+                f"{row.workers:.1f}",
+                f"{row.driver:.1f}",
+                f"{row.ray:.1f}",
+                f"{100 * row.overhead:.1f} %",
+            )
+            for row in rows
+        ],
+    )
+    print_targets(cluster.goals(rows))
+    _print_lines(notes)
+
+
 @benchmarks.command("merging")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE.onnx]...")
 @click.option("--size", default="224x224", show_default=True, help="Height and width of dynamic inputs.")

@@ -5,7 +5,9 @@ Ray's core tasks are used, not Ray Data, whose operators have one demand of core
 
 import logging
 import os
+import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,12 @@ REFRESH_SECONDS = 2.0
 
 CLOSE_SECONDS = 10.0
 """Time that running tasks have to remove their temporary files after an interrupt."""
+
+CONNECT_SECONDS = 10.0
+"""Time in which the head node must answer."""
+
+HOST_AND_PORT = re.compile(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})")
+"""An address of a head node, such as 10.0.0.1:6379 or ray://head:10001."""
 
 WORKERS: dict[str, PictureWorker] = {}
 """In a worker process: what enhances the pictures of the current run, by the key of its setup."""
@@ -145,6 +153,7 @@ def connected(address: str) -> Any:
     require("cluster", "--cluster")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray prints a warning about it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it prints warnings beside our one line
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -153,6 +162,7 @@ def connected(address: str) -> Any:
     else:
         options["address"] = address
     try:
+        _check_listening(address)
         with _signals_kept():
             ray.init(**options)
     except Exception as error:  # each kind of connection has its own
@@ -161,6 +171,12 @@ def connected(address: str) -> Any:
             " 10.0.0.1:6379 or ray://10.0.0.1:10001, or local for this machine"
         ) from None
     return ray
+
+
+def _check_listening(address: str) -> None:
+    """Raise OSError if nothing listens at an address with a port: Ray would try for half a minute."""
+    if match := HOST_AND_PORT.fullmatch(address):
+        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
 
 
 @contextmanager
