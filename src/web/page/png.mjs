@@ -18,35 +18,55 @@ export const isPng = (bytes) => SIGNATURE.every((value, k) => bytes[k] === value
  *            chunks: {type: string, content: Uint8Array}[]}} PngPicture
  */
 
+/** Of each pass of an interlaced file: first column and row, steps between columns and rows. */
+const PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+
 /**
- * The picture of a PNG file; null if it is interlaced. Throws for damaged files.
+ * The picture of a PNG file. Throws for damaged files.
  * @param {Uint8Array} bytes
- * @returns {Promise<PngPicture | null>}
+ * @returns {Promise<PngPicture>}
  */
 export async function decodePng(bytes) {
   const { header, palette, transparent, chunks, compressed } = readChunks(bytes);
-  const { width, height, depth, colour, interlaced } = header;
-  if (interlaced) return null;
-  const channels = CHANNELS[colour], rowBytes = Math.ceil((width * channels * depth) / 8);
-  const step = Math.max(1, (channels * depth) >> 3);
+  const { width, height, depth, colour } = header, bits = CHANNELS[colour] * depth;
   const data = new (depth === 16 ? Uint16Array : Uint8ClampedArray)(4 * width * height);
-  const expand = expander({ width, depth, colour, palette, transparent, data });
-  let row = 0, filled = 0;
-  let line = new Uint8Array(rowBytes + 1), above = new Uint8Array(rowBytes + 1);
+  const expand = expander({ depth, colour, palette, transparent, data });
+  const rows = storedRows(header);
+  let row = rows.next().value, filled = 0, line, above;
   for await (const part of inflated(compressed)) {
-    for (let at = 0; at < part.length && row < height; ) {
+    for (let at = 0; at < part.length && row; ) {
+      if (row.first) [line, above] = [0, 1].map(() => new Uint8Array(Math.ceil((row.count * bits) / 8) + 1));
+      row.first = false;
       const count = Math.min(part.length - at, line.length - filled);
       line.set(part.subarray(at, at + count), filled);
       filled += count;
       at += count;
       if (filled < line.length) continue;
-      unfilter(line, above, step);
-      expand(line, row++);
+      unfilter(line, above, Math.max(1, bits >> 3));
+      expand(line, row);
       [line, above, filled] = [above, line, 0];
+      row = rows.next().value;
     }
   }
-  if (row < height) throw new Error("the file ends before the picture does");
+  if (row) throw new Error("the file is cut off");
   return { width, height, data, grey: (colour === 0 || colour === 4), chunks };
+}
+
+/** Every row in the order of the file: its pixels' count, the first one's index, the step, whether a pass begins. */
+function* storedRows({ width, height, interlaced }) {
+  for (const [x, y, right, down] of interlaced ? PASSES : [[0, 0, 1, 1]]) {
+    const count = Math.ceil((width - x) / right);
+    if (count <= 0) continue;
+    for (let row = y; row < height; row += down)
+      yield { count, start: row * width + x, step: right, first: row === y };
+  }
+}
+
+/** True if every pixel is opaque. @param {Uint8ClampedArray | Uint16Array} data four samples a pixel */
+export function isOpaque(data) {
+  const white = data instanceof Uint16Array ? 65535 : 255;
+  for (let k = 3; k < data.length; k += 4) if (data[k] !== white) return false;
+  return true;
 }
 
 function readChunks(bytes) {
@@ -65,8 +85,8 @@ function readChunks(bytes) {
     else if (type === "IEND") break;
     at += 12 + size;
   }
-  if (!header || !compressed.length) throw new Error("the file is damaged");
-  if (header.colour === 3 && !palette) throw new Error("the file has no palette");
+  if (!header || !compressed.length) throw new Error("the file is damaged or cut off");
+  if (header.colour === 3 && !palette) throw new Error("the file is damaged: it has no palette");
   return { header, palette, transparent, chunks, compressed };
 }
 
@@ -74,8 +94,8 @@ function readHeader(view, at) {
   const [width, height] = [view.getUint32(at), view.getUint32(at + 4)];
   const [depth, colour, interlaced] = [8, 9, 12].map((k) => view.getUint8(at + k));
   const known = colour in CHANNELS && [1, 2, 4, 8, 16].includes(depth) && (depth >= 8 || colour % 3 === 0);
-  if (!known || (colour === 3 && depth > 8) || !width || !height) throw new Error("its header is damaged");
-  if (width * height > MAX_PIXELS) throw new Error(`${width}×${height} pixels are too many for a browser`);
+  if (!known || (colour === 3 && depth > 8) || !width || !height) throw new Error("the file is damaged: its header is wrong");
+  if (width * height > MAX_PIXELS) throw new Error(`its ${width} × ${height} pixels are too many for a browser`);
   return { width, height, depth, colour, interlaced: interlaced !== 0 };
 }
 
@@ -85,7 +105,7 @@ async function* inflated(compressed) {
   try {
     for (let part; !(part = await reader.read()).done; ) yield part.value;
   } catch {
-    throw new Error("its compressed data are damaged");
+    throw new Error("the file is damaged or cut off");
   } finally {
     reader.cancel().catch(() => {});
   }
@@ -95,7 +115,7 @@ async function* inflated(compressed) {
 function unfilter(line, above, step) {
   const filter = line[0], size = line.length;
   if (filter === 0) return;
-  if (filter > 4) throw new Error("a row has an unknown filter");
+  if (filter > 4) throw new Error("the file is damaged: a row has an unknown filter");
   for (let k = 1; k < size; k++) {
     const left = k > step ? line[k - step] : 0, up = above[k], corner = k > step ? above[k - step] : 0;
     if (filter === 1) line[k] += left;
@@ -112,7 +132,7 @@ function paeth(left, up, corner) {
 }
 
 /** A function that writes a row's samples as four samples a pixel. */
-function expander({ width, depth, colour, palette, transparent, data }) {
+function expander({ depth, colour, palette, transparent, data }) {
   const white = depth === 16 ? 65535 : 255, levels = 2 ** depth - 1;
   const sample = (line, k) => {
     if (depth === 8) return line[k + 1];
@@ -122,9 +142,8 @@ function expander({ width, depth, colour, palette, transparent, data }) {
   };
   const key = transparent && colour !== 3 ? keyOf(transparent, colour) : null;
   const scaled = (value) => (depth < 8 ? (value * 255) / levels : value);
-  return (line, row) => {
-    let at = 4 * width * row;
-    for (let x = 0; x < width; x++, at += 4) {
+  return (line, { count, start, step }) => {
+    for (let x = 0, at = 4 * start; x < count; x++, at += 4 * step) {
       if (colour === 3) {
         const index = sample(line, x);
         for (let c = 0; c < 3; c++) data[at + c] = palette[3 * index + c] ?? 0;
@@ -154,9 +173,7 @@ function keyOf(transparent, colour) {
  * @returns {Promise<Blob>}
  */
 export async function encodePng({ width, height, data, grey, chunks }) {
-  const wide = data instanceof Uint16Array, white = wide ? 65535 : 255;
-  let alpha = false;
-  for (let k = 3; k < data.length && !alpha; k += 4) alpha = data[k] !== white;
+  const wide = data instanceof Uint16Array, alpha = !isOpaque(data);
   const offsets = [...(grey ? [0] : [0, 1, 2]), ...(alpha ? [3] : [])];
   const header = new Uint8Array(13), view = new DataView(header.buffer);
   view.setUint32(0, width);

@@ -5,11 +5,41 @@ const MAX_SEGMENT_BYTES = 65_000;
 
 const text = (bytes, at, size) => String.fromCharCode(...bytes.subarray(at, at + size));
 
+const isJpeg = (bytes) => bytes[0] === 0xff && bytes[1] === 0xd8;
+const isWebp = (bytes) => text(bytes, 0, 4) === "RIFF" && text(bytes, 8, 4) === "WEBP";
+
+/** True if the file is of a kind whose profile is read. @param {Uint8Array} bytes */
+export const isRead = (bytes) => isJpeg(bytes) || isWebp(bytes);
+
 /** The profile of a JPEG or WebP file, or null. @param {Uint8Array} bytes @returns {Uint8Array | null} */
 export function profileOf(bytes) {
-  if (bytes[0] === 0xff && bytes[1] === 0xd8) return jpegProfile(bytes);
-  if (text(bytes, 0, 4) === "RIFF" && text(bytes, 8, 4) === "WEBP") return webpProfile(bytes);
+  if (isJpeg(bytes)) return jpegProfile(bytes);
+  if (isWebp(bytes)) return webpProfile(bytes);
   return null;
+}
+
+/** True if a profile is for pictures in RGB, such as those that the page writes. @param {Uint8Array} profile */
+export const isForRgb = (profile) => text(profile, 16, 4) === "RGB ";
+
+/** XYZ of the red and the green of Display P3, adapted to D50. */
+const P3_PRIMARIES = { rXYZ: [0.5151, 0.2412, -0.0011], gXYZ: [0.292, 0.6922, 0.0419] };
+const PRIMARY_TOLERANCE = 0.002;
+
+/** The name that browsers have for a profile's colours, for display. @param {Uint8Array | null} profile */
+export function colourSpaceOf(profile) {
+  const isP3 = profile && Object.entries(P3_PRIMARIES).every(([tag, xyz]) => hasPrimary(profile, tag, xyz));
+  return isP3 ? "display-p3" : "srgb";
+}
+
+function hasPrimary(profile, tag, xyz) {
+  const view = new DataView(profile.buffer, profile.byteOffset, profile.byteLength);
+  const entry = (k) => 132 + 12 * k;
+  for (let k = 0; entry(k + 1) <= profile.length && k < view.getUint32(128); k++) {
+    const at = view.getUint32(entry(k) + 4) + 8;
+    if (text(profile, entry(k), 4) === tag && at + 12 <= profile.length)
+      return xyz.every((value, c) => Math.abs(view.getInt32(at + 4 * c) / 65536 - value) < PRIMARY_TOLERANCE);
+  }
+  return false;
 }
 
 function jpegProfile(bytes) {
