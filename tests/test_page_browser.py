@@ -224,7 +224,7 @@ def test_a_dropped_picture_and_a_pasted_one(visit, tmp_path):
 
 
 def test_keyboard_alone(visit, tmp_path):
-    """Tab reaches the divider, whose keys move it, zoom, pan and show the loupe; labels say what happens."""
+    """Tab reaches the divider, whose keys move it, zoom, pan and magnify; labels say what happens."""
     Image.fromarray(picture("rgb")).save(tmp_path / "picture.png")
     visit.upload(tmp_path / "picture.png")
     visit.finished("picture.png")
@@ -247,7 +247,7 @@ def test_keyboard_alone(visit, tmp_path):
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("0")
     assert page.locator("#zoom").text_content() == fitted
-    page.keyboard.press("l")
+    page.keyboard.press("m")
     assert page.locator("#loupe").get_attribute("aria-pressed") == "true"
 
 
@@ -292,6 +292,69 @@ def test_a_broken_file_is_one_message(visit, tmp_path):
     visit.finished("good.png")
     assert visit.page.locator("#list li").count() == 1
     assert visit.page.locator("#errors").text_content() == ""
+
+
+def test_every_file_that_fails_is_named(visit, tmp_path):
+    """Of several files each that fails has its line, with the way out; the first good one stays visible."""
+    content = io.BytesIO()
+    Image.fromarray(picture("rgb")).save(content, "png")
+    files = {
+        "text.png": (b"Dear aunt,", "not a picture"),
+        "first.png": (content.getvalue(), ""),
+        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(999), "Save it as JPEG first"),
+        "scan.tif": (b"II*\0" + bytes(99), "Save it as PNG first"),
+        "empty.jpg": (b"", "the file is empty"),
+        "second.png": (content.getvalue(), ""),
+    }
+    for name, (written, _) in files.items():
+        (tmp_path / name).write_bytes(written)
+    visit.upload(*(tmp_path / name for name in files))
+    visit.page.locator("#status").filter(has_text="2 pictures are done.").wait_for()
+    lines = str(visit.page.locator("#errors").text_content()).splitlines()
+    expected = [(name, reason) for name, (_, reason) in files.items() if reason]
+    assert len(lines) == len(expected)
+    for line, (name, reason) in zip(lines, expected, strict=True):
+        assert line.startswith(f"{name}: ") and reason in line
+    assert "first.png" in str(visit.page.locator("#list [aria-current=true]").text_content())
+    drop = """name => {
+      const dataTransfer = new DataTransfer();
+      if (name) dataTransfer.items.add(new File(["text"], name, {type: "text/plain"}));
+      document.body.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true}));
+    }"""
+    for name, said in (
+        ("notes.txt", "notes.txt: this is not a picture"),
+        ("", "Only files can be dropped here."),
+    ):
+        visit.page.evaluate(drop, name)
+        assert str(visit.page.locator("#errors").text_content()).startswith(said)
+
+
+def test_removing_by_keyboard_keeps_the_place(visit, tmp_path):
+    """After a picture is removed, the next one's button has the focus; after the last, Choose."""
+    Image.fromarray(picture("rgb", 20, 20)).save(tmp_path / "a.png")
+    Image.fromarray(picture("rgb", 20, 20)).save(tmp_path / "b.png")
+    visit.upload(tmp_path / "a.png", tmp_path / "b.png")
+    visit.page.locator("#status").filter(has_text="2 pictures").wait_for()
+    visit.page.locator("#list .remove").first.press("Enter")
+    assert visit.page.evaluate("document.activeElement.ariaLabel") == "Remove b.png"
+    visit.page.keyboard.press("Enter")
+    assert visit.page.evaluate("document.activeElement.id") == "choose"
+    assert visit.page.locator("#status").text_content() == ""
+
+
+def test_transparency_is_seen_and_white_in_a_jpeg(visit, tmp_path):
+    """Squares are behind what is transparent; a JPEG is white there, and the page says so."""
+    clear = np.zeros((60, 80, 4), np.uint8)
+    clear[:, :40] = (200, 30, 30, 255)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    visit.choose("2", "photo-x2", "int8")
+    visit.upload(tmp_path / "clear.png")
+    visit.finished("clear.png")
+    result = Image.open(io.BytesIO(visit.download("jpeg"))).convert("RGB")
+    assert min(result.getpixel((140, 60))) > 250
+    assert "white in a JPEG" in str(visit.page.locator("#status").text_content())
+    shown = Image.open(io.BytesIO(visit.page.locator("#canvas").screenshot())).convert("RGB")
+    assert min(shown.getpixel((shown.width * 3 // 4, shown.height // 2))) > 200
 
 
 def test_an_interlaced_file_is_exact(visit, tmp_path):

@@ -11,6 +11,14 @@ const TITLES = {
   denoise: "Noisy photographs",
   "shrink-x2": "Any photograph",
 };
+/** What models do, in a visitor's words. */
+const ABOUT = {
+  "restore-x2": "Twice as wide and high. It also removes noise and the traces of JPEG compression.",
+  "photo-x2": "Twice as wide and high, for sharp pictures without noise that have been made smaller.",
+  "photo-x4": "Four times as wide and high, for sharp pictures without noise that have been made smaller.",
+  denoise: "The same size, without noise: for pictures taken in the dark, for example.",
+  "shrink-x2": "Half as wide and high, so that “Clean photographs” can bring back more later.",
+};
 const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
 const QUALITY = 0.95;
 const DEFAULT_MODEL = "restore-x2";
@@ -67,7 +75,8 @@ let count = 0;
 
 const scaleOf = ({ task, scale }) => (task === "downscale" ? 1 / scale : scale);
 const floats = (name) => name.replace(/-int8$/, "");
-const kilobytes = (bytes) => `${Math.round(bytes / 1000)}\u00a0kB`;
+const fileSize = (bytes) =>
+  bytes < 999_500 ? `${Math.max(1, Math.round(bytes / 1000))}\u00a0kB` : `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 
 async function readModels() {
   models = await (await fetch(new URL("./models.json", import.meta.url))).json();
@@ -108,9 +117,9 @@ function chosenModel() {
 }
 
 function describeModel() {
-  const model = chosenModel(), about = models.find(({ name }) => name === floats(model.name)).about;
-  const sentence = `${about[0].toUpperCase()}${about.slice(1)}.`;
-  element("about").textContent = `${sentence} ${model.name}, ${kilobytes(model.bytes)}, loaded when used.`;
+  const model = chosenModel(), { about } = models.find(({ name }) => name === floats(model.name));
+  const sentence = ABOUT[floats(model.name)] ?? `${about[0].toUpperCase()}${about.slice(1)}.`;
+  element("about").textContent = `${sentence} Model ${model.name}: ${fileSize(model.bytes)} to download, once.`;
 }
 
 function settingsChanged(event) {
@@ -126,7 +135,8 @@ function settingsChanged(event) {
 // ---- the queue ----
 
 async function add(files) {
-  element("errors").textContent = "";
+  say("errors", "");
+  let isFirst = true;
   for (const file of files) {
     const item = { id: count++, file, name: file.name || "pasted picture", state: "reading", row: undefined };
     items.push(item);
@@ -136,12 +146,17 @@ async function add(files) {
     try {
       item.input = await pictures.call("open", { id: item.id, file });
       drawThumbnail(item);
+      if (item.state === "removed") {
+        pictures.call("close", { id: item.id });
+        continue;
+      }
       setState(item, "waiting");
-      select(item);
+      if (isFirst || !current) select(item);
+      isFirst = false;
       work();
     } catch (error) {
       remove(item);
-      say("errors", `${item.name}: ${error.message}`);
+      tellError(item.name, error.message);
     }
   }
 }
@@ -156,12 +171,16 @@ async function work() {
   setState(item, "running");
   item.result = undefined;
   if (item === current) showCurrent();
+  showProgress(item, { model });
   try {
     const parameters = { id: item.id, file: model.file, precision: element("precision").value };
-    const result = await pictures.call("enhance", parameters, ({ share }) => showProgress(item, share));
+    const result = await pictures.call("enhance", parameters, ({ share }) => showProgress(item, { share }));
     if (item.state === "running") finished(item, model, result);
   } catch (error) {
-    if (!error.aborted) say("errors", `${item.name}: ${error.message}`);
+    if (!error.aborted) {
+      tellError(item.name, error.message);
+      say("status", "");
+    }
     if (item.state === "running") setState(item, error.aborted ? "stopped" : "failed");
   }
   running = null;
@@ -171,9 +190,9 @@ async function work() {
 function finished(item, model, result) {
   item.result = { ...result, model: model.name };
   setState(item, "done");
-  if (item !== current) return;
-  showCurrent();
-  say("status", `Done in ${time(result.milliseconds)}.`);
+  const done = items.filter(({ state }) => state === "done").length;
+  say("status", done > 1 ? `${done} pictures are done.` : `Done in ${time(result.milliseconds)}.`);
+  if (item === current) showCurrent();
 }
 
 function stop() {
@@ -185,7 +204,6 @@ function cancelAll() {
   stop();
   refresh();
   say("status", "Cancelled.");
-  element("enhance").focus();
 }
 
 function enhanceAgain() {
@@ -199,13 +217,29 @@ function remove(item) {
   items = items.filter((other) => other !== item);
   item.row.remove();
   item.state = "removed";
-  if (current === item) select(items[items.length - 1] ?? null);
+  if (current === item) select(items.findLast(({ input }) => input) ?? null);
+  if (!items.length) say("status", "");
   refresh();
+}
+
+/** Removes a picture; whoever uses the keyboard goes on beside it. */
+function removeByHand(item) {
+  const row = item.row.nextElementSibling ?? item.row.previousElementSibling;
+  say("errors", "");
+  remove(item);
+  (row?.querySelector(".remove") ?? element("choose")).focus();
 }
 
 // ---- what is shown ----
 
 const say = (id, text) => (element(id).textContent = text);
+
+/** One more line of what went wrong. */
+function tellError(name, text) {
+  const earlier = element("errors").textContent;
+  say("errors", `${earlier}${earlier && "\n"}${name}: ${text}`);
+}
+
 const size = ({ width, height }) => `${width} × ${height}`;
 const time = (milliseconds) =>
   milliseconds < 999.5 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
@@ -235,7 +269,7 @@ function rowOf(item) {
   row.querySelector(".state").textContent = STATES.reading();
   row.querySelector(".pick").addEventListener("click", () => select(item));
   row.querySelector(".remove").setAttribute("aria-label", `Remove ${item.name}`);
-  row.querySelector(".remove").addEventListener("click", () => remove(item));
+  row.querySelector(".remove").addEventListener("click", () => removeByHand(item));
   return row;
 }
 
@@ -270,7 +304,7 @@ function showCurrent() {
   const { input, result, name, id } = current;
   const finished = Boolean(result) && current.state === "done";
   element("viewer").style.setProperty("--aspect", String(input.width / input.height));
-  viewer.show({ id, input, size: finished ? result : expectedSize(input), finished });
+  viewer.show({ id, input, size: finished ? result : expectedSize(input), finished, opaque: input.opaque });
   element("divider").hidden = !finished;
   for (const tag of document.querySelectorAll(".tag")) tag.hidden = !finished;
   element("canvas").setAttribute("aria-label", finished ? `${name}, before and after` : name);
@@ -279,21 +313,36 @@ function showCurrent() {
     : `${size(input)} → ${size(expectedSize(input))}`;
 }
 
-function showProgress(item, share) {
+/** model: of a picture that begins, which may have to be downloaded first; share: of what is done. */
+function showProgress(item, { model, share }) {
   if (item !== running || item.state !== "running") return;
-  element("progress").value = share;
   const waiting = items.filter(({ state }) => state === "waiting").length;
-  say("status", `Enhancing ${item.name}${waiting ? `, ${waiting} more to come` : ""} …`);
+  const more = waiting ? `, ${waiting} more to come` : "";
+  say("status", model ? `Preparing the model, ${fileSize(model.bytes)} …` : `Enhancing ${item.name}${more} …`);
+  if (model) element("progress").removeAttribute("value");
+  else element("progress").value = share;
+  if (!share) item.begin = performance.now();
+  say("left", share ? remaining(share, performance.now() - item.begin) : "");
+}
+
+/** What is said of a long calculation: 0.25 after 30 s gives "25 %, about 2 min left". */
+function remaining(share, milliseconds) {
+  const seconds = (milliseconds / 1000) * (1 / share - 1), percent = `${Math.floor(100 * share)} %`;
+  if (milliseconds < 2000 || share < 0.01) return percent;
+  const left = seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
+  return `${percent}, about ${left} left`;
 }
 
 /** Which buttons can be used. */
 function refresh() {
   const busy = items.some(({ state }) => state === "running" || state === "waiting");
   const done = items.filter(({ state }) => state === "done");
-  if (!busy) element("progress").value = 0;
+  const cancels = document.activeElement === element("cancel");
+  if (!busy) say("left", "");
   element("progress").hidden = element("cancel").hidden = !busy;
   element("enhance").hidden = busy || !items.some(({ state }) => state === "stopped" || state === "failed");
   element("save").disabled = current?.state !== "done";
+  if (cancels && !busy) element(element("enhance").hidden ? "save" : "enhance").focus();
   element("save-all").hidden = done.length < 2;
   element("pictures").hidden = element("saving").hidden = items.length === 0;
 }
@@ -316,10 +365,11 @@ async function save(item) {
     link.download = resultName(item, type);
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    say("status", `${link.download} is saved: ${(blob.size / 1e6).toFixed(1)} MB.`);
+    const white = type === "image/jpeg" && !item.input.opaque ? " What was transparent is white in a JPEG." : "";
+    say("status", `${link.download} is saved: ${fileSize(blob.size)}.${white}`);
   } catch (error) {
     say("status", "");
-    say("errors", `${item.name}: ${error.message}`);
+    tellError(item.name, error.message);
   }
 }
 
@@ -329,7 +379,12 @@ async function saveAll() {
 
 // ---- events ----
 
-const picturesIn = (list) => [...list].filter(({ type }) => type === "" || type.startsWith("image/"));
+/** Adds what is dropped or pasted; says which files are no pictures. */
+function addPictures(files) {
+  const isPicture = ({ type }) => type === "" || type.startsWith("image/");
+  add(files.filter(isPicture));
+  for (const { name } of files.filter((file) => !isPicture(file))) tellError(name, "this is not a picture");
+}
 
 function listen() {
   for (const id of ["choose", "more"]) element(id).addEventListener("click", () => element("files").click());
@@ -352,7 +407,7 @@ function listen() {
   element("fit").addEventListener("click", () => viewer.fit());
   element("actual").addEventListener("click", () => viewer.actualSize());
   element("loupe").addEventListener("click", toggleLoupe);
-  element("divider").addEventListener("keydown", ({ key }) => key.toLowerCase() === "l" && toggleLoupe());
+  element("divider").addEventListener("keydown", ({ key }) => ["m", "l"].includes(key.toLowerCase()) && toggleLoupe());
   viewer.onzoom = (zoom) => say("zoom", `${Math.round(100 * zoom)} %`);
   listenForDrops();
 }
@@ -373,17 +428,21 @@ function listenForDrops() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    add(picturesIn(event.dataTransfer.files));
+    if (event.dataTransfer.files.length) addPictures([...event.dataTransfer.files]);
+    else say("errors", "Only files can be dropped here. Save the picture first, or copy and paste it.");
   });
-  document.addEventListener("paste", ({ clipboardData }) => add(picturesIn(clipboardData.files)));
+  document.addEventListener("paste", ({ clipboardData }) => {
+    if (clipboardData.files.length) addPictures([...clipboardData.files]);
+  });
 }
 
 async function addSample() {
   const response = await fetch(new URL("./sample.png", import.meta.url)).catch(() => null);
-  if (!response?.ok) return say("errors", "The sample cannot be loaded; is the connection down?");
+  if (!response?.ok) return say("errors", "The sample cannot be downloaded. Is the connection down?");
   await add([new File([await response.blob()], "sample.png", { type: "image/png" })]);
 }
 
+if (/^(Mac|iP)/.test(navigator.platform)) say("paste-key", "⌘");
 listen();
 await readModels();
 document.documentElement.dataset.ready = "true";

@@ -6,7 +6,9 @@
 const TILE = 512;
 const MAX_TILES = 192;
 const MAX_REQUESTS = 4;
-const MAX_ZOOM = 16;
+const MAX_ZOOM = 64;
+/** Side of the squares behind what is transparent. */
+const SQUARE = 8;
 /** From this zoom on pixels are drawn as squares. */
 const SQUARE_ZOOM = 4;
 const ZOOM_STEP = 1.25;
@@ -26,7 +28,7 @@ export class Viewer {
   constructor(box, canvas, divider, fetchTile) {
     Object.assign(this, { box, canvas, divider, fetchTile });
     this.context = canvas.getContext("2d");
-    /** @type {{id: number, input: Size, size: Size, finished: boolean} | null} */
+    /** @type {{id: number, input: Size, size: Size, finished: boolean, opaque: boolean} | null} */
     this.picture = null;
     this.split = 0.5;
     this.zoom = 1;
@@ -45,7 +47,7 @@ export class Viewer {
 
   /**
    * Shows a picture. size: of the result. finished: whether there is a result yet.
-   * @param {{id: number, input: Size, size: Size, finished: boolean} | null} picture
+   * @param {{id: number, input: Size, size: Size, finished: boolean, opaque: boolean} | null} picture
    */
   show(picture) {
     const before = this.picture, same = before && picture && before.id === picture.id;
@@ -140,6 +142,7 @@ export class Viewer {
       shown >= side ? side / 2 : Math.min(Math.max(centre, shown / 2), side - shown / 2);
     this.centre.x = inside(this.centre.x, width, this.box.clientWidth / this.zoom);
     this.centre.y = inside(this.centre.y, height, this.box.clientHeight / this.zoom);
+    this.box.classList.toggle("fitted", this.fitted);
     this.onzoom(this.zoom * devicePixelRatio);
     this.draw();
   }
@@ -223,12 +226,28 @@ export class Viewer {
     context.clip();
     context.imageSmoothingEnabled = zoom < SQUARE_ZOOM;
     const place = { zoom, left, top };
+    if (!picture.opaque) this.paintSquares(left, top, own.width * zoom, own.height * zoom);
     const tiles = this.visible(of, own, finest, place, clip);
     // The coarsest tile fills in for those that are not there yet.
     if (tiles.some((address) => !this.tiles.get(keyOf(address))))
       this.drawTiles(this.visible(of, own, coarsest, place, clip), own, place);
     this.drawTiles(tiles, own, place);
     context.restore();
+  }
+
+  /** What is transparent is shown on light squares. */
+  paintSquares(left, top, width, height) {
+    if (!this.squares) {
+      const side = SQUARE * devicePixelRatio, canvas = new OffscreenCanvas(2 * side, 2 * side);
+      const context = canvas.getContext("2d");
+      for (const k of [0, 1, 2, 3]) {
+        context.fillStyle = k % 3 ? "#d4d8d6" : "#fff";
+        context.fillRect((k & 1) * side, (k >> 1) * side, side, side);
+      }
+      this.squares = this.context.createPattern(canvas, "repeat");
+    }
+    this.context.fillStyle = this.squares;
+    this.context.fillRect(left, top, width, height);
   }
 
   /** Addresses of the tiles of a level that are visible inside `clip`. */
@@ -310,6 +329,9 @@ export class Viewer {
     box.addEventListener(
       "wheel",
       (event) => {
+        // Where the whole picture is visible on a page that scrolls, the wheel scrolls.
+        const { scrollHeight, clientHeight } = document.documentElement;
+        if (this.fitted && !event.ctrlKey && scrollHeight > clientHeight) return;
         event.preventDefault();
         this.zoomBy(-Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY) / 60, 2), this.position(event));
       },
