@@ -186,7 +186,7 @@ def main() -> None:
         for thread in threads:
             thread.join()
         leftover = remaining_processes(service)
-        mistakes = service.logged(level="error", message="mistake of the service")
+        mistakes = service.logged(level="error", message="internal error")
     results.problems += [f"mistake: {line.get('traceback', '')[-300:]}" for line in mistakes]
     results.problems += ["processes of pictures are left"] * bool(leftover)
     sys.exit(0 if report(results, samples) else 1)
