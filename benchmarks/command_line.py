@@ -14,6 +14,7 @@ from benchmarks.tables import (
     print_commands,
     print_end_to_end,
     print_inference,
+    print_published,
     print_quality,
     print_scaling,
     print_sets,
@@ -292,6 +293,44 @@ def sets_command(
     shown = f"{width}x{height}, {_threads_text(settings.threads)}, medians of {rounds} interleaved rounds"
     print_sets(rows, f"Milliseconds in every instruction set: {shown}")
     print_targets(goals, "Goals")
+    _print_lines(notes)
+
+
+@benchmarks.command("published")
+@click.option("--network", "networks", multiple=True, help="May be repeated.  [default: all]")
+@click.option("--size", default="360x640", show_default=True, metavar="HEIGHTxWIDTH")
+@_rounds(5)
+@_threads
+@click.option("--no-memory", is_flag=True, help="Do not measure memory in new processes.")
+@_json
+def published_command(
+    networks: tuple[str, ...], size: str, rounds: int, threads: int | None, no_memory: bool, as_json: bool
+) -> None:
+    """Time networks of the literature in the engine, ONNX Runtime and OpenVINO, in fp32; their memory.
+
+    Weights are random, which takes the same time. Prints medians, ratios within each round, peak memory of
+    the first run in a process of its own, and the project's goals.
+    """
+    from rich.console import Console
+
+    from benchmarks import published_speed
+    from benchmarks.configurations import threads_or_all
+    from benchmarks.quality_speed import processor_text
+
+    names, count, notes = published_speed.select_published(networks), threads_or_all(threads), busy_warning()
+    settings = published_speed.PublishedSettings(parse_size(size), rounds, count, not no_memory)
+    with Console(stderr=True).status("starting") as status:
+        rows = published_speed.compare(names, settings, status.update)
+    goals = published_speed.goals(rows)
+    if as_json:
+        values = {"size": settings.size, "rounds": rounds, "threads": count, "processor": processor_text()}
+        results = {"rows": [row.as_json() for row in rows], "goals": [_target_json(goal) for goal in goals]}
+        _print_json({**values, **results, "notes": notes})
+        return
+    height, width = settings.size
+    shown = f"{width}x{height}, fp32, {_threads_text(count)}, medians of {rounds} interleaved rounds"
+    print_published(rows, f"{shown}, {processor_text()}")
+    print_targets(goals)
     _print_lines(notes)
 
 

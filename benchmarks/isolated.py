@@ -100,7 +100,25 @@ def _streamed_picture(
     return {"megabytes": megabytes_since(before)}
 
 
-TASKS: dict[str, Any] = {"first_run": _first_run, "streamed_picture": _streamed_picture}
+def _published_run(runtime: str, path: str, shape: list[int], threads: int) -> dict[str, float | None]:
+    """Peak megabytes of opening an ONNX file in one of `published_runtimes.OPEN` and running it once."""
+    from benchmarks.published_runtimes import MODULES, OPEN
+
+    for module in MODULES[runtime]:
+        importlib.import_module(module)
+    picture = np.random.default_rng(0).random(shape, np.float32)
+    before = reset_peak()
+    result = OPEN[runtime](Path(path), threads)(picture)
+    megabytes = megabytes_since(before)
+    del result
+    return {"megabytes": megabytes}
+
+
+TASKS: dict[str, Any] = {
+    "first_run": _first_run,
+    "published_run": _published_run,
+    "streamed_picture": _streamed_picture,
+}
 
 
 def reset_peak() -> int | None:

@@ -134,6 +134,63 @@ class Imdn(nn.Module):
         return result
 
 
+class LocalBlock(DistillationBlock):
+    """A block of IMDN without its attention, which needs the whole picture."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        rest, parts = features, []
+        for step in self.steps:
+            value = functional.leaky_relu(step(rest), 0.05)
+            parts.append(value[:, : self.kept])
+            rest = value[:, self.kept :]
+        result: Tensor = self.fusion(torch.cat([*parts, self.last(rest)], 1)) + features
+        return result
+
+
+class LocalImdn(Imdn):
+    """IMDN without its global part."""
+
+    def __init__(self, blocks: int = 6) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(LocalBlock() for _ in range(blocks))
+        self.gather = nn.Sequential(conv(blocks * 64, 64, 1), nn.LeakyReLU(0.05), conv(64, 64))
+
+
+class Dncnn(nn.Module):
+    """DnCNN (Zhang et al., 2017), merged: the noise is subtracted from the picture."""
+
+    def __init__(self, width: int = 64, depth: int = 15) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(1, width), nn.ReLU()]
+        for _ in range(depth):
+            layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        self.noise = nn.Sequential(*layers, conv(width, 1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 1, H, W) -> the same."""
+        result: Tensor = picture - self.noise(picture)
+        return result
+
+
+class Abpn(nn.Module):
+    """ABPN (Du et al., 2021): the repeated picture is added before the pixel shuffle, then clipped."""
+
+    def __init__(self, width: int = 28, depth: int = 4, scale: int = 3) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(3, width), nn.ReLU()]
+        for _ in range(depth):
+            layers += [conv(width, width), nn.ReLU()]
+        self.body = nn.Sequential(*layers, conv(width, 3 * scale**2), nn.ReLU(), conv(27, 27))
+        self.scale = scale
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, 3 H, 3 W)."""
+        repeated = torch.cat([picture[:, c : c + 1] for c in range(3) for _ in range(self.scale**2)], 1)
+        shuffled = functional.pixel_shuffle(self.body(picture) + repeated, self.scale)
+        return torch.clamp(shuffled, 0, 1)
+
+
 class SpanBlock(nn.Module):
     """A block of SPAN, merged (Wan et al., 2024, figure 2): three convolutions, parameter-free attention."""
 
@@ -183,8 +240,11 @@ NETWORKS: tuple[PublishedNetwork, ...] = (
 """Networks and their scores. RGB networks with a published PSNR are scored on Y too."""
 
 
-def exported(network: PublishedNetwork, size: tuple[int, int]) -> Any:
-    """The network as an ONNX model of a fixed size (height, width), as its users would export it."""
+def exported(network: PublishedNetwork, size: tuple[int, int], is_open: bool = False) -> Any:
+    """The network as an ONNX model, as its users would export it.
+
+    size: height and width, which the model fixes unless `is_open`.
+    """
     import onnx
 
     torch.manual_seed(0)
@@ -193,7 +253,17 @@ def exported(network: PublishedNetwork, size: tuple[int, int]) -> Any:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the older exporter takes a tenth of the time
         path = Path(folder) / "network.onnx"
-        torch.onnx.export(module, (example,), path, opset_version=17, dynamo=False)
+        axes = {"x": {2: "height", 3: "width"}, "y": {2: "tall", 3: "wide"}} if is_open else {}
+        torch.onnx.export(
+            module,
+            (example,),
+            path,
+            opset_version=17,
+            dynamo=False,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes=axes,
+        )
         return onnx.load(path)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from benchmarks.end_to_end import EndToEndRow
     from benchmarks.inference import InferenceResult, InferenceRow
     from benchmarks.instruction_sets import SetRow
+    from benchmarks.published_speed import PublishedRow
     from benchmarks.quality_speed import QualityRow
     from benchmarks.scaling import PixelCost, StreamMemory
     from benchmarks.targets import Target
@@ -171,6 +172,26 @@ def print_sets(rows: "Sequence[SetRow]", title: str) -> None:
         previous = row.shape
     caption = "OpenVINO held to the same instructions by ONEDNN_MAX_CPU_ISA; ONNX Runtime unrestricted, fp32"
     print_table(title, headings, cells, caption, sections)
+
+
+def print_published(rows: "Sequence[PublishedRow]", title: str) -> None:
+    """Medians, ratios and memory of every network of the literature."""
+    headings = (
+        *("network", "engine ms", "ONNX Runtime", "OpenVINO", "over ONNX Runtime", "over OpenVINO"),
+        *("engine memory", "ONNX Runtime", "OpenVINO", "engine over ONNX Runtime"),
+    )
+    runtimes = ("engine", "onnxruntime", "openvino")
+    cells = [
+        (
+            row.network,
+            *(_median(row.seconds.get(runtime, ())) for runtime in runtimes),
+            *(_times(row.over(runtime)) for runtime in runtimes[1:]),
+            *(_megabytes(row.megabytes.get(runtime)) for runtime in runtimes),
+            _percent(row.memory_share()),
+        )
+        for row in rows
+    ]
+    print_table(title, headings, cells)
 
 
 def _medians(seconds: "Mapping[str, Sequence[float]]") -> list[str]:
