@@ -10,69 +10,12 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from benchmarks.published_networks import DistillationBlock, Imdn, WithResidual, conv, plain
+from benchmarks.published_networks import Abpn, Dncnn, LocalImdn, Span, WithResidual, conv, plain
 from onebranch.graph.analysis.graph_analysis import analyze
 from onebranch.graph.onnx.graph import graph_of
 from onebranch.lowering.program import Program
 from onebranch.lowering.program_compiler import compile_graph
 from onebranch.runtime.engine import Engine
-
-
-class LocalBlock(DistillationBlock):
-    """A block of IMDN without its attention, which needs the whole picture."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same."""
-        rest, parts = features, []
-        for step in self.steps:
-            value = nn.functional.leaky_relu(step(rest), 0.05)
-            parts.append(value[:, : self.kept])
-            rest = value[:, self.kept :]
-        result: Tensor = self.fusion(torch.cat([*parts, self.last(rest)], 1)) + features
-        return result
-
-
-class LocalImdn(Imdn):
-    """IMDN without its global part, of two blocks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(LocalBlock() for _ in range(2))
-        self.gather = nn.Sequential(conv(2 * 64, 64, 1), nn.LeakyReLU(0.05), conv(64, 64))
-
-
-class Dncnn(nn.Module):
-    """DnCNN (Zhang et al., 2017), merged: the noise is subtracted from the picture."""
-
-    def __init__(self, width: int = 16, depth: int = 3) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [conv(1, width), nn.ReLU()]
-        for _ in range(depth):
-            layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        self.noise = nn.Sequential(*layers, conv(width, 1))
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """(N, 1, H, W) -> the same."""
-        result: Tensor = picture - self.noise(picture)
-        return result
-
-
-class Abpn(nn.Module):
-    """ABPN (Du et al., 2021): the repeated picture is added before the pixel shuffle, then clipped."""
-
-    def __init__(self, width: int = 28, depth: int = 3, scale: int = 3) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [conv(3, width), nn.ReLU()]
-        for _ in range(depth):
-            layers += [conv(width, width), nn.ReLU()]
-        self.body = nn.Sequential(*layers, conv(width, 3 * scale**2), nn.ReLU(), conv(27, 27))
-        self.scale = scale
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, 3 H, 3 W)."""
-        repeated = torch.cat([picture[:, c : c + 1] for c in range(3) for _ in range(self.scale**2)], 1)
-        shuffled = nn.functional.pixel_shuffle(self.body(picture) + repeated, self.scale)
-        return torch.clamp(shuffled, 0, 1)
 
 
 class Mixed(nn.Module):
@@ -115,13 +58,59 @@ class TwoShuffles(nn.Module):
         return result
 
 
+class Unet(nn.Module):
+    """A U-Net: convolutions with strides, a pool, two kinds of enlarging, skips between equal sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.tail = conv(3, 8), conv(8, 3)
+        self.down = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.deep = nn.Conv2d(12, 16, 4, stride=2, padding=1, groups=2)
+        self.up = nn.ConvTranspose2d(16, 12, 2, stride=2)
+        self.joined, self.wide = conv(24, 12), conv(12, 32)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> the same; H and W are multiples of 4."""
+        first = torch.relu(self.head(picture))
+        half = nn.functional.silu(self.down(first))
+        quarter = torch.relu(self.deep(half)) + nn.functional.max_pool2d(half[:, :1], 2)
+        half = torch.tanh(self.joined(torch.cat([self.up(quarter), half], 1)))
+        result: Tensor = self.tail(nn.functional.pixel_shuffle(self.wide(half), 2) + first) + picture
+        return result
+
+
+class Edsr(nn.Module):
+    """EDSR (Lim et al., 2017): a convolution after the pixel shuffle, and a skip around everything."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.head, self.tail = conv(3, width), conv(width, 3)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(conv(width, width), nn.ReLU(), conv(width, width)) for _ in range(2)
+        )
+        self.wide = conv(width, 4 * width)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, 2 H, 2 W)."""
+        first = features = self.head(picture)
+        for block in self.blocks:
+            features = features + 0.1 * block(features)
+        large = nn.functional.pixel_shuffle(self.wide(features + first), 2)
+        enlarged = nn.functional.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
+        result: Tensor = self.tail(large) + enlarged
+        return result
+
+
 NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "compact-24x8": (3, lambda: WithResidual(plain(3, 24, 8))),
-    "dncnn": (1, Dncnn),
-    "abpn": (3, Abpn),
-    "imdn-local": (3, LocalImdn),
+    "dncnn": (1, lambda: Dncnn(16, 3)),
+    "abpn": (3, lambda: Abpn(depth=3)),
+    "imdn-local": (3, lambda: LocalImdn(2)),
     "mixed": (3, Mixed),
     "two-shuffles": (1, TwoShuffles),
+    "span-8": (3, lambda: Span(8)),
+    "u-net": (3, Unet),
+    "edsr": (3, Edsr),
 }
 """Channels of the picture and the network, beside those of benchmarks/published_networks.py."""
 
@@ -139,7 +128,7 @@ def exported(module: nn.Module, channels: int) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # the older exporter takes a tenth of the time, and warns of itself
         torch.onnx.export(
             module.eval(),
-            (torch.rand(1, channels, 8, 9),),
+            (torch.rand(1, channels, 8, 12),),
             file,
             input_names=["x"],
             output_names=["y"],
@@ -156,12 +145,15 @@ def program_of(model: onnx.ModelProto) -> Program:
     return compile_graph(graph, analyze(graph))
 
 
-def expected(model: onnx.ModelProto, picture: np.ndarray) -> np.ndarray:
-    """ONNX Runtime's output (C, H', W') for a picture (C, H, W)."""
+def expected(model: onnx.ModelProto, picture: np.ndarray, multiple: int = 1) -> np.ndarray:
+    """ONNX Runtime's output (C, H', W') for a picture (C, H, W), extended by its edges to a multiple."""
+    height, width = picture.shape[1:]
+    picture = np.pad(picture, ((0, 0), (0, -height % multiple), (0, -width % multiple)), "edge")
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (name,) = (value.name for value in model.graph.input)
     output: np.ndarray = session.run(None, {name: picture[None]})[0][0]
-    return output
+    scale = output.shape[1] // picture.shape[1]
+    return output[:, : height * scale, : width * scale]
 
 
 def streamed(engine: Engine, picture: np.ndarray, rows: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Programs: networks in the native engine that equal ONNX Runtime; damaged programs are refused."""
 
+from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from math import prod
 
 import numpy as np
@@ -30,12 +32,14 @@ LARGE = {network.name: network for network in PUBLISHED if network.name in ("SPA
 
 def assert_equal_to_onnxruntime(model: onnx.ModelProto, channels: int, sets: list[str | None]) -> None:
     """The program equals ONNX Runtime on every size; pieces and streams equal the whole, bit for bit."""
-    content = program_of(model).packed()
+    program = program_of(model)
+    content = program.packed()
     for instructions in sets:
         engine = Engine(content, threads=1, instructions=instructions)
         for height, width in SIZES:
             picture = np.random.default_rng(height).random((channels, height, width), np.float32)
-            wanted, whole = expected(model, picture), engine.run(picture, "float32", planar=True)
+            wanted = expected(model, picture, program.block)
+            whole = engine.run(picture, "float32", planar=True)
             assert np.ptp(wanted) > 0 or height == width == 1
             np.testing.assert_allclose(whole, wanted, rtol=0, atol=TOLERANCE * max(1, np.abs(wanted).max()))
             pieces = engine.run(picture, "float32", planar=True, strip=8, band=3)
@@ -60,12 +64,13 @@ def test_large_networks_equal_onnxruntime(name: str) -> None:
     assert_equal_to_onnxruntime(model, network.channels, list(instruction_sets()))
 
 
-def test_every_instruction_set_runs_programs() -> None:
-    channels, build = NETWORKS["mixed"]
+@pytest.mark.parametrize("name", ["mixed", "u-net"])
+def test_every_instruction_set_runs_programs(name: str) -> None:
+    channels, build = NETWORKS[name]
     assert_equal_to_onnxruntime(exported(build(), channels), channels, list(instruction_sets()))
 
 
-@pytest.mark.parametrize("name", ["mixed", "two-shuffles", "compact-24x8"])
+@pytest.mark.parametrize("name", ["mixed", "two-shuffles", "compact-24x8", "span-8"])
 def test_the_lag_is_what_the_receptive_field_says(name: str) -> None:
     channels, build = NETWORKS[name]
     model = exported(build(), channels)
@@ -93,6 +98,25 @@ def test_memory_does_not_grow_with_the_height() -> None:
         for operand in node.inputs
     ]
     assert max(kept) <= program.lag < 8
+
+
+def test_elementwise_operations_become_steps_of_the_convolutions_before_them() -> None:
+    program = program_of(exported(NETWORKS["span-8"][1](), 3))
+    kinds = Counter(type(node).__name__ for node in program.nodes)
+    # Of six blocks of three convolutions; the last block's first result is needed before its SiLU, too.
+    assert kinds == {"ConvolutionNode": 22, "ElementwiseNode": 1, "GatherNode": 1}
+    assert sorted(len(node.steps) for node in program.nodes) == [0] * 6 + [1] * 12 + [4] * 6
+
+
+def test_a_picture_is_extended_to_whole_blocks_of_a_network_with_strides() -> None:
+    channels, build = NETWORKS["u-net"]
+    program = program_of(exported(build(), channels))
+    assert program.block == 4 and set(program.rates) == {1, Fraction(1, 2), Fraction(1, 4)}
+    engine = Engine(program.packed(), threads=2)
+    assert engine.output_size(5, 7) == (5, 7)
+    picture = np.random.default_rng(0).integers(0, 256, (21, 30, 3), np.uint8)
+    extended = np.pad(picture, ((0, 3), (0, 2), (0, 0)), "edge")
+    np.testing.assert_array_equal(engine.run(picture, "uint8"), engine.run(extended, "uint8")[:21, :30])
 
 
 # ---- activations ----
@@ -151,8 +175,7 @@ def _global_pool(s: Sketch) -> str:
 
 
 def _strided(s: Sketch) -> str:
-    s.conv("x", "down", 12, strides=[2, 2])
-    return s.add("DepthToSpace", "down", "y", blocksize=2)
+    return s.conv("x", "y", 3, strides=[2, 2])
 
 
 def _sine(s: Sketch) -> str:
@@ -189,8 +212,8 @@ def test_what_does_not_fit_is_named(build: Callable[[Sketch], str]) -> None:
 # ---- damaged programs ----
 
 
-def _small_program() -> Program:
-    channels, build = NETWORKS["mixed"]
+def _small_program(name: str = "mixed") -> Program:
+    channels, build = NETWORKS[name]
     return program_of(exported(build(), channels))
 
 
@@ -223,8 +246,9 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
 
 def fuzz(rounds: int, seed: int) -> int:
     """Mutated programs, and how many of them ran."""
-    content, random = _small_program().packed(), np.random.default_rng(seed)
-    return sum(assert_survives(mutated(content, random)) for _ in range(rounds))
+    contents = [_small_program(name).packed() for name in ("mixed", "u-net", "span-8")]
+    random = np.random.default_rng(seed)
+    return sum(assert_survives(mutated(contents[k % 3], random)) for k in range(rounds))
 
 
 def test_mutated_programs_never_crash() -> None:
@@ -248,12 +272,9 @@ def test_random_bytes_and_truncated_programs_are_refused() -> None:
     ("index", "number", "reason"),
     [
         (2, 5, "out of range"),  # channels of the picture
-        (4, 9, "out of range"),  # the scale
-        (
-            8,
-            1 << 14,
-            "before the rows that it reads",
-        ),  # the lag of the first node: the next ones run too early
+        (4, 33, "out of range"),  # the scale
+        (5, 17, "out of range"),  # the rows of a block
+        (9, 1 << 14, "before the rows that it reads"),  # the first node's lag: the next ones run too early
     ],
 )
 def test_the_engine_says_what_is_wrong(index: int, number: int, reason: str) -> None:

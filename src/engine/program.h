@@ -1,8 +1,14 @@
 // A program: operations on rows of feature maps, parsed and checked completely from untrusted bytes.
 //
-// Value 0 is the picture, value k the output of node k - 1. All values have the picture's height and width.
-// A result of `scale` times that size has its pixels in channels: channel (c * scale + dy) * scale + dx holds
-// the pixels (scale * y + dy, scale * x + dx) of channel c.
+// Value 0 is the picture, value k the output of node k - 1. The picture consists of blocks of `block` x
+// `block` pixels; where it does not, its last row and column are repeated. Every value has `rate` x `rate`
+// pixels for each block; that of the picture is `block`. A result of `scale` times the size of its value has
+// its pixels in channels: channel (c * scale + dy) * scale + dx holds the pixels (scale * y + dy, scale * x +
+// dx) of channel c.
+//
+// Example: a picture is unshuffled by 2, convolved and shuffled by 4 for the result. The block is 2, the
+// rates of the picture and the convolution are 2 and 1, the scale is 4, and the result has twice the
+// picture's size.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +21,7 @@
 
 namespace ob {
 
-constexpr char PROGRAM_SIGNATURE[9] = "OBPROG\0\1";
+constexpr char PROGRAM_SIGNATURE[9] = "OBPROG\0\2";
 
 // Channels [first, first + count) of a value.
 struct Operand {
@@ -25,27 +31,57 @@ struct Operand {
 // What lies beyond the sides of a value: zeros, or its pixels at the edge.
 enum class Border : int32_t { Zero = 0, Edge = 1, Last = Edge };
 
-enum class NodeKind : int32_t { Convolution = 0, Unary = 1, Binary = 2, Gather = 3, Last = Gather };
+enum class NodeKind : int32_t {
+    Convolution = 0,
+    Elementwise = 1,
+    Gather = 2,
+    Unshuffle = 3,
+    Shuffle = 4,
+    Last = Shuffle
+};
 
-// Convolution: of `inputs[0]`, then f < 0 ? f * slope : f, then the sum with every other input.
-// Unary: `unary` of `inputs[0]` with the parameters a and b of every channel.
-// Binary: `binary` of `inputs[0]` and `inputs[1]`, which may have one channel that is used for all.
-// Gather: the channels of all inputs, one after the other.
+constexpr int32_t MAX_STEPS = 16;  // of a node
+
+// What a step reads: a result of the same node, or one of its inputs.
+// Example: {false, 0} is what the node itself computed, {false, 1} the result of its first step, {true, 1}
+// its second input.
+struct StepOperand {
+    bool is_input = false;
+    int32_t index = 0;
+};
+
+// An operation on every sample by itself: `unary` of `first`, or `binary` of `first` and `second`. An input
+// of one channel is used for all.
+struct Step {
+    bool is_binary = false;
+    Unary unary = Unary::Copy;
+    Binary binary = Binary::Add;
+    StepOperand first, second;
+    std::vector<float> a, b;  // parameters of every channel, of a unary operation
+};
+
+// What a node computes of its own inputs:
+// Convolution: of the first one, then f < 0 ? f * slope : f, then the sum with the others.
+// Elementwise: its only one, as it is.
+// Gather: the channels of all, one after the other.
+// Unshuffle: channel (c * factor + dy) * factor + dx holds the pixels (factor * y + dy, factor * x + dx) of
+//   channel c, so that the rate is divided by the factor. Shuffle: the reverse.
+// Then its steps, which may read its other inputs too; the last one computes the output.
 struct ProgramNode {
     NodeKind kind = NodeKind::Gather;
-    int32_t lag = 0;  // rows behind the picture
+    int32_t lag = 0;   // rows of the output that it lacks when the rows of a block have been read
+    int32_t rate = 1;  // rows of the output for each block
     Border border = Border::Zero;
     std::vector<Operand> inputs;
-    int32_t channels = 0;  // of the output
+    int32_t own_inputs = 1;  // the others are read by steps only
+    int32_t channels = 0;    // of the output
+    int32_t factor = 1;      // of an unshuffle or shuffle
+    std::vector<Step> steps;
 
     // Convolution. Output pixel (y, x) reads the pixels (y - pad_top + k * dilation_rows, ...).
     int32_t groups = 1, rows = 1, columns = 1, dilation_rows = 1, dilation_columns = 1;
     int32_t pad_top = 0, pad_left = 0;
     std::vector<Layer> layers;  // one for each group
-
-    Unary unary = Unary::Copy;
-    std::vector<float> a, b;
-    Binary binary = Binary::Add;
 
     // Rows and columns that the output reads around a pixel; 0 for all kinds but convolutions.
     int32_t above() const { return pad_top; }
@@ -55,17 +91,21 @@ struct ProgramNode {
 };
 
 struct Program {
-    int32_t channels = 1, output_channels = 1, scale = 1;
+    int32_t channels = 1, output_channels = 1, scale = 1, block = 1;
     Border border = Border::Zero;  // of the picture
     std::vector<ProgramNode> nodes;
     Operand output;
 
     int32_t channels_of(int32_t value) const { return value ? nodes[size_t(value) - 1].channels : channels; }
     int32_t lag_of(int32_t value) const { return value ? nodes[size_t(value) - 1].lag : 0; }
+    int32_t rate_of(int32_t value) const { return value ? nodes[size_t(value) - 1].rate : block; }
     Border border_of(int32_t value) const { return value ? nodes[size_t(value) - 1].border : border; }
-    int32_t lag() const { return lag_of(output.value); }
-    // The number of rows of each value that are kept: all that a node or the result still reads.
-    std::vector<int32_t> depths() const;
+    // Of the result: rows for each row of the picture, and rows of the picture that a row lags behind.
+    int32_t output_scale() const { return rate_of(output.value) * scale / block; }
+    int32_t lag() const;
+    // The number of rows of each value that are kept: all that a node or the result still reads, when every
+    // node computes the rows of so many blocks before the next one.
+    std::vector<int32_t> depths(int32_t blocks) const;
 };
 
 // Reads a program. Returns null, or what is wrong in one line, which is valid forever.

@@ -21,7 +21,8 @@ struct ob_program_stream {
 namespace ob {
 namespace {
 
-constexpr int64_t UNIT = MAX_PHASES;  // pieces begin at multiples of a Winograd tile
+// Pieces begin at multiples of this many columns, so that those of every value begin at a Winograd tile.
+int64_t unit_of(const Program &program) { return int64_t(MAX_PHASES) * program.block; }
 
 const char *check_program_format(const ob_format &format) {
     if (const char *error = check_picture(format)) return error;
@@ -34,28 +35,34 @@ Samples source_of(const PackedProgram &packed, const ob_format &format, const vo
 }
 
 Samples target_of(const PackedProgram &packed, const ob_format &format, void *output, int64_t rows) {
-    return samples(output, format.target, format.width * packed.program.scale, rows,
+    return samples(output, format.target, format.width * packed.program.output_scale(), rows,
                    packed.program.output_channels, format.planar);
 }
 
-// Bytes of the rows that a strip keeps, for each of its columns. A convolution that runs by Winograd keeps 3
-// rows of 6 products for 4 pixels of each channel of its input.
+// Bytes of the rows that the largest convolution reads and writes for ROWS_AT_ONCE rows of the picture, for
+// each of its columns: they should stay in the cache meanwhile. By Winograd it reads 3 rows of 6 transformed
+// cells for 4 pixels of each channel.
 size_t bytes_of_column(const PackedProgram &packed) {
-    const Program &program = packed.program;
-    size_t each = 0;
-    for (size_t v = 0; v < packed.depths.size(); v++)
-        each += size_t(packed.depths[v]) * size_t(program.channels_of(int32_t(v))) * sizeof(float);
-    for (size_t k = 0; k < program.nodes.size(); k++)
-        if (!packed.layers[k].empty() && packed.layers[k][0].winograd)
-            each += size_t(program.nodes[k].inputs[0].count) * 18;
-    return each;
+    size_t largest = 0;
+    for (size_t k = 0; k < packed.program.nodes.size(); k++) {
+        const ProgramNode &node = packed.program.nodes[k];
+        if (node.kind != NodeKind::Convolution) continue;
+        const size_t read = size_t(node.inputs[0].count), rows = size_t(packed.blocks_at_once * node.rate);
+        const size_t floats = (read + size_t(node.channels)) * rows + read * size_t(node.rows - 1);
+        const size_t transformed = packed.layers[k][0].winograd ? read * 18 : 0;
+        const size_t of_block = (floats * sizeof(float) + transformed) * size_t(node.rate);
+        largest = std::max(largest, of_block / size_t(packed.program.block));
+    }
+    return largest;
 }
 
 std::vector<Piece> pieces_for(const PackedProgram &packed, const ob_format &format, int threads,
                               int64_t strip, int64_t band) {
     const int64_t columns = strip > 0 ? strip : strip_for_cache(bytes_of_column(packed), format.width);
     const int64_t rows = band > 0 ? band : band_rows(format.height, threads, packed.program.lag());
-    return pieces_of(cut(format.width, std::max(columns, UNIT), UNIT), cut(format.height, rows, 1));
+    const int64_t unit = unit_of(packed.program), block = packed.program.block;
+    return pieces_of(cut(format.width, std::max(columns, unit), unit),
+                     cut(format.height, std::max(rows, block), block));
 }
 
 const char *run_program(const PackedProgram &packed, const ob_format &format, const void *input, void *output,
@@ -65,16 +72,21 @@ const char *run_program(const PackedProgram &packed, const ob_format &format, co
     return run_pieces(
         pieces_for(packed, format, threads, strip, band), threads, callback,
         source_of(packed, format, input, format.height),
-        target_of(packed, format, output, format.height * packed.program.scale),
+        target_of(packed, format, output, format.height * packed.program.output_scale()),
         [&](const Piece &piece) { return ProgramStrip(packed, format, piece.columns, piece.rows); });
 }
 
-// Example, x2, lag 3: after 10 rows of the picture, 7 rows are complete, which are 14 rows of the result.
+// Example, x2, lag 3, four rows at once: after 10 rows of the picture, 8 have been used, and 5 rows are
+// complete, which are 10 rows of the result.
 int64_t program_rows_ready(const ob_program_stream &stream, int64_t rows) {
     const Program &program = stream.packed.program;
-    const int64_t height = stream.state.format.height;
-    if (rows >= height) return height * program.scale;
-    return std::max<int64_t>(0, rows - program.lag()) * program.scale;
+    const int64_t all = stream.state.format.height * program.output_scale();
+    if (rows >= stream.state.format.height) return all;
+    const int32_t value = program.output.value;
+    const int64_t together = stream.packed.rows_at_once();
+    const int64_t blocks = rows / together * together / program.block;
+    const int64_t computed = blocks * program.rate_of(value) - program.lag_of(value);
+    return std::min(all, std::max<int64_t>(0, computed) * program.scale);
 }
 
 const char *push_rows(ob_program_stream &stream, const void *input, int64_t count, int64_t input_plane,
@@ -95,7 +107,8 @@ const char *open_program_stream(const PackedProgram &packed, const ob_format &fo
     // As many strips as threads, unless the columns that neighbours both compute were more than a quarter.
     if (format.width / threads >= 8 * (packed.program.lag() + 1))
         columns = std::min(columns, (format.width + threads - 1) / threads);
-    return stream->state.open(cut(format.width, std::max(round_up(columns, UNIT), UNIT), UNIT),
+    const int64_t unit = unit_of(packed.program);
+    return stream->state.open(cut(format.width, std::max(round_up(columns, unit), unit), unit),
                               [&](const Interval &range) {
                                   return ProgramStrip(packed, format, range, Interval{0, format.height});
                               });
@@ -125,10 +138,10 @@ ob_program *ob_program_open(const uint8_t *bytes, size_t size, const char *instr
 void ob_program_close(ob_program *program) { delete program; }
 
 int64_t ob_program_output_height(const ob_program *program, int64_t height) {
-    return height * program->packed.program.scale;
+    return height * program->packed.program.output_scale();
 }
 int64_t ob_program_output_width(const ob_program *program, int64_t width) {
-    return width * program->packed.program.scale;
+    return width * program->packed.program.output_scale();
 }
 
 int32_t ob_program_run(const ob_program *program, const ob_format *format, const void *input, void *output,

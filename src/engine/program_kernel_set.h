@@ -28,9 +28,9 @@ enum class Unary : int32_t {
 };
 
 // Operations on two feature maps.
-enum class Binary : int32_t { Add = 0, Subtract = 1, Multiply = 2, Last = Multiply };
+enum class Binary : int32_t { Add = 0, Subtract = 1, Multiply = 2, Maximum = 3, Last = Maximum };
 
-// On `count` samples of one channel.
+// On `count` samples of one channel; the result may take the place of an operand.
 struct ProgramKernels {
     void (*unary)(Unary operation, const float *from, float a, float b, size_t count, float *to);
     void (*binary)(Binary operation, const float *first, const float *second, size_t count, float *to);

@@ -13,6 +13,13 @@
 
 #define OB_INLINE inline __attribute__((always_inline))
 
+// No sample of the result is read for another sample: vectors may be stored over what was read.
+#if defined(__clang__)
+#define OB_SAMPLES _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define OB_SAMPLES _Pragma("GCC ivdep")
+#endif
+
 namespace ob {
 namespace {
 
@@ -130,10 +137,10 @@ OB_INLINE float gelu_tanh_of(float value) {
     return float((twice < 0 ? x * e : x) / (1.0 + e));
 }
 
-// The function of every sample of a row.
+// The function of every sample of a row; `to` may be `from`.
 template <class Function>
 OB_INLINE void each(const float *from, size_t count, float *to, Function function) {
-    for (size_t x = 0; x < count; x++) to[x] = function(from[x]);
+    OB_SAMPLES for (size_t x = 0; x < count; x++) to[x] = function(from[x]);
 }
 
 // x (1 + erf(x / sqrt 2)) / 2 = x erfc(-x / sqrt 2) / 2, in the C library's double precision, one by one.
@@ -175,14 +182,15 @@ inline void unary(Unary operation, const float *from, float a, float b, size_t c
 inline void binary(Binary operation, const float *first, const float *second, size_t count, float *to) {
     assert(first && second && to);
     switch (operation) {
-        case Binary::Add:
-            for (size_t x = 0; x < count; x++) to[x] = first[x] + second[x];
-            return;
+        case Binary::Add: OB_SAMPLES for (size_t x = 0; x < count; x++) to[x] = first[x] + second[x]; return;
         case Binary::Subtract:
-            for (size_t x = 0; x < count; x++) to[x] = first[x] - second[x];
+            OB_SAMPLES for (size_t x = 0; x < count; x++) to[x] = first[x] - second[x];
             return;
         case Binary::Multiply:
-            for (size_t x = 0; x < count; x++) to[x] = first[x] * second[x];
+            OB_SAMPLES for (size_t x = 0; x < count; x++) to[x] = first[x] * second[x];
+            return;
+        case Binary::Maximum:
+            OB_SAMPLES for (size_t x = 0; x < count; x++) to[x] = first[x] < second[x] ? second[x] : first[x];
             return;
     }
 }

@@ -6,22 +6,28 @@ Slices, concatenations, shuffles of channels and pixel shuffles only rearrange t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.lowering.program import (
+    MAX_BLOCK,
+    MAX_RATE,
+    SHUFFLE_FACTORS,
     Binary,
-    BinaryNode,
     BorderKind,
     ConvolutionNode,
+    ElementwiseNode,
+    ElementwiseStep,
     GatherNode,
     Operand,
     Program,
     ProgramNode,
+    ShuffleNode,
     Unary,
-    UnaryNode,
+    UnshuffleNode,
 )
 from onebranch.lowering.program_passes import optimized
 
@@ -50,13 +56,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Feature:
-    """A picture of C channels with `scale` times the height and width of the network's input.
+    """A picture of C channels with `size` times the height and width of the network's input.
 
     numbers: (C, scale, scale), the number of the program's channel that holds the pixels (scale y + dy, scale
-    x + dx) of channel c. Channels are numbered through all values. frame: pixels around it.
+    x + dx) of channel c. Channels are numbered through all values; these have `rate` times the height and
+    width of the network's input. frame: pixels around it.
     """
 
     numbers: np.ndarray
+    rate: Fraction = Fraction(1)
     frame: Frame = Frame()
 
     @property
@@ -66,8 +74,13 @@ class Feature:
 
     @property
     def scale(self) -> int:
-        """Rows for each row of the network's input."""
+        """Rows for each row of the values that hold it."""
         return int(self.numbers.shape[1])
+
+    @property
+    def size(self) -> Fraction:
+        """Rows for each row of the network's input."""
+        return self.rate * self.scale
 
 
 class ProgramBuilder:
@@ -91,12 +104,13 @@ class ProgramBuilder:
         border: BorderKind = BorderKind.ZERO,
     ) -> Feature:
         """A convolution to O scale² channels: the pixels of O channels of `scale` times the size."""
+        feature = self.at_rate(feature, feature.size)
         operand = self.operand(feature)
         if border is BorderKind.EDGE:
-            operand = self._added(GatherNode((operand,), border))
+            operand = self._added(GatherNode((operand,), 1, border))
         slope = np.ones(len(weight), np.float32)
         node = ConvolutionNode((operand,), weight, bias, slope, groups, dilations, pads)
-        return self._feature(self._added(node), scale)
+        return self._feature(self._added(node), scale, feature.rate)
 
     def unary(
         self,
@@ -111,12 +125,12 @@ class ProgramBuilder:
             np.repeat(np.broadcast_to(np.asarray(p, np.float32), feature.channels), feature.scale**2)
             for p in (a, b)
         )
-        return self._feature(self._added(UnaryNode((operand,), operation, a, b)), feature.scale)
+        node = ElementwiseNode((operand,), (ElementwiseStep(operation, (0,), a, b),))
+        return self._feature(self._added(node), feature.scale, feature.rate)
 
     def binary(self, one: Feature, two: Feature, operation: Binary) -> Feature:
         """An operation on two features of the same size; one channel serves for all of the other's."""
-        if one.scale != two.scale:
-            raise UnsupportedByProgramError(f"its inputs are {one.scale} and {two.scale} times the picture")
+        one, two = self.at_one_rate([one, two])
         if one.channels == 1 < two.channels and operation is not Binary.SUBTRACT:
             one, two = two, one
         channels = max(one.channels, two.channels)
@@ -125,29 +139,78 @@ class ProgramBuilder:
             two = expanded(two, channels)
         if two.channels not in (1, channels):
             raise UnsupportedByProgramError(f"its inputs have {one.channels} and {two.channels} channels")
-        node = BinaryNode((self.operand(one), self.operand(two)), operation)
-        return self._feature(self._added(node), one.scale)
+        node = ElementwiseNode((self.operand(one), self.operand(two)), (ElementwiseStep(operation, (0, -2)),))
+        return self._feature(self._added(node), one.scale, one.rate)
+
+    def at_one_rate(self, features: Sequence[Feature]) -> list[Feature]:
+        """Features of one size, held by values of one rate. Raises UnsupportedByProgramError."""
+        sizes = sorted({feature.size for feature in features})
+        if len(sizes) > 1:
+            raise UnsupportedByProgramError(f"its inputs are {sizes[0]} and {sizes[-1]} times the picture")
+        rate = max(feature.rate for feature in features)
+        return [self.at_rate(feature, rate) for feature in features]
+
+    # Example: a feature of rate 1 whose pixels are 2 x 2 channels each, at rate 2: a shuffle by 2.
+    def at_rate(self, feature: Feature, rate: Fraction) -> Feature:
+        """The same feature in values of a higher rate, at most its own size: channels become pixels."""
+        factor = rate / feature.rate
+        if factor == 1:
+            return feature
+        if factor.denominator != 1 or feature.scale % factor.numerator:
+            raise UnsupportedByProgramError(f"its pixels are in channels by {feature.scale}, not by {factor}")
+        step = _step(factor.numerator)
+        inner, count = feature.scale // step, feature.channels
+        split = feature.numbers.reshape(count, step, inner, step, inner).transpose(0, 2, 4, 1, 3)
+        operand = self.operand(replace(feature, numbers=split.reshape(-1, 1, 1)))
+        made = self._feature(self._added(ShuffleNode((operand,), step)), inner, feature.rate * step)
+        return self.at_rate(replace(made, frame=feature.frame), rate)
+
+    def unshuffled(self, feature: Feature, factor: int) -> Feature:
+        """Pixels (factor y + dy, factor x + dx) of channel c as channel (c factor + dy) factor + dx."""
+        if factor == 1:
+            return feature
+        scale = feature.scale
+        if scale % factor == 0:
+            inner = scale // factor
+            split = feature.numbers.reshape(-1, inner, factor, inner, factor).transpose(0, 2, 4, 1, 3)
+            return replace(feature, numbers=split.reshape(-1, inner, inner))
+        feature, step = self.at_rate(feature, feature.size), _step(factor)
+        node = UnshuffleNode((self.operand(feature),), step)
+        made = self._feature(self._added(node), 1, feature.rate / step)
+        if step == factor:
+            return made
+        # A pixel y is step Y + dy, and Y is rest Z + dz: it is factor Z + (step dz + dy).
+        rest = factor // step
+        split = self.unshuffled(made, rest).numbers.reshape(-1, step, step, rest, rest)
+        numbers = split.transpose(0, 3, 1, 4, 2).reshape(-1, 1, 1)
+        return Feature(numbers, feature.rate / factor)
 
     def operand(self, feature: Feature) -> Operand:
         """The channels of a feature side by side."""
         if not feature.frame.is_empty:
             raise UnsupportedByProgramError("it reads pixels that were padded; only convolutions do")
         runs = self._runs(feature.numbers.ravel())
-        return runs[0] if len(runs) == 1 else self._added(GatherNode(runs))
+        return runs[0] if len(runs) == 1 else self._added(GatherNode(runs, len(runs)))
 
-    def program(self, result: Feature) -> Program:
-        """The program whose result is this feature, without operations that it does not need."""
-        output = self.operand(result)
-        return optimized(Program(self._channels, result.channels, result.scale, tuple(self._nodes), output))
+    def program(self, result: Feature, multiple: int = 1) -> Program:
+        """The program whose result is this feature, without operations that it does not need.
+
+        multiple: the picture is extended to a multiple of it.
+        """
+        output, nodes = self.operand(result), tuple(self._nodes)
+        program = optimized(Program(self._channels, result.channels, result.scale, nodes, output, multiple))
+        if program.block > MAX_BLOCK or max(program.rates) * program.block > MAX_RATE:
+            raise UnsupportedByProgramError(f"it needs blocks of {program.block} pixels or more")
+        return program
 
     def _added(self, node: ProgramNode) -> Operand:
         self._nodes.append(node)
         self._starts.append(self._starts[-1] + node.channels)
         return Operand(len(self._nodes), 0, node.channels)
 
-    def _feature(self, operand: Operand, scale: int) -> Feature:
+    def _feature(self, operand: Operand, scale: int, rate: Fraction) -> Feature:
         first = self._starts[operand.value] + operand.first
-        return Feature(np.arange(first, first + operand.count).reshape(-1, scale, scale))
+        return Feature(np.arange(first, first + operand.count).reshape(-1, scale, scale), rate)
 
     # Example: values 0 and 1 of 3 and 4 channels. The numbers 1, 2, 3, 4, 3 are the runs (value 0: 1, 2),
     # (value 1: 0, 1) and (value 1: 0).
@@ -162,6 +225,14 @@ class ProgramBuilder:
             )
             for piece in pieces
         )
+
+
+def _step(factor: int) -> int:
+    """The factor of the first of the nodes that shuffle pixels by a factor. Example: 8 is 4, then 2."""
+    for step in reversed(SHUFFLE_FACTORS):
+        if factor % step == 0:
+            return step
+    raise UnsupportedByProgramError(f"it shuffles pixels by {factor}")
 
 
 def expanded(feature: Feature, channels: int) -> Feature:
@@ -186,4 +257,5 @@ def shuffled_pixels(feature: Feature, factor: int, order: str) -> Feature:
         split = split.transpose(2, 0, 1, 3, 4)
     # (C, dy, dx, y, x): a pixel y of the feature becomes the pixels f y + dy.
     side = scale * factor
-    return Feature(split.transpose(0, 3, 1, 4, 2).reshape(count, side, side))
+    numbers = split.transpose(0, 3, 1, 4, 2).reshape(count, side, side)
+    return Feature(numbers, feature.rate)

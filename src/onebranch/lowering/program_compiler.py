@@ -1,7 +1,7 @@
 """From graphs to programs: which graphs the native engine runs as they are, and why not the others.
 
-A graph is compiled if it is made of local operations at the rate of the picture, up to a last pixel shuffle,
-transposed convolution or resize.
+A graph is compiled if it is made of local operations whose sizes are fixed multiples or fractions of the
+picture's.
 """
 
 from onebranch.errors import OnebranchError
@@ -30,7 +30,7 @@ def compile_graph(graph: Graph, analysis: GraphAnalysis) -> Program:
         if not _is_of_sizes(node, analysis):
             _compile_node(node, compilation)
     try:
-        return builder.program(compilation.feature(output))
+        return builder.program(compilation.feature(output), analysis.multiple)
     except UnsupportedByProgramError as error:
         raise NoProgramError(f"its output '{output}': {error}") from None
 
@@ -43,7 +43,7 @@ def _check(graph: Graph, analysis: GraphAnalysis) -> None:
         raise NoProgramError(analysis.whole_picture_reasons[0])
     if analysis.fixed_size != (None, None):
         raise NoProgramError("it fixes the size of the picture")
-    if analysis.scale is None or analysis.scale.denominator != 1 or analysis.multiple != 1:
+    if analysis.scale is None or analysis.scale.denominator != 1:
         raise NoProgramError("it reduces the picture")
     if analysis.channels[0] != analysis.channels[1]:
         raise NoProgramError(f"it makes {analysis.channels[1]} channels of {analysis.channels[0]}")

@@ -7,21 +7,22 @@ from dataclasses import replace
 import numpy as np
 
 from onebranch.lowering.program import (
+    MAX_STEPS,
     Binary,
-    BinaryNode,
     BorderKind,
     ConvolutionNode,
+    ElementwiseNode,
+    ElementwiseStep,
     Operand,
     Program,
     ProgramNode,
     Unary,
-    UnaryNode,
 )
 
 
 def optimized(program: Program) -> Program:
-    """The program with activations and sums joined to the convolutions before them."""
-    return _without_unneeded(_joined(_without_unneeded(program)))
+    """The program with element-wise operations joined to the operations before them."""
+    return _without_unneeded(_with_steps(_without_unneeded(_joined(_without_unneeded(program)))))
 
 
 def _without_unneeded(program: Program) -> Program:
@@ -65,20 +66,22 @@ def _joined(program: Program) -> Program:
 
 def _joined_node(convolution: ConvolutionNode, node: ProgramNode, position: int) -> ConvolutionNode | None:
     """The convolution with the node after it, which reads it as that input; None if they stay apart."""
-    if isinstance(node, UnaryNode) and convolution.is_linear:
-        return _with_unary(convolution, node)
-    if isinstance(node, BinaryNode) and all(o.count == node.channels for o in node.inputs):
-        return _with_sum(convolution, node.operation, position, node.inputs)
-    return None
+    if not isinstance(node, ElementwiseNode) or any(o.count != node.channels for o in node.inputs):
+        return None
+    (step,) = node.steps
+    if isinstance(step.operation, Binary):
+        return _with_sum(convolution, step.operation, position, node.inputs)
+    return _with_unary(convolution, step) if convolution.is_linear else None
 
 
-def _with_unary(convolution: ConvolutionNode, node: UnaryNode) -> ConvolutionNode | None:
-    if node.operation is Unary.SLOPE:
-        return replace(convolution, slope=node.a)
-    if node.operation is Unary.ADD:
-        return replace(convolution, bias=convolution.bias + node.a)
-    if node.operation is Unary.MULTIPLY:
-        return _scaled(convolution, node.a)
+def _with_unary(convolution: ConvolutionNode, step: ElementwiseStep) -> ConvolutionNode | None:
+    assert step.a is not None, "an operation on one value has parameters"
+    if step.operation is Unary.SLOPE:
+        return replace(convolution, slope=step.a)
+    if step.operation is Unary.ADD:
+        return replace(convolution, bias=convolution.bias + step.a)
+    if step.operation is Unary.MULTIPLY:
+        return _scaled(convolution, step.a)
     return None
 
 
@@ -95,4 +98,72 @@ def _with_sum(
         convolution = _scaled(convolution, np.full(convolution.channels, -1, np.float32))
     elif operation is not Binary.ADD:
         return None
-    return replace(convolution, inputs=(*convolution.inputs, inputs[1 - position]))
+    joined = (*convolution.inputs, inputs[1 - position])
+    return replace(convolution, inputs=joined, sums=convolution.sums + 1)
+
+
+# Example: value 1 = convolution, value 2 = sigmoid(value 1), value 3 = value 1 * value 2, and nothing else
+# reads the values 1 and 2: the convolution replaces value 3, with the steps sigmoid and product. If value 2
+# were read by another convolution too, all three would stay.
+def _with_steps(program: Program) -> Program:
+    """Element-wise operations as steps of the node before them, where nothing else needs what it computes."""
+    nodes, done = list(program.nodes), set[int]()
+    readers: dict[int, set[int]] = {value: set() for value in range(len(nodes) + 1)}
+    for value, node in enumerate(nodes, 1):
+        for operand in node.inputs:
+            readers[operand.value].add(value)
+    readers[program.output.value].add(len(nodes) + 1)
+    for value in range(1, len(nodes) + 1):
+        if value not in done:
+            group = _group_from(value, nodes, readers, done)
+            nodes[group[-1] - 1] = _joined_group(nodes, group)
+            done |= set(group)
+    return replace(program, nodes=tuple(nodes))
+
+
+def _group_from(
+    first: int, nodes: Sequence[ProgramNode], readers: dict[int, set[int]], done: set[int]
+) -> list[int]:
+    """A value and those after it that become its steps, in order; only the last one is read by others."""
+    members, best, count = [first], 1, len(nodes[first - 1].steps)
+    for value in range(first + 1, len(nodes) + 1):
+        node = nodes[value - 1]
+        if value in done or not _continues(node, members, nodes[first - 1].channels):
+            continue
+        members.append(value)
+        count += len(node.steps)
+        if count > MAX_STEPS:
+            break
+        if all(readers[member] <= set(members) for member in members[:-1]):
+            best = len(members)
+    return members[:best]
+
+
+def _continues(node: ProgramNode, members: Sequence[int], channels: int) -> bool:
+    """True if an element-wise node reads one of these values, and all channels of each that it reads."""
+    reads = [operand for operand in node.inputs if operand.value in members]
+    whole = all((operand.first, operand.count) == (0, channels) for operand in reads)
+    return isinstance(node, ElementwiseNode) and bool(reads) and whole and node.channels == channels
+
+
+def _joined_group(nodes: Sequence[ProgramNode], group: Sequence[int]) -> ProgramNode:
+    """The first node of a group with all others as its steps."""
+    first = nodes[group[0] - 1]
+    inputs, steps, results = list(first.inputs), list(first.steps), {group[0]: len(first.steps)}
+    for value in group[1:]:
+        node, before = nodes[value - 1], len(steps)
+        numbers = [_operand_number(operand, inputs, results) for operand in node.inputs]
+        for step in node.steps:
+            operands = (before + k if k > 0 else numbers[max(-1 - k, 0)] for k in step.operands)
+            steps.append(replace(step, operands=tuple(operands)))
+        results[value] = len(steps)
+    return replace(first, inputs=tuple(inputs), steps=tuple(steps), border=nodes[group[-1] - 1].border)
+
+
+def _operand_number(operand: Operand, inputs: list[Operand], results: dict[int, int]) -> int:
+    """Where a step finds an operand: a result of the group, or an input, which is added if it is new."""
+    if operand.value in results:
+        return results[operand.value]
+    if operand not in inputs:
+        inputs.append(operand)
+    return -1 - inputs.index(operand)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 from math import floor
 
 import numpy as np
@@ -83,27 +84,66 @@ def _convolution(node: Node, c: Compilation) -> Feature:
     weight = c.required(input_name(node, 1), "weight").astype(np.float32)
     bias = _bias(node, c, len(weight))
     _check_kernel(node, weight)
-    if any(stride != 1 for stride in ints_attribute(node, "strides", (1, 1))):
-        raise UnsupportedByProgramError("it has a stride")
-    if feature.scale > 1:
-        raise UnsupportedByProgramError(f"it runs at {feature.scale} times the picture's size")
-    rows, columns = (int(d) for d in ints_attribute(node, "dilations", (1, 1)))
-    extents = [(side - 1) * d for side, d in zip(weight.shape[2:], (rows, columns), strict=True)]
+    kernel = WindowWeights(
+        weight, bias, int_attribute(node, "group", 1), *ints_attribute(node, "dilations", (1, 1))
+    )
+    return _convolved(node, c, feature, kernel)
+
+
+@dataclass(frozen=True)
+class WindowWeights:
+    """A kernel (O, I / groups, K, L), its bias (O,), groups and dilations."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    groups: int
+    dilation_rows: int = 1
+    dilation_columns: int = 1
+
+
+def _convolved(node: Node, c: Compilation, feature: Feature, kernel: WindowWeights) -> Feature:
+    """A kernel at the strides and with the padding of an operation, applied to a feature."""
+    weight, dilations = kernel.weight, (kernel.dilation_rows, kernel.dilation_columns)
+    extents = [(side - 1) * d for side, d in zip(weight.shape[2:], dilations, strict=True)]
     frame, border = _frame(node, feature.frame, extents)
+    plain = replace(feature, frame=Frame())
+    if (strides := ints_attribute(node, "strides", (1, 1))) != [1, 1]:
+        if border is BorderKind.EDGE or len(set(strides)) > 1:
+            raise UnsupportedByProgramError("its strides differ, or it has a stride and reads edges")
+        return _strided(node, c, plain, kernel, (frame.top, frame.left), strides[0])
     if (frame.top + frame.bottom, frame.left + frame.right) != tuple(extents):
         raise UnsupportedByProgramError("its output has another size than its input")
     if max(frame.left, frame.right) > MAX_COLUMNS_BESIDE:
         raise UnsupportedByProgramError(f"it reads more than {MAX_COLUMNS_BESIDE} columns beside a pixel")
-    return c.builder.convolution(
-        replace(feature, frame=Frame()),
-        weight,
-        bias,
-        1,
-        int_attribute(node, "group", 1),
-        (rows, columns),
-        (frame.top, frame.left),
-        border,
-    )
+    pads = frame.top, frame.left
+    return c.builder.convolution(plain, weight, kernel.bias, 1, kernel.groups, dilations, pads, border)
+
+
+# Example: stride 2, one axis, kernel 3, pad 1. Output y reads the pixels 2 y - 1, 2 y and 2 y + 1, that is
+# phase 1 of pixel y - 1 and the phases 0 and 1 of pixel y: two taps, of which the first has phase 1 only.
+def _strided(
+    node: Node, c: Compilation, feature: Feature, kernel: WindowWeights, pads: tuple[int, int], stride: int
+) -> Feature:
+    """A convolution with a stride, as one of the pixels of each cell of stride x stride."""
+    _check_size(node, c, Fraction(1, stride))
+    rows = _strided_taps(kernel.weight.shape[2], stride, kernel.dilation_rows, pads[0])
+    columns = _strided_taps(kernel.weight.shape[3], stride, kernel.dilation_columns, pads[1])
+    (above, below), (before, after) = (_around(taps) for taps in (rows, columns))
+    outputs, inputs = kernel.weight.shape[:2]
+    sides = above + below + 1, before + after + 1
+    split = np.zeros((outputs, inputs, stride, stride, *sides), np.float32)
+    for dy, j, k in rows:
+        for dx, i, l in columns:
+            split[:, :, dy, dx, above + j, before + i] = kernel.weight[:, :, k, l]
+    weight = split.reshape(outputs, inputs * stride**2, *sides)
+    unshuffled = c.builder.unshuffled(feature, stride)
+    return c.builder.convolution(unshuffled, weight, kernel.bias, 1, kernel.groups, pads=(above, before))
+
+
+def _strided_taps(size: int, stride: int, dilation: int, pad: int) -> list[tuple[int, int, int]]:
+    """(phase, offset of the cell, tap) of a convolution with a stride along an axis."""
+    pixels = [(tap * dilation - pad, tap) for tap in range(size)]
+    return [(pixel % stride, pixel // stride, tap) for pixel, tap in pixels]
 
 
 def _frame(node: Node, before: Frame, extents: list[int]) -> tuple[Frame, BorderKind]:
@@ -147,8 +187,8 @@ def _transposed(node: Node, c: Compilation) -> Feature:
     weight = c.required(input_name(node, 1), "weight").astype(np.float32)
     _check_kernel(node, weight)
     strides = ints_attribute(node, "strides", (1, 1))
-    if feature.scale > 1 or len(set(strides)) > 1 or not 1 <= strides[0] <= MAX_PROGRAM_SCALE:
-        raise UnsupportedByProgramError("its stride, or the size at which it runs, is not supported")
+    if len(set(strides)) > 1 or not 1 <= strides[0] <= MAX_PROGRAM_SCALE:
+        raise UnsupportedByProgramError("its strides differ, or are too large")
     if ints_attribute(node, "dilations", (1, 1)) != [1, 1] or int_attribute(node, "group", 1) != 1:
         raise UnsupportedByProgramError("it is dilated or in groups")
     if str_attribute(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attributes:
@@ -156,8 +196,8 @@ def _transposed(node: Node, c: Compilation) -> Feature:
     _check_size(node, c, strides[0])
     stride, (top, left) = strides[0], ints_attribute(node, "pads", (0, 0, 0, 0))[:2]
     inputs, outputs, rows, columns = weight.shape
-    above, below = _offsets_around(rows, stride, top)
-    before, after = _offsets_around(columns, stride, left)
+    above, below = _around(_taps(rows, stride, top))
+    before, after = _around(_taps(columns, stride, left))
     kernel = np.zeros((outputs, stride, stride, inputs, above + below + 1, before + after + 1), np.float32)
     for dy, j, k in _taps(rows, stride, top):
         for dx, i, l in _taps(columns, stride, left):
@@ -177,13 +217,13 @@ def _taps(size: int, stride: int, pad: int) -> list[tuple[int, int, int]]:
     ]
 
 
-def _offsets_around(size: int, stride: int, pad: int) -> tuple[int, int]:
-    """Pixels of the input before and after a pixel that a transposed convolution reads."""
-    offsets = [offset for _, offset, _ in _taps(size, stride, pad)]
+def _around(taps: list[tuple[int, int, int]]) -> tuple[int, int]:
+    """Pixels before and after a pixel that such taps read."""
+    offsets = [offset for _, offset, _ in taps]
     return max(0, -min(offsets)), max(0, *offsets)
 
 
-def _check_size(node: Node, c: Compilation, factor: int) -> None:
+def _check_size(node: Node, c: Compilation, factor: int | Fraction) -> None:
     """Raise unless the output has `factor` times the height and width of the input."""
     before, after = (c.analysis.values.get(name) for name in (node.inputs[0], node.outputs[0]))
     assert isinstance(before, SymbolicTensor) and isinstance(after, SymbolicTensor), "a picture"
@@ -194,27 +234,31 @@ def _check_size(node: Node, c: Compilation, factor: int) -> None:
 
 
 def _pool(node: Node, c: Compilation) -> Feature:
-    """An average over a window that moves by one pixel, as a convolution of every channel by itself."""
+    """An average over a window, as a convolution of every channel by itself."""
     rows, columns = ints_attribute(node, "kernel_shape", (1, 1))
     padded = any(ints_attribute(node, "pads", (0, 0, 0, 0)))
-    if any(stride != 1 for stride in ints_attribute(node, "strides", (1, 1))):
-        raise UnsupportedByProgramError("it has a stride")
     if padded and not int_attribute(node, "count_include_pad", 0):
         raise UnsupportedByProgramError("it divides by fewer pixels at the border")
     feature = c.feature(node.inputs[0])
-    if feature.scale > 1:
-        raise UnsupportedByProgramError(f"it runs at {feature.scale} times the picture's size")
     if max(rows, columns) > MAX_PROGRAM_KERNEL:
         raise UnsupportedByProgramError(f"its window is larger than {MAX_PROGRAM_KERNEL} pixels")
-    frame, border = _frame(node, feature.frame, [rows - 1, columns - 1])
-    if (frame.top + frame.bottom, frame.left + frame.right) != (rows - 1, columns - 1):
-        raise UnsupportedByProgramError("its output has another size than its input")
     weight = np.full((feature.channels, 1, rows, columns), 1 / (rows * columns), np.float32)
-    bias = np.zeros(feature.channels, np.float32)
-    plain = replace(feature, frame=Frame())
-    return c.builder.convolution(
-        plain, weight, bias, 1, feature.channels, pads=(frame.top, frame.left), border=border
-    )
+    kernel = WindowWeights(weight, np.zeros(feature.channels, np.float32), feature.channels)
+    return _convolved(node, c, feature, kernel)
+
+
+def _max_pool(node: Node, c: Compilation) -> Feature:
+    """The largest pixel of each cell, for windows that do not overlap."""
+    rows, columns = ints_attribute(node, "kernel_shape", (1, 1))
+    if ints_attribute(node, "strides", (1, 1)) != [rows, rows] or rows != columns:
+        raise UnsupportedByProgramError("its windows overlap")
+    feature = c.feature(node.inputs[0])
+    if any(ints_attribute(node, "pads", (0, 0, 0, 0))) or not feature.frame.is_empty:
+        raise UnsupportedByProgramError("it is padded")
+    _check_size(node, c, Fraction(1, rows))
+    cells = c.builder.unshuffled(feature, rows)
+    parts = [replace(cells, numbers=cells.numbers[k :: rows**2]) for k in range(rows**2)]
+    return reduce(lambda one, two: c.builder.binary(one, two, Binary.MAXIMUM), parts)
 
 
 def _padded(node: Node, c: Compilation) -> Feature:
@@ -350,8 +394,9 @@ def _channel_axis(node: Node, axis: int) -> None:
 def _concatenated(node: Node, c: Compilation) -> Feature:
     _channel_axis(node, int_attribute(node, "axis", 1))
     features = [c.feature(name) for name in node.inputs]
-    if len({(f.scale, f.frame) for f in features}) > 1:
-        raise UnsupportedByProgramError("its inputs have different sizes")
+    if len({feature.frame for feature in features}) > 1:
+        raise UnsupportedByProgramError("its inputs are padded differently")
+    features = c.builder.at_one_rate(features)
     return replace(features[0], numbers=np.concatenate([f.numbers for f in features]))
 
 
@@ -392,9 +437,19 @@ def _gathered(node: Node, c: Compilation) -> Feature:
 
 def _shuffled(node: Node, c: Compilation) -> Feature:
     feature, factor = c.feature(node.inputs[0]), int_attribute(node, "blocksize", 1)
-    if feature.scale * factor > MAX_PROGRAM_SCALE:
+    if feature.size * factor > MAX_PROGRAM_SCALE:
         raise UnsupportedByProgramError(f"it makes a picture of more than {MAX_PROGRAM_SCALE} times the size")
     return shuffled_pixels(feature, factor, str_attribute(node, "mode", "DCR"))
+
+
+# ONNX's order is (dy factor + dx) C + c.
+def _unshuffled(node: Node, c: Compilation) -> Feature:
+    feature, factor = c.feature(node.inputs[0]), int_attribute(node, "blocksize", 1)
+    if not feature.frame.is_empty:
+        raise UnsupportedByProgramError("it reads pixels that were padded; only convolutions do")
+    made = c.builder.unshuffled(feature, factor)
+    split = made.numbers.reshape(feature.channels, factor**2, made.scale, made.scale)
+    return replace(made, numbers=split.transpose(1, 0, 2, 3).reshape(made.numbers.shape))
 
 
 def _resized(node: Node, c: Compilation) -> Feature:
@@ -410,8 +465,6 @@ def _resized(node: Node, c: Compilation) -> Feature:
     if np.count_nonzero(lines) == factor and (lines[:, lines.shape[1] // 2] == 1).all():
         repeated = np.repeat(np.repeat(feature.numbers, factor, axis=1), factor, axis=2)
         return replace(feature, numbers=repeated)
-    if feature.scale > 1:
-        raise UnsupportedByProgramError(f"it interpolates at {feature.scale} times the picture's size")
     kernels = np.einsum("yk,xl->yxkl", lines, lines).reshape(factor**2, 1, *[lines.shape[1]] * 2)
     weight = np.tile(kernels, (feature.channels, 1, 1, 1)).astype(np.float32)
     radius = lines.shape[1] // 2
@@ -432,7 +485,8 @@ def _factor(node: Node, c: Compilation) -> int:
     if (
         factors
         or factor.denominator != 1
-        or not 1 <= factor * c.feature(node.inputs[0]).scale <= MAX_PROGRAM_SCALE
+        or factor < 1
+        or factor * c.feature(node.inputs[0]).size > MAX_PROGRAM_SCALE
     ):
         raise UnsupportedByProgramError("it does not enlarge rows and columns by the same whole number")
     return int(factor)
@@ -484,6 +538,7 @@ RULES: Mapping[str, ProgramRule] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed,
     "AveragePool": _pool,
+    "MaxPool": _max_pool,
     "Pad": _padded,
     "Add": _elementwise(Binary.ADD),
     "Sub": _elementwise(Binary.SUBTRACT),
@@ -506,6 +561,7 @@ RULES: Mapping[str, ProgramRule] = {
     "Slice": _sliced,
     "Gather": _gathered,
     "DepthToSpace": _shuffled,
+    "SpaceToDepth": _unshuffled,
     "Resize": _resized,
     "Identity": _same,
     "Dropout": _same,
