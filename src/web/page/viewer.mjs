@@ -188,10 +188,11 @@ export class Viewer {
     const centre = { x: view.centre.x + (x - view.x) / view.zoom, y: view.centre.y + (y - view.y) / view.zoom };
     const zoom = Math.max(LOUPE_ZOOM * view.zoom, LOUPE_ZOOM);
     const middle = Math.min(Math.max(x, 2 * radius + 8), canvas.width - 2 * radius - 8);
-    const below = y - radius * 1.4 < radius ? y + radius * 1.5 : y - radius * 1.4;
+    const beside = y - radius * 1.4 < radius ? y + radius * 1.5 : y - radius * 1.4;
+    const row = Math.max(Math.min(beside, canvas.height - radius - 8), radius + 8);
     const circles = picture.finished ? ["input", "result"] : ["input"];
     circles.forEach((of, k) => {
-      const circle = { x: middle + (2 * k - 1) * (radius + 4), y: below };
+      const circle = { x: middle + (2 * k - 1) * (radius + 4), y: row };
       context.save();
       context.beginPath();
       context.arc(circle.x, circle.y, radius, 0, 2 * Math.PI);
