@@ -287,9 +287,18 @@ def test_info_lists_the_gpus_where_the_extra_is_installed(stub: None, monkeypatc
     assert info._gpus() == ""
 
 
-def test_the_fingerprint_of_the_cpu_is_that_of_older_versions() -> None:
-    options = [fingerprint(Options(model=MERGED, device=device), Encoding()) for device in ("cpu", "gpu")]
-    assert options[0] != options[1]
+def test_the_fingerprint_of_the_cpu_is_that_of_older_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They recorded no device, and what they enhanced must be recognised as done."""
+    recorded: list[str] = []
+
+    def dumps(values: object, **settings: bool) -> str:
+        recorded.append(json.dumps(values, **settings))
+        return recorded[-1]
+
+    monkeypatch.setattr("onebranch.strict_json.dumps", dumps)
+    cpu, gpu = (fingerprint(Options(model=MERGED, device=device), Encoding()) for device in ("cpu", "gpu"))
+    assert ["device" in text for text in recorded] == [False, True]
+    assert cpu != gpu
 
 
 def test_a_service_chooses_its_device_once(stub: None, speeds: dict[str, float], monkeypatch) -> None:
