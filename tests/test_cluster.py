@@ -1,6 +1,7 @@
 """Batches for a cluster and for URLs, without Ray: tasks run in this process, and may be lost."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from network_specs import random_model
 from onebranch.cluster import manifests
 from onebranch.cluster.cluster_batch import enhance_on_cluster
 from onebranch.cluster.schedule import BatchSchedule, Capacity, CompletedTask
+from onebranch.cluster.shipped_models import shipped
 from onebranch.cluster.tasks import ClusterTask, PictureReport, PictureRow, PictureWorker
 from onebranch.cluster.urls import RemoteFile
 from onebranch.enhancer.batch import Skipped
@@ -25,6 +27,8 @@ from onebranch.images.encoders.encoding import Encoding
 from onebranch.images.picture import Picture
 from onebranch.images.writing import write
 from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.video.mixed_files import MixedFiles
+from onebranch.video.options import VideoOptions
 from test_folders import write_picture
 
 fsspec = pytest.importorskip("fsspec")
@@ -433,3 +437,40 @@ def test_a_node_with_another_version_or_without_the_folder(pictures, tmp_path):
     executor.changes = {"marker": "/not/shared/.part"}
     with pytest.raises(OnebranchError, match="does not share the folder '/not/shared'"):
         run(pictures, tmp_path / "out", executor)
+
+
+def test_a_model_file_travels_with_its_external_data(pictures, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from picture_networks import LOCAL
+
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "network.onnx"
+    net = LOCAL[0]
+    onnx.save_model(
+        net.build(net), file, save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    options = Options(model=file, threads=1)
+    one = enhance_files([pictures / "00.png"], tmp_path / "one", options)
+    assert one.done, one.failed
+    travelling = shipped(options)
+    for path in (tmp_path / "model").iterdir():
+        path.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    opened = travelling.opened(tmp_path / "elsewhere")
+    assert enhance_files([pictures / "00.png"], tmp_path / "many", opened).done
+    assert tree(tmp_path / "many") == tree(tmp_path / "one")
+
+
+def test_what_travels_can_be_pickled(pictures, tmp_path):
+    """Ray pickles the setup, with the functions that enhance pictures and clips."""
+    mixed = MixedFiles(VideoOptions())
+    seen = []
+
+    def open_executor(setup, pictures, progress):
+        seen.append(pickle.loads(pickle.dumps(setup)))
+        return LossyExecutor()(seen[0], pictures, progress)
+
+    batch = BatchOptions(other=mixed.other_files())
+    summary = run(pictures, tmp_path / "out", open_executor, batch=batch, enhance=mixed.enhance)
+    assert len(summary.done) == 6
+    assert len(pickle.dumps(seen[0])) < 1_000_000
