@@ -7,7 +7,7 @@ spec, in float32 and finite.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,11 @@ class Model:
         object.__setattr__(self, "weights", MappingProxyType(frozen))
         if self.quantization is not None:
             _check_quantization(self.quantization, self)
+
+    def __reduce__(self) -> tuple[type["Model"], tuple[Any, ...]]:
+        """How the model is copied and pickled: made anew, because the read-only mapping cannot be pickled."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Model, tuple((values | {"weights": dict(self.weights)}).values())
 
     @property
     def colour(self) -> Colour:
