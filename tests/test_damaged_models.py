@@ -26,7 +26,7 @@ from onnx_networks import NETWORKS
 SOAKS = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 
 FEW_FILES, FEW_MODULES, FEW_MUTANTS = 150, 4, 12
-MANY_FILES, MANY_MODULES = (10_000, 2_000) if SOAKS else (1_000, 60)
+MANY_FILES, MANY_MODULES = 10_000, (2_000 if SOAKS else 60)
 MUTANTS, TRACED_STRUCTURES = (5_000 if SOAKS else 1_000), 10
 
 CONSTANTS = (-1, 0, 1, 2, 3, 7, 1 << 31, -(1 << 40))

@@ -352,6 +352,25 @@ def test_an_original_that_is_random_is_not_blamed_on_the_merge():
         onebranch.merge(model)
 
 
+class Promoted(torch.nn.Module):
+    """A convolution in float32, times a gain in float64: the product is in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 4, 3)
+        self.gain = torch.nn.Parameter(torch.rand(1, 4, 1, 1, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.gain * self.convolution(x))
+
+
+def test_a_change_of_the_precision_is_unmerged_with_its_reason():
+    x = torch.rand(1, 3, 9, 8)
+    merged, report = onebranch.merge(Promoted().eval(), x)
+    assert merged(x).dtype == torch.float64
+    assert "mul: it makes float64 from float32" in [unmerged.reason for unmerged in report.unmerged]
+
+
 class Unfinished(torch.nn.Module):
     """Uses an attribute that it does not have."""
 

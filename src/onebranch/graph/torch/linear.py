@@ -100,10 +100,16 @@ def _read(node: Node, values: TracedValues) -> Reading:
 
 
 def _checked(reading: Reading, node: Node, values: TracedValues) -> Reading:
-    """The reading, if all its values have fixed channels and precisions that can be merged."""
-    for value in (node, *(value for _, inputs in reading for value in inputs)):
-        if reading:
-            values.channels(value)
+    """The reading, if all its values have fixed channels, and one precision, which can be merged.
+
+    A product of a float32 value and a float64 constant is a float64 value, for example.
+    """
+    result = node.meta["val"].dtype
+    inputs = [value for _, given in reading for value in given]
+    for value in (node, *inputs) if reading else ():
+        values.channels(value)
+        if (precision := value.meta["val"].dtype) != result:
+            raise NotLinear(f"it makes {FLOAT_TYPE_NAMES[result]} from {FLOAT_TYPE_NAMES[precision]}")
     return reading
 
 
