@@ -509,7 +509,7 @@ def test_a_foreign_model_runs_in_the_session_that_its_file_is(file) -> None:
     path = file("unet")
     picture = np.random.default_rng(0).random((1, 3, 40, 48), np.float32)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    actual = open_foreign(read_foreign(path), threads=1).run(picture)
+    actual = open_foreign(read_foreign(path), "onnxruntime", threads=1).run(picture)
     np.testing.assert_allclose(actual, session.run(None, {"x": picture})[0], rtol=0, atol=1e-6)
 
 
