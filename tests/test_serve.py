@@ -23,6 +23,7 @@ from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions, enhance_file
 from onebranch.images.encoders.encoding import Encoding
 from onebranch.serve.limits import ServiceLimits, limits_table
+from onebranch.serve.preload import FORK_SERVER
 from service import RunningService, gif, large_header, png, running
 
 SMALL_LIMITS = (
@@ -466,3 +467,11 @@ def test_the_documented_limits_are_the_real_ones() -> None:
     guide = Path(__file__).parent.parent / "docs" / "guides" / "serve.md"
     assert limits_table() in guide.read_text()
     assert ServiceLimits().frames == 100
+
+
+def test_sigterm_is_ignored_in_the_fork_server_only() -> None:
+    """Programs that `python -c` runs import the module too, such as the workers of pytest-xdist."""
+    code = "import signal, onebranch.serve.preload; print(signal.getsignal(signal.SIGTERM).name)"
+    for begin, expected in (("", "SIG_DFL"), (f"{FORK_SERVER}; ", "SIG_IGN")):
+        run = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == expected

@@ -33,6 +33,9 @@ CONNECT_SECONDS = 10.0
 HOST_AND_PORT = re.compile(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})")
 """An address of a head node, such as 10.0.0.1:6379 or ray://head:10001."""
 
+STANDARD_ERROR = 2
+"""The descriptor of standard error."""
+
 WORKERS: dict[str, PictureWorker] = {}
 """In a worker process: what enhances the pictures of the current run, by the key of its setup."""
 
@@ -163,7 +166,7 @@ def connected(address: str) -> Any:
         options["address"] = address
     try:
         _check_listening(address)
-        with _signals_kept():
+        with _signals_kept(), _no_native_messages():
             ray.init(**options)
     except Exception as error:  # each kind of connection has its own
         raise OnebranchError(
@@ -189,6 +192,19 @@ def _signals_kept() -> Iterator[None]:
         with suppress(ValueError):  # not in the main thread
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _no_native_messages() -> Iterator[None]:
+    """A context in which nothing reaches standard error: Ray's native code announces its log level there."""
+    kept = os.dup(STANDARD_ERROR)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(kept, STANDARD_ERROR)
+        os.close(kept)
 
 
 def _words(error: Exception) -> str:

@@ -28,5 +28,10 @@ if installed("engine"):
 
 PIL.Image.preinit()
 hashlib.sha256()
-if sys.argv[:1] == ["-c"]:  # in the fork server, which multiprocessing runs so; not where tests import this
+FORK_SERVER = "from multiprocessing.forkserver import main"
+"""How the program begins that multiprocessing runs as the fork server."""
+
+if any(
+    word.startswith(FORK_SERVER) for word in sys.orig_argv
+):  # elsewhere, as in tests, SIGTERM keeps its meaning
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with the service, which finishes its work first
