@@ -119,12 +119,9 @@ def _in_onnxruntime(content: bytes, threads: int) -> Callable[[np.ndarray], obje
 
 
 def _in_openvino(content: bytes, threads: int) -> Callable[[np.ndarray], object]:
-    import openvino
+    from onebranch.runtime.openvino import compiled
 
-    core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(content, b""), "CPU", settings)
-    request = compiled.create_infer_request()
+    request = compiled(content, threads, "f32").create_infer_request()
     return lambda pictures: request.infer([pictures], share_inputs=True, share_outputs=True)
 
 

@@ -120,7 +120,7 @@ def wait_for_results(store: Any, count: int, process: "subprocess.Popen[str]") -
             raise RuntimeError(f"the command has ended early: {process.communicate()[1]}")
         if time.monotonic() > end:
             raise TimeoutError(f"no {count} results after {SECONDS_FOR_SHARE:.0f} s")
-        time.sleep(0.05)
+        time.sleep(0.5)
 
 
 def results_in(store: Any) -> list[str]:

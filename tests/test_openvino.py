@@ -1,5 +1,8 @@
 """OpenVINO computes in the requested precision and agrees with the numpy definitions."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +60,30 @@ def test_one_runtime_takes_all_sizes_and_keeps_its_results() -> None:
     for pictures, actual in results:
         expected = run_network(MODEL.spec, MODEL.weights, pictures.astype(np.float64))
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+CLOSE_TWO_AND_INTERRUPT = """
+import gc, signal
+from test_openvino import MODEL, open_runtime
+
+first, second = (open_runtime(MODEL, "openvino", threads=1) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_signal_after_models_were_closed_does_not_end_the_process() -> None:
+    """Only one plugin may set the signal stack: the first one's is unmapped when it is closed first."""
+    command = [sys.executable, "-X", "faulthandler", "-c", CLOSE_TWO_AND_INTERRUPT]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_precision_is_what_was_asked_for() -> None:

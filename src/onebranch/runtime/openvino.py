@@ -70,9 +70,7 @@ def int8_saturates() -> bool:
 
 def compiled(content: bytes, threads: int | None, hint: str) -> Any:
     """An ONNX file's content, compiled for the CPU. hint: precision of float operations, "f32" or "bf16"."""
-    import openvino  # imported here because the package is an optional extra
-
-    core = openvino.Core()
+    core = _core()
     settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     settings |= {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
     result = core.compile_model(core.read_model(content), "CPU", settings)
@@ -81,6 +79,19 @@ def compiled(content: bytes, threads: int | None, hint: str) -> Any:
             f"OpenVINO computes in {actual} on this machine, not in {hint}; use --precision fp32"
         )
     return result
+
+
+@cache
+def _core() -> Any:
+    """The only `openvino.Core` of the process. It is never destroyed.
+
+    OpenVINO's CPU plugin sets the alternate signal stack of the thread that loads it. When the plugin is
+    destroyed in another thread, or before another one that was loaded later, that thread is left with an
+    unmapped stack, and the next signal with a Python handler ends the process with SIGSEGV (OpenVINO 2026.4).
+    """
+    import openvino  # imported here because the package is an optional extra
+
+    return openvino.Core()
 
 
 def _float_precision(compiled: Any) -> str:
