@@ -69,13 +69,13 @@ enum class Arithmetic { Fused, Strict, BFloat16, Int8, Int16 };
 struct Convolution {
     Arithmetic arithmetic = Arithmetic::Fused;
     int out = 0;  // channels that are stored, padded like `weights`
-    int groups = 0, rows = 0, columns = 0, phases = 1;
+    int channel_groups = 0, rows = 0, columns = 0, phases = 1;
     const int32_t *const *row = nullptr;          // [rows]: plane 0, cell 0
     size_t stride = 0;                            // cells from plane to plane
     ptrdiff_t tap[MAX_PHASES][MAX_COLUMNS] = {};  // from a group's first plane and the cell
-    const int32_t *weights = nullptr;  // [block of channels][row][group][column][channel of the block]
-    const int32_t *start = nullptr;    // [out]: initial sums, float32 or int32
-    size_t cells = 0;                  // to compute, rounded up to whole vectors
+    const int32_t *weights = nullptr;       // [block of channels][row][group][column][channel of the block]
+    const int32_t *initial_sums = nullptr;  // [out], float32 or int32
+    size_t cells = 0;                       // to compute, rounded up to whole vectors
     Epilogue epilogue;
 };
 
@@ -83,12 +83,13 @@ struct Convolution {
 // float32 or F(2, 3) of bfloat16 cells; a tile has as many outputs as there are phases.
 struct Winograd {
     Arithmetic arithmetic = Arithmetic::Fused;
-    int groups = 0, out = 0;
+    int channel_groups = 0, out = 0;
     const int32_t *row[3] = {};        // null: a row of zeros
     const int32_t *weights = nullptr;  // [block of channels][frequency][row][group][channel of the block]
     const float *bias = nullptr;       // [out], of floats
-    const int32_t *start = nullptr;    // [out], of integers: WINOGRAD_SCALE times what the sums begin with
-    int32_t *scratch = nullptr;        // MAX_FREQUENCIES * 8 * 4 * lanes
+    const int32_t *initial_sums =
+        nullptr;                 // [out], of integers: WINOGRAD_SCALE times what the sums begin with
+    int32_t *scratch = nullptr;  // MAX_FREQUENCIES * 8 * 4 * lanes
     size_t cells = 0;
     Epilogue epilogue;
 };

@@ -210,7 +210,7 @@ struct Int16 {
     static OB_INLINE A initial(const Winograd &w, int channel, int frequency) {
         // The initial value must be added once to every output. So it is put into m1, whose coefficient is 1
         // in all four outputs.
-        return S::initial16(frequency == 1 ? w.start[channel] : 0);
+        return S::initial16(frequency == 1 ? w.initial_sums[channel] : 0);
     }
     static OB_INLINE typename S::I in(const int32_t *at) { return S::load_cells(at); }
     static OB_INLINE typename S::I weight(const int32_t *at) { return S::set_cells(*at); }
@@ -323,8 +323,8 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
 // Registers: sum[o][p] holds output channel `channel + o` of the W pixels from cell `cell + p * W` on; in[p]
 // the input of these pixels, shifted by one column of the kernel; weight one cell of weights in every lane.
 //
-// Worked example: int8, W = 8, O = 4, P = 2, a 3x3 kernel, 16 input channels, so groups = 4 cells of 4
-// channels. For row 0, group 0, column 0: in[0] are the bytes of input channels 0 to 3 of pixels -1 to 6,
+// Worked example: int8, W = 8, O = 4, P = 2, a 3x3 kernel, 16 input channels, so channel_groups = 4 cells of
+// 4 channels. For row 0, group 0, column 0: in[0] are the bytes of input channels 0 to 3 of pixels -1 to 6,
 // in[1] those of pixels 7 to 14. With weights (1, -2, 0, 3) for output channel 0 and bytes (10, 20, 30, 40)
 // at pixel -1, lane 0 of sum[0][0] grows by 10 - 40 + 0 + 120 = 90. After 3 * 4 * 3 such steps the sums are
 // complete: 4 channels of 16 pixels.
@@ -333,7 +333,7 @@ OB_INLINE void direct_microkernel(const Convolution &c, const int32_t *weights, 
                                   size_t cell) {
     typename A::A sum[O][P];
     OB_UNROLL for (int o = 0; o < O; o++) {
-        OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::initial(c.start[channel + o]);
+        OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::initial(c.initial_sums[channel + o]);
     }
     const int columns = COLUMNS ? COLUMNS : c.columns;
     assert(columns == c.columns && cell + size_t(P) * S::W <= c.cells && channel + O <= c.out &&
@@ -344,7 +344,7 @@ OB_INLINE void direct_microkernel(const Convolution &c, const int32_t *weights, 
     const ptrdiff_t *tap = c.tap[phase];
     for (int r = 0; r < c.rows; r++) {
         const int32_t *plane = c.row[r] + cell;
-        for (int g = 0; g < c.groups; g++, plane += group_stride) {
+        for (int g = 0; g < c.channel_groups; g++, plane += group_stride) {
             OB_UNROLL for (int l = 0; l < columns; l++) {
                 const int32_t *at = plane + tap[l];
                 decltype(A::in(at)) in[P];
@@ -388,7 +388,7 @@ void direct_block(const Convolution &c, const int32_t *weights, int channel) {
 template <class S, class A, int COLUMNS>
 void direct_blocks(const Convolution &c) {
     const int32_t *weights = c.weights;
-    const size_t weights_per_channel = size_t(c.rows) * c.groups * c.columns * A::WEIGHT_CELLS;
+    const size_t weights_per_channel = size_t(c.rows) * c.channel_groups * c.columns * A::WEIGHT_CELLS;
     for (int channel = 0; channel < c.out;) {
         int width = block_of(c.out - channel, S::MAX_BLOCK);
         if constexpr (S::MAX_BLOCK == 8) {
@@ -414,9 +414,9 @@ void direct_by_columns(const Convolution &c) {
 // One row of a direct convolution; see Convolution in kernel_set.h for the layout.
 template <class S>
 void convolve(const Convolution &c) {
-    assert(c.out > 0 && c.groups > 0 && c.rows > 0 && c.columns > 0 && c.columns <= MAX_COLUMNS);
+    assert(c.out > 0 && c.channel_groups > 0 && c.rows > 0 && c.columns > 0 && c.columns <= MAX_COLUMNS);
     assert(c.phases >= 1 && c.phases <= MAX_PHASES && c.cells > 0 && c.cells % S::W == 0);
-    assert(c.row && c.weights && c.start && c.epilogue.out.base && c.stride >= c.cells);
+    assert(c.row && c.weights && c.initial_sums && c.epilogue.out.base && c.stride >= c.cells);
     switch (c.arithmetic) {
         case Arithmetic::Fused: return direct_by_columns<S, Fused<S>>(c);
         case Arithmetic::Strict:
@@ -561,7 +561,7 @@ OB_INLINE void winograd_microkernel(const Winograd &w, const int32_t *weights, i
     constexpr int FREQUENCIES = frequencies_of(TILE);
     using F = typename S::F;
     // The distances, in cells, from one frequency to the next and from one vector of tiles to the next.
-    const size_t frequency_stride = size_t(w.groups) * S::W;
+    const size_t frequency_stride = size_t(w.channel_groups) * S::W;
     const size_t vector_stride = FREQUENCIES * frequency_stride;
     for (int k = 0; k < FREQUENCIES; k++) {
         typename A::A sum[O][P];
@@ -570,11 +570,11 @@ OB_INLINE void winograd_microkernel(const Winograd &w, const int32_t *weights, i
         }
         for (int r = 0; r < 3; r++) {
             if (!w.row[r]) {
-                weights += size_t(w.groups) * O;
+                weights += size_t(w.channel_groups) * O;
                 continue;
             }
-            const int32_t *at = w.row[r] + cell * FREQUENCIES * w.groups + k * frequency_stride;
-            for (int g = 0; g < w.groups; g++, at += S::W, weights += O) {
+            const int32_t *at = w.row[r] + cell * FREQUENCIES * w.channel_groups + k * frequency_stride;
+            for (int g = 0; g < w.channel_groups; g++, at += S::W, weights += O) {
                 decltype(A::in(at)) in[P];
                 OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * vector_stride);
                 OB_UNROLL for (int o = 0; o < O; o++) {
@@ -631,7 +631,7 @@ void winograd_blocks(const Winograd &w) {
         if (width == 4) winograd_block<S, A, TILE, 4>(w, weights, channel);
         if (width == 2) winograd_block<S, A, TILE, 2>(w, weights, channel);
         if (width == 1) winograd_block<S, A, TILE, 1>(w, weights, channel);
-        weights += size_t(frequencies_of(TILE)) * 3 * w.groups * width;
+        weights += size_t(frequencies_of(TILE)) * 3 * w.channel_groups * width;
         channel += width;
     }
 }
@@ -639,9 +639,9 @@ void winograd_blocks(const Winograd &w) {
 // One row of a 3x3 convolution from transformed rows; see Winograd in kernel_set.h for the layout.
 template <class S>
 void winograd(const Winograd &w) {
-    assert(w.groups > 0 && w.out > 0 && w.cells > 0 && w.cells % S::W == 0 && w.weights && w.scratch);
+    assert(w.channel_groups > 0 && w.out > 0 && w.cells > 0 && w.cells % S::W == 0 && w.weights && w.scratch);
     assert(w.epilogue.out.base &&
-           (w.arithmetic == Arithmetic::Int16 ? w.start != nullptr : w.bias != nullptr));
+           (w.arithmetic == Arithmetic::Int16 ? w.initial_sums != nullptr : w.bias != nullptr));
     if constexpr (HAS_BFLOAT16_NETWORKS) {
         if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Bf16<S>, 2>(w);
     }
@@ -871,18 +871,18 @@ template <class S, class A>
 double peak_of(int channels_per_cell, double seconds) {
     constexpr int O = S::MAX_BLOCK, P = pixels_for<S, A>(O), GROUPS = 12;
     alignas(64) static thread_local int32_t cells[GROUPS * (P * S::W + 2 * MARGIN)];
-    alignas(64) static thread_local int32_t weights[GROUPS * 9 * O * 2], out[O * P * S::W], start[O];
+    alignas(64) static thread_local int32_t weights[GROUPS * 9 * O * 2], out[O * P * S::W], initial_sums[O];
     static thread_local float multiplier[O];
     const int32_t *rows[3] = {cells, cells, cells};
     Convolution c;
     c.out = O;
-    c.groups = GROUPS;
+    c.channel_groups = GROUPS;
     c.rows = c.columns = 3;
     c.row = rows;
     c.stride = P * S::W + 2 * MARGIN;
     for (int l = 0; l < 3; l++) c.tap[0][l] = 16;  // aligned loads: the peak is a limit of the processor
     c.weights = weights;
-    c.start = start;
+    c.initial_sums = initial_sums;
     c.cells = P * S::W;
     c.epilogue.multiplier = multiplier;
     c.epilogue.sloped = false;

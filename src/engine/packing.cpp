@@ -67,13 +67,13 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
     const size_t cells_per_weight = split ? 2 : 1;
     packed.weights =
         Buffer<int32_t>(uint64_t(cells_per_weight) * uint64_t(packed.out) * uint64_t(layer.rows) *
-                        uint64_t(packed.groups) * uint64_t(layer.columns));
+                        uint64_t(packed.channel_groups) * uint64_t(layer.columns));
     int32_t *to = packed.weights.data();
     if (!to) return;
     for (int first = 0; first < packed.out;) {
         int width = block_of(packed.out - first, set.max_block);
         for (int r = 0; r < layer.rows; r++)
-            for (int g = 0; g < packed.groups; g++)
+            for (int g = 0; g < packed.channel_groups; g++)
                 for (int l = 0; l < layer.columns; l++)
                     for (int o = 0; o < width; o++, to += cells_per_weight) {
                         const int32_t cell = weight_cell(packed, first + o, g, r, l);
@@ -130,7 +130,8 @@ void winograd_cells(const PackedLayer &packed, int tile_size, int o, int g, int 
 // output channels, frequency, row of the kernel, group, output channel of the block. All frequencies of a
 // cell are computed together, hence the strided stores.
 void pack_winograd(PackedLayer &packed, int tile_size, int max_block) {
-    const size_t rows = 3, groups = size_t(packed.groups), frequencies = size_t(frequencies_of(tile_size));
+    const size_t rows = 3, groups = size_t(packed.channel_groups),
+                 frequencies = size_t(frequencies_of(tile_size));
     packed.weights = Buffer<int32_t>(uint64_t(packed.out) * frequencies * rows * groups);
     int32_t *to = packed.weights.data();
     if (!to) return;
@@ -163,7 +164,7 @@ void integer_winograd_weights(const int (&g)[3], int (&u)[6]) {
 // Like pack_winograd; a cell holds the 16-bit weights of channels 0 and 2, or 1 and 3, of a cell of bytes.
 void pack_integer_winograd(PackedLayer &packed, int max_block) {
     const Layer &layer = *packed.layer;
-    const size_t rows = 3, pairs = 2 * size_t(packed.groups), frequencies = 6;
+    const size_t rows = 3, pairs = 2 * size_t(packed.channel_groups), frequencies = 6;
     packed.weights = Buffer<int32_t>(uint64_t(packed.out) * frequencies * rows * pairs);
     int32_t *to = packed.weights.data();
     if (!to) return;
@@ -229,7 +230,7 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
                         : packed.in_cell == Cell::BFloat16 ? Arithmetic::BFloat16
                         : quantized                        ? Arithmetic::Strict
                                                            : Arithmetic::Fused;
-    packed.groups = int(round_up(layer.in, per_cell(packed.in_cell)) / per_cell(packed.in_cell));
+    packed.channel_groups = int(round_up(layer.in, per_cell(packed.in_cell)) / per_cell(packed.in_cell));
     // Padded channels have zero weights, and the next layer has zero weights for them.
     packed.out = int(round_up(layer.out, per_cell(packed.out_cell)));
     if (packed.arithmetic == Arithmetic::Int16)
@@ -238,16 +239,16 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
         pack_winograd(packed, phases, set.max_block);
     else
         pack_direct(packed, set);
-    packed.start = Buffer<int32_t>(uint64_t(packed.out));
-    if (!packed.start.data()) return packed;
+    packed.initial_sums = Buffer<int32_t>(uint64_t(packed.out));
+    if (!packed.initial_sums.data()) return packed;
     // The initial values of the sums. Direct kernels begin with them; float Winograd adds `bias` after the
     // output transform instead. The sums of integer Winograd are scaled by WINOGRAD_SCALE, and so are these.
     const uint32_t scale = packed.arithmetic == Arithmetic::Int16 ? WINOGRAD_SCALE : 1;
     for (int o = 0; o < layer.out; o++) {
         if (layer.integer)
-            packed.start[o] = int32_t(scale * uint32_t(layer.initial_sums[o]));
+            packed.initial_sums[o] = int32_t(scale * uint32_t(layer.initial_sums[o]));
         else
-            std::memcpy(&packed.start[o], &layer.bias[o], 4);
+            std::memcpy(&packed.initial_sums[o], &layer.bias[o], 4);
     }
     packed.bias = layer.bias;
     packed.bias.resize(size_t(packed.out), 0.0f);
@@ -274,7 +275,7 @@ Network::Network(Description &&given, const KernelSet *set)
     : description(std::move(given)), kernels(set), phases(phases_of(description, *set)) {
     for (size_t k = 0; k < description.layers.size(); k++) {
         layers.push_back(pack(description, k, phases, *set));
-        complete = complete && layers[k].weights.data() && layers[k].start.data();
+        complete = complete && layers[k].weights.data() && layers[k].initial_sums.data();
         lag += description.layers[k].row_radius();
     }
 }
@@ -286,14 +287,15 @@ PackedLayer pack_float(const Layer &layer, bool winograd, const KernelSet &set) 
     PackedLayer packed;
     packed.layer = &layer;
     packed.winograd = winograd;
-    packed.groups = layer.in;
+    packed.channel_groups = layer.in;
     packed.out = layer.out;
     if (winograd)
         pack_winograd(packed, MAX_PHASES, set.max_block);
     else
         pack_direct(packed, set);
-    packed.start = Buffer<int32_t>(uint64_t(layer.out));
-    if (packed.start.data()) std::memcpy(packed.start.data(), layer.bias.data(), layer.bias.size() * 4);
+    packed.initial_sums = Buffer<int32_t>(uint64_t(layer.out));
+    if (packed.initial_sums.data())
+        std::memcpy(packed.initial_sums.data(), layer.bias.data(), layer.bias.size() * 4);
     packed.bias = layer.bias;
     packed.slope = layer.slope;
     packed.sloped = std::any_of(layer.slope.begin(), layer.slope.end(), [](float s) { return s != 1.0f; });

@@ -18,9 +18,9 @@ struct PackedLayer {
     bool winograd = false;
     Arithmetic arithmetic = Arithmetic::Fused;
     Cell in_cell = Cell::Float32, out_cell = Cell::Float32;
-    int groups = 0;  // of input channels that share a cell
-    int out = 0;     // channels, padded to whole cells
-    Buffer<int32_t> weights, start;
+    int channel_groups = 0;  // of input channels that share a cell
+    int out = 0;             // channels, padded to whole cells
+    Buffer<int32_t> weights, initial_sums;
     std::vector<float> bias, multiplier, slope;
     bool sloped = false;
 };
@@ -37,7 +37,7 @@ struct Network {
 };
 
 #if !defined(__wasm__)
-// A float32 layer of a program; its weights and start are null where there was not enough memory.
+// A float32 layer of a program; its weights and initial sums are null where there was not enough memory.
 PackedLayer pack_float(const Layer &layer, bool winograd, const KernelSet &set);
 // Whether a layer of these dimensions is faster by Winograd.
 bool is_faster_by_winograd(const Layer &layer);

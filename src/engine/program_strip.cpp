@@ -34,14 +34,14 @@ PackedProgram::PackedProgram(Program &&given, const KernelSet *set)
         const bool winograd = runs_by_winograd(node, program.border_of(node.inputs[0].value));
         for (const Layer &layer : node.layers) {
             layers[k].push_back(pack_float(layer, winograd, *set));
-            complete = complete && layers[k].back().weights.data() && layers[k].back().start.data();
+            complete = complete && layers[k].back().weights.data() && layers[k].back().initial_sums.data();
         }
     }
 }
 
 // The blocks begin at a multiple of four, so that the columns of every value do.
 // Example: a picture of rate 2 is needed in [98, 202), a value of rate 1 in [50, 100): the blocks [48, 101).
-Interval ProgramReach::all_columns(const Program &program) const {
+Interval RequiredRegions::all_columns(const Program &program) const {
     Interval all;
     for (size_t v = 0; v < columns.size(); v++) {
         if (columns[v].size() <= 0) continue;
@@ -72,40 +72,40 @@ void widen(Interval &interval, Interval by) {
 
 }  // namespace
 
-ProgramReach reach_of(const PackedProgram &packed, Interval columns, Interval rows, int64_t width,
-                      int64_t height) {
+RequiredRegions required_regions(const PackedProgram &packed, Interval columns, Interval rows, int64_t width,
+                                 int64_t height) {
     const Program &program = packed.program;
-    ProgramReach reach;
-    reach.rows.resize(program.nodes.size() + 1);
-    reach.columns.resize(program.nodes.size() + 1);
+    RequiredRegions regions;
+    regions.rows.resize(program.nodes.size() + 1);
+    regions.columns.resize(program.nodes.size() + 1);
     const auto at_rate = [&](Interval pixels, int64_t rate) {
         return Interval{pixels.begin / program.block * rate, pixels.end / program.block * rate};
     };
     const size_t result = size_t(program.output.value);
-    reach.rows[result] = at_rate(rows, program.rate_of(program.output.value));
-    reach.columns[result] = at_rate(columns, program.rate_of(program.output.value));
+    regions.rows[result] = at_rate(rows, program.rate_of(program.output.value));
+    regions.columns[result] = at_rate(columns, program.rate_of(program.output.value));
     for (size_t k = program.nodes.size(); k-- > 0;) {
         const ProgramNode &node = program.nodes[k];
-        const Interval own_rows = reach.rows[k + 1], own_columns = reach.columns[k + 1];
+        const Interval own_rows = regions.rows[k + 1], own_columns = regions.columns[k + 1];
         if (own_rows.size() <= 0) continue;  // nothing reads it
         for (size_t i = 0; i < node.inputs.size(); i++) {
             const size_t value = size_t(node.inputs[i].value);
             if (i) {
-                widen(reach.rows[value], own_rows);
-                widen(reach.columns[value], own_columns);
+                widen(regions.rows[value], own_rows);
+                widen(regions.columns[value], own_columns);
                 continue;
             }
             const int64_t rate = program.rate_of(int32_t(value));
             Interval need = own_columns;
             if (!packed.layers[k].empty() && packed.layers[k][0].winograd)
                 need = {round_down(need.begin, PHASES), round_up(need.end, PHASES)};
-            widen(reach.rows[value],
+            widen(regions.rows[value],
                   clipped(read_by(node, own_rows, node.above(), node.below()), height * rate));
-            widen(reach.columns[value],
+            widen(regions.columns[value],
                   clipped(read_by(node, need, node.left(), node.right()), width * rate));
         }
     }
-    return reach;
+    return regions;
 }
 
 // The rows of one value.
@@ -178,12 +178,12 @@ ProgramStrip::State::State(const PackedProgram &of, const ob_format &form, Inter
 void ProgramStrip::State::set_values() {
     const int64_t width = round_up(format.width, program.block) / program.block;
     const int64_t height = round_up(format.height, program.block) / program.block;
-    const ProgramReach reach = reach_of(packed, columns, rows, width, height);
-    buffer = reach.all_columns(program);
+    const RequiredRegions regions = required_regions(packed, columns, rows, width, height);
+    buffer = regions.all_columns(program);
     values.resize(program.nodes.size() + 1);
     for (size_t v = 0; v < values.size(); v++) {
         ValueRows &value = values[v];
-        value.needed = reach.rows[v];
+        value.needed = regions.rows[v];
         value.channels = program.channels_of(int32_t(v));
         value.rate = program.rate_of(int32_t(v));
         value.lag = program.lag_of(int32_t(v));
@@ -334,12 +334,12 @@ void ProgramStrip::State::convolve(size_t index, int64_t y) {
         for (int r = 0; r < node.rows; r++) {
             const int64_t wanted = y - node.pad_top + int64_t(r) * node.dilation_rows;
             const int64_t inside = std::min(std::max<int64_t>(wanted, 0), from.height - 1);
-            row[r] =
-                edges || wanted == inside ? plane(input, inside, g * layer.groups) : zeros.data() + MARGIN;
+            row[r] = edges || wanted == inside ? plane(input, inside, g * layer.channel_groups)
+                                               : zeros.data() + MARGIN;
         }
         Convolution c;
         c.out = layer.out;
-        c.groups = layer.groups;
+        c.channel_groups = layer.channel_groups;
         c.rows = node.rows;
         c.columns = node.columns;
         c.phases = PHASES;
@@ -354,7 +354,7 @@ void ProgramStrip::State::convolve(size_t index, int64_t y) {
                 c.tap[p][l] = ptrdiff_t(phase) * ptrdiff_t(from.stride) + (x - phase) / PHASES;
             }
         c.weights = layer.weights.data();
-        c.start = layer.start.data();
+        c.initial_sums = layer.initial_sums.data();
         c.cells = from.cells;
         set_epilogue(index, y, g, c.epilogue, sums.data());
         kernels.convolve(c);
@@ -372,7 +372,7 @@ void ProgramStrip::State::winograd(size_t index, int64_t y) {
         kernels.transform(Cell::Float32, plane(input, next, 0), from.stride, input.count, from.cells,
                           transformed[index].row(next));
     Winograd w;
-    w.groups = layer.groups;
+    w.channel_groups = layer.channel_groups;
     w.out = layer.out;
     for (int r = 0; r < 3; r++) {
         const int64_t read = y + r - 1;

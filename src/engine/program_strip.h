@@ -29,7 +29,7 @@ struct PackedProgram {
 };
 
 // The rows and columns of every value that a part of the result depends on, in the value's own pixels.
-struct ProgramReach {
+struct RequiredRegions {
     std::vector<Interval> rows, columns;                 // by value
     Interval all_columns(const Program &program) const;  // of all values, in blocks
 };
@@ -37,8 +37,8 @@ struct ProgramReach {
 // columns, rows: of the picture, in whole blocks. width, height: of the picture, in blocks.
 // Example: two 3x3 convolutions, columns [100, 200) of 1000: the first one's output is needed in [99, 201),
 // the picture in [98, 202). Convolutions that run by Winograd compute whole tiles of four columns.
-ProgramReach reach_of(const PackedProgram &packed, Interval columns, Interval rows, int64_t width,
-                      int64_t height);
+RequiredRegions required_regions(const PackedProgram &packed, Interval columns, Interval rows, int64_t width,
+                                 int64_t height);
 
 class ProgramStrip {
   public:

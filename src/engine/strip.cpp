@@ -127,7 +127,7 @@ void Strip::State::allocate_layer(size_t k) {
 uint64_t Strip::State::transformed_size(const PackedLayer &layer) const {
     const int halves =
         layer.arithmetic == Arithmetic::Int16 ? 2 : 1;  // a cell of 4 bytes becomes 2 cells of 16-bit numbers
-    return uint64_t(layer.groups * halves * frequencies_of(network.phases)) * cells;
+    return uint64_t(layer.channel_groups * halves * frequencies_of(network.phases)) * cells;
 }
 
 // Allocates the row that a layer reads above and below the picture. It holds 0 as the layer's input encodes
@@ -135,7 +135,7 @@ uint64_t Strip::State::transformed_size(const PackedLayer &layer) const {
 // need none: for them, a null pointer stands for a row of zeros (see Winograd::row).
 void Strip::State::allocate_zeros(size_t k) {
     const PackedLayer &packed = network.layers[k];
-    const uint64_t size = uint64_t(packed.groups) * uint64_t(network.phases) * stride;
+    const uint64_t size = uint64_t(packed.channel_groups) * uint64_t(network.phases) * stride;
     Buffer<int32_t> zeros = buffer_of<int32_t>(size);
     if (!complete) return;
     const bool quantized = packed.in_cell == Cell::Int8;
@@ -143,7 +143,7 @@ void Strip::State::allocate_zeros(size_t k) {
     if (packed.winograd) {
         layer_rows[k].zeros = buffer_of<int32_t>(transformed_size(packed));
         if (!complete) return;
-        kernels.transform(packed.in_cell, zeros.data() + MARGIN, stride, packed.groups, cells,
+        kernels.transform(packed.in_cell, zeros.data() + MARGIN, stride, packed.channel_groups, cells,
                           layer_rows[k].zeros.data());
     } else {
         layer_rows[k].zeros = std::move(zeros);
@@ -274,7 +274,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
     if (packed.winograd) {
         Winograd w;
         w.arithmetic = packed.arithmetic;
-        w.groups = packed.groups * (packed.arithmetic == Arithmetic::Int16 ? 2 : 1);
+        w.channel_groups = packed.channel_groups * (packed.arithmetic == Arithmetic::Int16 ? 2 : 1);
         w.out = packed.out;
         // Rows outside the picture: the transformed row of the zero point (int8), or null, which stands for a
         // row of zeros (float; see Winograd::row).
@@ -283,7 +283,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
                 inside(y + r - 1) ? layer_rows[index - 1].transformed.row(y + r - 1) : kept.zeros.data();
         w.weights = packed.weights.data();
         w.bias = packed.bias.data();
-        w.start = packed.start.data();
+        w.initial_sums = packed.initial_sums.data();
         w.scratch = scratch.data();
         w.cells = cells;
         set_epilogue(index, y, w.epilogue, skips.data());
@@ -296,7 +296,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         Convolution c;
         c.arithmetic = packed.arithmetic;
         c.out = packed.out;
-        c.groups = packed.groups;
+        c.channel_groups = packed.channel_groups;
         c.rows = layer.rows;
         c.columns = layer.columns;
         c.phases = network.phases;
@@ -312,7 +312,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
                 c.tap[p][l] = ptrdiff_t(phase) * ptrdiff_t(stride) + (x - phase) / network.phases;
             }
         c.weights = packed.weights.data();
-        c.start = packed.start.data();
+        c.initial_sums = packed.initial_sums.data();
         c.cells = cells;
         set_epilogue(index, y, c.epilogue, skips.data());
         kernels.convolve(c);
