@@ -87,9 +87,8 @@ struct Winograd {
     const int32_t *row[3] = {};        // null: a row of zeros
     const int32_t *weights = nullptr;  // [block of channels][frequency][row][group][channel of the block]
     const float *bias = nullptr;       // [out], of floats
-    const int32_t *initial_sums =
-        nullptr;                 // [out], of integers: WINOGRAD_SCALE times what the sums begin with
-    int32_t *scratch = nullptr;  // MAX_FREQUENCIES * 8 * 4 * lanes
+    const int32_t *initial_sums = nullptr;  // [out], of integers, times WINOGRAD_SCALE
+    int32_t *scratch = nullptr;             // MAX_FREQUENCIES * 8 * 4 * lanes
     size_t cells = 0;
     Epilogue epilogue;
 };
