@@ -3,7 +3,7 @@
     python scripts/words.py [--list]
 
 The project writes the field's terms (see "Words" in ARCHITECTURE.md). This finds the words that can be found
-without false alarms: names in Python, phrases in texts and in Markdown. Exits with 1 if
+without false alarms: names in Python and C++, phrases in comments, texts and Markdown. Exits with 1 if
 there are more than `MAX_FINDINGS`. Lower the bound whenever it falls.
 """
 
@@ -82,6 +82,8 @@ PHRASES = {
 }
 """In docstrings and other text, without case."""
 
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+
 PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 
 
@@ -96,6 +98,18 @@ def findings(source: str) -> Iterator[tuple[int, str, str]]:
             yield from ((node.lineno, name, advice) for advice in _advice_on_name(name))  # type: ignore[attr-defined]
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from ((node.lineno, word, advice) for _, word, advice in text_findings(node.value))
+
+
+def cpp_findings(source: str) -> Iterator[tuple[int, str, str]]:
+    """Line, word and suggestion of every coined word in a C++ file: its identifiers and its comments.
+
+    >>> list(cpp_findings("int MOST = 3;  // most\\nint rows;  // what a row sees"))
+    [(1, 'MOST', 'a constant with its unit or meaning'), (2, 'sees', 'analysis')]
+    """
+    yield from text_findings(source)
+    for number, line in enumerate(source.splitlines(), 1):
+        for name in IDENTIFIER.findall(line.partition("//")[0]):
+            yield from ((number, name, advice) for advice in _advice_on_name(name))
 
 
 def text_findings(text: str) -> Iterator[tuple[int, str, str]]:
@@ -133,6 +147,7 @@ def _files() -> Iterator[tuple[Path, Find]]:
     """Every file that is checked, with the function that finds words in it."""
     kinds: tuple[tuple[Find, Iterable[Path]], ...] = (
         (findings, (path for folder in PYTHON_FOLDERS for path in (ROOT / folder).rglob("*.py"))),
+        (cpp_findings, (path for kind in ("*.h", "*.cpp") for path in (ROOT / "src/engine").rglob(kind))),
         (text_findings, (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))),
     )
     for find, paths in kinds:

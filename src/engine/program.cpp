@@ -102,10 +102,10 @@ void read_shuffle(Reader &reader, ProgramNode &node) {
 
 // A node's own inputs have one rate, and the inputs of its steps have that of its output.
 bool has_equal_rates(const Program &program, const ProgramNode &node) {
-    const int32_t own = program.rate_of(node.inputs[0].value);
+    const int32_t input_rate = program.rate_of(node.inputs[0].value);
     for (size_t k = 0; k < node.inputs.size(); k++) {
         const int32_t rate = program.rate_of(node.inputs[k].value);
-        if (rate != (k < size_t(node.own_inputs) ? own : node.rate)) return false;
+        if (rate != (k < size_t(node.own_inputs) ? input_rate : node.rate)) return false;
     }
     return true;
 }

@@ -161,9 +161,9 @@ struct ProgramStrip::State : Allocator {
                    int64_t first_target_row);
 };
 
-ProgramStrip::State::State(const PackedProgram &of, const ob_format &form, Interval wanted_columns,
+ProgramStrip::State::State(const PackedProgram &of, const ob_format &result_format, Interval wanted_columns,
                            Interval wanted_rows)
-    : packed(of), program(of.program), kernels(*of.kernels), format(form) {
+    : packed(of), program(of.program), kernels(*of.kernels), format(result_format) {
     columns = {wanted_columns.begin, round_up(wanted_columns.end, program.block)};
     rows = {wanted_rows.begin, round_up(wanted_rows.end, program.block)};
     set_values();
