@@ -103,7 +103,7 @@ def findings(source: str) -> Iterator[tuple[int, str, str]]:
 def cpp_findings(source: str) -> Iterator[tuple[int, str, str]]:
     """Line, word and suggestion of every coined word in a C++ file: its identifiers and its comments.
 
-    >>> list(cpp_findings("int MOST = 3;  // most\\nint rows;  // what a row sees"))
+    >>> sorted(cpp_findings("int MOST = 3;  // most\\nint rows;  // what a row sees"))
     [(1, 'MOST', 'a constant with its unit or meaning'), (2, 'sees', 'analysis')]
     """
     yield from text_findings(source)
