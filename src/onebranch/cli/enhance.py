@@ -423,6 +423,7 @@ class _Request:
             enhance=mixed.enhance,
             preview=mixed.preview,
             dry_run=dry_run,
+            clips=mixed,
         )
 
 

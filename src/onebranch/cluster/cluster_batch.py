@@ -42,6 +42,7 @@ from onebranch.enhancer.single_file import (
     preview_file,
 )
 from onebranch.errors import OnebranchError
+from onebranch.video.mixed_files import MixedFiles
 
 ReportShare = Callable[[int, float], None]
 """Called with the index of a picture and its completed share."""
@@ -55,7 +56,7 @@ class ClusterBatch:
     """A batch of which tasks run elsewhere; arguments as `enhance_files`.
 
     address: of a Ray cluster; "local" starts Ray on this machine; None: threads of this process.
-    open_executor: replaces what runs the tasks.
+    clips: divides clips among tasks; None: a clip is one task. open_executor: replaces what runs the tasks.
     """
 
     paths: Sequence[str]
@@ -67,6 +68,7 @@ class ClusterBatch:
     preview: PreviewFile
     address: str | None = None
     dry_run: bool = False
+    clips: MixedFiles | None = None
     open_executor: OpenExecutor | None = None
 
     def run(self, observer: BatchObserver) -> Summary:
@@ -147,6 +149,7 @@ class ClusterBatch:
             recorded=recorded,
             dry_run=self.dry_run,
             marker=marker,
+            clips=None if self.address is None else self.clips,
         )
 
     def _executor(self, setup: WorkerSetup, pictures: int, progress: ReportShare) -> Executor:
@@ -267,13 +270,15 @@ def enhance_on_cluster(
     enhance: EnhanceFile = enhance_file,
     preview: PreviewFile = preview_file,
     dry_run: bool = False,
+    clips: MixedFiles | None = None,
     open_executor: OpenExecutor | None = None,
 ) -> Summary:
     """`enhance_files` on a Ray cluster, or for URLs on this machine, with the same results and failures.
 
     paths, out: files, folders, patterns or URLs that fsspec opens. address: of a Ray cluster, such as
     10.0.0.1:6379; "local": Ray on this machine; None: threads of this process. A picture in progress on a
-    worker that is lost is enhanced again. open_executor: replaces what runs the tasks.
+    worker that is lost is enhanced again. clips: divides clips into tasks for their segments; None: a clip is
+    one task. open_executor: replaces what runs the tasks.
     """
     return ClusterBatch(
         [local_path(os.fspath(path)) for path in paths],
@@ -285,5 +290,6 @@ def enhance_on_cluster(
         preview,
         address,
         dry_run,
+        clips,
         open_executor,
     ).run(observer or BatchObserver())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Protocol
 
+from onebranch.cluster.divided_clips import DividedClips
 from onebranch.cluster.tasks import ClusterTask, PictureReport, PictureRow
 from onebranch.enhancer.batch import Failed
 from onebranch.errors import OnebranchError
@@ -92,6 +93,7 @@ class BatchSchedule:
         self._threads, self._max_tasks = threads, max_tasks
         self._running, self._count = 0, len(rows)
         self._pictures, self._seconds = 0, 0.0
+        self._clips = DividedClips()
         self._capacity = executor.capacity()
 
     def reports(self) -> Iterator[list[PictureReport]]:
@@ -99,7 +101,7 @@ class BatchSchedule:
         while self._waiting or self._again or self._running:
             self._capacity = self._executor.capacity()
             self._submit()
-            for completed in self._executor.completed():
+            for completed in self._executor.completed() if self._running else ():
                 self._running -= 1
                 reports = list(self._reports_of(completed))
                 if reports:
@@ -108,11 +110,19 @@ class BatchSchedule:
     def _submit(self) -> None:
         """Submit tasks until enough of them run."""
         limit = self._max_tasks or max(2, TASKS_PER_CORE * self._capacity.cores)
-        while self._running < limit and (self._again or self._waiting):
+        while self._running < limit and (task := self._next_task()) is not None:
             self._running += 1
-            self._executor.submit(self._again.popleft() if self._again else self._next_task())
+            self._executor.submit(task)
 
-    def _next_task(self) -> ClusterTask:
+    def _next_task(self) -> ClusterTask | None:
+        """The next task; None if none waits."""
+        while self._again:
+            task = self._again.popleft()
+            if self._clips.is_wanted(task.rows[0]):
+                return task
+            self._finish_segment(task.rows[0], False, 0.0)
+        if not self._waiting:
+            return None
         size = min(self._group_size(), len(self._waiting))
         rows = tuple(self._waiting.popleft() for _ in range(size))
         return self._task(rows, self._cores(), 0)
@@ -151,12 +161,28 @@ class BatchSchedule:
             return
         rows = {row.index: row for row in completed.task.rows}
         for report in completed.reports:
-            if report.outcome is None:
-                self._again.append(self._larger_task(rows[report.index], report.memory))
+            row = rows[report.index]
+            if report.outcome is not None:
+                yield self._clips.finish(report)
+            elif report.memory:
+                self._again.append(self._larger_task(row, report.memory))
+            elif report.division is not None:
+                segments = self._clips.divide(row, report.division)
+                self._count += len(segments) - 1
+                self._again += [self._larger_task(one, report.division.memory) for one in segments]
             else:
-                yield report
-        self._pictures += len(completed.reports)
-        self._seconds += completed.seconds
+                self._finish_segment(row, report.written, completed.seconds)
+        if not any(row.segment for row in completed.task.rows):
+            self._pictures += len(completed.reports)
+            self._seconds += completed.seconds
+
+    def _finish_segment(self, row: PictureRow, written: bool, seconds: float) -> None:
+        """Submit the task that joins the segments of a clip, if this was the last one."""
+        self._count -= 1
+        joining = self._clips.finish_segment(row, written, seconds)
+        if joining is not None:
+            self._count += 1
+            self._again.append(self._larger_task(joining, self._clips.memory(row.index)))
 
     def _larger_task(self, row: PictureRow, memory: int) -> ClusterTask:
         """A task for a picture that needs more memory; one that exceeds every node gets the largest alone."""
@@ -181,4 +207,4 @@ class BatchSchedule:
                 f"'{row.source}': its worker was lost {row.attempts} times, the last time because"
                 f" {completed.lost}"
             )
-            yield PictureReport(row.index, Failed(row.job, str(OnebranchError(reason))))
+            yield self._clips.finish(PictureReport(row.index, Failed(row.job, str(OnebranchError(reason)))))

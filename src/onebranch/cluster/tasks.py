@@ -6,7 +6,7 @@ A task holds paths and URLs, never pictures. Its reports hold outcomes and the r
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,9 @@ from onebranch.enhancer.single_file import (
     Progress,
 )
 from onebranch.errors import OnebranchError
+from onebranch.video.clip_division import ClipDivision
+from onebranch.video.mixed_files import MixedFiles
+from onebranch.video.segments import SegmentRange
 
 VERSION = str(getattr(sys.modules["onebranch"], "__version__", ""))
 """The version of this package. An import would lead to the top of the layers."""
@@ -50,6 +53,8 @@ class PictureRow:
 
     source, target, comparison: absolute paths or URLs. picture_name, name: of picture and result in the
     manifest. records: earlier records of the result. attempts: workers that were lost while they enhanced it.
+    segment: of a clip that was divided; the other tasks of this clip have other segments. encoder_threads: of
+    a clip that was divided; without a segment, the task joins the segments.
     """
 
     index: int
@@ -60,6 +65,8 @@ class PictureRow:
     name: str
     records: tuple[ManifestRecord, ...] = ()
     attempts: int = 0
+    segment: SegmentRange | None = None
+    encoder_threads: int | None = None
 
     @property
     def job(self) -> Job:
@@ -86,13 +93,16 @@ class PictureReport:
     """The outcome of a picture.
 
     record: for the manifest. memory: bytes that the picture needs, if the task has too few; else 0. In that
-    case nothing was done, and there is no outcome.
+    case nothing was done, and there is no outcome. division: of a clip that was divided and has no outcome
+    yet. written: whether the segment of the row is complete, which has no outcome.
     """
 
     index: int
     outcome: Outcome | None
     record: ManifestRecord | None = None
     memory: int = 0
+    division: ClipDivision | None = None
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ class WorkerSetup:
     """What a worker needs for all pictures; it receives this once.
 
     key: unique for every run. marker: a file in the output folder, which all nodes must share; "": none.
-    fingerprint: of the options. resume, recorded: as in a batch. dry_run: preview only.
+    fingerprint: of the options. resume, recorded: as in a batch. dry_run: preview only. clips: divides clips
+    among tasks; None: a clip is one task.
     """
 
     key: str
@@ -113,6 +124,7 @@ class WorkerSetup:
     recorded: bool = False
     dry_run: bool = False
     marker: str = ""
+    clips: MixedFiles | None = None
     version: str = VERSION
 
 
@@ -216,16 +228,60 @@ class PictureWorker:
 
     def _completed(self, row: PictureRow, task: ClusterTask) -> PictureReport:
         setup, overwrite = self.setup, self.setup.file_options.overwrite
+        if row.segment is not None:
+            return self._segment(row, row.segment, task)
         if setup.resume and is_recorded(
             row.records, row.job, setup.fingerprint, overwrite, _unchanged_in(row)
         ):
             return PictureReport(row.index, Skipped(row.job))
+        if (division := self._division(row, task)) is not None:
+            return PictureReport(row.index, None, division=division)
         enhancer = self._enhancer(task.cores)
         with staged(row.job, row.source, row.target, row.comparison, overwrite, self._compares(row)) as files:
             if setup.dry_run:
                 outcomes = preview_outcomes([files.job], enhancer, setup.file_options, preview=setup.preview)
                 return PictureReport(row.index, files.with_urls(next(iter(outcomes)), row.job))
             return self._enhanced(row, task, enhancer, files)
+
+    def _division(self, row: PictureRow, task: ClusterTask) -> ClipDivision | None:
+        """The segments of a clip, for other tasks; None: this task enhances the whole file.
+
+        The segments are beside the result, in a folder that all nodes share.
+        """
+        clips, setup, job = self._clips(row), self.setup, row.job
+        if clips is None or row.encoder_threads is not None or setup.dry_run:
+            return None
+        if is_url(row.source) or is_url(row.target) or row.comparison is not None:
+            return None
+        if job.target.exists() and not setup.file_options.overwrite:
+            return None
+        with suppress(OnebranchError):  # enhancing the whole clip gives the same error
+            return clips.divide(job.source, job.target, self._enhancer(task.cores), setup.file_options)
+        return None
+
+    def _clips(self, row: PictureRow) -> MixedFiles | None:
+        """What enhances clips. It continues with the segments of other tasks and of lost workers."""
+        clips = self.setup.clips
+        if clips is None or (row.encoder_threads is None and not row.attempts):
+            return clips
+        return clips.resuming(row.encoder_threads)
+
+    def _segment(self, row: PictureRow, segment: SegmentRange, task: ClusterTask) -> PictureReport:
+        """Write a segment. The task that joins the segments repeats what fails, and reports the error."""
+        clips, job = self._clips(row), row.job
+        assert clips is not None
+        grant, written = MemoryGrant(None if task.unlimited else task.memory), False
+        with suppress(Exception):
+            written = clips.enhance_segment(
+                job.source,
+                job.target,
+                self._enhancer(task.cores),
+                self.setup.file_options,
+                segment,
+                progress=lambda share: None,
+                budget=grant,
+            )
+        return PictureReport(row.index, None, memory=grant.needed, written=written)
 
     def _compares(self, row: PictureRow) -> bool:
         """True if an existing result without a record is compared with a new one, not refused.
@@ -239,11 +295,11 @@ class PictureWorker:
     ) -> PictureReport:
         setup, records = self.setup, _RowRecords()
         grant = MemoryGrant(None if task.unlimited else task.memory)
-        compares = self._compares(row)
+        compares, clips = self._compares(row), self._clips(row)
         batch = Batch(
             enhancer,
             setup.file_options,
-            enhance=_GrantedEnhance(setup.enhance, grant),
+            enhance=_GrantedEnhance(setup.enhance if clips is None else clips.enhance, grant),
             progress=lambda job, share: self.progress(row.index, share),
             manifest=records if setup.recorded or compares else None,
             resume=compares,

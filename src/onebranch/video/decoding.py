@@ -1,10 +1,13 @@
 """Decodes the frames of a clip in display order, with damaged packets, trimming and deinterlacing."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from onebranch.errors import OnebranchError
 from onebranch.video.options import VideoOptions
@@ -29,6 +32,13 @@ class DecodedFrame:
 
     planes: Planes
     time: FrameTime
+
+    def digest(self) -> str:
+        """A digest of the planes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for plane in self.planes:
+            digest.update(np.ascontiguousarray(plane).data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class ClipReader:
     """Reads the frames of a part of a clip once, in display order.
 
     after: skip all frames up to the one with this timestamp, which an earlier run has done; `done` is the
-    number of these frames. `problems` counts what was wrong with the file.
+    number of these frames. `problems` counts what was wrong with the file. `frame_before`: the frame with the
+    timestamp `after`, once it was skipped.
     """
 
     def __init__(
@@ -73,6 +84,13 @@ class ClipReader:
         self.probe, self.part = probe, part
         self._deinterlace, self._after, self._done = deinterlace, after, done
         self.problems: Counter[str] = Counter()
+        self.frame_before: DecodedFrame | None = None
+        self._clock = FrameClock(1)
+
+    @property
+    def repaired(self) -> int:
+        """Timestamps that were missing or not increasing, in the frames that were decoded so far."""
+        return self._clock.repaired
 
     def frames(self) -> Iterator[DecodedFrame]:
         """The frames. Raises OnebranchError if the frame to continue after no longer exists."""
@@ -93,6 +111,7 @@ class ClipReader:
         assert self._after is not None
         for frame in frames:
             if frame.time.pts >= self._after:
+                self.frame_before = frame
                 return frame.time.pts == self._after
         return False
 
@@ -112,7 +131,7 @@ class ClipReader:
     def _timed(self, after: int | None) -> Iterator[DecodedFrame]:
         """All frames, from some frame before `after` or the part on, with valid times."""
         probe = self.probe
-        clock = FrameClock(ticks_per_frame(probe.time_base, probe.rate))
+        clock = self._clock = FrameClock(ticks_per_frame(probe.time_base, probe.rate))
         wanted = after if after is not None else self.part.first
         with opened(probe.path) as container:
             if wanted is not None:

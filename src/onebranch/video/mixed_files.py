@@ -4,8 +4,9 @@ PyAV is imported when the first clip is enhanced.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onebranch.enhancer.enhancer import Enhancer
 from onebranch.enhancer.memory_budget import MemoryBudget
@@ -25,17 +26,25 @@ from onebranch.video.containers import CLIP_SUFFIXES, container_of_name, is_clip
 from onebranch.video.options import VideoOptions
 from onebranch.video.progress import ReportProgress, report_nothing
 
+if TYPE_CHECKING:
+    from onebranch.video.clip_division import ClipDivision
+    from onebranch.video.segments import SegmentRange
+
 UNRECORDED_OPTIONS = ("resume", "on_interrupt")
 """Options of clips that do not affect results."""
 
 
 @dataclass(frozen=True)
 class MixedFiles:
-    """Enhances pictures and clips. suffix: suffix of clips' results, such as ".mkv"; "" keeps the clip's."""
+    """Enhances pictures and clips. suffix: suffix of clips' results, such as ".mkv"; "" keeps the clip's.
+
+    encoder_threads: None: by the cores of this machine.
+    """
 
     video: VideoOptions
     suffix: str = ""
     report: ReportProgress = report_nothing
+    encoder_threads: int | None = None
 
     def enhance(
         self,
@@ -61,6 +70,47 @@ class MixedFiles:
             progress=progress,
             budget=budget,
             report=self.report,
+            encoder_threads=self.encoder_threads,
+        )
+
+    def resuming(self, encoder_threads: int | None = None) -> "MixedFiles":
+        """The same, but clips continue with the segments of an earlier process."""
+        return replace(self, video=replace(self.video, resume=True), encoder_threads=encoder_threads)
+
+    def divide(
+        self, source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
+    ) -> "ClipDivision | None":
+        """The segments of a clip that several processes can write; see `clip_division.divide_clip`."""
+        if not is_clip(source):
+            return None
+        from onebranch.video.clip_division import divide_clip
+
+        return divide_clip(source, target, enhancer.options, file_options, self.video)
+
+    def enhance_segment(
+        self,
+        source: Path,
+        target: Path,
+        enhancer: Enhancer,
+        file_options: FileOptions,
+        segment: "SegmentRange",
+        *,
+        progress: Progress,
+        budget: MemoryBudget,
+    ) -> bool:
+        """Write one segment of a clip; see `clip_division.enhance_segment`."""
+        from onebranch.video.clip_division import enhance_segment
+
+        return enhance_segment(
+            source,
+            target,
+            enhancer.options,
+            file_options,
+            self.video,
+            segment,
+            self.encoder_threads,
+            progress=progress,
+            budget=budget,
         )
 
     def preview(

@@ -8,13 +8,16 @@ milliseconds; the exact ones are in a JSON file beside each segment, whose exist
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from onebranch.atomic_files import temporary_name
 from onebranch.enhancer.manifest import lock_file
 from onebranch.enhancer.options import Size
 from onebranch.errors import OnebranchError
@@ -36,7 +39,8 @@ class ClipSegment:
 
     times: [timestamp, duration] of every packet in decoding order, in ticks of the clip's time base. delay:
     by how many frames decoding must precede display. size: bytes. problems: what was wrong with the clip up
-    to here.
+    to here. digest_before, digest_end: of the decoded frame before the segment and of its last one; "": not
+    known. Two neighbours were decoded alike if they agree.
     """
 
     number: int
@@ -44,11 +48,67 @@ class ClipSegment:
     delay: int
     size: int
     problems: dict[str, int]
+    digest_before: str = ""
+    digest_end: str = ""
 
     @property
     def last(self) -> int:
         """The timestamp of the frame that is shown last."""
         return max(pts for pts, _ in self.times)
+
+    def agrees_with(self, following: "ClipSegment") -> bool:
+        """False if the following segment was written from other frames than this one."""
+        digests = {self.digest_end, following.digest_before} - {""}
+        return len(digests) < 2
+
+
+@dataclass(frozen=True)
+class SegmentRange:
+    """The frames of one segment: `frames` of them, behind the timestamp `after`, up to `last`.
+
+    number: of the segment. after: None for the first segment. Timestamps in ticks of the clip's time base.
+    """
+
+    number: int
+    after: int | None
+    last: int
+    frames: int
+
+    def holds(self, segment: ClipSegment) -> bool:
+        """True if a segment has these frames."""
+        times = [pts for pts, _ in segment.times]
+        starts_behind = self.after is None or min(times) > self.after
+        return (segment.number, len(times), max(times)) == (self.number, self.frames, self.last) and (
+            starts_behind
+        )
+
+
+def segment_ranges(timestamps: Sequence[int]) -> list[SegmentRange]:
+    """The segments of frames with these timestamps, which increase.
+
+    >>> frames = range(0, 2 * 250, 2)
+    >>> [(segment.after, segment.last, segment.frames) for segment in segment_ranges(frames)]
+    [(None, 238, 120), (238, 478, 120), (478, 498, 10)]
+    """
+    ranges: list[SegmentRange] = []
+    for start in range(0, len(timestamps), SEGMENT_FRAMES):
+        times = timestamps[start : start + SEGMENT_FRAMES]
+        ranges.append(SegmentRange(len(ranges), ranges[-1].last if ranges else None, times[-1], len(times)))
+    return ranges
+
+
+def problems_of(segments: Sequence[ClipSegment]) -> Counter[str]:
+    """What was wrong with a clip up to the last of its first segments.
+
+    The counts grow from segment to segment. Segments that are written independently have none.
+
+    >>> problems_of([ClipSegment(0, [], 0, 0, {"packets": 2}), ClipSegment(1, [], 0, 0, {})])
+    Counter({'packets': 2})
+    """
+    problems = Counter[str]()
+    for segment in segments:
+        problems |= Counter(segment.problems)
+    return problems
 
 
 def reordering_delay(timestamps: Sequence[int]) -> int:
@@ -149,31 +209,54 @@ class SegmentFolder:
             if file.name != "state.json" and (file.suffix == ".part" or file.stem not in complete):
                 file.unlink()
 
+    def is_current(self) -> bool:
+        """True if the folder is that of this run. For processes that write segments without its lock."""
+        with suppress(OSError):
+            return (self.path / "state.json").read_text(errors="replace") == self._fingerprint
+        return False
+
     def segments(self) -> list[ClipSegment]:
-        """The complete segments, in order."""
+        """The complete segments from the first one on, in order; those behind a missing one are removed.
+
+        None is kept if two neighbours were decoded differently, because decoding from the middle of this clip
+        does not give the frames that decoding from its start gives.
+        """
         segments: list[ClipSegment] = []
-        while (file := self._index(len(segments))).exists():
-            with suppress(ValueError, TypeError):
-                segments.append(ClipSegment(**json.loads(file.read_bytes())))
-                continue
-            break
+        while (segment := self.segment(len(segments))) is not None:
+            segments.append(segment)
+        if not all(before.agrees_with(behind) for before, behind in pairwise(segments)):
+            segments = []
+        for index in self.path.glob("[0-9]*.json"):
+            if int(index.stem) >= len(segments):
+                index.unlink()
         return segments
 
+    def segment(self, number: int) -> ClipSegment | None:
+        """A segment; None if it is not complete."""
+        with suppress(OSError, ValueError, TypeError):
+            segment = ClipSegment(**json.loads(self._index(number).read_bytes()))
+            return segment if self.media(number).stat().st_size == segment.size else None
+        return None
+
     def media(self, number: int) -> Path:
-        """The Matroska file of a segment."""
+        """The Matroska file of a complete segment."""
         return self.path / f"{number:06}.mkv"
+
+    def temporary(self) -> Path:
+        """A new path for the Matroska file of a segment that is being written."""
+        return self.path / temporary_name()
 
     def _index(self, number: int) -> Path:
         return self.path / f"{number:06}.json"
 
-    def complete(self, segment: ClipSegment) -> None:
-        """Mark a segment as complete. Its media file has been written."""
-        _flush(self.media(segment.number))
-        index = self._index(segment.number)
-        temporary = index.with_suffix(".part")
+    def complete(self, segment: ClipSegment, media: Path) -> None:
+        """Make a segment complete. media: its Matroska file, which is renamed."""
+        _flush(media)
+        media.replace(self.media(segment.number))
+        temporary = self.temporary()
         temporary.write_text(dumps(asdict(segment)))
         _flush(temporary)
-        temporary.replace(index)
+        temporary.replace(self._index(segment.number))
 
     def remove(self) -> None:
         """Remove the folder and all segments."""
@@ -186,69 +269,84 @@ def _flush(path: Path) -> None:
 
 
 class SegmentWriter:
-    """Encodes frames into segments. `bytes` and `frames` count what is complete."""
+    """Encodes frames into segments, which are completed one after the other. done: the first ones.
+
+    `segments` are the complete ones, `bytes` counts what has been encoded in all.
+    """
 
     def __init__(
         self, folder: SegmentFolder, encoding: ClipEncoding, size: Size, done: Sequence[ClipSegment]
     ) -> None:
         self._folder, self._encoding, self._size = folder, encoding, size
         self.segments = list(done)
-        self._container: Any = None
-        self._encoder: Encoder | None = None
-        self._times: list[list[int]] = []
-        self._frames = 0
-        self.size_in_progress = 0
+        self._current: SegmentEncoder | None = None
 
     @property
     def bytes(self) -> int:
         """Bytes that have been encoded, in all segments."""
-        return sum(segment.size for segment in self.segments) + self.size_in_progress
+        current = 0 if self._current is None else self._current.bytes
+        return sum(segment.size for segment in self.segments) + current
 
     def write(self, planes: Planes, time: FrameTime, problems: dict[str, int]) -> None:
         """Encode a frame; a segment that is long enough is completed."""
-        if self._encoder is None:
-            self._begin()
-        assert self._encoder is not None
-        self._mux(self._encoder.encode(planes, time))
-        self._frames += 1
-        if self._frames == SEGMENT_FRAMES:
+        if self._current is None:
+            self._current = SegmentEncoder(self._folder.temporary(), self._encoding, self._size)
+        self._current.write(planes, time)
+        if self._current.frames == SEGMENT_FRAMES:
             self.finish(problems)
 
     def finish(self, problems: dict[str, int]) -> None:
         """Complete the segment in progress, if there is one."""
-        if self._encoder is None:
+        if self._current is None:
             return
-        self._mux(self._encoder.finish())
-        self._container.close()
-        number = len(self.segments)
-        delay = reordering_delay([pts for pts, _ in self._times])
-        size = self._folder.media(number).stat().st_size
-        segment = ClipSegment(number, self._times, delay, size, problems)
-        self._folder.complete(segment)
+        segment = self._current.finish(len(self.segments), problems)
+        self._folder.complete(segment, self._current.path)
         self.segments.append(segment)
-        self._encoder, self._container = None, None
+        self._current = None
 
     def abandon(self) -> None:
         """Drop the segment in progress."""
-        if self._container is not None:
-            with suppress(Exception):
-                self._container.close()
-            self._folder.media(len(self.segments)).unlink(missing_ok=True)
-            self._encoder, self._container = None, None
+        if self._current is not None:
+            self._current.abandon()
+            self._current = None
 
-    def _begin(self) -> None:
+
+class SegmentEncoder:
+    """Encodes the frames of one segment into a Matroska file. frames, bytes: what has been encoded."""
+
+    def __init__(self, path: Path, encoding: ClipEncoding, size: Size) -> None:
         import av
 
-        media = self._folder.media(len(self.segments))
-        self._container = av.open(media, "w", format="matroska", options={"flush_packets": "1"})
-        self._container.flags |= av.container.Flags.bitexact.value
-        self._encoder = Encoder(self._container, self._encoding, self._size)
+        self.path = path
+        container: Any = av.open(path, "w", format="matroska", options={"flush_packets": "1"})
+        container.flags |= av.container.Flags.bitexact.value
+        self._container = container
+        self._encoder = Encoder(container, encoding, size)
         self._encoder.open()
-        self._times, self._frames, self.size_in_progress = [], 0, 0
+        self._times: list[list[int]] = []
+        self.frames = self.bytes = 0
+
+    def write(self, planes: Planes, time: FrameTime) -> None:
+        """Encode a frame."""
+        self._mux(self._encoder.encode(planes, time))
+        self.frames += 1
+
+    def finish(self, number: int, problems: dict[str, int]) -> ClipSegment:
+        """Encode the frames that the encoder still holds, and close the file."""
+        self._mux(self._encoder.finish())
+        self._container.close()
+        delay = reordering_delay([pts for pts, _ in self._times])
+        return ClipSegment(number, self._times, delay, self.path.stat().st_size, problems)
+
+    def abandon(self) -> None:
+        """Close the file and remove it."""
+        with suppress(Exception):
+            self._container.close()
+        self.path.unlink(missing_ok=True)
 
     def _mux(self, packets: Iterator[tuple[Any, FrameTime]]) -> None:
         for packet, time in packets:
             self._times.append([time.pts, time.duration])
-            self.size_in_progress += packet.size
+            self.bytes += packet.size
             packet.dts = self._times[0][0]  # x265 gives wrong ones for a few frames; Matroska holds none
             self._container.mux(packet)

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -31,7 +31,7 @@ from onebranch.read_ahead import ReadAhead
 from onebranch.runtime.cores import cores
 from onebranch.video.clip_metadata import MetadataFilter
 from onebranch.video.containers import container_of_name
-from onebranch.video.decoding import ClipPart, ClipReader, part_of, problem_notes
+from onebranch.video.decoding import ClipPart, ClipReader, DecodedFrame, part_of, problem_notes
 from onebranch.video.encoding import ClipEncoding, choose_encoding
 from onebranch.video.frame_enhancer import FrameEnhancer, clip_options
 from onebranch.video.muxing import Muxing
@@ -41,7 +41,7 @@ from onebranch.video.plane_enhancer import FrameLayout
 from onebranch.video.planes import Planes
 from onebranch.video.probe import ClipProbe, opened, probe_clip
 from onebranch.video.progress import ProgressMeter, ReportProgress, report_nothing
-from onebranch.video.segments import SEGMENTS_VERSION, SegmentFolder, SegmentWriter
+from onebranch.video.segments import SEGMENTS_VERSION, SegmentFolder, SegmentWriter, problems_of
 from onebranch.video.streams import Cut, StreamMapping, map_streams, stream_notes
 from onebranch.video.timestamps import FrameTime
 
@@ -62,18 +62,19 @@ def enhance_clip(
     progress: Progress = no_progress,
     budget: MemoryBudget | None = None,
     report: ReportProgress = report_nothing,
+    encoder_threads: int | None = None,
 ) -> Enhanced:
     """Enhance a clip into another file, which appears complete or not at all.
 
-    Frames are encoded into segments beside the target, which a later run continues (`video.resume`). Raises
-    OnebranchError, in one line, if the clip cannot be read, enhanced or written; if possible before any work
-    is done.
+    Frames are encoded into segments beside the target, which a later run continues (`video.resume`).
+    encoder_threads: None: by the cores of this machine; the bytes depend on them. Raises OnebranchError, in
+    one line, if the clip cannot be read, enhanced or written; if possible before any work is done.
     """
     begin = time.perf_counter()
     budget = budget or MemoryBudget()
     progress(0.0)
-    with _one_line_errors(target):
-        task = _task(source, target, options, file_options, video)
+    with clip_errors(target):
+        task = clip_task(source, target, options, file_options, video, encoder_threads)
         preview = task.preview()
         with budget.reserve(preview.memory - PROCESS_BYTES):
             frames, problems = task.run(progress, report)
@@ -85,8 +86,8 @@ def preview_clip(
     source: Path, target: Path, options: Options, file_options: FileOptions, video: VideoOptions
 ) -> EnhancementPreview:
     """What `enhance_clip` would do. Raises OnebranchError if it is certain to fail."""
-    with _one_line_errors(target):
-        return _task(source, target, options, file_options, video).preview()
+    with clip_errors(target):
+        return clip_task(source, target, options, file_options, video).preview()
 
 
 @dataclass(frozen=True)
@@ -146,15 +147,9 @@ class ClipTask:
 
     def run(self, progress: Progress, report: ReportProgress) -> tuple[int, Counter[str]]:
         """Enhance and write; returns the number of frames and the problems of the clip."""
-        folder = SegmentFolder(
-            self.target,
-            self._fingerprint(),
-            resume=self.video.resume,
-            overwrite=self.file_options.overwrite,
-        )
-        with folder:
+        with self.segment_folder() as folder:
             writer = SegmentWriter(folder, self.encoding, self.muxing.size, folder.segments())
-            problems = Counter(writer.segments[-1].problems if writer.segments else {})
+            problems = problems_of(writer.segments)
             try:
                 self._encode(writer, problems, progress, report)
             except KeyboardInterrupt:
@@ -167,6 +162,37 @@ class ClipTask:
             self._join(folder, writer)
         return sum(len(segment.times) for segment in writer.segments), problems
 
+    def segment_folder(self) -> SegmentFolder:
+        """The folder of the segments."""
+        return SegmentFolder(
+            self.target,
+            self._fingerprint(),
+            resume=self.video.resume,
+            overwrite=self.file_options.overwrite,
+        )
+
+    def enhance_frames(
+        self,
+        reader: ClipReader,
+        write: Callable[[tuple[Planes, FrameTime]], None],
+        enhanced: Callable[[DecodedFrame], None],
+    ) -> None:
+        """Enhance all frames of a reader. write: called with the results, in another thread.
+
+        enhanced: called with every frame once it is enhanced.
+        """
+        frames = FrameEnhancer(
+            self.enhancer, self.probe.layout, self.muxing.size, self.video.preview is not None
+        )
+        length = queue_length(_frame_bytes(self.probe.layout, self.muxing.size))
+        try:
+            with ReadAhead(reader.frames(), length) as decoded, WriteBehind(write, length) as encoded:
+                for frame in decoded:
+                    encoded.put((frames(frame), frame.time))
+                    enhanced(frame)
+        finally:
+            frames.close()
+
     def _encode(
         self, writer: SegmentWriter, problems: Counter[str], progress: Progress, report: ReportProgress
     ) -> None:
@@ -175,23 +201,16 @@ class ClipTask:
         after = writer.segments[-1].last if writer.segments else None
         reader = ClipReader(self.probe, self.part, self.video.deinterlace, after, done)
         meter = ProgressMeter(self.frames, done)
-        frames = FrameEnhancer(
-            self.enhancer, self.probe.layout, self.muxing.size, self.video.preview is not None
-        )
-        length = queue_length(_frame_bytes(self.probe.layout, self.muxing.size))
 
         def write(frame: tuple[Planes, FrameTime]) -> None:
             writer.write(*frame, dict(problems + reader.problems))
 
-        try:
-            with ReadAhead(reader.frames(), length) as decoded, WriteBehind(write, length) as encoded:
-                for frame in decoded:
-                    encoded.put((frames(frame), frame.time))
-                    state = meter.next(writer.bytes)
-                    progress(state.share)
-                    report(self.probe.path, state)
-        finally:
-            frames.close()
+        def enhanced(_: DecodedFrame) -> None:
+            state = meter.next(writer.bytes)
+            progress(state.share)
+            report(self.probe.path, state)
+
+        self.enhance_frames(reader, write, enhanced)
         problems.update(reader.problems)
         writer.finish(dict(problems))
         if not writer.segments:
@@ -236,10 +255,15 @@ class ClipTask:
         return strict_json.dumps(facts, sort_keys=True)
 
 
-def _task(
-    source: Path, target: Path, options: Options, file_options: FileOptions, video: VideoOptions
+def clip_task(
+    source: Path,
+    target: Path,
+    options: Options,
+    file_options: FileOptions,
+    video: VideoOptions,
+    encoder_threads: int | None = None,
 ) -> ClipTask:
-    """The task, after everything was checked."""
+    """The task, after everything was checked; arguments and errors as `enhance_clip`."""
     container = container_of_name(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise OnebranchError(f"'{target}' is the clip itself; choose another folder or name")
@@ -260,7 +284,7 @@ def _task(
         time_base=probe.time_base,
         rate=probe.rate,
         aspect=result_aspect(probe, requested),
-        threads=min(cores(), MAX_ENCODER_THREADS),
+        threads=encoder_threads or min(cores(), MAX_ENCODER_THREADS),
     )
     size = encoding.size_for(requested)
     part = part_of(probe, video)
@@ -342,8 +366,8 @@ def _clip_digest(path: Path) -> str:
 
 
 @contextmanager
-def _one_line_errors(target: Path) -> Iterator[None]:
-    """Raise errors of FFmpeg and of the operating system as OnebranchError in one line."""
+def clip_errors(target: Path) -> Iterator[None]:
+    """A context that raises errors of FFmpeg and of the operating system as OnebranchError in one line."""
     require("video", "enhancing clips")
     from av.error import FFmpegError
 
