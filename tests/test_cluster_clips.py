@@ -48,7 +48,7 @@ class SegmentExecutor(LossyExecutor):
 
     def __init__(self, lost=None, stop_after=None, after_work=False):
         super().__init__(stop_after=stop_after)
-        self.lost, self.after_work = dict(lost or {}), after_work
+        self.lost, self.after_work, self.written = dict(lost or {}), after_work, []
 
     def completed(self):
         row = self.waiting[-1].rows[0]
@@ -60,7 +60,9 @@ class SegmentExecutor(LossyExecutor):
             if self.after_work:
                 self.worker.reports(task)
             return [CompletedTask(task, lost="its node was lost")]
-        return super().completed()
+        completed = super().completed()
+        self.written += [report.written for report in completed[0].reports if number is not None]
+        return completed
 
     @property
     def numbers(self):
@@ -122,6 +124,7 @@ def test_the_segments_of_a_clip_are_tasks(tmp_path, suffix, changes):
     executor = SegmentExecutor()
     assert_same(source, tmp_path, executor, suffix)
     assert executor.numbers == [0, 1, 2, 3, 4]
+    assert executor.written == 5 * [True]
     assert len(executor.tasks) == 7
 
 
@@ -132,6 +135,7 @@ def test_a_part_of_a_clip(tmp_path, part, count):
     executor = SegmentExecutor()
     assert_same(make_clip(tmp_path / "in.mp4", VARIABLE), tmp_path, executor, video=VideoOptions(**part))
     assert executor.numbers == list(range(count))
+    assert executor.written == count * [True]
 
 
 def test_the_boundaries_come_from_packets(tmp_path):
@@ -220,7 +224,7 @@ def test_frames_that_are_not_the_predicted_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(clip_division, "frame_timestamps", mispredicted)
     executor = SegmentExecutor()
     assert_same(make_clip(tmp_path / "in.mp4", VARIABLE), tmp_path, executor)
-    assert len(executor.tasks) == 7
+    assert sorted(executor.written) == [False, True, True, True, True]
 
 
 def test_a_refused_segment_stops_those_behind_it(tmp_path, monkeypatch):
@@ -262,4 +266,4 @@ def test_a_damaged_clip_has_the_problems_of_one_machine(tmp_path):
     executor = SegmentExecutor()
     assert_same(damaged, tmp_path, executor, ".mkv")
     assert on_one_machine(damaged, tmp_path / "again.mkv").preview.notes
-    assert executor.numbers
+    assert False in executor.written and True in executor.written

@@ -31,6 +31,14 @@ def test_every_result_once_although_a_worker_a_node_and_the_driver_are_killed():
     assert "0 problems" in trial.stdout
 
 
+def test_a_clip_is_that_of_one_machine_although_a_worker_and_the_driver_are_killed():
+    """Eight segments of 120 frames, several at a time, in a process of its own."""
+    command = [sys.executable, str(ROOT / "scripts" / "cluster_clip_trial.py"), "--segments", "8"]
+    trial = subprocess.run(command, env=PROMPT, capture_output=True, text=True, timeout=300, check=False)
+    assert trial.returncode == 0, trial.stdout + trial.stderr
+    assert "0 problems" in trial.stdout
+
+
 def test_ray_on_this_machine_gives_the_results_of_one_machine(tmp_path):
     photograph = ROOT / "tests" / "data" / "sand.png"
     (tmp_path / "in").mkdir()
