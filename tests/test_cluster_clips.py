@@ -267,3 +267,25 @@ def test_a_damaged_clip_has_the_problems_of_one_machine(tmp_path):
     assert_same(damaged, tmp_path, executor, ".mkv")
     assert on_one_machine(damaged, tmp_path / "again.mkv").preview.notes
     assert False in executor.written and True in executor.written
+
+
+def test_a_worker_that_is_lost_after_it_has_divided_a_clip(tmp_path):
+    executor = SegmentExecutor()
+    executor.after = {"in.mp4": 1}
+    assert_same(make_clip(tmp_path / "in.mp4", VARIABLE), tmp_path, executor)
+    assert executor.written == 5 * [True]
+
+
+def test_a_result_and_segments_of_another_clip_are_replaced_on_request(tmp_path):
+    source, target = make_clip(tmp_path / "in.mp4", VARIABLE), tmp_path / "out.mp4"
+    other = make_clip(tmp_path / "other.mp4", replace(VARIABLE, options={}))
+    with pytest.raises(KeyboardInterrupt):
+        on_cluster(other, target, SegmentExecutor(stop_after=4))
+    target.write_bytes(b"before")
+    (refused,) = on_cluster(source, target, SegmentExecutor()).results
+    assert "it exists" in refused.reason
+    executor = SegmentExecutor()
+    on_cluster(source, target, executor, overwrite=True)
+    on_one_machine(source, tmp_path / "one.mp4")
+    assert target.read_bytes() == (tmp_path / "one.mp4").read_bytes()
+    assert executor.written == 5 * [True]
