@@ -1,7 +1,6 @@
 """PSNR and SSIM against their slow definitions, and the field's bicubic rows."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -50,22 +49,11 @@ def test_ssim_is_the_slow_definition(size):
     assert ssim(reference, picture) == pytest.approx(expected, abs=1e-12)
 
 
-def seconds_of(function):
-    """Processor time of this thread: the minimum of three runs."""
-    times = []
-    for _ in range(3):
-        begin = time.thread_time()
-        function()
-        times.append(time.thread_time() - begin)
-    return min(times)
-
-
 @pytest.mark.fast
-def test_ssim_by_matrix_products_is_the_same_and_faster():
+def test_ssim_by_matrix_products_is_the_same():
+    """`python -m benchmarks evaluation` compares their times."""
     picture, reference = (a[..., 0].astype(float) for a in noisy_pair(400, 600, 1))
     assert ssim(picture, reference) == pytest.approx(shifted_ssim(picture, reference), abs=1e-9)
-    shifted = seconds_of(lambda: shifted_ssim(picture, reference))
-    assert seconds_of(lambda: ssim(picture, reference)) < shifted / 2
 
 
 @pytest.mark.fast
