@@ -1,5 +1,6 @@
 """Clips on a cluster that is simulated: a task for each segment, with the bytes of one machine."""
 
+import threading
 from dataclasses import asdict, replace
 from fractions import Fraction
 
@@ -8,11 +9,11 @@ import pytest
 from clips import ClipSpec, contents, make_clip
 from onebranch.cluster.cluster_batch import enhance_on_cluster
 from onebranch.cluster.schedule import CompletedTask
-from onebranch.enhancer.folders import BatchOptions, enhance_files
+from onebranch.enhancer.folders import BatchObserver, BatchOptions, enhance_files
 from onebranch.enhancer.options import Options
 from onebranch.enhancer.single_file import FileOptions
 from onebranch.strict_json import dumps
-from onebranch.video import clip_division, segments
+from onebranch.video import clip_division, mixed_files, segments, single_clip
 from onebranch.video.clip_division import divide_clip, frame_timestamps
 from onebranch.video.decoding import ClipPart
 from onebranch.video.mixed_files import MixedFiles
@@ -70,7 +71,7 @@ class SegmentExecutor(LossyExecutor):
         return [row.segment.number for task in self.tasks for row in task.rows if row.segment]
 
 
-def on_cluster(source, target, executor, video=None, *, resume=False, overwrite=False):
+def on_cluster(source, target, executor, video=None, *, resume=False, overwrite=False, observer=None):
     """Enhance one clip on a cluster that is simulated; the summary."""
     mixed = MixedFiles(replace(video or VideoOptions(), resume=resume))
     return enhance_on_cluster(
@@ -80,6 +81,7 @@ def on_cluster(source, target, executor, video=None, *, resume=False, overwrite=
         FileOptions(overwrite=overwrite),
         address="fake",
         batch=BatchOptions(other=mixed.other_files(), resume=resume),
+        observer=observer,
         enhance=mixed.enhance,
         preview=mixed.preview,
         clips=mixed,
@@ -189,6 +191,62 @@ def test_a_segment_that_ends_its_workers_fails_its_clip(tmp_path):
     assert executor.numbers == [2]
     on_one_machine(source, tmp_path / "one.mp4")
     assert target.read_bytes() == (tmp_path / "one.mp4").read_bytes()
+
+
+class FirstInFirstOut(SegmentExecutor):
+    """Completes tasks in the order in which they were submitted."""
+
+    def completed(self):
+        self.waiting.append(self.waiting.pop(0))
+        return super().completed()
+
+
+def test_a_clip_fails_once(tmp_path):
+    """Segments that are lost after their clip has failed are no further failures."""
+    shares = []
+    observer = BatchObserver(progress=lambda job, share: shares.append(share))
+    source = make_clip(tmp_path / "in.mp4", VARIABLE)
+    executor = FirstInFirstOut(dict.fromkeys(range(5), 9))
+    (failure,) = on_cluster(source, tmp_path / "out.mp4", executor, observer=observer).results
+    assert "its worker was lost 5 times" in failure.reason
+    assert shares == [1.0]
+
+
+def test_tasks_encode_alike_on_machines_of_different_cores(tmp_path, monkeypatch):
+    cores = iter(range(2, 16))
+    monkeypatch.setattr(single_clip, "cores", lambda: next(cores))
+    executor = SegmentExecutor()
+    executor.after = {"in.mp4": 1}
+    source = make_clip(tmp_path / "in.mp4", VARIABLE)
+    (outcome,) = on_cluster(source, tmp_path / "out.mp4", executor).results
+    assert outcome.preview.frames == 45
+    assert executor.written == 5 * [True]
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0])
+def test_tasks_wait_for_the_lock_of_a_lost_one(tmp_path, monkeypatch, seconds):
+    """A file server may keep the lock of a node for a while."""
+    monkeypatch.setattr(mixed_files, "LOCK_SECONDS", seconds)
+    source, target = make_clip(tmp_path / "in.mp4", VARIABLE), tmp_path / "out.mp4"
+    with clip_task(source, target, OPTIONS, FileOptions(), VideoOptions()).segment_folder() as folder:
+        timer = threading.Timer(0.5, folder.__exit__)
+        if seconds:
+            timer.start()
+        (outcome,) = on_cluster(source, target, SegmentExecutor(), resume=True).results
+    if seconds:
+        assert outcome.preview.frames == 45
+    else:
+        assert "another run is writing" in outcome.reason
+
+
+def test_a_fault_in_the_division_of_a_clip_leaves_the_clip_to_one_task(tmp_path, monkeypatch):
+    def fault(*arguments):
+        raise ValueError("no valid packet")
+
+    monkeypatch.setattr(clip_division, "divide_clip", fault)
+    executor = SegmentExecutor()
+    assert_same(make_clip(tmp_path / "in.mp4", VARIABLE), tmp_path, executor)
+    assert len(executor.tasks) == 1
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])

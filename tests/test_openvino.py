@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -84,6 +87,33 @@ def test_a_signal_after_models_were_closed_does_not_end_the_process() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+class SlowCore:
+    """An `openvino.Core` whose creation takes so long that threads overlap in it."""
+
+    created = 0
+
+    def __init__(self) -> None:
+        SlowCore.created += 1
+        time.sleep(0.2)
+
+    def read_model(self, content: bytes) -> None:
+        """No model."""
+
+    def compile_model(self, *arguments: object) -> None:
+        """No compiled model."""
+
+
+def test_threads_share_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    monkeypatch.setattr(openvino, "Core", SlowCore)
+    monkeypatch.setattr(module, "_core", cache(module._core.__wrapped__))
+    monkeypatch.setattr(module, "_float_precision", lambda compiled: "f32")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: module.compiled(b"", 1, "f32"), range(4)))
+    assert SlowCore.created == 1
 
 
 def test_precision_is_what_was_asked_for() -> None:

@@ -42,6 +42,7 @@ from onebranch.enhancer.single_file import (
     preview_file,
 )
 from onebranch.errors import OnebranchError
+from onebranch.runtime.cores import cores
 from onebranch.video.mixed_files import MixedFiles
 
 ReportShare = Callable[[int, float], None]
@@ -149,7 +150,7 @@ class ClusterBatch:
             recorded=recorded,
             dry_run=self.dry_run,
             marker=marker,
-            clips=None if self.address is None else self.clips,
+            clips=None if self.address is None or self.clips is None else self.clips.for_tasks(cores()),
         )
 
     def _executor(self, setup: WorkerSetup, pictures: int, progress: ReportShare) -> Executor:

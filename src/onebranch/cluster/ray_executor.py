@@ -169,11 +169,18 @@ def connected(address: str) -> Any:
         with _signals_kept(), _no_native_messages():
             ray.init(**options)
     except Exception as error:  # each kind of connection has its own
-        raise OnebranchError(
-            f"cannot connect to the Ray cluster '{address}': {_last_line(error)}; name its head node, such as"
-            " 10.0.0.1:6379 or ray://10.0.0.1:10001, or local for this machine"
-        ) from None
+        raise OnebranchError(_no_connection(address, _last_line(error))) from None
     return ray
+
+
+def _no_connection(address: str, reason: str) -> str:
+    """The message about a cluster that cannot be reached or started."""
+    if address == LOCAL:
+        return f"Ray does not start on this machine: {reason}; try again, or omit --cluster"
+    return (
+        f"cannot connect to the Ray cluster '{address}': {reason}; name its head node, such as 10.0.0.1:6379"
+        " or ray://10.0.0.1:10001, or local for this machine"
+    )
 
 
 def _check_listening(address: str) -> None:

@@ -199,6 +199,9 @@ class BatchSchedule:
     def _lost(self, completed: CompletedTask) -> Iterator[PictureReport]:
         """Submit every picture of a lost task alone, so that one that ends its worker fails alone."""
         for row in completed.task.rows:
+            if not self._clips.is_wanted(row):
+                self._finish_segment(row, False, 0.0)
+                continue
             row = replace(row, attempts=row.attempts + 1)
             if row.attempts < MAX_ATTEMPTS:
                 self._again.append(self._repeated(completed, row))

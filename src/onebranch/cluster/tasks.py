@@ -255,7 +255,7 @@ class PictureWorker:
             return None
         if job.target.exists() and not setup.file_options.overwrite:
             return None
-        with suppress(OnebranchError):  # enhancing the whole clip gives the same error
+        with suppress(Exception):  # enhancing the whole clip reports the same error
             return clips.divide(job.source, job.target, self._enhancer(task.cores), setup.file_options)
         return None
 

@@ -4,6 +4,7 @@ The precision is always set, because OpenVINO chooses bf16 by default where the 
 bf16 run the model's graph; int8 runs the quantized graph, whose 8-bit operations OpenVINO fuses.
 """
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,9 @@ PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 MIN_PIXELS = 64
 """Minimum pixels of a batch: up to 18, OpenVINO 2026.4 fuses a sum into a convolution incorrectly."""
+
+CORE_LOCK = threading.Lock()
+"""Held while `_core` is called: `cache` alone lets two threads create one each."""
 
 
 class OpenvinoRuntime:
@@ -70,7 +74,8 @@ def int8_saturates() -> bool:
 
 def compiled(content: bytes, threads: int | None, hint: str) -> Any:
     """An ONNX file's content, compiled for the CPU. hint: precision of float operations, "f32" or "bf16"."""
-    core = _core()
+    with CORE_LOCK:
+        core = _core()
     settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     settings |= {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
     result = core.compile_model(core.read_model(content), "CPU", settings)

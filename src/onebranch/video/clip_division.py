@@ -33,16 +33,23 @@ class ClipDivision:
 
 
 def divide_clip(
-    source: Path, target: Path, options: Options, file_options: FileOptions, video: VideoOptions
+    source: Path,
+    target: Path,
+    options: Options,
+    file_options: FileOptions,
+    video: VideoOptions,
+    encoder_threads: int | None = None,
 ) -> ClipDivision | None:
-    """Create the folder of a clip's segments, and return those that it lacks. Errors as `enhance_clip`.
+    """Create the folder of a clip's segments, and return those that it lacks.
+
+    Arguments and errors as `enhance_clip`.
 
     None: one process must write the clip, because it is short or because its segments cannot be predicted.
     """
     if video.deinterlace or video.on_interrupt != "keep":
         return None
     with clip_errors(target):
-        task = clip_task(source, target, options, file_options, video)
+        task = clip_task(source, target, options, file_options, video, encoder_threads)
         memory = task.preview().memory
         segments = segment_ranges(frame_timestamps(task.probe, task.part))
         if len(segments) < MIN_SEGMENTS:

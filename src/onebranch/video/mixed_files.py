@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from onebranch.video.clip_division import ClipDivision
     from onebranch.video.segments import SegmentRange
 
-UNRECORDED_OPTIONS = ("resume", "on_interrupt")
+LOCK_SECONDS = 120.0
+"""How long a task of a cluster waits for the segments of a clip: a file server keeps the lock of a lost node.
+
+NFS keeps it for 90 seconds by default.
+"""
+
+UNRECORDED_OPTIONS = ("resume", "on_interrupt", "lock_seconds")
 """Options of clips that do not affect results."""
 
 
@@ -73,9 +79,15 @@ class MixedFiles:
             encoder_threads=self.encoder_threads,
         )
 
+    def for_tasks(self, encoder_threads: int) -> "MixedFiles":
+        """The same, for the tasks of a cluster: all encode alike, and wait for the lock of a lost one."""
+        video = replace(self.video, lock_seconds=LOCK_SECONDS)
+        return replace(self, video=video, encoder_threads=encoder_threads)
+
     def resuming(self, encoder_threads: int | None = None) -> "MixedFiles":
         """The same, but clips continue with the segments of an earlier process."""
-        return replace(self, video=replace(self.video, resume=True), encoder_threads=encoder_threads)
+        threads = encoder_threads or self.encoder_threads
+        return replace(self, video=replace(self.video, resume=True), encoder_threads=threads)
 
     def divide(
         self, source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
@@ -85,7 +97,7 @@ class MixedFiles:
             return None
         from onebranch.video.clip_division import divide_clip
 
-        return divide_clip(source, target, enhancer.options, file_options, self.video)
+        return divide_clip(source, target, enhancer.options, file_options, self.video, self.encoder_threads)
 
     def enhance_segment(
         self,

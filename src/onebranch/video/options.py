@@ -45,6 +45,7 @@ class VideoOptions:
     most this many. preview: enhance this many seconds, and write them as a split screen beside the original.
     resume: continue an interrupted run. drop: kinds of streams to leave out, of `STREAM_KINDS`. on_interrupt:
     what Ctrl-C leaves: "keep" segments for resuming, "join" them into a playable file, or "discard" them.
+    lock_seconds: how long to wait for another run that writes the same clip, before it is an error.
 
     >>> VideoOptions(codec="h265", crf=20).preset is None
     True
@@ -61,6 +62,7 @@ class VideoOptions:
     resume: bool = False
     on_interrupt: OnInterrupt = "keep"
     drop: tuple[str, ...] = ()
+    lock_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from onebranch.atomic_files import temporary_name
@@ -28,6 +29,9 @@ from onebranch.video.timestamps import FrameTime
 
 SEGMENTS_VERSION = 1
 """Version of the files in a folder of segments."""
+
+LOCK_INTERVAL = 0.2
+"""Seconds between two attempts to lock a folder of segments."""
 
 SEGMENT_FRAMES = 120
 """Frames of a segment: what a killed process can lose, and the largest distance of key frames."""
@@ -147,20 +151,25 @@ class SegmentFolder:
     """The folder of a run's segments, beside its target. One process at a time uses it; a context manager.
 
     fingerprint: differs if the run would give other frames. A folder of another fingerprint, or any folder
-    without `resume`, raises OnebranchError unless it may be replaced (`overwrite`).
+    without `resume`, raises OnebranchError unless it may be replaced (`overwrite`), and so does one that
+    another process still uses after `lock_seconds`.
     """
 
-    def __init__(self, target: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
+    def __init__(
+        self, target: Path, fingerprint: str, *, resume: bool, overwrite: bool, lock_seconds: float = 0.0
+    ) -> None:
         self.path = target.parent / f".{target.name}.segments"
         self._fingerprint, self._resume, self._overwrite = fingerprint, resume, overwrite
-        self._target = target
+        self._target, self._lock_seconds = target, lock_seconds
         self._state: FileIO | None = None
 
     def __enter__(self) -> "SegmentFolder":
-        state = self.path / "state.json"
-        existed = state.exists()
-        self.path.mkdir(exist_ok=True)
-        self._state = FileIO(state, "a+b")
+        deadline = monotonic() + self._lock_seconds
+        while (locked := self._locked()) is None:
+            if monotonic() >= deadline:
+                raise OnebranchError(f"another run is writing '{self._target}'; wait for it, or end it")
+            sleep(LOCK_INTERVAL)
+        self._state, existed = locked
         try:
             self._check(existed)
         except BaseException:
@@ -172,12 +181,21 @@ class SegmentFolder:
         assert self._state is not None
         self._state.close()
 
+    def _locked(self) -> tuple[FileIO, bool] | None:
+        """The state's file, locked, and whether it existed; None if another process has locked it."""
+        path = self.path / "state.json"
+        existed = path.exists()
+        self.path.mkdir(exist_ok=True)
+        state = FileIO(path, "a+b")
+        try:
+            lock_file(state)
+        except BlockingIOError:
+            state.close()
+            return None
+        return state, existed
+
     def _check(self, existed: bool) -> None:
         assert self._state is not None
-        try:
-            lock_file(self._state)
-        except BlockingIOError:
-            raise OnebranchError(f"another run is writing '{self._target}'; wait for it, or end it") from None
         self._state.seek(0)
         recorded = self._state.read().decode(errors="replace")
         if existed and self._resume and recorded == self._fingerprint:
@@ -187,7 +205,7 @@ class SegmentFolder:
             raise OnebranchError(self._refusal())
         for file in self.path.iterdir():
             if file.name != "state.json":
-                file.unlink()
+                file.unlink(missing_ok=True)  # a process that counts as lost may rename or remove it
         self._state.truncate(0)
         self._state.write(self._fingerprint.encode())
         os.fsync(self._state.fileno())
@@ -207,7 +225,7 @@ class SegmentFolder:
         complete = {path.stem for path in self.path.glob("[0-9]*.json")}
         for file in self.path.iterdir():
             if file.name != "state.json" and (file.suffix == ".part" or file.stem not in complete):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def is_current(self) -> bool:
         """True if the folder is that of this run. For processes that write segments without its lock."""

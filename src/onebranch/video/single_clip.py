@@ -67,8 +67,9 @@ def enhance_clip(
     """Enhance a clip into another file, which appears complete or not at all.
 
     Frames are encoded into segments beside the target, which a later run continues (`video.resume`).
-    encoder_threads: None: by the cores of this machine; the bytes depend on them. Raises OnebranchError, in
-    one line, if the clip cannot be read, enhanced or written; if possible before any work is done.
+    encoder_threads: at most 16; None: by the cores of this machine; the bytes depend on them. Raises
+    OnebranchError, in one line, if the clip cannot be read, enhanced or written; if possible before any work
+    is done.
     """
     begin = time.perf_counter()
     budget = budget or MemoryBudget()
@@ -169,6 +170,7 @@ class ClipTask:
             self._fingerprint(),
             resume=self.video.resume,
             overwrite=self.file_options.overwrite,
+            lock_seconds=self.video.lock_seconds,
         )
 
     def enhance_frames(
@@ -284,7 +286,7 @@ def clip_task(
         time_base=probe.time_base,
         rate=probe.rate,
         aspect=result_aspect(probe, requested),
-        threads=encoder_threads or min(cores(), MAX_ENCODER_THREADS),
+        threads=min(encoder_threads or cores(), MAX_ENCODER_THREADS),
     )
     size = encoding.size_for(requested)
     part = part_of(probe, video)
