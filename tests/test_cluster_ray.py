@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from command_line import ENVIRONMENT
+from onebranch.cluster.ray_executor import connected
+from onebranch.errors import OnebranchError
 
 MISSING = [name for name in ("ray", "s3fs", "moto") if importlib.util.find_spec(name) is None]
 
@@ -64,6 +67,22 @@ def test_ray_on_this_machine_gives_the_results_of_one_machine(tmp_path):
         assert theirs == mine
     for name in ("a.png", "b.png"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_a_cluster_that_ray_does_not_reach_or_start(monkeypatch):
+    """The way out depends on what was asked for."""
+    import ray
+
+    def refuse(**options):
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(OnebranchError, match=f"{address}': Failed to connect; .*RAY_AUTH_MODE=token"):
+            connected(address)
+    with pytest.raises(OnebranchError, match="Ray does not start on this machine: Failed to connect; try"):
+        connected("local")
 
 
 def test_an_address_without_a_cluster_is_one_line(tmp_path):

@@ -69,6 +69,7 @@ CLOSE_TWO_AND_INTERRUPT = """
 import gc, signal
 from test_openvino import MODEL, open_runtime
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a command in the background ignores it
 first, second = (open_runtime(MODEL, "openvino", threads=1) for _ in range(2))
 del first
 gc.collect()

@@ -222,7 +222,10 @@ class ClusterBatch:
 
 
 def in_order(jobs: Sequence[Job], outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[Outcome]:
-    """The outcomes of all jobs in their order, from those of the jobs without a problem as they complete."""
+    """The outcomes of all jobs, in the order of the jobs.
+
+    outcomes: the index and the outcome of every job without a problem, in any order.
+    """
     finished: dict[int, Outcome] = {
         index: Failed(job, job.problem) for index, job in enumerate(jobs) if job.problem
     }
@@ -237,7 +240,7 @@ def in_order(jobs: Sequence[Job], outcomes: Iterable[tuple[int, Outcome]]) -> It
 
 
 def outcome_of(report: PictureReport, row: PictureRow, job: Job) -> Outcome:
-    """The outcome that a worker reports as that of `job`, with the names that the user wrote."""
+    """The outcome in a worker's report, for `job`; its message has the names that the user wrote."""
     outcome = report.outcome
     assert outcome is not None, "the schedule repeats pictures without an outcome"
     if not isinstance(outcome, Failed):
@@ -252,7 +255,7 @@ def outcome_of(report: PictureReport, row: PictureRow, job: Job) -> Outcome:
 
 @contextmanager
 def urls_in_messages(urls: tuple[str, ...]) -> Iterator[None]:
-    """A context in which errors name URLs, not the paths that stand for them."""
+    """A context whose errors name URLs instead of the paths that stand for them."""
     try:
         yield
     except OnebranchError as error:

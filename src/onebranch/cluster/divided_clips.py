@@ -9,10 +9,11 @@ from onebranch.video.clip_division import ClipDivision
 
 @dataclass
 class DividedClip:
-    """A clip that was divided. row: the task that joins it. unfinished: the numbers of segments.
+    """A clip that was divided. row: of the task that joins it.
 
-    memory: bytes of every task. seconds: that the tasks of its segments took. refused: the number of the
-    first segment that could not be written; the task that joins the clip writes it and all behind it.
+    unfinished: the numbers of the segments that are neither written nor refused. memory: bytes of every task.
+    seconds: the sum of the times of its segments. refused: the number of the first segment that could not be
+    written; the task that joins the clip writes it and all behind it.
     """
 
     row: PictureRow

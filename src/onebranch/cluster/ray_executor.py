@@ -164,29 +164,36 @@ def connected(address: str) -> Any:
         options |= {"address": "local", "include_dashboard": False}
     else:
         options["address"] = address
+    listens = False
     try:
-        _check_listening(address)
+        listens = _check_listening(address)
         with _signals_kept(), _no_native_messages():
             ray.init(**options)
     except Exception as error:  # each kind of connection has its own
-        raise OnebranchError(_no_connection(address, _last_line(error))) from None
+        raise OnebranchError(_no_connection(address, listens, _last_line(error))) from None
     return ray
 
 
-def _no_connection(address: str, reason: str) -> str:
-    """The message about a cluster that cannot be reached or started."""
+def _no_connection(address: str, listens: bool, reason: str) -> str:
+    """The message about a cluster that cannot be reached or started. listens: something is at the address."""
     if address == LOCAL:
         return f"Ray does not start on this machine: {reason}; try again, or omit --cluster"
-    return (
-        f"cannot connect to the Ray cluster '{address}': {reason}; name its head node, such as 10.0.0.1:6379"
-        " or ray://10.0.0.1:10001, or local for this machine"
-    )
+    advice = "name its head node, such as 10.0.0.1:6379 or ray://10.0.0.1:10001, or local for this machine"
+    if listens:
+        advice = "name its head node; if it was started with a token, set RAY_AUTH_MODE=token here too"
+    return f"cannot connect to the Ray cluster '{address}': {reason}; {advice}"
 
 
-def _check_listening(address: str) -> None:
-    """Raise OSError if nothing listens at an address with a port: Ray would try for half a minute."""
-    if match := HOST_AND_PORT.fullmatch(address):
-        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
+def _check_listening(address: str) -> bool:
+    """True if the address has a port where something listens; False if it has no port.
+
+    Raises OSError if nothing listens there: Ray would try for half a minute.
+    """
+    match = HOST_AND_PORT.fullmatch(address)
+    if match is None:
+        return False
+    socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
+    return True
 
 
 @contextmanager

@@ -185,7 +185,7 @@ class BatchSchedule:
             self._again.append(self._larger_task(joining, self._clips.memory(row.index)))
 
     def _larger_task(self, row: PictureRow, memory: int) -> ClusterTask:
-        """A task for a picture that needs more memory; one that exceeds every node gets the largest alone."""
+        """A task for a picture that needs `memory` bytes; if no node has them, all of the largest node."""
         task = self._task((row,), self._cores(), memory)
         return replace(task, unlimited=memory > task.memory)
 

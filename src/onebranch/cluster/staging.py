@@ -62,8 +62,8 @@ def staged(
 ) -> Iterator[StagedFiles]:
     """A context with the files of a job on this machine. Results are written to files that `publish` uploads.
 
-    source, target, comparison: paths or URLs. compares: an existing result is fetched, to be compared; else
-    an empty file stands for it, so that it is refused as files are.
+    source, target, comparison: paths or URLs. compares: an existing result is fetched, to be compared;
+    otherwise an empty file stands for the result, and is refused like any existing file.
     """
     if not any(map(is_url, (source, target, comparison or ""))):
         yield StagedFiles(job)

@@ -53,8 +53,8 @@ class PictureRow:
 
     source, target, comparison: absolute paths or URLs. picture_name, name: of picture and result in the
     manifest. records: earlier records of the result. attempts: workers that were lost while they enhanced it.
-    segment: of a clip that was divided; the other tasks of this clip have other segments. encoder_threads: of
-    a clip that was divided; without a segment, the task joins the segments.
+    segment: the segment of a divided clip that the task writes. encoder_threads: of every encoder of a
+    divided clip; a row with `encoder_threads` and without `segment` is of the task that joins the clip.
     """
 
     index: int
@@ -92,9 +92,9 @@ class ClusterTask:
 class PictureReport:
     """The outcome of a picture.
 
-    record: for the manifest. memory: bytes that the picture needs, if the task has too few; else 0. In that
-    case nothing was done, and there is no outcome. division: of a clip that was divided and has no outcome
-    yet. written: whether the segment of the row is complete, which has no outcome.
+    record: for the manifest. Three reports have no outcome: memory: the bytes that the picture needs, if the
+    task has fewer and did nothing; else 0. division: the segments of a clip, which are the next tasks.
+    written: True if the segment of the row is complete; segments have no outcomes.
     """
 
     index: int
@@ -129,7 +129,7 @@ class WorkerSetup:
 
 
 class MemoryGrant(MemoryBudget):
-    """The memory of a task; None: no limit. `needed`: bytes of a picture that needs more, and is refused."""
+    """The memory of a task; None: no limit. `needed`: the bytes of a picture that it has refused; else 0."""
 
     def __init__(self, granted: int | None) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ def url_of(path: Path) -> str:
 
 
 def with_urls(text: str, urls: tuple[str, ...]) -> str:
-    """A message in which paths that stand for the URLs' hosts and buckets are URLs again.
+    """A message with URLs in place of the paths that stand for them; urls: those with its hosts and buckets.
 
     >>> with_urls("'s3:/bucket/in/a.png' is empty", ("s3://bucket/in",))
     "'s3://bucket/in/a.png' is empty"

@@ -1,8 +1,8 @@
 """Divides a clip into segments that several processes write, with the bytes that one process would write.
 
-The packets of a clip tell where its segments begin, without decoding. Every process decodes from a key frame
-before its segment on. What it cannot be certain of, it leaves to `enhance_clip`, which continues with the
-first missing segment and joins all of them.
+The packets of a clip tell where its segments begin, without decoding. Every process starts decoding at a key
+frame before its segment. If the frames are damaged or not the predicted ones, it writes nothing;
+`enhance_clip` writes the segments from the first missing one on, and joins all of them.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,11 @@ MIN_SEGMENTS = 2
 
 @dataclass(frozen=True)
 class ClipDivision:
-    """The missing segments of a clip. encoder_threads: for all of them. memory: bytes of one process."""
+    """The missing segments of a clip.
+
+    encoder_threads: of every encoder, so that all segments are encoded alike. memory: bytes that each process
+    needs.
+    """
 
     segments: tuple[SegmentRange, ...]
     encoder_threads: int
@@ -60,7 +64,7 @@ def divide_clip(
 
 
 def _missing(folder: SegmentFolder, segments: list[SegmentRange]) -> tuple[SegmentRange, ...] | None:
-    """The segments that a folder lacks; None if it has one with other frames."""
+    """The segments that a folder lacks; None if it holds a segment with other than the predicted frames."""
     missing = []
     for segment in segments:
         complete = folder.segment(segment.number)

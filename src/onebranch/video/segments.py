@@ -43,8 +43,8 @@ class ClipSegment:
 
     times: [timestamp, duration] of every packet in decoding order, in ticks of the clip's time base. delay:
     by how many frames decoding must precede display. size: bytes. problems: what was wrong with the clip up
-    to here. digest_before, digest_end: of the decoded frame before the segment and of its last one; "": not
-    known. Two neighbours were decoded alike if they agree.
+    to here. digest_before, digest_end: digests of the decoded frame before the segment, and of its last
+    decoded frame; "": not known.
     """
 
     number: int
@@ -61,7 +61,7 @@ class ClipSegment:
         return max(pts for pts, _ in self.times)
 
     def agrees_with(self, following: "ClipSegment") -> bool:
-        """False if the following segment was written from other frames than this one."""
+        """False if two processes have decoded the last frame of this segment differently."""
         digests = {self.digest_end, following.digest_before} - {""}
         return len(digests) < 2
 

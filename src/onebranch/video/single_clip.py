@@ -323,7 +323,7 @@ def result_aspect(probe: ClipProbe, size: Size) -> Fraction | None:
 
 
 def _cut(probe: ClipProbe, part: ClipPart) -> Cut:
-    """The part in seconds; it begins at its first possible frame."""
+    """The part in seconds; it begins at the first timestamp that a frame of it may have."""
     start = Fraction(0) if part.first is None else part.first * probe.time_base
     return Cut(start, None if part.last is None else part.last * probe.time_base)
 
