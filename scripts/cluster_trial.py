@@ -72,12 +72,12 @@ def run_trial(pictures: int, folder: Path, report: Callable[[str], None]) -> Tri
 COMMAND = [sys.executable, "-m", "onebranch", "enhance", "--model", "photo-x2"]
 
 
-def driver(nodes: NodeProcesses) -> "subprocess.Popen[str]":
-    """The command that enhances all pictures on the cluster."""
+def driver(nodes: NodeProcesses, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+    """The command that enhances all pictures on the cluster. Whoever passes a pipe reads it all the time."""
     words = [f"s3://{BUCKET}/in", "-r", "-o", f"s3://{BUCKET}/out", "--resume", "--json"]
     return subprocess.Popen(
         [*COMMAND, *words, "--cluster", nodes.address],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -85,7 +85,7 @@ def driver(nodes: NodeProcesses) -> "subprocess.Popen[str]":
 
 def interrupted(nodes: NodeProcesses, store: Any, pictures: int, report: Callable[[str], None]) -> None:
     """Start the command, and kill a worker, a node and the command itself."""
-    process = driver(nodes)
+    process = driver(nodes, subprocess.DEVNULL)
     try:
         wait_for_results(store, pictures // 4, process)
         while not nodes.kill_worker():
