@@ -54,7 +54,7 @@ class SegmentExecutor(LossyExecutor):
     def completed(self):
         row = self.waiting[-1].rows[0]
         number = row.segment.number if row.segment else None
-        is_divided = row.encoder_threads is not None
+        is_divided = row.is_divided
         if is_divided and self.lost.get(number, 0):
             self.lost[number] -= 1
             task = self.waiting.pop()

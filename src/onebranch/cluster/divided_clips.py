@@ -31,7 +31,7 @@ class DividedClips:
 
     def divide(self, row: PictureRow, division: ClipDivision) -> list[PictureRow]:
         """The rows of a clip's segments; if none is missing, the row that joins them."""
-        joining = replace(row, encoder_threads=division.encoder_threads, attempts=0)
+        joining = replace(row, is_divided=True, attempts=0)
         numbers = {segment.number for segment in division.segments}
         self._clips[row.index] = DividedClip(joining, division.memory, numbers)
         return [replace(joining, segment=segment) for segment in division.segments] or [joining]

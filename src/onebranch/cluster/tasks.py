@@ -40,6 +40,7 @@ from onebranch.enhancer.single_file import (
 )
 from onebranch.errors import OnebranchError
 from onebranch.video.clip_division import ClipDivision
+from onebranch.video.containers import is_clip
 from onebranch.video.mixed_files import MixedFiles
 from onebranch.video.segments import SegmentRange
 
@@ -53,8 +54,8 @@ class PictureRow:
 
     source, target, comparison: absolute paths or URLs. picture_name, name: of picture and result in the
     manifest. records: earlier records of the result. attempts: workers that were lost while they enhanced it.
-    segment: the segment of a divided clip that the task writes. encoder_threads: of every encoder of a
-    divided clip; a row with `encoder_threads` and without `segment` is of the task that joins the clip.
+    is_divided: a clip whose segments are tasks. segment: the one that the task writes; None: the task joins
+    them.
     """
 
     index: int
@@ -65,8 +66,8 @@ class PictureRow:
     name: str
     records: tuple[ManifestRecord, ...] = ()
     attempts: int = 0
+    is_divided: bool = False
     segment: SegmentRange | None = None
-    encoder_threads: int | None = None
 
     @property
     def job(self) -> Job:
@@ -249,7 +250,7 @@ class PictureWorker:
         The segments are beside the result, in a folder that all nodes share.
         """
         clips, setup, job = self._clips(row), self.setup, row.job
-        if clips is None or row.encoder_threads is not None or setup.dry_run:
+        if clips is None or not is_clip(job.source) or row.is_divided or setup.dry_run:
             return None
         if is_url(row.source) or is_url(row.target) or row.comparison is not None:
             return None
@@ -262,9 +263,9 @@ class PictureWorker:
     def _clips(self, row: PictureRow) -> MixedFiles | None:
         """What enhances clips. It continues with the segments of other tasks and of lost workers."""
         clips = self.setup.clips
-        if clips is None or (row.encoder_threads is None and not row.attempts):
+        if clips is None or not (row.is_divided or row.attempts):
             return clips
-        return clips.resuming(row.encoder_threads)
+        return clips.resuming()
 
     def _segment(self, row: PictureRow, segment: SegmentRange, task: ClusterTask) -> PictureReport:
         """Write a segment. The task that joins the segments repeats what fails, and reports the error."""

@@ -25,14 +25,9 @@ MIN_SEGMENTS = 2
 
 @dataclass(frozen=True)
 class ClipDivision:
-    """The missing segments of a clip.
-
-    encoder_threads: of every encoder, so that all segments are encoded alike. memory: bytes that each process
-    needs.
-    """
+    """The missing segments of a clip. memory: bytes that each process needs."""
 
     segments: tuple[SegmentRange, ...]
-    encoder_threads: int
     memory: int
 
 
@@ -42,7 +37,6 @@ def divide_clip(
     options: Options,
     file_options: FileOptions,
     video: VideoOptions,
-    encoder_threads: int | None = None,
 ) -> ClipDivision | None:
     """Create the folder of a clip's segments, and return those that it lacks.
 
@@ -53,14 +47,14 @@ def divide_clip(
     if video.deinterlace or video.on_interrupt != "keep":
         return None
     with clip_errors(target):
-        task = clip_task(source, target, options, file_options, video, encoder_threads)
+        task = clip_task(source, target, options, file_options, video)
         memory = task.preview().memory
         segments = segment_ranges(frame_timestamps(task.probe, task.part))
         if len(segments) < MIN_SEGMENTS:
             return None
         with task.segment_folder() as folder:
             missing = _missing(folder, segments)
-        return None if missing is None else ClipDivision(missing, task.encoding.threads, memory)
+        return None if missing is None else ClipDivision(missing, memory)
 
 
 def _missing(folder: SegmentFolder, segments: list[SegmentRange]) -> tuple[SegmentRange, ...] | None:
@@ -108,7 +102,6 @@ def enhance_segment(
     file_options: FileOptions,
     video: VideoOptions,
     segment: SegmentRange,
-    encoder_threads: int | None,
     *,
     progress: Progress,
     budget: MemoryBudget,
@@ -119,7 +112,7 @@ def enhance_segment(
     `enhance_clip`.
     """
     with clip_errors(target):
-        task = clip_task(source, target, options, file_options, video, encoder_threads)
+        task = clip_task(source, target, options, file_options, video)
         folder = task.segment_folder()
         complete = folder.segment(segment.number)
         if complete is not None and folder.is_current():

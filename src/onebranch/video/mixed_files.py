@@ -36,21 +36,17 @@ LOCK_SECONDS = 120.0
 NFS keeps it for 90 seconds by default.
 """
 
-UNRECORDED_OPTIONS = ("resume", "on_interrupt", "lock_seconds")
-"""Options of clips that do not affect results."""
+UNRECORDED_OPTIONS = ("resume", "on_interrupt", "lock_seconds", "encoder_threads")
+"""Options of clips that do not affect results: an encoder's threads affect its bytes only."""
 
 
 @dataclass(frozen=True)
 class MixedFiles:
-    """Enhances pictures and clips. suffix: suffix of clips' results, such as ".mkv"; "" keeps the clip's.
-
-    encoder_threads: None: by the cores of this machine.
-    """
+    """Enhances pictures and clips. suffix: suffix of clips' results, such as ".mkv"; "" keeps the clip's."""
 
     video: VideoOptions
     suffix: str = ""
     report: ReportProgress = report_nothing
-    encoder_threads: int | None = None
 
     def enhance(
         self,
@@ -76,18 +72,16 @@ class MixedFiles:
             progress=progress,
             budget=budget,
             report=self.report,
-            encoder_threads=self.encoder_threads,
         )
 
     def for_tasks(self, encoder_threads: int) -> "MixedFiles":
         """The same, for the tasks of a cluster: all encode alike, and wait for the lock of a lost one."""
-        video = replace(self.video, lock_seconds=LOCK_SECONDS)
-        return replace(self, video=video, encoder_threads=encoder_threads)
+        video = replace(self.video, lock_seconds=LOCK_SECONDS, encoder_threads=encoder_threads)
+        return replace(self, video=video)
 
-    def resuming(self, encoder_threads: int | None = None) -> "MixedFiles":
+    def resuming(self) -> "MixedFiles":
         """The same, but clips continue with the segments of an earlier process."""
-        threads = encoder_threads or self.encoder_threads
-        return replace(self, video=replace(self.video, resume=True), encoder_threads=threads)
+        return replace(self, video=replace(self.video, resume=True))
 
     def divide(
         self, source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
@@ -97,7 +91,7 @@ class MixedFiles:
             return None
         from onebranch.video.clip_division import divide_clip
 
-        return divide_clip(source, target, enhancer.options, file_options, self.video, self.encoder_threads)
+        return divide_clip(source, target, enhancer.options, file_options, self.video)
 
     def enhance_segment(
         self,
@@ -120,7 +114,6 @@ class MixedFiles:
             file_options,
             self.video,
             segment,
-            self.encoder_threads,
             progress=progress,
             budget=budget,
         )

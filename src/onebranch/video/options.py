@@ -46,6 +46,7 @@ class VideoOptions:
     resume: continue an interrupted run. drop: kinds of streams to leave out, of `STREAM_KINDS`. on_interrupt:
     what Ctrl-C leaves: "keep" segments for resuming, "join" them into a playable file, or "discard" them.
     lock_seconds: how long to wait for another run that writes the same clip, before it is an error.
+    encoder_threads: of an encoder, at most 16; None: by the cores of this machine; the bytes depend on them.
 
     >>> VideoOptions(codec="h265", crf=20).preset is None
     True
@@ -63,6 +64,7 @@ class VideoOptions:
     on_interrupt: OnInterrupt = "keep"
     drop: tuple[str, ...] = ()
     lock_seconds: float = 0.0
+    encoder_threads: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""

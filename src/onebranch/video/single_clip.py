@@ -62,20 +62,18 @@ def enhance_clip(
     progress: Progress = no_progress,
     budget: MemoryBudget | None = None,
     report: ReportProgress = report_nothing,
-    encoder_threads: int | None = None,
 ) -> Enhanced:
     """Enhance a clip into another file, which appears complete or not at all.
 
     Frames are encoded into segments beside the target, which a later run continues (`video.resume`).
-    encoder_threads: at most 16; None: by the cores of this machine; the bytes depend on them. Raises
-    OnebranchError, in one line, if the clip cannot be read, enhanced or written; if possible before any work
-    is done.
+    Raises OnebranchError, in one line, if the clip cannot be read, enhanced or written; if possible before
+    any work is done.
     """
     begin = time.perf_counter()
     budget = budget or MemoryBudget()
     progress(0.0)
     with clip_errors(target):
-        task = clip_task(source, target, options, file_options, video, encoder_threads)
+        task = clip_task(source, target, options, file_options, video)
         preview = task.preview()
         with budget.reserve(preview.memory - PROCESS_BYTES):
             frames, problems = task.run(progress, report)
@@ -263,7 +261,6 @@ def clip_task(
     options: Options,
     file_options: FileOptions,
     video: VideoOptions,
-    encoder_threads: int | None = None,
 ) -> ClipTask:
     """The task, after everything was checked; arguments and errors as `enhance_clip`."""
     container = container_of_name(target)
@@ -286,7 +283,7 @@ def clip_task(
         time_base=probe.time_base,
         rate=probe.rate,
         aspect=result_aspect(probe, requested),
-        threads=min(encoder_threads or cores(), MAX_ENCODER_THREADS),
+        threads=min(video.encoder_threads or cores(), MAX_ENCODER_THREADS),
     )
     size = encoding.size_for(requested)
     part = part_of(probe, video)
