@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from local_cluster import NodeProcesses, command_of
+from local_cluster import NodeProcesses, command_of, print_with_time, wait_for
 from onebranch.video.segments import SEGMENT_FRAMES
 
 COMMAND = [sys.executable, "-m", "onebranch", "enhance", "--model", "photo-x2"]
@@ -31,8 +31,8 @@ HEIGHT, WIDTH = 72, 128
 MIN_SEGMENTS = 6
 """With fewer segments, all may be complete before the driver is killed."""
 
-SECONDS_FOR_SHARE = 200.0
-"""Time in which each share of the segments must appear."""
+WAITING = {"seconds": 200.0, "interval": 0.02}
+"""Seconds in which each share of the segments must appear, and between two looks."""
 
 
 def run_trial(segments: int, folder: Path, report: Callable[[str], None]) -> list[str]:
@@ -46,9 +46,9 @@ def run_trial(segments: int, folder: Path, report: Callable[[str], None]) -> lis
         kept = interrupted(nodes, source, target, segments, report)
         report(f"{len(kept)} of {segments} segments are complete; the driver resumes")
         process = driver(nodes, source, target)
-        wait_for_segments(target, len(kept) + 1, process)
+        wait_for(len(kept) + 1, lambda: complete_segments(target), process, **WAITING)
         problems = [f"{path.name} was written again" for path in kept if _inode(path) != kept[path]]
-        output, errors = process.communicate(timeout=SECONDS_FOR_SHARE)
+        output, errors = process.communicate(timeout=WAITING["seconds"])
         report("the driver has ended")
     if process.returncode or json.loads(output.splitlines()[-1])["summary"]["done"] != 1:
         return [*problems, f"the resumed run failed: {output[:300]} {errors[:300]}"]
@@ -70,11 +70,11 @@ def interrupted(
     """Start the command, kill a worker and the command; the complete segments, with their inodes."""
     process = driver(nodes, source, target)
     try:
-        wait_for_segments(target, 1, process)
+        wait_for(1, lambda: complete_segments(target), process, **WAITING)
         while not nodes.kill_worker():
             time.sleep(0.01)
         report("a worker is killed")
-        wait_for_segments(target, segments // 2, process)
+        wait_for(segments // 2, lambda: complete_segments(target), process, **WAITING)
     finally:
         process.kill()
         process.communicate()
@@ -87,17 +87,6 @@ def interrupted(
 def complete_segments(target: Path) -> list[Path]:
     """The files that show which segments are complete."""
     return sorted((target.parent / f".{target.name}.segments").glob("[0-9]*.json"))
-
-
-def wait_for_segments(target: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    """Wait until that many segments are complete."""
-    end = time.monotonic() + SECONDS_FOR_SHARE
-    while len(complete_segments(target)) < count:
-        if process.poll() is not None:
-            raise RuntimeError(f"the command has ended early: {process.communicate()}")
-        if time.monotonic() > end:
-            raise TimeoutError(f"no {count} segments after {SECONDS_FOR_SHARE:.0f} s")
-        time.sleep(0.02)
 
 
 def _inode(path: Path) -> int:
@@ -126,13 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--segments", type=int, default=8)
     arguments = parser.parse_args()
-    begin = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"{time.monotonic() - begin:6.1f} s  {line}", file=sys.stderr, flush=True)
-
     with tempfile.TemporaryDirectory() as folder:
-        problems = run_trial(max(MIN_SEGMENTS, arguments.segments), Path(folder), report)
+        problems = run_trial(max(MIN_SEGMENTS, arguments.segments), Path(folder), print_with_time())
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems")

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from local_cluster import NodeProcesses, s3_server
+from local_cluster import NodeProcesses, print_with_time, s3_server, wait_for
 from onebranch.images.picture import Picture
 from onebranch.images.writing import write
 
@@ -31,8 +31,8 @@ SUFFIXES = (".png", ".jpg", ".webp", ".tif")
 UNREADABLE = 2
 """Number of files with the name of a picture that are none."""
 
-SECONDS_FOR_SHARE = 300.0
-"""Time in which each share of the results must appear."""
+WAITING = {"seconds": 300.0, "interval": 0.5}
+"""Seconds in which each share of the results must appear, and between two looks."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def interrupted(nodes: NodeProcesses, store: Any, pictures: int, report: Callabl
     """Start the command, and kill a worker, a node and the command itself."""
     process = driver(nodes, subprocess.DEVNULL)
     try:
-        wait_for_results(store, pictures // 4, process)
+        wait_for(pictures // 4, lambda: results_in(store), process, **WAITING)
         while not nodes.kill_worker():
             time.sleep(0.01)
         report("a worker is killed")
-        wait_for_results(store, pictures // 2, process)
+        wait_for(pictures // 2, lambda: results_in(store), process, **WAITING)
         nodes.kill_node()
         report("a node is killed")
-        wait_for_results(store, 3 * pictures // 4, process)
+        wait_for(3 * pictures // 4, lambda: results_in(store), process, **WAITING)
     finally:
         process.kill()
         process.communicate()
@@ -103,24 +103,13 @@ def interrupted(nodes: NodeProcesses, store: Any, pictures: int, report: Callabl
 
 def finished(nodes: NodeProcesses, report: Callable[[str], None]) -> tuple[dict[str, Any], str]:
     """Start the command again; its summary and what it prints on stderr."""
-    output, errors = driver(nodes).communicate(timeout=SECONDS_FOR_SHARE)
+    output, errors = driver(nodes).communicate(timeout=WAITING["seconds"])
     report("the driver has resumed")
     lines = output.splitlines()
     if not lines:
         raise RuntimeError(errors)
     summary: dict[str, Any] = json.loads(lines[-1])["summary"]
     return summary, errors
-
-
-def wait_for_results(store: Any, count: int, process: "subprocess.Popen[str]") -> None:
-    """Wait until there are that many results."""
-    end = time.monotonic() + SECONDS_FOR_SHARE
-    while len(results_in(store)) < count:
-        if process.poll() is not None:
-            raise RuntimeError(f"the command has ended early: {process.communicate()[1]}")
-        if time.monotonic() > end:
-            raise TimeoutError(f"no {count} results after {SECONDS_FOR_SHARE:.0f} s")
-        time.sleep(0.5)
 
 
 def results_in(store: Any) -> list[str]:
@@ -186,13 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pictures", type=int, default=2000)
     arguments = parser.parse_args()
-    begin = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"{time.monotonic() - begin:6.1f} s  {line}", file=sys.stderr, flush=True)
-
     with tempfile.TemporaryDirectory() as folder:
-        trial = run_trial(arguments.pictures, Path(folder), report)
+        trial = run_trial(arguments.pictures, Path(folder), print_with_time())
     print(
         f"{trial.pictures} pictures in {trial.seconds:.1f} s, of which the resumed run skipped"
         f" {trial.skipped}, enhanced {trial.done} and reported {trial.failed}"

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,37 @@ NODE_MEMORY, OBJECT_STORE_BYTES = 1 << 30, 80_000_000
 """Bytes of a node for tasks and for Ray's object store, which holds the model only."""
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def print_with_time() -> Callable[[str], None]:
+    """A function that prints a line on stderr, with the seconds since this call."""
+    begin = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"{time.monotonic() - begin:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    return report
+
+
+def wait_for(
+    count: int,
+    results: Callable[[], Sized],
+    process: "subprocess.Popen[str]",
+    *,
+    seconds: float,
+    interval: float,
+) -> None:
+    """Wait until there are that many results, and count them every `interval` seconds.
+
+    Raises RuntimeError if the command ends before, TimeoutError after `seconds`.
+    """
+    end = time.monotonic() + seconds
+    while len(results()) < count:
+        if process.poll() is not None:
+            raise RuntimeError(f"the command has ended early: {process.communicate()}")
+        if time.monotonic() > end:
+            raise TimeoutError(f"no {count} results after {seconds:.0f} s")
+        time.sleep(interval)
 
 
 class NodeProcesses:

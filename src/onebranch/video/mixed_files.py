@@ -87,8 +87,6 @@ class MixedFiles:
         self, source: Path, target: Path, enhancer: Enhancer, file_options: FileOptions
     ) -> "ClipDivision | None":
         """The segments of a clip that several processes can write; see `clip_division.divide_clip`."""
-        if not is_clip(source):
-            return None
         from onebranch.video.clip_division import divide_clip
 
         return divide_clip(source, target, enhancer.options, file_options, self.video)
