@@ -9,7 +9,7 @@ from onebranch.video.clip_division import ClipDivision
 
 @dataclass
 class DividedClip:
-    """A clip that was divided. row: of the task that joins it.
+    """A clip that was divided. row: what the task that joins its segments enhances.
 
     unfinished: the numbers of the segments that are neither written nor refused. memory: bytes of every task.
     seconds: the sum of the times of its segments. refused: the number of the first segment that could not be

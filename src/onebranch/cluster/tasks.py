@@ -93,9 +93,9 @@ class ClusterTask:
 class PictureReport:
     """The outcome of a picture.
 
-    record: for the manifest. Three reports have no outcome: memory: the bytes that the picture needs, if the
-    task has fewer and did nothing; else 0. division: the segments of a clip, which are the next tasks.
-    written: True if the segment of the row is complete; segments have no outcomes.
+    record: for the manifest. There is no outcome yet if `memory` is not 0: the bytes that the picture needs,
+    of which the task has too few; or if there is a `division`: the segments of a clip, which are the next
+    tasks. written: for a row with a segment, which has no outcome: True if the segment is complete.
     """
 
     index: int

@@ -37,7 +37,7 @@ NFS keeps it for 90 seconds by default.
 """
 
 UNRECORDED_OPTIONS = ("resume", "on_interrupt", "lock_seconds", "encoder_threads")
-"""Options of clips that do not affect results: an encoder's threads affect its bytes only."""
+"""Options of clips that no record holds: a result that differs in these only is not made again."""
 
 
 @dataclass(frozen=True)

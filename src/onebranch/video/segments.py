@@ -102,9 +102,9 @@ def segment_ranges(timestamps: Sequence[int]) -> list[SegmentRange]:
 
 
 def problems_of(segments: Sequence[ClipSegment]) -> Counter[str]:
-    """What was wrong with a clip up to the last of its first segments.
+    """What was wrong with a clip up to the end of `segments`, its first ones: the largest count of each kind.
 
-    The counts grow from segment to segment. Segments that are written independently have none.
+    A run counts on from segment to segment. Segments that tasks write independently have no counts.
 
     >>> problems_of([ClipSegment(0, [], 0, 0, {"packets": 2}), ClipSegment(1, [], 0, 0, {})])
     Counter({'packets': 2})
@@ -236,8 +236,8 @@ class SegmentFolder:
     def segments(self) -> list[ClipSegment]:
         """The complete segments from the first one on, in order; those behind a missing one are removed.
 
-        None is kept if two neighbours were decoded differently, because decoding from the middle of this clip
-        does not give the frames that decoding from its start gives.
+        No segment is kept if two neighbours were decoded differently: in such a clip, decoding from the
+        middle does not give the frames that decoding from the start gives.
         """
         segments: list[ClipSegment] = []
         while (segment := self.segment(len(segments))) is not None:
