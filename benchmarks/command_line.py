@@ -222,14 +222,16 @@ def scaling_command(precisions: tuple[str, ...], rounds: int, threads: int | Non
     )
     with Console(stderr=True).status("cost per pixel") as status:
         costs = scaling.costs(scaling.EDGES, selected, rounds, count)
+        small = scaling.small_pictures(selected, rounds, count)
         memories = scaling.memories(selected, count, report=status.update)
-    goals = targets.scaling_targets(costs, memories)
+    goals = targets.scaling_targets(costs, small, memories)
     if as_json:
         _print_json(
             {
                 "rounds": rounds,
                 "threads": count,
                 "scaling": [asdict(cost) for cost in costs],
+                "small_pictures": [asdict(each) for each in small],
                 "memory": [asdict(memory) for memory in memories],
                 "goals": [_target_json(target) for target in goals],
                 "notes": notes,
@@ -238,7 +240,7 @@ def scaling_command(precisions: tuple[str, ...], rounds: int, threads: int | Non
         return
     threads_text = _threads_text(count)
     title = f"Nanoseconds per input pixel: photo-x2, RGB bytes to RGB bytes, streamed, {threads_text}"
-    print_scaling(costs, memories, title)
+    print_scaling(costs, small, memories, title)
     print_targets(goals)
     _print_lines(notes)
 

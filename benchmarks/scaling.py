@@ -3,8 +3,10 @@
 Large pictures are streamed and repeat the same few rows, so that none is ever in memory as a whole.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ from onebranch.model.catalogue import find, load
 
 if TYPE_CHECKING:
     from onebranch.enhancer.engine_stage import EngineStage
+    from onebranch.enhancer.stage import Function
+    from onebranch.images.samples import Samples
 
 EDGES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 """Height and width of the square inputs in pixels."""
@@ -29,6 +33,9 @@ MAX_CHUNK_PIXELS = 2**20
 MAX_UNSTREAMED_EDGE = 2048
 """Largest edge of the inputs that run as a whole, as in `enhance`; larger ones are streamed."""
 
+SMALL_EDGE, SMALL_COUNT = 128, 100
+"""Height and width of small pictures in pixels, and how many there are; the large one has as many pixels."""
+
 Progress = Callable[[str], None]
 
 
@@ -39,6 +46,20 @@ class PixelCost:
     precision: str
     edge: int
     nanoseconds: float
+
+
+@dataclass(frozen=True)
+class SmallPictures:
+    """Many small pictures and one large one of as many pixels; all fields: median seconds.
+
+    batch: several at a time, one thread each, as `enhance` runs a folder. in_turn: one after the other, on
+    all threads. large: the large picture, on all threads.
+    """
+
+    precision: str
+    batch: float
+    in_turn: float
+    large: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,36 @@ def largest_ratio(scales: Sequence[PixelCost], precision: str) -> float:
     """
     costs = [scale.nanoseconds for scale in scales if scale.precision == precision]
     return max(costs) / min(costs)
+
+
+def small_pictures(
+    precisions: Sequence[str], rounds: int, threads: int, pacing: Pacing = DEFAULT_PACING
+) -> list[SmallPictures]:
+    """Time many small pictures beside one large one, in photo-x2, RGB bytes in and out, interleaved."""
+    from onebranch.enhancer.engine_stage import EngineStage
+
+    small = random_rows(SMALL_EDGE, SMALL_EDGE)
+    large_edge = round(SMALL_EDGE * SMALL_COUNT**0.5)
+    large = random_rows(large_edge, large_edge)
+    results = []
+    with ThreadPoolExecutor(threads) as pool:
+        for precision in precisions:
+            model = load(MODELS[precision])
+            alone = EngineStage(model, threads=1, precision=precision).pixels(3, "uint8", "uint8")
+            shared = EngineStage(model, threads=threads, precision=precision).pixels(3, "uint8", "uint8")
+            candidates = {
+                "batch": partial(_all_of, pool.map, alone, small),
+                "in_turn": partial(_all_of, map, shared, small),
+                "large": partial(shared, large),
+            }
+            seconds = time_interleaved(candidates, rounds, pacing)
+            results.append(SmallPictures(precision, **{name: median(seconds[name]) for name in candidates}))
+    return results
+
+
+def _all_of(run_each: Callable[..., Iterable[object]], function: "Function", picture: "Samples") -> None:
+    for _ in run_each(function, [picture] * SMALL_COUNT):
+        pass
 
 
 def memories(

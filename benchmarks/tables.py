@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.instruction_sets import SetRow
     from benchmarks.published_speed import PublishedRow
     from benchmarks.quality_speed import QualityRow
-    from benchmarks.scaling import PixelCost, StreamMemory
+    from benchmarks.scaling import PixelCost, SmallPictures, StreamMemory
     from benchmarks.targets import Target
     from benchmarks.video import VideoRow
 
@@ -221,13 +221,32 @@ def print_targets(targets: "Sequence[Target]", title: str = "Goals, on two cores
         print_table(title, ("goal", "reached", "wanted", "met"), cells)
 
 
-def print_scaling(costs: "Sequence[PixelCost]", memories: "Sequence[StreamMemory]", title: str) -> None:
-    """Cost per pixel by size and precision; memory of tall pictures."""
+def print_scaling(
+    costs: "Sequence[PixelCost]",
+    small: "Sequence[SmallPictures]",
+    memories: "Sequence[StreamMemory]",
+    title: str,
+) -> None:
+    """Cost per pixel by size and precision; many small pictures; memory of tall pictures."""
+    from benchmarks.scaling import SMALL_COUNT, SMALL_EDGE
+
     precisions = list(dict.fromkeys(cost.precision for cost in costs))
     nanoseconds = {(cost.edge, cost.precision): cost.nanoseconds for cost in costs}
     edges = list(dict.fromkeys(cost.edge for cost in costs))
     cells = [(f"{e:,} x {e:,}", *(f"{nanoseconds[e, p]:.1f}" for p in precisions)) for e in edges]
     print_table(title, ("picture", *precisions), cells)
+    print_table(
+        f"{SMALL_COUNT} pictures of {SMALL_EDGE} x {SMALL_EDGE}, and one of as many pixels: milliseconds",
+        ("precision", "one thread each", "in turn, all threads", "one large picture", "ratios"),
+        [
+            (
+                each.precision,
+                *(f"{1e3 * seconds:.0f}" for seconds in (each.batch, each.in_turn, each.large)),
+                f"{each.batch / each.large:.2f}, {each.in_turn / each.large:.2f}",
+            )
+            for each in small
+        ],
+    )
     megabytes = {(m.width, m.rows, m.precision): m.megabytes for m in memories}
     pictures = dict.fromkeys((m.width, m.rows) for m in memories)
     cells = [(f"{w:,} x {r:,}", *(_megabytes(megabytes[w, r, p]) for p in precisions)) for w, r in pictures]

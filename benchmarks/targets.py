@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.configurations import BASELINE
 from benchmarks.end_to_end import EndToEndRow
 from benchmarks.inference import InferenceRow
-from benchmarks.scaling import PixelCost, StreamMemory, largest_ratio
+from benchmarks.scaling import SMALL_COUNT, SMALL_EDGE, PixelCost, SmallPictures, StreamMemory, largest_ratio
 from onebranch.bench import median_ratio
 
 SPEEDUPS: dict[str, dict[str, float]] = {
@@ -26,7 +26,7 @@ PEAK_SHARES = {"photo-x2": 0.85, "rgb-10x32-x2": 0.85}
 MERGED_AND_QUANTIZED = ("patent", "PyTorch, unmerged", "engine int8", 200.0)
 """Network, slow configuration, fast configuration, how many times faster it should be."""
 
-MAX_COST_RATIO, MAX_MEGABYTES = 1.1, 100.0
+MAX_COST_RATIO, MAX_SMALL_PICTURES_RATIO, MAX_MEGABYTES = 1.1, 1.3, 100.0
 """Highest cost per pixel over the lowest; memory of a picture of 20,000 rows in units of 10^6 bytes."""
 
 
@@ -57,7 +57,9 @@ def inference_targets(rows: Sequence[InferenceRow], end_to_end: Sequence[EndToEn
     ]
 
 
-def scaling_targets(scales: Sequence[PixelCost], memories: Sequence[StreamMemory]) -> list[Target]:
+def scaling_targets(
+    scales: Sequence[PixelCost], small: Sequence[SmallPictures], memories: Sequence[StreamMemory]
+) -> list[Target]:
     """The goals of the command `scaling`."""
     precisions = dict.fromkeys(scale.precision for scale in scales)
     edges = sorted({scale.edge for scale in scales})
@@ -70,7 +72,16 @@ def scaling_targets(scales: Sequence[PixelCost], memories: Sequence[StreamMemory
         )
         for precision in precisions
     ]
-    return costs + [
+    batches = [
+        Target(
+            f"{SMALL_COUNT} pictures of {SMALL_EDGE} squared over a large one, {each.precision}",
+            MAX_SMALL_PICTURES_RATIO,
+            each.batch / each.large,
+            at_most=True,
+        )
+        for each in small
+    ]
+    return [*costs, *batches] + [
         Target(
             f"memory of {memory.width:,} x {memory.rows:,} pixels, {memory.precision}",
             MAX_MEGABYTES,

@@ -125,6 +125,7 @@ X = np.concatenate(
     [
         np.linspace(-110, 110, 20001, dtype=np.float32),
         np.random.default_rng(0).normal(0, 1, 20000).astype(np.float32),
+        np.random.default_rng(1).uniform(-20, 20, 400_000).astype(np.float32),
         np.array([0, -0.0, 1e-30, -1e-30, 0.625, -0.625, 1e30, -1e30], np.float32),
     ]
 )

@@ -175,7 +175,9 @@ def test_targets_of_scaling():
         scaling.StreamMemory("int8", 20_000, 2_000, 12.5),
         scaling.StreamMemory("int8", 20_000, 20_000, None),
     ]
-    cost, memory = targets.scaling_targets(scales, memories)
+    small = [scaling.SmallPictures("int8", batch=0.12, in_turn=0.2, large=0.1)]
+    cost, batch, memory = targets.scaling_targets(scales, small, memories)
+    assert batch.reached == pytest.approx(1.2) and batch.met
     assert cost.reached == pytest.approx(1.2) and not cost.met
     assert memory.met and memory.reached == 12.5
 
@@ -210,6 +212,14 @@ def test_scales_are_of_all_sizes_and_precisions():
         ("int8", 40),
     ]
     assert all(scale.nanoseconds > 0 for scale in scales)
+
+
+@engine
+def test_small_pictures_are_timed_beside_a_large_one(monkeypatch):
+    monkeypatch.setattr(scaling, "SMALL_EDGE", 8)
+    monkeypatch.setattr(scaling, "SMALL_COUNT", 4)
+    (result,) = scaling.small_pictures(("int8",), 1, 2, QUICK)
+    assert result.precision == "int8" and min(result.batch, result.in_turn, result.large) > 0
 
 
 @engine

@@ -28,9 +28,18 @@ constexpr int MAX_PHASES = 4;
 constexpr int MAX_COLUMNS = 31;  // of a kernel
 constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map
 
+// The number of cells from plane to plane: whole cache lines with the margins, and an odd number of them, so
+// that the planes of a pixel fall into different sets of the cache. Example: 88 cells: 96 + 32 = 128 are 8
+// lines of 16 cells; it becomes 144.
+constexpr size_t plane_stride(size_t cells) {
+    const size_t lines = (cells + 15) / 16 + 2 * MARGIN / 16;
+    return 16 * (lines | 1);
+}
+
 // The number of products of a Winograd tile with `tile_size` outputs and three taps.
 constexpr int frequencies_of(int tile_size) { return tile_size + 2; }
 constexpr int MAX_FREQUENCIES = frequencies_of(MAX_PHASES);
+constexpr int MAX_TILE_VECTORS = 3;  // vectors of tiles that are computed at once
 
 // The integer weights of F(4, 3) are the rational weights times this factor, and so are the sums, which are
 // divided by it exactly.
@@ -88,10 +97,15 @@ struct Winograd {
     const int32_t *weights = nullptr;  // [block of channels][frequency][row][group][channel of the block]
     const float *bias = nullptr;       // [out], of floats
     const int32_t *initial_sums = nullptr;  // [out], of integers, times WINOGRAD_SCALE
-    int32_t *scratch = nullptr;             // MAX_FREQUENCIES * 8 * 4 * lanes
+    int32_t *scratch = nullptr;             // [winograd_scratch(out, lanes)]
     size_t cells = 0;
     Epilogue epilogue;
 };
+
+// The number of cells of `Winograd::scratch`. Example: 16 channels, 8 lanes: 16 * 6 * 3 * 8 = 2304.
+inline size_t winograd_scratch(int out, int lanes) {
+    return size_t(out) * size_t(MAX_FREQUENCIES * MAX_TILE_VECTORS) * size_t(lanes);
+}
 
 // One row of a picture's samples.
 struct PictureRow {

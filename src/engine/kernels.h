@@ -402,12 +402,13 @@ void direct_blocks(const Convolution &c) {
     }
 }
 
-// For kernels with 3 and with 1 columns, of which most networks consist, the length of the loop is known at
+// For kernels with 1, 3 and 5 columns, of which most networks consist, the length of the loop is known at
 // compile time, so that it is unrolled.
 template <class S, class A>
 void direct_by_columns(const Convolution &c) {
     if (c.columns == 3) return direct_blocks<S, A, 3>(c);
     if (c.columns == 1) return direct_blocks<S, A, 1>(c);
+    if (c.columns == 5) return direct_blocks<S, A, 5>(c);
     direct_blocks<S, A, 0>(c);
 }
 
@@ -544,12 +545,44 @@ void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size
     if constexpr (HAS_BFLOAT16_NETWORKS) transform_bfloat16<S>(planes, stride, groups, cells, row);
 }
 
-// O output channels of P vectors of tiles. For every frequency, the products with the transformed inputs are
-// summed over three rows and all channels and stored in `scratch`. The output transform and the epilogue of
-// every phase follow.
+// One frequency of O output channels of P vectors of tiles: the products with the transformed inputs, summed
+// over three rows and all channels, and stored in `scratch` [channel][frequency][vector][lane].
 //
-// Registers: sum[o][p] holds one frequency of output channel `channel + o` of W tiles; m[k] afterwards
-// frequency k.
+// Registers: sum[o][p] holds the frequency of output channel `channel + o` of W tiles.
+template <class S, class A, int TILE, int O, int P>
+OB_INLINE void winograd_sums(const Winograd &w, const int32_t *weights, int channel, int frequency,
+                             size_t cell) {
+    constexpr int FREQUENCIES = frequencies_of(TILE);
+    // The distances, in cells, from one frequency to the next and from one vector of tiles to the next.
+    const size_t frequency_stride = size_t(w.channel_groups) * S::W;
+    const size_t vector_stride = FREQUENCIES * frequency_stride;
+    typename A::A sum[O][P];
+    OB_UNROLL for (int o = 0; o < O; o++) {
+        OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::initial(w, channel + o, frequency);
+    }
+    for (int r = 0; r < 3; r++) {
+        if (!w.row[r]) {
+            weights += size_t(w.channel_groups) * O;
+            continue;
+        }
+        const int32_t *at = w.row[r] + cell * FREQUENCIES * w.channel_groups + frequency * frequency_stride;
+        for (int g = 0; g < w.channel_groups; g++, at += S::W, weights += O) {
+            decltype(A::in(at)) in[P];
+            OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * vector_stride);
+            OB_UNROLL for (int o = 0; o < O; o++) {
+                auto weight = A::weight(weights + o);
+                OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
+            }
+        }
+    }
+    int32_t *to = w.scratch + (size_t(channel) * FREQUENCIES + frequency) * P * S::W;
+    OB_UNROLL for (int o = 0; o < O; o++, to += FREQUENCIES * P * S::W) {
+        OB_UNROLL for (int p = 0; p < P; p++) A::spill(to + p * S::W, sum[o][p]);
+    }
+}
+
+// The output transform and the epilogue of O output channels of P vectors of tiles: all frequencies of a tile
+// give TILE outputs, one in each phase. Registers: m[k] holds frequency k.
 //
 // Worked example, Int16, one channel, one row of taps (1, 2, 3), pixels -1 to 4 of 1 to 6: the transformed
 // inputs are -6, -11, -3, 6, -2, -6 (see transform_float32) and the weights 6, -24, -8, 17, 9, 72 (see
@@ -557,45 +590,17 @@ void transform(Cell kind, const int32_t *planes, size_t stride, int groups, size
 // 102 - 18) / 24 = 14 = 1 + 4 + 9, output 1 (264 - 24 + 2 * (102 + 18)) / 24 = 20, output 2 (264 + 24 + 4 *
 // (102 - 18)) / 24 = 26 and output 3 (264 - 24 + 8 * (102 + 18) - 432) / 24 = 32.
 template <class S, class A, int TILE, int O, int P>
-OB_INLINE void winograd_microkernel(const Winograd &w, const int32_t *weights, int channel, size_t cell) {
+OB_INLINE void winograd_outputs(const Winograd &w, int channel, size_t cell) {
     constexpr int FREQUENCIES = frequencies_of(TILE);
     using F = typename S::F;
-    // The distances, in cells, from one frequency to the next and from one vector of tiles to the next.
-    const size_t frequency_stride = size_t(w.channel_groups) * S::W;
-    const size_t vector_stride = FREQUENCIES * frequency_stride;
-    for (int k = 0; k < FREQUENCIES; k++) {
-        typename A::A sum[O][P];
-        OB_UNROLL for (int o = 0; o < O; o++) {
-            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::initial(w, channel + o, k);
-        }
-        for (int r = 0; r < 3; r++) {
-            if (!w.row[r]) {
-                weights += size_t(w.channel_groups) * O;
-                continue;
-            }
-            const int32_t *at = w.row[r] + cell * FREQUENCIES * w.channel_groups + k * frequency_stride;
-            for (int g = 0; g < w.channel_groups; g++, at += S::W, weights += O) {
-                decltype(A::in(at)) in[P];
-                OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * vector_stride);
-                OB_UNROLL for (int o = 0; o < O; o++) {
-                    auto weight = A::weight(weights + o);
-                    OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
-                }
-            }
-        }
-        OB_UNROLL for (int o = 0; o < O; o++) {
-            OB_UNROLL for (int p = 0; p < P; p++)
-                A::spill(w.scratch + ((size_t(k) * O + o) * P + p) * S::W, sum[o][p]);
-        }
-    }
-    // The output transform: all frequencies of a tile give TILE outputs, one in each phase.
+    const int32_t *from = w.scratch + size_t(channel) * FREQUENCIES * P * S::W;
     for (int p = 0; p < P; p++) {
         F f[TILE][O];
         OB_UNROLL for (int o = 0; o < O; o++) {
             typename A::Value m[FREQUENCIES];
             F outputs[TILE];
             OB_UNROLL for (int k = 0; k < FREQUENCIES; k++) m[k] =
-                A::reload(w.scratch + ((size_t(k) * O + o) * P + p) * S::W);
+                A::reload(from + ((size_t(o) * FREQUENCIES + k) * P + p) * S::W);
             A::outputs(w, m, channel + o, outputs);
             OB_UNROLL for (int phase = 0; phase < TILE; phase++) f[phase][o] = outputs[phase];
         }
@@ -604,36 +609,54 @@ OB_INLINE void winograd_microkernel(const Winograd &w, const int32_t *weights, i
     }
 }
 
-// O output channels of a whole row of tiles: up to four vectors at once (`scratch` has space for four), then
-// two, then one.
-template <class S, class A, int TILE, int O>
-void winograd_block(const Winograd &w, const int32_t *weights, int channel) {
-    constexpr int P = pixels_for<S, A>(O) > 4 ? 4 : pixels_for<S, A>(O);
-    size_t cell = 0;
-    for (; fits<S, O, P>(w.cells - cell); cell += P * S::W)
-        winograd_microkernel<S, A, TILE, O, P>(w, weights, channel, cell);
-    if constexpr (O == S::MAX_BLOCK && P > 2) {
-        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W)
-            winograd_microkernel<S, A, TILE, O, 2>(w, weights, channel, cell);
-    }
-    for (; cell < w.cells; cell += S::W) winograd_microkernel<S, A, TILE, O, 1>(w, weights, channel, cell);
-}
-
-// All output channels of a row, in the blocks of `direct_blocks`.
-template <class S, class A, int TILE>
-void winograd_blocks(const Winograd &w) {
-    const int32_t *weights = w.weights;
-    for (int channel = 0; channel < w.out;) {
-        int width = block_of(w.out - channel, S::MAX_BLOCK);
+// Calls function(O, channel) for all output channels, in the blocks of `direct_blocks`; O is the number of
+// channels of the block, as a std::integral_constant.
+template <class S, class Function>
+OB_INLINE void for_each_block(int channels, Function function) {
+    for (int channel = 0; channel < channels;) {
+        const int width = block_of(channels - channel, S::MAX_BLOCK);
         if constexpr (S::MAX_BLOCK == 8) {
-            if (width == 8) winograd_block<S, A, TILE, 8>(w, weights, channel);
+            if (width == 8) function(std::integral_constant<int, 8>(), channel);
         }
-        if (width == 4) winograd_block<S, A, TILE, 4>(w, weights, channel);
-        if (width == 2) winograd_block<S, A, TILE, 2>(w, weights, channel);
-        if (width == 1) winograd_block<S, A, TILE, 1>(w, weights, channel);
-        weights += size_t(frequencies_of(TILE)) * 3 * w.channel_groups * width;
+        if (width == 4) function(std::integral_constant<int, 4>(), channel);
+        if (width == 2) function(std::integral_constant<int, 2>(), channel);
+        if (width == 1) function(std::integral_constant<int, 1>(), channel);
         channel += width;
     }
+}
+
+// All output channels of P vectors of tiles. The frequencies are the outer loop, so that the inputs of one
+// frequency stay in the first-level cache while all output channels read them.
+// Example: 64 channels, AVX2, three vectors: the inputs of a frequency are 3 rows * 64 * 3 * 32 bytes = 18
+// KB; all frequencies, 110 KB, would have to be read from the second-level cache for each of the 16 blocks.
+template <class S, class A, int TILE, int P>
+OB_INLINE void winograd_vectors(const Winograd &w, size_t cell) {
+    constexpr int FREQUENCIES = frequencies_of(TILE);
+    for (int k = 0; k < FREQUENCIES; k++)
+        for_each_block<S>(w.out, [&](auto width, int channel) {
+            constexpr int O = decltype(width)::value;
+            // A block's weights follow those of all channels before it: [frequency][row][group][channel].
+            const size_t of_channel = 3 * size_t(w.channel_groups);
+            const int32_t *weights = w.weights + (size_t(channel) * FREQUENCIES + size_t(k) * O) * of_channel;
+            winograd_sums<S, A, TILE, O, P>(w, weights, channel, k, cell);
+        });
+    for_each_block<S>(w.out, [&](auto width, int channel) {
+        winograd_outputs<S, A, TILE, decltype(width)::value, P>(w, channel, cell);
+    });
+}
+
+// A whole row of tiles: as many vectors at once as a block of MAX_BLOCK channels allows (`scratch` has space
+// for MAX_TILE_VECTORS), then two, then one.
+template <class S, class A, int TILE>
+void winograd_row(const Winograd &w) {
+    constexpr int O = S::MAX_BLOCK, P = pixels_for<S, A>(O);
+    static_assert(P <= MAX_TILE_VECTORS, "the size of scratch");
+    size_t cell = 0;
+    for (; fits<S, O, P>(w.cells - cell); cell += P * S::W) winograd_vectors<S, A, TILE, P>(w, cell);
+    if constexpr (P > 2) {
+        for (; cell + 2 * S::W <= w.cells; cell += 2 * S::W) winograd_vectors<S, A, TILE, 2>(w, cell);
+    }
+    for (; cell < w.cells; cell += S::W) winograd_vectors<S, A, TILE, 1>(w, cell);
 }
 
 // One row of a 3x3 convolution from transformed rows; see Winograd in kernel_set.h for the layout.
@@ -643,12 +666,12 @@ void winograd(const Winograd &w) {
     assert(w.epilogue.out.base &&
            (w.arithmetic == Arithmetic::Int16 ? w.initial_sums != nullptr : w.bias != nullptr));
     if constexpr (HAS_BFLOAT16_NETWORKS) {
-        if (w.arithmetic == Arithmetic::BFloat16) return winograd_blocks<S, Bf16<S>, 2>(w);
+        if (w.arithmetic == Arithmetic::BFloat16) return winograd_row<S, Bf16<S>, 2>(w);
     }
     if constexpr (!S::BYTE_DOT) {
-        if (w.arithmetic == Arithmetic::Int16) return winograd_blocks<S, Int16<S>, 4>(w);
+        if (w.arithmetic == Arithmetic::Int16) return winograd_row<S, Int16<S>, 4>(w);
     }
-    winograd_blocks<S, Fused<S>, 4>(w);
+    winograd_row<S, Fused<S>, 4>(w);
 }
 
 // ---- pictures: plain loops, left to the compiler's vectorizer ----

@@ -35,42 +35,55 @@ OB_INLINE float float_of(int32_t bits) {
     return value;
 }
 
-// exp(-x) for larger x is as good as 0, and that of smaller x as good as infinity, also after a product with
-// x.
+// `size`, which is positive, with the sign of x.
+OB_INLINE float with_sign_of(float x, float size) {
+    return float_of(bits_of(size) | (bits_of(x) & int32_t(0x80000000u)));
+}
+OB_INLINE float magnitude_of(float x) { return float_of(bits_of(x) & 0x7fffffff); }
+
+// exp(-x) for larger x is as good as 0, also after a product with x.
 constexpr float MAX_EXPONENT = 140.0f;
 
-// `mantissa` * one * two, where one and two are powers of two: their product may be far beyond float32.
-struct Scaled {
-    float mantissa, one, two, inverse_of_two;
+// exp(x) = (1 + excess) * 2^whole.
+struct Power {
+    float excess;
+    int32_t whole;
 };
 
-// exp(x), to about 0.6 ulp; x is cut to +-MAX_EXPONENT, NaN becomes -MAX_EXPONENT.
-// x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) = 1 + (r + r^2 q(r)) by a polynomial of degree 7.
-// Example: x = -1: n = -1, r = -0.3068528, exp(r) = 0.7357589, and half of it is 0.3678794.
-OB_INLINE Scaled exp_of(float x) {
-    x = x > -MAX_EXPONENT ? x : -MAX_EXPONENT;
-    x = x < MAX_EXPONENT ? x : MAX_EXPONENT;
+// exp(x) for -MAX_EXPONENT <= x <= 0.
+// x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) = 1 + (r + r^2 q(r)) by a polynomial of degree 6 with the least
+// largest relative error, 1.3e-8. It is summed in pairs, which depend on each other less.
+// Example: x = -1: n = -1, r = -0.3068528, excess = -0.2642411, and (1 - 0.2642411) / 2 = 0.3678794.
+OB_INLINE Power power_of(float x) {
     constexpr float TO_INTEGER = 12582912.0f;  // 1.5 * 2^23: an addition rounds to a whole number
     const float n = (x * 1.44269504f + TO_INTEGER) - TO_INTEGER;
     // ln 2 in two parts, of which the first has 9 bits, so that its product with n is exact.
-    const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-    float q = 1.0f / 5040;
-    q = q * r + 1.0f / 720;
-    q = q * r + 1.0f / 120;
-    q = q * r + 1.0f / 24;
-    q = q * r + 1.0f / 6;
-    q = q * r + 0.5f;
-    const int32_t whole = int32_t(n), half = whole / 2, rest = whole - half;
-    return {1.0f + (r + r * r * q), float_of((127 + half) << 23), float_of((127 + rest) << 23),
-            float_of((127 - rest) << 23)};
+    const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f, square = r * r;
+    const float low = 0.499999981f + 0.166665434f * r;
+    const float high = (0.0416672007f + 0.00836654713f * r) + 0.00138825164f * square;
+    return {r + square * (low + square * high), int32_t(n)};
 }
 
-// value / (1 + exp(-x)): above and below are divided by `two`, so that nothing overflows and little is lost.
-// Example: value 1, x = -100: exp(100) = 1.21 * 2^144, two = 2^72. 1 / (2^-72 + 1.21 * 2^72) * 2^-72
-// = 3.7e-44.
+// 2^exponent for -126 <= exponent <= 127.
+OB_INLINE float power_of_two(int32_t exponent) { return float_of((127 + exponent) << 23); }
+
+// value / (1 + exp(-x)), to 2 ulp. With e = exp(-|x|) it is value / (1 + e) for x >= 0 and value e / (1 + e)
+// below. The rounding errors of value e and of 1 + e are computed, too, and taken off the quotient. e is a
+// product of two powers of two, of which the last one is multiplied at the end, so that a result below
+// 2^-126 is rounded once.
+// Example: value 1, x = -1: e = 0.3678794, and 0.3678794 / 1.3678794 = 0.2689414.
 OB_INLINE float logistic(float value, float x) {
-    const Scaled e = exp_of(-x);
-    return value / (e.inverse_of_two + e.mantissa * e.one) * e.inverse_of_two;
+    const float size = magnitude_of(x);
+    const Power power = power_of(size > MAX_EXPONENT ? -MAX_EXPONENT : -size);
+    const int32_t half = power.whole >> 1;
+    const float one = power_of_two(half), two = power_of_two(power.whole - half);
+    const float e = (1.0f + power.excess) * one * two, below = 1.0f + e;
+    const float part = value * power.excess, product = value + part;
+    const float lost = (part - (product - value)) * one, lost_below = e - (below - 1.0f);
+    const bool negative = x < 0;
+    const float quotient = (negative ? product * one : value) / below;
+    const float rest = (negative ? lost : 0.0f) - quotient * lost_below;
+    return (quotient + rest) * (negative ? two : 1.0f);
 }
 
 // 1 / (1 + exp(-x)). Example: x = -1: 0.2689414.
@@ -82,21 +95,18 @@ OB_INLINE float sigmoid_of(float x) {
 // x / (1 + exp(-x)). Example: x = -1: -0.2689414.
 OB_INLINE float silu_of(float x) { return logistic(x < -MAX_EXPONENT ? -MAX_EXPONENT : x, x); }
 
-// tanh: near 0 an odd polynomial (of Cephes' tanhf), elsewhere (1 - e) / (1 + e) with e = exp(-2 |x|).
+// tanh, to 2 ulp: near 0 an odd polynomial (of Cephes' tanhf), elsewhere 1 - 2 e / (1 + e) with e =
+// exp(-2 |x|), which is 1 from |x| = 10 on. NaN takes the polynomial.
 // Example: x = 1: e = 0.1353353, and 1 - 2 e / (1 + e) = 0.7615942.
 OB_INLINE float tanh_of(float x) {
-    const float size = x < 0 ? -x : x, square = x * x;
-    const Scaled power = exp_of(-2.0f * size);
-    const float e = power.mantissa * power.one * power.two;
+    const float size = magnitude_of(x), square = x * x, fourth = square * square;
+    const Power power = power_of(-2.0f * (size > 10.0f ? 10.0f : size));
+    const float e = (1.0f + power.excess) * power_of_two(power.whole);
     const float far = 1.0f - 2.0f * e / (1.0f + e);
-    float p = -5.70498872745e-3f;
-    p = p * square + 2.06390887954e-2f;
-    p = p * square - 5.37397155531e-2f;
-    p = p * square + 1.33314422036e-1f;
-    p = p * square - 3.33332819422e-1f;
-    const float near = x + x * square * p;
-    const float value = size < 0.625f ? near : (x < 0 ? -far : far);
-    return x == x ? value : x;
+    const float low = -3.33332819422e-1f + 1.33314422036e-1f * square;
+    const float high = (-5.37397155531e-2f + 2.06390887954e-2f * square) + -5.70498872745e-3f * fourth;
+    const float near = x + x * square * (low + fourth * high);
+    return size >= 0.625f ? with_sign_of(x, far) : near;
 }
 
 // exp(x) for -745 <= x <= 0 in double precision, to about 1e-15, for the functions below.

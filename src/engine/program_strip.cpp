@@ -129,11 +129,11 @@ struct ProgramStrip::State : Allocator {
     Interval buffer;         // blocks of columns that are computed
     int64_t first_block = 0, steps_done = 0;
     std::vector<ValueRows> values;
-    std::vector<Ring> transformed;          // of every node that runs by Winograd
-    std::vector<int64_t> next_transformed;  // the first row of its input that is not transformed yet
-    Buffer<int32_t> zeros, scratch;         // zeros: a row of the largest value
-    Buffer<float> line, shuffled, output;   // rows of pixels
-    Buffer<float> step_results;             // STEP_SAMPLES of every step
+    Ring transformed;                      // rows of the input of the node that runs, by Winograd
+    int64_t next_transformed = 0;          // the first row that is not transformed yet
+    Buffer<int32_t> zeros, scratch;        // zeros: a row of the largest value
+    Buffer<float> line, shuffled, output;  // rows of pixels
+    Buffer<float> step_results;            // STEP_SAMPLES of every step
     size_t line_size = 0;
 
     State(const PackedProgram &packed, const ob_format &format, Interval columns, Interval rows);
@@ -192,7 +192,7 @@ void ProgramStrip::State::set_values() {
         value.span = buffer.size() * value.rate;
         value.height = height * value.rate;
         value.cells = size_t(round_up((value.span + PHASES - 1) / PHASES, kernels.lanes));
-        value.stride = size_t(round_up(int64_t(value.cells), 16)) + 2 * MARGIN;
+        value.stride = plane_stride(value.cells);
     }
     for (const ProgramNode &node : program.nodes) {
         int32_t &beyond = values[size_t(node.inputs[0].value)].beyond;
@@ -204,26 +204,28 @@ void ProgramStrip::State::set_values() {
 // that a 3x3 convolution reads:
 //   cells   round_up(25, 8) = 32 cells of a plane; each of the 4 phases holds every 4th pixel
 //   stride  32 + 2 * 16 = 64 cells from plane to plane: a margin of 16 on both sides
-//   ring    3 rows of 16 * 4 planes; where the convolution runs by Winograd, 3 transformed rows of its input
-//           of 16 * 6 * 32 cells, too
+//   ring    4 rows at once and 2 more of 16 * 4 planes
+//   transformed   if the convolution runs by Winograd, 3 rows of 16 * 6 * 32 cells, which all such nodes
+//           share: rows at the border of two blocks are transformed twice, and the kept rows are fewer
 void ProgramStrip::State::allocate() {
-    uint64_t largest = 0;
+    uint64_t largest = 0, largest_transformed = 0;
     for (size_t v = 0; v < values.size() && complete; v++) {
         const uint64_t row_size = uint64_t(values[v].channels) * PHASES * values[v].stride;
         largest = std::max(largest, row_size);
         values[v].ring = make_ring(packed.depths[v], row_size);
     }
-    transformed.resize(program.nodes.size());
-    next_transformed.assign(program.nodes.size(), 0);
+    int widest = 0;
     for (size_t k = 0; k < program.nodes.size() && complete; k++) {
         if (packed.layers[k].empty() || !packed.layers[k][0].winograd) continue;
         const Operand &input = program.nodes[k].inputs[0];
-        transformed[k] = make_ring(3, uint64_t(input.count) * frequencies_of(PHASES) * values[k + 1].cells);
-        next_transformed[k] = std::max<int64_t>(0, values[k + 1].needed.begin - 1);
+        widest = std::max(widest, packed.layers[k][0].out);
+        largest_transformed = std::max(largest_transformed,
+                                       uint64_t(input.count) * frequencies_of(PHASES) * values[k + 1].cells);
     }
+    if (complete && largest_transformed) transformed = make_ring(3, largest_transformed);
     if (!complete) return;
     zeros = buffer_of<int32_t>(largest);
-    scratch = buffer_of<int32_t>(size_t(MAX_FREQUENCIES) * 8 * 4 * 16);
+    scratch = buffer_of<int32_t>(winograd_scratch(widest, kernels.lanes));
     step_results = buffer_of<float>(STEP_SAMPLES * (MAX_STEPS + 1));
     const int64_t span = std::max(values[0].span, values[size_t(program.output.value)].span);
     line_size = size_t(round_up(span, 64)) + 64;
@@ -361,22 +363,22 @@ void ProgramStrip::State::convolve(size_t index, int64_t y) {
     }
 }
 
-// Transforms the rows of the input that have been computed since the last row, then computes row y.
+// Transforms the rows of the input up to y + 1 that are not transformed yet, then computes row y.
 void ProgramStrip::State::winograd(size_t index, int64_t y) {
     const ProgramNode &node = program.nodes[index];
     const PackedLayer &layer = packed.layers[index][0];
     const Operand &input = node.inputs[0];
     const ValueRows &from = values[size_t(input.value)];
     std::vector<FeatureRow> sums(node.inputs.size());
-    for (int64_t &next = next_transformed[index]; next <= std::min(y + 1, from.height - 1); next++)
+    for (int64_t &next = next_transformed; next <= std::min(y + 1, from.height - 1); next++)
         kernels.transform(Cell::Float32, plane(input, next, 0), from.stride, input.count, from.cells,
-                          transformed[index].row(next));
+                          transformed.row(next));
     Winograd w;
     w.channel_groups = layer.channel_groups;
     w.out = layer.out;
     for (int r = 0; r < 3; r++) {
         const int64_t read = y + r - 1;
-        w.row[r] = read >= 0 && read < from.height ? transformed[index].row(read) : nullptr;
+        w.row[r] = read >= 0 && read < from.height ? transformed.row(read) : nullptr;
     }
     w.weights = layer.weights.data();
     w.bias = layer.bias.data();
@@ -575,6 +577,7 @@ void ProgramStrip::State::run_blocks(Interval blocks, const Samples &target, int
     };
     for (size_t k = 0; k < program.nodes.size(); k++) {
         const Interval computed = due(values[k + 1]);
+        next_transformed = std::max<int64_t>(0, computed.begin - 1);
         for (int64_t y = computed.begin; y < computed.end; y++) run(k, y);
     }
     // Nodes may need more rows of the output than are wanted of the result.

@@ -58,7 +58,7 @@ Strip::State::State(const Network &of_network, const ob_format &of_picture, Inte
 void Strip::State::allocate() {
     int64_t span = buffer.size();
     cells = size_t(round_up((span + network.phases - 1) / network.phases, kernels.lanes));
-    stride = size_t(round_up(int64_t(cells), 16)) + 2 * MARGIN;
+    stride = plane_stride(cells);
     // Cells of a phase beyond the row's end that whole vectors overwrite and kernels read: clear_edges sets
     // them to zero. Example: 101 pixels in 4 phases: phase 0 has 26 cells, the others 25.
     for (int64_t p = 0; p < network.phases; p++) {
@@ -163,7 +163,10 @@ void Strip::State::allocate_picture_rows() {
     tail = buffer_of<float>(uint64_t(last.out) * (size_t(round_up(span, 64)) + 2 * MARGIN));
     int reduces = description.reduces();
     if (reduces > 1) tail_rows = make_float_ring(last.layer->out, 2 * lag + reduces + 2, span);
-    scratch = buffer_of<int32_t>(size_t(MAX_FREQUENCIES) * 8 * 4 * 16);
+    int widest = 0;
+    for (const PackedLayer &layer : network.layers)
+        if (layer.winograd) widest = std::max(widest, layer.out);
+    scratch = buffer_of<int32_t>(winograd_scratch(widest, kernels.lanes));
     output_width = size_t(round_up(span, 64)) * size_t(description.enlarges()) + 64;
     output = buffer_of<float>(uint64_t(output_width) * 3);
     phase_width = size_t(round_up(span, 64)) + 64;
