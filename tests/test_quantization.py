@@ -191,6 +191,25 @@ def test_the_bias_corrects_the_remaining_error() -> None:
     assert np.abs(left.mean(1)).max() < 1e-3
 
 
+def test_nearly_dependent_inputs_are_damped_more() -> None:
+    """Products of inputs that hardly differ, with the rounding errors of float32 sums."""
+    rng = np.random.default_rng(0)
+    read = np.concatenate([0.02 + 1e-5 * rng.normal(0, 1, (40, 3000)), np.ones((1, 3000))]).astype(np.float32)
+    weight, bias = rng.normal(0, 1, (3, 40)), np.zeros(3)
+    wanted = weight @ read[:-1]
+    inputs = (read @ read.T).astype(np.float64)
+    inputs[:40, :40] -= 1e-3 * np.eye(40)  # not positive definite even with the least damping
+    rounded = rounded_weights(weight, bias, Products(inputs, wanted @ read.T.astype(np.float64)), 0.01)
+    left = rounded.weight @ read[:-1] + rounded.bias[:, None] - wanted
+    assert np.square(left).mean() < 1e-3 * np.square(wanted).mean()
+
+
+def test_products_that_are_not_finite_are_refused() -> None:
+    products = Products(np.full((3, 3), np.nan), np.zeros((2, 3)))
+    with pytest.raises(OnebranchError, match="not finite"):
+        rounded_weights(np.zeros((2, 2)), np.zeros(2), products, 0.01)
+
+
 def test_silent_channels_and_their_biases_are_kept() -> None:
     read = np.concatenate([np.zeros((4, 50)), np.ones((1, 50))])
     rounded = rounded_weights(

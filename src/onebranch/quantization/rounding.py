@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onebranch.errors import OnebranchError
 from onebranch.spec.quantization import MAX_WEIGHT_LEVEL, MIN_QUANT_SCALE
 
 WEIGHT_CLIP_FACTORS = np.linspace(1, 0.55, 10)
 """Fractions of each output channel's largest weight at which its range may end."""
 
-DAMPING = 1e-4
+DAMPING, MAX_DAMPING_STEPS = 1e-4, 8
 """Fraction of the products' mean diagonal that is added to it; weights of zero inputs stay unchanged."""
 
 MAX_BIAS_UNITS = 2.0**22
@@ -51,7 +52,7 @@ def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Produ
     start = weight if bias is None else np.concatenate([weight, bias[:, None]], 1)
     # The best weights before rounding: start + (wanted - what start gives) / inputs, by least squares. They
     # also compensate for errors of earlier layers, which the inputs contain.
-    damped = products.inputs + np.diag(_damping(np.diag(products.inputs), count))
+    damped = _damped(products.inputs, count)
     fitted = start + np.linalg.solve(damped, (products.outputs - start @ products.inputs).T).T
     # The bias is stored in units of input scale * weight scale. A weight scale that is too small would need
     # too many units.
@@ -69,10 +70,30 @@ def rounded_weights(weight: np.ndarray, bias: np.ndarray | None, products: Produ
     return Rounded(chosen[:, :count], None if bias is None else chosen[:, count], scales[best])
 
 
-def _damping(diagonal: np.ndarray, count: int) -> np.ndarray:
-    """The numbers added to the diagonal: 0 for the bias, so that it compensates as much error as it can."""
+def _damped(products: np.ndarray, count: int) -> np.ndarray:
+    """The products of the inputs with a number added to the diagonal, so that they are positive definite.
+
+    It is 0 for the bias, so that the bias compensates as much error as it can. The products are summed in
+    float32; where the inputs are small and nearly dependent, rounding errors exceed the smallest damping,
+    which is then multiplied by ten until they do not.
+    """
+    diagonal = np.diag(products)
     level = DAMPING * float(diagonal[:count].mean()) or 1.0
-    return np.where(np.arange(len(diagonal)) < count, level, 0.0)
+    for _ in range(MAX_DAMPING_STEPS):
+        damped: np.ndarray = products + np.diag(np.where(np.arange(len(diagonal)) < count, level, 0.0))
+        if _is_positive_definite(damped):
+            return damped
+        level *= 10
+    raise OnebranchError(
+        "the network cannot be quantized: on the calibration pictures the inputs of a layer are not finite"
+    )
+
+
+def _is_positive_definite(matrix: np.ndarray) -> bool:
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(matrix)).all())
+    except np.linalg.LinAlgError:
+        return False
 
 
 # Worked example: weights (0.6, 0.6), scale 1, products ((1, 0.9), (0.9, 1)): the inputs are correlated. The
@@ -85,8 +106,7 @@ def _column_by_column(fitted: np.ndarray, count: int, scales: np.ndarray, produc
     """
     order = np.argsort(-np.diag(products)[:count], kind="stable")
     order = np.append(order, np.arange(count, len(products)))  # the bias last
-    inverse = np.linalg.inv(products[np.ix_(order, order)])
-    factor = np.linalg.cholesky(inverse).T  # row k: how the columns after k compensate for a change of k
+    factor = _inverse_factor(products[np.ix_(order, order)])  # row k: how later columns compensate for k
     values = np.repeat(fitted[None][:, :, order], len(scales), 0)
     for column in range(count):
         levels = np.clip(np.rint(values[:, :, column] / scales), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
@@ -98,3 +118,19 @@ def _column_by_column(fitted: np.ndarray, count: int, scales: np.ndarray, produc
     result = np.empty_like(values)
     result[:, :, order] = values
     return result
+
+
+def _inverse_factor(products: np.ndarray) -> np.ndarray:
+    """The upper triangular U with U^T U = P^-1, for a symmetric positive definite P (D, D).
+
+    It is the inverse of the upper triangular R with P = R R^T, which is the Cholesky factor of P with rows
+    and columns in reverse. The inverse of P itself, where inputs are nearly dependent, may have no Cholesky
+    factor in double precision.
+
+    >>> u = _inverse_factor(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    >>> bool(np.allclose(u.T @ u, np.array([[2.0, -1.0], [-1.0, 2.0]]) / 3)) and float(u[1, 0])
+    0.0
+    """
+    reverse = slice(None, None, -1)
+    triangle = np.linalg.cholesky(products[reverse, reverse])[reverse, reverse]
+    return np.triu(np.linalg.inv(triangle))
