@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-ENGINE, ONNXRUNTIME, OPENVINO = "engine", "onnxruntime", "openvino"
+ENGINE, ENGINE_INT8, ONNXRUNTIME, OPENVINO = "engine", "engine int8", "onnxruntime", "openvino"
 
 LABELS = {ENGINE: "engine", ONNXRUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO"}
 """Their names in tables."""

@@ -1,7 +1,8 @@
 """Networks of the literature in the engine, ONNX Runtime and OpenVINO: time in one interleaved run, memory.
 
 The engine opens the ONNX file of open size as `onebranch enhance --model` does. The others get a file of
-the picture's size, which suits them best. All compute in float32.
+the picture's size, which suits them best. All compute in float32, except for the networks of `INTEGER`, which
+the engine runs in 8-bit integers too.
 """
 
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.isolated import run_in_new_process
+from benchmarks.networks import network as integer_network
 from benchmarks.published_networks import NETWORKS as SCORED
 from benchmarks.published_networks import (
     Abpn,
@@ -24,14 +26,18 @@ from benchmarks.published_networks import (
     exported,
     plain,
 )
-from benchmarks.published_runtimes import ENGINE, LABELS, ONNXRUNTIME, OPEN, OPENVINO, Run
+from benchmarks.published_runtimes import ENGINE, ENGINE_INT8, LABELS, ONNXRUNTIME, OPEN, OPENVINO, Run
 from benchmarks.targets import Target
 from onebranch.bench import DEFAULT_PACING, Pacing, median_ratio, time_interleaved
 from onebranch.errors import OnebranchError, nearest
+from onebranch.runtime.engine import EngineRuntime
 from onebranch.runtime.selection import installed
 
 MIN_OVER_ONNXRUNTIME, MIN_OVER_OPENVINO, MAX_MEMORY_SHARE = 1.5, 1.1, 0.1
 """The goals: speed over both, and peak memory over that of ONNX Runtime."""
+
+MIN_INT8 = 3.0
+"""The goal of Compact 64x16 in 8-bit integers, over ONNX Runtime in float32."""
 
 WITH_GOALS = ("Compact 64x16", "Compact 64x32", "Compact 24x8", "SPAN", "ESPCN", "FSRCNN")
 
@@ -40,6 +46,9 @@ def _compact(width: int, depth: int) -> PublishedNetwork:
     name = f"Compact {width}x{depth}"
     return PublishedNetwork(name, 3, lambda: WithResidual(plain(3, width, depth)), None, "")
 
+
+INTEGER = {"Compact 64x16": "rgb-16x64-x2", "Compact 64x32": "rgb-32x64-x2", "Compact 24x8": "rgb-8x24-x2"}
+"""The same networks in `benchmarks.networks`, with random weights and rough quantization."""
 
 _FROM_SCORED = {network.name: network for network in SCORED}
 
@@ -65,11 +74,11 @@ class PublishedRow:
     seconds: dict[str, list[float]]
     megabytes: dict[str, float | None]
 
-    def over(self, runtime: str) -> float | None:
+    def over(self, runtime: str, engine: str = ENGINE) -> float | None:
         """How many times faster the engine is: the median of the ratios within each round."""
-        if runtime not in self.seconds:
+        if runtime not in self.seconds or engine not in self.seconds:
             return None
-        return median_ratio(self.seconds[runtime], self.seconds[ENGINE])
+        return median_ratio(self.seconds[runtime], self.seconds[engine])
 
     def memory_share(self) -> float | None:
         """The engine's peak memory over that of ONNX Runtime."""
@@ -131,6 +140,8 @@ def _compared(
     report(f"{network.name}: timing")
     opened = {runtime: OPEN[runtime](path, settings.threads) for runtime, path in files.items()}
     candidates = {runtime: _bound(run, picture) for runtime, run in opened.items()}
+    if network.name in INTEGER and (quantized := integer_network(INTEGER[network.name]).quantized):
+        candidates[ENGINE_INT8] = _bound(EngineRuntime(quantized, settings.threads, "int8").run, picture)
     seconds = time_interleaved(candidates, settings.rounds, settings.pacing)
     megabytes: dict[str, float | None] = {}
     for runtime, path in files.items() if settings.with_memory else ():
@@ -154,6 +165,8 @@ def _goals_of(row: PublishedRow) -> Iterator[Target]:
     for runtime, wanted in ((ONNXRUNTIME, MIN_OVER_ONNXRUNTIME), (OPENVINO, MIN_OVER_OPENVINO)):
         if (reached := row.over(runtime)) is not None:
             yield Target(f"{row.network}: engine over {LABELS[runtime]}", wanted, reached)
+    if row.network == "Compact 64x16" and (reached := row.over(ONNXRUNTIME, ENGINE_INT8)) is not None:
+        yield Target(f"{row.network}: engine int8 over {LABELS[ONNXRUNTIME]}", MIN_INT8, reached)
     if (share := row.memory_share()) is not None:
         description = f"{row.network}: memory of the engine over {LABELS[ONNXRUNTIME]}"
         yield Target(description, 100 * MAX_MEMORY_SHARE, 100 * share, " %", at_most=True)

@@ -122,7 +122,7 @@ def small_pictures(
             model = load(MODELS[precision])
             alone = EngineStage(model, threads=1, precision=precision).pixels(3, "uint8", "uint8")
             shared = EngineStage(model, threads=threads, precision=precision).pixels(3, "uint8", "uint8")
-            candidates = {
+            candidates: dict[str, Callable[[], object]] = {
                 "batch": partial(_all_of, pool.map, alone, small),
                 "in_turn": partial(_all_of, map, shared, small),
                 "large": partial(shared, large),

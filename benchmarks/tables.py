@@ -177,15 +177,19 @@ def print_sets(rows: "Sequence[SetRow]", title: str) -> None:
 def print_published(rows: "Sequence[PublishedRow]", title: str) -> None:
     """Medians, ratios and memory of every network of the literature."""
     headings = (
-        *("network", "engine ms", "ONNX Runtime", "OpenVINO", "over ONNX Runtime", "over OpenVINO"),
+        *("network", "engine ms", "int8", "ONNX Runtime", "OpenVINO"),
+        *("over ONNX Runtime", "int8 over it", "over OpenVINO"),
         *("engine memory", "ONNX Runtime", "OpenVINO", "engine over ONNX Runtime"),
     )
     runtimes = ("engine", "onnxruntime", "openvino")
+    timed = ("engine", "engine int8", "onnxruntime", "openvino")
     cells = [
         (
             row.network,
-            *(_median(row.seconds.get(runtime, ())) for runtime in runtimes),
-            *(_times(row.over(runtime)) for runtime in runtimes[1:]),
+            *(_median(row.seconds.get(runtime, ())) for runtime in timed),
+            _times(row.over("onnxruntime")),
+            _times(row.over("onnxruntime", "engine int8")),
+            _times(row.over("openvino")),
             *(_megabytes(row.megabytes.get(runtime)) for runtime in runtimes),
             _percent(row.memory_share()),
         )

@@ -35,6 +35,7 @@ from queue_folder import queue_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 QUEUE = ROOT / "models" / "ladder.toml"
+STUDY_LOGS = ROOT / "models" / "study"
 LOWEST_PRIORITY = 19
 """The niceness of the queue."""
 
@@ -72,8 +73,8 @@ class Ladder:
         return max(lengths, key=lambda model: lengths[model], default=None)
 
     def is_done(self, name: str) -> bool:
-        """True if the recipe's model is trained."""
-        return self.trained(name) is not None
+        """True if the recipe's model is trained, or the log of a run of the study is collected already."""
+        return self.trained(name) is not None or (STUDY_LOGS / f"{name}.jsonl").exists()
 
 
 def _factor(folder: str) -> float:

@@ -165,34 +165,37 @@ def bootstrap(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table_of(curves: dict[str, dict[int, Curve]]) -> list[str]:
-    """The table of a round in Markdown: the last PSNR, and differences from the plain network."""
+    """The table of a round in Markdown: the last PSNR, and differences from the arm's baseline."""
+    baselines = {arm: settings.get("baseline", "plain") for arm, settings in read_study()["arms"].items()}
     columns = (
         "branches",
         "seeds",
         "PSNR",
-        "from plain, equal pixels",
         "core-minutes",
-        "from plain, equal time",
+        "compared with",
+        "equal pixels",
+        "equal time",
     )
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
-    plain = curves.get("plain", {})
     for arm, by_seed in curves.items():
         last = {seed: curve.psnr[-1] for seed, curve in by_seed.items()}
         minutes = {seed: curve.minutes[-1] for seed, curve in by_seed.items()}
-        shared = sorted(set(by_seed) & set(plain)) if arm != "plain" else []
-        pixels = [last[seed] - plain[seed].psnr[-1] for seed in shared]
-        time = [difference_at_equal_time(by_seed[seed], plain[seed]) for seed in shared]
+        baseline = curves.get(baselines[arm], {})
+        shared = sorted(set(by_seed) & set(baseline)) if arm != baselines[arm] else []
+        pixels = [last[seed] - baseline[seed].psnr[-1] for seed in shared]
+        time = [difference_at_equal_time(by_seed[seed], baseline[seed]) for seed in shared]
         lines.append(
-            f"| {arm} | {len(last)} | {np.mean(list(last.values())):.3f} | {interval_text(pixels)} |"
-            f" {np.mean(list(minutes.values())):.1f} | {interval_text(time)} |"
+            f"| {arm} | {len(last)} | {np.mean(list(last.values())):.3f} |"
+            f" {np.mean(list(minutes.values())):.1f} | {baselines[arm] if shared else '–'} |"
+            f" {interval_text(pixels)} | {interval_text(time)} |"
         )
     return lines
 
 
-def difference_at_equal_time(curve: Curve, plain: Curve) -> float:
-    """The PSNR minus the plain network's, after the processor time of the shorter of both runs."""
-    minutes = min(curve.minutes[-1], plain.minutes[-1])
-    return curve.at(minutes) - plain.at(minutes)
+def difference_at_equal_time(curve: Curve, baseline: Curve) -> float:
+    """The PSNR minus the baseline's, after the processor time of the shorter of both runs."""
+    minutes = min(curve.minutes[-1], baseline.minutes[-1])
+    return curve.at(minutes) - baseline.at(minutes)
 
 
 def interval_text(differences: Iterable[float]) -> str:

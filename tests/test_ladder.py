@@ -142,6 +142,14 @@ def packed(tmp_path) -> Path:
     return tmp_path / "packed"
 
 
+def test_a_run_of_the_study_is_done_once_its_log_is_collected(tmp_path, ladder, monkeypatch):
+    monkeypatch.setattr(ladder, "STUDY_LOGS", tmp_path / "logs")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "study-plain-160M-1.jsonl").write_text("")
+    queue = ladder.Ladder(tmp_path)
+    assert queue.is_done("study-plain-160M-1") and not queue.is_done("study-plain-160M-2")
+
+
 def test_a_recipe_starts_from_the_longest_run_of_the_one_before(tmp_path, recipes, ladder):
     from onebranch.training import config as configs
 

@@ -70,9 +70,17 @@ def logs(tmp_path):
 def test_differences_are_taken_seed_by_seed_at_equal_pixels_and_at_equal_time(study, logs):
     lines = study.table_of(study.curves_of(logs, "160M"))
     plain, sesr = lines[2:]
-    assert plain == "| plain | 3 | 34.000 | – | 3.0 | – |"
+    assert plain == "| plain | 3 | 34.000 | 3.0 | – | – | – |"
     # after 3 minutes the other network has 0.1 + 0.5 dB, the plain one 2 dB over the start
-    assert sesr == "| sesr | 3 | 34.100 | +0.100 [+0.100, +0.100] | 6.0 | -1.400 [-1.400, -1.400] |"
+    assert sesr == "| sesr | 3 | 34.100 | 6.0 | plain | +0.100 [+0.100, +0.100] | -1.400 [-1.400, -1.400] |"
+
+
+def test_an_arm_is_compared_with_its_own_baseline(study, logs):
+    write_log(logs, "study-plain-muon-160M-1", [1, 2], [31, 33.5])
+    write_log(logs, "study-four-branches-muon-160M-1", [1, 2], [31, 33.7])
+    *_, muon, branches = study.table_of(study.curves_of(logs, "160M"))
+    assert muon == "| plain-muon | 1 | 33.500 | 2.0 | plain | +0.500 (one seed) | +1.500 (one seed) |"
+    assert "| plain-muon | +0.200 (one seed) | +0.200 (one seed) |" in branches
 
 
 def test_the_interval_of_the_mean_shrinks_with_more_seeds(study):

@@ -282,7 +282,8 @@ ARGUMENTS = [
 
 
 @engine
-def test_the_command_prints_json():
+def test_the_command_prints_json(monkeypatch, tmp_path):
+    monkeypatch.setenv("ONEBRANCH_LADDER", str(tmp_path))  # no training run
     arguments = [*ARGUMENTS, "--runtime", "onnxruntime", "--runtime", "engine", "--json"]
     values = json.loads(CliRunner().invoke(benchmarks, arguments, catch_exceptions=False).stdout)
     assert set(values) == {"size", "rounds", "threads", "peaks", "rows", "end_to_end", "goals", "notes"}
@@ -299,7 +300,8 @@ def test_the_command_prints_json():
 
 
 @engine
-def test_the_command_prints_tables():
+def test_the_command_prints_tables(monkeypatch, tmp_path):
+    monkeypatch.setenv("ONEBRANCH_LADDER", str(tmp_path))  # no training run
     arguments = [*ARGUMENTS, "--runtime", "onnxruntime", "--runtime", "engine"]
     printed = CliRunner().invoke(benchmarks, arguments, catch_exceptions=False).output
     for text in ("16x12, 1 thread,", "engine bf16", "measured peak", "RGB bytes", "Goals", "wanted"):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from benchmarks import published_speed
 from benchmarks.command_line import benchmarks
-from benchmarks.published_runtimes import ENGINE, ONNXRUNTIME, OPENVINO
+from benchmarks.published_runtimes import ENGINE, ENGINE_INT8, ONNXRUNTIME, OPENVINO
 from benchmarks.published_speed import PublishedRow, PublishedSettings, compare, goals, select_published
 from onebranch.bench import Pacing
 from onebranch.errors import OnebranchError
@@ -35,6 +35,14 @@ def test_ratios_goals_and_table(monkeypatch, tmp_path):
     monkeypatch.setattr(published_speed, "compare", lambda *arguments: [ROW])
     text = CliRunner().invoke(benchmarks, ["published", "--network", "SPAN"], catch_exceptions=False).stdout
     assert "2,000" in text and "2.00 x" in text and "400.0 MB" in text
+
+
+def test_the_goal_of_integers_is_that_of_one_network():
+    seconds = {ENGINE: [1.0], ENGINE_INT8: [0.5], ONNXRUNTIME: [2.0]}
+    rows = [PublishedRow(name, seconds, {}) for name in ("Compact 64x16", "Compact 64x32")]
+    (goal,) = (goal for goal in goals(rows) if "int8" in goal.description)
+    assert goal.description.startswith("Compact 64x16") and goal.reached == 4 and goal.met
+    assert ROW.over(ONNXRUNTIME, ENGINE_INT8) is None
 
 
 def test_an_unknown_network_is_named():
