@@ -83,7 +83,9 @@ std::vector<Piece> pieces_for(const Network &network, const ob_format &format, i
                               int64_t band) {
     int64_t unit = unit_of(network), reduces = network.description.reduces();
     int64_t width = round_up(format.width, reduces), height = round_up(format.height, reduces);
-    int64_t columns = strip > 0 ? strip : strip_for_cache(bytes_of_column(network), width);
+    int64_t columns = strip > 0 ? strip
+                                : strip_for_cache(bytes_of_column(network), width,
+                                                  strip_overlap(network.lag, network.phases));
     int64_t rows = band > 0 ? band : band_rows(height, threads, network.lag);
     return pieces_of(cut(width, std::max(columns, unit), unit),
                      cut(height, std::max(rows, reduces), reduces));
@@ -127,7 +129,7 @@ const char *open_stream(const ob_network *network, const ob_format &format, int3
     int64_t reduces = net.description.reduces(), unit = unit_of(net);
     int64_t width = round_up(format.width, reduces), height = round_up(format.height, reduces);
     // A stream has no bands, because rows arrive one by one: its threads compute strips of columns.
-    int64_t columns = strip_for_cache(bytes_of_column(net), width);
+    int64_t columns = strip_for_cache(bytes_of_column(net), width, strip_overlap(net.lag, net.phases));
     if (width / threads >= min_stream_strip(net))
         columns = std::min(columns, (width + threads - 1) / threads);
     return stream->state.open(
