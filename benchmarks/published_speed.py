@@ -1,8 +1,8 @@
 """Networks of the literature in the engine, ONNX Runtime and OpenVINO: time in one interleaved run, memory.
 
 The engine opens the ONNX file of open size as `onebranch enhance --model` does. The others get a file of
-the picture's size, which suits them best. All compute in float32, except for the networks of `INTEGER`, which
-the engine runs in 8-bit integers too.
+the picture's size, which suits them best. All compute in float32, except for the networks of `INTEGER`: the
+engine runs another file of the same layers, with random weights, in 8-bit integers too.
 """
 
 import tempfile
@@ -92,7 +92,13 @@ class PublishedRow:
     def as_json(self) -> dict[str, Any]:
         """Every field, and the ratios, as JSON values."""
         ratios = {runtime: self.over(runtime) for runtime in (ONNXRUNTIME, OPENVINO)}
-        return {**asdict(self), "over": ratios, "memory_share": self.memory_share()}
+        ratios_of_int8 = {ONNXRUNTIME: self.over(ONNXRUNTIME, ENGINE_INT8)}
+        return {
+            **asdict(self),
+            "over": ratios,
+            "int8_over": ratios_of_int8,
+            "memory_share": self.memory_share(),
+        }
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,11 @@ def _compared(
     report(f"{network.name}: timing")
     opened = {runtime: OPEN[runtime](path, settings.threads) for runtime, path in files.items()}
     candidates = {runtime: _bound(run, picture) for runtime, run in opened.items()}
-    if network.name in INTEGER and (quantized := integer_network(INTEGER[network.name]).quantized):
+    if (
+        network.name in INTEGER
+        and installed(ENGINE)
+        and (quantized := integer_network(INTEGER[network.name]).quantized)
+    ):
         candidates[ENGINE_INT8] = _bound(EngineRuntime(quantized, settings.threads, "int8").run, picture)
     seconds = time_interleaved(candidates, settings.rounds, settings.pacing)
     megabytes: dict[str, float | None] = {}

@@ -52,8 +52,9 @@ class PixelCost:
 class SmallPictures:
     """Many small pictures and one large one of as many pixels; all fields: median seconds.
 
-    batch: several at a time, one thread each, as `enhance` runs a folder. in_turn: one after the other, on
-    all threads. large: the large picture, on all threads.
+    batch: several at a time, one thread each, as in a folder, without its decoding and files. in_turn: one
+    after the other, on all threads. large: the large picture, on all threads. The small pictures are one and
+    the same.
     """
 
     precision: str

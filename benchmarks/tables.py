@@ -176,20 +176,22 @@ def print_sets(rows: "Sequence[SetRow]", title: str) -> None:
 
 def print_published(rows: "Sequence[PublishedRow]", title: str) -> None:
     """Medians, ratios and memory of every network of the literature."""
+    from benchmarks.published_runtimes import ENGINE, ENGINE_INT8, ONNXRUNTIME, OPENVINO
+
     headings = (
         *("network", "engine ms", "int8", "ONNX Runtime", "OpenVINO"),
-        *("over ONNX Runtime", "int8 over it", "over OpenVINO"),
+        *("over ONNX Runtime", "int8 over ONNX Runtime", "over OpenVINO"),
         *("engine memory", "ONNX Runtime", "OpenVINO", "engine over ONNX Runtime"),
     )
-    runtimes = ("engine", "onnxruntime", "openvino")
-    timed = ("engine", "engine int8", "onnxruntime", "openvino")
+    runtimes = (ENGINE, ONNXRUNTIME, OPENVINO)
+    timed = (runtimes[0], ENGINE_INT8, *runtimes[1:])
     cells = [
         (
             row.network,
             *(_median(row.seconds.get(runtime, ())) for runtime in timed),
-            _times(row.over("onnxruntime")),
-            _times(row.over("onnxruntime", "engine int8")),
-            _times(row.over("openvino")),
+            _times(row.over(ONNXRUNTIME)),
+            _times(row.over(ONNXRUNTIME, ENGINE_INT8)),
+            _times(row.over(OPENVINO)),
             *(_megabytes(row.megabytes.get(runtime)) for runtime in runtimes),
             _percent(row.memory_share()),
         )
@@ -241,7 +243,13 @@ def print_scaling(
     print_table(title, ("picture", *precisions), cells)
     print_table(
         f"{SMALL_COUNT} pictures of {SMALL_EDGE} x {SMALL_EDGE}, and one of as many pixels: milliseconds",
-        ("precision", "one thread each", "in turn, all threads", "one large picture", "ratios"),
+        (
+            "precision",
+            "one thread each",
+            "in turn, all threads",
+            "large",
+            "one thread / large, in turn / large",
+        ),
         [
             (
                 each.precision,

@@ -27,7 +27,8 @@ MERGED_AND_QUANTIZED = ("patent", "PyTorch, unmerged", "engine int8", 200.0)
 """Network, slow configuration, fast configuration, how many times faster it should be."""
 
 MAX_COST_RATIO, MAX_SMALL_PICTURES_RATIO, MAX_MEGABYTES = 1.1, 1.3, 100.0
-"""Highest cost per pixel over the lowest; memory of a picture of 20,000 rows in units of 10^6 bytes."""
+"""Highest cost per pixel over the lowest; many small pictures over one large one; memory of a picture of
+20,000 rows in units of 10^6 bytes."""
 
 
 @dataclass(frozen=True)

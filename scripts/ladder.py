@@ -12,7 +12,8 @@ that `scripts/pack_pictures.py` chose.
 
 Everything lies in the folder $ONEBRANCH_LADDER (by default ~/.cache/onebranch/ladder): a copy of the
 package, so that work on the code never disturbs a run (`--update` copies it again), the runs with their
-checkpoints, and the cache of decoded pictures. A recipe is done when its trained model exists.
+checkpoints, and the cache of decoded pictures. A recipe is done when its trained model exists;
+a run of the study also when its log lies in models/study (delete the log of an arm that you change).
 """
 
 import argparse

@@ -173,8 +173,8 @@ def table_of(curves: dict[str, dict[int, Curve]]) -> list[str]:
         "PSNR",
         "core-minutes",
         "compared with",
-        "equal pixels",
-        "equal time",
+        "difference in dB at equal pixels",
+        "at equal time",
     )
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for arm, by_seed in curves.items():

@@ -159,6 +159,24 @@ def test_activations_are_within_two_ulp_and_equal_on_every_set(operation: Unary)
         np.testing.assert_array_equal(result, results[0])
 
 
+LIMITS: dict[Unary, tuple[float, float]] = {
+    Unary.SIGMOID: (0, 1),
+    Unary.TANH: (-1, 1),
+    Unary.SILU: (0, np.inf),
+}
+"""The function at minus and plus infinity."""
+
+
+@pytest.mark.parametrize("operation", LIMITS, ids=lambda operation: operation.name.lower())
+def test_activations_of_infinity_and_nan(operation: Unary) -> None:
+    values = np.array([-np.inf, np.inf, np.nan, -3e38, 3e38], np.float32)
+    low, high = LIMITS[operation]
+    for name in instruction_sets():
+        result = _applied(operation, values, name)
+        np.testing.assert_array_equal(result[:3], [low, high, np.nan])
+        assert result[3] == low and result[4] == min(high, np.float32(3e38))
+
+
 def _applied(operation: Unary, values: np.ndarray, instructions: str) -> np.ndarray:
     result = np.empty_like(values)
     done = library().ob_program_unary(

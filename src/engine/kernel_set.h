@@ -28,9 +28,9 @@ constexpr int MAX_PHASES = 4;
 constexpr int MAX_COLUMNS = 31;  // of a kernel
 constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map
 
-// The number of cells from plane to plane: whole cache lines with the margins, and an odd number of them, so
+// The number of cells from plane to plane: whole cache lines, margins included, and an odd number of them, so
 // that the planes of a pixel fall into different sets of the cache. Example: 88 cells: 96 + 32 = 128 are 8
-// lines of 16 cells; it becomes 144.
+// lines of 16, an even number, so it is 9 lines: 144.
 constexpr size_t plane_stride(size_t cells) {
     const size_t lines = (cells + 15) / 16 + 2 * MARGIN / 16;
     return 16 * (lines | 1);
@@ -39,7 +39,7 @@ constexpr size_t plane_stride(size_t cells) {
 // The number of products of a Winograd tile with `tile_size` outputs and three taps.
 constexpr int frequencies_of(int tile_size) { return tile_size + 2; }
 constexpr int MAX_FREQUENCIES = frequencies_of(MAX_PHASES);
-constexpr int MAX_TILE_VECTORS = 3;  // vectors of tiles that are computed at once
+constexpr int MAX_TILE_VECTORS = 3;  // at most so many vectors of tiles are computed at once
 
 // The integer weights of F(4, 3) are the rational weights times this factor, and so are the sums, which are
 // divided by it exactly.

@@ -645,8 +645,8 @@ OB_INLINE void winograd_vectors(const Winograd &w, size_t cell) {
     });
 }
 
-// A whole row of tiles: as many vectors at once as a block of MAX_BLOCK channels allows (`scratch` has space
-// for MAX_TILE_VECTORS), then two, then one.
+// A whole row of tiles: P vectors at once, as many as the registers hold for MAX_BLOCK channels, then two,
+// then one.
 template <class S, class A, int TILE>
 void winograd_row(const Winograd &w) {
     constexpr int O = S::MAX_BLOCK, P = pixels_for<S, A>(O);

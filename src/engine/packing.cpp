@@ -125,10 +125,9 @@ void winograd_cells(const PackedLayer &packed, int tile_size, int o, int g, int 
     }
 }
 
-// Packs the weights in the order in which the Winograd kernel (winograd_microkernel in
-// kernels.h) reads them: block of
-// output channels, frequency, row of the kernel, group, output channel of the block. All frequencies of a
-// cell are computed together, hence the strided stores.
+// Packs the weights in the order in which winograd_sums (kernels.h) reads them: block of output channels,
+// frequency, row of the kernel, group, output channel of the block. All frequencies of a cell are packed
+// together, hence the strided stores.
 void pack_winograd(PackedLayer &packed, int tile_size, int max_block) {
     const size_t rows = 3, groups = size_t(packed.channel_groups),
                  frequencies = size_t(frequencies_of(tile_size));

@@ -21,9 +21,9 @@ constexpr int MAX_THREADS = 1024;
 constexpr int64_t MIN_PIXELS_FOR_THREADS = 4096;
 // If the rows of a strip take more bytes than this, narrower strips are faster (measured).
 constexpr size_t STRIP_CACHE_BYTES = 4 << 20;
-// Strips are not made narrower than this only to fit the cache, and not narrower than so many times the
-// columns that two neighbours both compute (measured: a network of 16 layers and 64 channels is a fifth
-// faster in one strip of 960 columns than in two).
+// Strips are cut narrower to fit the cache only down to MIN_STRIP_COLUMNS, and to MIN_STRIP_OVERLAPS times
+// their overlap (measured: a network of 16 layers and 64 channels is a fifth faster in one strip of 960
+// columns than in two).
 constexpr int64_t MIN_STRIP_COLUMNS = 512, MIN_STRIP_OVERLAPS = 8;
 
 // Copies a line, cut to the size of the buffer, after what is in it.
@@ -77,18 +77,20 @@ inline std::vector<Interval> cut(int64_t size, int64_t largest, int64_t unit) {
     return result;
 }
 
-// Columns of the widest strip whose rows stay in the cache, unless it is too narrow. bytes: of all kept rows,
-// for each column. overlap: columns that two neighbouring strips both compute.
-// Example: 16 layers of 64 channels, lag 18, four phases: 28 KB a column, of which 4 MiB hold 146 columns;
-// the overlap is 144, so strips are at least 1152 columns wide.
+// Columns of a strip: as many strips of equal width as the cache asks for, but none narrower than allowed.
+// bytes: of all kept rows, for each column. overlap: columns that two neighbouring strips both compute.
+// Example: 28 KB a column: 4 MiB hold 149. With an overlap of 144, strips have at least 1152 columns: 1920
+// columns are one strip, 2400 are two of 1200.
 inline int64_t strip_for_cache(size_t bytes, int64_t width, int64_t overlap) {
-    const int64_t fitting = int64_t(STRIP_CACHE_BYTES / std::max<size_t>(bytes, 1));
+    const int64_t fitting = std::max<int64_t>(1, int64_t(STRIP_CACHE_BYTES / std::max<size_t>(bytes, 1)));
     const int64_t narrowest = std::max(MIN_STRIP_COLUMNS, MIN_STRIP_OVERLAPS * overlap);
-    return fitting >= width ? width : std::max(narrowest, fitting / 64 * 64);
+    const int64_t wanted = (width + fitting - 1) / fitting, allowed = std::max<int64_t>(1, width / narrowest);
+    const int64_t strips = std::min(wanted, allowed);
+    return (width + strips - 1) / strips;
 }
 
-// Columns that two neighbouring strips both compute, at most: a layer that runs by Winograd reads whole
-// tiles, and every row that it lags behind comes with as many columns. Example: lag 6, tiles of 4: 48.
+// About how many columns two neighbouring strips both compute: a 3x3 layer lags one row behind its input and
+// reads one column more on each side, by Winograd up to one tile. Example: lag 6, tiles of 4: 48.
 inline int64_t strip_overlap(int64_t lag, int tile) { return 2 * tile * lag; }
 
 // Rows of a band. Two bands for each thread, so that one slow thread does not delay the others; one band for

@@ -56,13 +56,13 @@ size_t bytes_of_column(const PackedProgram &packed) {
     return largest;
 }
 
-int64_t widest_strip(const PackedProgram &packed, int64_t width) {
+int64_t strip_columns(const PackedProgram &packed, int64_t width) {
     return strip_for_cache(bytes_of_column(packed), width, strip_overlap(packed.program.lag(), MAX_PHASES));
 }
 
 std::vector<Piece> pieces_for(const PackedProgram &packed, const ob_format &format, int threads,
                               int64_t strip, int64_t band) {
-    const int64_t columns = strip > 0 ? strip : widest_strip(packed, format.width);
+    const int64_t columns = strip > 0 ? strip : strip_columns(packed, format.width);
     const int64_t rows = band > 0 ? band : band_rows(format.height, threads, packed.program.lag());
     const int64_t unit = unit_of(packed.program), block = packed.program.block;
     return pieces_of(cut(format.width, std::max(columns, unit), unit),
@@ -107,7 +107,7 @@ const char *open_program_stream(const PackedProgram &packed, const ob_format &fo
     if (const char *error = check_program_format(format)) return error;
     if (const char *error = check_threads(threads)) return error;
     stream.reset(new ob_program_stream{packed, {format, threads, {}}});
-    int64_t columns = widest_strip(packed, format.width);
+    int64_t columns = strip_columns(packed, format.width);
     // As many strips as threads, unless the columns that neighbours both compute were more than a quarter.
     if (format.width / threads >= 8 * (packed.program.lag() + 1))
         columns = std::min(columns, (format.width + threads - 1) / threads);

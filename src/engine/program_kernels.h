@@ -41,7 +41,7 @@ OB_INLINE float with_sign_of(float x, float size) {
 }
 OB_INLINE float magnitude_of(float x) { return float_of(bits_of(x) & 0x7fffffff); }
 
-// exp(-x) for larger x is as good as 0, also after a product with x.
+// The largest |x| that counts: exp(-x) for larger x is 0, also after a product with x.
 constexpr float MAX_EXPONENT = 140.0f;
 
 // exp(x) = (1 + excess) * 2^whole.
@@ -67,23 +67,23 @@ OB_INLINE Power power_of(float x) {
 // 2^exponent for -126 <= exponent <= 127.
 OB_INLINE float power_of_two(int32_t exponent) { return float_of((127 + exponent) << 23); }
 
-// value / (1 + exp(-x)), to 2 ulp. With e = exp(-|x|) it is value / (1 + e) for x >= 0 and value e / (1 + e)
-// below. The rounding errors of value e and of 1 + e are computed, too, and taken off the quotient. e is a
-// product of two powers of two, of which the last one is multiplied at the end, so that a result below
-// 2^-126 is rounded once.
-// Example: value 1, x = -1: e = 0.3678794, and 0.3678794 / 1.3678794 = 0.2689414.
+// value / (1 + exp(-x)) for a finite value, to 2 ulp. With e = exp(-|x|) it is value / (1 + e) for x >= 0 and
+// value * e / (1 + e) below. The rounding errors of both parts are computed, too, and their share is added to
+// the quotient; 1 / (1 + e) is near enough to 1 - e / 2 for that. The last power of two of e is multiplied at
+// the end, so that a result below 2^-126 is rounded once. NaN, for which no comparison is true, is computed
+// as -MAX_EXPONENT. Example: value 1, x = -1: e = 0.3678794, and 0.3678794 / 1.3678794 = 0.2689414.
 OB_INLINE float logistic(float value, float x) {
     const float size = magnitude_of(x);
-    const Power power = power_of(size > MAX_EXPONENT ? -MAX_EXPONENT : -size);
+    const bool negative = x < 0;
+    const Power power = power_of(size < MAX_EXPONENT ? -size : -MAX_EXPONENT);
     const int32_t half = power.whole >> 1;
     const float one = power_of_two(half), two = power_of_two(power.whole - half);
-    const float e = (1.0f + power.excess) * one * two, below = 1.0f + e;
+    const float e = (1.0f + power.excess) * one * two, below = 1.0f + e, share = 1.0f - 0.5f * e;
     const float part = value * power.excess, product = value + part;
-    const float lost = (part - (product - value)) * one, lost_below = e - (below - 1.0f);
-    const bool negative = x < 0;
+    const float lost_above = negative ? (part - (product - value)) * one * share : 0.0f;
+    const float lost_below = (e - (below - 1.0f)) * share;
     const float quotient = (negative ? product * one : value) / below;
-    const float rest = (negative ? lost : 0.0f) - quotient * lost_below;
-    return (quotient + rest) * (negative ? two : 1.0f);
+    return (quotient + (lost_above - quotient * lost_below)) * (negative ? two : 1.0f);
 }
 
 // 1 / (1 + exp(-x)). Example: x = -1: 0.2689414.
@@ -93,14 +93,17 @@ OB_INLINE float sigmoid_of(float x) {
 }
 
 // x / (1 + exp(-x)). Example: x = -1: -0.2689414.
-OB_INLINE float silu_of(float x) { return logistic(x < -MAX_EXPONENT ? -MAX_EXPONENT : x, x); }
+OB_INLINE float silu_of(float x) {
+    const float value = logistic(x < -MAX_EXPONENT ? -MAX_EXPONENT : x, x);
+    return x < MAX_EXPONENT ? value : x;  // infinity and NaN are themselves
+}
 
-// tanh, to 2 ulp: near 0 an odd polynomial (of Cephes' tanhf), elsewhere 1 - 2 e / (1 + e) with e =
-// exp(-2 |x|), which is 1 from |x| = 10 on. NaN takes the polynomial.
+// tanh, to 1.5 ulp: near 0 an odd polynomial (of Cephes' tanhf), elsewhere 1 - 2 e / (1 + e) with
+// e = exp(-2 |x|). |x| is cut to 10, where the result is 1. NaN takes the polynomial.
 // Example: x = 1: e = 0.1353353, and 1 - 2 e / (1 + e) = 0.7615942.
 OB_INLINE float tanh_of(float x) {
     const float size = magnitude_of(x), square = x * x, fourth = square * square;
-    const Power power = power_of(-2.0f * (size > 10.0f ? 10.0f : size));
+    const Power power = power_of(-2.0f * (size < 10.0f ? size : 10.0f));
     const float e = (1.0f + power.excess) * power_of_two(power.whole);
     const float far = 1.0f - 2.0f * e / (1.0f + e);
     const float low = -3.33332819422e-1f + 1.33314422036e-1f * square;

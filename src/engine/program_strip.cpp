@@ -129,7 +129,7 @@ struct ProgramStrip::State : Allocator {
     Interval buffer;         // blocks of columns that are computed
     int64_t first_block = 0, steps_done = 0;
     std::vector<ValueRows> values;
-    Ring transformed;                      // rows of the input of the node that runs, by Winograd
+    Ring transformed;                      // transformed rows of the input of the Winograd node that runs
     int64_t next_transformed = 0;          // the first row that is not transformed yet
     Buffer<int32_t> zeros, scratch;        // zeros: a row of the largest value
     Buffer<float> line, shuffled, output;  // rows of pixels
@@ -203,10 +203,10 @@ void ProgramStrip::State::set_values() {
 // Worked example: a picture of 100 columns, AVX2 (8 lanes), a value of 16 channels and the picture's rate
 // that a 3x3 convolution reads:
 //   cells   round_up(25, 8) = 32 cells of a plane; each of the 4 phases holds every 4th pixel
-//   stride  32 + 2 * 16 = 64 cells from plane to plane: a margin of 16 on both sides
+//   stride  32 + 2 * 16 = 64 cells, made an odd number of lines of 16: 80 from plane to plane
 //   ring    4 rows at once and 2 more of 16 * 4 planes
-//   transformed   if the convolution runs by Winograd, 3 rows of 16 * 6 * 32 cells, which all such nodes
-//           share: rows at the border of two blocks are transformed twice, and the kept rows are fewer
+//   transformed   3 rows of 16 * 6 * 32 cells, shared by all nodes that run by Winograd: each node transforms
+//           two rows of its last run again, but far fewer rows are kept
 void ProgramStrip::State::allocate() {
     uint64_t largest = 0, largest_transformed = 0;
     for (size_t v = 0; v < values.size() && complete; v++) {

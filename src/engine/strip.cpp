@@ -48,7 +48,7 @@ Strip::State::State(const Network &of_network, const ob_format &of_picture, Inte
 // columns 0 to 100 and rows 0 to 50 of a picture of 100 x 50:
 //   buffer  [0, 100)             columns that are read: all, because the strip is as wide as the picture
 //   cells   round_up(25, 8) = 32 cells of a plane; each of the 4 phases holds every 4th pixel, 25 of the row
-//   stride  32 + 2 * 16 = 64     cells from plane to plane: a margin of 16 on both sides
+//   stride  80                   cells from plane to plane: 32 + 2 * 16, an odd number of lines of 16
 //   lags    1, 2, 3              head, block and tail: the sum of the row radii so far
 //   lag     3                    row y of the result is computed in step y + 3 (the bicubic residual needs
 //                                only row y + 2 of the picture)

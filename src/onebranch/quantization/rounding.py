@@ -16,7 +16,8 @@ WEIGHT_CLIP_FACTORS = np.linspace(1, 0.55, 10)
 """Fractions of each output channel's largest weight at which its range may end."""
 
 DAMPING, MAX_DAMPING_STEPS = 1e-4, 8
-"""Fraction of the products' mean diagonal that is added to it; weights of zero inputs stay unchanged."""
+"""Fraction of the products' mean diagonal that is added to it, and how often it is multiplied by ten at most;
+weights of zero inputs stay unchanged."""
 
 MAX_BIAS_UNITS = 2.0**22
 """The largest bias in units of the accumulator, so that accumulators are exact in float32."""
@@ -85,7 +86,8 @@ def _damped(products: np.ndarray, count: int) -> np.ndarray:
             return damped
         level *= 10
     raise OnebranchError(
-        "the network cannot be quantized: on the calibration pictures the inputs of a layer are not finite"
+        "the network cannot be quantized: on the calibration pictures the inputs of a layer are not"
+        " finite or too large"
     )
 
 
