@@ -382,24 +382,31 @@ void direct_block(const Convolution &c, const int32_t *weights, int channel) {
     }
 }
 
-// All output channels of a row, MAX_BLOCK at once, the rest in blocks of a half, a quarter and an eighth of
-// that. Example: 19 channels with MAX_BLOCK = 8 are 8, 8, 2 and 1.
-// The weights of a block follow those of the block before it.
-template <class S, class A, int COLUMNS>
-void direct_blocks(const Convolution &c) {
-    const int32_t *weights = c.weights;
-    const size_t weights_per_channel = size_t(c.rows) * c.channel_groups * c.columns * A::WEIGHT_CELLS;
-    for (int channel = 0; channel < c.out;) {
-        int width = block_of(c.out - channel, S::MAX_BLOCK);
+// Calls function(O, channel) for all output channels, MAX_BLOCK at once, the rest in blocks of a half, a
+// quarter and an eighth of that; O is the number of channels of the block, as a std::integral_constant.
+// Example: 19 channels with MAX_BLOCK = 8 are 8, 8, 2 and 1.
+template <class S, class Function>
+OB_INLINE void for_each_block(int channels, Function function) {
+    for (int channel = 0; channel < channels;) {
+        const int width = block_of(channels - channel, S::MAX_BLOCK);
         if constexpr (S::MAX_BLOCK == 8) {
-            if (width == 8) direct_block<S, A, 8, COLUMNS>(c, weights, channel);
+            if (width == 8) function(std::integral_constant<int, 8>(), channel);
         }
-        if (width == 4) direct_block<S, A, 4, COLUMNS>(c, weights, channel);
-        if (width == 2) direct_block<S, A, 2, COLUMNS>(c, weights, channel);
-        if (width == 1) direct_block<S, A, 1, COLUMNS>(c, weights, channel);
-        weights += weights_per_channel * width;
+        if (width == 4) function(std::integral_constant<int, 4>(), channel);
+        if (width == 2) function(std::integral_constant<int, 2>(), channel);
+        if (width == 1) function(std::integral_constant<int, 1>(), channel);
         channel += width;
     }
+}
+
+// All output channels of a row. The weights of a block follow those of all channels before it.
+template <class S, class A, int COLUMNS>
+void direct_blocks(const Convolution &c) {
+    const size_t weights_per_channel = size_t(c.rows) * c.channel_groups * c.columns * A::WEIGHT_CELLS;
+    for_each_block<S>(c.out, [&](auto width, int channel) {
+        direct_block<S, A, decltype(width)::value, COLUMNS>(
+            c, c.weights + weights_per_channel * size_t(channel), channel);
+    });
 }
 
 // For kernels with 1, 3 and 5 columns, of which most networks consist, the length of the loop is known at
@@ -606,22 +613,6 @@ OB_INLINE void winograd_outputs(const Winograd &w, int channel, size_t cell) {
         }
         OB_UNROLL for (int phase = 0; phase < TILE; phase++)
             finish<S, O>(w.epilogue, f[phase], channel, phase, cell + size_t(p) * S::W);
-    }
-}
-
-// Calls function(O, channel) for all output channels, in the blocks of `direct_blocks`; O is the number of
-// channels of the block, as a std::integral_constant.
-template <class S, class Function>
-OB_INLINE void for_each_block(int channels, Function function) {
-    for (int channel = 0; channel < channels;) {
-        const int width = block_of(channels - channel, S::MAX_BLOCK);
-        if constexpr (S::MAX_BLOCK == 8) {
-            if (width == 8) function(std::integral_constant<int, 8>(), channel);
-        }
-        if (width == 4) function(std::integral_constant<int, 4>(), channel);
-        if (width == 2) function(std::integral_constant<int, 2>(), channel);
-        if (width == 1) function(std::integral_constant<int, 1>(), channel);
-        channel += width;
     }
 }
 
