@@ -17,7 +17,7 @@ for tool in cmake g++; do
 done
 
 CXX=g++ cmake -S . -B $BUILD -DONEBRANCH_SANITIZE=address,undefined -DONEBRANCH_REPLAY=ON \
-  -DONEBRANCH_VNNI_MODEL=ON "-DONEBRANCH_SETS=$SETS" >$BUILD.log
+  -DONEBRANCH_MODELS=ON "-DONEBRANCH_SETS=$SETS" >$BUILD.log
 cmake --build $BUILD --parallel 2 >>$BUILD.log 2>&1 || { cat $BUILD.log >&2; exit 1; }
 
 # Without Python first: here leaks are counted, too.

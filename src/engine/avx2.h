@@ -81,7 +81,7 @@ struct Avx2 {
     static OB_INLINE I byte_input(I cells) { return cells; }
     static OB_INLINE I byte_weight(int32_t bytes) { return set_cells(bytes); }
     static OB_INLINE I dot_bytes(I sum, I in, I weight) {
-#if defined(ONEBRANCH_VNNI_MODEL)
+#if defined(ONEBRANCH_MODELS)
         // The definition of the instruction, for tests on processors that lack it.
         alignas(32) int32_t sums[8];
         alignas(32) uint8_t inputs[32];

@@ -10,8 +10,14 @@
 #include <sys/auxv.h>
 #endif
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace ob {
 
+KernelSet amx_kernels();
 KernelSet avx512_bf16_kernels();
 KernelSet avx512_vnni_kernels();
 KernelSet avx512_kernels();
@@ -29,7 +35,7 @@ namespace {
 
 // vpdpbusd in its VEX encoding: leaf 7, subleaf 1, bit 4 of EAX. GCC 11 and Clang 12 have no name for it.
 [[maybe_unused]] bool has_avx_vnni() {
-#if defined(ONEBRANCH_VNNI_MODEL)
+#if defined(ONEBRANCH_MODELS)
     return true;
 #else
     unsigned a = 0, b = 0, c = 0, d = 0;
@@ -41,6 +47,23 @@ namespace {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("fma");
+}
+
+// AMX with products of bytes and of bfloat16 (leaf 7, bits 22, 24 and 25 of EDX), and the permission of the
+// operating system, which Linux gives once to a process and all its threads.
+[[maybe_unused]] bool has_amx() {
+#if defined(ONEBRANCH_MODELS)
+    return has_avx2();
+#elif defined(__linux__) && defined(__x86_64__)
+    constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    constexpr unsigned NEEDED = 1u << 22 | 1u << 24 | 1u << 25;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & NEEDED) == NEEDED &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 #endif
 
@@ -59,6 +82,9 @@ std::vector<KernelSet> supported_sets() {
     std::vector<KernelSet> sets;
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
+#if defined(ONEBRANCH_HAS_AMX)
+    if (has_amx()) sets.push_back(amx_kernels());
+#endif
 #if defined(ONEBRANCH_HAS_AVX512_BF16)
     if (has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
         sets.push_back(avx512_bf16_kernels());

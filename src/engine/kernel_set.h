@@ -74,6 +74,26 @@ struct Epilogue {
 // bytes; see transform_int16.
 enum class Arithmetic { Fused, Strict, BFloat16, Int8, Int16 };
 
+// The number of rows of a tile of AMX, and of cells in each of its rows.
+constexpr int TILE_SIZE = 16;
+
+// The weights of a convolution for products of tiles; see tile_sums in kernels.h. The planes of all rows of
+// the kernel, one after another, are read in `steps` tiles of `depth` planes for each column of the kernel.
+// If they are no multiple of `depth`, the last tile begins earlier and has zeros for what the one before it
+// has read. Example: 3 rows of 6 groups are 18 planes: two steps of 9. 3 rows of 7 groups are 21 planes: two
+// steps of 11, the planes 0 to 10 and 10 to 20.
+struct TileWeights {
+    int steps = 0, depth = 0;
+    // [rotation of the rows][block of 16 channels][column][step][channel][16 cells]
+    const int32_t *weights = nullptr;
+    const int32_t *initial_sums = nullptr;  // [block of 16 channels][channel][16 pixels], float32 or int32
+
+    // The first plane of a step.
+    int first_plane(int step, int planes) const {
+        return step * depth < planes - depth ? step * depth : planes - depth;
+    }
+};
+
 // One row of a convolution.
 struct Convolution {
     Arithmetic arithmetic = Arithmetic::Fused;
@@ -85,6 +105,7 @@ struct Convolution {
     const int32_t *weights = nullptr;       // [block of channels][row][group][column][channel of the block]
     const int32_t *initial_sums = nullptr;  // [out], float32 or int32
     size_t cells = 0;                       // to compute, rounded up to whole vectors
+    const TileWeights *tiles = nullptr;     // the same weights, where the set has products of tiles
     Epilogue epilogue;
 };
 
@@ -156,6 +177,7 @@ struct KernelSet {
                        float *result);
 
     double (*peak)(int precision, double seconds);
+    bool tiles = false;  // has products of tiles of bytes and of bfloat16, and takes Convolution::tiles
 };
 
 // The number of output channels of the next block if `remaining` channels are left; packing and kernels both

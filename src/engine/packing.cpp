@@ -9,6 +9,8 @@
 namespace ob {
 namespace {
 
+constexpr int MAX_TILE_ROWS = 7;  // of kernels that run by products of tiles
+
 // Rounded to nearest, ties to even. Example: 0x3f808000 lies in the middle between 0x3f80 and 0x3f81. The bit
 // above the tie is 0, so 0x7fff is added: 0x3f80ffff, whose upper half is 0x3f80.
 uint16_t to_bfloat16(float value) {
@@ -84,6 +86,41 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
                     }
         first += width;
     }
+}
+
+// Packs the weights a second time, for products of tiles: for every rotation of the kernel's rows, block of
+// 16 output channels, column and step, a tile of 16 output channels by `depth` planes. If the planes are no
+// multiple of the steps' depth, the weights of planes that two steps read are zero in the second. Example: 3
+// rows of 7 groups, rotation 1: plane 0 is group 0 of the kernel's row 1, plane 20 is group 6 of its row 0;
+// step 1 begins with plane 10, which step 0 has read already.
+void pack_tiles(PackedLayer &packed) {
+    const Layer &layer = *packed.layer;
+    const int groups = packed.channel_groups, planes = layer.rows * groups;
+    const int blocks = (packed.out + TILE_SIZE - 1) / TILE_SIZE;
+    TileWeights &tiles = packed.tiles;
+    tiles.steps = (planes + TILE_SIZE - 1) / TILE_SIZE;
+    tiles.depth = (planes + tiles.steps - 1) / tiles.steps;
+    packed.tile_weights = Buffer<int32_t>(uint64_t(layer.rows) * uint64_t(blocks) * uint64_t(layer.columns) *
+                                          uint64_t(tiles.steps) * TILE_SIZE * TILE_SIZE);
+    packed.tile_initial_sums = Buffer<int32_t>(uint64_t(blocks) * TILE_SIZE * TILE_SIZE);
+    tiles.weights = packed.tile_weights.data();
+    tiles.initial_sums = packed.tile_initial_sums.data();
+    int32_t *to = packed.tile_weights.data();
+    if (!to || !packed.tile_initial_sums.data()) return;
+    for (int o = 0; o < packed.out; o++)
+        std::fill_n(packed.tile_initial_sums.data() + size_t(o) * TILE_SIZE, TILE_SIZE,
+                    packed.initial_sums[o]);
+    for (int rotation = 0; rotation < layer.rows; rotation++)
+        for (int block = 0; block < blocks; block++)
+            for (int l = 0; l < layer.columns; l++)
+                for (int s = 0; s < tiles.steps; s++)
+                    for (int o = 0; o < TILE_SIZE; o++, to += TILE_SIZE)
+                        for (int k = 0; k < tiles.depth; k++) {
+                            const int plane = tiles.first_plane(s, planes) + k;
+                            const int row = (plane / groups + rotation) % layer.rows;
+                            if (plane >= s * tiles.depth)
+                                to[k] = weight_cell(packed, block * TILE_SIZE + o, plane % groups, row, l);
+                        }
 }
 
 // The weights of a row of three taps for F(tile_size, 3), computed in double precision and rounded to float32
@@ -209,6 +246,12 @@ bool fits_winograd(const Layer &layer) {
     return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
 }
 
+// True for a layer that runs by products of tiles, where the set has them. Larger kernels would need too much
+// memory for the rotations of their rows.
+bool fits_tiles(const Layer &layer, Cell in_cell, const KernelSet &set) {
+    return set.tiles && in_cell != Cell::Float32 && layer.rows <= MAX_TILE_ROWS;
+}
+
 // Packs one layer: chooses its arithmetic and orders its weights. The head of an int8 network is computed in
 // floats, and every product and sum is rounded (Strict), so that all instruction sets quantize it to the same
 // bytes. The other layers accumulate exactly in int32, and use floats from the multiplier on.
@@ -223,7 +266,8 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
     packed.layer = &layer;
     packed.in_cell = head ? Cell::Float32 : hidden;
     packed.out_cell = tail ? Cell::Float32 : hidden;
-    packed.winograd = !head && fits_winograd(layer);
+    const bool in_tiles = fits_tiles(layer, packed.in_cell, set);
+    packed.winograd = !head && fits_winograd(layer) && !in_tiles;
     if (quantized) packed.winograd = packed.winograd && !set.byte_dot && fits_integer_winograd(layer);
     packed.arithmetic = layer.integer ? packed.winograd ? Arithmetic::Int16 : Arithmetic::Int8
                         : packed.in_cell == Cell::BFloat16 ? Arithmetic::BFloat16
@@ -249,6 +293,7 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
         else
             std::memcpy(&packed.initial_sums[o], &layer.bias[o], 4);
     }
+    if (in_tiles) pack_tiles(packed);
     packed.bias = layer.bias;
     packed.bias.resize(size_t(packed.out), 0.0f);
     packed.multiplier = layer.multiplier;
@@ -264,7 +309,7 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
 // instructions for dot products of bytes, where no layer runs by Winograd. Even a layer that does not run by
 // Winograd reads and writes rows in phases, so that all layers share one layout.
 int phases_of(const Description &network, const KernelSet &set) {
-    if (network.precision == Precision::BFloat16) return 2;
+    if (network.precision == Precision::BFloat16) return set.tiles ? 1 : 2;
     return network.precision == Precision::Int8 && set.byte_dot ? 1 : 4;
 }
 
@@ -275,6 +320,8 @@ Network::Network(Description &&given, const KernelSet *set)
     for (size_t k = 0; k < description.layers.size(); k++) {
         layers.push_back(pack(description, k, phases, *set));
         complete = complete && layers[k].weights.data() && layers[k].initial_sums.data();
+        if (layers[k].tiles.steps)
+            complete = complete && layers[k].tiles.weights && layers[k].tiles.initial_sums;
         lag += description.layers[k].row_radius();
     }
 }

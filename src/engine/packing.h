@@ -23,6 +23,9 @@ struct PackedLayer {
     Buffer<int32_t> weights, initial_sums;
     std::vector<float> bias, multiplier, slope;
     bool sloped = false;
+    // For sets with products of tiles, beside `weights`, which serve the rows that they do not fit.
+    Buffer<int32_t> tile_weights, tile_initial_sums;
+    TileWeights tiles;  // without steps: none
 };
 
 struct Network {

@@ -317,6 +317,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         c.weights = packed.weights.data();
         c.initial_sums = packed.initial_sums.data();
         c.cells = cells;
+        if (packed.tiles.steps) c.tiles = &packed.tiles;
         set_epilogue(index, y, c.epilogue, skips.data());
         kernels.convolve(c);
     }

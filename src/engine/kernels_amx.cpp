@@ -1,0 +1,8 @@
+// The kernels for AMX, beside AVX-512 with VNNI and BF16.
+#include "amx.h"
+
+namespace ob {
+
+KernelSet amx_kernels() { return kernel_set_with_tiles<Amx>("amx"); }
+
+}  // namespace ob
