@@ -27,12 +27,11 @@ inline TileRegisters &registers() {
 }
 
 struct Amx : Avx2<true> {
-    static void configure_tiles(int channels, int more_channels, int depth) {
+    static void configure_tiles(int channels, int depth) {
         TileRegisters &tiles = registers();
         for (int k = 0; k < 8; k++) {
-            const int out = k == 2 || k == 3 || k == TILE_OF_WEIGHTS + 1 ? more_channels : channels;
-            tiles.rows[k] = k < TILE_OF_INPUT ? out : depth;
-            tiles.cells[k] = k == TILE_OF_WEIGHTS || k == TILE_OF_WEIGHTS + 1 ? depth : TILE_SIZE;
+            tiles.rows[k] = k == TILE_OF_INPUT ? depth : channels < TILE_SIZE ? channels : TILE_SIZE;
+            tiles.cells[k] = k >= TILE_OF_WEIGHTS && k != TILE_OF_INPUT ? depth : TILE_SIZE;
         }
     }
     static void release_tiles() {}
@@ -81,18 +80,17 @@ struct Amx : Avx2<true> {
 #else
 
 struct Amx : Avx512<true, true> {
-    // The sizes of all eight tiles: `channels` output channels in the first block and `more_channels` in the
-    // second (tiles 2 and 3 of the sums, 5 of the weights), `depth` planes of the input.
-    static OB_INLINE void configure_tiles(int channels, int more_channels, int depth) {
+    // The sizes of all eight tiles, for blocks of 16 output channels, or of all if there are fewer, and
+    // `depth` planes of the input.
+    static OB_INLINE void configure_tiles(int channels, int depth) {
         struct alignas(64) {
             uint8_t palette = 1, start_row = 0, reserved[14] = {};
             uint16_t row_bytes[16] = {};
             uint8_t rows[16] = {};
         } sizes;
         for (int k = 0; k < 8; k++) {
-            const bool weights = k == TILE_OF_WEIGHTS || k == TILE_OF_WEIGHTS + 1;
-            const int out = k == 2 || k == 3 || k == TILE_OF_WEIGHTS + 1 ? more_channels : channels;
-            sizes.rows[k] = uint8_t(k < TILE_OF_INPUT ? out : depth);
+            const bool weights = k >= TILE_OF_WEIGHTS && k != TILE_OF_INPUT;
+            sizes.rows[k] = uint8_t(k == TILE_OF_INPUT ? depth : channels < TILE_SIZE ? channels : TILE_SIZE);
             sizes.row_bytes[k] = uint16_t(weights ? 4 * depth : 4 * TILE_SIZE);
         }
         asm volatile("ldtilecfg %0" ::"m"(sizes));
@@ -101,7 +99,7 @@ struct Amx : Avx512<true, true> {
     // stride: cells from row to row.
     template <int TILE>
     static OB_INLINE void load_tile(const int32_t *at, size_t stride) {
-        asm volatile("tileloadd (%0,%1,4), %%tmm%c2" ::"r"(at), "r"(stride), "i"(TILE) : "memory");
+        asm volatile("tileloadd (%0,%1,4), %%tmm%c2" ::"r"(at), "r"(stride), "i"(TILE));
     }
     template <int TILE>
     static OB_INLINE void store_tile(int32_t *at) {

@@ -730,7 +730,10 @@ inline void write(const float *const *values, int channels, int type, size_t cou
         return write_as(values, channels, 65535.0f, count, static_cast<uint16_t *>(row), pixel, channel);
     for (int c = 0; c < channels; c++) {
         float *to = static_cast<float *>(row) + c * channel;
-        for (size_t x = 0; x < count; x++) to[ptrdiff_t(x) * pixel] = values[c][x];
+        if (pixel == 1)
+            std::memcpy(to, values[c], count * sizeof(float));
+        else
+            for (size_t x = 0; x < count; x++) to[ptrdiff_t(x) * pixel] = values[c][x];
     }
 }
 

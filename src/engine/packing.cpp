@@ -309,7 +309,8 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
 // instructions for dot products of bytes, where no layer runs by Winograd. Even a layer that does not run by
 // Winograd reads and writes rows in phases, so that all layers share one layout.
 int phases_of(const Description &network, const KernelSet &set) {
-    if (network.precision == Precision::BFloat16) return set.tiles ? 1 : 2;
+    if (set.tiles) return MAX_PHASES;
+    if (network.precision == Precision::BFloat16) return 2;
     return network.precision == Precision::Int8 && set.byte_dot ? 1 : 4;
 }
 
