@@ -31,6 +31,7 @@ NETWORKS = {"4 x 16": "photo-x2", "10 x 32": "rgb-10x32-x2", "16 x 64": "y-16x64
 PRECISIONS = ("fp32", "int8")
 
 ONEDNN_SETS = {
+    "avx512-amx": "AVX512_CORE_AMX",
     "avx512-bf16": "AVX512_CORE_BF16",
     "avx512-vnni": "AVX512_CORE_VNNI",
     "avx512": "AVX512_CORE",

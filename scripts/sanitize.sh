@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds the engine aside with AddressSanitizer and UndefinedBehaviorSanitizer and runs its tests on that library.
-# The byte dot product of avx2_vnni is computed by its definition, so that the set runs on every processor with AVX2.
+# The byte dot product of avx2_vnni and the products of tiles of avx512_amx are computed by their definitions, so that
+# these sets run on every processor with AVX2.
 # What follows the script's name goes to pytest. SETS: the sets of instructions to build (all: every one; slow).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-SETS=${SETS-avx512_bf16;avx2_vnni;avx2}
+SETS=${SETS-avx512_amx;avx512_bf16;avx2_vnni;avx2}
 [ "$SETS" = all ] && SETS=
 case $(uname -m) in x86_64) ;; *) SETS= ;; esac
 BUILD=build/sanitize

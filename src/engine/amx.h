@@ -27,6 +27,8 @@ inline TileRegisters &registers() {
 }
 
 struct Amx : Avx2<true> {
+    static constexpr const char *NAME = "avx2-amx";  // programs take the kernels of AVX2
+
     static void configure_tiles(int channels, int depth) {
         TileRegisters &tiles = registers();
         for (int k = 0; k < 8; k++) {
@@ -80,6 +82,8 @@ struct Amx : Avx2<true> {
 #else
 
 struct Amx : Avx512<true, true> {
+    static constexpr const char *NAME = "avx512-amx";
+
     // The sizes of all eight tiles, for blocks of 16 output channels, or of all if there are fewer, and
     // `depth` planes of the input.
     static OB_INLINE void configure_tiles(int channels, int depth) {

@@ -99,6 +99,29 @@ struct Avx2 {
 #endif
     }
 
+#if defined(__AVXVNNI__)
+    // The products of four output channels and three vectors, which need all 16 registers: one statement,
+    // because the compiler would otherwise keep one of the sums in memory, and wait for it in every step.
+    static constexpr bool DOT_BYTES_4X3 = VNNI;
+    static OB_INLINE void dot_bytes_4x3(I (&sum)[4][3], const I (&in)[3], const int32_t *weights) {
+#define OB_CHANNEL(offset, a, b, c)                                                       \
+    "vpbroadcastd " offset                                                                \
+    "(%[weights]), %[weight]\n\t"                                                         \
+    "%{vex%} vpdpbusd %[weight], %[in0], " a "\n\t%{vex%} vpdpbusd %[weight], %[in1], " b \
+    "\n\t%{vex%} vpdpbusd %[weight], %[in2], " c "\n\t"
+        I weight;
+        asm volatile(OB_CHANNEL("", "%0", "%1", "%2") OB_CHANNEL("4", "%3", "%4", "%5")
+                         OB_CHANNEL("8", "%6", "%7", "%8") OB_CHANNEL("12", "%9", "%10", "%11")
+                     : "+x"(sum[0][0]), "+x"(sum[0][1]), "+x"(sum[0][2]), "+x"(sum[1][0]), "+x"(sum[1][1]),
+                       "+x"(sum[1][2]), "+x"(sum[2][0]), "+x"(sum[2][1]), "+x"(sum[2][2]), "+x"(sum[3][0]),
+                       "+x"(sum[3][1]), "+x"(sum[3][2]), [weight] "=&x"(weight)
+                     : [in0] "x"(in[0]), [in1] "x"(in[1]), [in2] "x"(in[2]), [weights] "r"(weights));
+#undef OB_CHANNEL
+    }
+#else
+    static constexpr bool DOT_BYTES_4X3 = false;
+#endif
+
     // Two products of 16-bit numbers in each lane, added to a 32-bit sum.
     using Sum16 = I;
     static OB_INLINE Sum16 initial16(int32_t value) { return set_cells(value); }

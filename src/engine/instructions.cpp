@@ -17,7 +17,7 @@
 
 namespace ob {
 
-KernelSet amx_kernels();
+KernelSet avx512_amx_kernels();
 KernelSet avx512_bf16_kernels();
 KernelSet avx512_vnni_kernels();
 KernelSet avx512_kernels();
@@ -82,8 +82,8 @@ std::vector<KernelSet> supported_sets() {
     std::vector<KernelSet> sets;
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
-#if defined(ONEBRANCH_HAS_AMX)
-    if (has_amx()) sets.push_back(amx_kernels());
+#if defined(ONEBRANCH_HAS_AVX512_AMX)
+    if (has_amx()) sets.push_back(avx512_amx_kernels());
 #endif
 #if defined(ONEBRANCH_HAS_AVX512_BF16)
     if (has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))

@@ -317,6 +317,26 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
 
 // ---- direct convolution ----
 
+// True if S computes the products of O output channels and P vectors of bytes in one statement, and A are
+// bytes.
+template <class S, class A, class = void>
+constexpr bool HAS_DOT_BYTES_4X3 = false;
+template <class S>
+constexpr bool HAS_DOT_BYTES_4X3<S, Int8<S>, std::enable_if_t<S::DOT_BYTES_4X3>> = true;
+
+// Adds the products of P vectors of inputs and O weights.
+template <class S, class A, class In, int O, int P>
+OB_INLINE void products(typename A::A (&sum)[O][P], const In (&in)[P], const int32_t *weights) {
+    if constexpr (HAS_DOT_BYTES_4X3<S, A> && O == 4 && P == 3) {
+        S::dot_bytes_4x3(sum, in, weights);
+    } else {
+        OB_UNROLL for (int o = 0; o < O; o++) {
+            auto weight = A::weight(weights + o * A::WEIGHT_CELLS);
+            OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
+        }
+    }
+}
+
 // O output channels of P vectors of pixels, the innermost loop of every direct convolution. COLUMNS: the
 // number of columns of the kernel if it is known at compile time, else 0, which stands for c.columns.
 //
@@ -349,10 +369,7 @@ OB_INLINE void direct_microkernel(const Convolution &c, const int32_t *weights, 
                 const int32_t *at = plane + tap[l];
                 decltype(A::in(at)) in[P];
                 OB_UNROLL for (int p = 0; p < P; p++) in[p] = A::in(at + p * S::W);
-                OB_UNROLL for (int o = 0; o < O; o++) {
-                    auto weight = A::weight(weights + o * A::WEIGHT_CELLS);
-                    OB_UNROLL for (int p = 0; p < P; p++) sum[o][p] = A::step(sum[o][p], in[p], weight);
-                }
+                products<S, A>(sum, in, weights);
                 weights += O * A::WEIGHT_CELLS;
                 OB_IN_ORDER;
             }

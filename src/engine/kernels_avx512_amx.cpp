@@ -3,6 +3,6 @@
 
 namespace ob {
 
-KernelSet amx_kernels() { return kernel_set_with_tiles<Amx>("amx"); }
+KernelSet avx512_amx_kernels() { return kernel_set_with_tiles<Amx>(Amx::NAME); }
 
 }  // namespace ob
