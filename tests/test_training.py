@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,7 @@ from onebranch.training.objective import Objective
 from onebranch.training.picture_cache import PairSource, load_pairs, training_source
 from onebranch.training.schedule import Schedule
 from onebranch.training.validation import validation_pairs
+from quantized_models import crude_record
 
 
 @pytest.fixture(scope="module")
@@ -581,3 +583,35 @@ def test_a_line_of_a_run_names_only_what_is_measured(tmp_path, capsys):
     assert first == "step 0/100  validation 30.000 dB"
     assert second.startswith("step 10/100  loss 0.50000  validation 31.000 dB  5.0/s")
     assert second.endswith("0 min left")
+
+
+def quantized_file(folder, spec):
+    """A quantized model that is the merged form of a network of this spec with its initial weights."""
+    merged, _ = onebranch.merge(file.Model(spec, weights_of(Network(spec)), "tiny"))
+    path = folder / "tiny-int8.safetensors"
+    file.write(replace(merged, merge=None, quantization=crude_record(merged)), path)
+    return str(path)
+
+
+def test_a_quantization_aware_run_rounds_and_resumes_bit_for_bit(pictures, tmp_path, monkeypatch):
+    network = {"branches": ("3x3", "1x1", "identity")}
+    start = quantized_file(tmp_path, settings(pictures, tmp_path, network).spec)
+    rounding = settings(pictures, tmp_path, network, quantization_aware=True, init_from=start)
+    assert_resumes_bit_for_bit(rounding, tmp_path, (5, 10), monkeypatch)
+    trained = [
+        file.read(train(config, tmp_path / name, shown=False)).weights
+        for name, config in {
+            "rounds": rounding,
+            "does-not": settings(pictures, tmp_path, network, init_from=start),
+        }.items()
+    ]
+    assert any(not np.array_equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_a_quantization_aware_run_needs_a_quantized_model(pictures, tmp_path):
+    with pytest.raises(OnebranchError, match=r"needs 'training\.init_from', a quantized model"):
+        settings(pictures, tmp_path, quantization_aware=True)
+    network = {"width": 16, "depth": 4, "residual": "nearest", "branches": ("3x3",)}
+    config = settings(pictures, tmp_path, network, quantization_aware=True, init_from="photo-x2")
+    with pytest.raises(OnebranchError, match="photo-x2 is not quantized; quantize it first"):
+        train(config, tmp_path / "run", shown=False)

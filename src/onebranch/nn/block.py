@@ -14,6 +14,7 @@ from torch.nn import functional
 from onebranch.algebra.branch import collapse, total
 from onebranch.algebra.conv import Conv
 from onebranch.errors import OnebranchError
+from onebranch.nn.fake_quantization import rounded_kernel
 from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, BranchStep, Convolution, Edge
 from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec
 
@@ -137,6 +138,8 @@ class Block(nn.Module):
         super().__init__()
         self.spec, self.inputs, self.parsed = spec, inputs, spec.parsed
         self.mode: Mode = "branches"
+        self.weight_scales: tuple[float, ...] | None = None
+        """Scale of each output channel to whose multiples the merged kernel is rounded; None: it is not."""
         self.branches = nn.ModuleList(BranchChain(branch, inputs, spec.width) for branch in spec.parsed)
         self.activation = _activation(spec.activation, spec.width)
 
@@ -154,7 +157,10 @@ class Block(nn.Module):
         if conv is None:
             with torch.autocast(values.device.type, enabled=False):  # kernels keep their full precision
                 conv = self.merged_kernel(self.branch_tensors(), values)
-        return functional.conv2d(values, conv.weight, conv.bias, padding=conv.radius, groups=conv.groups)
+        weight = (
+            conv.weight if self.weight_scales is None else rounded_kernel(conv.weight, self.weight_scales)
+        )
+        return functional.conv2d(values, weight, conv.bias, padding=conv.radius, groups=conv.groups)
 
     def branch_tensors(self) -> list[dict[str, Tensor]]:
         """The parameters and buffers of every branch, by names such as "0.weight"."""

@@ -1,6 +1,6 @@
 """The whole network as a torch module, built from its spec; trained and merged networks alike."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from onebranch.algebra.conv import Conv
 from onebranch.errors import OnebranchError
 from onebranch.images.resize import downscale_phases, upscale_phases
 from onebranch.nn.block import Block, FreezableBatchNorm, Mode, TrainablePReLU
+from onebranch.nn.fake_quantization import rounded_features
 from onebranch.spec.network import BlockSpec, NetworkSpec
+from onebranch.spec.quantization import QuantizedLayer
 
 
 class Resampling(nn.Module):
@@ -56,6 +58,20 @@ class Network(nn.Module):
         self.resample = Resampling(spec, shape) if shape else nn.Identity()
         self.register_buffer("residual_taps", _residual_taps(spec), persistent=False)
         self.restorer = None
+        self.rounding: tuple[QuantizedLayer, ...] = ()
+
+    def round_to_8_bits(self, layers: Sequence[QuantizedLayer]) -> None:
+        """From now on, round kernels and feature maps to 8 bits, but let gradients pass (fake quantization).
+
+        layers: the scales and zero points of head, blocks and tail, which stay as they are. Only kernels of
+        blocks in `merged` mode are rounded. Raises OnebranchError for another number of layers.
+        """
+        if [layer.name for layer in layers] != list(self.spec.names):
+            raise OnebranchError("the record of quantization belongs to a network with other layers")
+        self.rounding = tuple(layers)
+        for block, layer in zip((self.head, *self.blocks, self.tail), layers, strict=True):
+            assert isinstance(block, Block)
+            block.weight_scales = layer.weight_scales
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [0, 1] -> enhanced pictures, unclipped."""
@@ -75,9 +91,19 @@ class Network(nn.Module):
         value = outputs[target]
         skips = [skip for skip in self.spec.skips if skip.target == target]
         for skip in skips:
-            value = value + outputs[skip.source] if skip.join == "add" else value
+            value = value + self._kept(outputs, skip.source) if skip.join == "add" else value
         widening = [outputs[skip.source] for skip in skips if skip.join == "concatenate"]
-        return torch.cat([value, *widening], 1) if widening else value
+        joined = torch.cat([value, *widening], 1) if widening else value
+        params = self.rounding[target].output if self.rounding else None
+        return joined if params is None else rounded_features(joined, params)
+
+    def _kept(self, outputs: list[Tensor], source: int) -> Tensor:
+        """Layer `source`'s output before its skips, as a later skip adds it."""
+        if not self.rounding:
+            return outputs[source]
+        params = self.rounding[source].raw or self.rounding[source].output
+        assert params is not None, "no skip starts at the tail"
+        return rounded_features(outputs[source], params)
 
     def _resampled(self, features: Tensor, pictures: Tensor) -> Tensor:
         if self.spec.task == "upscale":

@@ -113,6 +113,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Steps between checkpoints; one is written every two minutes in any case."""
     init_from: str | None = None
     """Model (name or file) whose weights the run starts from."""
+    quantization_aware: bool = False
+    """Round kernels and feature maps to 8 bits in every step, with the scales of the model in `init_from`."""
     stages: tuple[TrainingStage, ...] = ()
     """Later parts of the run, in order of their start."""
     teacher: str | None = None
@@ -342,6 +344,11 @@ def _check_combinations(config: Config) -> None:
     training, data, task = config.training, config.data, config.network.task
     if data.sigma[1] < data.sigma[0]:
         raise OnebranchError(f"config: 'data.sigma' must be [lowest, highest], not {list(data.sigma)}")
+    if training.quantization_aware and (training.init_from is None or training.forward == "branches"):
+        raise OnebranchError(
+            "config: 'training.quantization_aware' needs 'training.init_from', a quantized model, and merged"
+            " kernels (leave out 'training.forward')"
+        )
     if training.restorer and task != "downscale":
         raise OnebranchError("config: 'training.restorer' is for task 'downscale'; leave it out")
     if training.restorer_learns and not training.restorer:

@@ -99,6 +99,7 @@ checkpoint_every = 2000
 # teacher_weight = 1.0              # ... with this weight,
 # teacher_features_weight = 0.0     # and the attention of its last features with this one
 # init_from = "model.safetensors"   # fine-tune; a network of another scale gets a fresh tail
+# quantization_aware = false        # round to 8 bits in every step, with the scales of init_from
 {restorer}"""
 
 

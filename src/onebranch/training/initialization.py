@@ -13,6 +13,7 @@ from onebranch.nn.block import Block
 from onebranch.nn.network import Network
 from onebranch.spec.branch import BatchNorm, Branch, Convolution
 from onebranch.spec.network import NetworkSpec
+from onebranch.spec.quantization import quantization_of
 
 ANOTHER_NETWORK = "config: 'training.init_from' holds another network: "
 
@@ -43,6 +44,19 @@ def initialize_from(network: Network, model: Model) -> tuple[str, ...]:
         ours[name] = torch.from_numpy(np.array(given[name]))
     network.load_state_dict(ours)
     return not_copied
+
+
+def round_to_8_bits(network: Network, model: Model) -> None:
+    """Let a network compute in 8 bits while it is trained, with the scales of a quantized model.
+
+    Raises OnebranchError if the model is not quantized.
+    """
+    if model.quantization is None:
+        raise OnebranchError(
+            f"config: 'training.quantization_aware' takes its scales from 'training.init_from', and"
+            f" {model.name or 'that model'} is not quantized; quantize it first (onebranch quantize)"
+        )
+    network.round_to_8_bits(quantization_of(model.quantization, model.spec).layers)
 
 
 def _weights_of_branches(network: Network, model: Model, copied: set[str]) -> dict[str, np.ndarray]:

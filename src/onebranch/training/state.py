@@ -16,7 +16,7 @@ from onebranch.nn.network import Network
 from onebranch.spec.network import convert
 from onebranch.training import checkpoint, ema
 from onebranch.training.config import Config, Training, to_dict
-from onebranch.training.initialization import initialize_from
+from onebranch.training.initialization import initialize_from, round_to_8_bits
 from onebranch.training.objective import model_for
 from onebranch.training.optimizers import optimizer_of
 from onebranch.training.process import Process
@@ -67,7 +67,10 @@ def initial_state(config: Config, process: Process) -> State:
     torch.manual_seed(config.seed)
     network = Network(config.spec)
     if options.init_from:
-        initialize_from(network, file.read(catalogue.find(options.init_from)))
+        model = file.read(catalogue.find(options.init_from))
+        initialize_from(network, model)
+        if options.quantization_aware:
+            round_to_8_bits(network, model)
     if options.restorer and options.restorer_learns:
         wanted = "upscale", config.spec.scale, config.spec.colour
         network.restorer = model_for("restorer", options.restorer, wanted)
