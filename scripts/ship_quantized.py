@@ -1,6 +1,9 @@
 """Ship a model in 8 bits: quantize a shipped model, score it in integers, and put the file where it belongs.
 
-    python scripts/ship_quantized.py NAME [--calibrate MODELS_FOLDER] [--pictures N] [--data MODELS_FOLDER]
+    python scripts/ship_quantized.py NAME [--calibrate FOLDER] [--pictures N] [--data FOLDER] [--trained FILE]
+
+With --trained, the weights are those of a model from quantization-aware training that started from the
+shipped NAME-int8, whose scales are kept; the loss is measured against NAME all the same.
 
 Reads the shipped model NAME and writes src/onebranch/data/models/NAME-int8.safetensors with its scores and,
 in its record of quantization, its loss on the first of its task's sets whose name is in `LOSS`.
@@ -11,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onebranch import save
+from onebranch import merge, save
 from onebranch.model.catalogue import MODELS_FOLDER, load
-from onebranch.model.file import Model
+from onebranch.model.file import Model, read
 from onebranch.quantization.calibration import DEFAULT_PICTURES, read_crops
-from onebranch.quantization.layers import quantize
+from onebranch.quantization.layers import quantize, quantize_with_scales
 from onebranch.quantization.loss import integer_scores, loss_on_folder, with_loss
 from ship_model import DEGRADED_SETS, SCORES, degraded_entry, entry_of
 
@@ -36,10 +39,16 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, default=SHARED / "train")
     parser.add_argument("--pictures", type=int, default=DEFAULT_PICTURES)
     parser.add_argument("--data", type=Path, default=SHARED / "val")
+    parser.add_argument("--trained", type=Path)
     arguments = parser.parse_args()
     model = load(arguments.name)
-    crops = read_crops(arguments.calibrate, model.spec, arguments.pictures)
-    quantized = quantize(model, crops, print)
+    if arguments.trained:
+        trained, _ = merge(read(arguments.trained))
+        quantized = quantize_with_scales(trained, load(f"{arguments.name}-int8"))
+    else:
+        crops = read_crops(arguments.calibrate, model.spec, arguments.pictures)
+        quantized = quantize(model, crops, print)
+    quantized = replace(quantized, name=model.name)
     options = LOSS[model.spec.task]
     rest = {key: value for key, value in options.items() if key != "data"}
     loss = loss_on_folder(model, quantized, arguments.data / options["data"], **rest)

@@ -1,6 +1,7 @@
 """Quantizing: exact equalization, ranges and rounding that lose least, crops, and what the whole loses."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,27 @@ def test_the_command_writes_what_runs_and_says_what_it_lost(tmp_path, run: Comma
     assert quantized.quantization["calibration"]["data"] == "set"
     assert all(name in done.output for name in ("head", "blocks.1", "tail")) and "a loss of" in done.output
     assert "exists; choose another name" in run.refused(*arguments)
+
+
+def test_the_command_keeps_the_scales_of_a_quantized_model(tmp_path, run: CommandLine) -> None:
+    (tmp_path / "set").mkdir()
+    folder, model = a_folder(tmp_path / "set"), small()
+    first, trained, out = (tmp_path / f"{name}.safetensors" for name in ("first", "trained", "out"))
+    save(quantize(model, smooth_crops(model.spec, 4)), first)
+    save(replace(model, weights={name: value + F(1e-3) for name, value in model.weights.items()}), trained)
+    run("quantize", trained, "--calibrate", folder, "--scales", first, "-o", out)
+    kept = read(out)
+    assert kept.quantization["layers"] == read(first).quantization["layers"]
+    for layer in quantization_of(kept.quantization, kept.spec).layers[1:]:
+        steps = np.array(layer.weight_scales)[:, None, None, None]
+        levels = kept.weights[f"{layer.name}.branches.0.0.weight"] / steps
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+        wanted = np.clip((model.weights[f"{layer.name}.branches.0.0.weight"] + F(1e-3)) / steps, -127, 127)
+        assert np.abs(levels - wanted).max() <= 0.501
+    refused = run.refused(
+        "quantize", trained, "--calibrate", folder, "--scales", "photo-x2", "-o", out, "--overwrite"
+    )
+    assert "photo-x2 has no scales to keep" in refused
 
 
 def test_the_command_measures_on_a_folder(tmp_path, run: CommandLine) -> None:

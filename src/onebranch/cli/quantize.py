@@ -19,6 +19,7 @@ RELIABLE_PICTURES = 16
 @click.option("--calibrate", required=True, help="Folder of calibration pictures, apart from any test set.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output model file.")
 @click.option("--pictures", type=int, default=128, show_default=True, help="Use at most this many of them.")
+@click.option("--scales", help="Quantized model whose scales to keep (after quantization-aware training).")
 @click.option("--evaluate", "data", help="Folder to measure the loss on  [default: held-out pictures]")
 @click.option("--sigma", type=float, help="Noise for that measurement, in grey levels (denoising models).")
 @click.option("--then", help="Model that enlarges the result again, in floats, before it is measured.")
@@ -28,6 +29,7 @@ def command(
     calibrate: str,
     out: Path,
     pictures: int,
+    scales: str | None,
     data: str | None,
     sigma: float | None,
     then: str | None,
@@ -64,9 +66,16 @@ def command(
         )
     with ProgressLine("reading") as status:
         quantized, loss = quantize(
-            model, calibrate, pictures=pictures, data=data, sigma=sigma, then=then, report=status.update
+            model,
+            calibrate,
+            pictures=pictures,
+            scales=scales,
+            data=data,
+            sigma=sigma,
+            then=then,
+            report=status.update,
         )
-    used = (quantized.quantization or {})["calibration"]["crops"]
+    used = (quantized.quantization or {})["calibration"].get("crops", RELIABLE_PICTURES)
     if used < RELIABLE_PICTURES:
         click.echo(
             f"calibrated on {counted_noun(used, 'picture')};"

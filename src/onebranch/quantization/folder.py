@@ -21,6 +21,7 @@ def quantize(
     calibrate: str | os.PathLike[str],
     *,
     pictures: int = DEFAULT_PICTURES,
+    scales: Model | str | os.PathLike[str] | None = None,
     data: str | os.PathLike[str] | None = None,
     sigma: float | None = None,
     then: str | os.PathLike[str] | Model | None = None,
@@ -30,11 +31,12 @@ def quantize(
 
     model: a `Model`, the name of a shipped model, a file, or a third-party chain of convolutions such as
     Compact (an ONNX file, or PyTorch weights; see `quantization.third_party.as_model`). calibrate: a folder
-    of pictures, of which at most `pictures` are used. data: a folder on which the loss is measured; by
-    default a quarter of the calibration pictures is held out for that. sigma: noise in grey levels for that
-    measurement, for denoising models. then: a model that enlarges the result of a downscaling model before it
-    is compared. report: called with the current step and the completed share, which ends at 1. The new
-    model runs in integers in precision "int8", and in floats otherwise.
+    of pictures, of which at most `pictures` are used. scales: a quantized model whose scales and zero points
+    are kept, for a model that was trained with them (`training.quantization_aware`). data: a folder on which
+    the loss is measured; by default a quarter of the calibration pictures is held out for that. sigma: noise
+    in grey levels for that measurement, for denoising models. then: a model that enlarges the result of a
+    downscaling model before it is compared. report: called with the current step and the completed share,
+    which ends at 1. The new model runs in integers in precision "int8", and in floats otherwise.
 
     Raises OnebranchError if the network cannot run in integers, if a folder has no readable pictures, if
     `data` and `calibrate` are the same folder, or if `sigma` or `then` is given without `data`.
@@ -59,7 +61,10 @@ def quantize(
     progress = never_falling(report)
     crops = read_crops(calibrate, original.spec, pictures, part_of(progress, 0, READ_SHARE))
     calibration, rest = held_out(crops) if data is None else (crops, [])
-    quantized = layers.quantize(original, calibration, part_of(progress, READ_SHARE, QUANTIZED_SHARE))
+    if scales is None:
+        quantized = layers.quantize(original, calibration, part_of(progress, READ_SHARE, QUANTIZED_SHARE))
+    else:
+        quantized = layers.quantize_with_scales(original, as_model(scales))
     measuring = part_of(progress, QUANTIZED_SHARE, 1)
     if data is None:
         loss = loss_on_crops(original, quantized, rest, measuring)

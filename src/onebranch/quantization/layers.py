@@ -18,7 +18,15 @@ from onebranch.quantization.equalization import Extent, equalized, equalizing_sc
 from onebranch.quantization.ranges import best_quant_params
 from onebranch.quantization.rounding import Products, rounded_weights
 from onebranch.spec.network import NetworkSpec
-from onebranch.spec.quantization import Quantization, QuantizedLayer, QuantParams, needs_raw, reason_against
+from onebranch.spec.quantization import (
+    MAX_WEIGHT_LEVEL,
+    Quantization,
+    QuantizedLayer,
+    QuantParams,
+    needs_raw,
+    quantization_of,
+    reason_against,
+)
 
 EQUALIZATIONS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1e-3))
 """Pairs: strength of equalization, share of each picture's values that it treats as outliers.
@@ -81,13 +89,41 @@ def quantize(model: Model, crops: Sequence[Crop], progress: StepProgress = no_pr
         "outliers": EQUALIZATIONS[best][1],
         "tail_error": errors[best] ** 0.5,
     }
-    return _quantized(model, attempts[best], calibration)
+    return _quantized(model, attempts[best].weights, attempts[best].layers, calibration)
 
 
-def _quantized(model: Model, best: Attempt, calibration: dict[str, Any]) -> Model:
-    weights = {name: value.astype(np.float32) for name, value in best.weights.items()}
-    plain = replace(model, weights=weights, merge=None, scores={}, quantization=None)
-    record = Quantization(version=1, layers=best.layers, weights=fingerprint(plain), calibration=calibration)
+def quantize_with_scales(model: Model, quantized: Model) -> Model:
+    """The model in 8 bits with the scales and zero points of another; weights are rounded to nearest.
+
+    For models from quantization-aware training, which has computed with these scales. Raises OnebranchError
+    if `quantized` has no record of quantization, or one that does not fit the model's network.
+    """
+    if quantized.quantization is None:
+        raise OnebranchError(
+            f"{quantized.name or 'the model'} has no scales to keep, because it is not quantized; name a"
+            " quantized model, or leave the scales to be chosen"
+        )
+    layers = quantization_of(quantized.quantization, model.spec).layers
+    weights = dict(model.weights)
+    for layer in layers:
+        if layer.weight_scales is not None:
+            name = f"{layer.name}.branches.0.0.weight"
+            steps = np.array(layer.weight_scales)[:, None, None, None]
+            levels = np.clip(np.rint(weights[name] / steps), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
+            weights[name] = levels * steps
+    return _quantized(model, weights, layers, {"scales": quantized.name})
+
+
+def _quantized(
+    model: Model,
+    weights: Mapping[str, Floats],
+    layers: tuple[QuantizedLayer, ...],
+    calibration: dict[str, Any],
+) -> Model:
+    """The model with rounded weights and their record."""
+    rounded = {name: value.astype(np.float32) for name, value in weights.items()}
+    plain = replace(model, weights=rounded, merge=None, scores={}, quantization=None)
+    record = Quantization(version=1, layers=layers, weights=fingerprint(plain), calibration=calibration)
     return replace(plain, quantization=plain_record(record))
 
 
