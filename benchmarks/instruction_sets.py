@@ -52,8 +52,11 @@ INT8_OVER_OPENVINO = {"avx2-vnni": 1.6, "avx2": 1.2}
 WIDE_INT8_OVER_OPENVINO, FP32_OVER_ONNXRUNTIME = 1.2, 2.0
 """Goals with AVX-512: int8 over OpenVINO at 16 x 64; fp32 over ONNX Runtime at 10 x 32."""
 
+VECTORS_OF_BYTES = ("avx512-vnni", "avx512-bf16")
+"""The sets of AVX-512 whose products of bytes are vectors; AMX has eight times their peak."""
+
 PEAK_SHARES = {"4 x 16": 70.0, "10 x 32": 80.0}
-"""Goals with AVX-512 and VNNI: percent of the measured int8 peak."""
+"""Goals of these sets: percent of the measured int8 peak."""
 
 
 @dataclass(frozen=True)
@@ -191,14 +194,14 @@ def _goals_of(row: SetRow) -> Iterator[Target | None]:
     if row.shape == "4 x 16" and row.instructions in INT8_OVER_OPENVINO:
         wanted = INT8_OVER_OPENVINO[row.instructions]
         yield _goal(f"{name}: int8 over OpenVINO int8", wanted, row.over_openvino("int8"))
-    if row.instructions not in ("avx512-vnni", "avx512-bf16"):
+    if row.instructions not in (*VECTORS_OF_BYTES, "avx512-amx"):
         return
     if row.shape == "16 x 64":
         over = row.over_openvino("int8")
         yield _goal(f"{name}: int8 over OpenVINO int8", WIDE_INT8_OVER_OPENVINO, over)
     if row.shape == "10 x 32":
         yield _goal(f"{name}: fp32 over {BASELINE}", FP32_OVER_ONNXRUNTIME, row.over_onnxruntime("fp32"))
-    if row.shape in PEAK_SHARES and "int8" in row.peak_shares:
+    if row.shape in PEAK_SHARES and "int8" in row.peak_shares and row.instructions in VECTORS_OF_BYTES:
         share = 100 * row.peak_shares["int8"]
         yield Target(f"{name}: int8, of the int8 peak", PEAK_SHARES[row.shape], share, " %")
 

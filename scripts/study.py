@@ -31,6 +31,11 @@ VALIDATIONS = 20
 RESAMPLINGS = 10_000
 """Bootstrap resamplings of the seeds."""
 
+SHOWN_DECIBELS = 3.0
+"""The height of the plot, down from the best curve's end."""
+
+DASHES = ("-", "--", ":", "-.")
+
 NO_RUNS = "No run of the study is finished yet."
 
 BEGIN, END = "<!-- begin: made by make study -->", "<!-- end: made by make study -->"
@@ -231,24 +236,43 @@ def draw(measured: dict[str, dict[str, dict[int, Curve]]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(
         1, len(measured), figsize=(6.5 * len(measured), 4.5), layout="constrained", squeeze=False
     )
-    colours = {arm: f"C{number}" for number, arm in enumerate(read_study()["arms"])}
+    styles = line_styles(read_study()["arms"])
     for axis, (pixels, curves) in zip(axes[0], measured.items(), strict=True):
         for arm, by_seed in curves.items():
             minutes, psnr = together(by_seed.values())
-            axis.plot(minutes, psnr.mean(0), color=colours[arm], label=arm, linewidth=1.4)
-            axis.fill_between(minutes, psnr.min(0), psnr.max(0), color=colours[arm], alpha=0.15, linewidth=0)
+            colour, dashes = styles[arm]
+            axis.plot(minutes, psnr.mean(0), color=colour, linestyle=dashes, label=arm, linewidth=1.4)
+            axis.fill_between(minutes, psnr.min(0), psnr.max(0), color=colour, alpha=0.12, linewidth=0)
         axis.set(
             title=f"{pixels} pixels", xlabel="core-minutes", ylabel="validation PSNR in dB", xscale="log"
         )
+        best = max(max(curve.psnr) for by_seed in curves.values() for curve in by_seed.values())
+        axis.set_ylim(best - SHOWN_DECIBELS, best + 0.1)
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def line_styles(arms: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """A colour and dashes for each arm: one colour for the same branches, other dashes for other settings."""
+    seen: list[list[Any]] = []
+    styles = {}
+    for arm, settings in arms.items():
+        same = next((each for each in seen if each[0] == settings["branches"]), None)
+        if same is None:
+            seen.append(same := [settings["branches"]])
+        same.append(arm)
+        styles[arm] = f"C{seen.index(same)}", DASHES[len(same) - 2]
+    return styles
 
 
 def together(curves: Iterable[Curve]) -> tuple[np.ndarray, np.ndarray]:

@@ -57,6 +57,8 @@ def test_ratios_say_how_many_times_faster_the_engine_is():
             {"fp32 over ONNX Runtime": (2, 3, True), "int8, of the int8 peak": (80, 50, False)},
         ),
         ("16 x 64", "avx512-vnni", {"int8 over OpenVINO int8": (1.2, 1.5, True)}),
+        ("16 x 64", "avx512-amx", {"int8 over OpenVINO int8": (1.2, 1.5, True)}),
+        ("4 x 16", "avx512-amx", {}),
     ],
 )
 def test_each_set_has_its_goals(shape, instructions, expected):
