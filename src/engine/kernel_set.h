@@ -77,20 +77,28 @@ enum class Arithmetic { Fused, Strict, BFloat16, Int8, Int16 };
 // The number of rows of a tile of AMX, and of cells in each of its rows.
 constexpr int TILE_SIZE = 16;
 
-// The weights of a convolution for products of tiles; see tile_sums in kernels.h. The planes of all rows of
-// the kernel, one after another, are read in `steps` tiles of `depth` planes for each column of the kernel.
-// If they are no multiple of `depth`, the last tile begins earlier and has zeros for what the one before it
-// has read. Example: 3 rows of 6 groups are 18 planes: two steps of 9. 3 rows of 7 groups are 21 planes: two
-// steps of 11, the planes 0 to 10 and 10 to 20.
+// The weights of a convolution for products of tiles; see tile_sums in tiles.h. For each column of the
+// kernel, planes of the input are read in steps of `depth` planes. If they are no multiple of `depth`, the
+// last step begins earlier and has zeros for what the one before it has read.
+//
+// Sums of integers do not depend on their order: there, the planes of all rows of the kernel are one sequence
+// (row_steps = 0), and the rows may be rotated in memory. Example: 3 rows of 6 groups are 18 planes: two
+// steps of
+// 9. 3 rows of 7 groups are 21 planes: two steps of 11, the planes 0 to 10 and 10 to 20.
+//
+// Sums of floats are taken row by row, in the order of the kernel's rows, so that they do not depend on where
+// a row lies: row_steps steps for each. Example: 3 rows of 20 groups: two steps of 10 for each row, six in
+// all.
 struct TileWeights {
-    int steps = 0, depth = 0;
+    int steps = 0, depth = 0, row_steps = 0;
     // [rotation of the rows][block of 16 channels][column][step][channel][16 cells]
     const int32_t *weights = nullptr;
-    const int32_t *initial_sums = nullptr;  // [block of 16 channels][channel][16 pixels], float32 or int32
+    const int32_t *initial_sums = nullptr;  // [block of 16 channels][channel][16 cells], float32 or int32
 
-    // The first plane of a step.
+    // The first of the planes that a step reads, of `planes`: those of a row, or of all rows.
     int first_plane(int step, int planes) const {
-        return step * depth < planes - depth ? step * depth : planes - depth;
+        const int first = (row_steps ? step % row_steps : step) * depth;
+        return first < planes - depth ? first : planes - depth;
     }
 };
 

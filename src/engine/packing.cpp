@@ -89,18 +89,21 @@ void pack_direct(PackedLayer &packed, const KernelSet &set) {
 }
 
 // Packs the weights a second time, for products of tiles: for every rotation of the kernel's rows, block of
-// 16 output channels, column and step, a tile of 16 output channels by `depth` planes. If the planes are no
-// multiple of the steps' depth, the weights of planes that two steps read are zero in the second. Example: 3
-// rows of 7 groups, rotation 1: plane 0 is group 0 of the kernel's row 1, plane 20 is group 6 of its row 0;
-// step 1 begins with plane 10, which step 0 has read already.
+// 16 output channels, column and step, a tile of 16 output channels by `depth` planes (see TileWeights).
+// Example: int8, 3 rows of 7 groups, rotation 1: plane 0 is group 0 of the kernel's row 1, plane 20 is group
+// 6 of its row 0; step 1 begins with plane 10, which step 0 has read already and whose weights are zero
+// there.
 void pack_tiles(PackedLayer &packed) {
     const Layer &layer = *packed.layer;
-    const int groups = packed.channel_groups, planes = layer.rows * groups;
+    const bool by_row = packed.arithmetic != Arithmetic::Int8;
+    const int groups = packed.channel_groups, planes = by_row ? groups : layer.rows * groups;
+    const int sequence_steps = (planes + TILE_SIZE - 1) / TILE_SIZE, rotations = by_row ? 1 : layer.rows;
     const int blocks = (packed.out + TILE_SIZE - 1) / TILE_SIZE;
     TileWeights &tiles = packed.tiles;
-    tiles.steps = (planes + TILE_SIZE - 1) / TILE_SIZE;
-    tiles.depth = (planes + tiles.steps - 1) / tiles.steps;
-    packed.tile_weights = Buffer<int32_t>(uint64_t(layer.rows) * uint64_t(blocks) * uint64_t(layer.columns) *
+    tiles.row_steps = by_row ? sequence_steps : 0;
+    tiles.steps = by_row ? layer.rows * sequence_steps : sequence_steps;
+    tiles.depth = (planes + sequence_steps - 1) / sequence_steps;
+    packed.tile_weights = Buffer<int32_t>(uint64_t(rotations) * uint64_t(blocks) * uint64_t(layer.columns) *
                                           uint64_t(tiles.steps) * TILE_SIZE * TILE_SIZE);
     packed.tile_initial_sums = Buffer<int32_t>(uint64_t(blocks) * TILE_SIZE * TILE_SIZE);
     tiles.weights = packed.tile_weights.data();
@@ -110,15 +113,16 @@ void pack_tiles(PackedLayer &packed) {
     for (int o = 0; o < packed.out; o++)
         std::fill_n(packed.tile_initial_sums.data() + size_t(o) * TILE_SIZE, TILE_SIZE,
                     packed.initial_sums[o]);
-    for (int rotation = 0; rotation < layer.rows; rotation++)
+    for (int rotation = 0; rotation < rotations; rotation++)
         for (int block = 0; block < blocks; block++)
             for (int l = 0; l < layer.columns; l++)
                 for (int s = 0; s < tiles.steps; s++)
                     for (int o = 0; o < TILE_SIZE; o++, to += TILE_SIZE)
                         for (int k = 0; k < tiles.depth; k++) {
                             const int plane = tiles.first_plane(s, planes) + k;
-                            const int row = (plane / groups + rotation) % layer.rows;
-                            if (plane >= s * tiles.depth)
+                            const int row =
+                                by_row ? s / sequence_steps : (plane / groups + rotation) % layer.rows;
+                            if (plane >= s % sequence_steps * tiles.depth)
                                 to[k] = weight_cell(packed, block * TILE_SIZE + o, plane % groups, row, l);
                         }
 }

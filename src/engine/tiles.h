@@ -126,15 +126,17 @@ struct TileOutputs {
 };
 
 // What all tiles of a block of 16 output channels have in common. weights: of the rotation and the block. in:
-// plane 0 of the row that comes first.
+// plane 0 of the row that comes first in memory, if all rows are one sequence of planes.
 struct TileBlock {
     const Convolution &c;
     const int32_t *weights, *in, *initial_sums;
     int block;
     // The first cell of a step's planes.
     const int32_t *input(int step) const {
-        return in + ptrdiff_t(c.tiles->first_plane(step, c.rows * c.channel_groups)) * ptrdiff_t(c.stride) *
-                        MAX_PHASES;
+        const TileWeights &tiles = *c.tiles;
+        const int planes = tiles.row_steps ? c.channel_groups : c.rows * c.channel_groups;
+        const int32_t *from = tiles.row_steps ? c.row[step / tiles.row_steps] : in;
+        return from + ptrdiff_t(tiles.first_plane(step, planes)) * ptrdiff_t(c.stride) * MAX_PHASES;
     }
     const int32_t *weights_of(int column, int step) const {
         return weights + (size_t(column) * size_t(c.tiles->steps) + size_t(step)) * CELLS_OF_TILE;
@@ -255,7 +257,7 @@ struct TileBf16 {
 // lies elsewhere.
 template <class S>
 void convolve_with_tiles(const Convolution &c) {
-    const int rotation = c.tiles ? rotation_of(c) : -1;
+    const int rotation = !c.tiles ? -1 : c.tiles->row_steps ? 0 : rotation_of(c);
     if (rotation < 0) return convolve<S>(c);
     assert(c.phases == MAX_PHASES && c.tiles->depth > 0 && c.tiles->depth <= TILE_SIZE && c.tiles->steps > 0);
     assert(c.arithmetic == Arithmetic::Int8 || c.arithmetic == Arithmetic::BFloat16);
