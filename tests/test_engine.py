@@ -226,18 +226,18 @@ def test_wide_networks_run(width: int) -> None:
 @pytest.mark.parametrize("instructions", SETS)
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=specs(), left_out=st.integers(1, 7), seed=seeds)
-def test_a_row_does_not_depend_on_rows_beyond_its_reach(
+def test_a_row_does_not_depend_on_rows_beyond_the_receptive_field(
     instructions: str, precision: str, spec: NetworkSpec, left_out: int, seed: int
 ) -> None:
     """The same bits, whether a picture begins `left_out` rows higher or not, where neither border is near."""
     assume(spec.task != "downscale")
     model = quantized(model_of(spec, seed), seed)
     runtime = EngineRuntime(model, 1, precision, instructions=instructions)
-    reach = sum(block.parsed[0].radius[0] for block in spec.all_blocks) + 2  # and the picture residual's
-    picture = picture_of(spec, (2 * reach + 9 + left_out, 37), seed)
+    radius = sum(block.parsed[0].radius[0] for block in spec.all_blocks) + 2  # and the picture residual's
+    picture = picture_of(spec, (2 * radius + 9 + left_out, 37), seed)
     scale = spec.scale if spec.task == "upscale" else 1
-    whole = runtime.run(picture)[:, :, scale * (left_out + reach) :]
-    lower = runtime.run(np.ascontiguousarray(picture[:, :, left_out:]))[:, :, scale * reach :]
+    whole = runtime.run(picture)[:, :, scale * (left_out + radius) :]
+    lower = runtime.run(np.ascontiguousarray(picture[:, :, left_out:]))[:, :, scale * radius :]
     np.testing.assert_array_equal(lower, whole)
 
 
