@@ -252,9 +252,9 @@ struct TileBf16 {
     }
 };
 
-// One row of a convolution: by products of tiles where its weights are packed for them and its rows lie one
-// after another, else as in the other sets. The first and last rows of a picture read a row of zeros that
-// lies elsewhere.
+// One row of a convolution: by products of tiles where its weights are packed for them, else as in the other
+// sets. So are rows of int8 that do not lie one after another: the first and last rows of a picture read a
+// row of zeros that lies elsewhere.
 template <class S>
 void convolve_with_tiles(const Convolution &c) {
     const int rotation = !c.tiles ? -1 : c.tiles->row_steps ? 0 : rotation_of(c);
