@@ -32,7 +32,7 @@ RESAMPLINGS = 10_000
 """Bootstrap resamplings of the seeds."""
 
 SHOWN_DECIBELS = 3.0
-"""The height of the plot, down from the best curve's end."""
+"""The height of the plot, down from the highest value of a curve."""
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -271,7 +271,7 @@ def line_styles(arms: dict[str, Any]) -> dict[str, tuple[str, str]]:
         if same is None:
             seen.append(same := [settings["branches"]])
         same.append(arm)
-        styles[arm] = f"C{seen.index(same)}", DASHES[len(same) - 2]
+        styles[arm] = f"C{seen.index(same)}", DASHES[(len(same) - 2) % len(DASHES)]
     return styles
 
 

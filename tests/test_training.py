@@ -611,7 +611,21 @@ def test_a_quantization_aware_run_rounds_and_resumes_bit_for_bit(pictures, tmp_p
 def test_a_quantization_aware_run_needs_a_quantized_model(pictures, tmp_path):
     with pytest.raises(OnebranchError, match=r"needs 'training\.init_from', a quantized model"):
         settings(pictures, tmp_path, quantization_aware=True)
+    for mistake, message in {
+        "forward": "leave out 'training.forward'",
+        "precision": "bfloat16 is too coarse",
+    }.items():
+        value = {"forward": "branches", "precision": "bfloat16"}[mistake]
+        with pytest.raises(OnebranchError, match=message):
+            settings(pictures, tmp_path, quantization_aware=True, init_from="x", **{mistake: value})
     network = {"width": 16, "depth": 4, "residual": "nearest", "branches": ("3x3",)}
+    config = settings(pictures, tmp_path, network, quantization_aware=True, init_from="photo-x2-int8")
+    with pytest.raises(OnebranchError, match="needs a network with the task, scale"):
+        train(
+            msgspec.structs.replace(config, network=msgspec.structs.replace(config.network, scale=4)),
+            tmp_path / "other-scale",
+            shown=False,
+        )
     config = settings(pictures, tmp_path, network, quantization_aware=True, init_from="photo-x2")
     with pytest.raises(OnebranchError, match="photo-x2 is not quantized; quantize it first"):
         train(config, tmp_path / "run", shown=False)

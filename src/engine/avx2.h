@@ -112,9 +112,10 @@ struct Avx2 {
         I weight;
         asm volatile(OB_CHANNEL("", "%0", "%1", "%2") OB_CHANNEL("4", "%3", "%4", "%5")
                          OB_CHANNEL("8", "%6", "%7", "%8") OB_CHANNEL("12", "%9", "%10", "%11")
-                     : "+x"(sum[0][0]), "+x"(sum[0][1]), "+x"(sum[0][2]), "+x"(sum[1][0]), "+x"(sum[1][1]),
-                       "+x"(sum[1][2]), "+x"(sum[2][0]), "+x"(sum[2][1]), "+x"(sum[2][2]), "+x"(sum[3][0]),
-                       "+x"(sum[3][1]), "+x"(sum[3][2]), [weight] "=&x"(weight)
+                     : "+&x"(sum[0][0]), "+&x"(sum[0][1]), "+&x"(sum[0][2]), "+&x"(sum[1][0]),
+                       "+&x"(sum[1][1]), "+&x"(sum[1][2]), "+&x"(sum[2][0]), "+&x"(sum[2][1]),
+                       "+&x"(sum[2][2]), "+&x"(sum[3][0]), "+&x"(sum[3][1]),
+                       "+&x"(sum[3][2]), [weight] "=&x"(weight)
                      : [in0] "x"(in[0]), [in1] "x"(in[1]), [in2] "x"(in[2]), [weights] "r"(weights));
 #undef OB_CHANNEL
     }

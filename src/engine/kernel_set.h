@@ -78,17 +78,17 @@ enum class Arithmetic { Fused, Strict, BFloat16, Int8, Int16 };
 constexpr int TILE_SIZE = 16;
 
 // The weights of a convolution for products of tiles; see tile_sums in tiles.h. For each column of the
-// kernel, planes of the input are read in steps of `depth` planes. If they are no multiple of `depth`, the
-// last step begins earlier and has zeros for what the one before it has read.
+// kernel, planes of the input are read in steps of `depth` planes. If the number of planes is not a multiple
+// of `depth`, the last step overlaps the one before; the weights of planes that are read twice are zero
+// there.
 //
 // Sums of integers do not depend on their order: there, the planes of all rows of the kernel are one sequence
 // (row_steps = 0), and the rows may be rotated in memory. Example: 3 rows of 6 groups are 18 planes: two
-// steps of
-// 9. 3 rows of 7 groups are 21 planes: two steps of 11, the planes 0 to 10 and 10 to 20.
+// steps of 9. 3 rows of 7 groups are 21 planes: two steps of 11, the planes 0 to 10 and 10 to 20.
 //
 // Sums of floats are taken row by row, in the order of the kernel's rows, so that they do not depend on where
-// a row lies: row_steps steps for each. Example: 3 rows of 20 groups: two steps of 10 for each row, six in
-// all.
+// a row lies: row_steps steps for each row, and one rotation. Example: 3 rows of 20 groups: two steps of 10
+// for each row, six in all.
 struct TileWeights {
     int steps = 0, depth = 0, row_steps = 0;
     // [rotation of the rows][block of 16 channels][column][step][channel][16 cells]

@@ -317,8 +317,7 @@ OB_INLINE void finish(const Epilogue &e, typename S::F (&f)[O], int channel, int
 
 // ---- direct convolution ----
 
-// True if S computes the products of O output channels and P vectors of bytes in one statement, and A are
-// bytes.
+// True if S has dot_bytes_4x3, and A is Int8<S>.
 template <class S, class A, class = void>
 constexpr bool HAS_DOT_BYTES_4X3 = false;
 template <class S>

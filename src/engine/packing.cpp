@@ -250,8 +250,8 @@ bool fits_winograd(const Layer &layer) {
     return layer.rows == 3 && layer.columns == 3 && layer.in >= 8 && layer.out >= 4;
 }
 
-// True for a layer that runs by products of tiles, where the set has them. Larger kernels would need too much
-// memory for the rotations of their rows.
+// True for a layer that runs by products of tiles, where the set has them. The 8-bit weights of larger
+// kernels would need too much memory, because they are packed for every rotation of the rows.
 bool fits_tiles(const Layer &layer, Cell in_cell, const KernelSet &set) {
     return set.tiles && in_cell != Cell::Float32 && layer.rows <= MAX_TILE_ROWS;
 }

@@ -23,7 +23,8 @@ struct PackedLayer {
     Buffer<int32_t> weights, initial_sums;
     std::vector<float> bias, multiplier, slope;
     bool sloped = false;
-    // For sets with products of tiles, beside `weights`, which serve the rows that they do not fit.
+    // For sets with products of tiles. int8: `weights` serves the rows that do not lie one after another;
+    // bfloat16 does not use it.
     Buffer<int32_t> tile_weights, tile_initial_sums;
     TileWeights tiles;  // without steps: none
 };

@@ -58,13 +58,14 @@ def quantize(
             f"data and calibrate are both '{calibrate}'; the loss is measured on other pictures"
         )
     original = as_model(model)
+    kept = None if scales is None else as_model(scales)
     progress = never_falling(report)
     crops = read_crops(calibrate, original.spec, pictures, part_of(progress, 0, READ_SHARE))
     calibration, rest = held_out(crops) if data is None else (crops, [])
-    if scales is None:
+    if kept is None:
         quantized = layers.quantize(original, calibration, part_of(progress, READ_SHARE, QUANTIZED_SHARE))
     else:
-        quantized = layers.quantize_with_scales(original, as_model(scales))
+        quantized = layers.quantize_with_scales(original, kept)
     measuring = part_of(progress, QUANTIZED_SHARE, 1)
     if data is None:
         loss = loss_on_crops(original, quantized, rest, measuring)

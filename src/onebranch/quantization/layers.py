@@ -95,7 +95,8 @@ def quantize(model: Model, crops: Sequence[Crop], progress: StepProgress = no_pr
 def quantize_with_scales(model: Model, quantized: Model) -> Model:
     """The model in 8 bits with the scales and zero points of another; weights are rounded to nearest.
 
-    For models from quantization-aware training, which has computed with these scales. Raises OnebranchError
+    For models from quantization-aware training, which has computed with these scales. The record keeps their
+    calibration and names the SHA-256 of the quantized model's weights (`scales_from`). Raises OnebranchError
     if `quantized` has no record of quantization, or one that does not fit the model's network.
     """
     if quantized.quantization is None:
@@ -111,7 +112,8 @@ def quantize_with_scales(model: Model, quantized: Model) -> Model:
             steps = np.array(layer.weight_scales)[:, None, None, None]
             levels = np.clip(np.rint(weights[name] / steps), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
             weights[name] = levels * steps
-    return _quantized(model, weights, layers, {"scales": quantized.name})
+    calibration = {**quantized.quantization.get("calibration", {}), "scales_from": fingerprint(quantized)}
+    return _quantized(model, weights, layers, calibration)
 
 
 def _quantized(

@@ -340,15 +340,30 @@ def _check_name(name: str) -> None:
         )
 
 
+def _check_quantization_aware(training: Training) -> None:
+    if not training.quantization_aware:
+        return
+    if training.init_from is None:
+        raise OnebranchError(
+            "config: 'training.quantization_aware' needs 'training.init_from', a quantized model whose"
+            " scales it takes"
+        )
+    if training.forward == "branches":
+        raise OnebranchError(
+            "config: 'training.quantization_aware' rounds merged kernels; leave out 'training.forward'"
+        )
+    if training.precision == "bfloat16":
+        raise OnebranchError(
+            "config: 'training.quantization_aware' needs 'training.precision' = \"float32\" or \"float64\":"
+            " bfloat16 is too coarse for 256 levels"
+        )
+
+
 def _check_combinations(config: Config) -> None:
     training, data, task = config.training, config.data, config.network.task
     if data.sigma[1] < data.sigma[0]:
         raise OnebranchError(f"config: 'data.sigma' must be [lowest, highest], not {list(data.sigma)}")
-    if training.quantization_aware and (training.init_from is None or training.forward == "branches"):
-        raise OnebranchError(
-            "config: 'training.quantization_aware' needs 'training.init_from', a quantized model, and merged"
-            " kernels (leave out 'training.forward')"
-        )
+    _check_quantization_aware(training)
     if training.restorer and task != "downscale":
         raise OnebranchError("config: 'training.restorer' is for task 'downscale'; leave it out")
     if training.restorer_learns and not training.restorer:

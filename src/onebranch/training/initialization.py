@@ -49,14 +49,25 @@ def initialize_from(network: Network, model: Model) -> tuple[str, ...]:
 def round_to_8_bits(network: Network, model: Model) -> None:
     """Let a network compute in 8 bits while it is trained, with the scales of a quantized model.
 
-    Raises OnebranchError if the model is not quantized.
+    Raises OnebranchError if the model is not quantized, or if it is another network.
     """
     if model.quantization is None:
         raise OnebranchError(
             f"config: 'training.quantization_aware' takes its scales from 'training.init_from', and"
             f" {model.name or 'that model'} is not quantized; quantize it first (onebranch quantize)"
         )
+    if _computed_alike(network.spec) != _computed_alike(model.spec):
+        raise OnebranchError(
+            "config: 'training.quantization_aware' needs a network with the task, scale, widths, activations"
+            " and skips of the quantized model in 'training.init_from'"
+        )
     network.round_to_8_bits(quantization_of(model.quantization, model.spec).layers)
+
+
+def _computed_alike(spec: NetworkSpec) -> tuple[object, ...]:
+    """What two networks have in common whose layers' outputs have the same shapes and meaning."""
+    blocks = tuple((block.width, block.activation) for block in spec.all_blocks)
+    return spec.task, spec.scale, spec.colour, spec.downsampling, spec.residual, spec.skips, blocks
 
 
 def _weights_of_branches(network: Network, model: Model, copied: set[str]) -> dict[str, np.ndarray]:
