@@ -19,16 +19,19 @@ def rounded_features(values: Tensor, params: QuantParams) -> Tensor:
     """
     scale, zero_point = params.scale, params.zero_point
     within = values.clamp(-zero_point * scale, (MAX_LEVEL - zero_point) * scale)
-    return _with_gradient_of(within, torch.round(within.detach() / scale) * scale)
+    return with_gradient_of(within, torch.round(within.detach() / scale) * scale)
 
 
 def rounded_kernel(weight: Tensor, scales: tuple[float, ...]) -> Tensor:
-    """A kernel (O, I, K, L) with every output channel rounded to multiples of its scale, in real units."""
+    """A kernel (O, I, K, L) with every output channel rounded to multiples of its scale, in real units.
+
+    Weights beyond 127 multiples become 127 multiples, and keep their gradient, so that they can return.
+    """
     steps = torch.tensor(scales, dtype=weight.dtype, device=weight.device)[:, None, None, None]
     levels = torch.round(weight.detach() / steps).clamp(-MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
-    return _with_gradient_of(weight, levels * steps)
+    return with_gradient_of(weight, levels * steps)
 
 
-def _with_gradient_of(values: Tensor, rounded: Tensor) -> Tensor:
+def with_gradient_of(values: Tensor, rounded: Tensor) -> Tensor:
     """`rounded`, with the gradient of `values`."""
     return values + (rounded - values).detach()

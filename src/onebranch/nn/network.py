@@ -64,7 +64,7 @@ class Network(nn.Module):
         """From now on, round kernels and feature maps to 8 bits, but let gradients pass (fake quantization).
 
         layers: the scales and zero points of head, blocks and tail, which stay as they are. Only kernels of
-        blocks in `merged` mode are rounded. Raises OnebranchError for another number of layers.
+        blocks in `merged` mode are rounded. Raises OnebranchError if the layers' names differ.
         """
         if [layer.name for layer in layers] != list(self.spec.names):
             raise OnebranchError("the record of quantization belongs to a network with other layers")

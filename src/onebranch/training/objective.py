@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from onebranch.errors import OnebranchError
 from onebranch.model import catalogue, file
+from onebranch.nn.fake_quantization import with_gradient_of
 from onebranch.nn.network import Network, load
 from onebranch.training.config import Config, Training
 from onebranch.training.process import Process
@@ -87,7 +88,7 @@ class Objective:
 def enlarged_again(restorer: Network, small: Tensor, shape: torch.Size) -> Tensor:
     """The reduced pictures rounded to 8 bits (gradient passed through), enlarged to the size in `shape`."""
     clipped = small.clamp(0, 1)
-    rounded = clipped + ((clipped * 255).round() / 255 - clipped).detach()
+    rounded = with_gradient_of(clipped, (clipped * 255).round() / 255)
     enlarged: Tensor = restorer(rounded)
     return enlarged[..., : shape[2], : shape[3]]
 
