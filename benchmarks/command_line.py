@@ -463,7 +463,17 @@ def training_command(rounds: int, as_json: bool) -> None:
     print_table(
         "Training on one thread, 16 crops of 48x48 (0.1: 32x32): million low-resolution pixels per second,"
         " and time per pixel over that of the plain network",
-        ("network", "version 0.1", "merged", "speedup", "over plain", "branches", "over plain"),
+        (
+            "network",
+            "version 0.1",
+            "merged",
+            "speedup",
+            "over plain",
+            "branches",
+            "over plain",
+            "bfloat16",
+            "speedup",
+        ),
         [
             (
                 row.network,
@@ -473,6 +483,8 @@ def training_command(rounds: int, as_json: bool) -> None:
                 f"{row.merged_ratio:.2f}",
                 f"{row.branches_megapixels:.3f}",
                 f"{row.branches_ratio:.2f}",
+                f"{row.bfloat16_megapixels:.3f}",
+                f"{row.bfloat16_speedup:.2f} x",
             )
             for row in rows
         ],

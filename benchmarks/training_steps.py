@@ -8,20 +8,32 @@ from torch import Tensor
 
 from onebranch.algebra.conv import Conv
 from onebranch.bench import ONE_RUN_EACH, median_ratio, time_interleaved
-from onebranch.nn.block import PRELU_COMPUTATIONS, Mode
+from onebranch.nn.block import Mode
 from onebranch.nn.network import Network
+from onebranch.nn.prelu import PRELU_COMPUTATIONS
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
-NETWORKS: dict[str, str | tuple[str, ...]] = {
-    "plain 3x3": "plain",
-    "sesr": "sesr",
-    "ecb": "ecb",
-    "4 branches": ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity"),
-    "5 branches": ("3x3*2 1x1", "3x3*2 1x1", "3x3*2 1x1", "3x3*2 1x1", "identity"),
+FOUR_BRANCHES = ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity")
+
+NETWORKS: dict[str, NetworkShorthand] = {
+    "plain 3x3": NetworkShorthand(task="upscale", branches="plain"),
+    "sesr": NetworkShorthand(task="upscale", branches="sesr"),
+    "ecb": NetworkShorthand(task="upscale", branches="ecb"),
+    "4 branches": NetworkShorthand(task="upscale", branches=FOUR_BRANCHES),
+    "5 branches": NetworkShorthand(
+        task="upscale", branches=("3x3*2 1x1", "3x3*2 1x1", "3x3*2 1x1", "3x3*2 1x1", "identity")
+    ),
+    "plain 5 x 32": NetworkShorthand(task="upscale", branches="plain", width=32, depth=5),
+    "4 branches, 5 x 32": NetworkShorthand(task="upscale", branches=FOUR_BRANCHES, width=32, depth=5),
 }
-"""Branches by name; every network is 4 x 16, x2, luma."""
+"""Networks by name, x2, luma; 4 blocks of 16 channels where the name says nothing else."""
+
+PLAIN_OF = {"4 branches, 5 x 32": "plain 5 x 32", "plain 5 x 32": "plain 5 x 32"}
+"""The plain network with which a network is compared, where it is not "plain 3x3"."""
 
 BATCH_SIZE = 16
+FORWARD_MODES: tuple[Mode, ...] = ("merged", "branches")
+
 OLD_PATCH_SIZE, PATCH_SIZE = 32, 48
 """Side of a crop in pixels: the default of version 0.1, and that of the recipes since."""
 
@@ -30,17 +42,20 @@ OLD_PATCH_SIZE, PATCH_SIZE = 32, 48
 class TrainingStepRow:
     """Millions of low-resolution pixels per second of one network, and the ratios of times per pixel.
 
-    old: as in version 0.1. merged: with merged kernels. branches: every branch runs. speedup: merged over
-    old. merged_ratio, branches_ratio: time per pixel over that of the plain network.
+    old: as in version 0.1. merged: with merged kernels. branches: every branch runs. bfloat16: merged, with
+    blocks in bfloat16. speedup: merged over old. merged_ratio, branches_ratio: time per pixel over that of
+    the plain network. bfloat16_speedup: bfloat16 over merged.
     """
 
     network: str
     old_megapixels: float
     merged_megapixels: float
     branches_megapixels: float
+    bfloat16_megapixels: float
     speedup: float
     merged_ratio: float
     branches_ratio: float
+    bfloat16_speedup: float
 
 
 def compare(
@@ -50,45 +65,51 @@ def compare(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        candidates = {}
-        for name, branches in NETWORKS.items():
-            candidates[f"{name} old"] = TrainingStep(branches, "merged", batch, patches[0], "relu", _OneByOne)
-            for mode in ("merged", "branches"):
-                for computation in PRELU_COMPUTATIONS:
-                    candidates[f"{name} {mode} {computation}"] = TrainingStep(
-                        branches, mode, batch, patches[1], computation
-                    )
+        candidates = _candidates(batch, patches)
         seconds = time_interleaved(candidates, rounds, ONE_RUN_EACH)
     finally:
         torch.set_num_threads(threads)
     pixels = batch * patches[0] ** 2, batch * patches[1] ** 2
-    computation = min(
-        PRELU_COMPUTATIONS, key=lambda computation: median(seconds[f"plain 3x3 merged {computation}"])
-    )
-    return [_row(name, seconds, pixels, computation) for name in NETWORKS]
+    return [_row(name, seconds, pixels) for name in NETWORKS]
 
 
-def _row(
-    name: str, seconds: dict[str, list[float]], pixels: tuple[int, int], computation: str
-) -> TrainingStepRow:
-    old, merged, branches, plain = (
-        seconds[key]
-        for key in (
-            f"{name} old",
-            f"{name} merged {computation}",
-            f"{name} branches {computation}",
-            f"plain 3x3 merged {computation}",
+def _candidates(batch: int, patches: tuple[int, int]) -> dict[str, "TrainingStep"]:
+    """Steps by network, mode and computation of PReLU."""
+    candidates = {}
+    for name, network in NETWORKS.items():
+        candidates[f"{name} old"] = TrainingStep(
+            network, StepOptions("merged", batch, patches[0], "relu"), _OneByOne
         )
+        for computation in PRELU_COMPUTATIONS:
+            for mode in FORWARD_MODES:
+                options = StepOptions(mode, batch, patches[1], computation)
+                candidates[f"{name} {mode} {computation}"] = TrainingStep(network, options)
+            options = StepOptions("merged", batch, patches[1], computation, bfloat16=True)
+            candidates[f"{name} bfloat16 {computation}"] = TrainingStep(network, options)
+    return candidates
+
+
+def _row(name: str, seconds: dict[str, list[float]], pixels: tuple[int, int]) -> TrainingStepRow:
+    old, plain = seconds[f"{name} old"], _fastest(f"{PLAIN_OF.get(name, 'plain 3x3')} merged", seconds)
+    merged, branches, bfloat16 = (
+        _fastest(f"{name} {kind}", seconds) for kind in ("merged", "branches", "bfloat16")
     )
     return TrainingStepRow(
         name,
         1e-6 * pixels[0] / median(old),
         1e-6 * pixels[1] / median(merged),
         1e-6 * pixels[1] / median(branches),
+        1e-6 * pixels[1] / median(bfloat16),
         median_ratio(old, merged) * pixels[1] / pixels[0],
         median_ratio(merged, plain),
         median_ratio(branches, plain),
+        median_ratio(merged, bfloat16),
     )
+
+
+def _fastest(candidate: str, seconds: dict[str, list[float]]) -> list[float]:
+    """The times of a candidate with its fastest computation of PReLU, as the trainer chooses it."""
+    return min((seconds[f"{candidate} {computation}"] for computation in PRELU_COMPUTATIONS), key=median)
 
 
 class _OneByOne(Network):
@@ -98,30 +119,37 @@ class _OneByOne(Network):
         return {}
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """Forward mode, crops of a batch, side of a crop, computation of PReLU, blocks in bfloat16 or not."""
+
+    mode: Mode
+    batch: int
+    patch: int
+    prelu: str
+    bfloat16: bool = False
+
+
 class TrainingStep:
     """One step of one network: forward pass, backward pass, optimizer."""
 
     def __init__(
-        self,
-        branches: str | tuple[str, ...],
-        mode: Mode,
-        batch: int,
-        patch: int,
-        prelu: str,
-        kind: type[Network] = Network,
+        self, network: NetworkShorthand, options: StepOptions, kind: type[Network] = Network
     ) -> None:
         torch.manual_seed(0)
-        self.network = kind(expand(NetworkShorthand(task="upscale", branches=branches)))
+        self.network, self.options = kind(expand(network)), options
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network.set_mode(mode)
-        self.network.set_prelu(prelu)
+        self.network.set_mode(options.mode)
+        self.network.set_prelu(options.prelu)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, foreach=True)
-        inputs = torch.rand(batch, 1, patch, patch)
+        inputs = torch.rand(options.batch, 1, options.patch, options.patch)
         self.inputs = inputs.contiguous(memory_format=torch.channels_last)
-        self.labels = torch.rand(batch, 1, 2 * patch, 2 * patch)
+        self.labels = torch.rand(options.batch, 1, 2 * options.patch, 2 * options.patch)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.l1_loss(self.network(self.inputs), self.labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16, cache_enabled=False):
+            outputs = self.network(self.inputs)
+        loss = torch.nn.functional.l1_loss(outputs, self.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

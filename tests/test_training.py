@@ -19,8 +19,8 @@ import onebranch
 from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
 from onebranch.model import file
-from onebranch.nn.block import PRELU_COMPUTATIONS
 from onebranch.nn.network import Network, load, weights_of
+from onebranch.nn.prelu import PRELU_COMPUTATIONS, TrainablePReLU
 from onebranch.spec.network import convert
 from onebranch.spec.renamed_keys import translate_config
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -536,15 +536,26 @@ def test_validation_pictures_too_small_to_score_are_left_out(pictures, tmp_path)
     assert np.isfinite(model.recipe["validation_psnr"])
 
 
-def test_both_computations_of_prelu_are_equal_to_the_last_bit():
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_all_computations_of_prelu_agree(kind, layout):
     torch.manual_seed(0)
-    spec = expand(NetworkShorthand(task="upscale", width=4, depth=2, branches="plain"))
-    network, picture = Network(spec), torch.randn(2, 1, 9, 7)
-    outputs = []
+    values = torch.randn(2, 5, 9, 7, dtype=kind).contiguous(memory_format=layout)
+    gradient = torch.randn(2, 5, 9, 7).to(kind)
+    results = []
     for computation in PRELU_COMPUTATIONS:
-        network.set_prelu(computation)
-        outputs.append(network(picture))
-    assert torch.equal(outputs[0], outputs[1])
+        prelu = TrainablePReLU(5).to(kind)
+        prelu.weight.data = torch.linspace(-0.5, 1.5, 5, dtype=kind)
+        prelu.computation = computation
+        inputs = values.clone().requires_grad_()
+        output = prelu(inputs)
+        output.backward(gradient)
+        results.append((output.detach(), inputs.grad, prelu.weight.grad))
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-14, torch.bfloat16: 0.03}[kind]
+    for output, of_values, of_slopes in results[1:]:
+        assert torch.equal(output, results[0][0])  # to the last bit
+        assert torch.allclose(of_values, results[0][1], rtol=tolerance, atol=tolerance)
+        assert torch.allclose(of_slopes, results[0][2], rtol=tolerance, atol=tolerance * 10)
 
 
 def test_the_loss_ignores_the_border_of_the_config(pictures, tmp_path):

@@ -302,6 +302,19 @@ def test_the_picture_residual_keeps_its_precision_under_autocast():
     torch.testing.assert_close(result[..., ::2, ::2], picture, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("depth", "exact"), [(0, True), (1, False)])
+def test_head_and_tail_keep_their_precision_under_autocast(depth, exact):
+    torch.manual_seed(0)
+    network = Network(expand(NetworkShorthand(task="upscale", width=4, depth=depth, branches="plain")))
+    network.set_mode("merged")
+    picture = torch.rand(1, 1, 9, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = network(picture)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, network(picture)) == exact
+    torch.testing.assert_close(result, network(picture), rtol=0.02, atol=0.02)
+
+
 def test_a_restorer_that_learns_is_trained_and_written_too(pictures, tmp_path):
     path = teacher_file(tmp_path)
     basic = settings(pictures, tmp_path)

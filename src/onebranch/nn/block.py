@@ -15,13 +15,11 @@ from onebranch.algebra.branch import collapse, total
 from onebranch.algebra.conv import Conv
 from onebranch.errors import OnebranchError
 from onebranch.nn.fake_quantization import rounded_kernel
+from onebranch.nn.prelu import TrainablePReLU
 from onebranch.spec.branch import EDGES, AveragePool, BatchNorm, Branch, BranchStep, Convolution, Edge
 from onebranch.spec.network import BATCH_NORM_EPSILON, LEAKY_SLOPE, Activation, BlockSpec
 
 Mode = Literal["branches", "merged"]
-
-PRELU_COMPUTATIONS = ("native", "relu")
-"""How a PReLU is computed while it is trained."""
 
 TRAINED_WITH_ACTIVATION: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
@@ -46,25 +44,6 @@ class FreezableBatchNorm(nn.BatchNorm2d):
         if self.synchronized:
             return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
         return super().forward(input)
-
-
-class TrainablePReLU(nn.PReLU):
-    """PReLU that, while it is trained, is computed as PyTorch's own operation or with two ReLUs.
-
-    Which one is faster depends on the processor: on one, PyTorch's own backward pass took four times as
-    long as that of two ReLUs, on another three quarters as long. The outputs are equal to the last bit.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.computation = "relu"
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W), negative values times the channel's slope."""
-        if self.computation == "native" or not torch.is_grad_enabled():
-            return super().forward(input)
-        # For x < 0: 0 - slope * (-x) = slope * x; for x >= 0: x - slope * 0 = x.
-        return torch.relu(input) - self.weight[:, None, None] * torch.relu(-input)
 
 
 class EdgeFilter(nn.Module):

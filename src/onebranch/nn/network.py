@@ -10,8 +10,9 @@ from torch.nn import functional
 from onebranch.algebra.conv import Conv
 from onebranch.errors import OnebranchError
 from onebranch.images.resize import downscale_phases, upscale_phases
-from onebranch.nn.block import Block, FreezableBatchNorm, Mode, TrainablePReLU
+from onebranch.nn.block import Block, FreezableBatchNorm, Mode
 from onebranch.nn.fake_quantization import rounded_features
+from onebranch.nn.prelu import TrainablePReLU
 from onebranch.spec.network import BlockSpec, NetworkSpec
 from onebranch.spec.quantization import QuantizedLayer
 
@@ -77,10 +78,10 @@ class Network(nn.Module):
         """Pictures (N, C, H, W) in [0, 1] -> enhanced pictures, unclipped."""
         pictures = _fill(pictures, self.spec.scale) if self.spec.task == "downscale" else pictures
         kernels = self._merged_kernels(pictures)
-        outputs = [self.head(pictures)]
+        outputs = [_in_full_precision(self.head, pictures)]
         for index, block in enumerate(self.blocks):
             outputs.append(block(self._joined(outputs, index), kernels.get(index)))
-        features = self.tail(self._joined(outputs, len(self.blocks)))
+        features = _in_full_precision(self.tail, self._joined(outputs, len(self.blocks)))
         return self._resampled(features, pictures)
 
     def _merged_kernels(self, like: Tensor) -> dict[int, Conv]:
@@ -158,6 +159,16 @@ class Network(nn.Module):
         """Use population statistics from now on, in training too."""
         for norm in self.batch_norms():
             norm.frozen = True
+
+
+def _in_full_precision(block: nn.Module, values: Tensor) -> Tensor:
+    """A block in its own precision, also where the others compute in bfloat16.
+
+    Head and tail read and write pictures, of which the 8 bits of bfloat16 would lose some.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        result: Tensor = block(values.float() if values.dtype == torch.bfloat16 else values)
+    return result
 
 
 def merged_kernels(blocks: Iterable[nn.Module], like: Tensor) -> dict[int, Conv]:

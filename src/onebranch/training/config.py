@@ -97,7 +97,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Last fraction of the steps during which BN uses its population statistics; 0: never frozen."""
     forward: Literal["auto", "branches", "merged"] = "auto"
     """How blocks run: as branches, with merged kernels, or with these as soon as they are defined."""
-    prelu: Literal["auto", "native", "relu"] = "auto"
+    prelu: Literal["auto", "native", "relu", "masked"] = "auto"
     """PReLU as PyTorch's own operation or written with two ReLUs; auto: the faster one here."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Type in which convolutions are computed; weights stay float32 for bfloat16."""

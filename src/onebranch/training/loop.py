@@ -14,8 +14,8 @@ from torch import Tensor
 from onebranch.atomic_files import remove_leftovers
 from onebranch.errors import OnebranchError, counted_noun
 from onebranch.model import file
-from onebranch.nn.block import PRELU_COMPUTATIONS
 from onebranch.nn.network import weights_of
+from onebranch.nn.prelu import PRELU_COMPUTATIONS
 from onebranch.training import ema
 from onebranch.training import log as logs
 from onebranch.training.batches import Batches, prefetched, worker_count
