@@ -476,6 +476,23 @@ def test_degraded_inputs_show_the_same_place_as_their_labels(pictures, tmp_path,
     assert np.abs(means - low).mean() < 0.35 * np.abs(means[::-1] - low).mean()
 
 
+def test_a_soft_original_is_blurred_in_the_label_and_before_it_is_reduced(pictures, tmp_path):
+    config = settings(pictures, tmp_path, {"task": "upscale", "scale": 2, "colour": "rgb"})
+    batches = {}
+    for soft in (0.0, 1.0):
+        only = Degradation(
+            clean_probability=1.0, resamplers=("box",), soft_probability=soft, soft_sigma=(1.5, 1.5)
+        )
+        data = msgspec.structs.replace(config.data, degradation=only)
+        pairs = load_pairs(training_source(data, config.spec), config.spec, tmp_path / "cache", 8)
+        batches[soft] = Crops(pairs, config.spec, data, 0).batch(0, range(16))
+    steps = {soft: np.abs(np.diff(high)).mean() for soft, (_, high) in batches.items()}
+    assert steps[1.0] < 0.7 * steps[0.0]
+    low, high = batches[1.0]
+    means = high.reshape(16, 3, 8, 2, 8, 2).mean((3, 5))
+    assert np.abs(means - low).max() <= 1 / 255  # box reduction of the label itself
+
+
 def test_clean_inputs_are_resized_and_nothing_else():
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     only = Degradation(clean_probability=1.0, resamplers=("box",))

@@ -1,7 +1,7 @@
 """PReLU while it is trained, in the three ways between which the trainer chooses by timing them.
 
-The outputs of all three are equal to the last bit. Their gradients are equal but for the order of the sums, and
-for values of exactly 0.
+The outputs of all three are equal to the last bit. Their gradients are equal but for the order of the sums,
+and but for values of exactly 0.
 """
 
 from typing import Any

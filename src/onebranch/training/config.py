@@ -317,12 +317,14 @@ def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]
     options = config.data.degradation
     if options is None:
         return {}
-    kinds = ("clean", "detour", "blur", "noise", "compression", "webp")
+    kinds = ("clean", "soft", "detour", "blur", "noise", "compression", "webp")
     probabilities: dict[str, tuple[float, float, float]] = {
         f"data.degradation.{kind}_probability": (getattr(options, f"{kind}_probability"), 0, 1)
         for kind in kinds
     }
     return probabilities | {
+        "data.degradation.soft_sigma": (options.soft_sigma[0], 0, options.soft_sigma[1]),
+        "data.degradation.soft_sigma[1]": (options.soft_sigma[1], 0, 100),
         "data.degradation.blur_sigma": (options.blur_sigma[0], 0, options.blur_sigma[1]),
         "data.degradation.blur_sigma[1]": (options.blur_sigma[1], 0, 100),
         "data.degradation.noise_sigma": (options.noise_sigma[0], 0, options.noise_sigma[1]),

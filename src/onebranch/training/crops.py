@@ -7,7 +7,7 @@ import numpy as np
 from onebranch.images.colour import luma
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
-from onebranch.training.degradation import degrade
+from onebranch.training.degradation import degrade, softened
 from onebranch.training.picture_cache import Pairs, RgbPicture
 
 JPEG_BLOCK = 8
@@ -61,15 +61,17 @@ class Crops:
             top * scale : (top + size) * scale, left * scale : (left + size) * scale
         ]
         if self.data.degradation is not None:
-            return high, self._degraded(picture, top, left, rng)
+            return self._degraded(picture, top, left, rng)
         low = self.pairs.low
         return high, None if low is None else low[picture][top : top + size, left : left + size]
 
     # Not only the crop is degraded, but a larger region around it: otherwise JPEG's blocks of 8 pixels would
     # always begin at the crop's corner, and blur would depend on its edge. Example: for a crop at (40, 40)
     # and margins (11, 14), the region begins at (29, 26): the crop begins 3 and 6 pixels into a JPEG block.
-    def _degraded(self, picture: int, top: int, left: int, rng: np.random.Generator) -> RgbPicture:
-        """The degraded input at (top, left), cut from a larger degraded region of the picture."""
+    def _degraded(
+        self, picture: int, top: int, left: int, rng: np.random.Generator
+    ) -> tuple[RgbPicture, RgbPicture]:
+        """The label and the input at (top, left), cut from a larger degraded region of the picture."""
         assert self.data.degradation is not None
         scale, size = self.pairs.scale, self.data.patch_size
         above, left_of = (int(m) for m in rng.integers(JPEG_BLOCK, 2 * JPEG_BLOCK, 2))
@@ -78,9 +80,11 @@ class Crops:
             first_row * scale : (top + size + JPEG_BLOCK) * scale,
             first_column * scale : (left + size + JPEG_BLOCK) * scale,
         ]
-        low = degrade(region, scale, self.data.degradation, rng)
-        row, column = top - first_row, left - first_column
-        return low[row : row + size, column : column + size]
+        high = softened(region, self.data.degradation, rng)
+        low = degrade(high, scale, self.data.degradation, rng)
+        rows, columns = (slice(first, first + size) for first in (top - first_row, left - first_column))
+        rows_of_high, columns_of_high = (slice(s.start * scale, s.stop * scale) for s in (rows, columns))
+        return high[rows_of_high, columns_of_high], low[rows, columns]
 
 
 def channels_first(picture: RgbPicture, colour: str) -> np.ndarray:
