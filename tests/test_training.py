@@ -21,6 +21,7 @@ from onebranch.errors import OnebranchError
 from onebranch.model import file
 from onebranch.nn.network import Network, load, weights_of
 from onebranch.nn.prelu import PRELU_COMPUTATIONS, TrainablePReLU
+from onebranch.quantization.layers import quantize_with_scales
 from onebranch.spec.network import convert
 from onebranch.spec.renamed_keys import translate_config
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -634,6 +635,18 @@ def test_a_quantization_aware_run_rounds_and_resumes_bit_for_bit(pictures, tmp_p
         }.items()
     ]
     assert any(not np.array_equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_only_the_scales_that_a_network_was_trained_with_can_be_kept(pictures, tmp_path):
+    network = {"branches": ("3x3", "1x1", "identity")}
+    start = quantized_file(tmp_path, settings(pictures, tmp_path, network).spec)
+    config = settings(pictures, tmp_path, network, quantization_aware=True, init_from=start)
+    merged, _ = onebranch.merge(file.read(train(config, tmp_path / "run", shown=False)))
+    first = file.read(start)
+    assert quantize_with_scales(merged, first).quantization["layers"] == first.quantization["layers"]
+    other = replace(first, weights={name: value + 1 for name, value in first.weights.items()}, merge=None)
+    with pytest.raises(OnebranchError, match="was trained with those of another model"):
+        quantize_with_scales(merged, replace(other, quantization=crude_record(other)))
 
 
 def test_a_quantization_aware_run_needs_a_quantized_model(pictures, tmp_path):

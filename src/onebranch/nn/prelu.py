@@ -50,7 +50,7 @@ class MaskedPReLU(torch.autograd.Function):
     # Worked example, one channel of slope 0.25: x = (2, -4), gradient g = (1, 3). At negative values only, g
     # is n = (0, 3). The gradient of x is g + (0.25 - 1) n = (1, 0.75), that of the slope the sum of n x, -12.
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of values (N, C, H, W) and slopes (C,)."""
         values, slopes = ctx.saved_tensors
         rows = _rows(values)

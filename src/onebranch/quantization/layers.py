@@ -97,12 +97,20 @@ def quantize_with_scales(model: Model, quantized: Model) -> Model:
 
     For models from quantization-aware training, which has computed with these scales. The record keeps their
     calibration and names the SHA-256 of the quantized model's weights (`scales_from`). Raises OnebranchError
-    if `quantized` has no record of quantization, or one that does not fit the model's network.
+    if `quantized` has no record of quantization, if that does not fit the model's network, or if the model
+    was trained with the scales of another one.
     """
     if quantized.quantization is None:
         raise OnebranchError(
-            f"{quantized.name or 'the model'} has no scales to keep, because it is not quantized; name a"
-            " quantized model, or leave the scales to be chosen"
+            f"scales: {quantized.name or 'the model'} has no scales to keep, because it is not quantized;"
+            " name a quantized model, or leave the scales to be chosen"
+        )
+    origin = fingerprint(quantized)
+    if (model.recipe or {}).get("scales_from", origin) != origin:
+        raise OnebranchError(
+            f"scales: {model.name or 'the model'} was trained with those of another model than"
+            f" {quantized.name or 'this one'}; name the quantized model that its training started from"
+            " (training.init_from)"
         )
     layers = quantization_of(quantized.quantization, model.spec).layers
     weights = dict(model.weights)
@@ -112,7 +120,7 @@ def quantize_with_scales(model: Model, quantized: Model) -> Model:
             steps = np.array(layer.weight_scales)[:, None, None, None]
             levels = np.clip(np.rint(weights[name] / steps), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
             weights[name] = levels * steps
-    calibration = {**quantized.quantization.get("calibration", {}), "scales_from": fingerprint(quantized)}
+    calibration = {**quantized.quantization.get("calibration", {}), "scales_from": origin}
     return _quantized(model, weights, layers, calibration)
 
 

@@ -285,6 +285,8 @@ def _finished(run: TrainingRun, state: State) -> file.Model:
         "batch_norm_frozen": state.frozen or not state.network.batch_norms(),
         "validation_psnr": state.psnr,
     }
+    if state.scales_from:
+        recipe["scales_from"] = state.scales_from
     return file.Model(run.config.spec, weights_of(state.average), run.config.name, recipe)
 
 

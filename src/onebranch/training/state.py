@@ -30,7 +30,8 @@ class State:
     """The network, its average, the optimizer, and the progress of the run.
 
     threads is 0 and prelu "auto" until they are chosen. core_seconds: processor time of the run before
-    `began`, which is this process's own processor time when the state was made.
+    `began`, which is this process's own processor time when the state was made. scales_from: SHA-256 of the
+    weights of the quantized model whose scales the network is trained with.
     """
 
     network: Network
@@ -42,6 +43,7 @@ class State:
     psnr: float | None
     prelu: str = "auto"
     core_seconds: float = 0.0
+    scales_from: str | None = None
     began: float = field(default_factory=time.process_time)
 
     @property
@@ -65,12 +67,13 @@ def initial_state(config: Config, process: Process) -> State:
     """The state before the first step; the weights depend on the seed alone, or come from `init_from`."""
     options = config.training
     torch.manual_seed(config.seed)
-    network = Network(config.spec)
+    network, scales_from = Network(config.spec), None
     if options.init_from:
         model = file.read(catalogue.find(options.init_from))
         initialize_from(network, model)
         if options.quantization_aware:
             round_to_8_bits(network, model)
+            scales_from = file.fingerprint(model)
     if options.restorer and options.restorer_learns:
         wanted = "upscale", config.spec.scale, config.spec.colour
         network.restorer = model_for("restorer", options.restorer, wanted)
@@ -78,7 +81,10 @@ def initial_state(config: Config, process: Process) -> State:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = optimizer_of(network, options, process.device)
     threads = 0 if options.threads == "auto" else options.threads
-    return State(network, ema.averaged_copy(network), optimizer, 0, False, threads, None, options.prelu)
+    average = ema.averaged_copy(network)
+    state = State(network, average, optimizer, 0, False, threads, None, options.prelu)
+    state.scales_from = scales_from
+    return state
 
 
 def resume(state: State, path: Path, config: Config) -> None:
