@@ -1,11 +1,13 @@
 """Ship a trained model: merge it with its proof, score it, and install its file, log and plot.
 
     python scripts/ship_model.py NAME [--run RUN] [--runs FOLDER] [--branches] [--data FOLDER]
+    python scripts/ship_model.py NAME --measure-again
 
 Reads FOLDER/RUN (by default the run NAME of `make ladder`; its checkpoint, if it is not trained to the end),
 writes the merged model with its scores to
 src/onebranch/data/models/NAME.safetensors, and the log and its plot into models. With --branches the trained
-form is shipped too, as NAME-branches.
+form is shipped too, as NAME-branches. With --measure-again, only the scores of the shipped NAME are measured
+and written again: those of shrink-x2 depend on photo-x2, which enlarges its results.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from typing import Any
 from onebranch import evaluate, merge, save
 from onebranch.degraded_evaluation import evaluate_degraded
 from onebranch.evaluation import Evaluation
-from onebranch.model.catalogue import MODELS_FOLDER
+from onebranch.model.catalogue import MODELS_FOLDER, find, load
 from onebranch.model.file import Model, read
 from onebranch.training import log as logs
 from queue_folder import queue_folder
@@ -48,7 +50,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=queue_folder() / "runs", help="the folder of the runs")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "val")
     parser.add_argument("--branches", action="store_true")
+    parser.add_argument("--measure-again", action="store_true")
     arguments = parser.parse_args()
+    if arguments.measure_again:
+        shipped = load(arguments.name)
+        save(replace(shipped, scores=measured(shipped, arguments.data)), find(arguments.name), overwrite=True)
+        return
     name = arguments.run or arguments.name
     run = arguments.runs / name
     finished, checkpoint = run / f"{name}.safetensors", run / "checkpoint.safetensors"
