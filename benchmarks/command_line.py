@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from benchmarks.merging import MergedFileRow
     from benchmarks.targets import Target
 
-MIN_TRAINING_ROUNDS = 20
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -450,13 +449,13 @@ def _merging_cells(row: "MergedFileRow") -> tuple[str, ...]:
 
 
 @benchmarks.command("training")
-@_rounds(MIN_TRAINING_ROUNDS)
+@_rounds(20)
 @_json
 def training_command(rounds: int, as_json: bool) -> None:
     """Time training steps of a plain network and of networks with branches, on one thread."""
     from benchmarks.training_steps import compare
 
-    rows = compare(max(rounds, MIN_TRAINING_ROUNDS))
+    rows = compare(rounds)
     if as_json:
         _print_json([asdict(row) for row in rows])
         return

@@ -29,7 +29,7 @@ NETWORKS: dict[str, NetworkShorthand] = {
 """Networks by name, x2, luma; 4 blocks of 16 channels where the name says nothing else."""
 
 PLAIN_OF = {"4 branches, 5 x 32": "plain 5 x 32", "plain 5 x 32": "plain 5 x 32"}
-"""The plain network with which a network is compared, where it is not "plain 3x3"."""
+"""The plain network that a network is compared with; "plain 3x3" where none is listed."""
 
 BATCH_SIZE = 16
 FORWARD_MODES: tuple[Mode, ...] = ("merged", "branches")

@@ -6,7 +6,7 @@
     make ladder-resume       go on
     make ladder DEVICE=cuda LIMIT=540    train on a GPU for 540 seconds, write a checkpoint and end
 
-On a GPU, convolutions run in bfloat16, and every recipe processes three times as many pixels (`--times`),
+On a GPU, blocks compute in bfloat16, and every recipe processes three times as many pixels (`--times`),
 in a run of its own (NAME-times-3). `scripts/ladder_on_gpu.sh` does this on another machine, with pictures
 that `scripts/pack_pictures.py` chose.
 

@@ -18,6 +18,7 @@ from PIL import Image
 import onebranch
 from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
+from onebranch.images.degradation import blur
 from onebranch.model import file
 from onebranch.nn.network import Network, load, weights_of
 from onebranch.nn.prelu import PRELU_COMPUTATIONS, TrainablePReLU
@@ -29,7 +30,7 @@ from onebranch.training import config as configs
 from onebranch.training import picture_cache
 from onebranch.training.config import Config, Data, Training
 from onebranch.training.crops import Crops
-from onebranch.training.degradation import Degradation, degrade
+from onebranch.training.degradation import Degradation, degrade, softened
 from onebranch.training.ema import estimate_statistics
 from onebranch.training.example_config import example
 from onebranch.training.initialization import initialize_from
@@ -118,6 +119,15 @@ UPSCALE = "[network]\ntask = 'upscale'\n"
         (UPSCALE + "[data]\nsigma = [0.0, inf]", "'data.sigma[1]' must be from 0 to 255"),
         (UPSCALE + "depth = 1000000000", "depth must be at most 1000"),
         ("seed = -1\n" + UPSCALE, "'seed' must be at least 0"),
+        (
+            UPSCALE + "[data.degradation]\nsoft_probability = 1.5",
+            "soft_probability' must be from 0 to 1, not 1.5",
+        ),
+        (UPSCALE + "[data.degradation]\nsoft_sigma = [0.5, nan]", "'data.degradation.soft_sigma[1]' must be"),
+        (
+            UPSCALE + "[data.degradation]\nsoft_sigma = [2.0, 1.0]",
+            "soft_sigma' must be [lowest, highest], not",
+        ),
         ("[network", "not valid TOML"),
     ],
 )
@@ -482,7 +492,7 @@ def test_a_soft_original_is_blurred_in_the_label_and_before_it_is_reduced(pictur
     batches = {}
     for soft in (0.0, 1.0):
         only = Degradation(
-            clean_probability=1.0, resamplers=("box",), soft_probability=soft, soft_sigma=(1.5, 1.5)
+            clean_probability=1.0, resamplers=("box",), soft_probability=soft, soft_sigma=(0.75, 0.75)
         )
         data = msgspec.structs.replace(config.data, degradation=only)
         pairs = load_pairs(training_source(data, config.spec), config.spec, tmp_path / "cache", 8)
@@ -492,6 +502,17 @@ def test_a_soft_original_is_blurred_in_the_label_and_before_it_is_reduced(pictur
     low, high = batches[1.0]
     means = high.reshape(16, 3, 8, 2, 8, 2).mean((3, 5))
     assert np.abs(means - low).max() < 1.01 / 255  # box reduction of the label itself
+
+
+def test_soft_originals_are_blurred_by_scale_times_sigma():
+    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    always = Degradation(soft_probability=1.0, soft_sigma=(0.75, 0.75))
+    np.testing.assert_array_equal(softened(picture, 2, always, rng), blur(picture, 1.5))
+    np.testing.assert_array_equal(softened(picture, 4, always, rng), blur(picture, 3.0))
+    before = rng.bit_generator.state
+    assert softened(picture, 2, Degradation(), rng) is picture
+    assert rng.bit_generator.state == before  # runs of earlier versions get the same crops
 
 
 def test_clean_inputs_are_resized_and_nothing_else():
@@ -554,26 +575,41 @@ def test_validation_pictures_too_small_to_score_are_left_out(pictures, tmp_path)
     assert np.isfinite(model.recipe["validation_psnr"])
 
 
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format, "neither"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 def test_all_computations_of_prelu_agree(kind, layout):
     torch.manual_seed(0)
-    values = torch.randn(2, 5, 9, 7, dtype=kind).contiguous(memory_format=layout)
-    gradient = torch.randn(2, 5, 9, 7).to(kind)
-    results = []
+    values, gradient = torch.randn(2, 5, 9, 7).to(kind), torch.randn(2, 5, 9, 7).to(kind)
+    if layout != "neither":
+        values = values.contiguous(memory_format=layout)
+    results = {}
     for computation in PRELU_COMPUTATIONS:
-        prelu = TrainablePReLU(5).to(kind)
-        prelu.weight.data = torch.linspace(-0.5, 1.5, 5, dtype=kind)
+        prelu = TrainablePReLU(5)
+        prelu.weight.data = torch.tensor([-0.5, 0.001, 0.01, 0.05, 1.5])
+        prelu = prelu if kind == torch.bfloat16 else prelu.to(kind)  # as with autocast
         prelu.computation = computation
-        inputs = values.clone().requires_grad_()
-        output = prelu(inputs)
-        output.backward(gradient)
-        results.append((output.detach(), inputs.grad, prelu.weight.grad))
-    tolerance = {torch.float32: 1e-5, torch.float64: 1e-14, torch.bfloat16: 0.03}[kind]
-    for output, of_values, of_slopes in results[1:]:
-        assert torch.equal(output, results[0][0])  # to the last bit
-        assert torch.allclose(of_values, results[0][1], rtol=tolerance, atol=tolerance)
-        assert torch.allclose(of_slopes, results[0][2], rtol=tolerance, atol=tolerance * 10)
+        leaf = values.clone().requires_grad_()
+        inputs = leaf[:, :, :, ::2] if layout == "neither" else leaf
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+            output = prelu(inputs)
+        output.backward(gradient[..., : output.shape[3]])
+        name = type(output.grad_fn).__name__
+        assert ("MaskedPReLU" in name) == (computation == "masked"), name
+        results[computation] = (output.detach(), leaf.grad, prelu.weight.grad)
+    output, of_values, of_slopes = results["native"]
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 0.01}[kind]
+    for name in ("relu", "masked"):
+        assert torch.equal(results[name][0], output)
+        assert torch.equal(results[name][1], of_values)
+        assert torch.allclose(results[name][2], of_slopes, rtol=tolerance, atol=tolerance)
+
+
+def test_masked_prelu_takes_one_channel_of_many():
+    values = torch.randn(2, 3, 9, 7)[:, 1:2].requires_grad_()
+    prelu = TrainablePReLU(1)
+    prelu.computation = "masked"
+    prelu(values).sum().backward()
+    assert prelu.weight.grad == pytest.approx(float(values.detach().clamp_max(0).sum()), rel=1e-5)
 
 
 def test_the_loss_ignores_the_border_of_the_config(pictures, tmp_path):
@@ -643,9 +679,11 @@ def test_only_the_scales_that_a_network_was_trained_with_can_be_kept(pictures, t
     config = settings(pictures, tmp_path, network, quantization_aware=True, init_from=start)
     merged, _ = onebranch.merge(file.read(train(config, tmp_path / "run", shown=False)))
     first = file.read(start)
-    assert quantize_with_scales(merged, first).quantization["layers"] == first.quantization["layers"]
+    kept = quantize_with_scales(merged, first)
+    assert kept.quantization["layers"] == first.quantization["layers"]
+    assert quantize_with_scales(merged, kept).quantization == kept.quantization  # its scales are the same
     other = replace(first, weights={name: value + 1 for name, value in first.weights.items()}, merge=None)
-    with pytest.raises(OnebranchError, match="was trained with those of another model"):
+    with pytest.raises(OnebranchError, match="was trained with the scales of another quantized model"):
         quantize_with_scales(merged, replace(other, quantization=crude_record(other)))
 
 

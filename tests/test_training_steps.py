@@ -315,6 +315,22 @@ def test_head_and_tail_keep_their_precision_under_autocast(depth, exact):
     torch.testing.assert_close(result, network(picture), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("downsampling", ["convolution", "unshuffle", "average"])
+def test_a_downsampling_layer_keeps_its_precision_under_autocast(downsampling):
+    torch.manual_seed(0)
+    network = Network(
+        expand(
+            NetworkShorthand(task="downscale", width=4, depth=0, branches="plain", downsampling=downsampling)
+        )
+    )
+    network.set_mode("merged")
+    picture = torch.rand(1, 1, 10, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(picture), network(picture).float())
+        result = network(picture)
+    assert torch.equal(result, network(picture))
+
+
 def test_a_restorer_that_learns_is_trained_and_written_too(pictures, tmp_path):
     path = teacher_file(tmp_path)
     basic = settings(pictures, tmp_path)

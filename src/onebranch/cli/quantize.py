@@ -19,7 +19,9 @@ RELIABLE_PICTURES = 16
 @click.option("--calibrate", required=True, help="Folder of calibration pictures, apart from any test set.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output model file.")
 @click.option("--pictures", type=int, default=128, show_default=True, help="Use at most this many of them.")
-@click.option("--scales", help="Keep the scales of this model, from which quantization-aware training began.")
+@click.option(
+    "--scales", help="Quantized model with which quantization-aware training began; keeps its scales."
+)
 @click.option("--evaluate", "data", help="Folder to measure the loss on  [default: held-out pictures]")
 @click.option("--sigma", type=float, help="Noise for that measurement, in grey levels (denoising models).")
 @click.option("--then", help="Model that enlarges the result again, in floats, before it is measured.")

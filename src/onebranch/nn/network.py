@@ -111,7 +111,7 @@ class Network(nn.Module):
             return functional.pixel_shuffle(self._with_residual(features, pictures), self.spec.scale)
         if self.spec.downsampling == "average":
             features = functional.avg_pool2d(features, self.spec.scale)
-        return self._with_residual(self.resample(features), pictures)
+        return self._with_residual(_in_full_precision(self.resample, features), pictures)
 
     def _with_residual(self, features: Tensor, pictures: Tensor) -> Tensor:
         """The resized picture added; for upscale before the pixel shuffle, as s^2 phases a channel."""
@@ -161,14 +161,18 @@ class Network(nn.Module):
             norm.frozen = True
 
 
-def _in_full_precision(block: nn.Module, values: Tensor) -> Tensor:
-    """A block in its own precision, also where the others compute in bfloat16.
+def _in_full_precision(layer: nn.Module, values: Tensor) -> Tensor:
+    """A layer in float32, also where the blocks compute in bfloat16.
 
-    Head and tail read and write pictures, of which the 8 bits of bfloat16 would lose some.
+    bfloat16 has 8 significant bits, too few for the layers that read and write pictures of 8 bits.
     """
-    with torch.autocast(values.device.type, enabled=False):
-        result: Tensor = block(values.float() if values.dtype == torch.bfloat16 else values)
-    return result
+    device = values.device.type
+    if not torch.is_autocast_enabled(device):
+        result: Tensor = layer(values)
+        return result
+    with torch.autocast(device, enabled=False):
+        in_float32: Tensor = layer(values.float())
+    return in_float32
 
 
 def merged_kernels(blocks: Iterable[nn.Module], like: Tensor) -> dict[int, Conv]:

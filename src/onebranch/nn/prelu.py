@@ -1,13 +1,14 @@
-"""PReLU while it is trained, in the three ways between which the trainer chooses by timing them.
+"""Three computations of PReLU in training; the trainer times them and takes the fastest.
 
 The outputs of all three are equal to the last bit. Their gradients are equal but for the order of the sums,
-and but for values of exactly 0.
+and "relu" has the gradient 0 for values of exactly 0.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 PRELU_COMPUTATIONS = ("native", "relu", "masked")
 """How a PReLU is computed while it is trained."""
@@ -16,8 +17,8 @@ PRELU_COMPUTATIONS = ("native", "relu", "masked")
 class TrainablePReLU(nn.PReLU):
     """PReLU that, while it is trained, is computed as `computation` says.
 
-    "native": PyTorch's own operation. Its backward pass takes a branch for every value, and processors guess
-    the signs of feature maps badly. "relu": by two ReLUs. "masked": `MaskedPReLU`, without branches.
+    "native": PyTorch's own operation. Its backward pass jumps on the sign of every value, which processors
+    predict badly. "relu": by two ReLUs. "masked": `MaskedPReLU`, without jumps.
     """
 
     def __init__(self, channels: int) -> None:
@@ -32,7 +33,8 @@ class TrainablePReLU(nn.PReLU):
             result: Tensor = MaskedPReLU.apply(input, self.weight)  # type: ignore[no-untyped-call]
             return result
         # For x < 0: 0 - slope * (-x) = slope * x; for x >= 0: x - slope * 0 = x.
-        return torch.relu(input) - self.weight[:, None, None] * torch.relu(-input)
+        slopes = self.weight.to(input.dtype)
+        return torch.relu(input) - slopes[:, None, None] * torch.relu(-input)
 
 
 class MaskedPReLU(torch.autograd.Function):
@@ -44,55 +46,61 @@ class MaskedPReLU(torch.autograd.Function):
         ctx.save_for_backward(values, slopes)
         if values.dtype != torch.bfloat16:
             return torch.prelu(values, slopes)
-        rows, factors = _rows(values), _row_of(slopes, values)  # PyTorch's own is slow below 32 channels
-        return _like(torch.addcmul(rows.relu(), rows.clamp_max(0), factors), values)
+        layout = _Layout(values)  # PyTorch's own operation is slow for bfloat16 below 32 channels
+        rows = layout.rows(values)
+        return layout.shaped(torch.addcmul(rows.relu(), rows.clamp_max(0), layout.row_of(slopes)))
 
-    # Worked example, one channel of slope 0.25: x = (2, -4), gradient g = (1, 3). At negative values only, g
-    # is n = (0, 3). The gradient of x is g + (0.25 - 1) n = (1, 0.75), that of the slope the sum of n x, -12.
+    # Worked example, one channel of slope 0.25: x = (2, -4), gradient g = (1, 3). At positive values only, g
+    # is p = (1, 0), elsewhere n = (0, 3). The gradient of x is p + 0.25 n = (1, 0.75), that of the slope the
+    # sum of n x, -12.
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of values (N, C, H, W) and slopes (C,)."""
         values, slopes = ctx.saved_tensors
-        rows = _rows(values)
-        gradients = _rows(gradient.contiguous(memory_format=_memory_format(values)))
-        negative = torch.ops.aten.threshold_backward(gradients, -rows, 0)
-        of_values = torch.addcmul(gradients, negative, _row_of(slopes, values) - 1)
-        sums = negative.mul_(rows).sum(0, dtype=slopes.dtype)
-        channels = len(slopes)
-        of_slopes = (
-            sums.view(-1, channels).sum(0) if _is_channels_last(values) else sums.view(channels, -1).sum(1)
-        )
-        return _like(of_values, values), of_slopes
+        layout = _Layout(values)
+        rows, gradients = layout.rows(values), layout.rows(gradient)
+        positive = torch.ops.aten.threshold_backward(gradients, rows, 0)
+        negative = gradients - positive
+        of_values = torch.addcmul(positive, negative, layout.row_of(slopes))
+        return layout.shaped(of_values), layout.sum_of_channels(negative.mul_(rows), slopes.dtype)
 
 
-def _is_channels_last(values: Tensor) -> bool:
-    return values.is_contiguous(memory_format=torch.channels_last)
+class _Layout:
+    """The order of the values of a tensor (N, C, H, W) in memory, as rows of values.
 
+    The rows are long, because PyTorch's loops over a short last dimension are slow. Example: (8, 16, 48, 48)
+    with channels last: 384 rows of 48 pixels with 16 channels each; otherwise 8 rows of 16 * 48 * 48 values.
+    """
 
-def _memory_format(values: Tensor) -> torch.memory_format:
-    return torch.channels_last if _is_channels_last(values) else torch.contiguous_format
+    def __init__(self, values: Tensor) -> None:
+        self.shape, self.dtype = values.shape, values.dtype
+        self.channels_last = values.is_contiguous(memory_format=torch.channels_last)
 
+    def rows(self, values: Tensor) -> Tensor:
+        """The values (N, C, H, W) as (N H, W C) if channels are last, else as (N, C H W)."""
+        n, channels, height, width = self.shape
+        if self.channels_last:
+            return values.permute(0, 2, 3, 1).reshape(n * height, width * channels)
+        return values.reshape(n, channels * height * width)
 
-# The rows are long, because PyTorch's loops over a short last dimension are slow. Example: (8, 16, 48, 48),
-# channels last, become 384 rows of 48 pixels with 16 channels each; otherwise 8 rows of 16 * 48 * 48 values.
-def _rows(values: Tensor) -> Tensor:
-    """The values in the order of memory: (N H, W C) if channels are last, else (N, C H W)."""
-    n, channels, height, width = values.shape
-    if _is_channels_last(values):
-        return values.permute(0, 2, 3, 1).reshape(n * height, width * channels)
-    return values.contiguous().view(n, channels * height * width)
+    def row_of(self, slopes: Tensor) -> Tensor:
+        """The slope (C,) of every value of a row."""
+        _, _, height, width = self.shape
+        slopes = slopes.to(self.dtype)
+        return slopes.repeat(width) if self.channels_last else slopes.repeat_interleave(height * width)
 
+    def shaped(self, rows: Tensor) -> Tensor:
+        """Rows as (N, C, H, W)."""
+        n, channels, height, width = self.shape
+        if self.channels_last:
+            return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+        return rows.view(self.shape)
 
-def _row_of(slopes: Tensor, values: Tensor) -> Tensor:
-    """The slope of every value of a row of `_rows(values)`, in the type of the values."""
-    _, _, height, width = values.shape
-    slopes = slopes.to(values.dtype)
-    return slopes.repeat(width) if _is_channels_last(values) else slopes.repeat_interleave(height * width)
-
-
-def _like(rows: Tensor, values: Tensor) -> Tensor:
-    """Rows of `_rows` in the shape of `values`."""
-    n, channels, height, width = values.shape
-    if _is_channels_last(values):
-        return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
-    return rows.view(values.shape)
+    def sum_of_channels(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """The sum (C,) over all values of each channel."""
+        _, channels, height, width = self.shape
+        sums = rows.sum(0, dtype=dtype)
+        if self.channels_last:
+            return sums.view(width, channels).sum(0)
+        return sums.view(channels, height * width).sum(1)

@@ -105,12 +105,12 @@ def quantize_with_scales(model: Model, quantized: Model) -> Model:
             f"scales: {quantized.name or 'the model'} has no scales to keep, because it is not quantized;"
             " name a quantized model, or leave the scales to be chosen"
         )
-    origin = fingerprint(quantized)
+    calibration = quantized.quantization.get("calibration", {})
+    origin = calibration.get("scales_from") or fingerprint(quantized)
     if (model.recipe or {}).get("scales_from", origin) != origin:
         raise OnebranchError(
-            f"scales: {model.name or 'the model'} was trained with those of another model than"
-            f" {quantized.name or 'this one'}; name the quantized model that its training started from"
-            " (training.init_from)"
+            f"scales: {model.name or 'the model'} was trained with the scales of another quantized model, not"
+            f" with those of {quantized.name or 'this one'}; use the file that 'training.init_from' named"
         )
     layers = quantization_of(quantized.quantization, model.spec).layers
     weights = dict(model.weights)
@@ -120,8 +120,7 @@ def quantize_with_scales(model: Model, quantized: Model) -> Model:
             steps = np.array(layer.weight_scales)[:, None, None, None]
             levels = np.clip(np.rint(weights[name] / steps), -MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
             weights[name] = levels * steps
-    calibration = {**quantized.quantization.get("calibration", {}), "scales_from": origin}
-    return _quantized(model, weights, layers, calibration)
+    return _quantized(model, weights, layers, {**calibration, "scales_from": origin})
 
 
 def _quantized(

@@ -100,7 +100,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     prelu: Literal["auto", "native", "relu", "masked"] = "auto"
     """How PReLU is computed, see `nn.prelu.TrainablePReLU`; auto: the fastest way on this machine."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Type in which the network is computed; bfloat16 is for the blocks, and all else stays float32."""
+    """Number format; bfloat16 applies to the blocks only, everything else stays float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of every process; auto: a GPU if there is one."""
     threads: int | Literal["auto"] = "auto"
@@ -294,7 +294,7 @@ def _ranges(config: Config) -> dict[str, tuple[float, float, float]]:
         "training.bn_freeze_fraction": (training.bn_freeze_fraction, 0, 1),
         "data.patch_size": (data.patch_size, 4, 2**16),
         "data.validation_pictures": (data.validation_pictures, 1, UNLIMITED),
-        "data.sigma": (data.sigma[0], 0, 255),
+        "data.sigma[0]": (data.sigma[0], 0, 255),
         "data.sigma[1]": (data.sigma[1], 0, 255),
     }
 
@@ -323,16 +323,27 @@ def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]
         for kind in kinds
     }
     return probabilities | {
-        "data.degradation.soft_sigma": (options.soft_sigma[0], 0, options.soft_sigma[1]),
+        "data.degradation.soft_sigma[0]": (options.soft_sigma[0], 0, 100),
         "data.degradation.soft_sigma[1]": (options.soft_sigma[1], 0, 100),
-        "data.degradation.blur_sigma": (options.blur_sigma[0], 0, options.blur_sigma[1]),
+        "data.degradation.blur_sigma[0]": (options.blur_sigma[0], 0, 100),
         "data.degradation.blur_sigma[1]": (options.blur_sigma[1], 0, 100),
-        "data.degradation.noise_sigma": (options.noise_sigma[0], 0, options.noise_sigma[1]),
+        "data.degradation.noise_sigma[0]": (options.noise_sigma[0], 0, 255),
         "data.degradation.noise_sigma[1]": (options.noise_sigma[1], 0, 255),
-        "data.degradation.quality": (options.quality[0], 1, options.quality[1]),
+        "data.degradation.quality[0]": (options.quality[0], 1, 100),
         "data.degradation.quality[1]": (options.quality[1], 1, 100),
         "data.degradation.resamplers (their number)": (len(options.resamplers), 1, UNLIMITED),
     }
+
+
+def _intervals(data: Data) -> dict[str, tuple[float, float]]:
+    """The settings that are a lowest and a highest value, by key."""
+    intervals = {"data.sigma": data.sigma}
+    if (options := data.degradation) is not None:
+        intervals |= {
+            f"data.degradation.{key}": getattr(options, key)
+            for key in ("soft_sigma", "blur_sigma", "noise_sigma", "quality")
+        }
+    return intervals
 
 
 def _check_name(name: str) -> None:
@@ -363,8 +374,9 @@ def _check_quantization_aware(training: Training) -> None:
 
 def _check_combinations(config: Config) -> None:
     training, data, task = config.training, config.data, config.network.task
-    if data.sigma[1] < data.sigma[0]:
-        raise OnebranchError(f"config: 'data.sigma' must be [lowest, highest], not {list(data.sigma)}")
+    for key, (lowest, highest) in _intervals(data).items():
+        if highest < lowest:
+            raise OnebranchError(f"config: '{key}' must be [lowest, highest], not {[lowest, highest]}")
     _check_quantization_aware(training)
     if training.restorer and task != "downscale":
         raise OnebranchError("config: 'training.restorer' is for task 'downscale'; leave it out")

@@ -57,13 +57,11 @@ class Crops:
         scale, size = self.pairs.scale, self.data.patch_size
         height, width = (side // scale for side in self.pairs.high[picture].shape[:2])
         top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-        high = self.pairs.high[picture][
-            top * scale : (top + size) * scale, left * scale : (left + size) * scale
-        ]
         if self.data.degradation is not None:
             return self._degraded(picture, top, left, rng)
+        high = _square(self.pairs.high[picture], top * scale, left * scale, size * scale)
         low = self.pairs.low
-        return high, None if low is None else low[picture][top : top + size, left : left + size]
+        return high, None if low is None else _square(low[picture], top, left, size)
 
     # Not only the crop is degraded, but a larger region around it: otherwise JPEG's blocks of 8 pixels would
     # always begin at the crop's corner, and blur would depend on its edge. Example: for a crop at (40, 40)
@@ -80,11 +78,15 @@ class Crops:
             first_row * scale : (top + size + JPEG_BLOCK) * scale,
             first_column * scale : (left + size + JPEG_BLOCK) * scale,
         ]
-        high = softened(region, self.data.degradation, rng)
+        high = softened(region, scale, self.data.degradation, rng)
         low = degrade(high, scale, self.data.degradation, rng)
-        rows, columns = (slice(first, first + size) for first in (top - first_row, left - first_column))
-        rows_of_high, columns_of_high = (slice(s.start * scale, s.stop * scale) for s in (rows, columns))
-        return high[rows_of_high, columns_of_high], low[rows, columns]
+        row, column = top - first_row, left - first_column
+        return _square(high, row * scale, column * scale, size * scale), _square(low, row, column, size)
+
+
+def _square(picture: RgbPicture, top: int, left: int, side: int) -> RgbPicture:
+    """The square of the picture whose first pixel is (top, left)."""
+    return picture[top : top + side, left : left + side]
 
 
 def channels_first(picture: RgbPicture, colour: str) -> np.ndarray:

@@ -28,9 +28,9 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     clean_probability: float = 1 / 3
     """Probability that an input is only resized."""
     soft_probability: float = 0.0
-    """Probability that the original is blurred before anything else, as the result too is to stay soft."""
-    soft_sigma: tuple[float, float] = (0.5, 1.5)
-    """Standard deviation of that Gaussian blur, in pixels of the original."""
+    """Probability that the original, and so the label, is blurred first."""
+    soft_sigma: tuple[float, float] = (0.25, 0.75)
+    """Standard deviation of that Gaussian blur, in pixels of the input."""
     resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
     """Filters from which one is drawn to reduce the input."""
     detour_probability: float = 0.1
@@ -51,14 +51,15 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Probability that a compressed input is WebP instead of JPEG."""
 
 
-def softened(picture: np.ndarray, options: Degradation, rng: np.random.Generator) -> np.ndarray:
-    """An original (H, W, 3), with `soft_probability` blurred, so that soft pictures are not sharpened.
+def softened(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    """The original (H, W, 3), blurred with probability `soft_probability`.
 
-    Photographs out of focus, and pictures that were enlarged before, are as soft as this.
+    Photographs out of focus, and pictures that were enlarged before, are as soft as this; the network learns
+    not to sharpen them.
     """
     if not options.soft_probability or rng.random() >= options.soft_probability:
         return picture
-    return blur(picture, rng.uniform(*options.soft_sigma))
+    return blur(picture, scale * rng.uniform(*options.soft_sigma))
 
 
 def degrade(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:

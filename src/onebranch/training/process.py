@@ -24,7 +24,7 @@ class Process:
     dtype: torch.dtype
     """Type of the weights."""
     autocasts: bool
-    """True if activations are bfloat16."""
+    """True if the blocks compute in bfloat16."""
 
     @property
     def is_main(self) -> bool:
@@ -48,7 +48,7 @@ class Process:
         return moved.contiguous(memory_format=torch.channels_last)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """A context in which convolutions run in bfloat16, where the config asks for it."""
+        """A context in which blocks compute in bfloat16, where the config asks for it."""
         if not self.autocasts:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)

@@ -82,9 +82,7 @@ def initial_state(config: Config, process: Process) -> State:
     optimizer = optimizer_of(network, options, process.device)
     threads = 0 if options.threads == "auto" else options.threads
     average = ema.averaged_copy(network)
-    state = State(network, average, optimizer, 0, False, threads, None, options.prelu)
-    state.scales_from = scales_from
-    return state
+    return State(network, average, optimizer, 0, False, threads, None, options.prelu, scales_from=scales_from)
 
 
 def resume(state: State, path: Path, config: Config) -> None:
