@@ -1,5 +1,6 @@
 """The native engine: equal to the slow definitions, however a picture is cut and whatever the machine."""
 
+import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from onebranch.images.samples import as_depth
 from onebranch.model.catalogue import load
 from onebranch.runtime.engine import Engine, EngineRuntime
 from onebranch.runtime.engine_library import available, instruction_sets
-from onebranch.runtime.engine_network import describe, reason_against
+from onebranch.runtime.engine_network import NETWORK_SIGNATURE, describe, reason_against
 from onebranch.spec.network import BlockSpec, NetworkSpec, Skip
 from onebranch.spec.shorthand import NetworkShorthand, expand
 
@@ -309,6 +310,25 @@ def test_damaged_descriptions_are_refused_or_run_within_bounds(seed: int, data: 
         return
     channels = description[16]
     engine.run(np.zeros((5, 9, channels), np.float32), "uint8")
+
+
+@pytest.mark.parametrize(
+    ("before", "taps", "is_refused"), [(16, 17, False), (0, 17, False), (17, 18, True), (0, 18, True)]
+)
+def test_a_resampling_reads_no_further_than_the_margins(before: int, taps: int, is_refused: bool) -> None:
+    """Further out would be other memory."""
+    tail = BlockSpec(("3x3",), 4, "none")
+    content = describe(model_of(small(task="upscale", scale=2, residual="nearest", tail=tail), 0))
+    start = len(NETWORK_SIGNATURE) + 4 * 7  # the residual: phases, stride, taps, before, weights
+    phases, stride, old_taps, _ = struct.unpack_from("<4i", content, start)
+    rest = content[start + 16 + 4 * phases * old_taps :]
+    residual = struct.pack("<4i", phases, stride, taps, before) + bytes(4 * phases * taps)
+    description = content[:start] + residual + rest
+    if is_refused:
+        with pytest.raises(OnebranchError, match="a resampling reads too many pixels"):
+            Engine(description, 1)
+    else:
+        Engine(description, 1).run(np.zeros((5, 9, 1), np.float32), "uint8")
 
 
 @pytest.mark.parametrize("junk", [b"", b"OBNET\0\0\1", b"\0" * 400, b"OBNET\0\0\1" + b"\xff" * 400])

@@ -14,7 +14,16 @@ from benchmarks.published_networks import NETWORKS as PUBLISHED
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.graph_analysis import analyze
 from onebranch.graph.onnx.graph import graph_of
-from onebranch.lowering.program import Program, Unary
+from onebranch.lowering.program import (
+    Binary,
+    ElementwiseNode,
+    ElementwiseStep,
+    GatherNode,
+    Operand,
+    Program,
+    Unary,
+    UnshuffleNode,
+)
 from onebranch.lowering.program_compiler import NoProgramError
 from onebranch.runtime.engine import Engine
 from onebranch.runtime.engine_library import instruction_sets, library, programs_available
@@ -211,11 +220,16 @@ def _instance_norm(s: Sketch) -> str:
     return s.add("InstanceNormalization", names, "y")
 
 
+def _huge_parameter(s: Sketch) -> str:
+    return s.add("Div", ["x", s.constant("tiny", np.full((1, 3, 1, 1), 1e-40, np.float32))], "y")
+
+
 REFUSED: dict[Callable[[Sketch], str], str] = {
     _global_pool: "GlobalAveragePool 'pool' needs the whole picture",
-    _strided: "it reduces the picture",
+    _strided: "its scale, 1/2, is not a whole number",
     _sine: "Sin 'y' has no counterpart in the engine",
     _reflected: "Pad 'framed': it pads by mode 'reflect'",
+    _huge_parameter: "Div 'y': a parameter is not a finite float32 number",
     _instance_norm: "InstanceNormalization 'y' needs the whole picture",
 }
 
@@ -226,6 +240,19 @@ def test_what_does_not_fit_is_named(build: Callable[[Sketch], str]) -> None:
     with pytest.raises(NoProgramError) as caught:
         program_of(sketch.model(build(sketch)))
     assert str(caught.value) == REFUSED[build]
+
+
+@pytest.mark.parametrize(
+    ("taken", "returned", "reason"),
+    [
+        (5, 5, "its pictures have 5 channels, more than 4"),
+        (1, 3, "it takes 1 and returns 3 channels, and both must be equal"),
+    ],
+)
+def test_pictures_of_other_channels_are_refused(taken: int, returned: int, reason: str) -> None:
+    with pytest.raises(NoProgramError) as caught:
+        program_of(exported(nn.Sequential(nn.Conv2d(taken, returned, 3, padding=1)), taken))
+    assert str(caught.value) == reason
 
 
 # ---- damaged programs ----
@@ -301,6 +328,27 @@ def test_the_engine_says_what_is_wrong(index: int, number: int, reason: str) -> 
     content[4 * index : 4 * index + 4] = number.to_bytes(4, "little")
     with pytest.raises(OnebranchError, match=reason):
         Engine(bytes(content), threads=1)
+
+
+def test_a_step_reads_values_of_its_own_rate_only() -> None:
+    steps = (ElementwiseStep(Binary.ADD, (0, -1)),)  # the picture, at twice the rate of the unshuffled one
+    nodes = (UnshuffleNode((Operand(0, 0, 1),), 2, steps=steps),)
+    with pytest.raises(OnebranchError, match="an operation on values of different rates"):
+        Engine(Program(1, 1, 2, nodes, Operand(1, 0, 4)).packed(), threads=1)
+
+
+@pytest.mark.parametrize(("count", "is_refused"), [(900, False), (1200, True)])
+def test_the_limit_of_memory_counts_the_rows_that_are_kept(count: int, is_refused: bool) -> None:
+    """A value of 64 channels keeps four rows, so 1,200 of them are more than 2^18 rows of a channel."""
+    copy = ElementwiseStep(Unary.COPY, (0,), np.zeros(64, np.float32), np.zeros(64, np.float32))
+    nodes = [GatherNode((Operand(0, 0, 4),) * 16, 16)]
+    nodes += [ElementwiseNode((Operand(k, 0, 64),), (copy,)) for k in range(1, count)]
+    content = Program(4, 4, 1, tuple(nodes), Operand(count, 0, 4)).packed()
+    if is_refused:
+        with pytest.raises(OnebranchError, match="keeps too many rows"):
+            Engine(content, threads=1)
+    else:
+        Engine(content, threads=1)
 
 
 def test_a_module_is_no_larger_than_its_values() -> None:

@@ -16,6 +16,7 @@
 
 #include <cmath>
 
+#include "kernel_set.h"
 #include "reader.h"
 
 namespace ob {
@@ -43,6 +44,9 @@ Resampler read_resampler(Reader &reader, const Description &network) {
     result.taps = reader.integer(1, MAX_RESAMPLING_TAPS);
     result.before = reader.integer(0, result.taps - 1);
     result.weight = reader.numbers<float>(size_t(result.phases) * result.taps);
+    // The margins of a row hold the pixels that are read beyond its ends.
+    if (result.before > MARGIN || result.after() > MARGIN)
+        reader.fail("the description of the network is damaged: a resampling reads too many pixels");
     if (result.phases != network.enlarges() || result.stride != network.reduces())
         reader.fail(
             "the description of the network is damaged: a resampling has another scale than the network");

@@ -111,17 +111,19 @@ bool has_equal_rates(const Program &program, const ProgramNode &node) {
 }
 
 // Step k may read what the node and the steps before it computed, and inputs of as many channels or of one.
-StepOperand read_step_operand(Reader &reader, const ProgramNode &node) {
+StepOperand read_step_operand(Reader &reader, const Program &program, const ProgramNode &node) {
     const int32_t number = reader.integer(-int64_t(node.inputs.size()), int64_t(node.steps.size()));
     if (number >= 0) return {false, number};
     const StepOperand operand{true, -1 - number};
-    const int32_t channels = node.inputs[size_t(operand.index)].count;
-    if (!reader.error() && channels != 1 && channels != node.channels)
+    const Operand &input = node.inputs[size_t(operand.index)];
+    if (!reader.error() && input.count != 1 && input.count != node.channels)
         reader.fail("the program is damaged: an operation on different numbers of channels");
+    if (!reader.error() && program.rate_of(input.value) != node.rate)
+        reader.fail("the program is damaged: an operation on values of different rates");
     return operand;
 }
 
-void read_steps(Reader &reader, ProgramNode &node) {
+void read_steps(Reader &reader, const Program &program, ProgramNode &node) {
     const int32_t count = reader.integer(node.kind == NodeKind::Elementwise ? 1 : 0, MAX_STEPS);
     for (int32_t k = 0; k < count && !reader.error(); k++) {
         Step step;
@@ -129,10 +131,10 @@ void read_steps(Reader &reader, ProgramNode &node) {
         step.is_binary = operation >= FIRST_BINARY;
         if (!step.is_binary && operation > int32_t(Unary::Last))
             return reader.fail("the program is damaged: an unknown operation");
-        step.first = read_step_operand(reader, node);
+        step.first = read_step_operand(reader, program, node);
         if (step.is_binary) {
             step.binary = Binary(operation - FIRST_BINARY);
-            step.second = read_step_operand(reader, node);
+            step.second = read_step_operand(reader, program, node);
         } else {
             step.unary = Unary(operation);
             step.a = reader.numbers<float>(uint64_t(node.channels));
@@ -183,7 +185,7 @@ ProgramNode read_node(Reader &reader, const Program &program) {
     }
     if (!reader.error() && !has_equal_rates(program, node))
         reader.fail("the program is damaged: an operation on values of different rates");
-    if (!reader.error()) read_steps(reader, node);
+    if (!reader.error()) read_steps(reader, program, node);
     if (!reader.error() && !reads_rows_in_time(program, node))
         reader.fail("the program is damaged: a node runs before the rows that it reads are computed");
     return node;
@@ -236,7 +238,7 @@ const char *parse_program(const uint8_t *bytes, size_t size, Program &program) {
     reader.end();
     if (reader.error()) return reader.error();
     int64_t kept = 0;
-    const std::vector<int32_t> depths = program.depths(1);
+    const std::vector<int32_t> depths = program.depths(program.blocks_at_once());
     for (int32_t v = 0; v <= nodes; v++)  // a row of a higher rate has more columns
         kept += int64_t(depths[size_t(v)]) * program.channels_of(v) *
                 divided_up(program.rate_of(v), program.block);

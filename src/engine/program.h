@@ -69,7 +69,7 @@ struct Step {
 // Then its steps, which may read its other inputs too; the last one computes the output.
 struct ProgramNode {
     NodeKind kind = NodeKind::Gather;
-    int32_t lag = 0;   // rows of the output that it lacks when the rows of a block have been read
+    int32_t lag = 0;   // rows by which the output is behind after a block has been read
     int32_t rate = 1;  // rows of the output for each block
     Border border = Border::Zero;
     std::vector<Operand> inputs;
@@ -90,6 +90,10 @@ struct ProgramNode {
     int32_t right() const { return (columns - 1) * dilation_columns - pad_left; }
 };
 
+// Rows of the picture for which every node computes its rows together: its weights are read once for all of
+// them, and as many more rows of every value are kept.
+constexpr int32_t ROWS_AT_ONCE = 4;
+
 struct Program {
     int32_t channels = 1, output_channels = 1, scale = 1, block = 1;
     Border border = Border::Zero;  // of the picture
@@ -103,12 +107,14 @@ struct Program {
     // Of the result: rows for each row of the picture, and rows of the picture that a row lags behind.
     int32_t output_scale() const { return rate_of(output.value) * scale / block; }
     int32_t lag() const;
+    // Blocks of the picture for which every node computes its rows together.
+    int32_t blocks_at_once() const { return block < ROWS_AT_ONCE ? ROWS_AT_ONCE / block : 1; }
     // The number of rows of each value that are kept: all that a node or the result still reads, when every
     // node computes the rows of so many blocks before the next one.
     std::vector<int32_t> depths(int32_t blocks) const;
 };
 
-// Reads a program. Returns null, or what is wrong in one line, which is valid forever.
+// Reads a program. Returns null, or what is wrong: one line in static storage.
 const char *parse_program(const uint8_t *bytes, size_t size, Program &program);
 
 }  // namespace ob

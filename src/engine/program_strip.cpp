@@ -12,7 +12,7 @@ namespace {
 constexpr int PHASES = MAX_PHASES;    // of the rows of all values
 constexpr size_t STEP_SAMPLES = 256;  // of a channel that run through all steps of a node together
 
-// A 3x3 convolution of one group that reads zeros beyond the picture, with all its padding in the middle.
+// A 3x3 convolution of one group that reads zeros beyond the picture, padded by one pixel on every side.
 bool runs_by_winograd(const ProgramNode &node, Border border) {
     return node.kind == NodeKind::Convolution && node.groups == 1 && border == Border::Zero &&
            node.dilation_rows == 1 && node.dilation_columns == 1 && node.pad_top == 1 && node.pad_left == 1 &&
@@ -26,7 +26,7 @@ PackedProgram::PackedProgram(Program &&given, const KernelSet *set)
       kernels(set),
       on_samples(program_kernels_for(*set)),
       layers(program.nodes.size()),
-      blocks_at_once(std::max(1, ROWS_AT_ONCE / program.block)),
+      blocks_at_once(program.blocks_at_once()),
       depths(program.depths(blocks_at_once)) {
     for (size_t k = 0; k < program.nodes.size(); k++) {
         const ProgramNode &node = program.nodes[k];
@@ -464,7 +464,7 @@ void ProgramStrip::State::unshuffle(const ProgramNode &node, size_t value, int64
     }
 }
 
-// The reverse of `unshuffle`: row y of the output holds the rows y % factor of the pixels y / factor.
+// The reverse of `unshuffle`: row y of the output is the sub-row y % factor of row y / factor of the input.
 void ProgramStrip::State::shuffle(const ProgramNode &node, size_t value, int64_t y) {
     const ValueRows &from = values[size_t(node.inputs[0].value)], &to = values[value];
     const int factor = node.factor, dy = int(y % factor);

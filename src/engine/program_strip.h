@@ -11,9 +11,6 @@
 
 namespace ob {
 
-// Rows of the picture for which every node computes its rows together.
-constexpr int32_t ROWS_AT_ONCE = 4;
-
 // A program with its weights in the order in which the kernels read them.
 struct PackedProgram {
     Program program;

@@ -1,4 +1,5 @@
-// The rows that a strip keeps, and its steps. Only strip.cpp and resampling.cpp include this file.
+// The rows that a strip keeps, and its steps. Only strip.cpp, resampling.cpp and program_strip.cpp include
+// this file.
 #pragma once
 
 #include <utility>

@@ -15,6 +15,12 @@ import numpy as np
 
 PROGRAM_SIGNATURE = b"OBPROG\0\2"
 
+MAX_PICTURE_CHANNELS = 4
+"""Channels of the picture and of the result."""
+
+MAX_PROGRAM_CHANNELS = 4096
+"""Channels of a value."""
+
 MAX_PROGRAM_KERNEL = 31
 """Rows and columns of a kernel."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from onebranch.errors import OnebranchError
 from onebranch.lowering.program import (
     MAX_BLOCK,
+    MAX_PROGRAM_CHANNELS,
     MAX_RATE,
     SHUFFLE_FACTORS,
     Binary,
@@ -81,6 +82,14 @@ class Feature:
     def size(self) -> Fraction:
         """Rows for each row of the network's input."""
         return self.rate * self.scale
+
+
+def _parameters(node: ProgramNode) -> list[np.ndarray]:
+    """All numbers of a node."""
+    numbers = [array for step in node.steps for array in (step.a, step.b) if array is not None]
+    if isinstance(node, ConvolutionNode):
+        numbers += [node.weight, node.bias, node.slope]
+    return numbers
 
 
 class ProgramBuilder:
@@ -204,6 +213,11 @@ class ProgramBuilder:
         return program
 
     def _added(self, node: ProgramNode) -> Operand:
+        """The output of a new node. Raises UnsupportedByProgramError for what the engine would refuse."""
+        if node.channels > MAX_PROGRAM_CHANNELS:
+            raise UnsupportedByProgramError(f"{node.channels} channels are more than {MAX_PROGRAM_CHANNELS}")
+        if not all(np.isfinite(numbers).all() for numbers in _parameters(node)):
+            raise UnsupportedByProgramError("a parameter is not a finite float32 number")
         self._nodes.append(node)
         self._starts.append(self._starts[-1] + node.channels)
         return Operand(len(self._nodes), 0, node.channels)

@@ -8,7 +8,7 @@ from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.graph_analysis import GraphAnalysis, described
 from onebranch.graph.analysis.state import SymbolicValues
 from onebranch.graph.operations import Graph, Node
-from onebranch.lowering.program import Program
+from onebranch.lowering.program import MAX_PICTURE_CHANNELS, Program
 from onebranch.lowering.program_builder import Feature, ProgramBuilder, UnsupportedByProgramError
 from onebranch.lowering.program_rules import RULES, Compilation
 
@@ -44,9 +44,12 @@ def _check(graph: Graph, analysis: GraphAnalysis) -> None:
     if analysis.fixed_size != (None, None):
         raise NoProgramError("it fixes the size of the picture")
     if analysis.scale is None or analysis.scale.denominator != 1:
-        raise NoProgramError("it reduces the picture")
-    if analysis.channels[0] != analysis.channels[1]:
-        raise NoProgramError(f"it makes {analysis.channels[1]} channels of {analysis.channels[0]}")
+        raise NoProgramError(f"its scale, {analysis.scale or 'unknown'}, is not a whole number")
+    taken, returned = analysis.channels
+    if taken != returned:
+        raise NoProgramError(f"it takes {taken} and returns {returned} channels, and both must be equal")
+    if taken > MAX_PICTURE_CHANNELS:
+        raise NoProgramError(f"its pictures have {taken} channels, more than {MAX_PICTURE_CHANNELS}")
     for value in (*graph.inputs.values(), *graph.outputs.values()):
         if value.kind != "float32":
             raise NoProgramError(f"it computes in {value.kind}, not in float32")
