@@ -28,7 +28,7 @@ from onebranch.model.foreign import read_foreign
 from onebranch.model.third_party import is_pytorch_file
 from onebranch.pytorch_files import conversion as pytorch_conversion
 from onebranch.pytorch_files.conversion import converted
-from onebranch.pytorch_files.reading import read_pytorch
+from onebranch.pytorch_files.reading import imported_spandrel, read_pytorch
 from onebranch.quantization.third_party import as_model
 from onebranch.runtime.selection import open_runtime
 from onebranch.user_cache import store
@@ -141,6 +141,9 @@ def test_merge_writes_an_onnx_file_with_open_sizes_that_equals_the_module(run, c
     picture = random_picture(31, 22)
     expected = read_pytorch(compact).module(torch.from_numpy(picture)).numpy()
     np.testing.assert_allclose(outputs(target, picture), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    verified = run("verify", compact, target)
+    assert verified.code == 0 and "verified:" in verified.output, verified.errors
+    assert "these two do not belong together" in run.refused("verify", compact, "photo-x2")
 
 
 def test_enhance_takes_weights_as_it_takes_an_onnx_file(compact, tmp_path):
@@ -313,3 +316,13 @@ def test_converted_files_run_without_importing_pytorch(compact):
     )
     tests = str(Path(__file__).parent)
     subprocess.run([sys.executable, "-c", script, str(compact), tests], check=True)
+
+
+def test_a_spandrel_that_does_not_load_is_one_line(monkeypatch):
+    """Such as with a torchvision that was built for another PyTorch, which raises RuntimeError."""
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(
+        OnebranchError, match="spandrel, which reads PyTorch weights, cannot be imported"
+    ) as caught:
+        imported_spandrel()
+    assert "\n" not in str(caught.value)

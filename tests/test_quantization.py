@@ -364,6 +364,8 @@ def test_the_command_keeps_the_scales_of_a_quantized_model(tmp_path, run: Comman
         "quantize", trained, "--calibrate", folder, "--scales", "photo-x2", "-o", out, "--overwrite"
     )
     assert "photo-x2 has no scales to keep" in refused
+    nowhere = tmp_path / "absent" / "out.safetensors"
+    assert "there is no folder" in run.refused("quantize", trained, "--calibrate", folder, "-o", nowhere)
 
 
 def test_the_command_measures_on_a_folder(tmp_path, run: CommandLine) -> None:

@@ -124,6 +124,8 @@ def test_quantize_writes_a_file_with_its_loss_that_runs_in_integers(tmp_path, mo
     for index, pixels in enumerate(np.random.default_rng(2).integers(0, 256, (4, 40, 44, 3), np.uint8)):
         write_picture(Picture(pixels), folder / f"{index}.png")
     source, target = saved(tmp_path, chain()), tmp_path / "int8.safetensors"
+    refused = run.refused("quantize", source, "--calibrate", folder, "-o", target.with_suffix(".onnx"))
+    assert "the quantized model is a file of onebranch; choose a name that ends in .safetensors" in refused
     outcome = run("quantize", source, "--calibrate", folder, "-o", target)
     assert outcome.code == 0, outcome.errors
     assert load(target).quantization["loss"]["pictures"] == 1

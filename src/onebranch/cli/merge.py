@@ -81,7 +81,7 @@ def command(
     The proof is printed and stored in the file. If the proof fails, nothing is written.
     """
     from onebranch.blocks.plan import MergePlan
-    from onebranch.errors import OnebranchError
+    from onebranch.cli.output_file import check_output
     from onebranch.model.third_party import is_third_party_file
 
     options = MergePlan(
@@ -94,8 +94,7 @@ def command(
     by_graph = is_third_party_file(model)
     _check_options(by_graph, plan, options != MergePlan(), any((force, border_maps, proof, input_sizes)))
     _check_suffix(by_graph, out)
-    if out.exists() and not overwrite:
-        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
+    check_output(out, overwrite)
     if by_graph:
         rules = (force, proof or "auto", border_maps)
         _merge_by_graph(model, out, rules, input_sizes, overwrite, as_json)

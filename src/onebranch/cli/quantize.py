@@ -51,13 +51,17 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: more threads would busy-wait
     from rich.console import Console
 
+    from onebranch.cli.output_file import check_output
     from onebranch.cli.progress import ProgressLine
     from onebranch.errors import OnebranchError, counted_noun
     from onebranch.model.file import write
     from onebranch.quantization.folder import quantize
 
-    if out.exists() and not overwrite:
-        raise OnebranchError(f"{out} exists; choose another name or add --overwrite")
+    if out.suffix.lower() != ".safetensors":
+        raise OnebranchError(
+            f"{out}: the quantized model is a file of onebranch; choose a name that ends in .safetensors"
+        )
+    check_output(out, overwrite)
     if data is None and (sigma is not None or then is not None):
         raise OnebranchError(
             "--sigma and --then are options of --evaluate FOLDER; give that as well, or leave them out"

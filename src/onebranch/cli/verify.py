@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def command(original: str, merged: str, input_sizes: "tuple[InputSize, ...]", as_json: bool) -> None:
     """Check that MERGED is what its stored plan or rules make of ORIGINAL, and prove every region again.
 
-    Both are shipped models' names, files of onebranch, or ONNX files. Hashes, spec, weights, the proof of
-    every region and the whole networks are checked. The first thing that does not hold is named, and the
-    exit code is 2.
+    Both are shipped models' names, files of onebranch, or ONNX files; the original of an ONNX file can also
+    be the PyTorch weights that were merged. Hashes, spec, weights, the proof of every region and the whole
+    networks are checked. The first thing that does not hold is named, and the exit code is 2.
     """
     import msgspec
     from rich.console import Console

@@ -34,6 +34,7 @@ from onebranch.images.writing import (
     check_target,
     write_animation,
 )
+from onebranch.runtime.memory import format_bytes
 
 PROCESS_BYTES = 60_000_000
 """Memory, in bytes, of the process before it opens a picture."""
@@ -274,8 +275,8 @@ class _Task:
             reason = ", because its network needs the whole picture" if enhancer.needs_whole(layout) else ""
             raise OnebranchError(
                 f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {self.target_format.name}"
-                f" needs about {estimate / 1e6:.0f} MB{reason}, more than the {limit / 1e6:.0f} MB allowed"
-                " (--memory)"
+                f" needs about {format_bytes(estimate)}{reason}, more than the {format_bytes(limit)} allowed;"
+                " choose a smaller picture, or allow more with --memory"
             )
         return estimate
 

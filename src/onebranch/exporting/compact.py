@@ -62,9 +62,15 @@ def _comparison_in_spandrel(data: bytes, picture: np.ndarray, expected: np.ndarr
     """The comparison in spandrel; empty if it cannot be imported."""
     if not all(importlib.util.find_spec(name) for name in ("torch", "spandrel", "torchvision")):
         return []
-    import spandrel
     import torch
     from safetensors.torch import load
+
+    from onebranch.pytorch_files.reading import imported_spandrel
+
+    try:
+        spandrel = imported_spandrel()
+    except OnebranchError:
+        return []
 
     descriptor = spandrel.ModelLoader(device="cpu").load_from_state_dict(load(data))
     with torch.inference_mode():

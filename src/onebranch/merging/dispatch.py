@@ -186,19 +186,25 @@ def verify(
 ) -> Any:
     """Prove again that applying the plan or rules stored in `merged` to `original` gives `merged`.
 
-    Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or both are
-    ONNX models (`onnx.ModelProto` or file): returns the `GraphReport`. Hashes, weights, the proof of every
-    region and the whole networks are checked. Two equal models pass, with a note that they are equal.
-    input_sizes: for ONNX models, sizes at which they are compared, as for `merge`; by default those that were
-    given there. progress: a function that is called with the current step, as text, and the completed share.
+    Both are models of onebranch's own (`Model`, shipped name or file): returns the new `Record`. Or `merged`
+    is an ONNX model (`onnx.ModelProto` or file), and `original` is one or a file of PyTorch weights: returns
+    the `GraphReport`. Hashes, weights, the proof of every region and the whole networks are checked. Two
+    equal models pass, with a note that they are equal. input_sizes: for ONNX models, sizes at which they are
+    compared, as for `merge`; by default those that were given there. progress: a function that is called
+    with the current step, as text, and the completed share.
 
     Raises OnebranchError that names the first thing that does not hold.
 
     >>> verify("photo-x2", "photo-x2").notes
     ('both models hold the same network; nothing was merged',)
     """
+    if isinstance(original, str | os.PathLike) and is_pytorch_file(original):
+        original = _converted(original)
     if _is_onnx(original) != _is_onnx(merged):
-        raise OnebranchError("one of the two is an ONNX model, the other a model of onebranch's own")
+        raise OnebranchError(
+            "a merged ONNX model is verified with the ONNX model or PyTorch weights that were merged, and a"
+            " model of onebranch's own with another one; these two do not belong together"
+        )
     if _is_onnx(original):
         require("onnx", "verifying ONNX models")
         from onebranch.merging.onnx import verify_onnx
@@ -208,6 +214,14 @@ def verify(
     if input_sizes:
         raise OnebranchError(FOR_ONNX.format("input_sizes"))
     return verification.verify(original, merged, progress)
+
+
+def _converted(path: Path) -> Any:
+    """A file of PyTorch weights as ONNX, as it is merged."""
+    require_reader(path, "verifying")
+    from onebranch.pytorch_files.conversion import converted
+
+    return converted(path)
 
 
 def _is_module(model: Any) -> bool:

@@ -5,6 +5,7 @@ No code in a file is executed: PyTorch files are read with `weights_only=True`.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import re
@@ -73,9 +74,7 @@ def read_pytorch(path: str | os.PathLike[str]) -> PytorchNetwork:
     weights, if spandrel knows no architecture with its tensors, or if the network takes more than a picture.
     """
     file = Path(path)
-    tensors = _tensors(file)
-    import spandrel
-
+    tensors, spandrel = _tensors(file), imported_spandrel()
     descriptor = _descriptor(file, spandrel.canonicalize_state_dict(tensors))
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise OnebranchError(f"{file}: {descriptor.architecture.name} takes a mask beside the picture")
@@ -110,10 +109,20 @@ def _nothing() -> None:
     """Stands for a method that has done its work."""
 
 
+def imported_spandrel() -> Any:
+    """The package spandrel. Raises OnebranchError where it, or torchvision, which it needs, does not load."""
+    try:
+        return importlib.import_module("spandrel")
+    except (ImportError, OSError, RuntimeError) as error:  # torchvision for another PyTorch: RuntimeError
+        raise OnebranchError(
+            f"spandrel, which reads PyTorch weights, cannot be imported ({_first(error)}); install the"
+            f" torchvision that belongs to PyTorch {torch.__version__}, or export the network to ONNX"
+        ) from None
+
+
 def _descriptor(file: Path, tensors: Mapping[str, Any]) -> Any:
     """What spandrel says about the network that these tensors are."""
-    import spandrel
-
+    spandrel = imported_spandrel()
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise OnebranchError(f"{file} holds no tensors by name, as the weights of a network are")
     try:

@@ -1,0 +1,13 @@
+"""The check of an output file before the work that makes it."""
+
+from pathlib import Path
+
+from onebranch.errors import OnebranchError
+
+
+def check_output(out: Path, overwrite: bool) -> None:
+    """Raise OnebranchError if `out` cannot be written: it exists, or its folder does not."""
+    if out.exists() and not overwrite:
+        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
+    if not out.parent.is_dir():
+        raise OnebranchError(f"{out}: there is no folder {out.parent}; create it, or choose another name")
