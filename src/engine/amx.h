@@ -1,6 +1,7 @@
 // AMX: eight registers of tiles, beside AVX-512 with VNNI and BF16.
 //
-// With ONEBRANCH_MODELS, AVX2 with tiles computed by their definitions, for tests on processors without AMX.
+// With ONEBRANCH_MODELS, AVX2 with tiles computed in plain C++, for tests on processors without AMX: integers
+// as they are defined, bfloat16 in another order of sums.
 #pragma once
 
 #if defined(ONEBRANCH_MODELS)

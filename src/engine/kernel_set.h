@@ -26,7 +26,7 @@ constexpr bool HAS_BFLOAT16_NETWORKS = true, HAS_FUSED_INSTRUCTIONS = true;
 
 constexpr int MAX_PHASES = 4;
 constexpr int MAX_COLUMNS = 31;  // of a kernel
-constexpr int MARGIN = 16;  // cells before and after a plane's own, which hold the zero of its feature map
+constexpr int MARGIN = 16;  // cells before and after a plane's own: zeros of the feature map, or its edges
 
 // The number of cells from plane to plane: whole cache lines, margins included, and an odd number of them, so
 // that the planes of a pixel fall into different sets of the cache. Example: 88 cells: 96 + 32 = 128 are 8
@@ -61,7 +61,7 @@ struct FeatureRow {
 struct Epilogue {
     const float *multiplier = nullptr, *slope = nullptr;
     bool sloped = true;    // false: every slope is 1
-    bool clamped = false;  // values may exceed 32-bit integers, and are cut to +-1024 before they are rounded
+    bool clamped = false;  // values may exceed 32-bit integers, and are limited before they are rounded
     bool keeps_raw = false;
     FeatureRow raw, out;
     const FeatureRow *skips = nullptr;
@@ -117,8 +117,20 @@ struct Convolution {
     Epilogue epilogue;
 };
 
+// Sets where a row's columns are read, from phases, columns and stride. pad: columns before the first pixel.
+// Example: four phases, three columns, stride 64, dilation 1, pad 1. For phase 0, column 0 reads x = -1,
+// which is in phase 3 of the cell before: 3 * 64 - 1 = 191. For phase 3, column 2 reads x = 4, which is in
+// phase 0 of the cell after: 0 * 64 + 1 = 1.
+inline void set_taps(Convolution &c, int dilation, int pad) {
+    for (int p = 0; p < c.phases; p++)
+        for (int l = 0; l < c.columns; l++) {
+            const int x = p + l * dilation - pad, phase = ((x % c.phases) + c.phases) % c.phases;
+            c.tap[p][l] = ptrdiff_t(phase) * ptrdiff_t(c.stride) + (x - phase) / c.phases;
+        }
+}
+
 // One row of a 3x3 convolution from transformed rows [vector of tiles][frequency][group][lane], by F(4, 3) of
-// float32 or F(2, 3) of bfloat16 cells; a tile has as many outputs as there are phases.
+// float32 or 16-bit integers, or F(2, 3) of bfloat16; a tile has as many outputs as there are phases.
 struct Winograd {
     Arithmetic arithmetic = Arithmetic::Fused;
     int channel_groups = 0, out = 0;

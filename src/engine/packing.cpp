@@ -129,7 +129,7 @@ void pack_tiles(PackedLayer &packed) {
 
 // The weights of a row of three taps for F(tile_size, 3), computed in double precision and rounded to float32
 // (and from there to bfloat16, where cells are bfloat16). Example: with a tile of 4, the taps 1, 2, 3 give
-// 1/4, -1, -1/3, 17/24, 3/8, 3; with a tile of 2, 1, 3, 1, 3.
+// 1/4, -1, -1/3, 17/24, 3/8, 3; for F(2, 3) they give 1, 3, 1 and 3.
 void winograd_weights(const double (&g)[3], int tile_size, float (&u)[MAX_FREQUENCIES]) {
     if (tile_size == 2) {
         u[0] = float(g[0]);

@@ -253,7 +253,7 @@ void ProgramStrip::State::take(const Samples &source, int64_t first_source_row, 
         std::memcpy(value.ring.row(y), value.ring.row(y - 1), value.ring.row_size * sizeof(int32_t));
         return;
     }
-    const size_t sample = format.source == OB_UINT8 ? 1 : format.source == OB_UINT16 ? 2 : 4;
+    const size_t sample = bytes_of_sample(format.source);
     const size_t count = size_t(std::min(value.span, format.width - value.begin));
     PictureRow row;
     row.base = static_cast<const char *>(source.base) +
@@ -347,14 +347,7 @@ void ProgramStrip::State::convolve(size_t index, int64_t y) {
         c.phases = PHASES;
         c.row = row;
         c.stride = from.stride;
-        // As in Strip::State::run_layer, with dilation. Example: dilation 2, three columns, pad 2: for phase
-        // 1, column 0 reads pixel 4 t + 1 - 2, which is in phase 3 of the cell before.
-        for (int p = 0; p < PHASES; p++)
-            for (int l = 0; l < node.columns; l++) {
-                const int x = p + l * node.dilation_columns - node.pad_left;
-                const int phase = ((x % PHASES) + PHASES) % PHASES;
-                c.tap[p][l] = ptrdiff_t(phase) * ptrdiff_t(from.stride) + (x - phase) / PHASES;
-            }
+        set_taps(c, node.dilation_columns, node.pad_left);
         c.weights = layer.weights.data();
         c.initial_sums = layer.initial_sums.data();
         c.cells = from.cells;
@@ -529,7 +522,7 @@ void ProgramStrip::State::write_row(int64_t row, const float *const *channels, c
     const int64_t scale = program.output_scale();
     if (row >= format.height * scale) return;
     const int64_t end = std::min(columns.end, format.width);
-    const size_t sample = format.target == OB_UINT8 ? 1 : format.target == OB_UINT16 ? 2 : 4;
+    const size_t sample = bytes_of_sample(format.target);
     char *base =
         static_cast<char *>(target.base) +
         ptrdiff_t(sample) * ((row - first_target_row) * target.row + columns.begin * scale * target.pixel);

@@ -43,7 +43,7 @@ void Strip::State::write_row(int64_t row, float *const *channels, const Samples 
         kernels.luma(channels[0], channels[1], channels[2], channels[0], count);
         kernels.scale_and_shift(channels[0], 255.0f / 219, -16.0f / 219, count);
     }
-    size_t sample = format.target == OB_UINT8 ? 1 : format.target == OB_UINT16 ? 2 : 4;
+    size_t sample = bytes_of_sample(format.target);
     char *to =
         static_cast<char *>(target.base) + sample * ((row - first_row) * target.row + begin * target.pixel);
     kernels.write(channels, picture_channels, format.target, count, to, ptrdiff_t(target.pixel),

@@ -178,7 +178,7 @@ void Strip::State::allocate_picture_rows() {
 void Strip::State::read_row(const Samples &source, int64_t first_row, int64_t y) {
     // Rows that pad the picture to a multiple of the scale repeat its last row.
     int64_t from = std::min(y, format.height - 1) - first_row;
-    size_t sample = format.source == OB_UINT8 ? 1 : format.source == OB_UINT16 ? 2 : 4;
+    size_t sample = bytes_of_sample(format.source);
     int64_t count = std::min(buffer.end, format.width) - buffer.begin;
     PictureRow row;
     row.base =
@@ -233,8 +233,8 @@ void Strip::State::clear_edges(Ring &ring, int64_t y, int channels, Cell cell, i
 }
 
 // Fills in what follows the convolution of row y: scales, activation, output rows and skips. Outputs of the
-// head and of layers with skips may exceed the range in which rounding is exact, so they are clamped first;
-// for all other layers, check_sums (description.cpp) refuses networks with such outputs.
+// head and of layers with skips may exceed 32-bit integers, so they are limited before they are rounded; for
+// all other layers, check_sums (description.cpp) refuses networks with such outputs.
 void Strip::State::set_epilogue(size_t index, int64_t y, Epilogue &e, FeatureRow *skips) {
     const PackedLayer &packed = network.layers[index];
     const Layer &layer = *packed.layer;
@@ -305,15 +305,7 @@ void Strip::State::run_layer(size_t index, int64_t y) {
         c.phases = network.phases;
         c.row = source;
         c.stride = stride;
-        // Example: four phases, three columns, stride 64. For phase 0, column 0 reads x = -1, which is in
-        // phase 3 of the cell before: 3 * 64 - 1 = 191. For phase 3, column 2 reads x = 4, which is in
-        // phase 0 of the cell after: 0 * 64 + 1 = 1.
-        for (int p = 0; p < network.phases; p++)
-            for (int l = 0; l < layer.columns; l++) {
-                int x = p + l - layer.column_radius(),
-                    phase = ((x % network.phases) + network.phases) % network.phases;
-                c.tap[p][l] = ptrdiff_t(phase) * ptrdiff_t(stride) + (x - phase) / network.phases;
-            }
+        set_taps(c, 1, layer.column_radius());
         c.weights = packed.weights.data();
         c.initial_sums = packed.initial_sums.data();
         c.cells = cells;

@@ -9,6 +9,9 @@
 
 namespace ob {
 
+// Bytes of a sample of an enum ob_type.
+inline size_t bytes_of_sample(int type) { return type == OB_UINT8 ? 1 : type == OB_UINT16 ? 2 : 4; }
+
 // A picture's samples in memory. row: samples from row to row; pixel and channel likewise.
 struct Samples {
     void *base = nullptr;

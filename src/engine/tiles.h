@@ -87,7 +87,7 @@ struct TileOutputs {
     const int32_t *sums = nullptr;  // [phase][channel][cell]
     size_t cell = 0;
     int block = 0, next = PARTS;
-    int due = 0;  // in `calls`-ths of a part
+    int due = 0;  // the remainder by which PARTS parts are spread evenly over `calls` calls
 
     explicit TileOutputs(const Convolution &convolution) : c(&convolution), plain(convolution.epilogue) {}
 
@@ -113,7 +113,7 @@ struct TileOutputs {
         const int left = c->out - first;
         if (S::W == TILE_SIZE && plain.valid && left >= CHANNELS)
             return plain.store<S, A, CHANNELS>(from, first, phase, cell);
-        // The last vector may be longer than the row.
+        // The last tile may extend beyond the row, where vectors are shorter than tiles (in the model).
         for (size_t x = 0; x < TILE_SIZE && cell + x < c->cells; x += S::W)
             for_each_block<S>(left < CHANNELS ? left : CHANNELS, [&](auto width, int channel) {
                 constexpr int O = decltype(width)::value;
@@ -180,7 +180,8 @@ OB_INLINE void any_columns(const TileBlock &b, int step, size_t cell, Between be
 }
 
 // The sums of a block of 16 output channels for 16 cells of each of the four phases, that is for 64 pixels,
-// which end in `sums` [phase][channel][cell]. between() is called after each load of a tile of the input.
+// which end in `sums` [phase][channel][cell]. between() is called after each tile of the input has been
+// multiplied.
 //
 // Worked example: int8, a 3x3 kernel, 16 input and 16 output channels: three rows of four groups are 12
 // planes of each phase. A tile of the input holds every fourth of 64 pixels, from 12 planes; a tile of
@@ -215,7 +216,7 @@ void tile_block(const TileBlock &b) {
     before.finish_all();
 }
 
-// One row of a convolution, of whose kernel row `rotation` reads the row that comes first in memory.
+// One row of the output. `rotation` is the row of the kernel whose row of the input lies first in memory.
 template <class S, class A>
 void convolve_tiles(const Convolution &c, int rotation) {
     const TileWeights &tiles = *c.tiles;
@@ -253,8 +254,8 @@ struct TileBf16 {
 };
 
 // One row of a convolution: by products of tiles where its weights are packed for them, else as in the other
-// sets. So are rows of int8 that do not lie one after another: the first and last rows of a picture read a
-// row of zeros that lies elsewhere.
+// sets. Rows of int8 that do not lie one after another are computed as there, too: the first and last rows of
+// a picture read a row of zeros that lies elsewhere.
 template <class S>
 void convolve_with_tiles(const Convolution &c) {
     const int rotation = !c.tiles ? -1 : c.tiles->row_steps ? 0 : rotation_of(c);
