@@ -93,7 +93,7 @@ def command(
     )
     by_graph = is_third_party_file(model)
     _check_options(by_graph, plan, options != MergePlan(), any((force, border_maps, proof, input_sizes)))
-    _check_suffix(by_graph, out)
+    _check_suffix(model, by_graph, out)
     check_output(out, overwrite)
     if by_graph:
         rules = (force, proof or "auto", border_maps)
@@ -104,9 +104,13 @@ def command(
         click.echo(f"{out}: {out.stat().st_size:,} bytes")
 
 
-def _check_suffix(by_graph: bool, out: Path) -> None:
+def _check_suffix(model: str, by_graph: bool, out: Path) -> None:
     """Raise OnebranchError if the output's name promises another format than the one that is written."""
     from onebranch.errors import OnebranchError
+    from onebranch.model.catalogue import CATALOGUE
+
+    if not by_graph and model not in CATALOGUE and Path(model).suffix.lower() != ".safetensors":
+        return  # reading it says what it is
 
     suffix = out.suffix.lower()
     if by_graph and suffix != ".onnx":

@@ -194,9 +194,10 @@ def _parsed(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     except OSError as error:
         reason = "it is a folder" if file.is_dir() else error.strerror or error
         raise OnebranchError(f"cannot read {file}: {reason}") from None
-    except (SafetensorError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (SafetensorError, TypeError, AttributeError, ValueError, OverflowError):
         raise OnebranchError(
-            f"{file} is neither a complete safetensors file nor an ONNX file (*.onnx): {error}"
+            f"{file} is neither a complete safetensors file nor an ONNX file (*.onnx) nor PyTorch"
+            " weights (*.pth)"
         ) from None
 
 

@@ -175,7 +175,8 @@ def _refusal(error: Exception) -> str:
             f"it holds Python objects ({named[1] or named[2]}) beside weights, which could run code;"
             " nothing of it was loaded or run. Ask its author for the weights alone, best as safetensors"
         )
-    return f"it is damaged, or no file of PyTorch weights: {_first(error)}"
+    said = _first(error)
+    return "it is damaged, or no file of PyTorch weights" + (f": {said}" if " " in said else "")
 
 
 def _first(error: Exception) -> str:
