@@ -257,6 +257,8 @@ def test_larger_scales_chain_what_is_shipped(shipped) -> None:
     assert [models_for(s) for s in (0.5, 1, 2, 2.5, 4)] == [["photo-x2"]] * 3 + [["photo-x4"]] * 2
     assert models_for(16) == ["photo-x4", "photo-x4"]
     assert models_for(6) == ["photo-x4", "photo-x2"]
+    shipped("restore-x2", "restore-x4")
+    assert [models_for(s) for s in (1, 2, 3, 4)] == [["restore-x2"]] * 2 + [["restore-x4"]] * 2
 
 
 def test_an_enhancer_opens_every_model_once(shipped, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def test_int8_results_are_those_of_the_command_line(visit, tmp_path, mode):
 
 
 @pytest.mark.parametrize(
-    ("scale", "model"), [("2", "restore-x2"), ("4", "photo-x4"), ("1", "denoise"), ("0.5", "shrink-x2")]
+    ("scale", "model"), [("2", "restore-x2"), ("4", "restore-x4"), ("1", "denoise"), ("0.5", "shrink-x2")]
 )
 def test_fp32_results_are_within_a_level(visit, tmp_path, scale, model):
     """Odd sizes, every task, several bands."""
@@ -445,7 +445,7 @@ def test_changed_settings_enhance_again(visit, tmp_path):
     assert "180 × 140" in visit.finished("picture.png")
     visit.page.locator('#scales input[value="4"]').check(force=True)
     visit.page.locator("#list .state").filter(has_text="360 × 280").wait_for()
-    assert "photo-x4" in str(visit.page.locator("#facts").text_content())
+    assert "restore-x4" in str(visit.page.locator("#facts").text_content())
 
 
 def test_offline_after_the_first_visit(visit, tmp_path):

@@ -33,7 +33,7 @@ from onebranch.runtime.selection import PRECISIONS, RUNTIMES, open_runtime
 Clock = Callable[[], float]
 LineReport = Callable[[str], None]
 
-MODELS = ("restore-x2", "photo-x2", "photo-x4", "denoise", "shrink-x2")
+MODELS = ("restore-x2", "photo-x2", "restore-x4", "photo-x4", "denoise", "shrink-x2")
 """The shipped models that are timed when none is named."""
 
 FRAME_SIZE = (540, 960)

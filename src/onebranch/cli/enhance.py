@@ -284,11 +284,11 @@ def command(
     """Enhance pictures, clips or whole folders. The model determines whether they are upscaled, downscaled or
     denoised.
 
-    Without --model, the scale factor selects it: restore-x2 up to 2, photo-x4 up to 4, and several models one
-    after the other above 4. Sizes in between (--scale, --width, --height) are reached by resampling after the
-    model. Luma models (colour y) process brightness only: chroma is interpolated, or unchanged if the size
-    is. --model can also be any ONNX file with one input and one output of shape (1, C, H, W), luma (C = 1) or
-    RGB (C = 3), with values in [0, 1].
+    Without --model, the scale factor selects it: restore-x2 up to 2, restore-x4 up to 4, and several models
+    one after the other above 4. Sizes in between (--scale, --width, --height) are reached by resampling after
+    the model. Luma models (colour y) process brightness only: chroma is interpolated, or unchanged if the
+    size is. --model can also be PyTorch weights, or any ONNX file with one input and one output of shape
+    (1, C, H, W), luma (C = 1) or RGB (C = 3), with values in [0, 1].
 
     Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
     take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 suits strongly

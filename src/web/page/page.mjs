@@ -7,6 +7,7 @@ const SCALE_NAMES = { "0.5": "Half the size", 1: "Same size, cleaned", 2: "Twice
 const TITLES = {
   "restore-x2": "Everyday photographs",
   "photo-x2": "Clean photographs",
+  "restore-x4": "Everyday photographs",
   "photo-x4": "Clean photographs",
   denoise: "Noisy photographs",
   "shrink-x2": "Any photograph",
@@ -15,6 +16,7 @@ const TITLES = {
 const ABOUT = {
   "restore-x2": "Twice as wide and high. It also removes noise and the traces of JPEG compression.",
   "photo-x2": "Twice as wide and high, for sharp pictures without noise that have been made smaller.",
+  "restore-x4": "Four times as wide and high. It also removes noise and the traces of JPEG compression.",
   "photo-x4": "Four times as wide and high, for sharp pictures without noise that have been made smaller.",
   denoise: "The same size, without noise: for pictures taken in the dark, for example.",
   "shrink-x2": "Half as wide and high, so that “Clean photographs” can bring back more later.",
