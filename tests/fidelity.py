@@ -151,7 +151,7 @@ class Measured:
     notes: tuple[str, ...]
 
 
-ENHANCER = Enhancer(Options(model="photo-x2", threads=1))
+ENHANCER = Enhancer(Options(model="restore-x2", threads=1))
 
 
 def measure(case: Case, folder: Path) -> Measured:

@@ -462,7 +462,7 @@ def test_every_failure_names_its_picture(pictures: Path, tmp_path: Path) -> None
     write(Picture(np.zeros((3000, 3000, 3), np.uint8)), pictures / "large.png")
     for act in (enhance_files, preview_files):
         (failed,) = act([pictures], tmp_path / act.__name__, options, batch=batched).failed
-        assert failed.reason.startswith(f"'{pictures / 'large.png'}': ") and "(--memory)" in failed.reason
+        assert failed.reason.startswith(f"'{pictures / 'large.png'}': ") and "--memory" in failed.reason
 
 
 KILLED = """

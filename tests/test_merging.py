@@ -110,7 +110,7 @@ def test_what_is_meant_is_never_guessed(block, branches):
         onebranch.merge(branches, forse=True)
     with pytest.raises(onebranch.OnebranchError, match="'auto' or 'full'"):
         onebranch.merge(branches, proof="most")
-    with pytest.raises(onebranch.OnebranchError, match="one of the two"):
+    with pytest.raises(onebranch.OnebranchError, match="these two do not belong together"):
         onebranch.verify("photo-x2-branches", branches)
 
 
