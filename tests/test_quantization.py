@@ -434,11 +434,11 @@ def test_a_smooth_gradient_gets_no_bands(name: str, ends: tuple[float, float]) -
 
 @pytest.mark.parametrize(
     ("name", "recorded", "here"),
-    [("photo-x2", 0.05, 0.05), ("photo-x4", 0.05, 0.05), ("shrink-x2", 0.05, 0.05), ("denoise", 0.15, 0.5)],
+    [("photo-x2", 0.05, 0.06), ("photo-x4", 0.05, 0.05), ("shrink-x2", 0.05, 0.05), ("denoise", 0.15, 0.5)],
 )
 def test_shipped_models_lose_what_they_say(name: str, recorded: float, here: float, crops: Path) -> None:
-    """In decibels: what the file says, and what five photographs beside the calibration lose. Denoising loses
-    most where there is least noise, of which these crops have more than the test set."""
+    """In decibels: what the file says, and what five photographs beside the calibration lose. Upscaling loses
+    more where the float network is better than on the test set, and denoising where there is least noise."""
     model, quantized = load(name), load(f"{name}-int8")
     trained_in_8_bits = quantized.recipe["config"]["training"].get("quantization_aware", False)
     assert quantized.spec == model.spec and (quantized.recipe == model.recipe or trained_in_8_bits)
