@@ -474,7 +474,7 @@ def test_the_command_line(file, run: CommandLine, crops: Path, tmp_path: Path) -
     words = ("enhance", tmp_path / "large.png", "-o", tmp_path / "b.png", "-m", file("squeeze"), "--memory")
     assert "GlobalAveragePool 'seen' needs the whole picture" in run(*words, "160M").errors
     assert (
-        "MB, because its network needs the whole picture, more than the 0.00977 MB allowed; choose a smaller"
+        "MB, because its network needs the whole picture, more than the 0.00977 MB allowed (--memory)"
         in run(*words, "10K").errors
     )
     assert "is not a size of memory" in run.refused(*words, "much")

@@ -275,8 +275,8 @@ class _Task:
             reason = ", because its network needs the whole picture" if enhancer.needs_whole(layout) else ""
             raise OnebranchError(
                 f"{layout.width}x{layout.height} pixels to {size[1]}x{size[0]} as {self.target_format.name}"
-                f" needs about {format_bytes(estimate)}{reason}, more than the {format_bytes(limit)} allowed;"
-                " choose a smaller picture, or allow more with --memory"
+                f" needs about {format_bytes(estimate)}{reason}, more than the {format_bytes(limit)} allowed"
+                " (--memory)"
             )
         return estimate
 
