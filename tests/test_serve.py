@@ -277,7 +277,7 @@ def test_a_process_that_is_killed_ends_only_its_own_answer() -> None:
 
 def slow_picture() -> bytes:
     """A picture that takes seconds with a self-ensemble."""
-    return png(700, 500)
+    return png(1400, 1000)
 
 
 @pytest.mark.slow
