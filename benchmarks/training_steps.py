@@ -28,9 +28,6 @@ NETWORKS: dict[str, NetworkShorthand] = {
 }
 """Networks by name, x2, luma; 4 blocks of 16 channels where the name says nothing else."""
 
-PLAIN_OF = {"4 branches, 5 x 32": "plain 5 x 32", "plain 5 x 32": "plain 5 x 32"}
-"""The plain network that a network is compared with; "plain 3x3" where none is listed."""
-
 BATCH_SIZE = 16
 FORWARD_MODES: tuple[Mode, ...] = ("merged", "branches")
 
@@ -90,7 +87,7 @@ def _candidates(batch: int, patches: tuple[int, int]) -> dict[str, "TrainingStep
 
 
 def _row(name: str, seconds: dict[str, list[float]], pixels: tuple[int, int]) -> TrainingStepRow:
-    old, plain = seconds[f"{name} old"], _fastest(f"{PLAIN_OF.get(name, 'plain 3x3')} merged", seconds)
+    old, plain = seconds[f"{name} old"], _fastest(f"{_plain_of(name)} merged", seconds)
     merged, branches, bfloat16 = (
         _fastest(f"{name} {kind}", seconds) for kind in ("merged", "branches", "bfloat16")
     )
@@ -105,6 +102,11 @@ def _row(name: str, seconds: dict[str, list[float]], pixels: tuple[int, int]) ->
         median_ratio(branches, plain),
         median_ratio(merged, bfloat16),
     )
+
+
+def _plain_of(name: str) -> str:
+    """The plain network of the same size."""
+    return "plain 5 x 32" if name.endswith("5 x 32") else "plain 3x3"
 
 
 def _fastest(candidate: str, seconds: dict[str, list[float]]) -> list[float]:

@@ -310,9 +310,9 @@ PackedLayer pack(const Description &network, size_t index, int phases, const Ker
 
 // The number of phases of a row: 4 with AMX, where four pixels share the loads of a product of tiles; else as
 // many as a Winograd tile has outputs, that is 4 for F(4, 3) and 2 for F(2, 3), which bfloat16 needs because
-// its mantissa is too short for F(4, 3). It is 1 for int8 with
-// instructions for dot products of bytes, where no layer runs by Winograd. Even a layer that does not run by
-// Winograd reads and writes rows in phases, so that all layers share one layout.
+// its mantissa is too short for F(4, 3). It is 1 for int8 with instructions for dot products of bytes, where
+// no layer runs by Winograd. Even a layer that does not run by Winograd reads and writes rows in phases, so
+// that all layers share one layout.
 int phases_of(const Description &network, const KernelSet &set) {
     if (set.tiles) return MAX_PHASES;
     if (network.precision == Precision::BFloat16) return 2;

@@ -47,7 +47,8 @@ size_t bytes_of_column(const PackedProgram &packed) {
     for (size_t k = 0; k < packed.program.nodes.size(); k++) {
         const ProgramNode &node = packed.program.nodes[k];
         if (node.kind != NodeKind::Convolution) continue;
-        const size_t read = size_t(node.inputs[0].count), rows = size_t(packed.blocks_at_once * node.rate);
+        const size_t read = size_t(node.inputs[0].count),
+                     rows = size_t(packed.program.blocks_at_once() * node.rate);
         const size_t floats = (read + size_t(node.channels)) * rows + read * size_t(node.rows - 1);
         const size_t transformed = packed.layers[k][0].winograd ? read * 18 : 0;
         const size_t of_block = (floats * sizeof(float) + transformed) * size_t(node.rate);

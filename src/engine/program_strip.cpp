@@ -26,8 +26,7 @@ PackedProgram::PackedProgram(Program &&given, const KernelSet *set)
       kernels(set),
       on_samples(program_kernels_for(*set)),
       layers(program.nodes.size()),
-      blocks_at_once(program.blocks_at_once()),
-      depths(program.depths(blocks_at_once)) {
+      depths(program.depths(program.blocks_at_once())) {
     for (size_t k = 0; k < program.nodes.size(); k++) {
         const ProgramNode &node = program.nodes[k];
         if (node.kind != NodeKind::Convolution) continue;

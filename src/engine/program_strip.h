@@ -17,12 +17,13 @@ struct PackedProgram {
     const KernelSet *kernels = nullptr;
     ProgramKernels on_samples;
     std::vector<std::vector<PackedLayer>> layers;  // of every node, one for each group
-    int32_t blocks_at_once = 1;                    // for which every node computes its rows together
     std::vector<int32_t> depths;                   // rows that each value keeps
     bool complete = true;  // false: there was not enough memory, and nothing else may be used
 
     PackedProgram(Program &&program, const KernelSet *kernels);
-    int64_t rows_at_once() const { return int64_t(blocks_at_once) * program.block; }  // of the picture
+    int64_t rows_at_once() const {
+        return int64_t(program.blocks_at_once()) * program.block;
+    }  // of the picture
 };
 
 // The rows and columns of every value that a part of the result depends on, in the value's own pixels.

@@ -32,7 +32,7 @@ def check_writable(path: Path, overwrite: bool = False, *, folder_will_exist: bo
     if path.is_dir():
         raise OnebranchError(f"cannot write '{path}': it is a folder")
     if not overwrite and os.path.lexists(path):
-        raise OnebranchError(_already_exists(path))
+        raise OnebranchError(already_exists(path))
     if not folder_will_exist and not path.parent.is_dir():
         raise OnebranchError(f"cannot write '{path}': there is no folder '{path.parent}'")
 
@@ -65,7 +65,7 @@ def atomic_path(path: Path, overwrite: bool = False) -> Iterator[Path]:
             _flush_to_disk(temporary)
             (os.replace if overwrite else _rename_if_free)(temporary, path)
     except FileExistsError:
-        raise OnebranchError(_already_exists(path)) from None
+        raise OnebranchError(already_exists(path)) from None
     except OSError as error:
         raise OnebranchError(f"cannot write '{path}': {_reason(error)}") from None
 
@@ -129,7 +129,8 @@ def _rename_if_free(temporary: Path, path: Path) -> None:
             raise
 
 
-def _already_exists(path: Path) -> str:
+def already_exists(path: Path) -> str:
+    """The error message for a file that must not be replaced."""
     return f"cannot write '{path}': it exists; choose another name or allow overwriting (--overwrite)"
 
 

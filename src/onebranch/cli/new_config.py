@@ -18,6 +18,7 @@ CONFIG_TASKS = ("upscale", "downscale", "denoise")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def command(task: str, out: Path | None, overwrite: bool) -> None:
     """Write a training config for TASK that trains a good network in about an hour on one core."""
+    from onebranch.atomic_files import already_exists
     from onebranch.errors import OnebranchError
     from onebranch.training.example_config import example
 
@@ -29,6 +30,6 @@ def command(task: str, out: Path | None, overwrite: bool) -> None:
         with out.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise OnebranchError(f"{out} exists; choose another name or add --overwrite") from None
+        raise OnebranchError(already_exists(out)) from None
     except OSError as error:
         raise OnebranchError(f"{out}: cannot write this file: {error.strerror}") from None

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from onebranch.atomic_files import already_exists
 from onebranch.errors import OnebranchError
 
 
 def check_output(out: Path, overwrite: bool) -> None:
     """Raise OnebranchError if `out` cannot be written: it exists, or its folder does not."""
     if out.exists() and not overwrite:
-        raise OnebranchError(f"{out}: it exists; choose another name or add --overwrite")
+        raise OnebranchError(already_exists(out))
     if not out.parent.is_dir():
-        raise OnebranchError(f"{out}: there is no folder {out.parent}; create it, or choose another name")
+        raise OnebranchError(f"cannot write '{out}': there is no folder '{out.parent}'; create it first")

@@ -20,7 +20,7 @@ RELIABLE_PICTURES = 16
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output model file.")
 @click.option("--pictures", type=int, default=128, show_default=True, help="Use at most this many of them.")
 @click.option(
-    "--scales", help="Quantized model with which quantization-aware training began; keeps its scales."
+    "--scales", help="After quantization-aware training: keep the scales of this model, its init_from."
 )
 @click.option("--evaluate", "data", help="Folder to measure the loss on  [default: held-out pictures]")
 @click.option("--sigma", type=float, help="Noise for that measurement, in grey levels (denoising models).")

@@ -43,8 +43,10 @@ def _check(graph: Graph, analysis: GraphAnalysis) -> None:
         raise NoProgramError(analysis.whole_picture_reasons[0])
     if analysis.fixed_size != (None, None):
         raise NoProgramError("it fixes the size of the picture")
-    if analysis.scale is None or analysis.scale.denominator != 1:
-        raise NoProgramError(f"its scale, {analysis.scale or 'unknown'}, is not a whole number")
+    if analysis.scale is None:
+        raise NoProgramError("its scale is not known")
+    if analysis.scale.denominator != 1:
+        raise NoProgramError(f"its scale, {analysis.scale}, is not a whole number")
     taken, returned = analysis.channels
     if taken != returned:
         raise NoProgramError(f"it takes {taken} and returns {returned} channels, and both must be equal")

@@ -202,8 +202,8 @@ def verify(
         original = _converted(original)
     if _is_onnx(original) != _is_onnx(merged):
         raise OnebranchError(
-            "a merged ONNX model is verified with the ONNX model or PyTorch weights that were merged, and a"
-            " model of onebranch's own with another one; these two do not belong together"
+            "an ONNX model is verified against the ONNX model or PyTorch weights it was merged from, a model"
+            " of onebranch's own against another one; these two do not belong together"
         )
     if _is_onnx(original):
         require("onnx", "verifying ONNX models")

@@ -162,7 +162,7 @@ class Network(nn.Module):
 
 
 def _in_full_precision(layer: nn.Module, values: Tensor) -> Tensor:
-    """A layer in float32, also where the blocks compute in bfloat16.
+    """A layer in the precision of its weights, also under autocast, where the blocks compute in bfloat16.
 
     bfloat16 has 8 significant bits, too few for the layers that read and write pictures of 8 bits.
     """

@@ -80,7 +80,7 @@ def as_model(source: Model | str | os.PathLike[str]) -> Model:
     except OnebranchError as error:
         raise OnebranchError(
             f"{path} cannot be quantized: {str(error).removeprefix(f'{path}: ')}; integers take a chain of"
-            " dense convolutions with PReLU, leaky ReLU or ReLU, whose branches, if it has any, are merged"
+            " dense convolutions with PReLU, leaky ReLU or ReLU; if it has branches, merge them first"
         ) from None
     _check_equal(foreign, model)
     return model
@@ -257,6 +257,6 @@ def _check_equal(foreign: ForeignModel, model: Model) -> None:
         if not difference <= MODEL_TOLERANCE:
             raise OnebranchError(
                 f"{foreign.path} cannot be quantized: as a chain of convolutions its output differs by"
-                f" {difference:.1e} of the largest value, and {MODEL_TOLERANCE:.0e} is allowed; weights in"
-                " float16 differ by that much, so export it in float32"
+                f" {difference:.1e} of the largest value, and {MODEL_TOLERANCE:.0e} is allowed; if its"
+                " weights are float16, export it in float32"
             )

@@ -259,7 +259,7 @@ def _file_or_name(value: str | None, base: Path) -> str | None:
 
 
 def _check(config: Config) -> None:
-    ranges = _ranges(config) | _degradation_ranges(config) | _stage_ranges(config)
+    ranges = _ranges(config) | _degradation_ranges(config) | _interval_ranges(config) | _stage_ranges(config)
     for key, (value, lowest, highest) in ranges.items():
         if not lowest <= value <= highest:  # also refuses NaN
             rule = f"at least {lowest}" if value < lowest else f"from {lowest} to {highest}"
@@ -294,8 +294,6 @@ def _ranges(config: Config) -> dict[str, tuple[float, float, float]]:
         "training.bn_freeze_fraction": (training.bn_freeze_fraction, 0, 1),
         "data.patch_size": (data.patch_size, 4, 2**16),
         "data.validation_pictures": (data.validation_pictures, 1, UNLIMITED),
-        "data.sigma[0]": (data.sigma[0], 0, 255),
-        "data.sigma[1]": (data.sigma[1], 0, 255),
     }
 
 
@@ -323,27 +321,29 @@ def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]
         for kind in kinds
     }
     return probabilities | {
-        "data.degradation.soft_sigma[0]": (options.soft_sigma[0], 0, 100),
-        "data.degradation.soft_sigma[1]": (options.soft_sigma[1], 0, 100),
-        "data.degradation.blur_sigma[0]": (options.blur_sigma[0], 0, 100),
-        "data.degradation.blur_sigma[1]": (options.blur_sigma[1], 0, 100),
-        "data.degradation.noise_sigma[0]": (options.noise_sigma[0], 0, 255),
-        "data.degradation.noise_sigma[1]": (options.noise_sigma[1], 0, 255),
-        "data.degradation.quality[0]": (options.quality[0], 1, 100),
-        "data.degradation.quality[1]": (options.quality[1], 1, 100),
         "data.degradation.resamplers (their number)": (len(options.resamplers), 1, UNLIMITED),
     }
 
 
-def _intervals(data: Data) -> dict[str, tuple[float, float]]:
-    """The settings that are a lowest and a highest value, by key."""
-    intervals = {"data.sigma": data.sigma}
+def _intervals(data: Data) -> dict[str, tuple[tuple[float, float], float, float]]:
+    """The settings [lowest, highest] by key, with the lowest and highest allowed value of both."""
+    intervals: dict[str, tuple[tuple[float, float], float, float]] = {"data.sigma": (data.sigma, 0, 255)}
     if (options := data.degradation) is not None:
         intervals |= {
-            f"data.degradation.{key}": getattr(options, key)
-            for key in ("soft_sigma", "blur_sigma", "noise_sigma", "quality")
+            "data.degradation.soft_sigma": (options.soft_sigma, 0, 100),
+            "data.degradation.blur_sigma": (options.blur_sigma, 0, 100),
+            "data.degradation.noise_sigma": (options.noise_sigma, 0, 255),
+            "data.degradation.quality": (options.quality, 1, 100),
         }
     return intervals
+
+
+def _interval_ranges(config: Config) -> dict[str, tuple[float, float, float]]:
+    return {
+        f"{key}[{index}]": (value, lowest, highest)
+        for key, (interval, lowest, highest) in _intervals(config.data).items()
+        for index, value in enumerate(interval)
+    }
 
 
 def _check_name(name: str) -> None:
@@ -374,9 +374,9 @@ def _check_quantization_aware(training: Training) -> None:
 
 def _check_combinations(config: Config) -> None:
     training, data, task = config.training, config.data, config.network.task
-    for key, (lowest, highest) in _intervals(data).items():
-        if highest < lowest:
-            raise OnebranchError(f"config: '{key}' must be [lowest, highest], not {[lowest, highest]}")
+    for key, (interval, _, _) in _intervals(data).items():
+        if interval[1] < interval[0]:
+            raise OnebranchError(f"config: '{key}' must be [lowest, highest], not {list(interval)}")
     _check_quantization_aware(training)
     if training.restorer and task != "downscale":
         raise OnebranchError("config: 'training.restorer' is for task 'downscale'; leave it out")
