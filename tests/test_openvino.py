@@ -57,6 +57,16 @@ def test_sums_of_branches_are_right_in_the_smallest_pictures(size: tuple[int, in
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+def test_one_runtime_serves_many_threads() -> None:
+    """As when several pictures are enhanced or scored at the same time."""
+    runtime = OpenvinoRuntime(MODEL, 1)
+    pictures = [pictures_for(MODEL.spec, 9 + 40 * (seed % 3), 120, seed) for seed in range(60)]
+    expected = [run_network(MODEL.spec, MODEL.weights, each.astype(np.float64)) for each in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        for actual, wanted in zip(pool.map(runtime.run, pictures), expected, strict=True):
+            np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max()))
+
+
 def test_one_runtime_takes_all_sizes_and_keeps_its_results() -> None:
     runtime = open_runtime(MODEL, "openvino", threads=2)
     results = [(p, runtime.run(p)) for p in (pictures_for(MODEL.spec, n, 7, n) for n in (1, 8, 3, 8))]

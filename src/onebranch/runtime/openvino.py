@@ -49,6 +49,7 @@ class OpenvinoRuntime:
             record = quantization_of(model.quantization or {}, model.spec)
             graph = lower_integer(model.spec, model.weights, record)
         self._compiled = compiled(to_onnx(graph), threads, PRECISION_HINTS[precision])
+        self._of_thread = threading.local()
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, C, H, W), float32 in [0, 1] -> the network's output, float32, unclipped."""
@@ -59,7 +60,13 @@ class OpenvinoRuntime:
         copies = -(-MIN_PIXELS // (count * height * width))
         if copies > 1:
             values = np.concatenate([values] * copies)
-        return np.array(self._compiled({INPUT: values})[0][:count])
+        return np.array(self._request().infer({INPUT: values})[0][:count])
+
+    def _request(self) -> Any:
+        """This thread's own request: calls of the compiled model share one, and mix up pictures."""
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        return self._of_thread.request
 
 
 @cache
