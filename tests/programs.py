@@ -101,6 +101,63 @@ class Edsr(nn.Module):
         return result
 
 
+class Ffdnet(nn.Module):
+    """FFDNet (Zhang, Zuo and Zhang, 2018): a pixel unshuffle first, a pixel shuffle last."""
+
+    def __init__(self, width: int = 8, depth: int = 2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(12, width), nn.ReLU()]
+        for _ in range(depth):
+            layers += [conv(width, width), nn.BatchNorm2d(width), nn.ReLU()]
+        self.body = nn.Sequential(*layers, conv(width, 12))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> the same; H and W are even."""
+        result: Tensor = nn.functional.pixel_shuffle(self.body(nn.functional.pixel_unshuffle(picture, 2)), 2)
+        return result
+
+
+class DualPath(nn.Module):
+    """Two paths side by side, as in ETDS (Chao et al., 2023): one with activations, one without."""
+
+    def __init__(self, width: int = 8, depth: int = 2) -> None:
+        super().__init__()
+        self.head, self.base = conv(3, width), conv(3, 12)
+        self.details = nn.ModuleList(conv(width, width) for _ in range(depth))
+        self.to_base = nn.ModuleList(nn.Conv2d(width, 12, 3, padding=1) for _ in range(depth))
+        self.bases = nn.ModuleList(nn.Conv2d(12, 12, 1) for _ in range(depth))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, 2 H, 2 W)."""
+        detail, base = torch.relu(self.head(picture)), self.base(picture)
+        for own, across, of_base in zip(self.details, self.to_base, self.bases, strict=True):
+            detail, base = torch.relu(own(detail)), of_base(base) + across(detail)
+        result: Tensor = nn.functional.pixel_shuffle(base, 2)
+        return result
+
+
+class WrittenShuffles(nn.Module):
+    """A channel shuffle, an unshuffle by 4 in two steps, and a pixel shuffle, written by view and permute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body, self.tail = conv(3, 8), nn.Conv2d(128, 27, 1), conv(3, 3)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, 3 H, 3 W); H and W are multiples of 4."""
+        features = self.head(picture)
+        n, channels, height, width = features.shape
+        features = features.view(n, 2, channels // 2, height, width).transpose(1, 2)
+        features = features.reshape(n, channels, height, width)
+        features = nn.functional.pixel_unshuffle(nn.functional.pixel_unshuffle(features, 2), 2)
+        features = torch.relu(self.body(features))
+        n, _, height, width = features.shape
+        features = features.view(n, 3, 3, 3, height, width).permute(0, 1, 4, 2, 5, 3)
+        features = self.tail(features.reshape(n, 3, 3 * height, 3 * width))
+        result: Tensor = nn.functional.interpolate(features, scale_factor=4, mode="nearest")
+        return result
+
+
 NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "compact-24x8": (3, lambda: WithResidual(plain(3, 24, 8))),
     "dncnn": (1, lambda: Dncnn(16, 3)),
@@ -111,6 +168,9 @@ NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "span-8": (3, lambda: Span(8)),
     "u-net": (3, Unet),
     "edsr": (3, Edsr),
+    "ffdnet": (3, Ffdnet),
+    "dual-path": (3, DualPath),
+    "written-shuffles": (3, WrittenShuffles),
 }
 """Channels of the picture and the network, beside those of benchmarks/published_networks.py."""
 

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 from benchmarks.published_networks import NETWORKS as PUBLISHED
+from benchmarks.published_speed import NETWORKS as TIMED
 from onebranch.errors import OnebranchError
 from onebranch.graph.analysis.graph_analysis import analyze
 from onebranch.graph.onnx.graph import graph_of
@@ -36,7 +37,7 @@ SIZES = ((1, 1), (1, 9), (14, 1), (23, 70))
 TOLERANCE = 1e-5
 
 SMALL = {network.name: network for network in PUBLISHED if network.name in ("ESPCN", "FSRCNN", "SESR-M5")}
-LARGE = {network.name: network for network in PUBLISHED if network.name in ("SPAN", "Compact 64x16")}
+LARGE = {name: TIMED[name] for name in ("SPAN", "Compact 64x16", "Compact 64x32")}
 
 
 def assert_equal_to_onnxruntime(model: onnx.ModelProto, channels: int, sets: list[str | None]) -> None:

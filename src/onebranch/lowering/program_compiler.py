@@ -9,6 +9,7 @@ from onebranch.graph.analysis.graph_analysis import GraphAnalysis, described
 from onebranch.graph.analysis.state import SymbolicValues
 from onebranch.graph.operations import Graph, Node
 from onebranch.lowering.program import MAX_PICTURE_CHANNELS, Program
+from onebranch.lowering.program_axes import AxisFeature
 from onebranch.lowering.program_builder import Feature, ProgramBuilder, UnsupportedByProgramError
 from onebranch.lowering.program_rules import RULES, Compilation
 
@@ -70,5 +71,8 @@ def _compile_node(node: Node, compilation: Compilation) -> None:
         made = rule(node, compilation)
     except UnsupportedByProgramError as error:
         raise NoProgramError(f"{described(node)}: {error}") from None
+    if isinstance(made, AxisFeature):
+        compilation.on_axes[node.outputs[0]] = made
+        return
     features = [made] if isinstance(made, Feature) else made
     compilation.features.update(zip(node.outputs, features, strict=False))

@@ -1,7 +1,7 @@
 """Rules from operations of graphs to operations of programs, by the kind of operation."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 from math import floor
@@ -18,6 +18,7 @@ from onebranch.graph.analysis.state import (
     ints_attribute,
     str_attribute,
 )
+from onebranch.graph.analysis.symbolic_size import SymbolicSize, UndeterminedSizeError, quotient
 from onebranch.graph.analysis.symbolic_tensor import COLUMNS, ROWS, SymbolicTensor
 from onebranch.graph.operations import Graph, Node
 from onebranch.lowering.program import (
@@ -28,6 +29,7 @@ from onebranch.lowering.program import (
     BorderKind,
     Unary,
 )
+from onebranch.lowering.program_axes import MIXED_AXES, AxisFeature, of_picture
 from onebranch.lowering.program_builder import (
     Feature,
     Frame,
@@ -45,18 +47,26 @@ CUBIC_COEFFICIENT = -0.75
 
 @dataclass(frozen=True)
 class Compilation:
-    """A graph that is being compiled: its analysis, the program so far, and the features by name."""
+    """A graph that is being compiled: its analysis, the program so far, and the features by name.
+
+    on_axes: features on other axes than those of pictures.
+    """
 
     graph: Graph
     analysis: GraphAnalysis
     builder: ProgramBuilder
     features: dict[str, Feature]
+    on_axes: dict[str, AxisFeature] = field(default_factory=dict)
 
     def feature(self, name: str) -> Feature:
         """A value that depends on the picture."""
         if name not in self.features:
             raise UnsupportedByProgramError(f"'{name}' is no feature map that is computed from the picture")
         return self.features[name]
+
+    def axis_feature(self, name: str) -> AxisFeature:
+        """A value that depends on the picture, on any axes."""
+        return self.on_axes[name] if name in self.on_axes else of_picture(self.feature(name))
 
     def constant(self, name: str) -> np.ndarray | None:
         """A constant, also a size that the analysis has computed; None for other values."""
@@ -76,7 +86,7 @@ class Compilation:
         return value
 
 
-ProgramRule = Callable[[Node, Compilation], Feature | list[Feature]]
+ProgramRule = Callable[[Node, Compilation], Feature | list[Feature] | AxisFeature]
 
 
 def _convolution(node: Node, c: Compilation) -> Feature:
@@ -530,6 +540,49 @@ def _line(node: Node, position: Fraction) -> np.ndarray:
     return line
 
 
+def _on_axes(made: AxisFeature) -> Feature | AxisFeature:
+    picture = made.as_feature()
+    return made if picture is None else picture
+
+
+def _permuted(node: Node, c: Compilation) -> Feature | AxisFeature:
+    source = c.axis_feature(node.inputs[0])
+    order = ints_attribute(node, "perm", tuple(reversed(range(source.numbers.ndim))))
+    return _on_axes(source.transposed(order))
+
+
+# Example: the value (1, 3, H, W), whose pixels are the values' own, to (1, 3, H/2, 2, W/2, 2): the sizes are
+# 1, 3, 1/2, 2, 1/2 and 2.
+def _reshaped(node: Node, c: Compilation) -> Feature | AxisFeature:
+    source = c.axis_feature(node.inputs[0])
+    before, after = (c.analysis.values[name] for name in (node.inputs[0], node.outputs[0]))
+    assert isinstance(before, SymbolicTensor) and isinstance(after, SymbolicTensor)
+    sizes = [size.number for size in after.shape]
+    rows, columns = (_axis_with(factor, after) for factor in (ROWS, COLUMNS))
+    for axis, of_source in ((rows, source.rows), (columns, source.columns)):
+        whole = before.shape[of_source] * Fraction(1, source.numbers.shape[of_source])
+        sizes[axis] = _constant_quotient(after.shape[axis], whole)
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or rows == columns:
+        raise UnsupportedByProgramError(MIXED_AXES)
+    return _on_axes(source.reshaped(known, rows, columns, c.builder))
+
+
+def _axis_with(factor: str, tensor: SymbolicTensor) -> int:
+    """The axis that holds the rows, or the columns. Raises UnsupportedByProgramError if there is none."""
+    for index, factors in enumerate(tensor.axes):
+        if factor in factors:
+            return index
+    raise UnsupportedByProgramError(MIXED_AXES)
+
+
+def _constant_quotient(size: SymbolicSize, whole: SymbolicSize) -> Fraction | None:
+    try:
+        return quotient(size, whole).number
+    except UndeterminedSizeError:
+        return None
+
+
 def _same(node: Node, c: Compilation) -> Feature:
     return c.feature(node.inputs[0])
 
@@ -563,6 +616,8 @@ RULES: Mapping[str, ProgramRule] = {
     "DepthToSpace": _shuffled,
     "SpaceToDepth": _unshuffled,
     "Resize": _resized,
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshaped),
+    "Transpose": _permuted,
     "Identity": _same,
     "Dropout": _same,
 }
