@@ -130,8 +130,8 @@ class DualPath(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, 2 H, 2 W)."""
         detail, base = torch.relu(self.head(picture)), self.base(picture)
-        for own, across, of_base in zip(self.details, self.to_base, self.bases, strict=True):
-            detail, base = torch.relu(own(detail)), of_base(base) + across(detail)
+        for of_detail, across, of_base in zip(self.details, self.to_base, self.bases, strict=True):
+            detail, base = torch.relu(of_detail(detail)), of_base(base) + across(detail)
         result: Tensor = nn.functional.pixel_shuffle(base, 2)
         return result
 
