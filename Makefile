@@ -88,8 +88,9 @@ bench: $(VENV)/dev.stamp ## compare with other programs: make bench BENCH='mergi
 
 native: sanitize arm wheel ## the native engine's builds: the next three
 
-sanitize: $(VENV)/dev.stamp ## its tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: $(VENV)/dev.stamp ## its tests under AddressSanitizer and UndefinedBehaviorSanitizer, its threads under ThreadSanitizer
 	scripts/sanitize.sh
+	scripts/thread_sanitizer.sh
 
 arm: $(VENV)/dev.stamp ## recorded cases on 64-bit ARM, under an emulator
 	scripts/engine_on_arm.sh
