@@ -19,7 +19,7 @@ from onebranch.images.writing import write
 from onebranch.model.catalogue import load
 from onebranch.model.file import Model, fingerprint, read, to_bytes
 from onebranch.model.file import write as save
-from onebranch.quantization.calibration import Crop, held_out, read_crops
+from onebranch.quantization.calibration import Crop, held_out, read_crops, trained_on_degraded
 from onebranch.quantization.equalization import Extent, equalized, equalizing_scales, joined_layers
 from onebranch.quantization.layers import channel_extents, plain_record, quantize
 from onebranch.quantization.loss import loss_on_crops, loss_on_folder
@@ -303,6 +303,27 @@ def test_crops_are_what_the_network_takes_and_gives(tmp_path, task: str, scale: 
     else:
         noise = [float(np.std(crop.given - crop.wanted)) for crop in crops]
         assert noise[0] == 0 and noise == sorted(noise) and 40 / 255 < noise[-1] < 60 / 255
+
+
+@pytest.mark.parametrize(("task", "scale"), [("upscale", 2), ("denoise", 1)])
+def test_degraded_crops_are_clean_noisy_and_compressed_in_turn(tmp_path, task: str, scale: int) -> None:
+    spec = expand(NetworkShorthand(task=task, scale=scale, colour="rgb", width=4, depth=0, branches=("3x3",)))
+    for k in range(6):
+        smooth = np.add.outer(np.arange(120), np.arange(120))[..., None] * np.ones(3)
+        write(StillPicture(np.rint(smooth).astype(np.uint8)), tmp_path / f"{k}.png")
+    clean = read_crops(tmp_path, spec, 6) if scale == 2 else None
+    crops = read_crops(tmp_path, spec, 6, degraded=True)
+    wanted = [crop.wanted if clean is None else clean[k].given for k, crop in enumerate(crops)]
+    change = [float(np.std(crop.given - flat)) * 255 for crop, flat in zip(crops, wanted, strict=True)]
+    assert change[0] == change[3] == 0
+    assert 13 < change[1] < 17 and 3 < change[4] < 4.5  # noise of 15 and 3.75 grey levels
+    assert 0 < change[5] <= change[2] < 4  # JPEG 85 and 40 of a smooth picture
+
+
+def test_models_trained_on_degraded_pictures_are_calibrated_on_them() -> None:
+    assert trained_on_degraded(load("restore-x2"))
+    assert not trained_on_degraded(load("photo-x2"))
+    assert not trained_on_degraded(replace(load("photo-x2"), recipe=None))
 
 
 def test_held_out_crops_are_not_calibrated_on() -> None:

@@ -30,7 +30,7 @@ from onebranch.training import config as configs
 from onebranch.training import picture_cache
 from onebranch.training.config import Config, Data, Training
 from onebranch.training.crops import Crops
-from onebranch.training.degradation import Degradation, degrade, softened
+from onebranch.training.degradation import Degradation, degrade, grainy, softened
 from onebranch.training.ema import estimate_statistics
 from onebranch.training.example_config import example
 from onebranch.training.initialization import initialize_from
@@ -124,6 +124,14 @@ UPSCALE = "[network]\ntask = 'upscale'\n"
             "soft_probability' must be from 0 to 1, not 1.5",
         ),
         (UPSCALE + "[data.degradation]\nsoft_sigma = [0.5, nan]", "'data.degradation.soft_sigma[1]' must be"),
+        (
+            UPSCALE + "[data.degradation]\ngrain_probability = -0.1",
+            "grain_probability' must be at least 0, not -0.1",
+        ),
+        (
+            UPSCALE + "[data.degradation]\ngrain_size = [0.0, 1.0]",
+            "grain_size[0]' must be at least 0.1, not 0.0",
+        ),
         (
             UPSCALE + "[data.degradation]\nsoft_sigma = [2.0, 1.0]",
             "soft_sigma' must be [lowest, highest], not",
@@ -513,6 +521,48 @@ def test_soft_originals_are_blurred_by_scale_times_sigma():
     before = rng.bit_generator.state
     assert softened(picture, 2, Degradation(), rng) is picture
     assert rng.bit_generator.state == before  # runs of earlier versions get the same crops
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_grain_has_the_sigma_and_the_size_of_the_config(scale):
+    picture = np.full((256, 320, 3), 128, np.uint8)
+    rng = np.random.default_rng(0)
+    fine = Degradation(grain_probability=1.0, grain_sigma=(6.0, 6.0), grain_size=(1.0, 1.0))
+    coarse = msgspec.structs.replace(fine, grain_size=(3.0, 3.0))
+    neighbours = []
+    for options in (fine, coarse):
+        grain = grainy(picture, scale, options, rng).astype(np.float64) - 128
+        assert grain.shape == picture.shape
+        assert np.ptp(grain, axis=2).max() == 0  # equal in all channels
+        assert grain.std() == pytest.approx(6.0, rel=0.05)
+        assert abs(grain.mean()) < 0.6
+        plane = grain[..., 0]
+        neighbours.append((plane[:, scale:] * plane[:, :-scale]).mean() / plane.var())
+    assert neighbours[0] < 0.2 < 0.6 < neighbours[1]  # correlation at a distance of one input pixel
+
+
+def test_without_grain_runs_get_the_same_crops_as_before():
+    picture = np.zeros((24, 32, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    before = rng.bit_generator.state
+    assert grainy(picture, 2, Degradation(), rng) is picture
+    assert rng.bit_generator.state == before
+
+
+def test_the_label_has_the_grain_of_its_input(pictures, tmp_path):
+    config = settings(pictures, tmp_path, {"task": "upscale", "scale": 2, "colour": "rgb"})
+    only = Degradation(
+        clean_probability=1.0,
+        resamplers=("box",),
+        grain_probability=1.0,
+        grain_sigma=(8.0, 8.0),
+        grain_size=(1.0, 1.0),
+    )
+    data = msgspec.structs.replace(config.data, degradation=only)
+    pairs = load_pairs(training_source(data, config.spec), config.spec, tmp_path / "cache", 8)
+    low, high = Crops(pairs, config.spec, data, 0).batch(0, range(16))
+    means = high.reshape(16, 3, 8, 2, 8, 2).mean((3, 5))
+    assert np.abs(means - low).max() < 1.01 / 255  # box reduction of the label, grain included
 
 
 def test_clean_inputs_are_resized_and_nothing_else():

@@ -43,7 +43,8 @@ def command(
     convolutions with PReLU, leaky ReLU or ReLU, as Compact is. It becomes a model file of onebranch.
 
     The file runs in integers with --precision int8, and in floats otherwise. Calibration takes the centre of
-    each picture, prepared as the network's input: reduced for upscaling, with added noise for denoising.
+    each picture, prepared as the network's input: reduced for upscaling, with added noise for denoising; for
+    a model that was trained on degraded pictures, such as restore-x2, some are noisy or compressed.
     Unless --evaluate names a folder to measure the loss on, a quarter of the pictures is held out for that.
     """
     import os

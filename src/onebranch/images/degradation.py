@@ -1,6 +1,6 @@
 """Common degradations of 8-bit RGB pictures: downscaling, blur, noise and lossy compression.
 
-Every function takes and returns a uint8 array (H, W, 3). Randomness is an argument.
+Every function takes and returns a uint8 array (H, W, 3), except `resize_plane`. Randomness is an argument.
 """
 
 import io
@@ -31,6 +31,11 @@ def resize(picture: np.ndarray, height: int, width: int, resampler: Resampler) -
     """The picture resized to (height, width, 3) with one of Pillow's filters."""
     source = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(source.resize((width, height), _FILTERS[resampler]))
+
+
+def resize_plane(plane: np.ndarray, height: int, width: int, resampler: Resampler) -> np.ndarray:
+    """A plane (h, w) of float32 values resized to (height, width), neither rounded nor clipped."""
+    return np.asarray(Image.fromarray(plane).resize((width, height), _FILTERS[resampler]))
 
 
 def reduce(picture: np.ndarray, factor: int, resampler: Resampler) -> np.ndarray:

@@ -12,10 +12,12 @@ import numpy as np
 
 from onebranch.errors import OnebranchError, counted_noun
 from onebranch.images.colour import luma
+from onebranch.images.degradation import add_noise, compress
 from onebranch.images.folders import find_pictures
 from onebranch.images.reading import read
 from onebranch.images.resize import imresize
 from onebranch.images.samples import Samples, as_depth
+from onebranch.model.file import Model
 from onebranch.progress import StepProgress, no_progress
 from onebranch.spec.network import NetworkSpec
 
@@ -27,6 +29,12 @@ CROP_EDGE_PIXELS = 96
 
 MAX_NOISE_LEVELS = 50.0
 """The strongest noise that a denoising network is calibrated on: standard deviation in grey levels of 255."""
+
+DEGRADED_NOISE_LEVELS = (15.0, 3.75, 11.25, 7.5)
+"""The noise of degraded crops: standard deviations in grey levels of 255, in turn."""
+
+DEGRADED_JPEG_QUALITIES = (40, 85, 55, 70)
+"""The JPEG qualities of degraded crops, in turn."""
 
 HELD_OUT_INTERVAL = 4
 """Every picture of this number is held out; without another folder, the loss is measured on those."""
@@ -45,14 +53,17 @@ def read_crops(
     spec: NetworkSpec,
     pictures: int = DEFAULT_PICTURES,
     progress: StepProgress = no_progress,
+    *,
+    degraded: bool = False,
 ) -> tuple[Crop, ...]:
     """Centre crops of at most `pictures` pictures, spread evenly over the folder and its subfolders.
 
     upscale: the input is the crop, reduced bicubically and rounded to 8 bits, as the evaluation does it.
     downscale: the wanted output is the reduced crop. denoise: the input has Gaussian noise with a
-    standard deviation from 0 to `MAX_NOISE_LEVELS`. Alpha is ignored. progress: called with the name of each
-    picture, and the share of the pictures. Raises OnebranchError for a folder without pictures, and for
-    pictures that are too small or cannot be read.
+    standard deviation from 0 to `MAX_NOISE_LEVELS`. Alpha is ignored. degraded: for networks that restore
+    photographs; of three inputs, one is left as it is (also for denoise), one gets noise and one is
+    compressed as JPEG. progress: called with the name of each picture, and the share of the pictures. Raises
+    OnebranchError for a folder without pictures, and for pictures that are too small or cannot be read.
     """
     if pictures < 1:
         raise OnebranchError(f"pictures must be at least 1, not {pictures}")
@@ -60,8 +71,15 @@ def read_crops(
     crops = []
     for index, path in enumerate(paths):
         progress(f"reading {path.name}", index / len(paths))
-        crops.append(_crop(path, index, len(paths), spec))
+        high = _middle_of(path, spec)
+        crops.append(_degraded(high, index, spec) if degraded else _crop(high, index, len(paths), spec))
     return tuple(crops)
+
+
+def trained_on_degraded(model: Model) -> bool:
+    """Whether the recipe of a model has degradations (`[data.degradation]`), as that of restore-x2 has."""
+    config = (model.recipe or {}).get("config") or {}
+    return bool((config.get("data") or {}).get("degradation"))
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:
@@ -88,22 +106,42 @@ def held_out(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
     return [crop for k, crop in enumerate(crops) if k % HELD_OUT_INTERVAL != HELD_OUT_INTERVAL - 1], measured
 
 
-def _crop(path: Path, index: int, count: int, spec: NetworkSpec) -> Crop:
+def _middle_of(path: Path, spec: NetworkSpec) -> Samples:
+    """The centre of a picture file, 8 bits (H, W, C): `CROP_EDGE_PIXELS` of the network's input a side."""
     picture = read(path)
     unit = spec.scale
     edge = CROP_EDGE_PIXELS * (unit if spec.task == "upscale" else 1)
     if min(picture.height, picture.width) < 4 * unit:
         raise OnebranchError(f"'{path}' is too small to calibrate on: {picture.width}x{picture.height}")
-    high = _middle(as_depth(picture.pixels, "uint8"), edge, unit)
+    return _middle(as_depth(picture.pixels, "uint8"), edge, unit)
+
+
+def _crop(high: Samples, index: int, count: int, spec: NetworkSpec) -> Crop:
     if spec.task == "denoise":
         clean = _in_colours(high, spec)
         sigma = MAX_NOISE_LEVELS / 255 * index / max(1, count - 1)
         noise = np.random.default_rng(index).normal(0, sigma, clean.shape)
         return Crop((clean + noise).astype(np.float32), clean)
-    floats = as_depth(high, "float32").astype(np.float32)
-    low = as_depth(imresize(floats, 1 / unit), "uint8")
-    pair = _in_colours(low, spec), _in_colours(high, spec)
+    pair = _in_colours(_reduced(high, spec.scale), spec), _in_colours(high, spec)
     return Crop(*pair) if spec.task == "upscale" else Crop(*reversed(pair))
+
+
+def _degraded(high: Samples, index: int, spec: NetworkSpec) -> Crop:
+    """The crop of a network that enlarges, or keeps the size: clean, noisy or compressed by its index."""
+    low = high if spec.scale == 1 else _reduced(high, spec.scale)
+    low = np.ascontiguousarray(np.broadcast_to(low, (*low.shape[:2], 3)), np.uint8)
+    turn, treatment = divmod(index, 3)
+    if treatment == 1:
+        sigma = DEGRADED_NOISE_LEVELS[turn % len(DEGRADED_NOISE_LEVELS)]
+        low = add_noise(low, sigma, np.random.default_rng(index))
+    elif treatment == 2:
+        low = compress(low, DEGRADED_JPEG_QUALITIES[turn % len(DEGRADED_JPEG_QUALITIES)])
+    return Crop(_in_colours(low, spec), _in_colours(high, spec))
+
+
+def _reduced(high: Samples, factor: int) -> Samples:
+    """8-bit pixels, reduced bicubically and rounded."""
+    return as_depth(imresize(as_depth(high, "float32").astype(np.float32), 1 / factor), "uint8")
 
 
 def _middle(pixels: Samples, edge: int, unit: int) -> Samples:

@@ -7,7 +7,7 @@ from onebranch.errors import OnebranchError
 from onebranch.model.file import Model
 from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 from onebranch.quantization import layers
-from onebranch.quantization.calibration import DEFAULT_PICTURES, held_out, read_crops
+from onebranch.quantization.calibration import DEFAULT_PICTURES, held_out, read_crops, trained_on_degraded
 from onebranch.quantization.loss import Loss, loss_on_crops, loss_on_folder, with_loss
 from onebranch.quantization.third_party import as_model
 
@@ -31,7 +31,8 @@ def quantize(
 
     model: a `Model`, the name of a shipped model, a file, or a third-party chain of convolutions such as
     Compact (an ONNX file, or PyTorch weights; see `quantization.third_party.as_model`). calibrate: a folder
-    of pictures, of which at most `pictures` are used. scales: a quantized model whose scales and zero points
+    of pictures, of which at most `pictures` are used; they are degraded for a model whose recipe has
+    degradations. scales: a quantized model whose scales and zero points
     are kept, for a model that was trained with them (`training.quantization_aware`). data: a folder on which
     the loss is measured; by default a quarter of the calibration pictures is held out for that. sigma: noise
     in grey levels for that measurement, for denoising models. then: a model that enlarges the result of a
@@ -60,7 +61,9 @@ def quantize(
     original = as_model(model)
     kept = None if scales is None else as_model(scales)
     progress = never_falling(report)
-    crops = read_crops(calibrate, original.spec, pictures, part_of(progress, 0, READ_SHARE))
+    reading = part_of(progress, 0, READ_SHARE)
+    degraded = trained_on_degraded(original)
+    crops = read_crops(calibrate, original.spec, pictures, reading, degraded=degraded)
     calibration, rest = held_out(crops) if data is None else (crops, [])
     if kept is None:
         quantized = layers.quantize(original, calibration, part_of(progress, READ_SHARE, QUANTIZED_SHARE))

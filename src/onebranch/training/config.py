@@ -315,7 +315,7 @@ def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]
     options = config.data.degradation
     if options is None:
         return {}
-    kinds = ("clean", "soft", "detour", "blur", "noise", "compression", "webp")
+    kinds = ("clean", "soft", "grain", "detour", "blur", "noise", "compression", "webp")
     probabilities: dict[str, tuple[float, float, float]] = {
         f"data.degradation.{kind}_probability": (getattr(options, f"{kind}_probability"), 0, 1)
         for kind in kinds
@@ -331,6 +331,8 @@ def _intervals(data: Data) -> dict[str, tuple[tuple[float, float], float, float]
     if (options := data.degradation) is not None:
         intervals |= {
             "data.degradation.soft_sigma": (options.soft_sigma, 0, 100),
+            "data.degradation.grain_sigma": (options.grain_sigma, 0, 255),
+            "data.degradation.grain_size": (options.grain_size, 0.1, 4),
             "data.degradation.blur_sigma": (options.blur_sigma, 0, 100),
             "data.degradation.noise_sigma": (options.noise_sigma, 0, 255),
             "data.degradation.quality": (options.quality, 1, 100),

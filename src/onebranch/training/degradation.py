@@ -5,12 +5,22 @@ random resampler, then blur, noise and compression in random order. Some inputs 
 the results of clean pictures stay clean.
 """
 
+import math
 from collections.abc import Callable
 
 import msgspec
 import numpy as np
 
-from onebranch.images.degradation import Codec, Resampler, add_noise, blur, compress, reduce, resize
+from onebranch.images.degradation import (
+    Codec,
+    Resampler,
+    add_noise,
+    blur,
+    compress,
+    reduce,
+    resize,
+    resize_plane,
+)
 
 GREY_NOISE_PROBABILITY = 0.3
 """Share of noisy inputs whose noise is the same in all three channels, as after a grey conversion."""
@@ -31,6 +41,12 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Probability that the original, and so the label, is blurred first."""
     soft_sigma: tuple[float, float] = (0.25, 0.75)
     """Standard deviation of that Gaussian blur, in pixels of the input."""
+    grain_probability: float = 0.0
+    """Probability that film grain is added to the original, and so to the label."""
+    grain_sigma: tuple[float, float] = (0.5, 5.0)
+    """Standard deviation of the grain of the original, in 8-bit grey levels."""
+    grain_size: tuple[float, float] = (0.5, 1.25)
+    """Distance of neighbouring independent values of the grain, in pixels of the input."""
     resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
     """Filters from which one is drawn to reduce the input."""
     detour_probability: float = 0.1
@@ -60,6 +76,22 @@ def softened(picture: np.ndarray, scale: int, options: Degradation, rng: np.rand
     if not options.soft_probability or rng.random() >= options.soft_probability:
         return picture
     return blur(picture, scale * rng.uniform(*options.soft_sigma))
+
+
+def grainy(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+    """The original (H, W, 3), with probability `grain_probability` under grain, equal in all channels.
+
+    The label has the grain too, so the network learns to keep weak grain instead of taking it for noise.
+    """
+    if not options.grain_probability or rng.random() >= options.grain_probability:
+        return picture
+    size = scale * rng.uniform(*options.grain_size)
+    height, width = picture.shape[:2]
+    coarse = rng.standard_normal((math.ceil(height / size) + 1, math.ceil(width / size) + 1), np.float32)
+    grain = resize_plane(coarse, height, width, "bicubic")
+    strength = rng.uniform(*options.grain_sigma) / grain.std()
+    rounded: np.ndarray = np.clip(np.rint(picture + strength * grain[..., None]), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def degrade(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
