@@ -117,7 +117,7 @@ def _fastest(candidate: str, seconds: dict[str, list[float]]) -> list[float]:
 class _OneByOne(Network):
     """A network that merges the kernels of its blocks one by one, as version 0.1 did."""
 
-    def _merged_kernels(self, like: Tensor) -> dict[int, Conv]:
+    def merged_kernels(self, like: Tensor) -> dict[int, Conv]:
         return {}
 
 

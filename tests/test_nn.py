@@ -6,7 +6,7 @@ import torch
 
 from onebranch.algebra.definition import run_branch
 from onebranch.errors import OnebranchError
-from onebranch.nn.network import Network, load, merged_kernels, weights_of
+from onebranch.nn.network import Network, load, weights_of
 from onebranch.spec.network import Skip
 from onebranch.spec.presets import PRESETS
 from onebranch.spec.shorthand import BlockShorthand, NetworkShorthand, expand
@@ -114,7 +114,7 @@ def test_blocks_merged_together_equal_blocks_merged_one_by_one_bit_for_bit(name)
     built.freeze_batch_norms()
     built.set_mode("merged")
     picture = torch.rand(2, 1, 9, 8, dtype=torch.float64)
-    together = merged_kernels(built.blocks, picture)
+    together = built.merged_kernels(picture)
     assert sorted(together) == list(range(len(built.blocks)))
     for index, block in enumerate(built.blocks):
         alone = block.merged_kernel(block.branch_tensors(), picture)

@@ -1,13 +1,15 @@
 """A convolution as a value, and the laws of its algebra: `second @ first`, `one + other`, and a few more.
 
 The arithmetic uses only operations that numpy arrays and torch tensors share, so the same laws merge stored
-weights in float64 and, differentiably, kernels that are being trained. Neither library is imported.
+weights in float64 and, differentiably, kernels that are being trained. PyTorch is not imported.
 """
 
-import importlib
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from onebranch.errors import OnebranchError
 
@@ -15,9 +17,12 @@ Array = Any
 """A numpy array or a torch tensor; the laws never mix the two."""
 
 
+NUMPY_TYPES = (np.ndarray, np.generic)
+
+
 def namespace(array: Array) -> Any:
     """The library an array belongs to: the module `numpy` or `torch`."""
-    return importlib.import_module(type(array).__module__.partition(".")[0])
+    return np if isinstance(array, NUMPY_TYPES) else sys.modules["torch"]
 
 
 @dataclass(frozen=True)

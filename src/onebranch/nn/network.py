@@ -54,6 +54,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(
             Block(block, inputs) for block, inputs in zip(spec.blocks, widths[1:-1], strict=True)
         )
+        self._alike = _indices_by_spec(self.blocks)
         self.tail = Block(spec.tail, widths[-1])
         shape = spec.resampling_shape()
         self.resample = Resampling(spec, shape) if shape else nn.Identity()
@@ -77,15 +78,32 @@ class Network(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [0, 1] -> enhanced pictures, unclipped."""
         pictures = _fill(pictures, self.spec.scale) if self.spec.task == "downscale" else pictures
-        kernels = self._merged_kernels(pictures)
+        kernels = self.merged_kernels(pictures)
         outputs = [_in_full_precision(self.head, pictures)]
         for index, block in enumerate(self.blocks):
             outputs.append(block(self._joined(outputs, index), kernels.get(index)))
         features = _in_full_precision(self.tail, self._joined(outputs, len(self.blocks)))
         return self._resampled(features, pictures)
 
-    def _merged_kernels(self, like: Tensor) -> dict[int, Conv]:
-        return merged_kernels(self.blocks, like)
+    def merged_kernels(self, like: Tensor) -> dict[int, Conv]:
+        """The kernels of all blocks in `merged` mode that have equal specs, by index, differentiably.
+
+        The tensors of equal blocks are stacked and merged together (vmap), because merging consists of many
+        small operations. The kernels equal those merged block by block to the last bit. A block whose spec
+        no other block has merges its own kernel.
+        """
+        kernels: dict[int, Conv] = {}
+        with torch.autocast(like.device.type, enabled=False):  # kernels keep their full precision
+            for indices in self._alike:
+                members = {i: self._block(i) for i in indices if self._block(i).mode == "merged"}
+                if len(members) > 1:
+                    kernels |= zip(members, _merged_together(list(members.values()), like), strict=True)
+        return kernels
+
+    def _block(self, index: int) -> Block:
+        block = self.blocks[index]
+        assert isinstance(block, Block)
+        return block
 
     def _joined(self, outputs: list[Tensor], target: int) -> Tensor:
         """Block `target`'s output with its skips: additions first, then concatenations."""
@@ -175,24 +193,13 @@ def _in_full_precision(layer: nn.Module, values: Tensor) -> Tensor:
     return in_float32
 
 
-def merged_kernels(blocks: Iterable[nn.Module], like: Tensor) -> dict[int, Conv]:
-    """The kernels of all blocks in `merged` mode that have equal specs, by index, differentiably.
-
-    The tensors of equal blocks are stacked and merged together (vmap), because merging consists of many
-    small operations. The kernels equal those merged block by block to the last bit. A block whose spec no
-    other block has merges its own kernel.
-    """
-    groups: dict[tuple[BlockSpec, int], list[tuple[int, Block]]] = {}
+def _indices_by_spec(blocks: Iterable[nn.Module]) -> tuple[tuple[int, ...], ...]:
+    """The indices of the blocks, those of equal spec and input width together."""
+    groups: dict[tuple[BlockSpec, int], list[int]] = {}
     for index, block in enumerate(blocks):
-        if isinstance(block, Block) and block.mode == "merged":
-            groups.setdefault((block.spec, block.inputs), []).append((index, block))
-    kernels: dict[int, Conv] = {}
-    with torch.autocast(like.device.type, enabled=False):  # kernels keep their full precision
-        for members in groups.values():
-            if len(members) > 1:
-                stacked = _merged_together([block for _, block in members], like)
-                kernels |= {index: conv for (index, _), conv in zip(members, stacked, strict=True)}
-    return kernels
+        assert isinstance(block, Block)
+        groups.setdefault((block.spec, block.inputs), []).append(index)
+    return tuple(tuple(group) for group in groups.values())
 
 
 def _merged_together(blocks: list[Block], like: Tensor) -> list[Conv]:

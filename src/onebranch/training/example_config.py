@@ -88,6 +88,7 @@ ema_decay = 0.999         # decay of the averaged (EMA) weights, which are what 
 bn_freeze_fraction = 0.2  # last fraction of the steps with BN frozen to population statistics
 forward = "auto"          # branches, merged, or auto: merged as soon as it is defined
 prelu = "auto"            # native, relu, masked, or auto: the fastest on this machine
+compile = "auto"          # always, never, or auto: steps of long runs on the CPU, by torch.compile
 precision = "float32"     # float32, bfloat16 (for the blocks) or float64
 device = "auto"           # auto, cpu or cuda
 threads = "auto"          # a number, or auto: found by timing a few steps

@@ -7,18 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from onebranch.atomic_files import remove_leftovers
 from onebranch.errors import OnebranchError, counted_noun
 from onebranch.model import file
 from onebranch.nn.network import weights_of
-from onebranch.nn.prelu import PRELU_COMPUTATIONS
 from onebranch.training import ema
 from onebranch.training import log as logs
 from onebranch.training.batches import Batches, prefetched, worker_count
+from onebranch.training.computation import Trial, choose
 from onebranch.training.config import Config, Training, to_dict
 from onebranch.training.crops import Crops
 from onebranch.training.objective import Objective, objective_of
@@ -91,11 +89,7 @@ def train(
     with logs.Log(out / "log.jsonl", config.training.steps, state.step, process.is_main, shown) as log:
         log.print(_greeting(run, state))
         prepare(state, config.training, process)
-        if state.prelu == "auto":
-            state.prelu = _choose_prelu(run, state)
-        state.network.set_prelu(state.prelu)
-        state.threads = state.threads or _choose_threads(run, state)
-        torch.set_num_threads(state.threads)
+        choose(_trial(run, state), config.training, log.print)
         _loop(run, state, log, None if limit_seconds is None else time.monotonic() + limit_seconds)
     if state.step < config.training.steps:
         process.leave()
@@ -106,6 +100,13 @@ def train(
         logs.plot(logs.read(out / "log.jsonl"), config.name, out / "log.png")
     process.leave()
     return target
+
+
+def _trial(run: TrainingRun, state: State) -> Trial:
+    """A trial of this process's share of the first batch."""
+    share = run.process.share(run.config.training.batch_size)
+    inputs, labels = (run.process.tensor(half) for half in run.crops.batch(0, share))
+    return Trial(state, run.objective, run.process, inputs, labels)
 
 
 def _run(config: Config, out: Path, process: Process) -> TrainingRun:
@@ -214,54 +215,6 @@ def _validate(run: TrainingRun, state: State, log: logs.Log) -> None:
     )
     core_seconds = round(state.total_core_seconds, 1)
     log.record(state.step, psnr=state.psnr, core_seconds=core_seconds)
-
-
-def _choose_prelu(run: TrainingRun, state: State) -> str:
-    """The fastest way to compute PReLU on this machine, found by timing a few steps on one thread.
-
-    A GPU takes PyTorch's own operation: it is a single one there.
-    """
-    if run.process.device.type == "cuda":
-        return "native"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    seconds = {}
-    for name in PRELU_COMPUTATIONS:
-        state.network.set_prelu(name)
-        seconds[name] = _seconds_per_step(run, state)
-    torch.set_num_threads(threads)
-    return min(seconds, key=lambda name: seconds[name])
-
-
-def _choose_threads(run: TrainingRun, state: State) -> int:
-    """The number of threads at which a few steps of the real batch are fastest; no weight changes."""
-    cores, process = os.cpu_count() or 1, run.process
-    if process.device.type != "cpu" or process.world_size > 1:
-        return max(1, cores // process.world_size)
-    seconds: dict[int, float] = {}
-    for threads in sorted({cores, *(2**k for k in range(8) if 2**k <= cores)}):
-        torch.set_num_threads(threads)
-        seconds[threads] = _seconds_per_step(run, state)
-    # Each thread counts as 2 % more time, so that nearly equal times favour fewer threads.
-    return min(seconds, key=lambda threads: seconds[threads] * (1 + 0.02 * threads))
-
-
-def _seconds_per_step(run: TrainingRun, state: State) -> float:
-    """Median time of a forward and backward pass; weights and buffers stay as they are."""
-    share = run.process.share(run.config.training.batch_size)
-    inputs, labels = (run.process.tensor(half) for half in run.crops.batch(0, share))
-    buffers = {name: value.clone() for name, value in state.network.named_buffers()}
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        with run.process.autocast():
-            loss = run.objective(state.network, inputs, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        seconds.append(time.perf_counter() - start)
-    state.optimizer.zero_grad(set_to_none=True)
-    for name, value in state.network.named_buffers():
-        value.copy_(buffers[name])
-    return float(np.median(seconds[1:]))
 
 
 def _write_models(run: TrainingRun, state: State, target: Path) -> None:

@@ -120,8 +120,8 @@ def tail_inputs(network: Network) -> Iterator[list[Tensor]]:
 
 
 def _network(runner: Callable[[Tensor], Tensor]) -> Network:
-    """The network itself, also where it is wrapped to run on several processes."""
-    inner = getattr(runner, "module", runner)
+    """The network itself, also where it is wrapped: to run on several processes, or compiled."""
+    inner = getattr(runner, "module", getattr(runner, "_orig_mod", runner))
     assert isinstance(inner, Network)
     return inner
 

@@ -29,9 +29,9 @@ FOLDERS = ("train", "validation", "cache", "low_quality", "validation_low_qualit
 class State:
     """The network, its average, the optimizer, and the progress of the run.
 
-    threads is 0 and prelu "auto" until they are chosen. core_seconds: processor time of the run before
-    `began`, which is this process's own processor time when the state was made. scales_from: SHA-256 of the
-    weights of the quantized model whose scales the network is trained with.
+    threads is 0 and prelu "auto" until they are chosen. compiled: whether steps are compiled. core_seconds:
+    processor time of the run before `began`, which is this process's own processor time when the state was
+    made. scales_from: SHA-256 of the weights of the quantized model whose scales the network is trained with.
     """
 
     network: Network
@@ -42,6 +42,7 @@ class State:
     threads: int
     psnr: float | None
     prelu: str = "auto"
+    compiled: bool = False
     core_seconds: float = 0.0
     scales_from: str | None = None
     began: float = field(default_factory=time.process_time)

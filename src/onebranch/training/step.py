@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from onebranch.errors import OnebranchError
 from onebranch.nn.network import Network
 from onebranch.training import ema
+from onebranch.training.computation import compiled
 from onebranch.training.config import Training
 from onebranch.training.objective import Objective
 from onebranch.training.optimizers import set_learning_rate
@@ -40,7 +41,7 @@ class OptimizationStep:
         self.state, self.process, self.stage = state, process, stage
         self.objective = replace(objective, loss=stage.settings.loss)
         self.gradient_limit = options.grad_clip_norm or float("inf")
-        self.runner = _runner(state.network, process)
+        self.runner = compiled(state.network) if state.compiled else _runner(state.network, process)
         self.captures = (
             process.device.type == "cuda" and process.world_size == 1 and options.optimizer != "sgd"
         )

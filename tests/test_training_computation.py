@@ -1,0 +1,135 @@
+"""Compiled training steps: one graph, the results of other steps, and runs without a compiler."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from interrupted_training import assert_resumes_bit_for_bit
+from onebranch.errors import OnebranchError
+from onebranch.model.file import Model, read
+from onebranch.nn.network import Network
+from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.training import computation, step
+from onebranch.training.config import Config, Data, Training
+from onebranch.training.loop import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+"""PyTorch's compiler imports parts of PyTorch that are deprecated."""
+
+BRANCHES = {
+    "plain": "plain",
+    "four branches": ("3x3*2 1x1", "1x1*2 3x3", "3x3", "identity"),
+    "edge filters": "ecb",
+    "batch normalization": "repvgg",
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        small = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((45, 40), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def settings(pictures: Path, tmp_path: Path, network: dict | None = None, **training) -> Config:
+    small = {"task": "upscale", "width": 4, "depth": 2, "branches": BRANCHES["four branches"]}
+    short = {"steps": 8, "batch_size": 2, "warmup_steps": 2, "validate_every": 8, "threads": 1}
+    folders = {"train": str(pictures), "validation": str(pictures), "cache": str(tmp_path / "cache")}
+    return Config(
+        name="tiny",
+        network=NetworkShorthand(**{**small, **(network or {})}),
+        data=Data(**folders, patch_size=8, validation_pictures=1),
+        training=Training(**{**short, **training}),
+    )
+
+
+def trained(config: Config, out: Path, *, shown: bool = False) -> Model:
+    return read(train(config, out, shown=shown))
+
+
+def largest_difference(one: Model, other: Model) -> float:
+    return max(float(np.abs(one.weights[name] - other.weights[name]).max()) for name in one.weights)
+
+
+@pytest.mark.parametrize("mode", ["merged", "branches"])
+@pytest.mark.parametrize("branches", BRANCHES)
+def test_a_step_is_traced_as_one_graph(branches: str, mode) -> None:
+    built = Network(expand(NetworkShorthand(task="upscale", width=4, depth=3, branches=BRANCHES[branches])))
+    if mode == "merged":
+        built.freeze_batch_norms()
+    built.set_mode(mode)
+    built.set_prelu("native")
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(built)(torch.rand(2, 1, 9, 8))
+    assert explained.graph_break_count == 0, explained.break_reasons
+
+
+def test_traced_steps_train_what_other_steps_train(pictures, tmp_path, monkeypatch) -> None:
+    """PyTorch's tracing backend replaces the compiler, which takes a minute."""
+    monkeypatch.setattr(computation, "compiled", lambda network: torch.compile(network, backend="aot_eager"))
+    monkeypatch.setattr(step, "compiled", computation.compiled)
+    results = [
+        trained(settings(pictures, tmp_path, compile=choice), tmp_path / choice)
+        for choice in ("never", "always")
+    ]
+    assert largest_difference(*results) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "training", "bound"),
+    [
+        ({}, {}, 1e-4),
+        ({"branches": BRANCHES["batch normalization"]}, {"steps": 10, "bn_freeze_fraction": 0.5}, 1e-3),
+        ({"branches": BRANCHES["edge filters"]}, {"optimizer": "muon"}, 1e-3),
+        ({"task": "downscale", "scale": 2}, {"restorer": "photo-x2"}, 1e-4),
+        ({"task": "upscale"}, {"teacher": "photo-x2", "teacher_features_weight": 0.1}, 1e-4),
+        ({"task": "upscale"}, {"precision": "bfloat16"}, 2e-2),
+    ],
+    ids=["four branches", "batch normalization", "edge filters", "restorer", "teacher", "bfloat16"],
+)
+def test_every_kind_of_run_can_be_compiled(pictures, tmp_path, network, training, bound) -> None:
+    results = [
+        trained(settings(pictures, tmp_path, network, compile=choice, **training), tmp_path / choice)
+        for choice in ("never", "always")
+    ]
+    assert 0 < largest_difference(*results) < bound
+
+
+@pytest.mark.slow
+def test_a_compiled_run_resumes_bit_for_bit(pictures, tmp_path, monkeypatch) -> None:
+    config = settings(pictures, tmp_path, compile="always", steps=12, checkpoint_every=4)
+    assert_resumes_bit_for_bit(config, tmp_path, (5, 10), monkeypatch)
+
+
+def _without_compiler(_):
+    def run(_):
+        raise RuntimeError("No working C++ compiler found\nmore lines")
+
+    return run
+
+
+def test_without_a_compiler_a_run_goes_on_and_says_so(pictures, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(computation, "compiled", _without_compiler)
+    monkeypatch.setattr(computation, "STEPS_WORTH_COMPILING", 1)
+    trained(settings(pictures, tmp_path), tmp_path / "run", shown=True)
+    shown = "".join(capsys.readouterr())
+    assert "steps are not compiled, and slower: No working C++ compiler found" in shown
+
+
+def test_a_run_that_must_be_compiled_ends_without_a_compiler(pictures, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(computation, "compiled", _without_compiler)
+    with pytest.raises(OnebranchError, match=r"'training.compile' = \"always\", but .*No working C\+\+"):
+        trained(settings(pictures, tmp_path, compile="always"), tmp_path / "run")
+
+
+def test_short_runs_are_not_compiled(pictures, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(computation, "compiled", _without_compiler)
+    trained(settings(pictures, tmp_path, compile="auto"), tmp_path / "auto")
+    trained(settings(pictures, tmp_path, compile="never", steps=8), tmp_path / "never")
