@@ -461,25 +461,29 @@ def training_command(rounds: int, as_json: bool) -> None:
         return
     print_table(
         "Training on one thread, 16 crops of 48x48 (0.1: 32x32): million low-resolution pixels per second,"
-        " and time per pixel over that of the plain network",
+        " their ratios, and time per pixel over that of the plain network",
         (
             "network",
             "version 0.1",
             "merged",
-            "speedup",
-            "over plain",
+            "compiled",
+            "over merged",
+            "over 0.1",
+            "time over plain",
             "branches",
-            "over plain",
+            "time over plain",
             "bfloat16",
-            "speedup",
+            "over compiled",
         ),
         [
             (
                 row.network,
                 f"{row.old_megapixels:.3f}",
                 f"{row.merged_megapixels:.3f}",
+                f"{row.compiled_megapixels:.3f}",
+                f"{row.compiled_speedup:.2f} x",
                 f"{row.speedup:.2f} x",
-                f"{row.merged_ratio:.2f}",
+                f"{row.compiled_ratio:.2f}",
                 f"{row.branches_megapixels:.3f}",
                 f"{row.branches_ratio:.2f}",
                 f"{row.bfloat16_megapixels:.3f}",

@@ -1,5 +1,6 @@
 """Speed of training steps: networks of many branches and a plain one, now and in version 0.1."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -12,6 +13,7 @@ from onebranch.nn.block import Mode
 from onebranch.nn.network import Network
 from onebranch.nn.prelu import PRELU_COMPUTATIONS
 from onebranch.spec.shorthand import NetworkShorthand, expand
+from onebranch.training.computation import compiled
 
 FOUR_BRANCHES = ("3x3*8 1x1", "1x1*2 3x3", "3x3", "identity")
 
@@ -39,41 +41,51 @@ OLD_PATCH_SIZE, PATCH_SIZE = 32, 48
 class TrainingStepRow:
     """Millions of low-resolution pixels per second of one network, and the ratios of times per pixel.
 
-    old: as in version 0.1. merged: with merged kernels. branches: every branch runs. bfloat16: merged, with
-    blocks in bfloat16. speedup: merged over old. merged_ratio, branches_ratio: time per pixel over that of
-    the plain network. bfloat16_speedup: bfloat16 over merged.
+    old: as in version 0.1. merged: with merged kernels. compiled: merged, and compiled by `torch.compile`.
+    branches: every branch runs, not compiled. bfloat16: compiled, with blocks in bfloat16. speedup: compiled
+    over old. compiled_speedup: compiled over merged. compiled_ratio, branches_ratio: time per pixel over that
+    of the plain network in the same computation. bfloat16_speedup: bfloat16 over compiled.
     """
 
     network: str
     old_megapixels: float
     merged_megapixels: float
+    compiled_megapixels: float
     branches_megapixels: float
     bfloat16_megapixels: float
     speedup: float
-    merged_ratio: float
+    compiled_speedup: float
+    compiled_ratio: float
     branches_ratio: float
     bfloat16_speedup: float
 
 
 def compare(
-    rounds: int, batch: int = BATCH_SIZE, patches: tuple[int, int] = (OLD_PATCH_SIZE, PATCH_SIZE)
+    rounds: int,
+    batch: int = BATCH_SIZE,
+    patches: tuple[int, int] = (OLD_PATCH_SIZE, PATCH_SIZE),
+    names: Sequence[str] = tuple(NETWORKS),
 ) -> list[TrainingStepRow]:
-    """Time steps of every network on one thread, interleaved. patches: crop sides of version 0.1 and now."""
+    """Time steps of the named networks on one thread, interleaved.
+
+    patches: crop sides of version 0.1 and now. Compiling takes about a minute per network first.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        candidates = _candidates(batch, patches)
+        candidates = _candidates(batch, patches, names)
         seconds = time_interleaved(candidates, rounds, ONE_RUN_EACH)
     finally:
         torch.set_num_threads(threads)
     pixels = batch * patches[0] ** 2, batch * patches[1] ** 2
-    return [_row(name, seconds, pixels) for name in NETWORKS]
+    return [_row(name, seconds, pixels) for name in names]
 
 
-def _candidates(batch: int, patches: tuple[int, int]) -> dict[str, "TrainingStep"]:
-    """Steps by network, mode and computation of PReLU."""
+def _candidates(batch: int, patches: tuple[int, int], names: Sequence[str]) -> dict[str, "TrainingStep"]:
+    """Steps by network and way to compute them; those not compiled with every computation of PReLU."""
     candidates = {}
-    for name, network in NETWORKS.items():
+    for name in {_plain_of(name): None for name in names} | dict.fromkeys(names):
+        network = NETWORKS[name]
         candidates[f"{name} old"] = TrainingStep(
             network, StepOptions("merged", batch, patches[0], "relu"), _OneByOne
         )
@@ -81,26 +93,28 @@ def _candidates(batch: int, patches: tuple[int, int]) -> dict[str, "TrainingStep
             for mode in FORWARD_MODES:
                 options = StepOptions(mode, batch, patches[1], computation)
                 candidates[f"{name} {mode} {computation}"] = TrainingStep(network, options)
-            options = StepOptions("merged", batch, patches[1], computation, bfloat16=True)
-            candidates[f"{name} bfloat16 {computation}"] = TrainingStep(network, options)
+        for kind in ("compiled", "bfloat16"):
+            options = StepOptions("merged", batch, patches[1], "native", kind == "bfloat16", compiled=True)
+            candidates[f"{name} {kind}"] = TrainingStep(network, options)
     return candidates
 
 
 def _row(name: str, seconds: dict[str, list[float]], pixels: tuple[int, int]) -> TrainingStepRow:
-    old, plain = seconds[f"{name} old"], _fastest(f"{_plain_of(name)} merged", seconds)
-    merged, branches, bfloat16 = (
-        _fastest(f"{name} {kind}", seconds) for kind in ("merged", "branches", "bfloat16")
-    )
+    old, plain = seconds[f"{name} old"], _plain_of(name)
+    merged, branches = (_fastest(f"{name} {mode}", seconds) for mode in FORWARD_MODES)
+    compiled, bfloat16 = seconds[f"{name} compiled"], seconds[f"{name} bfloat16"]
     return TrainingStepRow(
         name,
         1e-6 * pixels[0] / median(old),
         1e-6 * pixels[1] / median(merged),
+        1e-6 * pixels[1] / median(compiled),
         1e-6 * pixels[1] / median(branches),
         1e-6 * pixels[1] / median(bfloat16),
-        median_ratio(old, merged) * pixels[1] / pixels[0],
-        median_ratio(merged, plain),
-        median_ratio(branches, plain),
-        median_ratio(merged, bfloat16),
+        median_ratio(old, compiled) * pixels[1] / pixels[0],
+        median_ratio(merged, compiled),
+        median_ratio(compiled, seconds[f"{plain} compiled"]),
+        median_ratio(branches, _fastest(f"{plain} merged", seconds)),
+        median_ratio(compiled, bfloat16),
     )
 
 
@@ -123,13 +137,14 @@ class _OneByOne(Network):
 
 @dataclass(frozen=True)
 class StepOptions:
-    """Forward mode, crops of a batch, side of a crop, computation of PReLU, blocks in bfloat16 or not."""
+    """Forward mode, crops of a batch, side of a crop, computation of PReLU, bfloat16, compiled or not."""
 
     mode: Mode
     batch: int
     patch: int
     prelu: str
     bfloat16: bool = False
+    compiled: bool = False
 
 
 class TrainingStep:
@@ -144,6 +159,7 @@ class TrainingStep:
         self.network.set_mode(options.mode)
         self.network.set_prelu(options.prelu)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, foreach=True)
+        self.runner = compiled(self.network) if options.compiled else self.network
         inputs = torch.rand(options.batch, 1, options.patch, options.patch)
         self.inputs = inputs.contiguous(memory_format=torch.channels_last)
         self.labels = torch.rand(options.batch, 1, 2 * options.patch, 2 * options.patch)
@@ -151,7 +167,7 @@ class TrainingStep:
     def __call__(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16, cache_enabled=False):
-            outputs = self.network(self.inputs)
+            outputs = self.runner(self.inputs)
         loss = torch.nn.functional.l1_loss(outputs, self.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

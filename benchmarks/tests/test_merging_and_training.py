@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,16 @@ def test_random_benchmark_networks_merge():
     assert all(block.branches == ("3x3",) for block in merged.spec.all_blocks)
 
 
-def test_both_forward_modes_are_timed():
-    from benchmarks.training_steps import compare
+def test_training_steps_are_timed_in_all_ways(monkeypatch):
+    """PyTorch's tracing backend replaces the compiler, which takes minutes."""
+    import torch
 
-    rows = compare(rounds=1, batch=1, patches=(8, 12))
-    assert [row.network for row in rows] == [
-        *("plain 3x3", "sesr", "ecb", "4 branches", "5 branches", "plain 5 x 32", "4 branches, 5 x 32")
-    ]
-    assert all(row.merged_megapixels > 0 and row.branches_ratio > 0 and row.speedup > 0 for row in rows)
-    assert all(row.bfloat16_megapixels > 0 and row.bfloat16_speedup > 0 for row in rows)
+    from benchmarks import training_steps
+
+    monkeypatch.setattr(training_steps, "compiled", lambda net: torch.compile(net, backend="aot_eager"))
+    (row,) = training_steps.compare(rounds=1, batch=1, patches=(8, 12), names=["ecb"])
+    assert row.network == "ecb"
+    assert min(asdict(row)[key] for key in asdict(row) if key != "network") > 0
 
 
 @pytest.fixture
