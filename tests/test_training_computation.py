@@ -13,7 +13,7 @@ from onebranch.model.file import Model, read
 from onebranch.nn.network import Network
 from onebranch.spec.shorthand import NetworkShorthand, expand
 from onebranch.training import computation, step
-from onebranch.training.config import Config, Data, Training
+from onebranch.training.config import Config, Data, Training, TrainingStage
 from onebranch.training.loop import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -70,15 +70,56 @@ def test_a_step_is_traced_as_one_graph(branches: str, mode) -> None:
     assert explained.graph_break_count == 0, explained.break_reasons
 
 
+def _tracing(monkeypatch) -> list[Network]:
+    """PyTorch's tracing backend in place of the compiler, which takes a minute; the networks it traced."""
+    traced: list[Network] = []
+
+    def compiled(network: Network):
+        traced.append(network)
+        return torch.compile(network, backend="aot_eager", dynamic=False)
+
+    monkeypatch.setattr(computation, "compiled", compiled)
+    monkeypatch.setattr(step, "compiled", compiled)
+    return traced
+
+
 def test_traced_steps_train_what_other_steps_train(pictures, tmp_path, monkeypatch) -> None:
-    """PyTorch's tracing backend replaces the compiler, which takes a minute."""
-    monkeypatch.setattr(computation, "compiled", lambda network: torch.compile(network, backend="aot_eager"))
-    monkeypatch.setattr(step, "compiled", computation.compiled)
-    results = [
-        trained(settings(pictures, tmp_path, compile=choice), tmp_path / choice)
-        for choice in ("never", "always")
-    ]
-    assert largest_difference(*results) < 1e-4
+    plain = trained(settings(pictures, tmp_path, compile="never"), tmp_path / "never")
+    traced = _tracing(monkeypatch)
+    assert largest_difference(plain, trained(settings(pictures, tmp_path, compile="always"), tmp_path)) < 1e-4
+    assert len(traced) == 2  # for the trial and for the steps
+
+
+def test_every_size_of_a_batch_and_every_mode_is_compiled(pictures, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    traced = _tracing(monkeypatch)
+    stages = (
+        TrainingStage(start_fraction=0.25, batch_size=3),
+        TrainingStage(start_fraction=0.5, batch_size=2),
+    )
+    network = {"branches": BRANCHES["batch normalization"]}
+    config = settings(pictures, tmp_path, network, compile="always", stages=stages, bn_freeze_fraction=0.25)
+    trained(config, tmp_path / "run")
+    assert len(traced) == 2 * 4  # three stages; in the last, batch normalization is frozen
+
+
+@pytest.mark.parametrize("with_compiler", [True, False])
+def test_a_run_with_stages_resumes_bit_for_bit(pictures, tmp_path, monkeypatch, with_compiler) -> None:
+    """Also without a compiler, where timing must not choose another PReLU after the resume."""
+    if with_compiler:
+        _tracing(monkeypatch)
+    else:
+        monkeypatch.setattr(computation, "compiled", _without_compiler)
+        monkeypatch.setattr(computation, "STEPS_WORTH_COMPILING", 1)
+        choices = iter(("masked", "masked", "relu", "relu"))  # one for every fresh run
+        monkeypatch.setattr(computation, "_fastest_prelu", lambda _: next(choices))
+    stages = (
+        TrainingStage(start_fraction=0.25, batch_size=3),
+        TrainingStage(start_fraction=0.75, batch_size=2),
+    )
+    how = "always" if with_compiler else "auto"
+    config = settings(pictures, tmp_path, compile=how, steps=12, checkpoint_every=1, stages=stages)
+    assert_resumes_bit_for_bit(config, tmp_path, (5, 10), monkeypatch)
 
 
 @pytest.mark.slow
@@ -89,10 +130,9 @@ def test_traced_steps_train_what_other_steps_train(pictures, tmp_path, monkeypat
         ({"branches": BRANCHES["batch normalization"]}, {"steps": 10, "bn_freeze_fraction": 0.5}, 1e-3),
         ({"branches": BRANCHES["edge filters"]}, {"optimizer": "muon"}, 1e-3),
         ({"task": "downscale", "scale": 2}, {"restorer": "photo-x2"}, 1e-4),
-        ({"task": "upscale"}, {"teacher": "photo-x2", "teacher_features_weight": 0.1}, 1e-4),
         ({"task": "upscale"}, {"precision": "bfloat16"}, 2e-2),
     ],
-    ids=["four branches", "batch normalization", "edge filters", "restorer", "teacher", "bfloat16"],
+    ids=["four branches", "batch normalization", "edge filters", "restorer", "bfloat16"],
 )
 def test_every_kind_of_run_can_be_compiled(pictures, tmp_path, network, training, bound) -> None:
     results = [
@@ -120,7 +160,7 @@ def test_without_a_compiler_a_run_goes_on_and_says_so(pictures, tmp_path, monkey
     monkeypatch.setattr(computation, "STEPS_WORTH_COMPILING", 1)
     trained(settings(pictures, tmp_path), tmp_path / "run", shown=True)
     shown = "".join(capsys.readouterr())
-    assert "steps are not compiled, and slower: No working C++ compiler found" in shown
+    assert "steps are not compiled from here on, and slower: No working C++ compiler found" in shown
 
 
 def test_a_run_that_must_be_compiled_ends_without_a_compiler(pictures, tmp_path, monkeypatch) -> None:
@@ -129,7 +169,26 @@ def test_a_run_that_must_be_compiled_ends_without_a_compiler(pictures, tmp_path,
         trained(settings(pictures, tmp_path, compile="always"), tmp_path / "run")
 
 
-def test_short_runs_are_not_compiled(pictures, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(computation, "compiled", _without_compiler)
-    trained(settings(pictures, tmp_path, compile="auto"), tmp_path / "auto")
-    trained(settings(pictures, tmp_path, compile="never", steps=8), tmp_path / "never")
+def _must_not_compile(_):
+    raise AssertionError("a compiled run")
+
+
+@pytest.mark.parametrize("choice", ["auto", "never"])
+def test_short_runs_are_not_compiled(pictures, tmp_path, monkeypatch, choice) -> None:
+    monkeypatch.setattr(computation, "compiled", _must_not_compile)
+    if choice == "never":
+        monkeypatch.setattr(computation, "STEPS_WORTH_COMPILING", 1)
+    trained(settings(pictures, tmp_path, compile=choice), tmp_path / choice)
+
+
+@pytest.mark.parametrize(
+    ("task", "training"),
+    [
+        ("downscale", {"restorer": "photo-x2", "restorer_learns": True}),
+        ("upscale", {"teacher": "photo-x2"}),
+    ],
+)
+def test_compiling_is_refused_where_it_cannot_be(pictures, tmp_path, task, training) -> None:
+    config = settings(pictures, tmp_path, {"task": task, "scale": 2}, compile="always", **training)
+    with pytest.raises(OnebranchError, match="is for one process on the CPU, without"):
+        trained(config, tmp_path / "run")

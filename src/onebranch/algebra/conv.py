@@ -18,6 +18,7 @@ Array = Any
 
 
 NUMPY_TYPES = (np.ndarray, np.generic)
+"""Arrays and scalars; every other array is taken for a torch tensor."""
 
 
 def namespace(array: Array) -> Any:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,12 @@ CROP_EDGE_PIXELS = 96
 MAX_NOISE_LEVELS = 50.0
 """The strongest noise that a denoising network is calibrated on: standard deviation in grey levels of 255."""
 
-DEGRADED_NOISE_LEVELS = (15.0, 3.75, 11.25, 7.5)
-"""The noise of degraded crops: standard deviations in grey levels of 255, in turn."""
+DEGRADED_NOISE_LEVELS = (15.0, 3.0, 9.0, 6.0, 12.0)
+"""The noise of degraded crops: standard deviations in grey levels of 255, in turn. Five levels, because every
+`HELD_OUT_INTERVAL`th crop would always have the same one of four."""
 
-DEGRADED_JPEG_QUALITIES = (40, 85, 55, 70)
-"""The JPEG qualities of degraded crops, in turn."""
+DEGRADED_JPEG_QUALITIES = (40, 80, 60, 90, 50)
+"""The JPEG qualities of degraded crops, in turn; five for the same reason."""
 
 HELD_OUT_INTERVAL = 4
 """Every picture of this number is held out; without another folder, the loss is measured on those."""
@@ -78,8 +80,10 @@ def read_crops(
 
 def trained_on_degraded(model: Model) -> bool:
     """Whether the recipe of a model has degradations (`[data.degradation]`), as that of restore-x2 has."""
-    config = (model.recipe or {}).get("config") or {}
-    return bool((config.get("data") or {}).get("degradation"))
+    value: Any = model.recipe
+    for key in ("config", "data", "degradation"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return isinstance(value, dict) and model.spec.task != "downscale"
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:

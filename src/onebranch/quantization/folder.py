@@ -31,13 +31,13 @@ def quantize(
 
     model: a `Model`, the name of a shipped model, a file, or a third-party chain of convolutions such as
     Compact (an ONNX file, or PyTorch weights; see `quantization.third_party.as_model`). calibrate: a folder
-    of pictures, of which at most `pictures` are used; they are degraded for a model whose recipe has
-    degradations. scales: a quantized model whose scales and zero points
-    are kept, for a model that was trained with them (`training.quantization_aware`). data: a folder on which
-    the loss is measured; by default a quarter of the calibration pictures is held out for that. sigma: noise
-    in grey levels for that measurement, for denoising models. then: a model that enlarges the result of a
-    downscaling model before it is compared. report: called with the current step and the completed share,
-    which ends at 1. The new model runs in integers in precision "int8", and in floats otherwise.
+    of pictures, of which at most `pictures` are used; two thirds of them are degraded for a model whose
+    recipe has degradations. scales: a quantized model whose scales and zero points are kept, for a model
+    that was trained with them (`training.quantization_aware`). data: a folder on which the loss is measured;
+    by default a quarter of the calibration pictures is held out for that. sigma: noise in grey levels for
+    that measurement, for denoising models. then: a model that enlarges the result of a downscaling model
+    before it is compared. report: called with the current step and the completed share, which ends at 1. The
+    new model runs in integers in precision "int8", and in floats otherwise.
 
     Raises OnebranchError if the network cannot run in integers, if a folder has no readable pictures, if
     `data` and `calibrate` are the same folder, or if `sigma` or `then` is given without `data`.

@@ -23,9 +23,9 @@ from onebranch.spec.renamed_keys import translate_config
 class RunProgress:
     """The progress of a run, which a checkpoint holds beside its tensors.
 
-    step: steps done. frozen: True if BN is frozen. threads, prelu: the choices made by timing, on which the
-    last bits of results depend. config: the resolved config. psnr: that of the last validation, in dB.
-    core_seconds: processor time of the run so far.
+    step: steps done. frozen: True if BN is frozen. threads, prelu, compiled: the choices made for a machine,
+    on which the last bits of results depend. config: the resolved config. psnr: that of the last validation,
+    in dB. core_seconds: processor time of the run so far.
     """
 
     step: int
@@ -35,6 +35,7 @@ class RunProgress:
     psnr: float | None
     prelu: str = "relu"
     core_seconds: float = 0.0
+    compiled: bool = False
 
 
 def write(

@@ -1,4 +1,4 @@
-"""How the steps of a run are computed on this machine: PReLU, threads, compiled by PyTorch or not."""
+"""How the steps of a run are computed on this machine: PReLU, threads, and whether PyTorch compiles them."""
 
 import os
 import time
@@ -20,6 +20,9 @@ from onebranch.training.state import State
 STEPS_WORTH_COMPILING = 5000
 """Shorter runs are not compiled by default: compiling takes 20 to 60 seconds."""
 
+GRAPHS_LIMIT = 64
+"""Compiled graphs of a process: one for every network, forward mode and size of a batch."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -35,71 +38,88 @@ class Trial:
         """The median time of a forward and backward pass."""
         buffers = {name: value.clone() for name, value in self.state.network.named_buffers()}
         seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            with self.process.autocast():
-                loss = self.objective(runner, self.inputs, self.labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            seconds.append(time.perf_counter() - start)
-        self.state.optimizer.zero_grad(set_to_none=True)
-        for name, value in self.state.network.named_buffers():
-            value.copy_(buffers[name])
+        try:
+            for _ in range(4):
+                start = time.perf_counter()
+                with self.process.autocast():
+                    loss = self.objective(runner, self.inputs, self.labels)
+                loss.backward()  # type: ignore[no-untyped-call]
+                seconds.append(time.perf_counter() - start)
+        finally:
+            self.state.optimizer.zero_grad(set_to_none=True)
+            for name, value in self.state.network.named_buffers():
+                value.copy_(buffers[name])
         return float(np.median(seconds[1:]))
 
 
-def choose(trial: Trial, options: Training, report: Callable[[str], None]) -> None:
+def choose(trial: Trial, options: Training) -> None:
     """Set how PReLU is computed, the number of threads, and whether steps are compiled, in the trial's state.
 
-    report: called with a line for the log where compiling fails. Raises OnebranchError if it fails although
-    the config demands it.
+    What a checkpoint has chosen stays. Raises OnebranchError if steps must be compiled but cannot be.
     """
     state = trial.state
-    wanted = wants_compiled(options, trial.process)
-    if wanted and options.prelu == "auto":
-        state.prelu = "native"  # compiled, PyTorch's own operation is as fast as any
-    elif state.prelu == "auto":
-        state.prelu = _fastest_prelu(trial)
+    if state.compiled is None:
+        state.compiled = wants_compiled(options, trial.process)
+    if state.prelu == "auto":  # compiled, PyTorch's own operation is as fast as any
+        state.prelu = "native" if state.compiled else _fastest_prelu(trial)
     state.network.set_prelu(state.prelu)
     state.threads = state.threads or _fastest_threads(trial)
     torch.set_num_threads(state.threads)
-    if wanted:
-        _compile(trial, options, report)
+    torch._dynamo.reset()  # networks that this process trained before count towards the limit of graphs
 
 
 def wants_compiled(options: Training, process: Process) -> bool:
-    """Whether the steps of a run should be compiled; only those of one process on the CPU can be."""
-    if options.compile == "never" or process.device.type != "cpu" or process.world_size > 1:
-        return False
-    return options.compile == "always" or options.steps >= STEPS_WORTH_COMPILING
+    """Whether the steps of a run should be compiled.
+
+    Only one network can be, by one process, on the CPU. Raises OnebranchError if the config demands more.
+    """
+    alone = options.teacher is None and not options.restorer_learns
+    possible = process.device.type == "cpu" and process.world_size == 1 and alone
+    if options.compile == "always" and not possible:
+        raise OnebranchError(
+            "config: 'training.compile' = \"always\" is for one process on the CPU, without"
+            " 'training.teacher' and 'training.restorer_learns'; leave it out"
+        )
+    return (
+        possible
+        and options.compile != "never"
+        and (options.compile == "always" or options.steps >= STEPS_WORTH_COMPILING)
+    )
 
 
 def compiled(network: Network) -> Callable[[Tensor], Tensor]:
     """The network's forward pass, compiled with its backward pass when it first runs.
 
-    Passes over feature maps between convolutions are joined; the network itself stays as it is. Raises
-    RuntimeError at the first run where compiling fails, such as without a C++ compiler.
+    Passes over feature maps between convolutions are joined; the network itself stays as it is. Every size
+    of a batch is compiled on its own, so that a resumed run computes the same bits. The first run raises
+    RuntimeError, OSError or ImportError where compiling fails, such as without a C++ compiler.
     """
     from torch._inductor import config as inductor
 
     inductor.compile_threads = 1  # no pool of processes, which would outlive a killed run
-    run: Callable[[Tensor], Tensor] = torch.compile(network)
+    torch._dynamo.config.recompile_limit = GRAPHS_LIMIT
+    run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
     return run
 
 
-def _compile(trial: Trial, options: Training, report: Callable[[str], None]) -> None:
-    """Compile the steps, or say why that is impossible."""
+def compile_steps(trial: Trial, options: Training, report: Callable[[str], None]) -> None:
+    """Compile the steps for the trial's batch, or say why that is impossible and go on without.
+
+    Raises OnebranchError if they must be compiled but cannot be.
+    """
     state = trial.state
+    report(f"step {state.step}: compiling, which takes up to a minute")
     try:
         trial.seconds(compiled(state.network))
-        state.compiled = True
-    except RuntimeError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "unknown")
+    except (RuntimeError, OSError, ImportError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
         if options.compile == "always":
             raise OnebranchError(
                 f"config: 'training.compile' = \"always\", but torch.compile fails: {reason}; install a C++"
-                ' compiler (g++ or clang), or use "auto"'
+                ' compiler (g++ or clang) if there is none, or use "never"'
             ) from None
-        report(f"steps are not compiled, and slower: {reason}")
+        report(f"steps are not compiled from here on, and slower: {reason}")
+        state.compiled = False
         if options.prelu == "auto":
             state.prelu = _fastest_prelu(trial)
             state.network.set_prelu(state.prelu)

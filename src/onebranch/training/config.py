@@ -98,7 +98,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     forward: Literal["auto", "branches", "merged"] = "auto"
     """How blocks run: as branches, with merged kernels, or with these as soon as they are defined."""
     prelu: Literal["auto", "native", "relu", "masked"] = "auto"
-    """How PReLU is computed, see `nn.prelu.TrainablePReLU`; auto: the fastest way on this machine."""
+    """How PReLU is computed, see `nn.prelu.TrainablePReLU`; auto: the fastest way here."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Whether `torch.compile` compiles steps on the CPU; auto: those of long runs, if there is a compiler."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"

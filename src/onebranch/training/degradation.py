@@ -46,7 +46,7 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     grain_sigma: tuple[float, float] = (0.5, 5.0)
     """Standard deviation of the grain of the original, in 8-bit grey levels."""
     grain_size: tuple[float, float] = (0.5, 1.25)
-    """Distance of neighbouring independent values of the grain, in pixels of the input."""
+    """Distance of independent values of the grain, in pixels of the input; at least one of the original."""
     resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
     """Filters from which one is drawn to reduce the input."""
     detour_probability: float = 0.1
@@ -79,13 +79,13 @@ def softened(picture: np.ndarray, scale: int, options: Degradation, rng: np.rand
 
 
 def grainy(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
-    """The original (H, W, 3), with probability `grain_probability` under grain, equal in all channels.
+    """The original (H, W, 3), with probability `grain_probability` with added grain, equal in all channels.
 
     The label has the grain too, so the network learns to keep weak grain instead of taking it for noise.
     """
     if not options.grain_probability or rng.random() >= options.grain_probability:
         return picture
-    size = scale * rng.uniform(*options.grain_size)
+    size = max(1.0, scale * rng.uniform(*options.grain_size))
     height, width = picture.shape[:2]
     coarse = rng.standard_normal((math.ceil(height / size) + 1, math.ceil(width / size) + 1), np.float32)
     grain = resize_plane(coarse, height, width, "bicubic")

@@ -16,7 +16,7 @@ from onebranch.nn.network import weights_of
 from onebranch.training import ema
 from onebranch.training import log as logs
 from onebranch.training.batches import Batches, prefetched, worker_count
-from onebranch.training.computation import Trial, choose
+from onebranch.training.computation import Trial, choose, compile_steps
 from onebranch.training.config import Config, Training, to_dict
 from onebranch.training.crops import Crops
 from onebranch.training.objective import Objective, objective_of
@@ -89,7 +89,7 @@ def train(
     with logs.Log(out / "log.jsonl", config.training.steps, state.step, process.is_main, shown) as log:
         log.print(_greeting(run, state))
         prepare(state, config.training, process)
-        choose(_trial(run, state), config.training, log.print)
+        choose(_first_trial(run, state), config.training)
         _loop(run, state, log, None if limit_seconds is None else time.monotonic() + limit_seconds)
     if state.step < config.training.steps:
         process.leave()
@@ -102,7 +102,7 @@ def train(
     return target
 
 
-def _trial(run: TrainingRun, state: State) -> Trial:
+def _first_trial(run: TrainingRun, state: State) -> Trial:
     """A trial of this process's share of the first batch."""
     share = run.process.share(run.config.training.batch_size)
     inputs, labels = (run.process.tensor(half) for half in run.crops.batch(0, share))
@@ -144,6 +144,9 @@ def _loop(run: TrainingRun, state: State, log: logs.Log, deadline: float | None)
             log.print(f"step {state.step}: batch normalization frozen to its population statistics")
         stage = schedule.stage(state.step)
         if step is None or step.stage != stage:
+            if state.compiled:
+                trial = Trial(state, run.objective, run.process, inputs, labels)
+                compile_steps(trial, options, log.print)
             step = OptimizationStep(state, run.objective, run.process, options, stage)
         step.run(inputs, labels, schedule.learning_rate(state.step), run.checkpoint)
         ends = state.step == options.steps or (deadline is not None and time.monotonic() >= deadline)

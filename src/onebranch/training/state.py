@@ -29,9 +29,10 @@ FOLDERS = ("train", "validation", "cache", "low_quality", "validation_low_qualit
 class State:
     """The network, its average, the optimizer, and the progress of the run.
 
-    threads is 0 and prelu "auto" until they are chosen. compiled: whether steps are compiled. core_seconds:
-    processor time of the run before `began`, which is this process's own processor time when the state was
-    made. scales_from: SHA-256 of the weights of the quantized model whose scales the network is trained with.
+    threads is 0, prelu "auto" and compiled None until they are chosen; compiled: whether steps are.
+    core_seconds: processor time of the run before `began`, which is this process's own processor time when
+    the state was made. scales_from: SHA-256 of the weights of the quantized model whose scales the network is
+    trained with.
     """
 
     network: Network
@@ -42,7 +43,7 @@ class State:
     threads: int
     psnr: float | None
     prelu: str = "auto"
-    compiled: bool = False
+    compiled: bool | None = None
     core_seconds: float = 0.0
     scales_from: str | None = None
     began: float = field(default_factory=time.process_time)
@@ -99,7 +100,8 @@ def resume(state: State, path: Path, config: Config) -> None:
         state.freeze_batch_norms()
     checkpoint.restore(path, state.network, state.average, state.optimizer)
     state.step, state.threads, state.psnr = progress.step, progress.threads, progress.psnr
-    state.prelu, state.core_seconds = progress.prelu, progress.core_seconds
+    state.prelu, state.compiled = progress.prelu, progress.compiled
+    state.core_seconds = progress.core_seconds
 
 
 def _differences(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
@@ -129,6 +131,7 @@ def save(path: Path, config: Config, state: State) -> None:
         state.psnr,
         state.prelu,
         round(state.total_core_seconds, 1),
+        bool(state.compiled),
     )
     checkpoint.write(path, state.network, state.average, state.optimizer, progress)
 
