@@ -1,8 +1,8 @@
 """Compare models on degraded pictures in RGB: python scripts/measure_colours.py MODEL MODEL FOLDER
 
-Prints, for every degradation of `onebranch evaluate --degraded`, the mean PSNR of RGB and of Y of both models'
-results, and what the second one gains. A model of luma enlarges chroma by interpolation, so it leaves the
-coloured blocks of JPEG as they are; a model of RGB can remove them.
+Prints, for every degradation of `onebranch evaluate --degraded`, the mean PSNR of RGB and of Y of the results
+of both models, and what the second one gains. A model of luma enlarges chroma by interpolation, so it leaves
+the coloured blocks of JPEG as they are; a model of RGB can remove them.
 """
 
 import sys
@@ -27,13 +27,12 @@ def main() -> None:
     *names, folder = sys.argv[1:]
     scale = load(names[0]).spec.scale
     enhancers = [Enhancer(Options(model=name)) for name in names]
+    pictures = [np.asarray(as_depth(read(path).pixels, "uint8")) for path in find_pictures(folder)]
     gains = []
     for treatment in TREATMENTS:
         scores = [
-            picture_scores(
-                np.asarray(as_depth(read(path).pixels, "uint8")), treatment, index, scale, enhancers
-            )
-            for index, path in enumerate(find_pictures(folder))
+            picture_scores(picture, treatment, index, scale, enhancers)
+            for index, picture in enumerate(pictures)
         ]
         rgb, y = (np.mean([one[kind] for one in scores], axis=0) for kind in (0, 1))
         gains.append(rgb[1] - rgb[0])
@@ -58,7 +57,8 @@ def picture_scores(
         results = [as_depth(enhancer.enhance(Picture(degraded)).pixels, "uint8") for enhancer in enhancers]
         scores = [score(np.asarray(result, np.uint8), reference, scale) for result in results]
         values.append([[one.psnr_rgb for one in scores], [one.psnr_y for one in scores]])
-    return np.mean(values, axis=0)
+    means: np.ndarray = np.mean(values, axis=0)
+    return means
 
 
 if __name__ == "__main__":

@@ -51,8 +51,13 @@ def full_table(models: dict[str, Model]) -> str:
 
 
 def _psnr(model: Model, score: str) -> float:
-    """Mean PSNR in dB: on luma of models that process luma, else on RGB."""
-    return float(model.scores[score]["psnr_y" if model.spec.colour == "y" else "psnr_rgb"])
+    """Mean PSNR in dB."""
+    return float(model.scores[score][_kind(model, score)])
+
+
+def _kind(model: Model, score: str) -> str:
+    """PSNR of luma, or of RGB for noise in RGB, as the field measures both."""
+    return "psnr_rgb" if model.spec.task == "denoise" and "psnr_rgb" in model.scores[score] else "psnr_y"
 
 
 def _baseline(model: Model, score: str) -> str:
@@ -60,7 +65,7 @@ def _baseline(model: Model, score: str) -> str:
     baseline = model.scores[score].get("baseline")
     if baseline is None:
         return ""
-    return f"{baseline['method']} {baseline['psnr_y' if model.spec.colour == 'y' else 'psnr_rgb']:.2f}"
+    return f"{baseline['method']} {baseline[_kind(model, score)]:.2f}"
 
 
 def _with_baseline(model: Model, score: str) -> str:
