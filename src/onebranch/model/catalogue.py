@@ -31,6 +31,7 @@ class ShippedModel:
 
 _TABLE: tuple[tuple[str, Task, int, Colour, str], ...] = (
     ("restore-x2", "upscale", 2, "y", "doubles photographs as people have them: compressed, noisy, resized"),
+    ("restore-rgb-x2", "upscale", 2, "rgb", "doubles noisy photographs, and removes coloured noise too"),
     ("photo-x2", "upscale", 2, "y", "doubles clean photographs that were reduced bicubically"),
     ("photo-x2-branches", "upscale", 2, "y", "photo-x2 before merging, with its branches"),
     ("restore-x4", "upscale", 4, "y", "quadruples photographs as people have them, as restore-x2 does"),
