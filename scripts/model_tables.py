@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onebranch.model.catalogue import CATALOGUE
 from onebranch.model.file import Model, read
+from onebranch.model.scores import psnr_key
 from onebranch.spec.network import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,12 +54,7 @@ def full_table(models: dict[str, Model]) -> str:
 
 def _psnr(model: Model, score: str) -> float:
     """Mean PSNR in dB."""
-    return float(model.scores[score][_kind(model, score)])
-
-
-def _kind(model: Model, score: str) -> str:
-    """PSNR of luma, or of RGB for noise in RGB, as the field measures both."""
-    return "psnr_rgb" if model.spec.task == "denoise" and "psnr_rgb" in model.scores[score] else "psnr_y"
+    return float(model.scores[score][psnr_key(model.spec.task, model.scores[score])])
 
 
 def _baseline(model: Model, score: str) -> str:
@@ -66,7 +62,7 @@ def _baseline(model: Model, score: str) -> str:
     baseline = model.scores[score].get("baseline")
     if baseline is None:
         return ""
-    return f"{baseline['method']} {baseline[_kind(model, score)]:.2f}"
+    return f"{baseline['method']} {baseline[psnr_key(model.spec.task, baseline)]:.2f}"
 
 
 def _with_baseline(model: Model, score: str) -> str:

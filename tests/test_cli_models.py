@@ -58,6 +58,15 @@ def test_models_lists_every_shipped_model(
     assert rows["denoise"]["bytes"] is None
 
 
+def test_every_shipped_model_is_listed_with_its_gain(run: CommandLine) -> None:
+    done = run("models")
+    assert done.code == 0, done.errors
+    for name in ("restore-x2", "restore-rgb-x2", "photo-x2", "denoise"):
+        (row,) = (line for line in done.output.splitlines() if line.startswith(f"│ {name} "))
+        assert re.search(r"│ \+\d+\.\d\d dB over", row), row
+        assert re.search(r"Quality .* dB PSNR", run("info", name).output)
+
+
 def test_info_says_everything(run: CommandLine, model: Path) -> None:
     short = run("info", model).output
     assert len(short.splitlines()) < 25 and "upscale x2 on luma" in short and "--all" in short

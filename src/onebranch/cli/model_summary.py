@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onebranch.model.file import Model
-    from onebranch.spec.network import NetworkSpec
+    from onebranch.spec.network import NetworkSpec, Task
 
 
 def summary_lines(model: "Model") -> Iterator[tuple[str, str]]:
@@ -19,7 +19,7 @@ def summary_lines(model: "Model") -> Iterator[tuple[str, str]]:
     yield "Network", _network_words(model.spec)
     yield "Size", _size_words(model)
     for name, scores in model.scores.items():
-        yield "Quality", f"{name}: {_score_words(scores, model.spec.colour)}"
+        yield "Quality", f"{name}: {_score_words(scores, model.spec.task)}"
     if loss := (model.quantization or {}).get("loss"):
         yield "Int8", f"loses {loss['loss_db']:.3f} dB of PSNR on {loss['data'].partition(':')[0]}"
     yield "Merge", _merge_words(model)
@@ -64,9 +64,11 @@ def _size_words(model: "Model") -> str:
     )
 
 
-def _score_words(scores: dict[str, Any], colour: str) -> str:
+def _score_words(scores: dict[str, Any], task: "Task") -> str:
     """The PSNR of one evaluation, and the gain over its baseline: '32.29 dB, +1.43 dB over bicubic'."""
-    key = "psnr_rgb" if colour == "rgb" and "psnr_rgb" in scores else "psnr_y"
+    from onebranch.model.scores import psnr_key
+
+    key = psnr_key(task, scores)
     if not isinstance(scores.get(key), int | float):
         return "see --all"
     baseline = scores.get("baseline") or {}

@@ -51,10 +51,12 @@ def command(as_json: bool) -> None:
 
 def _gain_words(row: dict[str, Any]) -> str:
     """The gain over the baseline on the model's first score that has one, such as "+1.93 dB over bicubic"."""
-    key = "psnr_rgb" if row["colour"] == "rgb" else "psnr_y"
+    from onebranch.model.scores import psnr_key
+
     for name, score in row["scores"].items():
         if baseline := score.get("baseline"):
             method = baseline["method"].partition(",")[0]
+            key = psnr_key(row["task"], score)
             where = name.replace(".0", "").replace("kodak24", "Kodak24")
             return f"{score[key] - baseline[key]:+.2f} dB over {method} ({where})"
     return "not measured" if row["bytes"] else "not installed"
