@@ -2,7 +2,7 @@
 
 Prints, for every degradation of `onebranch evaluate --degraded`, the mean PSNR of RGB and of Y of the results
 of both models, and what the second one gains. A model of luma enlarges chroma by interpolation, so it leaves
-the coloured blocks of JPEG as they are; a model of RGB can remove them.
+coloured noise and JPEG's errors of colour as they are; a model of RGB can reduce them.
 """
 
 import sys
@@ -24,6 +24,8 @@ from onebranch.model.catalogue import load
 
 def main() -> None:
     """Print a line for every degradation, and the mean of all."""
+    if len(sys.argv) != 4:
+        sys.exit("usage: python scripts/measure_colours.py MODEL MODEL FOLDER")
     *names, folder = sys.argv[1:]
     scale = load(names[0]).spec.scale
     enhancers = [Enhancer(Options(model=name)) for name in names]

@@ -32,14 +32,14 @@ MAX_NOISE_LEVELS = 50.0
 """The strongest noise that a denoising network is calibrated on: standard deviation in grey levels of 255."""
 
 DEGRADED_NOISE_LEVELS = (15.0, 3.0, 9.0, 6.0, 12.0)
-"""The noise of degraded crops: standard deviations in grey levels of 255, in turn. Five levels, because every
-`HELD_OUT_INTERVAL`th crop would always have the same one of four."""
+"""The noise of degraded crops: standard deviations in grey levels of 255, in turn. Five levels, because with
+four all noisy crops that are held out would have the same one."""
 
 DEGRADED_JPEG_QUALITIES = (40, 80, 60, 90, 50)
 """The JPEG qualities of degraded crops, in turn; five for the same reason."""
 
 HELD_OUT_INTERVAL = 4
-"""Every picture of this number is held out; without another folder, the loss is measured on those."""
+"""One picture in this many is held out; without another folder, the loss is measured on those."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ STEPS_WORTH_COMPILING = 5000
 """Shorter runs are not compiled by default: compiling takes 20 to 60 seconds."""
 
 GRAPHS_LIMIT = 64
-"""Compiled graphs of a process: one for every network, forward mode and size of a batch."""
+"""Most compiled graphs of a process; every network, forward mode and size of a batch takes one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trial:
         return float(np.median(seconds[1:]))
 
 
-def choose(trial: Trial, options: Training) -> None:
+def choose_computation(trial: Trial, options: Training) -> None:
     """Set how PReLU is computed, the number of threads, and whether steps are compiled, in the trial's state.
 
     What a checkpoint has chosen stays. Raises OnebranchError if steps must be compiled but cannot be.
@@ -71,7 +71,8 @@ def choose(trial: Trial, options: Training) -> None:
 def wants_compiled(options: Training, process: Process) -> bool:
     """Whether the steps of a run should be compiled.
 
-    Only one network can be, by one process, on the CPU. Raises OnebranchError if the config demands more.
+    Only runs of one process on the CPU that train one network alone can be. Raises OnebranchError if the
+    config demands more.
     """
     alone = options.teacher is None and not options.restorer_learns
     possible = process.device.type == "cpu" and process.world_size == 1 and alone
@@ -90,7 +91,7 @@ def wants_compiled(options: Training, process: Process) -> bool:
 def compiled(network: Network) -> Callable[[Tensor], Tensor]:
     """The network's forward pass, compiled with its backward pass when it first runs.
 
-    Passes over feature maps between convolutions are joined; the network itself stays as it is. Every size
+    Pointwise operations between convolutions are fused; the network itself stays as it is. Every size
     of a batch is compiled on its own, so that a resumed run computes the same bits. The first run raises
     RuntimeError, OSError or ImportError where compiling fails, such as without a C++ compiler.
     """

@@ -1,8 +1,7 @@
 """Random degradations of training inputs, so that a network learns to enhance real photographs.
 
-Based on Real-ESRGAN (Wang et al., ICCV workshops 2021, section 3), but milder and applied once, not twice: a
-random resampler, then blur, noise and compression in random order. Some inputs are only resized, so that
-the results of clean pictures stay clean.
+A random resampler, then resizing, blur, noise and compression in random order, as in BSRGAN (Zhang et al.,
+ICCV 2021), but milder. Some inputs are only reduced, so that the results of clean pictures stay clean.
 """
 
 import math
@@ -33,7 +32,10 @@ SMALLEST_DETOUR = 0.6
 
 
 class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How inputs are degraded. Ranges are [lowest, highest], drawn uniformly; probabilities are per input."""
+    """How inputs are degraded. Ranges are [lowest, highest], drawn uniformly.
+
+    The probabilities of detour, blur, noise and compression are those of inputs that do not stay clean.
+    """
 
     clean_probability: float = 1 / 3
     """Probability that an input is only resized."""

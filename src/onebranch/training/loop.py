@@ -16,7 +16,7 @@ from onebranch.nn.network import weights_of
 from onebranch.training import ema
 from onebranch.training import log as logs
 from onebranch.training.batches import Batches, prefetched, worker_count
-from onebranch.training.computation import Trial, choose, compile_steps
+from onebranch.training.computation import Trial, choose_computation, compile_steps
 from onebranch.training.config import Config, Training, to_dict
 from onebranch.training.crops import Crops
 from onebranch.training.objective import Objective, objective_of
@@ -89,7 +89,7 @@ def train(
     with logs.Log(out / "log.jsonl", config.training.steps, state.step, process.is_main, shown) as log:
         log.print(_greeting(run, state))
         prepare(state, config.training, process)
-        choose(_first_trial(run, state), config.training)
+        choose_computation(_first_trial(run, state), config.training)
         _loop(run, state, log, None if limit_seconds is None else time.monotonic() + limit_seconds)
     if state.step < config.training.steps:
         process.leave()
