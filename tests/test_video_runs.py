@@ -528,7 +528,7 @@ def test_one_clip_on_the_command_line(tmp_path: Path, run: CommandLine) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mp4", replace(TINY, pts=range(800)))
+    source = make_clip(tmp_path / "in.mp4", replace(TINY, pts=range(3000)))
     save(DOUBLE, tmp_path / "tiny.safetensors")
     command = [sys.executable, "-m", "onebranch", "enhance", str(source), "-o", str(tmp_path / "out.mkv")]
     process = subprocess.Popen(
