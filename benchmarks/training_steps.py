@@ -84,7 +84,7 @@ def compare(
 def _candidates(batch: int, patches: tuple[int, int], names: Sequence[str]) -> dict[str, "TrainingStep"]:
     """Steps by network and way to compute them; those not compiled with every computation of PReLU."""
     candidates = {}
-    for name in {_plain_of(name): None for name in names} | dict.fromkeys(names):
+    for name in dict.fromkeys([*map(_plain_of, names), *names]):
         network = NETWORKS[name]
         candidates[f"{name} old"] = TrainingStep(
             network, StepOptions("merged", batch, patches[0], "relu"), _OneByOne

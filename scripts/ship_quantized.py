@@ -17,7 +17,7 @@ from typing import Any
 from onebranch import merge, save
 from onebranch.model.catalogue import MODELS_FOLDER, load
 from onebranch.model.file import Model, read
-from onebranch.quantization.calibration import DEFAULT_PICTURES, read_crops, trained_on_degraded
+from onebranch.quantization.calibration import DEFAULT_PICTURES, crops_for
 from onebranch.quantization.layers import quantize, quantize_with_scales
 from onebranch.quantization.loss import integer_scores, loss_on_folder, with_loss
 from ship_model import DEGRADED_SETS, SCORES, degraded_entry, entry_of
@@ -46,9 +46,7 @@ def main() -> None:
         trained, _ = merge(read(arguments.trained))
         quantized = quantize_with_scales(trained, load(f"{arguments.name}-int8"))
     else:
-        degraded = trained_on_degraded(model)
-        crops = read_crops(arguments.calibrate, model.spec, arguments.pictures, degraded=degraded)
-        quantized = quantize(model, crops, print)
+        quantized = quantize(model, crops_for(model, arguments.calibrate, arguments.pictures), print)
     quantized = replace(quantized, name=model.name)
     options = LOSS[model.spec.task]
     rest = {key: value for key, value in options.items() if key != "data"}

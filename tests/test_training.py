@@ -42,6 +42,7 @@ from onebranch.training.picture_cache import PairSource, load_pairs, training_so
 from onebranch.training.schedule import Schedule
 from onebranch.training.validation import validation_pairs
 from quantized_models import crude_record
+from smooth_pictures import write_smooth_pictures
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,8 @@ def pictures(tmp_path_factory) -> Path:
     """A folder (with a subfolder) of small smooth colour pictures, sizes not multiples of anything."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "more").mkdir()
-    rng = np.random.default_rng(0)
-    for index, (height, width) in enumerate([(37, 45), (50, 41), (40, 40)]):
-        small = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
-        name = folder / ("more" if index else ".") / f"p{index}.png"
-        Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(name)
+    more = folder / "more"
+    write_smooth_pictures({folder / "p0.png": (37, 45), more / "p1.png": (50, 41), more / "p2.png": (40, 40)})
     return folder
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
@@ -15,6 +14,7 @@ from onebranch.spec.shorthand import NetworkShorthand, expand
 from onebranch.training import computation, step
 from onebranch.training.config import Config, Data, Training, TrainingStage
 from onebranch.training.loop import train
+from smooth_pictures import write_smooth_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 """PyTorch's compiler imports parts of PyTorch that are deprecated."""
@@ -30,10 +30,7 @@ BRANCHES = {
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for index in range(3):
-        small = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((45, 40), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    write_smooth_pictures({folder / f"{index}.png": (40, 45) for index in range(3)})
     return folder
 
 

@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from interrupted_training import assert_resumes_bit_for_bit
 from onebranch.errors import OnebranchError
@@ -24,6 +23,7 @@ from onebranch.training.optimizers import MUON_UPDATE_RMS, Muon, orthogonalized,
 from onebranch.training.process import join
 from onebranch.training.schedule import Schedule
 from onebranch.training.state import initial_state
+from smooth_pictures import write_smooth_pictures
 
 SHORT = {"steps": 12, "batch_size": 4, "warmup_steps": 2, "validate_every": 6, "checkpoint_every": 4}
 SHORT |= {"threads": 1, "prelu": "native"}
@@ -33,10 +33,7 @@ SHORT |= {"threads": 1, "prelu": "native"}
 def pictures(tmp_path_factory) -> Path:
     """A folder of two small smooth pictures."""
     folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for index in range(2):
-        small = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((44, 40), Image.Resampling.BICUBIC).save(folder / f"p{index}.png")
+    write_smooth_pictures({folder / f"p{index}.png": (40, 44) for index in range(2)})
     return folder
 
 

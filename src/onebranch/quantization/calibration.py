@@ -78,6 +78,16 @@ def read_crops(
     return tuple(crops)
 
 
+def crops_for(
+    model: Model,
+    folder: str | os.PathLike[str],
+    pictures: int = DEFAULT_PICTURES,
+    progress: StepProgress = no_progress,
+) -> tuple[Crop, ...]:
+    """The crops on which a model is calibrated: those of `read_crops`, degraded as its recipe says."""
+    return read_crops(folder, model.spec, pictures, progress, degraded=trained_on_degraded(model))
+
+
 def trained_on_degraded(model: Model) -> bool:
     """Whether the recipe of a model has degradations (`[data.degradation]`), as that of restore-x2 has."""
     value: Any = model.recipe

@@ -7,7 +7,7 @@ from onebranch.errors import OnebranchError
 from onebranch.model.file import Model
 from onebranch.progress import StepProgress, never_falling, no_progress, part_of
 from onebranch.quantization import layers
-from onebranch.quantization.calibration import DEFAULT_PICTURES, held_out, read_crops, trained_on_degraded
+from onebranch.quantization.calibration import DEFAULT_PICTURES, crops_for, held_out
 from onebranch.quantization.loss import Loss, loss_on_crops, loss_on_folder, with_loss
 from onebranch.quantization.third_party import as_model
 
@@ -61,9 +61,7 @@ def quantize(
     original = as_model(model)
     kept = None if scales is None else as_model(scales)
     progress = never_falling(report)
-    reading = part_of(progress, 0, READ_SHARE)
-    degraded = trained_on_degraded(original)
-    crops = read_crops(calibrate, original.spec, pictures, reading, degraded=degraded)
+    crops = crops_for(original, calibrate, pictures, part_of(progress, 0, READ_SHARE))
     calibration, rest = held_out(crops) if data is None else (crops, [])
     if kept is None:
         quantized = layers.quantize(original, calibration, part_of(progress, READ_SHARE, QUANTIZED_SHARE))

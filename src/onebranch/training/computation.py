@@ -65,7 +65,6 @@ def choose_computation(trial: Trial, options: Training) -> None:
     state.network.set_prelu(state.prelu)
     state.threads = state.threads or _fastest_threads(trial)
     torch.set_num_threads(state.threads)
-    torch._dynamo.reset()  # networks that this process trained before count towards the limit of graphs
 
 
 def wants_compiled(options: Training, process: Process) -> bool:
@@ -110,6 +109,7 @@ def compile_steps(trial: Trial, options: Training, report: Callable[[str], None]
     """
     state = trial.state
     report(f"step {state.step}: compiling, which takes up to a minute")
+    torch._dynamo.reset()  # graphs that are no longer used count towards the limit
     try:
         trial.seconds(compiled(state.network))
     except (RuntimeError, OSError, ImportError) as error:
