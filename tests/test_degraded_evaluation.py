@@ -48,6 +48,18 @@ def test_the_baseline_is_pillows_lanczos_of_the_degraded_picture(folder):
     assert clean_box.pictures[0].lanczos == pytest.approx(expected, abs=1e-9)
 
 
+def test_psnr_of_rgb_is_that_of_all_channels(folder):
+    evaluation = evaluate_degraded("photo-x2", folder, channels="rgb")
+    reference = np.asarray(Image.open(folder / "p0.png"))
+    small = Image.fromarray(reference).resize((24, 32), Image.Resampling.BOX)
+    enlarged = np.asarray(small.resize((48, 64), Image.Resampling.LANCZOS))
+    difference = (enlarged.astype(float) - reference)[2:-2, 2:-2]
+    (clean_box,) = (c for c in evaluation.classes if (c.resampler, c.treatment) == ("box", "clean"))
+    expected = 10 * np.log10(255**2 / np.mean(difference**2))
+    assert clean_box.pictures[0].lanczos == pytest.approx(expected, abs=1e-9)
+    assert "psnr_rgb" in evaluation.as_json()["classes"][0]
+
+
 def test_a_model_that_makes_pictures_smaller_is_refused(folder):
     with pytest.raises(OnebranchError, match="this one's task is 'downscale'"):
         evaluate_degraded("shrink-x2", folder)
@@ -77,6 +89,10 @@ def test_the_command_prints_a_table_or_json(folder):
     assert table.exit_code == 0 and "JPEG 40" in table.output and "lanczos" in table.output
     content = json.loads(CliRunner().invoke(onebranch, [*arguments, "--json"]).stdout)
     assert len(content["classes"]) == len(RESAMPLERS) * len(TREATMENTS)
+    in_colour = CliRunner().invoke(onebranch, [*arguments, "--channels", "rgb"], env={"COLUMNS": "160"})
+    assert "gain in PSNR of RGB over Lanczos" in in_colour.output
+    misplaced = CliRunner().invoke(onebranch, [*arguments[:-1], "--channels", "rgb"])
+    assert misplaced.exit_code == 2 and "--channels is for --degraded" in misplaced.output
     refused = CliRunner().invoke(onebranch, [*arguments, "--sigma", "5"])
     assert refused.exit_code == 2 and "takes neither --sigma nor --then" in refused.output
 

@@ -1,7 +1,7 @@
 """Scores of a model on realistic inputs: reduced by several resamplers, compressed or noisy.
 
 The baselines are Pillow's Lanczos and bicubic enlargement of the same degraded input; for models that keep
-the size, both are that input itself. PSNR is that of the Y channel (BT.601, see `metrics`) of 8-bit pictures,
+the size, both are that input itself. PSNR is that of Y (BT.601, see `metrics`) or of RGB, of 8-bit pictures,
 without `scale` pixels of the result at each border, and at most `MAX_PSNR`.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,9 @@ BASELINES: tuple[Resampler, ...] = ("lanczos", "bicubic")
 
 MAX_PSNR = 100.0
 """The PSNR in dB that stands for equal pictures, whose PSNR is infinite, so that means stay finite."""
+
+Channels = Literal["y", "rgb"]
+"""What PSNR is measured on: luma, on which models of super-resolution are compared, or all three colours."""
 
 Treatment = Callable[[ByteArray, np.random.Generator], ByteArray]
 
@@ -71,7 +74,7 @@ standard deviation of noise in grey levels.
 
 @dataclass(frozen=True)
 class PictureScore:
-    """The PSNR of Y in dB of one picture: of the model's result and of the two baselines."""
+    """The PSNR in dB of one picture: of the model's result and of the two baselines."""
 
     name: str
     model: float
@@ -113,10 +116,14 @@ class DegradedClass:
 
 @dataclass(frozen=True)
 class DegradedEvaluation:
-    """A model's scores on every kind of degraded inputs. device: what computed it, as text."""
+    """A model's scores on every kind of degraded inputs.
+
+    channels: what PSNR was measured on. device: what computed it, as text.
+    """
 
     model: str
     data: str
+    channels: Channels
     classes: tuple[DegradedClass, ...]
     device: str = CPU_TEXT
 
@@ -142,7 +149,7 @@ class DegradedEvaluation:
                 {
                     "resampler": one.resampler,
                     "treatment": one.treatment,
-                    "psnr_y": round(float(np.mean([p.model for p in one.pictures])), 3),
+                    f"psnr_{self.channels}": round(float(np.mean([p.model for p in one.pictures])), 3),
                     "gain_over_lanczos": round(one.gain, 3),
                     "gain_over_bicubic": round(one.gain_over_bicubic, 3),
                     "worst_picture": one.worst.name,
@@ -157,13 +164,14 @@ def evaluate_degraded(
     model: str | os.PathLike[str] | Model,
     data: str | os.PathLike[str],
     *,
+    channels: Channels = "y",
     runtime: str = "auto",
     precision: str = "auto",
     device: str = CPU,
     threads: int | None = None,
     progress: Callable[[str], None] = lambda name: None,
 ) -> DegradedEvaluation:
-    """PSNR on Y of a model (a shipped name, a file or a `Model`) on degraded pictures of the folder `data`.
+    """PSNR of a model (a shipped name, a file or a `Model`) on degraded pictures of the folder `data`.
 
     Every picture is cropped to a multiple of the scale, reduced by each of `RESAMPLERS` and changed by each
     of `TREATMENTS`; noise is seeded by the picture's index. For models that keep the size, inputs are not
@@ -182,15 +190,15 @@ def evaluate_degraded(
     scores: dict[tuple[str, str], list[PictureScore]] = {}
     for index, path in enumerate(find_pictures(os.fspath(data))):
         progress(path.name)
-        for key, score in _picture_scores(path, index, scale, enhancer):
+        for key, score in _picture_scores(path, index, enhancer, scale, channels):
             scores.setdefault(key, []).append(score)
     classes = tuple(DegradedClass(*key, tuple(pictures)) for key, pictures in scores.items())
     devices = " then ".join(enhancer.devices_for((1, 1)))
-    return DegradedEvaluation(network.name or "model", Path(data).name, classes, devices)
+    return DegradedEvaluation(network.name or "model", Path(data).name, channels, classes, devices)
 
 
 def _picture_scores(
-    path: Path, index: int, scale: int, enhancer: Enhancer
+    path: Path, index: int, enhancer: Enhancer, scale: int, channels: Channels
 ) -> Iterator[tuple[tuple[str, str], PictureScore]]:
     """The scores of one picture by (resampler, treatment)."""
     reference = _rgb(path, scale)
@@ -210,7 +218,8 @@ def _picture_scores(
                 degraded if scale == 1 else resize(degraded, height, width, resampler_of_baseline)
                 for resampler_of_baseline in BASELINES
             ]
-            values = [_psnr_y(result, reference, scale) for result in (enhanced, *plain)]
+            results = (enhanced, *plain)
+            values = [_psnr(np.asarray(result, np.uint8), reference, scale, channels) for result in results]
             yield (resampler, treatment), PictureScore(path.stem, *values)
 
 
@@ -227,6 +236,6 @@ def _rgb(path: Path, scale: int) -> ByteArray:
     return rgb[:height, :width].astype(np.uint8, copy=False)
 
 
-def _psnr_y(picture: npt.NDArray[np.generic], reference: ByteArray, border: int) -> float:
-    y, reference_y = (grey(cropped(np.asarray(p, np.uint8), border)) for p in (picture, reference))
-    return min(psnr(y, reference_y), MAX_PSNR)
+def _psnr(picture: ByteArray, reference: ByteArray, border: int, channels: Channels) -> float:
+    pair = [cropped(one, border) for one in (picture, reference)]
+    return min(psnr(*(pair if channels == "rgb" else map(grey, pair))), MAX_PSNR)

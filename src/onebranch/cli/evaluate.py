@@ -1,7 +1,7 @@
 """`onebranch evaluate`: scores of a model on a folder of pictures."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -32,6 +32,11 @@ SCORE_COLUMNS = {
     is_flag=True,
     help="Score on reduced, compressed and noisy inputs, beside Lanczos and bicubic.",
 )
+@click.option(
+    "--channels",
+    type=click.Choice(["y", "rgb"]),
+    help="With --degraded: PSNR of Y (the default) or of RGB.",
+)
 @click.option("--then", help="Score a pair: reduced by --model, rounded, enlarged by this model.")
 @runtime_options
 @JSON_OPTION
@@ -40,6 +45,7 @@ def command(
     data: str,
     sigma: float | None,
     degraded: bool,
+    channels: Literal["y", "rgb"] | None,
     then: str | None,
     running: RuntimeArguments,
     as_json: bool,
@@ -56,8 +62,10 @@ def command(
 
         if sigma is not None or then is not None:
             raise click.UsageError("--degraded takes neither --sigma nor --then: it has its own noise levels")
-        evaluate_and_print(model, data, running, as_json)
+        evaluate_and_print(model, data, channels or "y", running, as_json)
         return
+    if channels is not None:
+        raise click.UsageError("--channels is for --degraded; without it, PSNR of both Y and RGB is printed")
     from rich.console import Console
 
     from onebranch.cli.progress import ProgressLine

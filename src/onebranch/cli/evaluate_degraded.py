@@ -10,10 +10,12 @@ from onebranch.cli.option_groups import RuntimeArguments
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from onebranch.degraded_evaluation import DegradedClass, DegradedEvaluation
+    from onebranch.degraded_evaluation import Channels, DegradedClass, DegradedEvaluation
 
 
-def evaluate_and_print(model: str, data: str, running: RuntimeArguments, as_json: bool) -> None:
+def evaluate_and_print(
+    model: str, data: str, channels: "Channels", running: RuntimeArguments, as_json: bool
+) -> None:
     """Score the model on degraded pictures and print the table, or JSON."""
     from rich.console import Console
 
@@ -21,7 +23,7 @@ def evaluate_and_print(model: str, data: str, running: RuntimeArguments, as_json
     from onebranch.degraded_evaluation import evaluate_degraded
 
     with ProgressLine("reading") as line:
-        evaluation = evaluate_degraded(model, data, **vars(running), progress=line.update)
+        evaluation = evaluate_degraded(model, data, channels=channels, **vars(running), progress=line.update)
     if as_json:
         click.echo(strict_json.dumps(evaluation.as_json(), indent=2))
     else:
@@ -40,7 +42,8 @@ def _table(evaluation: "DegradedEvaluation") -> "Table":
     baseline = "the degraded input" if "none" in by_resampler else "Lanczos"
     on = "" if evaluation.device == CPU_TEXT else f", on {evaluation.device}"
     table = Table(
-        title=f"{evaluation.model} on {evaluation.data}{on}: gain in PSNR of Y over {baseline}, in dB",
+        title=f"{evaluation.model} on {evaluation.data}{on}:"
+        f" gain in PSNR of {evaluation.channels.upper()} over {baseline}, in dB",
         caption="in brackets: the smallest gain of a picture; over all columns and rows: mean"
         f" {evaluation.gain:+.2f}, smallest {evaluation.worst_gain:+.2f}",
     )
