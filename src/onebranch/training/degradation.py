@@ -50,7 +50,7 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     grain_size: tuple[float, float] = (0.5, 1.25)
     """Distance of independent values of the grain, in pixels of the input; at least one of the original."""
     resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
-    """Filters from which one is drawn to reduce the input."""
+    """Filters from which one is drawn to reduce the input; listed twice, one is drawn twice as often."""
     detour_probability: float = 0.1
     """Probability that an input is slightly reduced and enlarged again, as is common on the web."""
     blur_probability: float = 0.2
