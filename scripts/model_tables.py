@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 README_ROWS = {
     "restore-x2": ("upscale ×2, Kodak24 degraded", "set14", "degraded kodak24"),
-    "restore-rgb-x2": ("upscale ×2, Kodak24 degraded", "set14", "degraded kodak24"),
+    "restore-luma-x2": ("upscale ×2, Kodak24 degraded", "set14", "degraded kodak24"),
     "photo-x2": ("upscale ×2", "set14", "kodak24"),
     "restore-x4": ("upscale ×4, Kodak24 degraded", "set14", "degraded kodak24"),
     "photo-x4": ("upscale ×4", "set14", "kodak24"),

@@ -61,7 +61,7 @@ def test_models_lists_every_shipped_model(
 def test_every_shipped_model_is_listed_with_its_gain(run: CommandLine) -> None:
     done = run("models")
     assert done.code == 0, done.errors
-    for name in ("restore-x2", "restore-rgb-x2", "photo-x2", "denoise"):
+    for name in ("restore-x2", "restore-luma-x2", "photo-x2", "denoise"):
         (row,) = (line for line in done.output.splitlines() if line.startswith(f"│ {name} "))
         assert re.search(r"│ \+\d+\.\d\d dB over", row), row
         assert re.search(r"Quality .* dB PSNR", run("info", name).output)

@@ -51,7 +51,7 @@ def passes(text: str) -> list[str]:
     return text.split("//!HOOK LUMA\n")[1:]
 
 
-@pytest.mark.parametrize("name", ["photo-x2", "photo-x4", "restore-x2"])
+@pytest.mark.parametrize("name", ["photo-x2", "photo-x4", "restore-luma-x2"])
 def test_every_pass_reads_only_what_was_saved_before(name: str) -> None:
     saved = {"LUMA"}
     for part in passes(shader_text(load(name))):

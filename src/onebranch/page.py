@@ -17,8 +17,11 @@ _INSTALLED = Path(__file__).parent / "web"
 WEB_FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "web"
 """The JavaScript package and the files of the page: in the installed package, or in the sources."""
 
-PAGE_MODELS = tuple(name for name in CATALOGUE if name != "photo-x2-branches")
-"""The shipped models that the page offers: those that are merged."""
+NOT_ON_THE_PAGE = {"photo-x2-branches", "restore-luma-x2", "restore-luma-x2-int8"}
+"""Shipped models that would only make a visitor's choice harder."""
+
+PAGE_MODELS = tuple(name for name in CATALOGUE if name not in NOT_ON_THE_PAGE)
+"""The shipped models that the page offers."""
 
 SERVICE_WORKER = "service-worker.js"
 

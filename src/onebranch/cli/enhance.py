@@ -291,7 +291,7 @@ def command(
     (1, C, H, W), luma (C = 1) or RGB (C = 3), with values in [0, 1].
 
     Clips (mp4, mov, mkv, webm, ts and others) need PyAV: pip install 'onebranch[video]'. Without --model they
-    take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-x2-int8 suits strongly
+    take photo-x2-int8 or photo-x4-int8, which are fast; --model restore-luma-x2-int8 suits strongly
     compressed clips. With --format y4m, standard input and output are uncompressed clips.
 
     A PICTURE is a file, a folder, a quoted pattern such as 'in/**/*.jpg', a URL such as s3://bucket/in, or -

@@ -30,15 +30,16 @@ class ShippedModel:
 
 
 _TABLE: tuple[tuple[str, Task, int, Colour, str], ...] = (
-    ("restore-x2", "upscale", 2, "y", "doubles photographs as people have them: compressed, noisy, resized"),
-    ("restore-rgb-x2", "upscale", 2, "rgb", "doubles noisy photographs, and removes coloured noise too"),
+    ("restore-x2", "upscale", 2, "rgb", "doubles photographs as people have them: compressed, noisy, resized"),
     ("photo-x2", "upscale", 2, "y", "doubles clean photographs that were reduced bicubically"),
     ("photo-x2-branches", "upscale", 2, "y", "photo-x2 before merging, with its branches"),
-    ("restore-x4", "upscale", 4, "y", "quadruples photographs as people have them, as restore-x2 does"),
+    ("restore-luma-x2", "upscale", 2, "y", "as restore-x2, but on luma alone: for mpv and video"),
+    ("restore-x4", "upscale", 4, "y", "quadruples photographs as people have them; on luma alone"),
     ("photo-x4", "upscale", 4, "y", "quadruples clean photographs that were reduced bicubically"),
     ("denoise", "denoise", 1, "rgb", "removes noise of unknown strength"),
     ("shrink-x2", "downscale", 2, "y", "halves width and height so that photo-x2 restores more"),
-    ("restore-x2-int8", "upscale", 2, "y", "restore-x2 in 8-bit integers: faster"),
+    ("restore-x2-int8", "upscale", 2, "rgb", "restore-x2 in 8-bit integers: faster"),
+    ("restore-luma-x2-int8", "upscale", 2, "y", "restore-luma-x2 in 8-bit integers: faster"),
     ("restore-x4-int8", "upscale", 4, "y", "restore-x4 in 8-bit integers: faster"),
     ("photo-x2-int8", "upscale", 2, "y", "photo-x2 in 8-bit integers: faster"),
     ("photo-x4-int8", "upscale", 4, "y", "photo-x4 in 8-bit integers: faster"),
