@@ -3,12 +3,14 @@
     python scripts/study.py recipes FOLDER   write a config for every run of models/study.toml
     python scripts/study.py report           collect the logs of trained runs, draw the plot and the tables
 
-Logs of trained runs are kept in models/study; the page is docs/branches.md. `make study` makes the report.
+Logs of trained runs are kept in models/study, with the processor time per pixel of every arm
+(`scripts/study_times.py`); the page is docs/branches.md. `make study` makes the report.
 """
 
 import argparse
 import json
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from queue_folder import queue_folder
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "models" / "study.toml"
 LOGS = ROOT / "models" / "study"
+TIMES = LOGS / "times.json"
 PAGE = ROOT / "docs" / "branches.md"
 PLOT = ROOT / "docs" / "pictures" / "branches.png"
 
@@ -53,6 +56,23 @@ class StudyRun:
     def name(self) -> str:
         """The name of the run's config, folder and log."""
         return f"study-{self.arm}-{self.pixels}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class ArmTime:
+    """Processor time of an arm in seconds per million pixels: while BN learns, and once it is frozen."""
+
+    training: float
+    frozen: float
+
+    def minutes(self, pixels: float, freezes_at: float) -> float:
+        """Processor minutes after some pixels of a run whose BN is frozen after `freezes_at` pixels.
+
+        >>> ArmTime(training=6.0, frozen=3.0).minutes(20e6, freezes_at=10e6)
+        1.5
+        """
+        before = min(pixels, freezes_at)
+        return 1e-6 * (self.training * before + self.frozen * (pixels - before)) / 60
 
 
 @dataclass(frozen=True)
@@ -143,22 +163,42 @@ def collect(runs: Path, logs: Path) -> None:
             shutil.copyfile(runs / run.name / "log.jsonl", logs / f"{run.name}.jsonl")
 
 
-def curve_of(log: Path) -> Curve:
-    """The validations in a log."""
+def curve_of(log: Path, pixels: float, freezes_at: float, time: ArmTime) -> Curve:
+    """The validations in the log of a run of `pixels`, against the processor time of their pixels."""
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     validations = [record for record in records if "psnr" in record]
-    minutes = tuple(record["core_seconds"] / 60 for record in validations)
+    last = validations[-1]["step"]
+    minutes = tuple(time.minutes(pixels * record["step"] / last, freezes_at) for record in validations)
     return Curve(minutes, tuple(record["psnr"] for record in validations))
 
 
 def curves_of(logs: Path, pixels: str) -> dict[str, dict[int, Curve]]:
     """The curves of a round, by arm and seed, of the runs whose logs are there."""
+    from onebranch.training.config import Training, parse_pixels
+
+    study, total = read_study(), float(parse_pixels(pixels))
     curves: dict[str, dict[int, Curve]] = {}
-    for run in runs_of(read_study()):
+    times = read_times(logs).get(pixels, {"arms": {}})["arms"]
+    for run in runs_of(study):
         log = logs / f"{run.name}.jsonl"
-        if run.pixels == pixels and log.exists():
-            curves.setdefault(run.arm, {})[run.seed] = curve_of(log)
+        if run.pixels != pixels or not log.exists():
+            continue
+        if run.arm not in times:
+            sys.exit(
+                f"{logs / TIMES.name} has no time of {run.arm} for {pixels}; measure it:"
+                f" python scripts/study_times.py --pixels {pixels}"
+            )
+        settings = study["arms"][run.arm].get("training", {})
+        frozen = settings.get("bn_freeze_fraction", Training().bn_freeze_fraction)
+        curve = curve_of(log, total, total * (1 - frozen), ArmTime(**times[run.arm]))
+        curves.setdefault(run.arm, {})[run.seed] = curve
     return curves
+
+
+def read_times(logs: Path) -> dict[str, Any]:
+    """The measured times by the pixels of a round; empty where nothing is measured."""
+    path = logs / TIMES.name
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def bootstrap(values: Sequence[float]) -> tuple[float, float]:
@@ -220,7 +260,9 @@ def report(logs: Path, page: Path, plot: Path) -> None:
     rounds = [part["pixels"] for part in read_study()["rounds"]]
     measured = {pixels: curves for pixels in rounds if (curves := curves_of(logs, pixels))}
     for pixels, curves in measured.items():
-        lines += [f"### {pixels} pixels", "", *table_of(curves), ""]
+        times = read_times(logs)[pixels]
+        source = f"Processor time: {times['processor']}, one core, median of {times['rounds']} rounds."
+        lines += [f"### {pixels} pixels", "", *table_of(curves), "", source, ""]
     if measured:
         draw(measured, plot)
         lines += [f"![PSNR against processor time, by branches](pictures/{plot.name})", ""]

@@ -46,13 +46,10 @@ def test_recipes_differ_in_branches_seed_and_length_alone(tmp_path, study):
     assert Network(configs.read(paths[0]).spec).batch_norms() == []
 
 
-def write_log(folder: Path, name: str, minutes: list[float], psnr: list[float]) -> None:
+def write_log(folder: Path, name: str, psnr: list[float]) -> None:
+    """A log with validations after equal parts of the run."""
     folder.mkdir(exist_ok=True)
-    records = [{"step": 1, "loss": 0.5, "core_seconds": 1.0}]
-    records += [
-        {"step": n, "psnr": p, "core_seconds": 60 * m}
-        for n, (m, p) in enumerate(zip(minutes, psnr, strict=True))
-    ]
+    records = [{"step": 1, "loss": 0.5}, *({"step": n, "psnr": p} for n, p in enumerate(psnr, 1))]
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
@@ -61,9 +58,13 @@ def logs(tmp_path):
     """Three seeds of the plain network, and of one that is 0.1 dB better and takes twice as long."""
     for seed in (1, 2, 3):
         start = 30 + seed
-        write_log(tmp_path / "logs", f"study-plain-160M-{seed}", [1, 2, 3], [start, start + 1, start + 2])
-        better = [start + 0.1, start + 1.1, start + 2.1]
-        write_log(tmp_path / "logs", f"study-sesr-160M-{seed}", [2, 4, 6], better)
+        write_log(tmp_path / "logs", f"study-plain-160M-{seed}", [start, start + 1, start + 2])
+        write_log(tmp_path / "logs", f"study-sesr-160M-{seed}", [start + 0.1, start + 1.1, start + 2.1])
+    one, two = 60 * 3 / 160, 60 * 6 / 160  # seconds per million pixels of runs of 3 and of 6 minutes
+    seconds = {"plain": one, "sesr": two, "plain-muon": one, "four-branches-muon": one}
+    arms = {arm: {"training": value, "frozen": value} for arm, value in seconds.items()}
+    times = {"160M": {"processor": "Some Processor", "rounds": 3, "arms": arms}}
+    (tmp_path / "logs" / "times.json").write_text(json.dumps(times))
     return tmp_path / "logs"
 
 
@@ -76,11 +77,25 @@ def test_differences_are_taken_seed_by_seed_at_equal_pixels_and_at_equal_time(st
 
 
 def test_an_arm_is_compared_with_its_own_baseline(study, logs):
-    write_log(logs, "study-plain-muon-160M-1", [1, 2], [31, 33.5])
-    write_log(logs, "study-four-branches-muon-160M-1", [1, 2], [31, 33.7])
+    write_log(logs, "study-plain-muon-160M-1", [31, 32, 33.5])
+    write_log(logs, "study-four-branches-muon-160M-1", [31, 32, 33.7])
     *_, muon, branches = study.table_of(study.curves_of(logs, "160M"))
-    assert muon == "| plain-muon | 1 | 33.500 | 2.0 | plain | +0.500 (one seed) | +1.500 (one seed) |"
+    assert muon == "| plain-muon | 1 | 33.500 | 3.0 | plain | +0.500 (one seed) | +0.500 (one seed) |"
     assert "| plain-muon | +0.200 (one seed) | +0.200 (one seed) |" in branches
+
+
+def test_runs_whose_batch_norms_freeze_take_less_time_from_then_on(study, logs):
+    content = json.loads((logs / "times.json").read_text())
+    content["160M"]["arms"]["patent"] = {"training": 3.75, "frozen": 1.125}
+    (logs / "times.json").write_text(json.dumps(content))
+    write_log(logs, "study-patent-160M-1", [30, 31, 32, 33, 34])
+    curve = study.curves_of(logs, "160M")["patent"][1]
+    assert curve.minutes == pytest.approx([2, 4, 6, 8, 8.6])  # the last fifth is frozen
+    write_log(logs, "study-repsr-160M-1", [30, 31])
+    with pytest.raises(
+        SystemExit, match="has no time of repsr for 160M; measure it: python scripts/study_times"
+    ):
+        study.curves_of(logs, "160M")
 
 
 def test_the_interval_of_the_mean_shrinks_with_more_seeds(study):
@@ -100,6 +115,7 @@ def test_the_report_replaces_what_is_between_the_markers(study, logs, tmp_path):
         text = page.read_text()
         assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
         assert text.count("| sesr | 3 |") == 1 and "pictures/plot.png" in text
+        assert "Processor time: Some Processor, one core, median of 3 rounds." in text
     assert plot.stat().st_size > 10_000
 
 
