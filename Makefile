@@ -68,7 +68,7 @@ ladder: $(VENV)/dev.stamp ## train the recipes of models/ladder.toml in the back
 ladder-status ladder-pause ladder-resume: $(VENV)/dev.stamp
 	@$(BIN)/python scripts/ladder.py $(@:ladder-%=%)
 
-study: $(VENV)/dev.stamp ## the page and the plot of the study of branches, from the logs of its runs
+study: $(VENV)/dev.stamp ## the page and the plot of the study of branches, from the logs of its runs and the times of its arms
 	$(BIN)/python scripts/study.py report
 
 figures: $(VENV)/dev.stamp ## the plot of quality against speed in the documentation, measured on this machine

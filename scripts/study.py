@@ -188,7 +188,7 @@ def curves_of(logs: Path, pixels: str) -> dict[str, dict[int, Curve]]:
                 f"{logs / TIMES.name} has no time of {run.arm} for {pixels}; measure it:"
                 f" python scripts/study_times.py --pixels {pixels}"
             )
-        settings = study["arms"][run.arm].get("training", {})
+        settings = study["training"] | study["arms"][run.arm].get("training", {})
         frozen = settings.get("bn_freeze_fraction", Training().bn_freeze_fraction)
         curve = curve_of(log, total, total * (1 - frozen), ArmTime(**times[run.arm]))
         curves.setdefault(run.arm, {})[run.seed] = curve

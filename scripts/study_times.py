@@ -25,7 +25,7 @@ from onebranch.training.config import Config
 from onebranch.training.log import read
 from onebranch.training.loop import RECORD_EVERY, train
 
-STEPS = 2 * RECORD_EVERY
+STEPS = 4 * RECORD_EVERY
 """Steps of a measurement."""
 
 
@@ -50,9 +50,11 @@ def measure(pixels: str, rounds: int) -> dict[str, study.ArmTime]:
     with tempfile.TemporaryDirectory() as folder:
         recipes = recipes_by_arm(pixels, Path(folder))
         steps = {arm: steps_of(recipe) for arm, recipe in recipes.items()}
+        distinct = {steps[arm]: recipe for arm, recipe in recipes.items()}
         for _ in range(rounds):
-            for name, recipe in {steps[arm]: recipe for arm, recipe in recipes.items()}.items():
-                for frozen in (False, True) if Network(recipe.spec).batch_norms() else (False,):
+            for name, recipe in distinct.items():
+                states = (False, True) if Network(recipe.spec).batch_norms() else (False,)
+                for frozen in states:
                     value = seconds_per_megapixel(recipe, frozen, Path(folder) / "run")
                     seconds.setdefault((name, frozen), []).append(value)
                     print(f"{name}{', BN frozen' if frozen else ''}: {value:.3f} s/Mpx", flush=True)

@@ -58,6 +58,8 @@ def test_psnr_of_rgb_is_that_of_all_channels(folder):
     expected = 10 * np.log10(255**2 / np.mean(difference**2))
     assert clean_box.pictures[0].lanczos == pytest.approx(expected, abs=1e-9)
     assert "psnr_rgb" in evaluation.as_json()["classes"][0]
+    on_luma = evaluate_degraded("photo-x2", folder)
+    assert on_luma.classes[0].pictures[0].model != evaluation.classes[0].pictures[0].model
 
 
 def test_a_model_that_makes_pictures_smaller_is_refused(folder):

@@ -61,7 +61,7 @@ def logs(tmp_path):
         write_log(tmp_path / "logs", f"study-plain-160M-{seed}", [start, start + 1, start + 2])
         write_log(tmp_path / "logs", f"study-sesr-160M-{seed}", [start + 0.1, start + 1.1, start + 2.1])
     one, two = 60 * 3 / 160, 60 * 6 / 160  # seconds per million pixels of runs of 3 and of 6 minutes
-    seconds = {"plain": one, "sesr": two, "plain-muon": one, "four-branches-muon": one}
+    seconds = {"plain": one, "sesr": two, "plain-muon": two, "four-branches-muon": two}
     arms = {arm: {"training": value, "frozen": value} for arm, value in seconds.items()}
     times = {"160M": {"processor": "Some Processor", "rounds": 3, "arms": arms}}
     (tmp_path / "logs" / "times.json").write_text(json.dumps(times))
@@ -80,7 +80,7 @@ def test_an_arm_is_compared_with_its_own_baseline(study, logs):
     write_log(logs, "study-plain-muon-160M-1", [31, 32, 33.5])
     write_log(logs, "study-four-branches-muon-160M-1", [31, 32, 33.7])
     *_, muon, branches = study.table_of(study.curves_of(logs, "160M"))
-    assert muon == "| plain-muon | 1 | 33.500 | 3.0 | plain | +0.500 (one seed) | +0.500 (one seed) |"
+    assert muon == "| plain-muon | 1 | 33.500 | 6.0 | plain | +0.500 (one seed) | -1.500 (one seed) |"
     assert "| plain-muon | +0.200 (one seed) | +0.200 (one seed) |" in branches
 
 
@@ -96,6 +96,17 @@ def test_runs_whose_batch_norms_freeze_take_less_time_from_then_on(study, logs):
         SystemExit, match="has no time of repsr for 160M; measure it: python scripts/study_times"
     ):
         study.curves_of(logs, "160M")
+
+
+def test_arms_that_differ_in_the_freezing_of_batch_norms_alone_share_a_time(study, tmp_path):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    spec = importlib.util.spec_from_file_location("study_times", ROOT / "scripts" / "study_times.py")
+    times = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(times)
+    recipes = {path.stem.removeprefix("study-"): path for path in study.write_recipes(tmp_path)}
+    names = ("patent", "patent-bn-never-frozen", "patent-bn-always-frozen", "plain", "plain-muon", "sesr")
+    steps = [times.steps_of(configs.read(recipes[f"{name}-160M-1"])) for name in names]
+    assert len(set(steps[:3])) == 1 and len(set(steps)) == 4
 
 
 def test_the_interval_of_the_mean_shrinks_with_more_seeds(study):

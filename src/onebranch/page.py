@@ -18,7 +18,7 @@ WEB_FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent
 """The JavaScript package and the files of the page: in the installed package, or in the sources."""
 
 NOT_ON_THE_PAGE = {"photo-x2-branches", "restore-luma-x2", "restore-luma-x2-int8"}
-"""Shipped models that would only make a visitor's choice harder."""
+"""The model before merging, and one that only video needs."""
 
 PAGE_MODELS = tuple(name for name in CATALOGUE if name not in NOT_ON_THE_PAGE)
 """The shipped models that the page offers."""

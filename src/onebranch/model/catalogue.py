@@ -34,7 +34,7 @@ _TABLE: tuple[tuple[str, Task, int, Colour, str], ...] = (
     ("photo-x2", "upscale", 2, "y", "doubles clean photographs that were reduced bicubically"),
     ("photo-x2-branches", "upscale", 2, "y", "photo-x2 before merging, with its branches"),
     ("restore-luma-x2", "upscale", 2, "y", "as restore-x2, but on luma alone: for mpv and video"),
-    ("restore-x4", "upscale", 4, "y", "quadruples photographs as people have them; on luma alone"),
+    ("restore-x4", "upscale", 4, "y", "quadruples photographs as people have them, on luma alone"),
     ("photo-x4", "upscale", 4, "y", "quadruples clean photographs that were reduced bicubically"),
     ("denoise", "denoise", 1, "rgb", "removes noise of unknown strength"),
     ("shrink-x2", "downscale", 2, "y", "halves width and height so that photo-x2 restores more"),
