@@ -30,7 +30,7 @@ DATA_SETS = {"set5": "Set5", "set14": "Set14", "kodak24": "Kodak24", "cid22_val"
 
 
 def readme_table(models: dict[str, Model]) -> str:
-    """The README's four rows: task, parameters, and mean PSNR with its baseline in brackets."""
+    """The README's six rows: task, parameters, and mean PSNR with its baseline in brackets."""
     lines = ["| model | task | parameters | Set14 | Kodak24 |", "| --- | --- | --- | --- | --- |"]
     for name, (task, *sets) in README_ROWS.items():
         model = models[name]

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ PLOT = ROOT / "docs" / "pictures" / "branches.png"
 
 VALIDATIONS = 20
 """Validations of a run, evenly spaced."""
+
+EQUAL_TIME_TOLERANCE = 0.02
+"""Arms whose steps take the time of their baseline's, within this share, need no runs of equal time."""
 
 RESAMPLINGS = 10_000
 """Bootstrap resamplings of the seeds."""
@@ -51,11 +54,14 @@ class StudyRun:
     arm: str
     pixels: str
     seed: int
+    equal_time: bool = False
+    """Whether the run has the processor time, and not the pixels, of the baseline's run of `pixels`."""
 
     @property
     def name(self) -> str:
         """The name of the run's config, folder and log."""
-        return f"study-{self.arm}-{self.pixels}-{self.seed}"
+        length = f"{self.pixels}-equal-time" if self.equal_time else self.pixels
+        return f"study-{self.arm}-{length}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,15 @@ class Curve:
     minutes: tuple[float, ...]
     psnr: tuple[float, ...]
 
-    def at(self, minutes: float) -> float:
-        """The PSNR after some processor minutes, interpolated; NaN beyond the run's own time."""
-        if not self.minutes or not self.minutes[0] <= minutes <= self.minutes[-1]:
-            return float("nan")
-        return float(np.interp(minutes, self.minutes, self.psnr))
+
+@dataclass(frozen=True)
+class Arm:
+    """The finished runs of an arm in a round, by seed."""
+
+    time: ArmTime
+    curves: dict[int, Curve]
+    equal_time: dict[int, float]
+    """The last PSNR of the runs that have the processor time of the baseline's runs."""
 
 
 def main() -> None:
@@ -109,29 +119,74 @@ def read_study(path: Path = STUDY) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+def base_recipe(study: dict[str, Any]) -> dict[str, Any]:
+    """The tables of the recipe that all runs share, with the study's own settings of [training]."""
+    base = tomllib.loads((STUDY.parent / f"{study['base']}.toml").read_text(encoding="utf-8"))
+    base["training"] |= study["training"]
+    return base
+
+
 def runs_of(study: dict[str, Any]) -> list[StudyRun]:
     """All runs, the short ones first; within a round seed by seed, so that arms can be compared early."""
     return [
-        StudyRun(arm, part["pixels"], seed)
+        StudyRun(arm, part["pixels"], seed, equal_time)
         for part in study["rounds"]
         for seed in part["seeds"]
-        for arm in part["arms"]
+        for key, equal_time in (("arms", False), ("equal_time_arms", True))
+        for arm in part.get(key, ())
     ]
 
 
+def baseline_of(study: dict[str, Any], arm: str) -> str:
+    """The arm that an arm is compared with."""
+    return str(study["arms"][arm].get("baseline", "plain"))
+
+
+def pixels_of(study: dict[str, Any], run: StudyRun, times: dict[str, Any]) -> int | None:
+    """The pixels of a run; None for a run of equal time whose arm or baseline has no measured time.
+
+    Example: at 1.5 s/Mpx, an arm sees 100 M pixels in the time in which its baseline sees 150 M at 1 s/Mpx.
+    """
+    from onebranch.training.config import parse_pixels
+
+    pixels = parse_pixels(run.pixels)
+    if not run.equal_time:
+        return pixels
+    arms = (run.arm, baseline_of(study, run.arm))
+    measured = times.get(run.pixels, {"arms": {}})["arms"]
+    if not measured.keys() >= set(arms):
+        return None
+    own, baseline = (
+        ArmTime(**measured[arm]).minutes(pixels, pixels * (1 - freeze_fraction(study, arm))) for arm in arms
+    )
+    return round(pixels * baseline / own)
+
+
+def freeze_fraction(study: dict[str, Any], arm: str) -> float:
+    """The last fraction of an arm's runs in which batch normalization is frozen."""
+    from onebranch.training.config import Training
+
+    settings = base_recipe(study)["training"] | study["arms"][arm].get("training", {})
+    return float(settings.get("bn_freeze_fraction", Training().bn_freeze_fraction))
+
+
 def write_recipes(folder: Path) -> list[Path]:
-    """Write a config for every run into `folder`; returns their paths in the order of training."""
+    """Write a config for every run into `folder`; returns their paths in the order of training.
+
+    Runs of equal time are left out until the time of their arms is measured.
+    """
     from onebranch.training import config as configs
 
     study = read_study()
-    base = tomllib.loads((STUDY.parent / f"{study['base']}.toml").read_text(encoding="utf-8"))
-    base["training"] |= study["training"]
+    base = base_recipe(study)
     base["data"] = absolute_folders(base["data"], STUDY.parent)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for run in runs_of(study):
+        if (pixels := pixels_of(study, run, read_times(LOGS))) is None:
+            continue
         path = folder / f"{run.name}.toml"
-        path.write_text(recipe_text(base, study["arms"][run.arm], run), encoding="utf-8")
+        path.write_text(recipe_text(base, study["arms"][run.arm], run, pixels), encoding="utf-8")
         steps = configs.read(path).training.steps
         path.write_text(path.read_text() + f"validate_every = {max(1, steps // VALIDATIONS)}\n")
         paths.append(path)
@@ -143,10 +198,10 @@ def absolute_folders(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     return data | {key: str((folder / data[key]).resolve()) for key in ("train", "validation")}
 
 
-def recipe_text(base: dict[str, Any], arm: dict[str, Any], run: StudyRun) -> str:
+def recipe_text(base: dict[str, Any], arm: dict[str, Any], run: StudyRun, pixels: int) -> str:
     """A config: the base's, with the arm's branches and settings and the run's length and seed."""
     network = base["network"] | {"branches": arm["branches"]}
-    training = base["training"] | arm.get("training", {}) | {"pixels": run.pixels}
+    training = base["training"] | arm.get("training", {}) | {"pixels": f"{pixels / 1e6:g}M"}
     training.pop("validate_every", None)
     tables = {"network": network, "data": base["data"], "training": training}
     lines = [f"name = {json.dumps(run.name)}", f"seed = {run.seed}"]
@@ -172,27 +227,39 @@ def curve_of(log: Path, pixels: float, freezes_at: float, time: ArmTime) -> Curv
     return Curve(minutes, tuple(record["psnr"] for record in validations))
 
 
-def curves_of(logs: Path, pixels: str) -> dict[str, dict[int, Curve]]:
-    """The curves of a round, by arm and seed, of the runs whose logs are there."""
-    from onebranch.training.config import Training, parse_pixels
-
-    study, total = read_study(), float(parse_pixels(pixels))
-    curves: dict[str, dict[int, Curve]] = {}
-    times = read_times(logs).get(pixels, {"arms": {}})["arms"]
+def arms_of(logs: Path, pixels: str) -> dict[str, Arm]:
+    """The arms of a round with the runs whose logs are there."""
+    study, times, arms = read_study(), read_times(logs), dict[str, Arm]()
+    measured = times.get(pixels, {"arms": {}})["arms"]
     for run in runs_of(study):
         log = logs / f"{run.name}.jsonl"
         if run.pixels != pixels or not log.exists():
             continue
-        if run.arm not in times:
+        if run.arm not in measured:
             sys.exit(
                 f"{logs / TIMES.name} has no time of {run.arm} for {pixels}; measure it:"
                 f" python scripts/study_times.py --pixels {pixels}"
             )
-        settings = study["training"] | study["arms"][run.arm].get("training", {})
-        frozen = settings.get("bn_freeze_fraction", Training().bn_freeze_fraction)
-        curve = curve_of(log, total, total * (1 - frozen), ArmTime(**times[run.arm]))
-        curves.setdefault(run.arm, {})[run.seed] = curve
-    return curves
+        arm = arms.setdefault(run.arm, Arm(ArmTime(**measured[run.arm]), {}, {}))
+        total = float(pixels_of(study, run, times) or 0)
+        curve = curve_of(log, total, total * (1 - freeze_fraction(study, run.arm)), arm.time)
+        if run.equal_time:
+            arm.equal_time[run.seed] = curve.psnr[-1]
+        else:
+            arm.curves[run.seed] = curve
+    for name, arm in arms.items():
+        if _takes_the_time_of_its_baseline(study, name, pixels, times):
+            arm.equal_time.update({seed: curve.psnr[-1] for seed, curve in arm.curves.items()})
+    return arms
+
+
+def _takes_the_time_of_its_baseline(
+    study: dict[str, Any], arm: str, pixels: str, times: dict[str, Any]
+) -> bool:
+    """Whether runs of equal pixels have nearly equal processor time too, so none of equal time is needed."""
+    run = StudyRun(arm, pixels, 0, equal_time=True)
+    full, equal = pixels_of(study, replace(run, equal_time=False), times), pixels_of(study, run, times)
+    return full is not None and equal is not None and abs(equal / full - 1) <= EQUAL_TIME_TOLERANCE
 
 
 def read_times(logs: Path) -> dict[str, Any]:
@@ -209,9 +276,9 @@ def bootstrap(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table_of(curves: dict[str, dict[int, Curve]]) -> list[str]:
+def table_of(arms: dict[str, Arm]) -> list[str]:
     """The table of a round in Markdown: the last PSNR, and differences from the arm's baseline."""
-    baselines = {arm: settings.get("baseline", "plain") for arm, settings in read_study()["arms"].items()}
+    study = read_study()
     columns = (
         "branches",
         "seeds",
@@ -222,25 +289,23 @@ def table_of(curves: dict[str, dict[int, Curve]]) -> list[str]:
         "at equal time",
     )
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
-    for arm, by_seed in curves.items():
-        last = {seed: curve.psnr[-1] for seed, curve in by_seed.items()}
-        minutes = {seed: curve.minutes[-1] for seed, curve in by_seed.items()}
-        baseline = curves.get(baselines[arm], {})
-        shared = sorted(set(by_seed) & set(baseline)) if arm != baselines[arm] else []
-        pixels = [last[seed] - baseline[seed].psnr[-1] for seed in shared]
-        time = [difference_at_equal_time(by_seed[seed], baseline[seed]) for seed in shared]
+    for name, arm in arms.items():
+        last = {seed: curve.psnr[-1] for seed, curve in arm.curves.items()}
+        minutes = np.mean([curve.minutes[-1] for curve in arm.curves.values()])
+        other = baseline_of(study, name)
+        baseline = arms[other].curves if other in arms and other != name else {}
+        pixels = _differences(last, baseline)
         lines.append(
-            f"| {arm} | {len(last)} | {np.mean(list(last.values())):.3f} |"
-            f" {np.mean(list(minutes.values())):.1f} | {baselines[arm] if shared else '–'} |"
-            f" {interval_text(pixels)} | {interval_text(time)} |"
+            f"| {name} | {len(last)} | {np.mean(list(last.values())):.3f} | {minutes:.1f} |"
+            f" {other if pixels else '–'} | {interval_text(pixels)} |"
+            f" {interval_text(_differences(arm.equal_time, baseline))} |"
         )
     return lines
 
 
-def difference_at_equal_time(curve: Curve, baseline: Curve) -> float:
-    """The PSNR minus the baseline's, after the processor time of the shorter of both runs."""
-    minutes = min(curve.minutes[-1], baseline.minutes[-1])
-    return curve.at(minutes) - baseline.at(minutes)
+def _differences(psnr: dict[int, float], baseline: dict[int, Curve]) -> list[float]:
+    """PSNR minus the last PSNR of the baseline, of the seeds that both have."""
+    return [psnr[seed] - baseline[seed].psnr[-1] for seed in sorted(psnr.keys() & baseline.keys())]
 
 
 def interval_text(differences: Iterable[float]) -> str:
@@ -258,11 +323,11 @@ def report(logs: Path, page: Path, plot: Path) -> None:
     """Draw the plot and write the tables between the page's two markers."""
     lines: list[str] = []
     rounds = [part["pixels"] for part in read_study()["rounds"]]
-    measured = {pixels: curves for pixels in rounds if (curves := curves_of(logs, pixels))}
-    for pixels, curves in measured.items():
+    measured = {pixels: arms for pixels in rounds if (arms := arms_of(logs, pixels))}
+    for pixels, arms in measured.items():
         times = read_times(logs)[pixels]
         source = f"Processor time: {times['processor']}, one core, median of {times['rounds']} rounds."
-        lines += [f"### {pixels} pixels", "", *table_of(curves), "", source, ""]
+        lines += [f"### {pixels} pixels", "", *table_of(arms), "", source, ""]
     if measured:
         draw(measured, plot)
         lines += [f"![PSNR against processor time, by branches](pictures/{plot.name})", ""]
@@ -273,7 +338,7 @@ def report(logs: Path, page: Path, plot: Path) -> None:
     page.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"{END}{after}", encoding="utf-8")
 
 
-def draw(measured: dict[str, dict[str, dict[int, Curve]]], path: Path) -> None:
+def draw(measured: dict[str, dict[str, Arm]], path: Path) -> None:
     """PSNR against core-minutes, the mean of the seeds with a band from the lowest to the highest."""
     import matplotlib
 
@@ -284,16 +349,16 @@ def draw(measured: dict[str, dict[str, dict[int, Curve]]], path: Path) -> None:
         1, len(measured), figsize=(6.5 * len(measured), 4.5), layout="constrained", squeeze=False
     )
     styles = line_styles(read_study()["arms"])
-    for axis, (pixels, curves) in zip(axes[0], measured.items(), strict=True):
-        for arm, by_seed in curves.items():
-            minutes, psnr = together(by_seed.values())
-            colour, dashes = styles[arm]
-            axis.plot(minutes, psnr.mean(0), color=colour, linestyle=dashes, label=arm, linewidth=1.4)
+    for axis, (pixels, arms) in zip(axes[0], measured.items(), strict=True):
+        for name, arm in arms.items():
+            minutes, psnr = together(arm.curves.values())
+            colour, dashes = styles[name]
+            axis.plot(minutes, psnr.mean(0), color=colour, linestyle=dashes, label=name, linewidth=1.4)
             axis.fill_between(minutes, psnr.min(0), psnr.max(0), color=colour, alpha=0.12, linewidth=0)
         axis.set(
             title=f"{pixels} pixels", xlabel="core-minutes", ylabel="validation PSNR in dB", xscale="log"
         )
-        best = max(max(curve.psnr) for by_seed in curves.values() for curve in by_seed.values())
+        best = max(max(curve.psnr) for arm in arms.values() for curve in arm.curves.values())
         axis.set_ylim(best - SHOWN_DECIBELS, best + 0.1)
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")

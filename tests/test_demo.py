@@ -33,6 +33,14 @@ def test_every_shipped_model_is_there_and_as_small_as_promised(name):
         assert model.merge is not None and model.scores and model.recipe
 
 
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name.endswith("-int8")])
+def test_an_8_bit_model_is_of_the_training_run_of_its_model(name):
+    """Or of a further one that is aware of quantization, named so."""
+    base = name.removesuffix("-int8")
+    run, quantized_run = (onebranch.load(each).recipe["config"]["name"] for each in (base, name))
+    assert quantized_run in (run, f"{base}-8-bits")
+
+
 def test_the_shipped_photo_x2_is_its_trained_form_merged():
     onebranch.verify("photo-x2-branches", "photo-x2")
 

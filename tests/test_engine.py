@@ -20,7 +20,7 @@ from onebranch.enhancer.stage import ArrayStage
 from onebranch.errors import OnebranchError
 from onebranch.images.reading import read as read_picture
 from onebranch.images.samples import as_depth
-from onebranch.model.catalogue import load
+from onebranch.model.catalogue import CATALOGUE, load
 from onebranch.runtime.engine import Engine, EngineRuntime
 from onebranch.runtime.engine_library import available, instruction_sets
 from onebranch.runtime.engine_network import NETWORK_SIGNATURE, describe, reason_against
@@ -204,7 +204,7 @@ def test_pictures_are_converted_as_the_definition_does(
 
 @pytest.mark.parametrize("instructions", SETS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["photo-x2", "photo-x4", "restore-x2", "restore-x4", "denoise", "shrink-x2"])
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if not name.endswith(("-int8", "-branches"))])
 def test_shipped_models_run(name: str, precision: str, instructions: str) -> None:
     model = load(name)
     rows = read_picture(PHOTOGRAPH).pixels[40:77, 60:130].astype(np.float32) / np.float32(255)

@@ -362,7 +362,7 @@ def test_a_real_gpu_computes_what_the_cpu_computes(runtime: str) -> None:
     except OnebranchError as error:
         pytest.skip(str(error))
     pixels = np.random.default_rng(1).integers(0, 256, (301, 403, 3), np.uint8)
-    for name in ("photo-x2", "photo-x4", "denoise", "shrink-x2", "restore-x2"):
+    for name in ("photo-x2", "photo-x4", "denoise", "shrink-x2", "restore-x2", "restore-luma-x2"):
         cpu = Enhancer(Options(model=name)).enhance(Picture(pixels)).pixels.astype(int)
         for tile in (0, 128):
             options = Options(model=name, device="gpu", runtime=runtime, tile=tile)

@@ -9,7 +9,7 @@ import pytest
 
 from command_line import CommandLine
 from onebranch.errors import OnebranchError
-from onebranch.model.catalogue import CATALOGUE
+from onebranch.model.catalogue import CATALOGUE, DEFAULT_MODEL
 from onebranch.page import PAGE_MODELS, WEB_FOLDER, page_files, write_page
 
 MAX_GZIP_BYTES, MAX_GZIP_BYTES_WITH_MODEL = 150_000, 200_000
@@ -47,10 +47,21 @@ def test_every_model_is_in_the_table_with_its_size():
     files = page_files()
     table = json.loads(files["models.json"])
     assert [entry["name"] for entry in table] == list(PAGE_MODELS)
+    assert {"restore-x2", "restore-x4", "photo-x2", "denoise-int8"} <= set(PAGE_MODELS)
+    assert {"photo-x2-branches", "restore-luma-x2"}.isdisjoint(PAGE_MODELS)
     for entry in table:
         file, version = entry["file"].split("?")
         assert len(files[file]) == entry["bytes"] and len(version) == 12
         assert files[file] == CATALOGUE[entry["name"]].path.read_bytes()
+
+
+def test_the_page_begins_with_the_model_that_enhance_takes():
+    """And has a title and a description for every model."""
+    code = page_files()["page.mjs"].decode()
+    assert f'const DEFAULT_MODEL = "{DEFAULT_MODEL}";' in code
+    for name in PAGE_MODELS:
+        base = name.removesuffix("-int8")
+        assert len(re.findall(rf'^  "?{base}"?: "', code, re.MULTILINE)) == 2
 
 
 def test_the_page_refers_only_to_its_own_files():

@@ -30,7 +30,7 @@ from onebranch.training import config as configs
 from onebranch.training import picture_cache
 from onebranch.training.config import Config, Data, Training
 from onebranch.training.crops import Crops
-from onebranch.training.degradation import Degradation, degrade, grainy, softened
+from onebranch.training.degradation import Degradation, degrade
 from onebranch.training.ema import estimate_statistics
 from onebranch.training.example_config import example
 from onebranch.training.initialization import initialize_from
@@ -38,6 +38,7 @@ from onebranch.training.log import Log
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective
+from onebranch.training.originals import changed, grainy, graphic, recoloured
 from onebranch.training.picture_cache import PairSource, load_pairs, training_source
 from onebranch.training.schedule import Schedule
 from onebranch.training.validation import validation_pairs
@@ -514,11 +515,52 @@ def test_soft_originals_are_blurred_by_scale_times_sigma():
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
     always = Degradation(soft_probability=1.0, soft_sigma=(0.75, 0.75))
-    np.testing.assert_array_equal(softened(picture, 2, always, rng), blur(picture, 1.5))
-    np.testing.assert_array_equal(softened(picture, 4, always, rng), blur(picture, 3.0))
+    np.testing.assert_array_equal(changed(picture, 2, always, rng), blur(picture, 1.5))
+    np.testing.assert_array_equal(changed(picture, 4, always, rng), blur(picture, 3.0))
+
+
+def test_changes_that_are_switched_off_leave_all_crops_as_they_were():
+    picture = np.zeros((24, 32, 3), np.uint8)
+    rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    assert softened(picture, 2, Degradation(), rng) is picture
-    assert rng.bit_generator.state == before  # runs of earlier versions get the same crops
+    assert changed(picture, 2, Degradation(), rng) is picture
+    assert rng.bit_generator.state == before
+
+
+def test_recolouring_keeps_grey_pictures_grey_only_if_all_channels_are_inverted_alike():
+    picture = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    rng = np.random.default_rng(0)
+    grey = 0
+    for _ in range(200):
+        result = recoloured(picture, rng)
+        assert result.shape == picture.shape and result.dtype == np.uint8
+        if np.ptp(result, axis=2).max() == 0:
+            grey += 1
+            assert np.array_equal(result, picture) or np.array_equal(result, 255 - picture)
+    assert 20 < grey < 80  # 2 of 8 combinations
+
+
+def test_recolouring_makes_colours_more_saturated():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(96, 160, (16, 16, 3), dtype=np.uint8)
+    results = [recoloured(picture, rng) for _ in range(50)]
+    assert all(np.ptp(result, axis=2).mean() > np.ptp(picture, axis=2).mean() for result in results)
+
+
+def test_graphics_have_two_plain_colours_and_smooth_edges():
+    rng = np.random.default_rng(0)
+    picture = blur(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8), 4)
+    for _ in range(40):
+        result = graphic(picture, rng)
+        assert result.shape == picture.shape and result.dtype == np.uint8
+        colours, counts = np.unique(result.reshape(-1, 3), axis=0, return_counts=True)
+        paper, ink = (colours[i].astype(float) for i in np.argsort(counts)[-2:])
+        assert counts.max() > 0.3 * 96 * 128
+        # Every other colour lies between two colours, up to rounding.
+        span, rest = ink - paper, colours - paper
+        if (span != 0).any():
+            share = rest @ span / (span @ span)
+            assert np.abs(rest - share[:, None] * span).max() < 6
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -537,14 +579,6 @@ def test_grain_has_the_sigma_and_the_size_of_the_config(scale):
         plane = grain[..., 0]
         neighbours.append((plane[:, scale:] * plane[:, :-scale]).mean() / plane.var())
     assert neighbours[0] < 0.2 < 0.6 < neighbours[1]  # correlation at a distance of one input pixel
-
-
-def test_without_grain_runs_get_the_same_crops_as_before():
-    picture = np.zeros((24, 32, 3), np.uint8)
-    rng = np.random.default_rng(0)
-    before = rng.bit_generator.state
-    assert grainy(picture, 2, Degradation(), rng) is picture
-    assert rng.bit_generator.state == before
 
 
 def test_the_label_has_the_grain_of_its_input(pictures, tmp_path):

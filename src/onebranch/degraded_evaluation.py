@@ -143,6 +143,7 @@ class DegradedEvaluation:
             "model": self.model,
             "data": self.data,
             "device": self.device,
+            "channels": self.channels,
             "mean_gain": round(self.gain, 3),
             "worst_gain": round(self.worst_gain, 3),
             "classes": [

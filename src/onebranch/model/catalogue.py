@@ -30,7 +30,7 @@ class ShippedModel:
 
 
 _TABLE: tuple[tuple[str, Task, int, Colour, str], ...] = (
-    ("restore-x2", "upscale", 2, "rgb", "doubles photographs as people have them: noisy, compressed, resized"),
+    ("restore-x2", "upscale", 2, "rgb", "doubles photographs as people have them: noisy, compressed"),
     ("photo-x2", "upscale", 2, "y", "doubles clean photographs that were reduced bicubically"),
     ("photo-x2-branches", "upscale", 2, "y", "photo-x2 before merging, with its branches"),
     ("restore-luma-x2", "upscale", 2, "y", "as restore-x2, but on luma alone: for mpv and video"),

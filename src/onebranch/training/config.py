@@ -317,7 +317,8 @@ def _degradation_ranges(config: Config) -> dict[str, tuple[float, float, float]]
     options = config.data.degradation
     if options is None:
         return {}
-    kinds = ("clean", "soft", "grain", "detour", "blur", "noise", "compression", "webp")
+    originals = ("graphics", "recolour", "soft", "grain")
+    kinds = (*originals, "clean", "detour", "blur", "noise", "compression", "webp")
     probabilities: dict[str, tuple[float, float, float]] = {
         f"data.degradation.{kind}_probability": (getattr(options, f"{kind}_probability"), 0, 1)
         for kind in kinds

@@ -4,7 +4,6 @@ A random resampler, then resizing, blur, noise and compression in random order, 
 ICCV 2021), but milder. Some inputs are only reduced, so that the results of clean pictures stay clean.
 """
 
-import math
 from collections.abc import Callable
 
 import msgspec
@@ -18,7 +17,6 @@ from onebranch.images.degradation import (
     compress,
     reduce,
     resize,
-    resize_plane,
 )
 
 GREY_NOISE_PROBABILITY = 0.3
@@ -49,6 +47,10 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Standard deviation of the grain of the original, in 8-bit grey levels."""
     grain_size: tuple[float, float] = (0.5, 1.25)
     """Distance of independent values of the grain, in pixels of the input; at least one of the original."""
+    recolour_probability: float = 0.0
+    """Probability that channels of the original are exchanged and inverted, and its saturation raised."""
+    graphics_probability: float = 0.0
+    """Probability that the original is replaced by shapes or text in two plain colours."""
     resamplers: tuple[Resampler, ...] = ("bicubic", "bilinear", "box", "lanczos", "hamming")
     """Filters from which one is drawn to reduce the input; listed twice, one is drawn twice as often."""
     detour_probability: float = 0.1
@@ -67,33 +69,6 @@ class Degradation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Quality of JPEG and WebP compression, 1 to 100."""
     webp_probability: float = 0.1
     """Probability that a compressed input is WebP instead of JPEG."""
-
-
-def softened(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
-    """The original (H, W, 3), blurred with probability `soft_probability`.
-
-    Photographs out of focus, and pictures that were enlarged before, are as soft as this; the network learns
-    not to sharpen them.
-    """
-    if not options.soft_probability or rng.random() >= options.soft_probability:
-        return picture
-    return blur(picture, scale * rng.uniform(*options.soft_sigma))
-
-
-def grainy(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
-    """The original (H, W, 3), with probability `grain_probability` with added grain, equal in all channels.
-
-    The label has the grain too, so the network learns to keep weak grain instead of taking it for noise.
-    """
-    if not options.grain_probability or rng.random() >= options.grain_probability:
-        return picture
-    size = max(1.0, scale * rng.uniform(*options.grain_size))
-    height, width = picture.shape[:2]
-    coarse = rng.standard_normal((math.ceil(height / size) + 1, math.ceil(width / size) + 1), np.float32)
-    grain = resize_plane(coarse, height, width, "bicubic")
-    strength = rng.uniform(*options.grain_sigma) / grain.std()
-    rounded: np.ndarray = np.clip(np.rint(picture + strength * grain[..., None]), 0, 255).astype(np.uint8)
-    return rounded
 
 
 def degrade(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:

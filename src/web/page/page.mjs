@@ -16,7 +16,7 @@ const TITLES = {
 const ABOUT = {
   "restore-x2": "Twice as wide and high. It also removes noise and the traces of JPEG compression.",
   "photo-x2": "Twice as wide and high, for sharp pictures without noise that have been made smaller.",
-  "restore-x4": "Four times as wide and high. It also removes noise and the traces of JPEG compression.",
+  "restore-x4": "Four times as wide and high. It also removes traces of JPEG compression and noise, except coloured noise.",
   "photo-x4": "Four times as wide and high, for sharp pictures without noise that have been made smaller.",
   denoise: "The same size, without noise: for pictures taken in the dark, for example.",
   "shrink-x2": "Half as wide and high, so that “Clean photographs” can bring back more later.",
