@@ -145,7 +145,7 @@ def baseline_of(study: dict[str, Any], arm: str) -> str:
 def pixels_of(study: dict[str, Any], run: StudyRun, times: dict[str, Any]) -> int | None:
     """The pixels of a run; None for a run of equal time whose arm or baseline has no measured time.
 
-    Example: at 1.5 s/Mpx, an arm sees 100 M pixels in the time in which its baseline sees 150 M at 1 s/Mpx.
+    Example: if an arm takes 1.5 s/Mpx and its baseline 1 s/Mpx, 100 M pixels take the time of 150 M.
     """
     from onebranch.training.config import parse_pixels
 
@@ -156,10 +156,10 @@ def pixels_of(study: dict[str, Any], run: StudyRun, times: dict[str, Any]) -> in
     measured = times.get(run.pixels, {"arms": {}})["arms"]
     if not measured.keys() >= set(arms):
         return None
-    own, baseline = (
+    minutes, baseline_minutes = (
         ArmTime(**measured[arm]).minutes(pixels, pixels * (1 - freeze_fraction(study, arm))) for arm in arms
     )
-    return round(pixels * baseline / own)
+    return round(pixels * baseline_minutes / minutes)
 
 
 def freeze_fraction(study: dict[str, Any], arm: str) -> float:
