@@ -1,14 +1,17 @@
-"""Write the scores that the shipped model files carry into README.md and docs/benchmarks.md.
+"""Write the tables of the shipped models into README.md and docs/models.md.
 
     python scripts/model_tables.py
 
-The same scores as `onebranch models --json`. A test compares the pages with the files.
+Scores are those that the model files carry, the same as `onebranch models --json`; pixels and hours are in
+the logs of the training runs (`models/`). A test compares the pages with the files.
 """
 
-import re
-import sys
+import json
 from pathlib import Path
+from statistics import fmean
 
+from marked_tables import with_tables
+from onebranch.degraded_evaluation import RESAMPLERS, TREATMENTS
 from onebranch.model.catalogue import CATALOGUE
 from onebranch.model.file import Model, read
 from onebranch.model.scores import psnr_key
@@ -25,6 +28,29 @@ README_ROWS = {
     "denoise": ("remove noise, σ = 25", "", "kodak24 sigma 25.0"),
 }
 """Model -> what it does, and the names of its scores on Set14 and on Kodak24."""
+
+RUNS = {
+    "restore-x2": (
+        "restore-luma-x2, made RGB",
+        ("restore-rgb-x2-first", "restore-rgb-x2-second"),
+    ),
+    "photo-x2": ("random weights", ("photo-x2",)),
+    "restore-luma-x2": (
+        "random weights",
+        tuple(
+            f"restore-luma-x2-{stage}"
+            for stage in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+        ),
+    ),
+    "restore-x4": ("restore-luma-x2", ("restore-x4-first",)),
+    "photo-x4": ("photo-x2", ("photo-x4", "photo-x4-bf16")),
+    "denoise": ("random weights", ("denoise", "denoise-second", "denoise-third")),
+    "shrink-x2": ("random weights", ("shrink-x2",)),
+}
+"""Model -> what its first run started from, and its runs in `models/`, in order."""
+
+UNLOGGED_GIGAPIXELS = {"photo-x4": 0.85, "denoise": 0.44, "shrink-x2": 0.12}
+"""Pixels of the first runs, whose logs do not hold them. That of photo-x4 has a second part without a log."""
 
 DATA_SETS = {"set5": "Set5", "set14": "Set14", "kodak24": "Kodak24", "cid22_val": "CID22 validation"}
 
@@ -50,6 +76,58 @@ def full_table(models: dict[str, Model]) -> str:
                 f"| `{name}` | {where} | {_psnr(model, score):.2f} | {_baseline(model, score)} | {ssim} |"
             )
     return "\n".join(lines)
+
+
+def degraded_table(models: dict[str, Model]) -> str:
+    """Gains over Lanczos on degraded Kodak24: a row for every kind of input, a column for every model."""
+    scores = {
+        name: model.scores["degraded kodak24"]
+        for name, model in models.items()
+        if "degraded kodak24" in model.scores and not name.endswith("-int8")
+    }
+    gains = [score["gains"] for score in scores.values()]
+    kinds = [f"{resampler}, {treatment}" for resampler in RESAMPLERS for treatment in TREATMENTS]
+    rows = {kind: [gain[kind] for gain in gains] for kind in kinds}
+    rows["mean"] = [fmean(gain.values()) for gain in gains]
+    rows["smallest gain of a picture"] = [score["smallest_gain"] for score in scores.values()]
+    lines = [f"| input | {' | '.join(f'`{name}`' for name in scores)} |", "| --- |" + " --: |" * len(scores)]
+    lines += [
+        f"| {kind} | {' | '.join(f'{value:+.2f}' for value in values)} |" for kind, values in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def training_table(models: dict[str, Model]) -> str:
+    """What every model saw in training: low-resolution pixels, hours of one core, and its loss in 8 bits."""
+    lines = [
+        "| model | parameters | started from | runs | G pixels | core-hours | loss in 8 bits, dB |",
+        "| --- | --: | --- | --- | --: | --: | --: |",
+    ]
+    for name, (start, runs) in RUNS.items():
+        logs = [_last_record(run) for run in runs]
+        pixels = sum(
+            log.get("gigapixels") or UNLOGGED_GIGAPIXELS[run] for run, log in zip(runs, logs, strict=True)
+        )
+        seconds = [log.get("core_seconds") for log in logs]
+        hours = sum(second or 0 for second in seconds) / 3600
+        known = f"{hours:.1f}" if all(seconds) else f"more than {hours:.1f}" if any(seconds) else "not logged"
+        loss = (models[f"{name}-int8"].quantization or {})["loss"]["loss_db"]
+        lines.append(
+            f"| `{name}` | {parameters(models[name].spec):,} | {start} | {_ends(runs)} | {pixels:.2f} |"
+            f" {known} | {loss:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _ends(runs: tuple[str, ...]) -> str:
+    """The names of the first and the last run."""
+    return runs[0] if len(runs) == 1 else f"{runs[0]} … {runs[-1]}"
+
+
+def _last_record(run: str) -> dict[str, float]:
+    """The last training record in the log of a run."""
+    lines = (ROOT / "models" / f"{run}.jsonl").read_text(encoding="utf-8").splitlines()
+    return dict(next(record for line in reversed(lines) if "loss" in (record := json.loads(line))))
 
 
 def _psnr(model: Model, score: str) -> float:
@@ -78,20 +156,15 @@ def shipped() -> dict[str, Model]:
 def documents() -> dict[Path, str]:
     """Each document's path and its text with the tables of now."""
     models = shipped()
-    tables = {ROOT / "README.md": readme_table(models), ROOT / "docs" / "benchmarks.md": full_table(models)}
-    return {path: _with_table(path, table) for path, table in tables.items()}
-
-
-def _with_table(path: Path, table: str) -> str:
-    text, count = re.subn(
-        r"<!-- models -->\n.*?<!-- end -->",
-        f"<!-- models -->\n{table}\n<!-- end -->",
-        path.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    if count != 1:
-        sys.exit(f"{path} has {count} places for the table of models, not one")
-    return text
+    tables = {
+        ROOT / "README.md": {"models": readme_table(models)},
+        ROOT / "docs" / "models.md": {
+            "degraded": degraded_table(models),
+            "scores": full_table(models),
+            "training": training_table(models),
+        },
+    }
+    return {path: with_tables(path, content) for path, content in tables.items()}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import pytest
 import onebranch
 from onebranch.cli import COMMANDS
 from onebranch.cli import onebranch as command_line
+from onebranch.model.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -117,6 +118,15 @@ def test_the_scores_are_those_of_the_shipped_models(monkeypatch):
 
     for path, text in model_tables.documents().items():
         assert path.read_text(encoding="utf-8") == text, path.name
+
+
+def test_the_table_of_training_ends_with_the_run_of_each_shipped_file(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import model_tables
+
+    shipped = {name: onebranch.load(name) for name in CATALOGUE if not name.endswith(("-int8", "-branches"))}
+    last = {name: runs[-1] for name, (_, runs) in model_tables.RUNS.items()}
+    assert last == {name: model.recipe["config"]["name"] for name, model in shipped.items()}
 
 
 def test_the_site_links_every_page():
