@@ -32,7 +32,7 @@ README_ROWS = {
 RUNS = {
     "restore-x2": (
         "restore-luma-x2, made RGB",
-        ("restore-rgb-x2-first", "restore-rgb-x2-second"),
+        ("restore-rgb-x2-first", "restore-rgb-x2-second", "restore-rgb-x2-third"),
     ),
     "photo-x2": ("random weights", ("photo-x2",)),
     "restore-luma-x2": (
