@@ -85,16 +85,19 @@ def degraded_table(models: dict[str, Model]) -> str:
         for name, model in models.items()
         if "degraded kodak24" in model.scores and not name.endswith("-int8")
     }
-    gains = [score["gains"] for score in scores.values()]
     kinds = [f"{resampler}, {treatment}" for resampler in RESAMPLERS for treatment in TREATMENTS]
-    rows = {kind: [gain[kind] for gain in gains] for kind in kinds}
-    rows["mean"] = [fmean(gain.values()) for gain in gains]
-    rows["smallest gain of a picture"] = [score["smallest_gain"] for score in scores.values()]
-    lines = [f"| input | {' | '.join(f'`{name}`' for name in scores)} |", "| --- |" + " --: |" * len(scores)]
-    lines += [
-        f"| {kind} | {' | '.join(f'{value:+.2f}' for value in values)} |" for kind, values in rows.items()
+    rows = [[kind, *(score["gains"][kind] for score in scores.values())] for kind in kinds]
+    rows += [
+        ["mean", *(fmean(score["gains"].values()) for score in scores.values())],
+        ["smallest gain of a picture", *(score["smallest_gain"] for score in scores.values())],
     ]
+    lines = [f"| input | {' | '.join(f'`{name}`' for name in scores)} |", "| --- |" + " --: |" * len(scores)]
+    lines += [_signed_row(*row) for row in rows]
     return "\n".join(lines)
+
+
+def _signed_row(heading: str, *values: float) -> str:
+    return f"| {heading} | {' | '.join(f'{value:+.2f}' for value in values)} |"
 
 
 def training_table(models: dict[str, Model]) -> str:

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -32,10 +32,10 @@ VALIDATIONS = 20
 """Validations of a run, evenly spaced."""
 
 EQUAL_TIME_TOLERANCE = 0.02
-"""Arms whose steps take the time of their baseline's, within this share, need no runs of equal time."""
+"""Runs of equal pixels count as runs of equal time if the times per pixel differ by less than this share."""
 
-RESAMPLINGS = 10_000
-"""Bootstrap resamplings of the seeds."""
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantiles of Student's t distribution with 1, 2, ... degrees of freedom."""
 
 SHOWN_DECIBELS = 3.0
 """The height of the plot, down from the highest value of a curve."""
@@ -55,7 +55,7 @@ class StudyRun:
     pixels: str
     seed: int
     equal_time: bool = False
-    """Whether the run has the processor time, and not the pixels, of the baseline's run of `pixels`."""
+    """Whether the run gets the processor time of the baseline's run of `pixels`, instead of its pixels."""
 
     @property
     def name(self) -> str:
@@ -145,7 +145,7 @@ def baseline_of(study: dict[str, Any], arm: str) -> str:
 def pixels_of(study: dict[str, Any], run: StudyRun, times: dict[str, Any]) -> int | None:
     """The pixels of a run; None for a run of equal time whose arm or baseline has no measured time.
 
-    Example: if an arm takes 1.5 s/Mpx and its baseline 1 s/Mpx, 100 M pixels take the time of 150 M.
+    Example: at 1.5 s/Mpx, an arm gets 100 M pixels for the 150 M of its baseline at 1 s/Mpx.
     """
     from onebranch.training.config import parse_pixels
 
@@ -236,26 +236,43 @@ def arms_of(logs: Path, pixels: str) -> dict[str, Arm]:
         if run.pixels != pixels or not log.exists():
             continue
         if run.arm not in measured:
-            sys.exit(
-                f"{logs / TIMES.name} has no time of {run.arm} for {pixels}; measure it:"
-                f" python scripts/study_times.py --pixels {pixels}"
-            )
+            refuse_unmeasured(logs, run.arm, pixels)
         arm = arms.setdefault(run.arm, Arm(ArmTime(**measured[run.arm]), {}, {}))
-        total = float(pixels_of(study, run, times) or 0)
+        if (total := pixels_of(study, run, times)) is None:
+            refuse_unmeasured(logs, baseline_of(study, run.arm), pixels)
+        check_length(log, total)
         curve = curve_of(log, total, total * (1 - freeze_fraction(study, run.arm)), arm.time)
         if run.equal_time:
             arm.equal_time[run.seed] = curve.psnr[-1]
         else:
             arm.curves[run.seed] = curve
     for name, arm in arms.items():
-        if _takes_the_time_of_its_baseline(study, name, pixels, times):
-            arm.equal_time.update({seed: curve.psnr[-1] for seed, curve in arm.curves.items()})
-    return arms
+        if _has_equal_time(study, name, pixels, times):
+            for seed, curve in arm.curves.items():
+                arm.equal_time.setdefault(seed, curve.psnr[-1])
+    return {name: arm for name, arm in arms.items() if arm.curves}
 
 
-def _takes_the_time_of_its_baseline(
-    study: dict[str, Any], arm: str, pixels: str, times: dict[str, Any]
-) -> bool:
+def refuse_unmeasured(logs: Path, arm: str, pixels: str) -> NoReturn:
+    """Exit with the command that measures the time of an arm."""
+    sys.exit(
+        f"{logs / TIMES.name} has no time of {arm} for {pixels}; measure it:"
+        f" python scripts/study_times.py --pixels {pixels}"
+    )
+
+
+def check_length(log: Path, pixels: int) -> None:
+    """Exit if the run saw another number of pixels, as after a new measurement of the times."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    seen = [1e9 * record["gigapixels"] for record in records if "gigapixels" in record]
+    if seen and abs(seen[-1] / pixels - 1) > EQUAL_TIME_TOLERANCE:
+        sys.exit(
+            f"{log} is of a run of {seen[-1] / 1e6:.0f} M pixels, not {pixels / 1e6:.0f} M; delete it, and"
+            " train the run again"
+        )
+
+
+def _has_equal_time(study: dict[str, Any], arm: str, pixels: str, times: dict[str, Any]) -> bool:
     """Whether runs of equal pixels have nearly equal processor time too, so none of equal time is needed."""
     run = StudyRun(arm, pixels, 0, equal_time=True)
     full, equal = pixels_of(study, replace(run, equal_time=False), times), pixels_of(study, run, times)
@@ -268,12 +285,11 @@ def read_times(logs: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean, by resampling the values with replacement (percentile method)."""
-    rng = np.random.default_rng(0)
-    samples = rng.choice(np.asarray(values), (RESAMPLINGS, len(values))).mean(1)
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return float(low), float(high)
+def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of 2 to 10 values, by Student's t distribution."""
+    mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+    half = T_QUANTILES[len(values) - 2] * error
+    return float(mean - half), float(mean + half)
 
 
 def table_of(arms: dict[str, Arm]) -> list[str]:
@@ -292,12 +308,12 @@ def table_of(arms: dict[str, Arm]) -> list[str]:
     for name, arm in arms.items():
         last = {seed: curve.psnr[-1] for seed, curve in arm.curves.items()}
         minutes = np.mean([curve.minutes[-1] for curve in arm.curves.values()])
-        other = baseline_of(study, name)
-        baseline = arms[other].curves if other in arms and other != name else {}
+        baseline_name = baseline_of(study, name)
+        baseline = arms[baseline_name].curves if baseline_name in arms and baseline_name != name else {}
         pixels = _differences(last, baseline)
         lines.append(
             f"| {name} | {len(last)} | {np.mean(list(last.values())):.3f} | {minutes:.1f} |"
-            f" {other if pixels else '–'} | {interval_text(pixels)} |"
+            f" {baseline_name if pixels else '–'} | {interval_text(pixels)} |"
             f" {interval_text(_differences(arm.equal_time, baseline))} |"
         )
     return lines
@@ -315,7 +331,7 @@ def interval_text(differences: Iterable[float]) -> str:
         return "–"
     if len(values) == 1:
         return f"{values[0]:+.3f} (one seed)"
-    low, high = bootstrap(values)
+    low, high = confidence_interval(values)
     return f"{np.mean(values):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
@@ -351,7 +367,7 @@ def draw(measured: dict[str, dict[str, Arm]], path: Path) -> None:
     styles = line_styles(read_study()["arms"])
     for axis, (pixels, arms) in zip(axes[0], measured.items(), strict=True):
         for name, arm in arms.items():
-            minutes, psnr = together(arm.curves.values())
+            minutes, psnr = on_common_times(arm.curves.values())
             colour, dashes = styles[name]
             axis.plot(minutes, psnr.mean(0), color=colour, linestyle=dashes, label=name, linewidth=1.4)
             axis.fill_between(minutes, psnr.min(0), psnr.max(0), color=colour, alpha=0.12, linewidth=0)
@@ -382,7 +398,7 @@ def line_styles(arms: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return styles
 
 
-def together(curves: Iterable[Curve]) -> tuple[np.ndarray, np.ndarray]:
+def on_common_times(curves: Iterable[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Common times in minutes (T), and the PSNR of every curve at them (curves, T)."""
     listed = list(curves)
     first, last = max(c.minutes[0] for c in listed), min(c.minutes[-1] for c in listed)

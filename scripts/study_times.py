@@ -2,8 +2,8 @@
 
     python scripts/study_times.py [--pixels 160M] [--rounds 3]
 
-Logs hold the processor time of their own machine, and what else ran there. Differences at equal time between
-runs of several machines need one measurement for all: every arm trains `STEPS` steps after a hundred to
+The processor time in a log depends on the machine and on what else ran there, so times of different machines
+cannot be compared. One measurement serves all: every arm trains `STEPS` steps after a hundred to
 warm up, round after round, and the median counts. Written to models/study/times.json. Run it while nothing
 else runs; a round takes half a minute for each arm, and minutes for those with batch normalization.
 """
@@ -30,7 +30,7 @@ STEPS = 4 * RECORD_EVERY
 
 
 def main() -> None:
-    """Measure all arms of one part of the study, and write the file."""
+    """Measure all arms of one round of the study, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pixels", default="160M", help="pixels of the runs, as in models/study.toml")
     parser.add_argument("--rounds", type=int, default=3)
@@ -49,7 +49,7 @@ def measure(pixels: str, rounds: int) -> dict[str, study.ArmTime]:
     seconds: dict[tuple[str, bool], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         recipes = recipes_by_arm(pixels, Path(folder))
-        steps = {arm: steps_of(recipe) for arm, recipe in recipes.items()}
+        steps = {arm: step_description(recipe) for arm, recipe in recipes.items()}
         distinct = {steps[arm]: recipe for arm, recipe in recipes.items()}
         for _ in range(rounds):
             for name, recipe in distinct.items():
@@ -75,7 +75,7 @@ def recipes_by_arm(pixels: str, folder: Path) -> dict[str, Config]:
     }
 
 
-def steps_of(recipe: Config) -> str:
+def step_description(recipe: Config) -> str:
     """What determines the time of a step, as text: the branches of a block, and the optimizer."""
     branches = "; ".join(str(branch) for branch in recipe.spec.blocks[0].branches)
     return f"{branches} ({recipe.training.optimizer})"

@@ -142,7 +142,7 @@ def test_runs_whose_batch_norms_freeze_take_less_time_from_then_on(study, logs):
 def test_arms_that_differ_in_the_freezing_of_batch_norms_alone_share_a_time(study, times, tmp_path):
     recipes = {path.stem.removeprefix("study-"): path for path in study.write_recipes(tmp_path)}
     names = ("patent", "patent-bn-never-frozen", "patent-bn-always-frozen", "plain", "plain-muon", "sesr")
-    steps = [times.steps_of(configs.read(recipes[f"{name}-160M-1"])) for name in names]
+    steps = [times.step_description(configs.read(recipes[f"{name}-160M-1"])) for name in names]
     assert len(set(steps[:3])) == 1 and len(set(steps)) == 4
 
 
@@ -172,13 +172,38 @@ def test_times_are_medians_of_rounds_per_pixel_and_state_of_batch_norms(study, t
     assert measured["patent-bn-never-frozen"] == measured["patent"]
 
 
-def test_the_interval_of_the_mean_shrinks_with_more_seeds(study):
-    values = list(np.random.default_rng(1).normal(0, 1, 100))
-    low, high = study.bootstrap(values)
-    assert low < np.mean(values) < high and 0.3 < high - low < 0.5
-    wide = study.bootstrap(values[:5])
-    assert wide[1] - wide[0] > 2 * (high - low)
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_95_percent_of_the_intervals_contain_the_mean(study, seeds):
+    rng = np.random.default_rng(1)
+    intervals = [study.confidence_interval(rng.normal(0.3, 2, seeds)) for _ in range(2000)]
+    covered = np.mean([low <= 0.3 <= high for low, high in intervals])
+    assert 0.935 < covered < 0.965
+
+
+def test_one_seed_has_no_interval(study):
     assert study.interval_text([0.25]) == "+0.250 (one seed)" and study.interval_text([]) == "–"
+
+
+def test_a_run_of_another_length_than_the_table_says_is_refused(study, logs):
+    record = {"step": 1, "loss": 0.1, "gigapixels": 0.16}  # half of it is equal time
+    (logs / "study-sesr-160M-equal-time-1.jsonl").write_text(
+        f'{json.dumps(record)}\n{{"step": 1, "psnr": 33}}\n'
+    )
+    with pytest.raises(SystemExit, match="is of a run of 160 M pixels, not 80 M; delete it, and train"):
+        study.arms_of(logs, "160M")
+
+
+def test_an_arm_with_runs_of_equal_time_alone_is_left_out(study, logs):
+    for path in logs.glob("study-sesr-160M-?.jsonl"):
+        path.rename(str(path).replace("160M-", "160M-equal-time-"))
+    assert set(study.arms_of(logs, "160M")) == {"plain"}
+
+
+def test_trained_runs_of_equal_time_count_before_those_of_equal_pixels(study, logs):
+    write_log(logs, "study-plain-muon-160M-1", [31, 32, 33.5])
+    write_log(logs, "study-four-branches-muon-160M-1", [31, 32, 33.7])
+    write_log(logs, "study-four-branches-muon-160M-equal-time-1", [31, 32, 33.4])
+    assert study.arms_of(logs, "160M")["four-branches-muon"].equal_time == {1: 33.4}
 
 
 def test_the_report_replaces_what_is_between_the_markers(study, logs, tmp_path):

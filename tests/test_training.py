@@ -38,7 +38,7 @@ from onebranch.training.log import Log
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective
-from onebranch.training.originals import changed, grainy, graphic, recoloured
+from onebranch.training.originals import changed, contours, grainy, graphic, recoloured, text_page
 from onebranch.training.picture_cache import PairSource, load_pairs, training_source
 from onebranch.training.schedule import Schedule
 from onebranch.training.validation import validation_pairs
@@ -527,40 +527,82 @@ def test_changes_that_are_switched_off_leave_all_crops_as_they_were():
     assert rng.bit_generator.state == before
 
 
-def test_recolouring_keeps_grey_pictures_grey_only_if_all_channels_are_inverted_alike():
-    picture = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+@pytest.mark.parametrize(
+    ("key", "change"), [("graphics_probability", graphic), ("recolour_probability", recoloured)]
+)
+def test_originals_are_changed_with_the_probability_of_the_config(key, change):
+    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    always, sometimes = Degradation(**{key: 1.0}), Degradation(**{key: 0.25})
+    rng, same = np.random.default_rng(3), np.random.default_rng(3)
+    same.random()
+    np.testing.assert_array_equal(changed(picture, 2, always, rng), change(picture, same))
+    unchanged = sum(changed(picture, 2, sometimes, rng) is picture for _ in range(200))
+    assert 130 < unchanged < 170
+
+
+def test_recolouring_exchanges_and_inverts_channels_in_all_ways():
     rng = np.random.default_rng(0)
-    grey = 0
-    for _ in range(200):
-        result = recoloured(picture, rng)
-        assert result.shape == picture.shape and result.dtype == np.uint8
-        if np.ptp(result, axis=2).max() == 0:
-            grey += 1
-            assert np.array_equal(result, picture) or np.array_equal(result, 255 - picture)
-    assert 20 < grey < 80  # 2 of 8 combinations
+    picture = np.full((2, 2, 3), (118, 128, 140), np.uint8)  # weak enough for any saturation without clipping
+    orders, factors = set(), []
+    for _ in range(600):
+        distances = recoloured(picture, rng)[0, 0].astype(float) - 127.5
+        orders.add(tuple(np.argsort(distances)) + tuple(distances > 0))
+        factors.append(np.ptp(distances))
+    assert len(orders) > 12
+    assert len({order[:3] for order in orders}) == 6
 
 
-def test_recolouring_makes_colours_more_saturated():
+def test_recolouring_multiplies_the_difference_from_grey_by_1_to_3():
     rng = np.random.default_rng(0)
-    picture = rng.integers(96, 160, (16, 16, 3), dtype=np.uint8)
-    results = [recoloured(picture, rng) for _ in range(50)]
-    assert all(np.ptp(result, axis=2).mean() > np.ptp(picture, axis=2).mean() for result in results)
+    picture = np.full((2, 2, 3), (127, 127, 148), np.uint8)  # inverted: (128, 128, 107)
+    spans = np.array([np.ptp(recoloured(picture, rng)[0, 0].astype(int)) for _ in range(400)])
+    grey = np.full((2, 2, 3), 127, np.uint8)
+    assert spans.min() >= 19 and spans.max() <= 3 * 22 + 1
+    assert spans.min() < 25 and spans.max() > 60
+    assert max(np.ptp(recoloured(grey, rng)[0, 0].astype(int)) for _ in range(50)) <= 3  # 127 and 128
 
 
-def test_graphics_have_two_plain_colours_and_smooth_edges():
+def test_graphics_have_two_plain_colours_and_mixtures_of_them():
     rng = np.random.default_rng(0)
     picture = blur(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8), 4)
     for _ in range(40):
         result = graphic(picture, rng)
         assert result.shape == picture.shape and result.dtype == np.uint8
         colours, counts = np.unique(result.reshape(-1, 3), axis=0, return_counts=True)
-        paper, ink = (colours[i].astype(float) for i in np.argsort(counts)[-2:])
-        assert counts.max() > 0.3 * 96 * 128
-        # Every other colour lies between two colours, up to rounding.
-        span, rest = ink - paper, colours - paper
-        if (span != 0).any():
-            share = rest @ span / (span @ span)
-            assert np.abs(rest - share[:, None] * span).max() < 6
+        background = colours[np.argmax(counts)].astype(float)
+        rest = colours - background
+        span = rest[np.argmax((rest**2).sum(axis=1))]
+        share = rest @ span / (span @ span)
+        assert share.min() > -0.03 and share.max() < 1.03
+        assert np.abs(rest - share[:, None] * span).max() <= 1  # rounding
+
+
+def test_contours_are_smooth_over_two_pixels_at_the_edge_and_plain_elsewhere():
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, 32:] = 200
+    smooth = 0
+    for seed in range(10):
+        coverage = contours(picture, np.random.default_rng(seed))
+        partial = np.flatnonzero((coverage[16] > 0) & (coverage[16] < 1))
+        assert len(partial) <= 2  # none if the edge lies between two pixels
+        smooth += len(partial)
+        assert coverage[16, 0] == 0 and coverage[16, 63] == 1
+    assert smooth > 5
+    flat = contours(np.full((8, 8, 3), 77, np.uint8), np.random.default_rng(0))
+    assert len(np.unique(flat)) == 1 and flat[0, 0] in (0.0, 1.0)
+
+
+def test_text_fills_the_page_with_lines_of_its_size():
+    sizes = set()
+    for seed in range(20):
+        page = text_page(200, 300, np.random.default_rng(seed))
+        assert page.shape == (200, 300) and page.min() == 0 and page.max() == 1
+        inked = page.max(axis=1) > 0
+        assert inked[:60].any() and inked[-60:].any()
+        gaps = np.flatnonzero(np.diff(inked.astype(int)) == 1)
+        sizes.add(len(gaps))
+        assert page[:, :100].any() and page[:, -100:].any()
+    assert len(sizes) > 3
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -590,11 +632,14 @@ def test_the_label_has_the_grain_of_its_input(pictures, tmp_path):
         grain_sigma=(8.0, 8.0),
         grain_size=(1.0, 1.0),
     )
-    data = msgspec.structs.replace(config.data, degradation=only)
+    data = msgspec.structs.replace(config.data, degradation=only, augment=False)
+    without = msgspec.structs.replace(data, degradation=msgspec.structs.replace(only, grain_probability=0.0))
     pairs = load_pairs(training_source(data, config.spec), config.spec, tmp_path / "cache", 8)
     low, high = Crops(pairs, config.spec, data, 0).batch(0, range(16))
     means = high.reshape(16, 3, 8, 2, 8, 2).mean((3, 5))
     assert np.abs(means - low).max() < 1.01 / 255  # box reduction of the label, grain included
+    grain = high - Crops(pairs, config.spec, without, 0).batch(0, range(16))[1]
+    assert 5 / 255 < grain.std() < 11 / 255
 
 
 def test_clean_inputs_are_resized_and_nothing_else():

@@ -30,7 +30,7 @@ SCORE_COLUMNS = {
 @click.option(
     "--degraded",
     is_flag=True,
-    help="Score on reduced, compressed and noisy inputs, beside Lanczos and bicubic.",
+    help="Score on degraded inputs: reduced, compressed, noisy.",
 )
 @click.option(
     "--channels",
@@ -56,8 +56,9 @@ def command(
     and PSNR on RGB, of the 8-bit pictures as they would be written. Greyscale pictures are scored on their
     grey values.
 
-    With --degraded, pictures are reduced by three resamplers and left clean, compressed as JPEG, or given
-    noise; the table shows the mean gain over a plain Lanczos resize, and that of the worst picture.
+    With --degraded, inputs are left clean, compressed as JPEG, or given noise; for models that enlarge, they
+    are reduced by three resamplers before. The table shows the mean gain over Lanczos (for other models, over
+    the input), and the smallest gain of a picture.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: more threads would busy-wait
     if degraded:

@@ -1,6 +1,6 @@
 """Random changes of originals, and so of labels: softness, film grain, colours, graphics and text.
 
-Every function takes and returns uint8 RGB pictures (H, W, 3). Equal states of `rng` give equal results.
+Pictures are uint8 RGB (H, W, 3). Equal states of `rng` give equal results.
 """
 
 import math
@@ -12,14 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 from onebranch.images.degradation import blur, resize_plane
 from onebranch.training.degradation import Degradation
 
-LARGEST_SATURATION = 3.0
-"""Largest factor by which the distance of colours from grey grows."""
+MAX_SATURATION_FACTOR = 3.0
+"""Largest factor by which a colour's difference from grey is multiplied."""
 
 PURE_CHANNEL_PROBABILITY = 0.6
 """Probability that a channel of a graphic's colour is 0 or 255, as in the pure colours of screens."""
 
 TEXT_PROBABILITY = 0.5
-"""Share of graphics that are text; the others have the contours of the picture."""
+"""Share of graphics that are text; the others are the picture's green channel, blurred and thresholded."""
 
 CONTOUR_BLUR = (1.0, 4.0)
 """Standard deviation, in pixels, of the blur before contours are drawn: the lowest and the highest."""
@@ -44,7 +44,7 @@ def changed(picture: np.ndarray, scale: int, options: Degradation, rng: np.rando
 
 
 def happens(probability: float, rng: np.random.Generator) -> bool:
-    """True with this probability; impossible events draw no number, so they change no other."""
+    """True with this probability. With probability 0 no number is drawn, so later ones stay the same."""
     return probability > 0 and rng.random() < probability
 
 
@@ -70,31 +70,32 @@ def recoloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     inverted = rng.random(3) < 0.5
     values[..., inverted] = 255 - values[..., inverted]
     grey = values.mean(axis=2, keepdims=True)
-    return _rounded(grey + rng.uniform(1, LARGEST_SATURATION) * (values - grey))
+    return _rounded(grey + rng.uniform(1, MAX_SATURATION_FACTOR) * (values - grey))
 
 
 def graphic(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Text, or shapes with the contours of the picture, in one plain colour on another."""
-    paper, ink = (_screen_colour(rng) for _ in range(2))
+    background, foreground = (_screen_colour(rng) for _ in range(2))
     height, width = picture.shape[:2]
-    text = rng.random() < TEXT_PROBABILITY
-    coverage = _text(height, width, rng) if text else _contours(picture, rng)
-    return _rounded(paper + coverage[..., None] * (ink - paper))
+    wants_text = rng.random() < TEXT_PROBABILITY
+    coverage = text_page(height, width, rng) if wants_text else contours(picture, rng)
+    return _rounded(background + coverage[..., None] * (foreground - background))
 
 
-def _contours(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def contours(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Where the blurred green channel is above a random level: 0 to 1 (H, W), with smooth edges.
 
-    The difference from the level, divided by the gradient, is the distance from the edge in pixels.
+    The difference from the level, divided by the gradient, is the distance from the edge in pixels. The
+    level lies between two grey levels of the plane, so that no flat area has exactly this level.
     """
     plane = blur(picture, rng.uniform(*CONTOUR_BLUR))[..., 1].astype(np.float32)
-    level = np.quantile(plane, rng.uniform(0.1, 0.9))
+    level = min(np.floor(np.quantile(plane, rng.uniform(0.1, 0.9))), plane.max() - 1) + 0.5
     slope = np.hypot(*np.gradient(plane))
     coverage: np.ndarray = np.clip((plane - level) / np.maximum(slope, 1) + 0.5, 0, 1)
     return coverage
 
 
-def _text(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def text_page(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Lines of random characters in Pillow's font: 0 to 1 (H, W)."""
     size = int(rng.integers(FONT_SIZES[0], FONT_SIZES[1] + 1))
     page = Image.new("L", (width, height))
