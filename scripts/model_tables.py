@@ -6,7 +6,6 @@ Scores are those that the model files carry, the same as `onebranch models --jso
 the logs of the training runs (`models/`). A test compares the pages with the files.
 """
 
-import json
 from pathlib import Path
 from statistics import fmean
 
@@ -16,6 +15,7 @@ from onebranch.model.catalogue import CATALOGUE
 from onebranch.model.file import Model, read
 from onebranch.model.scores import psnr_key
 from onebranch.spec.network import parameters
+from onebranch.training.log import read as read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,8 +129,7 @@ def _ends(runs: tuple[str, ...]) -> str:
 
 def _last_record(run: str) -> dict[str, float]:
     """The last training record in the log of a run."""
-    lines = (ROOT / "models" / f"{run}.jsonl").read_text(encoding="utf-8").splitlines()
-    return dict(next(record for line in reversed(lines) if "loss" in (record := json.loads(line))))
+    return [record for record in read_log(ROOT / "models" / f"{run}.jsonl") if "loss" in record][-1]
 
 
 def _psnr(model: Model, score: str) -> float:

@@ -182,8 +182,9 @@ def write_recipes(folder: Path) -> list[Path]:
     base["data"] = absolute_folders(base["data"], STUDY.parent)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
+    times = read_times(LOGS)
     for run in runs_of(study):
-        if (pixels := pixels_of(study, run, read_times(LOGS))) is None:
+        if (pixels := pixels_of(study, run, times)) is None:
             continue
         path = folder / f"{run.name}.toml"
         path.write_text(recipe_text(base, study["arms"][run.arm], run, pixels), encoding="utf-8")
@@ -218,9 +219,8 @@ def collect(runs: Path, logs: Path) -> None:
             shutil.copyfile(runs / run.name / "log.jsonl", logs / f"{run.name}.jsonl")
 
 
-def curve_of(log: Path, pixels: float, freezes_at: float, time: ArmTime) -> Curve:
+def curve_of(records: Sequence[dict[str, Any]], pixels: float, freezes_at: float, time: ArmTime) -> Curve:
     """The validations in the log of a run of `pixels`, against the processor time of their pixels."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     validations = [record for record in records if "psnr" in record]
     last = validations[-1]["step"]
     minutes = tuple(time.minutes(pixels * record["step"] / last, freezes_at) for record in validations)
@@ -229,6 +229,8 @@ def curve_of(log: Path, pixels: float, freezes_at: float, time: ArmTime) -> Curv
 
 def arms_of(logs: Path, pixels: str) -> dict[str, Arm]:
     """The arms of a round with the runs whose logs are there."""
+    from onebranch.training.log import read
+
     study, times, arms = read_study(), read_times(logs), dict[str, Arm]()
     measured = times.get(pixels, {"arms": {}})["arms"]
     for run in runs_of(study):
@@ -240,8 +242,9 @@ def arms_of(logs: Path, pixels: str) -> dict[str, Arm]:
         arm = arms.setdefault(run.arm, Arm(ArmTime(**measured[run.arm]), {}, {}))
         if (total := pixels_of(study, run, times)) is None:
             refuse_unmeasured(logs, baseline_of(study, run.arm), pixels)
-        check_length(log, total)
-        curve = curve_of(log, total, total * (1 - freeze_fraction(study, run.arm)), arm.time)
+        records = read(log)
+        check_length(log, records, total)
+        curve = curve_of(records, total, total * (1 - freeze_fraction(study, run.arm)), arm.time)
         if run.equal_time:
             arm.equal_time[run.seed] = curve.psnr[-1]
         else:
@@ -261,9 +264,8 @@ def refuse_unmeasured(logs: Path, arm: str, pixels: str) -> NoReturn:
     )
 
 
-def check_length(log: Path, pixels: int) -> None:
+def check_length(log: Path, records: Sequence[dict[str, Any]], pixels: int) -> None:
     """Exit if the run saw another number of pixels, as after a new measurement of the times."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     seen = [1e9 * record["gigapixels"] for record in records if "gigapixels" in record]
     if seen and abs(seen[-1] / pixels - 1) > EQUAL_TIME_TOLERANCE:
         sys.exit(

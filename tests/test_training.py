@@ -38,7 +38,14 @@ from onebranch.training.log import Log
 from onebranch.training.log import read as read_log
 from onebranch.training.loop import train
 from onebranch.training.objective import Objective
-from onebranch.training.originals import changed, contours, grainy, graphic, recoloured, text_page
+from onebranch.training.originals import (
+    add_grain,
+    change_original,
+    contour_coverage,
+    draw_graphic,
+    recolour,
+    text_coverage,
+)
 from onebranch.training.picture_cache import PairSource, load_pairs, training_source
 from onebranch.training.schedule import Schedule
 from onebranch.training.validation import validation_pairs
@@ -515,28 +522,28 @@ def test_soft_originals_are_blurred_by_scale_times_sigma():
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
     always = Degradation(soft_probability=1.0, soft_sigma=(0.75, 0.75))
-    np.testing.assert_array_equal(changed(picture, 2, always, rng), blur(picture, 1.5))
-    np.testing.assert_array_equal(changed(picture, 4, always, rng), blur(picture, 3.0))
+    np.testing.assert_array_equal(change_original(picture, 2, always, rng), blur(picture, 1.5))
+    np.testing.assert_array_equal(change_original(picture, 4, always, rng), blur(picture, 3.0))
 
 
 def test_changes_that_are_switched_off_leave_all_crops_as_they_were():
     picture = np.zeros((24, 32, 3), np.uint8)
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    assert changed(picture, 2, Degradation(), rng) is picture
+    assert change_original(picture, 2, Degradation(), rng) is picture
     assert rng.bit_generator.state == before
 
 
 @pytest.mark.parametrize(
-    ("key", "change"), [("graphics_probability", graphic), ("recolour_probability", recoloured)]
+    ("key", "change"), [("graphics_probability", draw_graphic), ("recolour_probability", recolour)]
 )
 def test_originals_are_changed_with_the_probability_of_the_config(key, change):
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     always, sometimes = Degradation(**{key: 1.0}), Degradation(**{key: 0.25})
     rng, same = np.random.default_rng(3), np.random.default_rng(3)
     same.random()
-    np.testing.assert_array_equal(changed(picture, 2, always, rng), change(picture, same))
-    unchanged = sum(changed(picture, 2, sometimes, rng) is picture for _ in range(200))
+    np.testing.assert_array_equal(change_original(picture, 2, always, rng), change(picture, same))
+    unchanged = sum(change_original(picture, 2, sometimes, rng) is picture for _ in range(200))
     assert 130 < unchanged < 170
 
 
@@ -545,7 +552,7 @@ def test_recolouring_exchanges_and_inverts_channels_in_all_ways():
     picture = np.full((2, 2, 3), (118, 128, 140), np.uint8)  # weak enough for any saturation without clipping
     orders, factors = set(), []
     for _ in range(600):
-        distances = recoloured(picture, rng)[0, 0].astype(float) - 127.5
+        distances = recolour(picture, rng)[0, 0].astype(float) - 127.5
         orders.add(tuple(np.argsort(distances)) + tuple(distances > 0))
         factors.append(np.ptp(distances))
     assert len(orders) > 12
@@ -555,18 +562,18 @@ def test_recolouring_exchanges_and_inverts_channels_in_all_ways():
 def test_recolouring_multiplies_the_difference_from_grey_by_1_to_3():
     rng = np.random.default_rng(0)
     picture = np.full((2, 2, 3), (127, 127, 148), np.uint8)  # inverted: (128, 128, 107)
-    spans = np.array([np.ptp(recoloured(picture, rng)[0, 0].astype(int)) for _ in range(400)])
+    spans = np.array([np.ptp(recolour(picture, rng)[0, 0].astype(int)) for _ in range(400)])
     grey = np.full((2, 2, 3), 127, np.uint8)
     assert spans.min() >= 19 and spans.max() <= 3 * 22 + 1
     assert spans.min() < 25 and spans.max() > 60
-    assert max(np.ptp(recoloured(grey, rng)[0, 0].astype(int)) for _ in range(50)) <= 3  # 127 and 128
+    assert max(np.ptp(recolour(grey, rng)[0, 0].astype(int)) for _ in range(50)) <= 3  # 127 and 128
 
 
 def test_graphics_have_two_plain_colours_and_mixtures_of_them():
     rng = np.random.default_rng(0)
     picture = blur(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8), 4)
     for _ in range(40):
-        result = graphic(picture, rng)
+        result = draw_graphic(picture, rng)
         assert result.shape == picture.shape and result.dtype == np.uint8
         colours, counts = np.unique(result.reshape(-1, 3), axis=0, return_counts=True)
         background = colours[np.argmax(counts)].astype(float)
@@ -582,20 +589,20 @@ def test_contours_are_smooth_over_two_pixels_at_the_edge_and_plain_elsewhere():
     picture[:, 32:] = 200
     smooth = 0
     for seed in range(10):
-        coverage = contours(picture, np.random.default_rng(seed))
+        coverage = contour_coverage(picture, np.random.default_rng(seed))
         partial = np.flatnonzero((coverage[16] > 0) & (coverage[16] < 1))
         assert len(partial) <= 2  # none if the edge lies between two pixels
         smooth += len(partial)
         assert coverage[16, 0] == 0 and coverage[16, 63] == 1
     assert smooth > 5
-    flat = contours(np.full((8, 8, 3), 77, np.uint8), np.random.default_rng(0))
+    flat = contour_coverage(np.full((8, 8, 3), 77, np.uint8), np.random.default_rng(0))
     assert len(np.unique(flat)) == 1 and flat[0, 0] in (0.0, 1.0)
 
 
 def test_text_fills_the_page_with_lines_of_its_size():
     sizes = set()
     for seed in range(20):
-        page = text_page(200, 300, np.random.default_rng(seed))
+        page = text_coverage(200, 300, np.random.default_rng(seed))
         assert page.shape == (200, 300) and page.min() == 0 and page.max() == 1
         inked = page.max(axis=1) > 0
         assert inked[:60].any() and inked[-60:].any()
@@ -613,7 +620,7 @@ def test_grain_has_the_sigma_and_the_size_of_the_config(scale):
     coarse = msgspec.structs.replace(fine, grain_size=(3.0, 3.0))
     neighbours = []
     for options in (fine, coarse):
-        grain = grainy(picture, scale, options, rng).astype(np.float64) - 128
+        grain = add_grain(picture, scale, options, rng).astype(np.float64) - 128
         assert grain.shape == picture.shape
         assert np.ptp(grain, axis=2).max() == 0  # equal in all channels
         assert grain.std() == pytest.approx(6.0, rel=0.05)

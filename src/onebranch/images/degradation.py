@@ -1,6 +1,7 @@
 """Common degradations of 8-bit RGB pictures: downscaling, blur, noise and lossy compression.
 
-Every function takes and returns a uint8 array (H, W, 3), except `resize_plane`. Randomness is an argument.
+Every function takes and returns a uint8 array (H, W, 3), except `resize_plane` and `rounded`. Randomness is
+an argument.
 """
 
 import io
@@ -58,9 +59,13 @@ def add_noise(
 ) -> np.ndarray:
     """The picture with Gaussian noise, rounded and clipped. sigma: in levels. grey: same for all channels."""
     shape = (*picture.shape[:2], 1) if grey else picture.shape
-    noisy = picture + np.float32(sigma) * rng.standard_normal(shape, np.float32)
-    rounded: np.ndarray = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    return rounded
+    return rounded(picture + np.float32(sigma) * rng.standard_normal(shape, np.float32))
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Grey levels of any shape, rounded to 8 bits and clipped."""
+    levels: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def compress(

@@ -8,7 +8,7 @@ from onebranch.images.colour import luma
 from onebranch.spec.network import NetworkSpec
 from onebranch.training.config import Data
 from onebranch.training.degradation import degrade
-from onebranch.training.originals import changed
+from onebranch.training.originals import change_original
 from onebranch.training.picture_cache import Pairs, RgbPicture
 
 JPEG_BLOCK = 8
@@ -79,7 +79,7 @@ class Crops:
             first_row * scale : (top + size + JPEG_BLOCK) * scale,
             first_column * scale : (left + size + JPEG_BLOCK) * scale,
         ]
-        high = changed(region, scale, self.data.degradation, rng)
+        high = change_original(region, scale, self.data.degradation, rng)
         low = degrade(high, scale, self.data.degradation, rng)
         row, column = top - first_row, left - first_column
         return _square(high, row * scale, column * scale, size * scale), _square(low, row, column, size)

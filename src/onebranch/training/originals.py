@@ -9,7 +9,7 @@ import string
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from onebranch.images.degradation import blur, resize_plane
+from onebranch.images.degradation import blur, resize_plane, rounded
 from onebranch.training.degradation import Degradation
 
 MAX_SATURATION_FACTOR = 3.0
@@ -30,16 +30,22 @@ FONT_SIZES = (9, 40)
 CHARACTERS = list(string.ascii_letters + string.digits + string.punctuation + " " * 12)
 
 
-def changed(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
-    """The original after the changes that `options` asks for. scale: that of the network."""
+def change_original(
+    picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator
+) -> np.ndarray:
+    """The original after the changes that `options` asks for. scale: that of the network.
+
+    Photographs out of focus, and pictures that were enlarged before, are as soft as a blurred original; the
+    network learns not to sharpen them.
+    """
     if happens(options.graphics_probability, rng):
-        picture = graphic(picture, rng)
+        picture = draw_graphic(picture, rng)
     if happens(options.recolour_probability, rng):
-        picture = recoloured(picture, rng)
+        picture = recolour(picture, rng)
     if happens(options.soft_probability, rng):
         picture = blur(picture, scale * rng.uniform(*options.soft_sigma))
     if happens(options.grain_probability, rng):
-        picture = grainy(picture, scale, options, rng)
+        picture = add_grain(picture, scale, options, rng)
     return picture
 
 
@@ -48,7 +54,7 @@ def happens(probability: float, rng: np.random.Generator) -> bool:
     return probability > 0 and rng.random() < probability
 
 
-def grainy(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
+def add_grain(picture: np.ndarray, scale: int, options: Degradation, rng: np.random.Generator) -> np.ndarray:
     """The original with added grain, equal in all channels.
 
     The label has the grain too, so the network learns to keep weak grain instead of taking it for noise.
@@ -58,10 +64,10 @@ def grainy(picture: np.ndarray, scale: int, options: Degradation, rng: np.random
     coarse = rng.standard_normal((math.ceil(height / size) + 1, math.ceil(width / size) + 1), np.float32)
     grain = resize_plane(coarse, height, width, "bicubic")
     strength = rng.uniform(*options.grain_sigma) / grain.std()
-    return _rounded(picture + strength * grain[..., None])
+    return rounded(picture + strength * grain[..., None])
 
 
-def recoloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def recolour(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The picture with channels exchanged and inverted at random, and colours up to 3 times as saturated.
 
     Photographs have few saturated colours; graphics and screens have many.
@@ -70,19 +76,19 @@ def recoloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     inverted = rng.random(3) < 0.5
     values[..., inverted] = 255 - values[..., inverted]
     grey = values.mean(axis=2, keepdims=True)
-    return _rounded(grey + rng.uniform(1, MAX_SATURATION_FACTOR) * (values - grey))
+    return rounded(grey + rng.uniform(1, MAX_SATURATION_FACTOR) * (values - grey))
 
 
-def graphic(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_graphic(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Text, or shapes with the contours of the picture, in one plain colour on another."""
     background, foreground = (_screen_colour(rng) for _ in range(2))
     height, width = picture.shape[:2]
     wants_text = rng.random() < TEXT_PROBABILITY
-    coverage = text_page(height, width, rng) if wants_text else contours(picture, rng)
-    return _rounded(background + coverage[..., None] * (foreground - background))
+    coverage = text_coverage(height, width, rng) if wants_text else contour_coverage(picture, rng)
+    return rounded(background + coverage[..., None] * (foreground - background))
 
 
-def contours(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def contour_coverage(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Where the blurred green channel is above a random level: 0 to 1 (H, W), with smooth edges.
 
     The difference from the level, divided by the gradient, is the distance from the edge in pixels. The
@@ -95,7 +101,7 @@ def contours(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return coverage
 
 
-def text_page(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def text_coverage(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Lines of random characters in Pillow's font: 0 to 1 (H, W)."""
     size = int(rng.integers(FONT_SIZES[0], FONT_SIZES[1] + 1))
     page = Image.new("L", (width, height))
@@ -110,8 +116,3 @@ def _screen_colour(rng: np.random.Generator) -> np.ndarray:
     """A random colour (3,), 0 to 255, most of whose channels are 0 or 255."""
     pure = rng.random(3) < PURE_CHANNEL_PROBABILITY
     return np.where(pure, 255 * rng.integers(0, 2, 3), rng.integers(0, 256, 3)).astype(np.float32)
-
-
-def _rounded(values: np.ndarray) -> np.ndarray:
-    rounded: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return rounded
